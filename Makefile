@@ -1,0 +1,76 @@
+# The commands of the project; `make` alone lists them.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+# Debian packages that tests need beside the Python ones, once there are any.
+TEST_PACKAGES :=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run demo test lint format clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# `exec` leaves no shell between make and the server, so Ctrl-C and SIGTERM reach it and it drains.
+run: $(VENV)/.requirements ## serve with conf/config.yaml; the demo where there is none
+	@if [ -e conf/config.yaml ]; then \
+		echo "serving with conf/config.yaml"; \
+		exec $(BIN)/python run.py --config conf/config.yaml; \
+	else \
+		echo "there is no conf/config.yaml: serving the demo"; \
+		exec $(BIN)/python run.py --demo; \
+	fi
+
+demo: $(VENV)/.requirements ## serve against the embedded simulator, on a throw-away data folder
+	@exec $(BIN)/python run.py --demo
+
+test: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run every test
+	$(BIN)/python -m pytest -n auto
+
+lint: $(VENV)/.tests-requirements ## check format, style and types
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+format: $(VENV)/.tests-requirements ## bring the code into its format, and mend what ruff can
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+clean: ## remove what the targets above made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamps inside the virtual environment: newer than what they were made from, or made again.
+
+$(VENV)/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed, and $(PYTHON) is not: make PYTHON=/path/to/python3.11 …" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make virtual environments: on Debian or Ubuntu, apt-get install python3-venv" >&2; exit 1; }
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV)
+
+$(VENV)/.requirements: requirements.txt $(VENV)/pyvenv.cfg
+	@echo "installing $<"
+	@$(PIP) install -r $<
+	@touch $@
+
+$(VENV)/.tests-requirements: tests/requirements.txt $(VENV)/.requirements
+	@echo "installing $<"
+	@$(PIP) install -r $<
+	@touch $@
+
+$(VENV)/.tests-packages: Makefile $(VENV)/pyvenv.cfg
+	@missing=$$(for name in $(TEST_PACKAGES); do dpkg -s $$name >/dev/null 2>&1 || echo $$name; done | xargs); \
+	if [ -z "$$missing" ]; then exit 0; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing $$missing"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $$missing; \
+	else \
+		echo "the tests need these packages, and only root may install them: sudo apt-get install $$missing" >&2; exit 1; \
+	fi
+	@touch $@

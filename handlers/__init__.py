@@ -1,0 +1,1 @@
+"""HTTP and WebSocket: parse, call one verb of the engine, answer."""

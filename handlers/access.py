@@ -1,0 +1,71 @@
+"""The access log: one line for each request, with everything an operator asks first and no secret."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+
+from proxy.accounts import Account
+from proxy.clock import Clock
+
+MAX_PATH = 256
+
+log = logging.getLogger("proxy.access")
+
+
+class AccessLine:
+    """Collects what is known of one request; `log` writes it, once."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._began = clock.monotonic()
+        self._first_byte: float | None = None
+        self.request_id = f"req_{secrets.token_hex(12)}"
+        self.method = "-"
+        self.path = "-"
+        self.address = "-"
+        self.token_id: str | None = None
+        self.account: Account | None = None
+        self.attempts = 0
+        self.status = 0
+        self.bytes = 0
+        self.error: str | None = None
+
+    def begin(self, method: str, target: str, address: str) -> None:
+        """The request line; the query is left out, as it may hold anything."""
+        self.method, self.path, self.address = method, target.partition("?")[0][:MAX_PATH], address
+
+    def answered(self, status: int) -> None:
+        """The head of the answer was written."""
+        self.status = status
+        self._first_byte = self._clock.monotonic()
+
+    def gone(self, why: str = "client gone") -> None:
+        """The client left before the end; nginx's 499 where it had no answer yet."""
+        self.error = why
+        self.status = self.status or 499
+
+    def log(self, level: int = logging.INFO) -> None:
+        """Write the line."""
+        now = self._clock.monotonic()
+        log.log(
+            level,
+            "%(method)s %(path)s %(status)s request=%(request)s client=%(client)s key=%(key)s account=%(account)s"
+            " attempts=%(attempts)d ttfb_ms=%(ttfb_ms)s duration_ms=%(duration_ms)d bytes=%(bytes)d error=%(error)s",
+            {
+                "method": self.method,
+                "path": self.path,
+                "status": self.status,
+                "request": self.request_id,
+                "client": self.address,
+                "key": self.token_id or "-",
+                "account": self.account.name if self.account else "-",
+                "attempts": self.attempts,
+                "ttfb_ms": "-"
+                if self._first_byte is None
+                else round((self._first_byte - self._began) * 1000),
+                "duration_ms": round((now - self._began) * 1000),
+                "bytes": self.bytes,
+                "error": self.error or "-",
+            },
+        )

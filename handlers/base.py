@@ -1,0 +1,165 @@
+"""What every route but `/v1` shares: access, JSON in and out, errors as JSON, security headers, the access line."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from http.client import responses
+from typing import Any, TypeVar
+
+import ujson
+from pydantic import BaseModel, ConfigDict, ValidationError
+from tornado.web import HTTPError, RequestHandler
+
+from handlers.access import AccessLine
+from handlers.gate import AdminGate
+from proxy.addresses import Network, client_address
+from proxy.errors import (
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    RequestError,
+    StorageError,
+    Unavailable,
+    Unprocessable,
+)
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
+    "trusted-types 'none'"
+)
+SECURITY_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Cache-Control": "no-store",
+}
+
+log = logging.getLogger(__name__)
+
+
+class RequestBody(BaseModel):
+    """The JSON body of an admin request: a field that is unknown or of another type is an error."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+B = TypeVar("B", bound=RequestBody)
+
+
+class BaseHandler(RequestHandler):
+    """An open route; AdminHandler is one for admins."""
+
+    def initialize(self, **parts: Any) -> None:
+        """Take what the route hands over; a subclass takes more of it."""
+        self.trusted_proxies: Sequence[Network] = parts["trusted_proxies"]
+        self.line = AccessLine(parts["clock"])
+
+    def set_default_headers(self) -> None:
+        self.clear_header("Server")
+        for name, value in SECURITY_HEADERS.items():
+            self.set_header(name, value)
+
+    def prepare(self) -> None:
+        request = self.request
+        self.line.begin(request.method or "-", request.uri or "-", self.address())
+        self.authorize()
+
+    def authorize(self) -> None:
+        """Raise RequestError where the caller may not call this route."""
+
+    def address(self) -> str:
+        """Where the request comes from."""
+        forwarded = self.request.headers.get_list("X-Forwarded-For")
+        return client_address(self.request.remote_ip or "", forwarded, self.trusted_proxies)
+
+    def body(self, model: type[B]) -> B:
+        """The request's body.
+
+        Raises InvalidRequest where it is no JSON object, Unprocessable where a field is off.
+        """
+        try:
+            value = ujson.loads(self.request.body)
+        except ValueError:
+            raise InvalidRequest("the body has to be JSON") from None
+        if not isinstance(value, dict):
+            raise InvalidRequest("the body has to be a JSON object")
+        try:
+            return model.model_validate(value)
+        except ValidationError as error:
+            raise Unprocessable(_describe(error)) from None
+
+    def answer(self, value: dict[str, Any], status: int = 200) -> None:
+        """Send `value` as JSON."""
+        self.set_status(status)
+        self.set_header("Content-Type", "application/json")
+        self.finish(ujson.dumps(value, escape_forward_slashes=False))
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        if isinstance(error, StorageError):
+            error = Unavailable(str(error))
+        elif isinstance(error, HTTPError):
+            error = _from_http_error(error)
+        elif not isinstance(error, RequestError):
+            error = RequestError("internal error: see this proxy's log")
+        if error.retry_after_s is not None:
+            self.set_header("Retry-After", str(math.ceil(error.retry_after_s)))
+        self.line.error = error.type
+        self.answer({"error": {"type": error.type, "message": error.message}}, error.status)
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        if not isinstance(value, RequestError | StorageError | HTTPError):
+            log.error("request failed request=%s", self.line.request_id, exc_info=(typ, value, tb))
+
+    def on_finish(self) -> None:
+        self.line.answered(self.get_status())
+        self.line.bytes = int(self._headers.get("Content-Length", 0))
+        self.line.log(self.log_level())
+
+    def log_level(self) -> int:
+        """How loud a request to this route is in the access log."""
+        return logging.INFO
+
+
+class AdminHandler(BaseHandler):
+    """A route for admins."""
+
+    def initialize(self, **parts: Any) -> None:
+        super().initialize(**parts)
+        self.gate: AdminGate = parts["gate"]
+
+    def authorize(self) -> None:
+        self.gate.check(self.request.headers, self.address())
+
+
+class Unknown(BaseHandler):
+    """Every path that is no route."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        raise NotFound("no such route")
+
+
+def _from_http_error(error: HTTPError) -> RequestError:
+    if error.status_code == 405:
+        return MethodNotAllowed("this route does not know the method")
+    if error.status_code == 404:
+        return NotFound("no such route")
+    wrong = InvalidRequest(responses.get(error.status_code, "bad request"))
+    wrong.status = error.status_code
+    return wrong
+
+
+def _describe(error: ValidationError) -> str:
+    """The fields that are off, by name; never their values, which may be secrets."""
+    return "; ".join(
+        f"{'.'.join(str(part) for part in problem['loc']) or 'body'}: {problem['msg']}"
+        for problem in error.errors()
+    )

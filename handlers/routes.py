@@ -1,0 +1,107 @@
+"""Every URL on one page, each with who may call it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tornado.httputil import (
+    HTTPConnection,
+    HTTPHeaders,
+    HTTPMessageDelegate,
+    HTTPServerConnectionDelegate,
+    RequestStartLine,
+    ResponseStartLine,
+)
+from tornado.routing import URLSpec
+from tornado.web import Application
+
+from handlers.accounts import Accounts, OneAccount
+from handlers.base import Unknown
+from handlers.gate import AdminGate
+from handlers.health import Alive, Hello, Ready
+from handlers.pages import Page
+from handlers.tokens import OneToken, TokenList
+from handlers.v1 import V1
+from proxy.addresses import Network
+from proxy.clock import Clock
+from proxy.health import Health
+from proxy.pool import Pool
+from proxy.probe import Probe
+from proxy.tokens import Tokens
+
+MAX_ADMIN_BODY_BYTES = 1024 * 1024
+
+
+def application(
+    *,
+    pool: Pool,
+    tokens: Tokens,
+    probe: Probe,
+    health: Health,
+    gate: AdminGate,
+    clock: Clock,
+    trusted_proxies: Sequence[Network],
+    page: bytes,
+) -> Application:
+    """All routes but `/v1`, which clients call with their own keys."""
+    anyone: dict[str, Any] = {"clock": clock, "trusted_proxies": trusted_proxies}
+    admin = anyone | {"gate": gate}
+    return Application(
+        [
+            URLSpec(r"/", Page, anyone | {"page": page}),
+            URLSpec(r"/health", Alive, anyone | {"health": health}),
+            URLSpec(r"/health/ready", Ready, anyone | {"health": health}),
+            URLSpec(r"/api/hello", Hello, anyone | {"health": health}),
+            URLSpec(r"/api/accounts", Accounts, admin | {"pool": pool}),
+            URLSpec(r"/api/accounts/([^/]+)", OneAccount, admin | {"pool": pool, "probe": probe}),
+            URLSpec(r"/api/tokens", TokenList, admin | {"tokens": tokens}),
+            URLSpec(r"/api/tokens/([^/]+)", OneToken, admin | {"tokens": tokens}),
+        ],
+        default_handler_class=Unknown,
+        default_handler_args=anyone,
+    )
+
+
+class Front(HTTPServerConnectionDelegate):
+    """Sends each request to `/v1` or to the application, by its target alone."""
+
+    def __init__(self, v1: V1, rest: Application) -> None:
+        self._v1 = v1
+        self._rest = rest
+
+    def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
+        return _Choice(self._v1, self._rest, server_conn, request_conn)
+
+
+class _Choice(HTTPMessageDelegate):
+    """Stands in for the delegate until the request line is known."""
+
+    def __init__(self, v1: V1, rest: Application, server_conn: object, connection: HTTPConnection) -> None:
+        self._v1 = v1
+        self._rest = rest
+        self._server_conn = server_conn
+        self._connection = connection
+        self._chosen: HTTPMessageDelegate | None = None
+
+    def headers_received(self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders) -> Any:
+        assert isinstance(start_line, RequestStartLine)
+        path = start_line.path.partition("?")[0]
+        if path == "/v1" or path.startswith("/v1/") or not path.startswith("/"):
+            self._chosen = self._v1.start_request(self._server_conn, self._connection)
+        else:
+            self._connection.set_max_body_size(MAX_ADMIN_BODY_BYTES)  # type: ignore[attr-defined]
+            self._chosen = self._rest.start_request(self._server_conn, self._connection)
+        return self._chosen.headers_received(start_line, headers)
+
+    def data_received(self, chunk: bytes) -> Any:
+        assert self._chosen is not None
+        return self._chosen.data_received(chunk)
+
+    def finish(self) -> None:
+        assert self._chosen is not None
+        self._chosen.finish()
+
+    def on_connection_close(self) -> None:
+        if self._chosen is not None:
+            self._chosen.on_connection_close()

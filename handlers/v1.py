@@ -1,0 +1,358 @@
+"""`/v1/*`: a client's request on Tornado's HTTP/1.1 connection, apart from RequestHandler.
+
+What crosses here must cross byte for byte, before the body is whole, and cheaply; a RequestHandler parses
+queries and forms, adds headers and buffers. Choosing and retrying is the relay's; this is the client's side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import socket
+import struct
+from collections.abc import Awaitable, Sequence
+from http.client import responses
+
+from tornado.http1connection import HTTP1Connection, is_transfer_encoding_chunked
+from tornado.httputil import (
+    HTTPConnection,
+    HTTPHeaders,
+    HTTPInputError,
+    HTTPMessageDelegate,
+    HTTPServerConnectionDelegate,
+    RequestStartLine,
+    ResponseStartLine,
+)
+from tornado.iostream import StreamClosedError
+
+from handlers.access import AccessLine
+from proxy import paths
+from proxy.addresses import Network, client_address
+from proxy.body import Body
+from proxy.clock import Clock
+from proxy.errors import (
+    BodyTooLarge,
+    InvalidRequest,
+    RequestError,
+    Unauthenticated,
+    Unavailable,
+    UpstreamError,
+)
+from proxy.headers import client_keys
+from proxy.jobs import Jobs
+from proxy.relay import Answer, Attempts, Inbound, Relay
+from proxy.tokens import Tokens
+
+LINGER_S = 5.0
+"""How long a refused request's body is read and thrown away: to close at once would reset the answer away."""
+
+LAST_EVENT_S = 5.0
+"""How long the event that says why a stream was cut may take to reach the client."""
+
+log = logging.getLogger(__name__)
+
+
+class V1(HTTPServerConnectionDelegate):
+    """Takes every request below `/v1/`, and every target that is not a path."""
+
+    def __init__(
+        self,
+        relay: Relay,
+        tokens: Tokens,
+        *,
+        jobs: Jobs,
+        clock: Clock,
+        max_body_bytes: int,
+        write_timeout_s: float,
+        allow_admin_paths: bool,
+        trusted_proxies: Sequence[Network],
+        public_origins: Sequence[str],
+    ) -> None:
+        self.relay = relay
+        self.tokens = tokens
+        self.jobs = jobs
+        self.clock = clock
+        self.max_body_bytes = max_body_bytes
+        self.write_timeout_s = write_timeout_s
+        self.allow_admin_paths = allow_admin_paths
+        self.trusted_proxies = trusted_proxies
+        self.public_origins = {origin.split("://", 1)[1]: origin for origin in public_origins}
+        self.draining = False
+        self.running: set[V1Request] = set()
+
+    def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
+        assert isinstance(request_conn, HTTP1Connection)
+        return V1Request(self, request_conn)
+
+    def cut_all(self) -> None:
+        """End what still runs, each client told as far as that can be done."""
+        for request in tuple(self.running):
+            request.cut()
+
+
+class V1Request(HTTPMessageDelegate):
+    """One request: refused before its body is read, or relayed."""
+
+    def __init__(self, server: V1, connection: HTTP1Connection) -> None:
+        self._server = server
+        self._connection = connection
+        self._body: Body | None = None
+        self._inbound: Inbound | None = None
+        self._attempts: Attempts | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._linger: asyncio.TimerHandle | None = None
+        self._head_written = False
+        self._cut_by_us = False
+        self._stream_format = False
+        self._ends_by_close = False
+        self._version = ""
+        self._line = AccessLine(server.clock)
+
+    # what Tornado tells about the request
+
+    def headers_received(
+        self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
+    ) -> Awaitable[None] | None:
+        assert isinstance(start_line, RequestStartLine)
+        self._server.running.add(self)
+        self._version = start_line.version
+        # Tornado leaves Nagle's algorithm on until an answer is finished; an event must not wait for an ACK.
+        self._connection.stream.set_nodelay(True)
+        lines = list(headers.get_all())
+        self._line.begin(
+            start_line.method,
+            start_line.path,
+            client_address(
+                str(getattr(self._connection.context, "remote_ip", "")),
+                headers.get_list("X-Forwarded-For"),
+                self._server.trusted_proxies,
+            ),
+        )
+        try:
+            self._admit(start_line, headers, lines)
+        except RequestError as error:
+            self._refuse(error, at_once="Expect" in headers or isinstance(error, MalformedFraming))
+        return None
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        if self._inbound is None or self._body is None:
+            return None  # refused: read off the wire and thrown away
+        if self._body.size + len(chunk) > self._server.max_body_bytes:
+            self._inbound = None
+            self._refuse(self._too_large())
+            return None
+        return self._body.write(chunk)
+
+    def finish(self) -> None:
+        if self._inbound is None:
+            self._end_refused()
+            return
+        self._connection.set_close_callback(self._client_gone)
+        self._task = self._server.jobs.start("relay", self._serve(self._inbound))
+
+    def on_connection_close(self) -> None:
+        # While the body was still coming.
+        self._line.gone()
+        self._end()
+
+    # before the body
+
+    def _admit(
+        self, start_line: RequestStartLine, headers: HTTPHeaders, lines: list[tuple[str, str]]
+    ) -> None:
+        server = self._server
+        if server.draining:
+            raise Unavailable("this proxy is shutting down: try again", retry_after_s=1)
+        token = server.tokens.accept(client_keys(lines))
+        if token is None:
+            raise Unauthenticated(
+                "no valid client key: send one as `x-api-key` or `Authorization: Bearer`; "
+                "an admin makes them with POST /api/tokens",
+                should_retry=False,
+            )
+        self._line.token_id = token.id
+        server.tokens.used(token)
+        target = paths.upstream_target(start_line.path, allow_admin_paths=server.allow_admin_paths)
+        if _has_body(headers):
+            if int(headers.get("Content-Length", "0")) > server.max_body_bytes:
+                raise self._too_large()
+            self._connection.set_max_body_size(server.max_body_bytes)
+            self._body = Body()
+        self._inbound = Inbound(start_line.method, target, lines, self._body, self._origin(headers))
+
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(
+            f"the request body is larger than {self._server.max_body_bytes} bytes", should_retry=False
+        )
+
+    def _origin(self, headers: HTTPHeaders) -> str:
+        host = headers.get("Host", "")
+        return self._server.public_origins.get(host) or f"http://{host}"
+
+    # the answer
+
+    async def _serve(self, inbound: Inbound) -> None:
+        self._attempts = self._server.relay.attempts(inbound)
+        try:
+            answer = await self._attempts.answer()
+            await self._hand_over(answer)
+        except RequestError as error:
+            self._refuse(error)
+        except (asyncio.CancelledError, StreamClosedError):
+            if self._cut_by_us:
+                await self._cut("this proxy is shutting down")
+            else:
+                self._line.gone()
+        except TimeoutError:
+            self._line.gone("client stalled")
+            self._abort()
+        except UpstreamError as error:
+            await self._cut(f"the upstream cut its answer: {error}")
+        except Exception:
+            # The boundary of a request: the client must hear of it, whatever it is.
+            log.exception("request failed request=%s", self._line.request_id)
+            if self._head_written:
+                await self._cut("internal error")
+            else:
+                self._refuse(RequestError("internal error: see this proxy's log"))
+        finally:
+            self._end()
+
+    async def _hand_over(self, answer: Answer) -> None:
+        headers = HTTPHeaders()
+        for name, value in answer.headers:
+            headers.add(name, value)
+        encoded = headers.get("Content-Encoding", "identity").lower() != "identity"
+        self._stream_format = headers.get("Content-Type", "").startswith("text/event-stream") and not encoded
+        self._ends_by_close = self._version == "HTTP/1.0" and "Content-Length" not in headers
+        self._write_head(answer.status, answer.reason, headers)
+        while data := await answer.read():
+            self._line.bytes += len(data)
+            await self._written(self._connection.write(data), self._server.write_timeout_s)
+        self._connection.finish()
+
+    def _write_head(self, status: int, reason: str, headers: HTTPHeaders, body: bytes | None = None) -> None:
+        self._head_written = True
+        self._line.answered(status)
+        start = ResponseStartLine("HTTP/1.1", status, reason)
+        self._connection.write_headers(start, headers, body)
+
+    async def _written(self, future: asyncio.Future[None], timeout_s: float) -> None:
+        """Wait until the bytes are on their way. Raises TimeoutError where the client takes none."""
+        if future.done():
+            future.result()
+            return
+        async with asyncio.timeout(timeout_s):
+            await future
+
+    def _refuse(self, error: RequestError, *, at_once: bool = False) -> None:
+        """Answer with an error in the shape of the Claude API's, while the body may still be on its way."""
+        body = json.dumps(
+            {
+                "type": "error",
+                "error": {"type": error.type, "message": error.message},
+                "request_id": self._line.request_id,
+            }
+        ).encode()
+        headers = HTTPHeaders(
+            {
+                "Content-Type": "application/json",
+                "Content-Length": str(len(body)),
+                "Cache-Control": "no-store",
+                "X-Content-Type-Options": "nosniff",
+                "Request-Id": self._line.request_id,
+            }
+        )
+        if self._attempts is not None and self._attempts.number:
+            headers["X-Proxy-Attempts"] = str(self._attempts.number)
+        if error.should_retry is not None:
+            headers["X-Should-Retry"] = str(error.should_retry).lower()
+        if error.retry_after_s is not None:
+            headers["Retry-After"] = str(round(error.retry_after_s))
+        self._line.bytes = len(body)
+        self._line.error = error.type
+        self._write_head(
+            error.status,
+            responses.get(error.status, ""),
+            headers,
+            None if self._line.method == "HEAD" else body,
+        )
+        if self._task is not None or at_once:
+            self._connection.finish()  # the body is read, will not be sent, or has no end that can be known
+        else:
+            loop = asyncio.get_running_loop()
+            self._linger = loop.call_later(LINGER_S, self._end_refused)
+
+    def _end_refused(self) -> None:
+        if self in self._server.running:
+            self._connection.finish()
+        self._end()
+
+    async def _cut(self, why: str) -> None:
+        """Abort an answer that has begun: a client must never take what it has for the whole."""
+        self._line.error = "cut"
+        log.warning("answer cut request=%s reason=%s", self._line.request_id, why)
+        if not self._head_written:
+            self._refuse(Unavailable(why, retry_after_s=1))
+            return
+        if self._stream_format:
+            # The blank before it ends a line that was cut; where an event was cut, its name becomes `error`.
+            error = {"type": "error", "error": {"type": "api_error", "message": why}}
+            event = f"\nevent: error\ndata: {json.dumps(error)}\n\n".encode()
+            with contextlib.suppress(StreamClosedError, TimeoutError):
+                await self._written(self._connection.write(event), LAST_EVENT_S)
+        self._abort()
+
+    def _abort(self) -> None:
+        stream = self._connection.stream
+        if self._ends_by_close and not stream.closed():
+            # Only a reset tells an answer that ends with its connection from a whole one.
+            stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        stream.close()
+
+    def _client_gone(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def cut(self) -> None:
+        """End the request as the process has to go."""
+        self._cut_by_us = True
+        if self._task is not None:
+            self._task.cancel()
+        else:
+            self._connection.close()
+            self._end()
+
+    def _end(self) -> None:
+        if self not in self._server.running:
+            return
+        self._server.running.discard(self)
+        if self._linger is not None:
+            self._linger.cancel()
+        if self._attempts is not None:
+            self._line.attempts = self._attempts.number
+            self._line.account = self._attempts.account
+            self._attempts.close()
+        if self._body is not None:
+            self._body.close()
+        self._line.log()
+
+
+class MalformedFraming(InvalidRequest):
+    """Where the body ends cannot be known, so nothing after this request can be read."""
+
+
+def _has_body(headers: HTTPHeaders) -> bool:
+    """Whether a body follows. Raises MalformedFraming where its framing is not clear (RFC 9112 6.3)."""
+    try:
+        chunked = is_transfer_encoding_chunked(headers)
+    except HTTPInputError as error:
+        raise MalformedFraming(f"malformed framing: {error}", should_retry=False) from None
+    lengths = {part.strip() for line in headers.get_list("Content-Length") for part in line.split(",")}
+    if len(lengths) > 1 or not all(length.isascii() and length.isdigit() for length in lengths):
+        raise MalformedFraming("malformed framing: Content-Length is not one number", should_retry=False)
+    if lengths:
+        headers["Content-Length"] = lengths.pop()
+    return chunked or "Content-Length" in headers

@@ -1,0 +1,191 @@
+"""One account and its four states; a transition returns a new Account, or the same where nothing changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Literal
+
+from proxy.clock import rfc3339
+
+
+class Status(StrEnum):
+    """The four states; only an admin leads out of INACTIVE."""
+
+    ACTIVE = "active"
+    INACTIVE = "inactive"
+    RATE_LIMITED = "rate_limited"
+    INVALID = "invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A Console API key."""
+
+    key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthTokens:
+    """Tokens of an OAuth login; `expires_at` in seconds since the epoch, None where the server named none."""
+
+    access_token: str = field(repr=False)
+    refresh_token: str | None = field(repr=False)
+    expires_at: float | None
+    scope: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An upstream account. Times are seconds since the epoch."""
+
+    id: str
+    name: str
+    credential: ApiKey | OAuthTokens
+    created_at: float
+    updated_at: float
+    organization_uuid: str | None = None
+    status: Status = Status.ACTIVE
+    status_reason: str | None = None
+    rate_limited_until: float | None = None
+    last_refresh_at: float | None = None
+    last_refresh_error: str | None = None
+
+    @property
+    def type(self) -> Literal["api_key", "oauth"]:
+        """`api_key` or `oauth`, as in the admin API."""
+        return "api_key" if isinstance(self.credential, ApiKey) else "oauth"
+
+    @property
+    def expires_at(self) -> float | None:
+        """When the access token expires; None for an API key."""
+        return self.credential.expires_at if isinstance(self.credential, OAuthTokens) else None
+
+    def limited(self, until: float, reason: str, now: float) -> Account:
+        """Bench the account until `until`; an existing later time is never shortened."""
+        if self.status not in (Status.ACTIVE, Status.RATE_LIMITED):
+            return self
+        if self.status is Status.RATE_LIMITED and (self.rate_limited_until or 0) >= until:
+            return self
+        return replace(
+            self, status=Status.RATE_LIMITED, status_reason=reason, rate_limited_until=until, updated_at=now
+        )
+
+    def limit_passed(self, now: float) -> bool:
+        """Whether the account was benched and its time is over."""
+        return self.status is Status.RATE_LIMITED and (self.rate_limited_until or 0) <= now
+
+    def recovered(self, now: float) -> Account:
+        """Back to active once the limit has passed."""
+        return self._active(now) if self.limit_passed(now) else self
+
+    def invalidated(self, reason: str, now: float) -> Account:
+        """The credential is dead; it stays stored, and an admin's `inactive` stays too."""
+        if self.status not in (Status.ACTIVE, Status.RATE_LIMITED):
+            return self
+        return replace(
+            self, status=Status.INVALID, status_reason=reason, rate_limited_until=None, updated_at=now
+        )
+
+    def deactivated(self, reason: str, now: float) -> Account:
+        """Taken out by an admin or by idle detection."""
+        if self.status is Status.INACTIVE:
+            return self
+        return replace(
+            self, status=Status.INACTIVE, status_reason=reason, rate_limited_until=None, updated_at=now
+        )
+
+    def activated(self, now: float) -> Account:
+        """Put to work by an admin; for an INVALID account the caller has seen its credential work."""
+        return self if self.status is Status.ACTIVE else self._active(now)
+
+    def renamed(self, name: str, now: float) -> Account:
+        return self if name == self.name else replace(self, name=name, updated_at=now)
+
+    def _active(self, now: float) -> Account:
+        return replace(
+            self, status=Status.ACTIVE, status_reason=None, rate_limited_until=None, updated_at=now
+        )
+
+    def view(self) -> dict[str, Any]:
+        """What an admin may see: an allow-list, so that a new field stays private until it is named here."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "type": self.type,
+            "organization_uuid": self.organization_uuid,
+            "status": self.status.value,
+            "status_reason": self.status_reason,
+            "rate_limited_until": _time(self.rate_limited_until),
+            "expires_at": _time(self.expires_at),
+            "last_refresh_at": _time(self.last_refresh_at),
+            "last_refresh_error": self.last_refresh_error,
+            "created_at": _time(self.created_at),
+            "updated_at": _time(self.updated_at),
+        }
+
+    def record(self) -> dict[str, Any]:
+        """What is stored, credential included; `from_record` reads it."""
+        credential: dict[str, Any]
+        match self.credential:
+            case ApiKey(key):
+                credential = {"api_key": key}
+            case OAuthTokens(access, refresh, expires_at, scope):
+                credential = {
+                    "access_token": access,
+                    "refresh_token": refresh,
+                    "expires_at": expires_at,
+                    "scope": scope,
+                }
+        return {
+            "id": self.id,
+            "name": self.name,
+            "type": self.type,
+            "credential": credential,
+            "organization_uuid": self.organization_uuid,
+            "status": self.status.value,
+            "status_reason": self.status_reason,
+            "rate_limited_until": self.rate_limited_until,
+            "last_refresh_at": self.last_refresh_at,
+            "last_refresh_error": self.last_refresh_error,
+            "created_at": self.created_at,
+            "updated_at": self.updated_at,
+        }
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Account:
+        """Read a stored record. Raises KeyError, TypeError or ValueError where it is not one."""
+        stored = record["credential"]
+        credential: ApiKey | OAuthTokens
+        if record["type"] == "api_key":
+            credential = ApiKey(_text(stored["api_key"]))
+        else:
+            credential = OAuthTokens(
+                access_token=_text(stored["access_token"]),
+                refresh_token=_text(stored["refresh_token"]) if stored["refresh_token"] is not None else None,
+                expires_at=stored["expires_at"],
+                scope=stored["scope"],
+            )
+        return cls(
+            id=_text(record["id"]),
+            name=_text(record["name"]),
+            credential=credential,
+            created_at=float(record["created_at"]),
+            updated_at=float(record["updated_at"]),
+            organization_uuid=record["organization_uuid"],
+            status=Status(record["status"]),
+            status_reason=record["status_reason"],
+            rate_limited_until=record["rate_limited_until"],
+            last_refresh_at=record["last_refresh_at"],
+            last_refresh_error=record["last_refresh_error"],
+        )
+
+
+def _time(epoch_s: float | None) -> str | None:
+    return None if epoch_s is None else rfc3339(epoch_s)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"text expected, not {type(value).__name__}")
+    return value

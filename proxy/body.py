@@ -1,0 +1,46 @@
+"""A request body while it may be sent again: in memory while small, else in a private temporary file."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import tempfile
+from typing import BinaryIO
+
+SPOOL_ABOVE_BYTES = 4 * 1024 * 1024
+
+
+class Body:
+    """Collects a body and reads it as often as needed. Whoever made it closes it."""
+
+    def __init__(self) -> None:
+        self._chunks: list[bytes] = []
+        self._file: BinaryIO | None = None
+        self.size = 0
+
+    async def write(self, data: bytes) -> None:
+        """Append. Raises OSError where the temporary file cannot be written."""
+        self.size += len(data)
+        if self._file is None:
+            self._chunks.append(data)
+            if self.size <= SPOOL_ABOVE_BYTES:
+                return
+            data = b"".join(self._chunks)
+            self._chunks.clear()
+            # 0600 and without a name; `close` closes it.
+            self._file = tempfile.TemporaryFile(prefix="claude-proxy-", buffering=0)  # noqa: SIM115
+        await asyncio.get_running_loop().run_in_executor(None, self._file.write, data)
+
+    def open(self) -> BinaryIO:
+        """The body from its start; one reader at a time."""
+        if self._file is not None:
+            self._file.seek(0)
+            return self._file
+        if len(self._chunks) > 1:
+            self._chunks = [b"".join(self._chunks)]
+        return io.BytesIO(self._chunks[0] if self._chunks else b"")
+
+    def close(self) -> None:
+        self._chunks.clear()
+        if self._file is not None:
+            self._file.close()

@@ -1,0 +1,39 @@
+"""Time: the one module that reads a clock or sleeps, so that a test can hand over another."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What the engine may ask about time; all values in seconds."""
+
+    def now(self) -> float:
+        """Wall clock, seconds since the Unix epoch."""
+
+    def monotonic(self) -> float:
+        """A clock that no one sets; only differences mean anything."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after `seconds`."""
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    def now(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+def rfc3339(epoch_s: float) -> str:
+    """`epoch_s` as RFC 3339 in UTC with milliseconds and `Z`: `2026-11-22T10:41:07.123Z`."""
+    whole, millis = divmod(round(epoch_s * 1000), 1000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{millis:03d}Z"

@@ -1,0 +1,136 @@
+"""Every error that the proxy raises on purpose.
+
+ProxyError
+├── StartError                the process cannot start: one line on stderr, exit status 2
+│   ├── SettingsError         the configuration
+│   └── StorageError          the data folder (also raised at run time, when a write fails)
+├── UpstreamError             one exchange with the upstream failed (the relay judges what follows)
+│   ├── UpstreamUnreachable   nothing was sent: DNS, refused, TLS, reset before the request
+│   ├── UpstreamLost          the connection was lost after the request was sent
+│   └── UpstreamSilent        nothing came for `server.request_timeout`
+└── RequestError              what a caller is told; `status` and `type` are the HTTP status and `error.type`
+    ├── InvalidRequest            400 invalid_request_error
+    ├── Unauthenticated           401 authentication_error
+    ├── Forbidden                 403 permission_error
+    ├── NotFound                  404 not_found_error
+    ├── MethodNotAllowed          405 invalid_request_error
+    ├── Conflict                  409 conflict_error
+    ├── BodyTooLarge              413 request_too_large
+    ├── Unprocessable             422 invalid_request_error
+    ├── RateLimited               429 rate_limit_error
+    ├── BadGateway                502 api_error
+    ├── Unavailable               503 api_error
+    └── GatewayTimeout            504 timeout_error
+"""
+
+from __future__ import annotations
+
+
+class ProxyError(Exception):
+    """Base of all errors raised on purpose; its text is for people and holds no secret."""
+
+
+class StartError(ProxyError):
+    """The process cannot start; the text names the file, the key and the fix."""
+
+
+class SettingsError(StartError):
+    """The configuration is missing or wrong."""
+
+
+class StorageError(StartError):
+    """The data folder cannot be read, locked or written."""
+
+
+class UpstreamError(ProxyError):
+    """An exchange with the upstream failed."""
+
+
+class UpstreamUnreachable(UpstreamError):
+    """The request was not sent, so sending it again cannot do anything twice."""
+
+
+class UpstreamLost(UpstreamError):
+    """The connection was lost after the request was sent: the upstream may have acted on it."""
+
+
+class UpstreamSilent(UpstreamError):
+    """The upstream sent nothing for the longest silence allowed."""
+
+
+class RequestError(ProxyError):
+    """An answer to the caller.
+
+    `should_retry` False becomes `x-should-retry: false`; `retry_after_s` becomes `retry-after`, rounded up.
+    """
+
+    status = 500
+    type = "api_error"
+
+    def __init__(
+        self, message: str, *, should_retry: bool | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.should_retry = should_retry
+        self.retry_after_s = retry_after_s
+
+
+class InvalidRequest(RequestError):
+    status = 400
+    type = "invalid_request_error"
+
+
+class Unauthenticated(RequestError):
+    status = 401
+    type = "authentication_error"
+
+
+class Forbidden(RequestError):
+    status = 403
+    type = "permission_error"
+
+
+class NotFound(RequestError):
+    status = 404
+    type = "not_found_error"
+
+
+class MethodNotAllowed(RequestError):
+    status = 405
+    type = "invalid_request_error"
+
+
+class Conflict(RequestError):
+    status = 409
+    type = "conflict_error"
+
+
+class BodyTooLarge(RequestError):
+    status = 413
+    type = "request_too_large"
+
+
+class Unprocessable(RequestError):
+    status = 422
+    type = "invalid_request_error"
+
+
+class RateLimited(RequestError):
+    status = 429
+    type = "rate_limit_error"
+
+
+class BadGateway(RequestError):
+    status = 502
+    type = "api_error"
+
+
+class Unavailable(RequestError):
+    status = 503
+    type = "api_error"
+
+
+class GatewayTimeout(RequestError):
+    status = 504
+    type = "timeout_error"

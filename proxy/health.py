@@ -1,0 +1,36 @@
+"""The verdict on the whole: healthy, degraded or unhealthy, and whether requests are to be sent here."""
+
+from __future__ import annotations
+
+from proxy.accounts import Status
+from proxy.clock import Clock
+from proxy.pool import Pool
+from proxy.tokens import Tokens
+
+
+class Health:
+    """Looks at the accounts and at what could not be saved."""
+
+    def __init__(self, pool: Pool, tokens: Tokens, clock: Clock) -> None:
+        self._pool = pool
+        self._tokens = tokens
+        self._clock = clock
+        self._began = clock.monotonic()
+        self.draining = False
+
+    def uptime_s(self) -> float:
+        return self._clock.monotonic() - self._began
+
+    def status(self) -> str:
+        """`unhealthy` where no account is usable, `degraded` where one that should be is not."""
+        counts = self._pool.count()
+        if not counts[Status.ACTIVE]:
+            return "unhealthy"
+        unusable = counts[Status.RATE_LIMITED] + counts[Status.INVALID]
+        return "degraded" if unusable or self._pool.unsaved or self._tokens.unsaved else "healthy"
+
+    def not_ready(self) -> str | None:
+        """Why no request should be sent here now; None where it may."""
+        if self.draining:
+            return "draining"
+        return None if self._pool.count()[Status.ACTIVE] else "no usable account"

@@ -1,0 +1,89 @@
+"""Which request targets may go upstream, and what the relay must know of them."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote
+
+from proxy.errors import InvalidRequest, NotFound
+
+# RFC 9112 §3.2: a request target has no whitespace, control or `#`. Raw bytes above 0x7f (here latin-1
+# characters) are let through in the query, where clients do send them, and nowhere else.
+_TARGET = re.compile(r"[!\"$-~\x80-\xff]+")
+_PATH = re.compile(r"/v1/[!\"$-\[\]-~]+")
+_BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+# U+FFFD is what bytes that are no UTF-8 decode to, the overlong dot `%c0%ae` among them.
+_REFUSED_DECODED = re.compile("[\x00-\x1f\x7f-\x9f\\\\\ufffd]")
+# Some servers end a segment there: `..;x` is a dot segment to a servlet container.
+_SEGMENT_END = re.compile(r"[;?#]")
+
+# As received and decoded up to three times: nothing harmless needs more, and each reading costs a pass.
+_MAX_READINGS = 4
+
+_ADMIN = (("v1", "organizations"), ("v1", "oauth", "token"))
+
+
+def upstream_target(target: str, *, allow_admin_paths: bool) -> str:
+    """`target`, path and query as received, where it may go upstream.
+
+    Raises InvalidRequest where another reader could take the path for a different one, NotFound for the
+    paths that would hand the operator's own rights to a client.
+    """
+    path = target.partition("?")[0]
+    if not (_TARGET.fullmatch(target) and _PATH.fullmatch(path)) or _BAD_PERCENT.search(path):
+        raise _refused("it is not a plain path below /v1/ with an optional query")
+    readings = _readings(path)
+    if len(readings) > _MAX_READINGS:
+        raise _refused("it is percent-encoded too many times")
+    slashes = path.count("/")
+    for reading in readings:
+        if reading.count("/") != slashes or _REFUSED_DECODED.search(reading):
+            raise _refused("it holds an encoded slash, a backslash or a control character")
+        if any(_is_empty_or_dots(segment) for segment in reading.split("/")[1:]):
+            raise _refused("it holds an empty or dot segment")
+    if not allow_admin_paths and _is_admin(readings[-1]):
+        raise NotFound("this path is not served here", should_retry=False)
+    return target
+
+
+def is_inference(method: str, target: str) -> bool:
+    """Whether the request counts against a client's session limit; never raises."""
+    return method == "POST" and _segments(target) == ["v1", "messages"]
+
+
+def holds_results_url(target: str) -> bool:
+    """Whether the answer is one message batch or a list of them, whose `results_url` is to be rewritten.
+
+    True for create, list, retrieve and cancel, false for `/results`; never raises.
+    """
+    match _segments(target):
+        case ["v1", "messages", "batches"] | ["v1", "messages", "batches", _]:
+            return True
+        case ["v1", "messages", "batches", _, "cancel"]:
+            return True
+    return False
+
+
+def _refused(why: str) -> InvalidRequest:
+    return InvalidRequest(f"this path may not go upstream: {why}", should_retry=False)
+
+
+def _readings(path: str) -> list[str]:
+    """`path` as received, then decoded once, twice … until it stays the same or the limit is passed."""
+    readings = [path]
+    while len(readings) <= _MAX_READINGS and (decoded := unquote(readings[-1])) != readings[-1]:
+        readings.append(decoded)
+    return readings
+
+
+def _segments(target: str) -> list[str]:
+    return _readings(target.partition("?")[0])[-1].split("/")[1:]
+
+
+def _is_empty_or_dots(segment: str) -> bool:
+    return not segment or _SEGMENT_END.split(segment, maxsplit=1)[0] in (".", "..")
+
+
+def _is_admin(path: str) -> bool:
+    names = [_SEGMENT_END.split(segment, maxsplit=1)[0].strip().casefold() for segment in path.split("/")]
+    return any(tuple(names[1 : 1 + len(admin)]) == admin for admin in _ADMIN)

@@ -1,0 +1,305 @@
+"""The table of accounts: the only place where account state changes, with the reason in the log."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from proxy.accounts import Account, ApiKey, OAuthTokens, Status
+from proxy.balancer import RoundRobin
+from proxy.clock import Clock, rfc3339
+from proxy.errors import Conflict, NotFound, RateLimited, RequestError, StorageError, Unavailable
+from proxy.names import clean_name
+from proxy.storage import Record
+from proxy.table import Table
+
+LONG_WAIT_S = 60.0
+"""Clients obey any `retry-after`: above this they are told not to wait (claude-api.md 0.9)."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Use:
+    """What one account was used for, since it was added; `in_flight` since the start."""
+
+    requests: int = 0
+    errors: int = 0
+    rate_limits: int = 0
+    last_used_at: float | None = None
+    in_flight: int = 0
+
+
+class Pool:
+    """Chooses accounts and records what became of them.
+
+    Only admin verbs await, and only after the change is made; so each decision runs whole on the event loop.
+    """
+
+    def __init__(
+        self,
+        table: Table[Account],
+        counters: dict[str, Record],
+        *,
+        clock: Clock,
+        balancer: RoundRobin,
+        new_id: Callable[[str], str],
+    ) -> None:
+        self._table = table
+        self._clock = clock
+        self._balancer = balancer
+        self._new_id = new_id
+        self._use = {id: _read_use(counters.get(id, {})) for id in table}
+        self._model_limits: dict[tuple[str, str], float] = {}
+
+    def __getitem__(self, account_id: str) -> Account:
+        """Raises NotFound."""
+        try:
+            return self._table[account_id]
+        except KeyError:
+            raise NotFound(f"no account {account_id[:64]!r}") from None
+
+    def __iter__(self) -> Iterator[Account]:
+        return iter(self._table.values())
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @property
+    def unsaved(self) -> dict[str, str]:
+        """Ids whose last change is not on disk yet, with the reason."""
+        return self._table.unsaved
+
+    def count(self) -> dict[Status, int]:
+        """How many accounts are in each state, as they would be chosen now."""
+        now = self._clock.now()
+        counts = dict.fromkeys(Status, 0)
+        for account in self:
+            counts[Status.ACTIVE if account.limit_passed(now) else account.status] += 1
+        return counts
+
+    def view(self, account: Account) -> dict[str, Any]:
+        """An account and its counters, as an admin sees it."""
+        use = self._use[account.id]
+        return (
+            account.view()
+            | asdict(use)
+            | {"last_used_at": None if use.last_used_at is None else rfc3339(use.last_used_at)}
+        )
+
+    # the relay's verbs
+
+    def choose(
+        self, model: str | None, *, refused: Collection[str] = (), later: Collection[str] = ()
+    ) -> Account | None:
+        """The account to ask next, never one in `refused`, one in `later` only where no other is usable."""
+        now = self._clock.now()
+        chosen = self._balancer.choose(
+            (a for a in self if a.id not in refused and not self._model_limited(a.id, model, now)),
+            now,
+            later=later,
+        )
+        self.recover()
+        return None if chosen is None else self[chosen.id]
+
+    def has_model_limits(self) -> bool:
+        """Whether a choice depends on the model asked for."""
+        return bool(self._model_limits)
+
+    @contextlib.contextmanager
+    def using(self, account: Account) -> Iterator[None]:
+        """Count one request to the account while it runs."""
+        use = self._use[account.id]
+        use.requests += 1
+        use.in_flight += 1
+        use.last_used_at = self._clock.now()
+        try:
+            yield
+        finally:
+            use.in_flight -= 1
+
+    def failed(self, account_id: str) -> None:
+        """Count one answer of the account that was no success."""
+        if account_id in self._use:
+            self._use[account_id].errors += 1
+
+    def limit(self, account_id: str, until: float, reason: str) -> None:
+        """Bench the account; an existing later time stays."""
+        if account_id in self._use:
+            self._use[account_id].rate_limits += 1
+            self._commit(self[account_id].limited(until, reason, self._clock.now()))
+
+    def limit_model(self, account_id: str, model: str, until: float, reason: str) -> None:
+        """Pass the account over for one model. Kept in memory: after a restart one answer tells it again."""
+        key = (account_id, model)
+        self._model_limits[key] = max(until, self._model_limits.get(key, 0.0))
+        log.info("account passed over for a model account=%s model=%s reason=%s", account_id, model, reason)
+
+    def invalidate(self, account_id: str, reason: str) -> None:
+        """The account's credential is dead."""
+        if account_id in self._use:
+            self._commit(self[account_id].invalidated(reason, self._clock.now()))
+
+    def recover(self) -> None:
+        """Bring back every account whose limit has passed."""
+        now = self._clock.now()
+        for account in [a for a in self if a.limit_passed(now)]:
+            self._commit(account.recovered(now))
+        if self._model_limits:
+            self._model_limits = {key: until for key, until in self._model_limits.items() if until > now}
+
+    def recovers_in(self, model: str | None) -> float | None:
+        """Seconds until the first benched account comes back; None where none is benched."""
+        now = self._clock.now()
+        waits = [
+            max(a.rate_limited_until or now, self._model_limits.get((a.id, model or ""), 0.0)) - now
+            for a in self
+            if a.status is Status.RATE_LIMITED
+            or (a.status is Status.ACTIVE and self._model_limited(a.id, model, now))
+        ]
+        return max(0.0, min(waits)) if waits else None
+
+    def exhausted(self, model: str | None) -> RequestError:
+        """What a client is told when no account can be asked."""
+        if not len(self):
+            return Unavailable("no accounts available", should_retry=False)
+        wait_s = self.recovers_in(model)
+        if wait_s is None:
+            return Unavailable("all accounts invalid or inactive", should_retry=False)
+        return RateLimited(
+            "all accounts rate limited",
+            should_retry=False if wait_s > LONG_WAIT_S else None,
+            retry_after_s=max(1, math.ceil(wait_s)),
+        )
+
+    # the admin's verbs
+
+    async def add(
+        self, name: str, credential: ApiKey | OAuthTokens, *, organization_uuid: str | None = None
+    ) -> Account:
+        """Add an account; on disk when this returns. Raises Unprocessable, Conflict, StorageError."""
+        now = self._clock.now()
+        account = Account(
+            id=self._new_id("acc"),
+            name=self._free_name(name),
+            credential=credential,
+            created_at=now,
+            updated_at=now,
+            organization_uuid=organization_uuid,
+        )
+        for other in self:
+            if other.credential == credential:
+                raise Conflict(f"this key is already the account {other.name!r}")
+        self._use[account.id] = Use()
+        saved = self._table.commit(account.id, account)
+        try:
+            await saved
+        except StorageError:
+            # The admin is told that it failed, so it must not work on, nor appear again after a restart.
+            with contextlib.suppress(StorageError):
+                await self._forget(account.id)
+            raise
+        log.info("account added account=%s name=%s type=%s", account.id, account.name, account.type)
+        return account
+
+    async def update(
+        self, account_id: str, *, name: str | None = None, status: Status | None = None
+    ) -> Account:
+        """Rename an account or set it `active` or `inactive`; on disk when this returns.
+
+        An INVALID account becomes active only by whoever has seen its credential work.
+        """
+        account = self[account_id]
+        now = self._clock.now()
+        if name is not None and name != account.name:
+            account = account.renamed(self._free_name(name, but=account_id), now)
+        if status is Status.INACTIVE:
+            account = account.deactivated("set inactive by an admin", now)
+        elif status is Status.ACTIVE:
+            account = account.activated(now)
+        await self._commit_and_wait(account)
+        return account
+
+    async def remove(self, account_id: str) -> None:
+        """Delete an account and its credential; gone from disk when this returns."""
+        account = self[account_id]
+        await self._forget(account_id)
+        log.info("account deleted account=%s name=%s", account.id, account.name)
+
+    def counters(self) -> dict[str, Record]:
+        """The counters as they are stored."""
+        return {
+            id: {k: v for k, v in asdict(use).items() if k != "in_flight"} for id, use in self._use.items()
+        }
+
+    async def save_again(self) -> None:
+        """Write once more what could not be written."""
+        await self._table.save_again()
+
+    def _commit(self, account: Account) -> None:
+        if account is not self._table[account.id]:
+            self._log_change(self._table[account.id], account)
+            self._table.commit(account.id, account)
+
+    async def _commit_and_wait(self, account: Account) -> None:
+        if account is not self._table[account.id]:
+            self._log_change(self._table[account.id], account)
+            await self._table.commit(account.id, account)
+
+    async def _forget(self, account_id: str) -> None:
+        self._balancer.forget(account_id)
+        self._use.pop(account_id, None)
+        self._model_limits = {k: v for k, v in self._model_limits.items() if k[0] != account_id}
+        await self._table.forget(account_id)
+
+    def _log_change(self, old: Account, new: Account) -> None:
+        if old.name != new.name:
+            log.info("account renamed account=%s name=%s was=%s", new.id, new.name, old.name)
+        if (old.status, old.rate_limited_until) != (new.status, new.rate_limited_until):
+            until = "" if new.rate_limited_until is None else f" until={rfc3339(new.rate_limited_until)}"
+            log.warning(
+                "account state account=%s name=%s from=%s to=%s%s reason=%s",
+                new.id,
+                new.name,
+                old.status.value,
+                new.status.value,
+                until,
+                new.status_reason or "-",
+            )
+
+    def _model_limited(self, account_id: str, model: str | None, now: float) -> bool:
+        return model is not None and self._model_limits.get((account_id, model), 0.0) > now
+
+    def _free_name(self, name: str, *, but: str | None = None) -> str:
+        name = clean_name(name)
+        for other in self:
+            if other.id != but and other.name.casefold() == name.casefold():
+                raise Conflict(f"an account called {other.name!r} exists: choose another name")
+        return name
+
+
+def _read_use(record: Record) -> Use:
+    use = Use()
+    for name in ("requests", "errors", "rate_limits", "last_used_at"):
+        value = record.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            setattr(use, name, value)
+    return use
+
+
+def load_accounts(records: Iterable[Record]) -> list[tuple[str, Account]]:
+    """Accounts as stored, oldest first. Raises StorageError where one is not an account."""
+    accounts = []
+    for record in records:
+        try:
+            accounts.append(Account.from_record(record))
+        except (KeyError, TypeError, ValueError) as error:
+            raise StorageError(
+                f"account {record.get('id')!r} in the data folder is not complete ({error}): restore its file "
+                "from a backup, or move it away to start without it"
+            ) from error
+    return [(a.id, a) for a in sorted(accounts, key=lambda a: (a.created_at, a.id))]

@@ -1,0 +1,324 @@
+"""The attempt loop of one request: choose an account, send, judge the answer, hand it over or try again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from dataclasses import dataclass
+from random import Random
+from typing import BinaryIO
+
+from proxy import paths, results_url
+from proxy.accounts import Account, Status
+from proxy.body import Body
+from proxy.clock import Clock
+from proxy.errors import (
+    BadGateway,
+    GatewayTimeout,
+    RateLimited,
+    UpstreamError,
+    UpstreamLost,
+    UpstreamSilent,
+)
+from proxy.headers import to_client, to_upstream
+from proxy.pool import Pool
+from proxy.probe import Probe, credential_of
+from proxy.upstream import CurlClient, Exchange, Head, Header, Request
+from proxy.verdict import Action, AnswerHead, Verdict, judge
+
+SHORT_WAIT_S = 5.0
+"""A request waits itself for its only account to come back, up to this long."""
+
+JUDGED_BYTES = 64 * 1024
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """A client's request: `target` as received, `origin` as the client sees this proxy."""
+
+    method: str
+    target: str
+    headers: list[Header]
+    body: Body | None
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often and how soon a request is tried again; times in seconds."""
+
+    max_attempts: int
+    base_delay_s: float
+    max_delay_s: float
+    jitter_max_s: float
+    resend_posts: bool
+
+    def delay_s(self, failures: int, rng: Random) -> float:
+        """The wait after the `failures`-th failure: 1, 2, 4 … times the base up to the maximum, and jitter."""
+        growing: float = self.base_delay_s * 2 ** (failures - 1)
+        return min(self.max_delay_s, growing) + rng.uniform(0, self.jitter_max_s)
+
+
+@dataclass(slots=True)
+class Answer:
+    """What the client gets: status and headers, then the body by `read`."""
+
+    status: int
+    reason: str
+    headers: list[Header]
+    source: Exchange | _Whole
+
+    async def read(self) -> bytes:
+        """The next bytes, b"" at the end. Raises UpstreamError where the body was cut."""
+        return await self.source.read()
+
+
+class _Whole:
+    """A body that was read whole."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def read(self) -> bytes:
+        body, self._body = self._body, b""
+        return body
+
+
+class Relay:
+    """Answers requests from the pool."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        client: CurlClient,
+        probe: Probe,
+        *,
+        retry: Retry,
+        rate_limit_default_s: float,
+        clock: Clock,
+        rng: Random,
+    ) -> None:
+        self.pool = pool
+        self.client = client
+        self.probe = probe
+        self.retry = retry
+        self.rate_limit_default_s = rate_limit_default_s
+        self.clock = clock
+        self.rng = rng
+
+    def attempts(self, inbound: Inbound) -> Attempts:
+        """The tries of one request; closing them frees the account and the upstream connection."""
+        return Attempts(self, inbound)
+
+
+class Attempts:
+    """All tries of one request, over all accounts, before the first byte reaches the client."""
+
+    def __init__(self, relay: Relay, inbound: Inbound) -> None:
+        self._relay = relay
+        self._inbound = inbound
+        self._model: str | None = None
+        self._refused: set[str] = set()
+        self._tried: set[str] = set()
+        self._failures = 0
+        self._held = contextlib.ExitStack()
+        self._last: tuple[Account, Exchange, Head, Verdict] | None = None
+        self._error: UpstreamError | None = None
+        self.number = 0
+        self.account: Account | None = None
+
+    async def answer(self) -> Answer:
+        """The answer to hand over. Raises RequestError where there is none."""
+        retry = self._relay.retry
+        while self.number < retry.max_attempts:
+            account = await self._next_account()
+            if account is None:
+                break
+            self.number += 1
+            answer = await self._try(account)
+            if answer is not None:
+                return answer
+        return await self._last_word()
+
+    def close(self) -> None:
+        """Free what is held; the transfer is cut where it still runs."""
+        self._held.close()
+
+    async def _next_account(self) -> Account | None:
+        pool = self._relay.pool
+        if self._failures:
+            await self._relay.clock.sleep(self._relay.retry.delay_s(self._failures, self._relay.rng))
+        if pool.has_model_limits() and self._model is None:
+            self._model = await model_of(self._inbound.body)
+        account = pool.choose(self._model, refused=self._refused, later=self._tried)
+        if account is not None or not self.number:
+            return account
+        wait_s = pool.recovers_in(self._model)
+        usable = [a for a in pool if a.status in (Status.ACTIVE, Status.RATE_LIMITED)]
+        if wait_s is None or wait_s > SHORT_WAIT_S or len(usable) != 1 or usable[0].id in self._refused:
+            return None
+        await self._relay.clock.sleep(wait_s)
+        return pool.choose(self._model, refused=self._refused)
+
+    async def _try(self, account: Account) -> Answer | None:
+        relay = self._relay
+        self._held.close()
+        self._last = self._error = None
+        self.account = account
+        self._tried.add(account.id)
+        self._held.enter_context(relay.pool.using(account))
+        exchange = relay.client.open(self._request(account))
+        self._held.callback(exchange.close)
+        try:
+            head = await exchange.head()
+            start = await _start_of(exchange) if head.status >= 400 else b""
+        except UpstreamError as error:
+            self._upstream_failed(account, error)
+            return None
+        verdict = await self._judge(account, AnswerHead(head.status, head.headers, start))
+        exchange.put_back(start)
+        if verdict.action is Action.HAND_ON:
+            return await self._hand_over(account, exchange, head)
+        relay.pool.failed(account.id)
+        self._last = (account, exchange, head, verdict)
+        await self._learn(account, verdict)
+        return None
+
+    def _request(self, account: Account) -> Request:
+        inbound = self._inbound
+        headers = to_upstream(inbound.headers, credential_of(account))
+        if paths.holds_results_url(inbound.target):
+            headers = [
+                (n, results_url.readable_encodings(v) if n.lower() == "accept-encoding" else v)
+                for n, v in headers
+            ]
+        body: BinaryIO | None = None
+        if inbound.body is not None:
+            body = inbound.body.open()
+        return Request(
+            inbound.method,
+            inbound.target,
+            headers,
+            body,
+            inbound.body.size if inbound.body is not None else 0,
+            may_resend=self._may_resend(),
+        )
+
+    def _may_resend(self) -> bool:
+        return self._relay.retry.resend_posts or self._inbound.method in ("GET", "HEAD")
+
+    async def _judge(self, account: Account, answer: AnswerHead) -> Verdict:
+        now = self._relay.clock.now()
+        if answer.status == 429 and self._model is None:
+            self._model = await model_of(self._inbound.body)
+        return judge(answer, account_kind=account.type, model=self._model, now=now)
+
+    async def _learn(self, account: Account, verdict: Verdict) -> None:
+        """Tell the pool what the answer means for the account, and this request where not to go again."""
+        pool, now = self._relay.pool, self._relay.clock.now()
+        match verdict.action:
+            case Action.BENCH_THEN_NEXT:
+                until = verdict.limited_until or now + self._relay.rate_limit_default_s
+                pool.limit(account.id, until, verdict.evidence)
+            case Action.SKIP_MODEL_THEN_NEXT:
+                self._refused.add(account.id)
+                # Without a time it is this request that is refused (long context needs credit), not the model.
+                if verdict.model is not None and verdict.limited_until is not None:
+                    pool.limit_model(account.id, verdict.model, verdict.limited_until, verdict.evidence)
+            case Action.CONFIRM_KEY_THEN_NEXT:
+                self._refused.add(account.id)
+                if await self._relay.probe.works(account) is False:
+                    pool.invalidate(account.id, f"{verdict.evidence}, confirmed by GET /v1/models")
+            case Action.NEXT_ACCOUNT | Action.REFRESH_THEN_NEXT:
+                self._refused.add(account.id)
+                if verdict.invalid_reason is not None:
+                    pool.invalidate(account.id, verdict.invalid_reason)
+            case Action.RETRY:
+                self._failures += 1
+        log.info(
+            "attempt failed account=%s attempt=%d action=%s evidence=%s",
+            account.id,
+            self.number,
+            verdict.action.value,
+            verdict.evidence,
+        )
+
+    def _upstream_failed(self, account: Account, error: UpstreamError) -> None:
+        self._relay.pool.failed(account.id)
+        log.warning("attempt failed account=%s attempt=%d error=%s", account.id, self.number, error)
+        if isinstance(error, UpstreamSilent):
+            raise GatewayTimeout(f"the upstream is silent: {error}") from error
+        if isinstance(error, UpstreamLost) and not self._may_resend():
+            raise BadGateway(
+                f"the connection to the upstream was lost after the request was sent: {error}"
+            ) from error
+        self._error = error
+        self._failures += 1
+
+    async def _hand_over(self, account: Account, exchange: Exchange, head: Head) -> Answer:
+        headers = to_client(head.headers, account=account.name, attempts=self.number)
+        if head.status == 200 and paths.holds_results_url(self._inbound.target):
+            try:
+                body = await _rewritten(exchange, head, self._inbound.origin)
+            except UpstreamError as error:
+                raise BadGateway(f"the upstream's answer was cut: {error}") from error
+            headers = [(n, v) for n, v in headers if n.lower() != "content-length"]
+            headers.append(("content-length", str(len(body))))
+            return Answer(head.status, head.reason, headers, _Whole(body))
+        return Answer(head.status, head.reason, headers, exchange)
+
+    async def _last_word(self) -> Answer:
+        """What is left when every try failed: the upstream's own answer, or why there is none."""
+        pool = self._relay.pool
+        if self._error is not None:
+            raise BadGateway(f"the upstream cannot be reached: {self._error}") from self._error
+        if self._last is None:
+            raise pool.exhausted(self._model)
+        account, exchange, head, verdict = self._last
+        # A model passed over without a time is a matter of the request itself: the upstream's words say which.
+        if verdict.action is Action.BENCH_THEN_NEXT or verdict.limited_until is not None:
+            if pool.choose(self._model) is None:
+                raise pool.exhausted(self._model)
+            raise RateLimited(f"{self.number} accounts in a row are rate limited", retry_after_s=1)
+        if not any(a.status in (Status.ACTIVE, Status.RATE_LIMITED) for a in pool):
+            raise pool.exhausted(self._model)  # the client's own key is fine: a 401 would say otherwise
+        return await self._hand_over(account, exchange, head)
+
+
+async def model_of(body: Body | None) -> str | None:
+    """The model that a JSON body asks for; None where there is none. A large body is read in a thread."""
+    if body is None or not body.size:
+        return None
+    return await asyncio.get_running_loop().run_in_executor(None, _model_in, body.open())
+
+
+def _model_in(source: BinaryIO) -> str | None:
+    try:
+        model = json.load(source).get("model")
+    except (ValueError, AttributeError, RecursionError):
+        return None  # no JSON object: what is wrong with it is for the upstream to say
+    return model if isinstance(model, str) else None
+
+
+async def _start_of(exchange: Exchange) -> bytes:
+    start = b""
+    while len(start) < JUDGED_BYTES:
+        data = await exchange.read()
+        if not data:
+            break
+        start += data
+    return start
+
+
+async def _rewritten(exchange: Exchange, head: Head, origin: str) -> bytes:
+    body = bytearray()
+    while data := await exchange.read():
+        body += data
+    encoding = next(
+        (v.strip().lower() for n, v in head.headers if n.lower() == "content-encoding"), "identity"
+    )
+    return results_url.rewrite(bytes(body), encoding, origin)

@@ -1,0 +1,49 @@
+"""The one thing rewritten in bodies: a batch's absolute `results_url`, which SDKs follow with the client's key."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+
+# JSON may escape a slash. The path stays; what comes before it is the upstream's origin.
+_RESULTS_URL = re.compile(rb'("results_url"\s*:\s*")[^"]*?((?:\\?/)v1(?:\\?/)messages(?:\\?/)batches[^"]*")')
+READABLE = ("gzip", "deflate", "identity")
+"""Content encodings of which `rewrite` can see the text."""
+
+
+def rewrite(body: bytes, encoding: str, origin: str) -> bytes:
+    """`body` with every `results_url` on `origin`, in the same content encoding.
+
+    Bytes that cannot be decoded come back as they are.
+    """
+    try:
+        text = _decode(body, encoding)
+    except (OSError, EOFError, zlib.error):
+        return body
+    changed = _RESULTS_URL.sub(lambda found: found[1] + origin.encode() + found[2], text)
+    return body if changed == text else _encode(changed, encoding)
+
+
+def readable_encodings(accept_encoding: str) -> str:
+    """What of an `accept-encoding` value may be sent upstream so that the answer can be read; order is kept."""
+    wanted = [part for part in accept_encoding.split(",") if part.split(";")[0].strip().lower() in READABLE]
+    return ",".join(wanted).strip() or "identity"
+
+
+def _decode(body: bytes, encoding: str) -> bytes:
+    match encoding:
+        case "gzip" | "x-gzip":
+            return gzip.decompress(body)
+        case "deflate":
+            return zlib.decompress(body)
+    return body
+
+
+def _encode(text: bytes, encoding: str) -> bytes:
+    match encoding:
+        case "gzip" | "x-gzip":
+            return gzip.compress(text, mtime=0)
+        case "deflate":
+            return zlib.compress(text)
+    return text

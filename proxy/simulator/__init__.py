@@ -1,0 +1,62 @@
+"""A stand-in for the Claude API and its OAuth server: `Simulator`, and the faults it can be told to make."""
+
+from .faults import (
+    Amend,
+    ApiKey429,
+    Cut,
+    Error,
+    Fault,
+    Flood,
+    Lost,
+    MidStreamError,
+    Quota429,
+    Raw,
+    Real,
+    Reset,
+    ResetEarly,
+    Silence,
+    Slow,
+    Stall,
+    Steady,
+    api_key_429,
+    bare_429,
+    long_context_429,
+    model_429,
+    quota_429,
+    throttle_429,
+)
+from .grants import Grant
+from .ledger import Entry, Ledger
+from .replies import Answer
+from .server import Simulator
+
+__all__ = [
+    "Amend",
+    "Answer",
+    "ApiKey429",
+    "Cut",
+    "Entry",
+    "Error",
+    "Fault",
+    "Flood",
+    "Grant",
+    "Ledger",
+    "Lost",
+    "MidStreamError",
+    "Quota429",
+    "Raw",
+    "Real",
+    "Reset",
+    "ResetEarly",
+    "Silence",
+    "Simulator",
+    "Slow",
+    "Stall",
+    "Steady",
+    "api_key_429",
+    "bare_429",
+    "long_context_429",
+    "model_429",
+    "quota_429",
+    "throttle_429",
+]

@@ -1,0 +1,246 @@
+"""How each reply and each fault is put on the wire."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from proxy.clock import Clock
+
+from . import faults, sse
+from .exchange import Exchange
+from .replies import Answer, ApiError, Download, EventStream, Headers, Reply, dumps, json_answer
+
+_CHUNK_BYTES = 1 << 16
+_FLOOD_SEND_BUFFER = 1 << 16
+
+
+class Performer:
+    """Sends one answer: the true one, that `real` makes when it is called, or a fault in its place.
+
+    `headers` go on every answer; `limits` on true ones only, since a fault brings its own.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        real: Callable[[], Awaitable[Reply]],
+        *,
+        clock: Clock,
+        interval_s: float,
+        headers: Headers,
+        limits: Callable[[], Headers],
+    ) -> None:
+        self._exchange = exchange
+        self._real = real
+        self._clock = clock
+        self._interval_s = interval_s
+        self._headers = headers
+        self._limits = limits
+
+    async def perform(self, fault: faults.Fault | None) -> None:
+        match fault:
+            case None | faults.Real():
+                await self._send(await self._truth())
+            case faults.Quota429() | faults.ApiKey429():
+                await self._error(faults.limited(fault, self._clock.now()))
+            case faults.Error():
+                await self._error(fault)
+            case Answer():
+                await self._send(fault)
+            case faults.Raw(data):
+                await self._exchange.raw(data)
+            case faults.Slow(seconds, then):
+                await self._clock.sleep(seconds)
+                await self.perform(then)
+            case faults.Amend():
+                await self._send(_amended(await self._truth(), fault))
+            case faults.Steady(events, interval_s):
+                await self._stream(sse.endless(events), interval_s)
+            case faults.Flood(total_bytes):
+                await self._flood(total_bytes)
+            case _:
+                await self._break(fault)
+
+    async def _break(self, fault: faults.Fault) -> None:
+        """The faults that end, or never end, an answer."""
+        match fault:
+            case faults.Reset() | faults.ResetEarly():
+                self._exchange.reset()
+            case faults.Silence():
+                await self._exchange.silence()
+            case faults.Lost(reset):
+                await self._real()
+                if reset:
+                    self._exchange.reset()
+                else:
+                    await self._exchange.silence()
+            case faults.Cut():
+                await self._cut(await self._truth(), fault)
+            case faults.Stall(events):
+                await self._begin(await self._truth(), events)
+                await self._exchange.silence()
+            case faults.MidStreamError(events):
+                await self._fail_midway(await self._truth(), events)
+
+    async def _fail_midway(self, reply: Reply, events: int) -> None:
+        if not isinstance(reply, EventStream):
+            await self._error(faults.Error(529))
+            return
+        await self._begin(reply, events)
+        error = ApiError(529).body(self._exchange.entry.request_id)
+        await self._exchange.write(sse.frame("error", error), events=1)
+        self._exchange.complete()
+
+    async def _truth(self) -> Reply:
+        """The true answer, complete with its headers."""
+        try:
+            reply = await self._real()
+        except ApiError as error:
+            return json_answer(error.body(self._exchange.entry.request_id), error.status, self._limits())
+        if isinstance(reply, EventStream):
+            return reply
+        return replace(reply, headers=(*reply.headers, *self._limits()))
+
+    async def _error(self, fault: faults.Error) -> None:
+        if fault.html:
+            page = f"<html><head><title>{fault.status}</title></head><body>cloudflare</body></html>"
+            headers = (("content-type", "text/html; charset=UTF-8"), *fault.headers)
+            await self._send(Answer(fault.status, headers, page.encode()))
+            return
+        details = dict(fault.details) if fault.details is not None else None
+        error = ApiError(fault.status, fault.message, type=fault.type, details=details)
+        body = error.body(self._exchange.entry.request_id)
+        await self._send(json_answer(body, fault.status, fault.headers))
+
+    async def _send(self, reply: Reply) -> None:
+        if isinstance(reply, EventStream):
+            await self._stream(reply.frames, self._interval_s)
+            return
+        await self._start(reply)
+        if isinstance(reply, Answer):
+            await self._exchange.write(self._body(reply))
+        else:
+            await self._download(reply, reply.length)
+        self._exchange.complete()
+
+    async def _start(self, reply: Answer | Download) -> None:
+        headers = [*self._headers, *reply.headers]
+        names = {name.lower() for name, _ in headers}
+        if self._gzipped(reply) and "content-encoding" not in names:
+            headers.append(("content-encoding", "gzip"))
+        length = len(self._body(reply)) if isinstance(reply, Answer) else reply.length
+        if not names & {"content-length", "transfer-encoding"} and reply_has_body(reply):
+            headers.append(("content-length", str(length)))
+        await self._exchange.start(reply.status if isinstance(reply, Answer) else 200, headers)
+
+    def _gzipped(self, reply: Answer | Download) -> bool:
+        accepted = self._exchange.request.headers.get("accept-encoding", "")
+        return isinstance(reply, Answer) and bool(reply.body) and "gzip" in accepted and _is_json(reply)
+
+    def _body(self, reply: Answer) -> bytes:
+        return gzip.compress(reply.body, 1, mtime=0) if self._gzipped(reply) else reply.body
+
+    async def _download(self, reply: Download, length: int) -> None:
+        offset, end = reply.offset, reply.offset + length
+        while offset < end:
+            # Sought every time: several downloads may share the file.
+            reply.file.seek(offset)
+            chunk = reply.file.read(min(_CHUNK_BYTES, end - offset))
+            offset += len(chunk)
+            await self._exchange.write(chunk)
+
+    async def _stream_headers(self) -> zlib._Compress | None:
+        headers = [*self._headers, *self._limits()]
+        headers += [("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-cache")]
+        squeeze = None
+        if self._exchange.request.headers.get("x-simulate-encoding") == "gzip":
+            headers.append(("content-encoding", "gzip"))
+            squeeze = zlib.compressobj(wbits=31)
+        await self._exchange.start(200, headers)
+        return squeeze
+
+    async def _stream(self, frames: tuple[bytes, ...], interval_s: float) -> None:
+        await self._frames(frames, interval_s)
+        self._exchange.complete()
+
+    async def _frames(self, frames: tuple[bytes, ...], interval_s: float) -> None:
+        squeeze = await self._stream_headers()
+        if interval_s <= 0 and squeeze is None:
+            await self._exchange.write(b"".join(frames), events=len(frames))
+            return
+        for index, piece in enumerate(frames):
+            if index and interval_s > 0:
+                await self._clock.sleep(interval_s)
+            if squeeze is not None:
+                piece = squeeze.compress(piece) + squeeze.flush(zlib.Z_SYNC_FLUSH)
+            await self._exchange.write(piece, events=1)
+        if squeeze is not None:
+            await self._exchange.write(squeeze.flush())
+
+    async def _flood(self, total_bytes: int) -> None:
+        self._exchange.narrow(_FLOOD_SEND_BUFFER)
+        await self._stream_headers()
+        start, block, ping, delta, *end = sse.endless(1)
+        repeated = _CHUNK_BYTES // len(delta)
+        batch = delta * repeated
+        await self._exchange.write(start + block + ping, events=3)
+        while self._exchange.entry.bytes_sent < total_bytes:
+            await self._exchange.write(batch, events=repeated)
+        await self._exchange.write(b"".join(end), events=len(end))
+        self._exchange.complete()
+
+    async def _begin(self, reply: Reply, events: int) -> None:
+        """The headers of the true answer and its first events; of one that is no stream, half of its body."""
+        if isinstance(reply, EventStream):
+            await self._frames(reply.frames[:events], self._interval_s)
+            return
+        await self._start(reply)
+        await self._part(reply, None)
+
+    async def _part(self, reply: Answer | Download, length: int | None) -> None:
+        if isinstance(reply, Download):
+            await self._download(reply, reply.length // 2 if length is None else min(length, reply.length))
+            return
+        body = self._body(reply)
+        await self._exchange.write(body[: len(body) // 2 if length is None else length])
+
+    async def _cut(self, reply: Reply, fault: faults.Cut) -> None:
+        if isinstance(reply, EventStream):
+            frames = reply.frames
+            if fault.after_bytes is not None:
+                await self._frames((b"".join(frames)[: fault.after_bytes],), 0)
+            else:
+                events = len(frames) // 2 if fault.after_events is None else fault.after_events
+                await self._frames(frames[:events], self._interval_s)
+        else:
+            await self._start(reply)
+            await self._part(reply, fault.after_bytes)
+        if fault.reset:
+            self._exchange.reset()
+        else:
+            self._exchange.abort()
+
+
+def reply_has_body(reply: Reply) -> bool:
+    return not isinstance(reply, Answer) or reply.status not in (204, 304)
+
+
+def _is_json(reply: Answer) -> bool:
+    return any(
+        name.lower() == "content-type" and value.startswith("application/json")
+        for name, value in reply.headers
+    )
+
+
+def _amended(reply: Reply, fault: faults.Amend) -> Reply:
+    if not isinstance(reply, Answer):
+        return reply
+    value = json.loads(reply.body)
+    value.update(fault.set)
+    for name in fault.remove:
+        value.pop(name, None)
+    return replace(reply, body=dumps(value))

@@ -1,0 +1,42 @@
+"""What the engine asks of whatever keeps its state across restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+Record = dict[str, Any]
+"""A JSON object; storage does not know what it means."""
+
+Kind = Literal["accounts", "tokens", "counters", "sessions"]
+"""`accounts` and `tokens` are durable (`put`, `delete`); `counters` and `sessions` disposable (`replace`)."""
+
+
+class Storage(Protocol):
+    """Records by kind and id. An id is 1 to 64 of `A-Z a-z 0-9 _ -`; another one is a ValueError.
+
+    A write is taken down and ordered when it is called, not when it is awaited: what happens to the record
+    afterwards does not matter, and cancelling the caller neither stops nor reorders it.
+    """
+
+    @property
+    def notices(self) -> Sequence[str]:
+        """What opening found and mended, one line each, for the log."""
+
+    async def load(self, kind: Kind) -> dict[str, Record]:
+        """All records by id, after every write ordered before. Raises StorageError."""
+
+    async def put(self, kind: Kind, id: str, record: Record) -> None:
+        """Set one record; durable when this returns.
+
+        Raises StorageError where that failed; then the old or the new record is there, until the next write.
+        """
+
+    async def delete(self, kind: Kind, id: str) -> None:
+        """Remove one record, if there is one; as durable as `put`. Raises StorageError."""
+
+    async def replace(self, kind: Kind, records: Mapping[str, Record]) -> None:
+        """Set all records of a disposable kind at once; a power cut may lose it. Raises StorageError."""
+
+    async def close(self) -> None:
+        """Finish what was ordered and release what is held; a second time does nothing."""

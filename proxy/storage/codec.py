@@ -1,0 +1,105 @@
+"""How records become the bytes of a file and come back: strictly read, checksummed, one record per line."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from proxy.errors import StorageError
+from proxy.storage import Record
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The content of one file: each record as its JSON text, by id; a higher generation was written later."""
+
+    generation: int
+    records: Mapping[str, str] = field(repr=False)
+    by_hand: bool = False  # it carried no checksum
+
+
+def to_text(record: Record) -> str:
+    """The record as one line of JSON. Raises TypeError or ValueError for what could not be read back."""
+    if not isinstance(record, dict):
+        raise TypeError("a record is a JSON object")
+    text = json.dumps(record, ensure_ascii=False, allow_nan=False)
+    text.encode()  # a lone surrogate has no UTF-8
+    from_text(text)  # the keys 1 and "1" would both be written as "1"
+    return text
+
+
+def from_text(text: str) -> Any:
+    """Strict JSON: a key that stands twice is a ValueError."""
+    return json.loads(text, object_pairs_hook=_unique)
+
+
+def encode(document: Document) -> bytes:
+    """The bytes of the file: `{"version": 1, "generation": 7, "crc32": …, "records": {"<id>": {…}}}`."""
+    head = f'"version": {VERSION}, "generation": {document.generation}, "crc32": {_crc32(document)}'
+    return f'{{{head}, "records": {{\n{_lines(document)}\n}}}}\n'.encode()
+
+
+def decode(data: bytes, name: str) -> Document:
+    """The document in `data`; `name` is the file's, for errors.
+
+    Raises ValueError where it is not exactly what was written, StorageError where a newer version wrote it.
+    A document without the member `crc32` is taken as edited by hand.
+    """
+    try:
+        value = from_text(data.decode())
+        records = _shaped(value, name)
+        document = Document(
+            value["generation"], {id: to_text(r) for id, r in records.items()}, by_hand="crc32" not in value
+        )
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except ValueError as error:
+        # Neither the error's own object nor its chain goes on: JSONDecodeError carries the whole text.
+        raise ValueError(str(error) if data else "it is empty") from None
+    if not document.by_hand and value["crc32"] != _crc32(document):
+        raise ValueError('its checksum is wrong; after an edit by hand, take its "crc32" member out')
+    return document
+
+
+def _shaped(value: Any, name: str) -> dict[str, Record]:
+    if not isinstance(value, dict):
+        raise ValueError("it is not a JSON object")
+    version = value.get("version")
+    if type(version) is int and version > VERSION:
+        raise StorageError(
+            f"{name} has version {version}, and this program knows versions up to {VERSION}: start the newer "
+            "program that wrote it, or restore the data folder from before it"
+        )
+    records = value.get("records")
+    if (
+        value.keys() - {"crc32"} != {"version", "generation", "records"}
+        or type(version) is not int
+        or version != VERSION
+        or type(value["generation"]) is not int
+        or value["generation"] < 0
+        or not isinstance(records, dict)
+        or not all(isinstance(record, dict) for record in records.values())
+    ):
+        raise ValueError("it has not the members that such a file has")
+    return records
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a key stands twice")
+    return value
+
+
+def _lines(document: Document) -> str:
+    return ",\n".join(f"{json.dumps(id)}: {text}" for id, text in document.records.items())
+
+
+def _crc32(document: Document) -> int:
+    # Over what was read, written again: so line breaks and indentation do not matter, and every value does.
+    return zlib.crc32(f"{VERSION} {document.generation}\n{_lines(document)}".encode())

@@ -1,0 +1,157 @@
+"""Private files that are replaced whole: after a crash at any step the old content is there or the new one.
+
+A durable write: temporary file, fsync, hard link of the old content to the backup, rename, fsync of the
+folder. Without the last step, acknowledged updates were lost in every simulated power cut, on ext4 and on
+xfs. The file system has to know hard links. Everything here blocks and raises OSError.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import stat
+from pathlib import Path
+
+from proxy.failpoints import failstep
+from proxy.storage.layout import backup
+
+FILE_MODE = 0o600
+FOLDER_MODE = 0o700
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+OLD = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO would wait for its writer
+
+Identity = tuple[int, int, int]
+"""Inode, time of the last change in ns, size: another one means that somebody else wrote the file."""
+
+
+def identity(path: Path) -> Identity | None:
+    """None where there is no such file."""
+    try:
+        return _identity(os.lstat(path))
+    except FileNotFoundError:
+        return None
+
+
+def read(path: Path) -> bytes | None:
+    """The content; None where there is no such file. A symbolic link is refused."""
+    try:
+        fd = os.open(path, OLD)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "a symbolic link is not followed here", str(path)) from error
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        with os.fdopen(fd, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(fd)
+
+
+def replace(path: Path, data: bytes, *, durable: bool, keep_old: bool) -> Identity:
+    """Put a file with `data` in the place of `path`; with `keep_old` what stood there becomes its backup."""
+    temporary = _temporary(path)
+    try:
+        temporary.unlink(missing_ok=True)
+        written = _write_new(temporary, data, durable=durable)
+        if keep_old:
+            _link_backup(path)
+        with failstep("storage.rename"):
+            os.rename(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):  # the first error is the one to tell; opening removes what stays
+            temporary.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync_folder(path.parent)
+    return written
+
+
+def remove(path: Path) -> None:
+    """Remove a file for good. The backup goes first: left alone, it would serve in the file's place."""
+    with failstep("storage.unlink_backup"):
+        backup(path).unlink(missing_ok=True)
+    sync_folder(path.parent)
+    with failstep("storage.unlink"):
+        path.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def link_aside(path: Path, folder: Path, name: str) -> Path:
+    """Give the file a second name in `folder`, never that of another file."""
+    for n in itertools.count(1):
+        aside = folder / (name if n == 1 else f"{name}.{n}")
+        try:
+            os.link(path, aside, follow_symlinks=False)
+        except FileExistsError:
+            continue
+        sync_folder(folder)
+        return aside
+    raise AssertionError("count() does not end")
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what interrupted writes left."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink()
+
+
+def make_folder(path: Path) -> None:
+    """Make a private folder, its missing parents too, whatever the umask is."""
+    if path.is_dir():
+        return
+    if not path.is_symlink():
+        make_folder(path.parent)
+    path.mkdir(FOLDER_MODE)
+    path.chmod(FOLDER_MODE)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames, links and removals in the folder durable."""
+    with failstep("storage.dirsync"):
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def _write_new(path: Path, data: bytes, *, durable: bool) -> Identity:
+    with os.fdopen(os.open(path, NEW, FILE_MODE), "wb") as file:
+        with failstep("storage.tmp"):
+            os.fchmod(file.fileno(), FILE_MODE)  # the umask may have taken bits
+            file.write(data)
+            file.flush()
+        if durable:
+            with failstep("storage.fsync"):
+                os.fsync(file.fileno())
+        return _identity(os.fstat(file.fileno()))
+
+
+def _link_backup(path: Path) -> None:
+    """A link and a rename, so that there is never a moment without a whole backup."""
+    spare = _temporary(backup(path))
+    spare.unlink(missing_ok=True)
+    with failstep("storage.link"):
+        try:
+            os.link(path, spare, follow_symlinks=False)
+        except FileNotFoundError:  # the first write, or somebody removed it
+            return
+    with failstep("storage.backup"):
+        os.rename(spare, backup(path))
+    # After a crash before the last rename, both names are one file already: then rename(2) does nothing.
+    spare.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp")
+
+
+def _identity(status: os.stat_result) -> Identity:
+    return status.st_ino, status.st_mtime_ns, status.st_size

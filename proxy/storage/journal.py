@@ -1,0 +1,139 @@
+"""Where a change goes whose own file cannot be written: a file with its blocks on the disk already."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from proxy.errors import StorageError
+from proxy.failpoints import failstep
+from proxy.storage import Kind, files
+from proxy.storage.codec import Document, decode, encode, from_text, to_text
+from proxy.storage.layout import LAYOUTS
+
+SIZE = 64 * 1024
+HALF = SIZE // 2
+
+Key = tuple[Kind, str]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One write of one record; `text` is its JSON, None where it was deleted."""
+
+    kind: Kind
+    id: str
+    generation: int
+    text: str | None = field(repr=False)
+
+    @property
+    def key(self) -> Key:
+        return self.kind, self.id
+
+
+class Journal:
+    """All changes that wait for their files, written whole into one half of the file and then into the other.
+
+    Of two whole halves the later counts, so a torn write leaves the one before. Overwriting works on a
+    full disk, where a replacement does not; but not surely on a file system that copies on write (btrfs,
+    ZFS).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._generation = 0
+        self._next_half = 0
+        self._held: Mapping[Key, Change] | None = None  # None: not known, since a write failed
+        self.damaged = False
+
+    def read(self) -> dict[Key, Change]:
+        """The changes that wait. Sets `damaged` where a half is not whole. Raises StorageError, OSError."""
+        data = files.read(self.path)
+        if data is None:
+            return {}
+        whole: dict[int, tuple[int, dict[Key, Change]]] = {}
+        for half in (0, 1):
+            try:
+                whole[half] = _decode(data[half * HALF :][:HALF], self.path.name)
+            except ValueError:
+                self.damaged = True  # most likely its write was cut short, and so never acknowledged
+        if not whole:
+            return {}
+        latest = max(whole, key=lambda half: whole[half][0])
+        self._generation, self._held = whole[latest]
+        self._next_half = 1 - latest
+        return dict(self._held)
+
+    def create(self, changes: Mapping[Key, Change]) -> None:
+        """Make the file anew, holding these changes. Raises OSError."""
+        half = self._encode(changes)
+        self._held = None
+        # Zeros are written, not only allocated: the first write into an allocated hole may need space again.
+        files.replace(self.path, half + bytes(HALF), durable=True, keep_old=False)
+        self._wrote(0, changes)
+
+    def write(self, changes: Mapping[Key, Change]) -> None:
+        """Hold these changes, durably, and no others. Raises OSError."""
+        if changes == self._held:
+            return
+        half = self._encode(changes)
+        known, self._held = self._held is not None, None
+        if known:  # which half is whole
+            try:
+                self._overwrite(half)
+            except OSError:
+                log.warning("the journal cannot be overwritten, so it is made anew file=%s", self.path)
+            else:
+                self._wrote(self._next_half, changes)
+                return
+        self.create(changes)
+
+    def _encode(self, changes: Mapping[Key, Change]) -> bytes:
+        records = {
+            f"{kind}/{id}": f'{{"generation": {change.generation}, "record": {change.text or "null"}}}'
+            for (kind, id), change in changes.items()
+        }
+        data = encode(Document(self._generation + 1, records))
+        if len(data) > HALF:
+            raise OSError(errno.ENOSPC, f"{self.path.name} is full")
+        return data.ljust(HALF, b"\0")
+
+    def _overwrite(self, half: bytes) -> None:
+        # Opened for each write: asked again after a failed fsync, the same descriptor says that all is well.
+        fd = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with os.fdopen(fd, "r+b") as file, failstep("storage.journal"):
+            file.seek(self._next_half * HALF)
+            file.write(half)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _wrote(self, half: int, changes: Mapping[Key, Change]) -> None:
+        self._generation += 1
+        self._next_half = 1 - half
+        self._held = dict(changes)
+
+
+def _decode(half: bytes, name: str) -> tuple[int, dict[Key, Change]]:
+    if half == bytes(HALF):
+        return 0, {}  # not written yet
+    document = decode(half.partition(b"\0")[0], name)
+    if document.by_hand:
+        raise ValueError("it has no checksum")
+    changes: dict[Key, Change] = {}
+    for key, text in document.records.items():
+        kind_name, _, id = key.partition("/")
+        kind = next((kind for kind in LAYOUTS if kind == kind_name), None)
+        if kind is None:
+            raise StorageError(
+                f"{name} holds {kind_name}, unknown to this program: start the newer one that wrote it"
+            )
+        entry = from_text(text)
+        record = entry["record"]
+        changes[kind, id] = Change(kind, id, entry["generation"], None if record is None else to_text(record))
+    return document.generation, changes

@@ -1,0 +1,184 @@
+"""The storage as JSON files in a data folder, written by one thread in the order of the calls."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from proxy.clock import Clock, rfc3339
+from proxy.errors import StorageError
+from proxy.storage import Kind, Record, files
+from proxy.storage.codec import Document, encode, to_text
+from proxy.storage.folder import make_private, take
+from proxy.storage.journal import Change, Journal, Key
+from proxy.storage.layout import JOURNAL, LAYOUTS, checked
+from proxy.storage.recovery import recover, set_aside, set_record
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class JsonFiles:
+    """A Storage. After `open`, everything but the notices belongs to the writer thread.
+
+    A durable change is done when it is in its own file or, where that cannot be written, in the journal;
+    each later write tries again what waits there. Generations count all writes of the folder: the higher
+    is the later.
+    """
+
+    def __init__(self, folder: Path, lock: int, clock: Clock) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._lock: int | None = lock
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="storage")
+        self._journal = Journal(folder / JOURNAL)
+        notices = make_private(folder)
+        state = recover(folder, self._journal, clock)
+        self.notices: Sequence[str] = (*notices, *state.notices)
+        self._records = state.records
+        self._generations = state.generations
+        self._identities = {path: files.identity(path) for path in state.generations}
+        self._waiting: dict[Key, Change] = {}
+        self._generation = max(
+            (*state.generations.values(), *(c.generation for c in state.waiting.values())), default=0
+        )
+        self._store(state.waiting.values())
+
+    @classmethod
+    def open(cls, folder: Path, *, clock: Clock) -> JsonFiles:
+        """Lock the folder, read it whole and mend it. Raises StorageError."""
+        try:
+            lock = take(folder)
+            try:
+                return cls(folder, lock, clock)
+            except BaseException:
+                os.close(lock)
+                raise
+        except OSError as error:
+            raise StorageError(f"data folder {folder} cannot be used: {_told(error)}") from error
+
+    async def load(self, kind: Kind) -> dict[str, Record]:
+        return await self._order(self._load, kind)
+
+    # Not `async def`: the record is taken down, and the write ordered, when the call is made.
+
+    def put(self, kind: Kind, id: str, record: Record) -> Coroutine[Any, Any, None]:
+        return self._order(self._commit, _kind(kind, durable=True), checked(id), to_text(record))
+
+    def delete(self, kind: Kind, id: str) -> Coroutine[Any, Any, None]:
+        return self._order(self._commit, _kind(kind, durable=True), checked(id), None)
+
+    def replace(self, kind: Kind, records: Mapping[str, Record]) -> Coroutine[Any, Any, None]:
+        texts = {checked(id): to_text(record) for id, record in records.items()}
+        return self._order(self._replace_all, _kind(kind, durable=False), texts)
+
+    async def close(self) -> None:
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            released = self._order(os.close, lock)
+            self._writer.shutdown(wait=False)
+            await released
+
+    def _order(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+        return _outcome(self._writer.submit(work, *args, **kwargs))
+
+    # in the writer thread
+
+    def _load(self, kind: Kind) -> dict[str, Record]:
+        return {id: json.loads(text) for id, text in self._records[kind].items()}
+
+    def _commit(self, kind: Kind, id: str, text: str | None) -> None:
+        records = self._records[kind]
+        before = records.get(id)
+        self._generation += 1
+        set_record(records, id, text)
+        change = Change(kind, id, self._generation, text)
+        try:
+            self._store([change, *(other for other in self._waiting.values() if other.key != change.key)])
+        except OSError as error:
+            set_record(records, id, before)
+            raise StorageError(f"{kind}/{id} could not be saved in {self._folder}: {_told(error)}") from error
+
+    def _store(self, changes: Iterable[Change]) -> None:
+        """Bring the changes into their files, else into the journal. Raises OSError where that fails too."""
+        waiting: dict[Key, Change] = {}
+        for change in changes:
+            try:
+                self._write(change)
+            except OSError as error:
+                waiting[change.key] = change
+                if self._waiting.get(change.key) != change:
+                    log.warning(
+                        "cannot write, so it goes to the journal record=%s/%s error=%s",
+                        change.kind,
+                        change.id,
+                        _told(error),
+                    )
+        self._journal.write(waiting)
+        if self._waiting and not waiting:
+            log.warning("everything from the journal is in its own file now folder=%s", self._folder)
+        self._waiting = waiting
+
+    def _write(self, change: Change) -> None:
+        layout = LAYOUTS[change.kind]
+        path = layout.file(self._folder, change.id)
+        if self._generations.get(path, 0) >= change.generation:
+            return  # a later write of this file brought it along
+        if layout.one_each and change.text is None:
+            files.remove(path)
+            self._identities.pop(path, None)
+            self._generations.pop(path, None)
+            return
+        if change.text is not None and layout.one_each:
+            document = Document(change.generation, {change.id: change.text})
+        else:
+            document = Document(self._generation, self._records[change.kind])
+        self._replace(path, document)
+        if change.text is None:
+            self._replace(path, document)  # so that the backup forgets the record too
+        self._generations[path] = document.generation
+
+    def _replace(self, path: Path, document: Document) -> None:
+        written, found = self._identities.pop(path, None), files.identity(path)
+        edited = written is not None and written != found
+        if edited:
+            stamp = rfc3339(self._clock.now())
+            aside = set_aside(self._folder, path, stamp, keep=True) if found else None
+            log.warning("changed by somebody else, so written anew from memory file=%s kept=%s", path, aside)
+        self._identities[path] = files.replace(path, encode(document), durable=True, keep_old=not edited)
+
+    def _replace_all(self, kind: Kind, texts: dict[str, str]) -> None:
+        self._generation += 1
+        path = LAYOUTS[kind].file(self._folder)
+        try:
+            files.replace(path, encode(Document(self._generation, texts)), durable=False, keep_old=False)
+        except OSError as error:
+            raise StorageError(f"{kind} could not be saved in {self._folder}: {_told(error)}") from error
+        self._records[kind] = texts
+
+
+async def _outcome(future: Future[T]) -> T:
+    # Shielded: a caller that is cancelled must not take its write out of the order.
+    return await asyncio.shield(asyncio.wrap_future(future))
+
+
+def _kind(kind: Kind, *, durable: bool) -> Kind:
+    if LAYOUTS[kind].durable is not durable:
+        raise ValueError(
+            f"{kind} is {'not ' if durable else ''}durable: use {'replace' if durable else 'put'}"
+        )
+    return kind
+
+
+def _told(error: OSError) -> str:
+    """The error for people, with the path where there is one."""
+    told = error.strerror or str(error)
+    return f"{error.filename}: {told}" if error.filename else told

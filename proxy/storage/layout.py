@@ -1,0 +1,57 @@
+"""Which file holds which records."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from proxy.storage import Kind
+
+ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+BACKUP: Final = ".bak"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """`name` with `{id}` in it is one file per record; a disposable kind has no backup and is not fsync'd."""
+
+    name: str
+    durable: bool
+
+    @property
+    def one_each(self) -> bool:
+        return "{id}" in self.name
+
+    def file(self, folder: Path, id: str = "") -> Path:
+        """The file that holds the record `id`."""
+        return folder / self.name.format(id=id)
+
+
+LAYOUTS: Final[Mapping[Kind, Layout]] = MappingProxyType(
+    {
+        "accounts": Layout("accounts/{id}.json", durable=True),
+        "tokens": Layout("tokens.json", durable=True),
+        "counters": Layout("counters.json", durable=False),
+        "sessions": Layout("sessions.json", durable=False),
+    }
+)
+JOURNAL: Final = "journal.bin"
+LOCK: Final = ".lock"
+QUARANTINE: Final = "quarantine"
+SUBFOLDERS: Final = (QUARANTINE, *sorted({str(Path(each.name).parent) for each in LAYOUTS.values()} - {"."}))
+
+
+def checked(id: str) -> str:
+    """The id, which becomes a file's name. Raises ValueError."""
+    if not ID.fullmatch(id):
+        raise ValueError(f"{id[:80]!r} will not do as an id: it takes 1 to 64 of A-Z a-z 0-9 _ -")
+    return id
+
+
+def backup(path: Path) -> Path:
+    """Where the content before the last write is."""
+    return path.with_name(path.name + BACKUP)

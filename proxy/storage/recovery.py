@@ -1,0 +1,180 @@
+"""What a data folder holds when it is opened: read without touching anything, then mended.
+
+A file that is not exactly what was written (unreadable, torn, not our JSON, wrong checksum) is moved into
+quarantine, and its backup, the state before its last write, serves. So does that of a file edited by
+hand: its checksum is wrong too, and only who edited it knows better; without its `crc32` member it is
+taken as it is. Where nothing readable is left of something durable, or a newer version wrote it, opening
+is refused and nothing touched.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from proxy.clock import Clock, rfc3339
+from proxy.errors import StorageError
+from proxy.storage import Kind, files
+from proxy.storage.codec import Document, decode
+from proxy.storage.journal import Change, Journal, Key
+from proxy.storage.layout import BACKUP, ID, LAYOUTS, QUARANTINE, SUBFOLDERS, Layout, backup
+
+NAME: Final = re.compile(rf"({ID.pattern})\.json({re.escape(BACKUP)})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One file as it was found: what it or its backup holds, and which of the two is damaged, and how."""
+
+    kind: Kind
+    path: Path
+    document: Document | None
+    from_backup: bool
+    damaged: dict[Path, str]
+
+
+@dataclass(slots=True)
+class State:
+    """What serves after opening. `waiting` is not in its file yet."""
+
+    records: dict[Kind, dict[str, str]] = field(default_factory=lambda: {kind: {} for kind in LAYOUTS})
+    generations: dict[Path, int] = field(default_factory=dict)
+    waiting: dict[Key, Change] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
+
+
+def recover(folder: Path, journal: Journal, clock: Clock) -> State:
+    """Read the folder and mend it. Raises StorageError, OSError."""
+    waiting = journal.read()
+    found = [_look(folder, kind, path) for kind, path in _stored(folder)]
+    _refuse_unreadable(found, waiting)
+
+    for place in (folder, *(folder / name for name in SUBFOLDERS)):
+        files.remove_temporaries(place)
+    state = State(notices=list(_strangers(folder)))
+    stamp = rfc3339(clock.now())
+    for each in found:
+        state.notices += _mend(folder, each, stamp)
+        if each.document is not None:
+            state.records[each.kind].update(each.document.records)
+            state.generations[each.path] = each.document.generation
+    for change in sorted(waiting.values(), key=lambda change: change.generation):
+        if change.generation > state.generations.get(LAYOUTS[change.kind].file(folder, change.id), 0):
+            state.waiting[change.key] = change
+            set_record(state.records[change.kind], change.id, change.text)
+            state.notices.append(f"{change.kind}/{change.id}: its last change comes from {journal.path.name}")
+    if journal.damaged:
+        aside = set_aside(folder, journal.path, stamp, keep=True)
+        state.notices.append(f"{journal.path.name} was damaged, its last write is not used: it is in {aside}")
+    if journal.damaged or files.identity(journal.path) is None:
+        journal.create(state.waiting)
+    return state
+
+
+def set_record(records: dict[str, str], id: str, text: str | None) -> None:
+    """Set the record, or remove it where `text` is None."""
+    if text is None:
+        records.pop(id, None)
+    else:
+        records[id] = text
+
+
+def set_aside(folder: Path, path: Path, stamp: str, *, keep: bool = False) -> str:
+    """Move a file into quarantine, or only link it there where `keep`; its name there, for people."""
+    name = f"{stamp.replace(':', '')}-{str(path.relative_to(folder)).replace('/', '-')}"
+    aside = files.link_aside(path, folder / QUARANTINE, name)
+    if not keep:
+        path.unlink()
+        files.sync_folder(path.parent)
+    return str(aside.relative_to(folder))
+
+
+def _stored(folder: Path) -> Iterator[tuple[Kind, Path]]:
+    """Every file that holds records, or whose backup does."""
+    for kind, layout in LAYOUTS.items():
+        if layout.one_each:
+            ids = {match[1] for path in _beside(folder, layout) if (match := NAME.fullmatch(path.name))}
+            yield from ((kind, layout.file(folder, id)) for id in sorted(ids))
+        else:
+            yield kind, layout.file(folder)
+
+
+def _beside(folder: Path, layout: Layout) -> list[Path]:
+    return list(layout.file(folder).parent.iterdir()) if layout.one_each else []
+
+
+def _look(folder: Path, kind: Kind, path: Path) -> Found:
+    layout = LAYOUTS[kind]
+    damaged: dict[Path, str] = {}
+    for candidate in (path, backup(path)) if layout.durable else (path,):
+        try:
+            document = _read(layout, path, candidate)
+        except ValueError as error:
+            damaged[candidate] = str(error)
+            continue
+        if document is not None:
+            return Found(kind, path, document, candidate != path, damaged)
+    return Found(kind, path, None, False, damaged)
+
+
+def _read(layout: Layout, path: Path, candidate: Path) -> Document | None:
+    try:
+        data = files.read(candidate)
+    except OSError as error:
+        if error.errno == errno.EIO:
+            raise ValueError("the disk cannot read it") from error
+        raise
+    if data is None:
+        return None
+    document = decode(data, str(candidate))
+    if layout.one_each and document.records.keys() != {path.stem}:
+        raise ValueError("it holds another record than its name says")
+    return document
+
+
+def _refuse_unreadable(found: list[Found], waiting: dict[Key, Change]) -> None:
+    lost = [
+        f"{path} cannot be used ({reason})"
+        for each in found
+        if each.document is None and LAYOUTS[each.kind].durable and not _in_journal(each, waiting)
+        for path, reason in each.damaged.items()
+    ]
+    if lost:
+        raise StorageError(
+            f"{'; '.join(lost)}: restore {'it' if len(lost) == 1 else 'them'} from a backup, or move "
+            f"{'it' if len(lost) == 1 else 'them'} away to start without"
+        )
+
+
+def _in_journal(found: Found, waiting: dict[Key, Change]) -> bool:
+    return LAYOUTS[found.kind].one_each and (found.kind, found.path.stem) in waiting
+
+
+def _mend(folder: Path, found: Found, stamp: str) -> list[str]:
+    """Move what is damaged away and the backup into its place; the notices."""
+    notices = []
+    name = found.path.relative_to(folder)
+    for path, reason in found.damaged.items():
+        aside = set_aside(folder, path, stamp)
+        notices.append(f"{path.relative_to(folder)} was damaged ({reason}): it is in {aside}")
+    if found.from_backup:
+        os.rename(backup(found.path), found.path)
+        files.sync_folder(found.path.parent)
+        notices.append(f"{name}: its backup serves, the state before its last write")
+    elif found.damaged and not LAYOUTS[found.kind].durable:
+        notices.append(f"{name} starts empty")
+    if found.document is not None and found.document.by_hand:
+        notices.append(f"{name} has no checksum: it is taken as edited by hand")
+    return notices
+
+
+def _strangers(folder: Path) -> Iterator[str]:
+    for layout in LAYOUTS.values():
+        for path in sorted(_beside(folder, layout)):
+            if not NAME.fullmatch(path.name):
+                yield f"{path.relative_to(folder)} is no name that this program gives: not read, left alone"

@@ -1,0 +1,277 @@
+"""Client keys: who may use `/v1`, and with role `admin` the admin API. A key is stored as its SHA-256 only."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import logging
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from proxy.clock import Clock, rfc3339
+from proxy.errors import Conflict, NotFound, StorageError, Unprocessable
+from proxy.names import clean_name
+from proxy.storage import Record
+from proxy.table import Table
+
+KEY_PREFIX = "cp-"
+MIN_KEY = 16
+MAX_KEY = 256
+
+log = logging.getLogger(__name__)
+
+
+class TokenStatus(StrEnum):
+    """A revoked key stays revoked."""
+
+    ACTIVE = "active"
+    INACTIVE = "inactive"
+    REVOKED = "revoked"
+
+
+class Role(StrEnum):
+    USER = "user"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One client key; `masked` shows its last four characters. Times are seconds since the epoch."""
+
+    id: str
+    name: str
+    key_sha256: str = field(repr=False)
+    masked: str
+    role: Role
+    status: TokenStatus
+    created_at: float
+    updated_at: float
+
+
+@dataclass(slots=True)
+class TokenUse:
+    """What one key was used for."""
+
+    requests: int = 0
+    last_used_at: float | None = None
+
+
+class Tokens:
+    """The table of client keys. A change works at once; admin verbs return when it is on disk."""
+
+    def __init__(
+        self, table: Table[Token], counters: dict[str, Record], *, clock: Clock, new_id: Callable[[str], str]
+    ) -> None:
+        self._table = table
+        self._clock = clock
+        self._new_id = new_id
+        self._by_hash = {token.key_sha256: token.id for token in table.values()}
+        self._use = {id: _read_use(counters.get(id, {})) for id in table}
+
+    def __getitem__(self, token_id: str) -> Token:
+        """Raises NotFound."""
+        try:
+            return self._table[token_id]
+        except KeyError:
+            raise NotFound(f"no token {token_id[:64]!r}") from None
+
+    def __iter__(self) -> Iterator[Token]:
+        return iter(self._table.values())
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @property
+    def unsaved(self) -> dict[str, str]:
+        """Ids whose last change is not on disk yet, with the reason."""
+        return self._table.unsaved
+
+    def accept(self, keys: Iterable[str]) -> Token | None:
+        """The first active token that one of `keys` belongs to.
+
+        Looked up by hash, so that a guess learns nothing from the time a lookup takes; the hashes are compared in
+        constant time all the same.
+        """
+        for key in keys:
+            digest = _sha256(key)
+            token = self._table.get(self._by_hash.get(digest, ""))
+            if (
+                token is not None
+                and hmac.compare_digest(token.key_sha256, digest)
+                and token.status is TokenStatus.ACTIVE
+            ):
+                return token
+        return None
+
+    def used(self, token: Token) -> None:
+        """Count one request of the key."""
+        use = self._use.get(token.id)
+        if use is not None:
+            use.requests += 1
+            use.last_used_at = self._clock.now()
+
+    def view(self, token: Token) -> dict[str, Any]:
+        """What an admin may see: an allow-list without key and hash."""
+        use = self._use[token.id]
+        return {
+            "id": token.id,
+            "name": token.name,
+            "key": token.masked,
+            "role": token.role.value,
+            "status": token.status.value,
+            "requests": use.requests,
+            "last_used_at": None if use.last_used_at is None else rfc3339(use.last_used_at),
+            "created_at": rfc3339(token.created_at),
+            "updated_at": rfc3339(token.updated_at),
+        }
+
+    def find(
+        self, *, role: Role | None = None, status: TokenStatus | None = None, search: str = ""
+    ) -> list[Token]:
+        """Tokens that match, in the order they were made; `search` is part of the name or id, in any case."""
+        wanted = search.casefold()
+        return [
+            token
+            for token in self
+            if (role is None or token.role is role)
+            and (status is None or token.status is status)
+            and (wanted in token.name.casefold() or wanted in token.id)
+        ]
+
+    async def add(
+        self,
+        name: str,
+        key: str | None = None,
+        *,
+        role: Role = Role.USER,
+        status: TokenStatus = TokenStatus.ACTIVE,
+    ) -> tuple[Token, str]:
+        """Make a key and return it in full, for the only time. Raises Unprocessable, Conflict, StorageError."""
+        now = self._clock.now()
+        key = _new_key() if key is None else _checked_key(key)
+        digest = _sha256(key)
+        if digest in self._by_hash:
+            raise Conflict("this key exists already: choose another, or leave it out to have one made")
+        token = Token(
+            id=self._new_id("tok"),
+            name=clean_name(name),
+            key_sha256=digest,
+            masked=f"{KEY_PREFIX if key.startswith(KEY_PREFIX) else ''}…{key[-4:]}",
+            role=role,
+            status=status,
+            created_at=now,
+            updated_at=now,
+        )
+        self._by_hash[digest] = token.id
+        self._use[token.id] = TokenUse()
+        try:
+            await self._table.commit(token.id, token)
+        except StorageError:
+            # Nobody will learn this key, so it must not stay.
+            with contextlib.suppress(StorageError):
+                await self._forget(token)
+            raise
+        log.info("token added token=%s name=%s role=%s", token.id, token.name, token.role.value)
+        return token, key
+
+    async def update(
+        self,
+        token_id: str,
+        *,
+        name: str | None = None,
+        status: TokenStatus | None = None,
+        role: Role | None = None,
+    ) -> Token:
+        """Change a token; it works as changed at once, and is on disk when this returns."""
+        old = self[token_id]
+        if old.status is TokenStatus.REVOKED and status not in (None, TokenStatus.REVOKED):
+            raise Conflict("a revoked key stays revoked: create a new one")
+        new = replace(
+            old,
+            name=old.name if name is None else clean_name(name),
+            status=status or old.status,
+            role=role or old.role,
+        )
+        if new != old:
+            new = replace(new, updated_at=self._clock.now())
+            log.info(
+                "token changed token=%s name=%s status=%s role=%s",
+                new.id,
+                new.name,
+                new.status.value,
+                new.role.value,
+            )
+            await self._table.commit(new.id, new)
+        return new
+
+    async def remove(self, token_id: str) -> None:
+        """Delete a token; it stops working at once, and is gone from disk when this returns."""
+        token = self[token_id]
+        await self._forget(token)
+        log.info("token deleted token=%s name=%s", token.id, token.name)
+
+    def counters(self) -> dict[str, Record]:
+        """The counters as they are stored."""
+        return {id: asdict(use) for id, use in self._use.items()}
+
+    async def save_again(self) -> None:
+        """Write once more what could not be written."""
+        await self._table.save_again()
+
+    async def _forget(self, token: Token) -> None:
+        self._by_hash.pop(token.key_sha256, None)
+        self._use.pop(token.id, None)
+        await self._table.forget(token.id)
+
+
+def token_record(token: Token) -> Record:
+    """What is stored; `load_tokens` reads it."""
+    return asdict(token)
+
+
+def load_tokens(records: Iterable[Record]) -> list[tuple[str, Token]]:
+    """Tokens as stored, oldest first. Raises StorageError where one is not a token."""
+    tokens = []
+    for record in records:
+        try:
+            tokens.append(
+                Token(
+                    **{
+                        **record,
+                        "role": Role(record["role"]),
+                        "status": TokenStatus(record["status"]),
+                    }
+                )
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise StorageError(
+                f"token {record.get('id')!r} in the data folder is not complete ({error}): restore tokens.json from a "
+                "backup, or move it away to start without client keys"
+            ) from error
+    return [(t.id, t) for t in sorted(tokens, key=lambda t: (t.created_at, t.id))]
+
+
+def _read_use(record: Record) -> TokenUse:
+    requests, last_used_at = record.get("requests"), record.get("last_used_at")
+    return TokenUse(
+        requests=requests if isinstance(requests, int) else 0,
+        last_used_at=last_used_at if isinstance(last_used_at, int | float) else None,
+    )
+
+
+def _sha256(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _new_key() -> str:
+    return KEY_PREFIX + secrets.token_urlsafe(32)
+
+
+def _checked_key(key: str) -> str:
+    if not MIN_KEY <= len(key) <= MAX_KEY or not key.isascii() or not key.isprintable() or " " in key:
+        raise Unprocessable(f"key: {MIN_KEY} to {MAX_KEY} ASCII characters without spaces are needed")
+    return key

@@ -1,0 +1,211 @@
+"""The kinds of values that options have, and how each is read from the text of a file or a variable.
+
+A parser takes whatever was written: text, a list or a mapping. Its error is what the operator reads, so it
+says the fix, and repeats the value only where that cannot be a secret.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import BeforeValidator, PlainValidator, SecretStr
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+SECOND, MINUTE, HOUR, DAY = 1.0, 60.0, 3600.0, 86400.0
+LONGEST = 365 * DAY  # beyond any use, and far from where timers overflow
+DURATIONS = {"ms": 0.001, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, None: SECOND}
+SIZES = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30, None: 1.0}
+
+# No leading zero: YAML 1.1 reads 010 as eight. No colon: it reads 1:30 as ninety.
+NUMBER = r"(?:0|[1-9][0-9]{0,14})"
+HOSTNAME = r"(?=.{1,253}$)(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?(?:\.(?!$)|$))+"  # RFC 1123 §2.1
+
+NEW_KEY = 'python -c "import secrets; print(secrets.token_urlsafe(32))"'
+# What documentation and examples show, in lower case and without punctuation.
+SAMPLE = re.compile(
+    "(?:change|replace)(?:me|this).*|(?:put)?your(?:secret|admin|api|own|proxy)*key.*|(?:0?123456789|1234567890)+0?|skant.*"
+)
+
+
+def _refused(value: object, fix: str) -> ValueError:
+    shown = repr(value)
+    return ValueError(f"{shown if len(shown) <= 60 else shown[:60] + '…'} will not do: {fix}")
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise ValueError("it has to be one line of text")
+    return value
+
+
+def _quantity(value: object, units: Mapping[str | None, float], least: float, most: float, fix: str) -> float:
+    match = re.fullmatch(rf"({NUMBER}(?:\.[0-9]{{1,9}})?)([A-Za-z]+)?", _text(value))
+    if not match or match[2] not in units or not least <= float(match[1]) * units[match[2]] <= most:
+        raise _refused(value, fix)
+    return float(match[1]) * units[match[2]]
+
+
+def _duration(value: object) -> float:
+    fix = "use a duration such as 250ms, 30s, 5m, 1h or 7d, or a number of seconds: above zero, up to 365d"
+    return _quantity(value, DURATIONS, 1e-9, LONGEST, fix)
+
+
+def _wait(value: object) -> float:
+    fix = "use a duration such as 250ms, 30s, 5m, 1h or 7d, or a number of seconds: 0s for none, up to 365d"
+    return _quantity(value, DURATIONS, 0, LONGEST, fix)
+
+
+def _size(value: object) -> int:
+    fix = "use a size such as 64KB, 512MB, 1GB, 64KiB, 512MiB or 1GiB, or a number of bytes"
+    return int(_quantity(value, SIZES, 1, 1e15, fix))
+
+
+def _whole(least: int, most: int) -> Callable[[object], int]:
+    def parse(value: object) -> int:
+        if not re.fullmatch(NUMBER, text := _text(value)) or not least <= int(text) <= most:
+            raise _refused(value, f"use a whole number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def _flag(value: object) -> bool:
+    if (word := _text(value).lower()) not in ("true", "false"):
+        raise _refused(value, "use true or false")
+    return word == "true"
+
+
+def one_of(*words: str) -> PlainValidator:
+    """One of `words`, written in any case."""
+
+    def parse(value: object) -> str:
+        if (word := _text(value).lower()) not in words:
+            raise _refused(value, f"use {' or '.join(words)}")
+        return word
+
+    return PlainValidator(parse)
+
+
+def _items(value: object) -> object:
+    """A list; text is taken for a comma-separated one, which is how a variable gives it."""
+    if isinstance(value, str):
+        return [item.strip() for item in value.split(",")] if value.strip() else []
+    if not isinstance(value, list):
+        raise ValueError("it has to be a list, such as [first, second]")
+    return value
+
+
+def _address(host: str) -> Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def _host(value: object) -> str:
+    host = _text(value)
+    # A name that ends in digits is read as an address, or as nothing (WHATWG URL §3.5 "ends in a number").
+    if not _address(host) and (not re.fullmatch(HOSTNAME, host) or host.split(".")[-1].isdigit()):
+        raise _refused(value, "use an address or a host name alone, such as 127.0.0.1, ::1 or localhost")
+    return host
+
+
+def _network(value: object) -> Network:
+    try:
+        return ipaddress.ip_network(_text(value))
+    except ValueError:
+        pass
+    raise _refused(value, "use an address, or a network without host bits such as 10.0.0.0/8 or fd00::/8")
+
+
+def _split(value: object, fix: str) -> SplitResult:
+    """The parts of an http(s) URL that has a valid host and port, and no user, query or fragment."""
+    if re.search("[@?]", text := _text(value)):  # before anything that repeats it: either may hold a password
+        raise ValueError(f"a URL with a user or a query will not do: {fix}")
+    try:
+        parts = urlsplit(text)
+        plain = text.isascii() and not re.search(r"[\s\\#]", text) and parts.port != 0
+        if not plain or parts.scheme not in ("http", "https"):
+            raise _refused(text, fix)
+        _host(parts.hostname)
+    except ValueError:
+        raise _refused(text, fix) from None
+    return parts
+
+
+def _secure(parts: SplitResult) -> bool:
+    host = parts.hostname or ""
+    address = _address(host)
+    return parts.scheme == "https" or host == "localhost" or (address is not None and address.is_loopback)
+
+
+def _origin(value: object) -> str:
+    fix = "use an origin without a path, such as https://proxy.example.com or http://proxy.lan:4000"
+    parts = _split(value, fix)
+    if parts.path:
+        raise _refused(value, fix)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    default = {"http": 80, "https": 443}[parts.scheme]  # browsers leave it out of Origin (RFC 6454 §6.2)
+    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port not in (None, default) else "")
+
+
+def _redirect(value: object) -> str:
+    _split(value, "use an absolute http(s) URL, such as https://proxy.example.com/oauth/callback")
+    return str(value)
+
+
+def _endpoint(value: object) -> str:
+    fix = "use an https:// URL; http:// only for a loopback address such as http://127.0.0.1:8080"
+    if not _secure(_split(value, fix)):
+        raise _refused(value, fix)
+    return str(value)
+
+
+def _base_url(value: object) -> str:
+    return _endpoint(value).rstrip("/")
+
+
+def _folder(value: object) -> Path:
+    try:
+        return Path(_text(value)).expanduser()
+    except RuntimeError:  # no such user, or no home
+        raise _refused(value, "its ~ is nobody's home here: use an absolute path") from None
+
+
+def _admin_key(value: object) -> SecretStr:
+    """The key, which no error repeats."""
+    key, fix = _text(value), f"make one with: {NEW_KEY}"
+    if len(key) < 16:
+        raise ValueError(f"it has fewer than 16 characters: {fix}")
+    if not re.fullmatch("[!-~]+", key):
+        raise ValueError(f"it has characters that an HTTP header cannot carry: {fix}")
+    if SAMPLE.fullmatch(re.sub("[^a-z0-9]", "", key.lower())):
+        raise ValueError(f"it is a sample, or the key of another service: {fix}")
+    if len(set(key)) < 6:
+        raise ValueError(f"it is easily guessed: {fix}")
+    return SecretStr(key)
+
+
+Text = Annotated[str, PlainValidator(_text)]
+Flag = Annotated[bool, PlainValidator(_flag)]
+Duration = Annotated[float, PlainValidator(_duration)]  # seconds, above zero
+Wait = Annotated[float, PlainValidator(_wait)]  # seconds, zero for none
+Size = Annotated[int, PlainValidator(_size)]  # bytes
+Port = Annotated[int, PlainValidator(_whole(0, 65535))]
+Tries = Annotated[int, PlainValidator(_whole(1, 20))]
+Slots = Annotated[int, PlainValidator(_whole(1, 10_000))]
+Host = Annotated[str, PlainValidator(_host)]
+Networks = Annotated[tuple[Annotated[Network, PlainValidator(_network)], ...], BeforeValidator(_items)]
+Origins = Annotated[tuple[Annotated[str, PlainValidator(_origin)], ...], BeforeValidator(_items)]
+Endpoint = Annotated[str, PlainValidator(_endpoint)]
+BaseUrl = Annotated[str, PlainValidator(_base_url)]
+RedirectUri = Annotated[str, PlainValidator(_redirect)]
+Folder = Annotated[Path, PlainValidator(_folder)]
+AdminKey = Annotated[SecretStr, PlainValidator(_admin_key)]

@@ -1,0 +1,326 @@
+"""Claude Proxy: a reverse proxy for the Claude API over a pool of accounts.
+
+Command line → settings → parts → server → wait for a signal → drain.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import functools
+import logging
+import os
+import random
+import resource
+import secrets
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import tornado
+
+from handlers.gate import AdminGate
+from handlers.pages import load_page
+from handlers.routes import Front, application
+from handlers.server import Server
+from handlers.v1 import V1
+from proxy import __version__
+from proxy.accounts import Account, ApiKey
+from proxy.balancer import RoundRobin
+from proxy.clock import Clock, SystemClock
+from proxy.errors import StartError
+from proxy.health import Health
+from proxy.jobs import Jobs
+from proxy.logs import set_up
+from proxy.pool import Pool, load_accounts
+from proxy.probe import Probe
+from proxy.relay import Relay, Retry
+from proxy.settings import Settings, load_settings
+from proxy.simulator import Simulator
+from proxy.storage.json_files import JsonFiles
+from proxy.table import Table
+from proxy.throttle import Throttle
+from proxy.tokens import Tokens, load_tokens, token_record
+from proxy.upstream import CurlClient, check_libcurl
+
+HERE = Path(__file__).parent
+SAVE_COUNTERS_S = 5.0
+SAVE_AGAIN_S = 1.0
+
+log = logging.getLogger("proxy")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a running proxy consists of."""
+
+    pool: Pool
+    tokens: Tokens
+    health: Health
+    server: Server
+
+
+def main() -> int:
+    """Exit status: 0, or 2 where it could not start."""
+    options = _arguments().parse_args()
+    os.umask(0o077)
+    try:
+        _raise_file_limit()
+        check_libcurl()
+        if options.demo:
+            asyncio.run(_demo(dict(os.environ)))
+            return 0
+        settings = load_settings(options.config, os.environ)
+        set_up(settings.logger.level, settings.logger.format)
+        asyncio.run(_check(settings) if options.check else _serve(settings))
+    except StartError as error:
+        print(f"claude-proxy: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="run.py",
+        description="A reverse proxy for the Claude API over a pool of accounts.",
+        epilog="Every key of the configuration is described in conf/config.example.yaml; an environment variable "
+        "SECTION__KEY (AUTH__API_KEY, SERVER__PORT, …) overrides it.",
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--config", type=Path, metavar="FILE", help="serve with this configuration (YAML)")
+    what.add_argument(
+        "--demo", action="store_true", help="serve sample accounts of a built-in simulator of the Claude API"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="with --config: check it and the data folder, then exit"
+    )
+    parser.add_argument("--version", action="version", version=f"claude-proxy {__version__}")
+    return parser
+
+
+def _raise_file_limit() -> None:
+    """A stream holds two sockets, and a login shell's usual limit of 1024 files would end at 500 streams."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+async def _check(settings: Settings) -> None:
+    storage = JsonFiles.open(settings.storage.data_folder, clock=SystemClock())
+    try:
+        accounts = load_accounts((await storage.load("accounts")).values())
+        tokens = load_tokens((await storage.load("tokens")).values())
+    finally:
+        await storage.close()
+    for notice in storage.notices:
+        print(notice)
+    print(f"would listen on   http://{settings.server.host}:{settings.server.port}")
+    print(f"would forward to  {settings.claude.base_url}")
+    print(
+        f"data folder       {settings.storage.data_folder}: {len(accounts)} accounts, {len(tokens)} client keys"
+    )
+
+
+async def _serve(settings: Settings) -> None:
+    async with proxy(settings, SystemClock(), random.Random()) as parts:
+        port = parts.server.listen(settings.server.host, settings.server.port)
+        _announce(settings, parts, port)
+        await _signalled()
+        await parts.server.drain()
+
+
+async def _demo(environ: dict[str, str]) -> None:
+    with tempfile.TemporaryDirectory(prefix="claude-proxy-demo-") as folder:
+        simulator = Simulator(
+            clock=SystemClock(), rng=random.Random(), event_interval_s=0.03, ledger_limit=1000
+        )
+        await simulator.start(port=0)
+        try:
+            await _serve_demo(simulator, Path(folder), environ)
+        finally:
+            await simulator.stop()
+
+
+async def _serve_demo(simulator: Simulator, folder: Path, environ: dict[str, str]) -> None:
+    admin_key = secrets.token_urlsafe(24)
+    settings = load_settings(
+        HERE / "conf" / "demo.yaml",
+        {"AUTH__API_KEY": admin_key}
+        | environ
+        | {"CLAUDE__BASE_URL": simulator.base_url, "STORAGE__DATA_FOLDER": str(folder / "data")},
+    )
+    set_up(settings.logger.level, settings.logger.format)
+    async with proxy(settings, SystemClock(), random.Random()) as parts:
+        for name in ("team-a", "team-b", "team-c"):
+            key = f"sk-ant-api03-demo-{secrets.token_urlsafe(24)}"
+            simulator.add_api_key(key, organization=name)
+            await parts.pool.add(name, ApiKey(key))
+        _, client_key = await parts.tokens.add("demo")
+        port = parts.server.listen(settings.server.host, settings.server.port)
+        _announce(settings, parts, port)
+        url = f"http://{settings.server.host}:{port}"
+        print(
+            f"""
+This is a demo: the accounts and the Claude API are simulated, and nothing is kept.
+
+  dashboard   {url}/
+  admin key   {settings.auth.api_key.get_secret_value()}
+
+Paste this into another terminal:
+
+  curl -N {url}/v1/messages \\
+    -H 'x-api-key: {client_key}' -H 'anthropic-version: 2023-06-01' -H 'content-type: application/json' \\
+    -d '{{"model":"claude-sonnet-5-5","max_tokens":200,"stream":true,"messages":[{{"role":"user","content":"Hello"}}]}}'
+""",
+            flush=True,
+        )
+        await _signalled()
+        await parts.server.drain()
+
+
+@contextlib.asynccontextmanager
+async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIterator[Parts]:
+    """All parts, running; stopped in reverse order."""
+    jobs = Jobs()
+    async with contextlib.AsyncExitStack() as stack:
+        storage = JsonFiles.open(settings.storage.data_folder, clock=clock)
+        stack.push_async_callback(storage.close)
+        for notice in storage.notices:
+            log.warning("%s", notice)
+        counters = await storage.load("counters")
+        pool = Pool(
+            Table(
+                "accounts",
+                load_accounts((await storage.load("accounts")).values()),
+                record=Account.record,
+                storage=storage,
+                jobs=jobs,
+            ),
+            counters,
+            clock=clock,
+            balancer=RoundRobin(),
+            new_id=_new_id,
+        )
+        tokens = Tokens(
+            Table(
+                "tokens",
+                load_tokens((await storage.load("tokens")).values()),
+                record=token_record,
+                storage=storage,
+                jobs=jobs,
+            ),
+            counters,
+            clock=clock,
+            new_id=_new_id,
+        )
+        save_counters = functools.partial(_save_counters, storage, pool, tokens)
+        stack.push_async_callback(save_counters)
+        stack.push_async_callback(jobs.close)
+        client = CurlClient(force_instance=True).connect_to(
+            settings.claude.base_url, idle_timeout_s=settings.server.request_timeout
+        )
+        stack.callback(client.close)
+        probe = Probe(client, jobs)
+        relay = Relay(
+            pool,
+            client,
+            probe,
+            retry=Retry(
+                max_attempts=settings.retry.max_attempts,
+                base_delay_s=settings.retry.base_delay,
+                max_delay_s=settings.retry.max_delay,
+                jitter_max_s=settings.retry.jitter_max,
+                resend_posts=settings.retry.resend_posts,
+            ),
+            rate_limit_default_s=settings.accounts.rate_limit_default,
+            clock=clock,
+            rng=rng,
+        )
+        health = Health(pool, tokens, clock)
+        v1 = V1(
+            relay,
+            tokens,
+            jobs=jobs,
+            clock=clock,
+            max_body_bytes=settings.server.max_body_size,
+            write_timeout_s=settings.server.request_timeout,
+            allow_admin_paths=settings.claude.allow_admin_paths,
+            trusted_proxies=settings.server.trusted_proxies,
+            public_origins=settings.server.public_origins,
+        )
+        rest = application(
+            pool=pool,
+            tokens=tokens,
+            probe=probe,
+            health=health,
+            gate=AdminGate(
+                settings.auth.api_key.get_secret_value(), tokens, Throttle(limit=10, window_s=60, clock=clock)
+            ),
+            clock=clock,
+            trusted_proxies=settings.server.trusted_proxies,
+            page=load_page(HERE / "static"),
+        )
+        server = Server(
+            Front(v1, rest), v1, health, drain_timeout_s=settings.server.drain_timeout, clock=clock
+        )
+        jobs.every("save counters", SAVE_COUNTERS_S, save_counters)
+        jobs.every("save again", SAVE_AGAIN_S, functools.partial(_save_again, pool, tokens))
+        jobs.every(
+            "recover accounts", settings.scheduler.interval, functools.partial(_recover, pool), jitter=0.1
+        )
+        pool.recover()
+        yield Parts(pool, tokens, health, server)
+
+
+async def _save_counters(storage: JsonFiles, pool: Pool, tokens: Tokens) -> None:
+    await storage.replace("counters", pool.counters() | tokens.counters())
+
+
+async def _save_again(pool: Pool, tokens: Tokens) -> None:
+    await pool.save_again()
+    await tokens.save_again()
+
+
+async def _recover(pool: Pool) -> None:
+    pool.recover()
+
+
+def _new_id(kind: str) -> str:
+    return f"{kind}_{secrets.token_hex(8)}"
+
+
+def _announce(settings: Settings, parts: Parts, port: int) -> None:
+    counts = ", ".join(f"{number} {status.value}" for status, number in parts.pool.count().items() if number)
+    python = ".".join(map(str, sys.version_info[:3]))
+    print(
+        f"""Claude Proxy {__version__} (Python {python}, Tornado {tornado.version}, {check_libcurl()})
+  listening on  http://{settings.server.host}:{port}
+  upstream      {settings.claude.base_url}
+  accounts      {counts or "none yet: add one with POST /api/accounts"}
+  client keys   {len(parts.tokens) or "none yet: make one with POST /api/tokens"}
+  data folder   {settings.storage.data_folder}""",
+        flush=True,
+    )
+
+
+async def _signalled() -> None:
+    """Wait for SIGTERM or SIGINT; the next one ends the process at once."""
+    loop, seen = asyncio.get_running_loop(), asyncio.Event()
+
+    def first() -> None:
+        seen.set()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, os._exit, 1)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, first)
+    await seen.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""A process of its own that uses a data folder: reads verbs from stdin, one JSON list per line, answers each.
+
+    PYTHONPATH=. python tests/proxy/storage/child.py <folder>
+
+It opens the folder first and answers that too. An answer is `ok`, a JSON value, or `StorageError: …`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from proxy.clock import SystemClock
+from proxy.errors import StorageError
+from proxy.storage.json_files import JsonFiles
+
+
+async def perform(storage: JsonFiles, folder: Path, verb: str, *args: Any) -> Any:
+    if verb == "fill":  # the disk, to the last byte
+        with (folder.parent / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(b"x"):
+                pass
+    elif verb == "free":
+        (folder.parent / "filler").unlink()
+    elif verb == "load":
+        return await storage.load(*args)
+    else:
+        await getattr(storage, verb)(*args)
+    return "ok"
+
+
+async def main(folder: Path) -> None:
+    storage = JsonFiles.open(folder, clock=SystemClock())
+    print("ok", flush=True)
+    try:
+        for line in sys.stdin:
+            verb, *args = json.loads(line)
+            try:
+                if verb == "reopen":
+                    await storage.close()
+                    storage = JsonFiles.open(folder, clock=SystemClock())
+                    answer: Any = "ok"
+                else:
+                    answer = await perform(storage, folder, verb, *args)
+            except StorageError as error:
+                answer = f"StorageError: {error}"
+            print(answer if isinstance(answer, str) else json.dumps(answer), flush=True)
+    finally:
+        await storage.close()
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(main(Path(sys.argv[1])))
+    except StorageError as error:
+        print(f"StorageError: {error}", flush=True)

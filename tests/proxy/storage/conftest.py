@@ -1,0 +1,103 @@
+"""What the tests of the storage share: a data folder, ways to open it here and in another process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tornado.ioloop import IOLoop
+
+from proxy.clock import Clock
+from proxy.storage import Storage
+from proxy.storage.json_files import JsonFiles
+
+ROOT = Path(__file__).parents[3]
+CHILD = Path(__file__).with_name("child.py")
+
+
+class StoppedClock:
+    """It is always 2026-11-22T10:00:00Z."""
+
+    def now(self) -> float:
+        return 1_795_341_600.0
+
+    def monotonic(self) -> float:
+        return 0.0
+
+    async def sleep(self, seconds: float) -> None:
+        raise AssertionError("storage does not sleep")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return StoppedClock()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def open_files(folder: Path, clock: Clock, io_loop: IOLoop) -> Iterator[Callable[[], JsonFiles]]:
+    """Open the data folder; closed at the end of the test."""
+    opened: list[JsonFiles] = []
+
+    def open_them() -> JsonFiles:
+        opened.append(JsonFiles.open(folder, clock=clock))
+        return opened[-1]
+
+    yield open_them
+    for storage in opened:
+        io_loop.run_sync(storage.close)
+
+
+@pytest.fixture(params=["open_files"])
+def open_storage(request: pytest.FixtureRequest) -> Callable[[], Storage]:
+    """Open the same storage, once more; each implementation is a fixture named in `params`."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def storage(open_storage: Callable[[], Storage]) -> Storage:
+    return open_storage()
+
+
+@dataclass(frozen=True)
+class Ended:
+    status: int
+    answers: list[str]
+
+
+@pytest.fixture
+def child_env() -> Callable[[str], dict[str, str]]:
+    def env(failpoint: str) -> dict[str, str]:
+        return os.environ | {"PYTHONPATH": str(ROOT), "CP_FAILPOINT": failpoint}
+
+    return env
+
+
+@pytest.fixture
+def child(folder: Path, child_env: Callable[[str], dict[str, str]]) -> Callable[..., Ended]:
+    """Run verbs in a process of its own, with failpoints; `under` is a command to run it under."""
+
+    def run(*verbs: list[Any], failpoint: str = "", under: tuple[str, ...] = (), at: Path = folder) -> Ended:
+        done = subprocess.run(
+            [*under, sys.executable, str(CHILD), str(at)],
+            input="".join(json.dumps(verb) + "\n" for verb in verbs),
+            env=child_env(failpoint),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return Ended(done.returncode, done.stdout.splitlines())
+
+    return run

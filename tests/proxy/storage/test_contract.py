@@ -1,0 +1,152 @@
+"""What holds for every storage; an implementation joins through the fixture `open_storage`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from proxy.storage import Kind, Storage
+
+DURABLE: list[Kind] = ["accounts", "tokens"]
+DISPOSABLE: list[Kind] = ["counters", "sessions"]
+RECORDS = {
+    "empty": {},
+    "every-type": {"text": "é\u2028\x00😀", "number": -1.5e300, "whole": 2**60, "none": None, "yes": True, "list": [{}]},
+}
+
+every_durable_kind = pytest.mark.parametrize("kind", DURABLE)
+every_disposable_kind = pytest.mark.parametrize("kind", DISPOSABLE)
+
+
+@pytest.mark.parametrize("kind", DURABLE + DISPOSABLE)
+async def test_a_new_storage_is_empty(storage: Storage, kind: Kind) -> None:
+    assert await storage.load(kind) == {}
+    assert not storage.notices
+
+
+@every_durable_kind
+async def test_what_was_put_is_there_after_reopening(open_storage: Callable[[], Storage], kind: Kind) -> None:
+    storage = open_storage()
+    for id, record in RECORDS.items():
+        await storage.put(kind, id, record)
+    assert await storage.load(kind) == RECORDS
+    await storage.close()
+    again = open_storage()
+    assert await again.load(kind) == RECORDS
+    assert not again.notices
+
+
+@every_durable_kind
+async def test_what_was_deleted_is_gone_after_reopening(
+    open_storage: Callable[[], Storage], kind: Kind
+) -> None:
+    storage = open_storage()
+    await storage.put(kind, "a", {"n": 1})
+    await storage.put(kind, "a", {"n": 2})
+    await storage.put(kind, "b", {"n": 3})
+    await storage.delete(kind, "a")
+    assert await storage.load(kind) == {"b": {"n": 3}}
+    await storage.close()
+    assert await open_storage().load(kind) == {"b": {"n": 3}}
+
+
+@every_durable_kind
+async def test_deleting_what_is_not_there_is_done_already(storage: Storage, kind: Kind) -> None:
+    await storage.delete(kind, "a")
+    assert await storage.load(kind) == {}
+
+
+@every_disposable_kind
+async def test_replacing_sets_the_whole_kind(open_storage: Callable[[], Storage], kind: Kind) -> None:
+    storage = open_storage()
+    await storage.replace(kind, {"a": {"n": 1}, "b": {"n": 2}})
+    await storage.replace(kind, {"b": {"n": 3}, "c": {"n": 4}})
+    assert await storage.load(kind) == {"b": {"n": 3}, "c": {"n": 4}}
+    await storage.close()
+    assert await open_storage().load(kind) == {"b": {"n": 3}, "c": {"n": 4}}
+
+
+@every_durable_kind
+async def test_writes_take_effect_in_the_order_of_the_calls(storage: Storage, kind: Kind) -> None:
+    calls = [
+        storage.put(kind, "a", {"n": 1}),
+        storage.put(kind, "a", {"n": 2}),
+        storage.delete(kind, "b"),
+        storage.put(kind, "b", {"n": 3}),
+        storage.put(kind, "c", {"n": 4}),
+        storage.delete(kind, "c"),
+    ]
+    await asyncio.gather(*reversed(calls))
+    assert await storage.load(kind) == {"a": {"n": 2}, "b": {"n": 3}}
+
+
+@every_durable_kind
+async def test_a_record_is_taken_down_at_the_call(storage: Storage, kind: Kind) -> None:
+    record = {"list": [1]}
+    put = storage.put(kind, "a", record)
+    record["list"].append(2)
+    await put
+    assert await storage.load(kind) == {"a": {"list": [1]}}
+
+
+async def test_what_was_loaded_is_the_callers_own(storage: Storage) -> None:
+    await storage.put("accounts", "a", {"list": [1]})
+    (await storage.load("accounts"))["a"]["list"].append(2)
+    assert await storage.load("accounts") == {"a": {"list": [1]}}
+
+
+@every_durable_kind
+async def test_cancelling_a_caller_does_not_cancel_its_write(storage: Storage, kind: Kind) -> None:
+    first = asyncio.ensure_future(storage.put(kind, "a", {"n": 1}))
+    second = asyncio.ensure_future(storage.put(kind, "a", {"n": 2}))
+    await asyncio.sleep(0)  # both have started to wait
+    first.cancel()
+    second.cancel()
+    assert await asyncio.gather(first, second, return_exceptions=True)
+    assert await storage.load(kind) == {"a": {"n": 2}}
+
+
+async def test_closing_finishes_what_was_ordered(open_storage: Callable[[], Storage]) -> None:
+    storage = open_storage()
+    puts = [storage.put("accounts", f"a{n}", {"n": n}) for n in range(5)]
+    await storage.close()
+    await asyncio.gather(*puts)
+    assert len(await open_storage().load("accounts")) == 5
+
+
+async def test_closing_twice_is_closing_once(storage: Storage) -> None:
+    await storage.close()
+    await storage.close()
+
+
+@pytest.mark.parametrize("id", ["", "a.b", "../a", "a/b", "a\n", "é", "a" * 65])
+async def test_an_id_that_could_be_a_path_is_refused(storage: Storage, id: str) -> None:
+    with pytest.raises(ValueError, match="will not do as an id"):
+        await storage.put("accounts", id, {})
+    with pytest.raises(ValueError, match="will not do as an id"):
+        await storage.delete("tokens", id)
+    with pytest.raises(ValueError, match="will not do as an id"):
+        await storage.replace("counters", {id: {}})
+
+
+@pytest.mark.parametrize(
+    "record",
+    [{"n": float("nan")}, {"n": float("inf")}, {"text": "\ud800"}, {1: "a", "1": "b"}, {"set": {1}}, [1], "text"],
+    ids=repr,
+)
+async def test_what_could_not_be_read_back_is_not_written(storage: Storage, record: object) -> None:
+    await storage.put("accounts", "a", {"n": 1})
+    with pytest.raises((ValueError, TypeError)):
+        await storage.put("accounts", "a", record)  # type: ignore[arg-type]
+    assert await storage.load("accounts") == {"a": {"n": 1}}
+
+
+async def test_each_kind_has_its_own_verbs(storage: Storage) -> None:
+    with pytest.raises(ValueError, match="counters is not durable: use replace"):
+        await storage.put("counters", "a", {})
+    with pytest.raises(ValueError, match="sessions is not durable"):
+        await storage.delete("sessions", "a")
+    with pytest.raises(ValueError, match="accounts is durable: use put"):
+        await storage.replace("accounts", {})

@@ -1,0 +1,53 @@
+"""What holds for the project as a whole: its top level, its commands, its pins."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import requires
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+TOP_LEVEL = {
+    "run.py", "proxy", "handlers", "static", "tests", "conf", "requirements.txt",
+    "README.md", "LICENSE", "CHANGELOG.md", "SECURITY.md", "Makefile", "Dockerfile", "pyproject.toml",
+}  # fmt: skip
+NOT_OURS = {"__pycache__", "node_modules", "data"}  # in .gitignore
+PINS = ("requirements.txt", "tests/requirements.txt")
+
+
+def pinned(file: str) -> dict[str, str]:
+    """The packages of a requirements file with their versions, or what else stands after the name."""
+    lines = [line for line in (ROOT / file).read_text().splitlines() if line and line[0] not in "#-"]
+    return {canonicalize_name(re.split("[=<>~! ]", line)[0]): line for line in lines}
+
+
+def test_the_top_level_holds_nothing_new() -> None:
+    assert {path.name for path in ROOT.iterdir() if path.name[0] != "."} <= TOP_LEVEL | NOT_OURS
+
+
+def test_every_make_target_that_the_readme_names_exists() -> None:
+    readme = ROOT / "README.md"
+    code = (
+        "\n".join(re.findall(r"```.*?```|`[^`\n]+`", readme.read_text(), re.DOTALL))
+        if readme.exists()
+        else ""
+    )
+    targets = set(re.findall(r"(?m)^([a-z]+):.*## ", (ROOT / "Makefile").read_text()))
+    assert targets and set(re.findall(r"(?m)(?:^|[`$&;] *)make ([a-z]+)", code)) <= targets
+
+
+@pytest.mark.parametrize("file", PINS)
+def test_requirements_are_exact_pins(file: str) -> None:
+    assert [line for line in pinned(file).values() if not re.fullmatch(r"[\w-]+==[\w.]+", line)] == []
+
+
+@pytest.mark.parametrize("files", [PINS[:1], PINS])
+def test_what_a_pinned_package_needs_is_pinned_too(files: tuple[str, ...]) -> None:
+    pins = {name for file in files for name in pinned(file)}
+    needed = [Requirement(line) for name in pins for line in requires(name) or []]
+    here = [each for each in needed if not each.marker or each.marker.evaluate({"extra": ""})]
+    assert {canonicalize_name(each.name) for each in here} <= pins
