@@ -28,9 +28,10 @@ NUMBER = r"(?:0|[1-9][0-9]{0,14})"
 HOSTNAME = r"(?=.{1,253}$)(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?(?:\.(?!$)|$))+"  # RFC 1123 §2.1
 
 NEW_KEY = 'python -c "import secrets; print(secrets.token_urlsafe(32))"'
-# What documentation and examples show, in lower case and without punctuation.
+# Whole keys as documentation and examples show them, in lower case and without punctuation.
 SAMPLE = re.compile(
-    "(?:change|replace)(?:me|this).*|(?:put)?your(?:secret|admin|api|own|proxy)*key.*|(?:0?123456789|1234567890)+0?|skant.*"
+    "(?:please)?(?:change|replace)(?:me|this).*|(?:put)?your(?:secret|admin|api|own|proxy|key).*"
+    "|(?:0?123456789|1234567890)+0?(?:abcdef)?|skant.*"
 )
 
 

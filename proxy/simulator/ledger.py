@@ -61,7 +61,7 @@ class Ledger:
 
     def __init__(self, limit: int | None = None) -> None:
         self._entries: deque[Entry] = deque(maxlen=limit)
-        self._waiting: list[tuple[Callable[[Ledger], object], asyncio.Future[None]]] = []
+        self._waiting: list[asyncio.Future[None]] = []
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -94,19 +94,19 @@ class Ledger:
         self.changed()
 
     def changed(self) -> None:
-        """Tell those who wait that an entry was added or changed."""
-        for condition, future in self._waiting:
-            if not future.done() and condition(self):
+        """Wake those who wait for something in the ledger."""
+        for future in self._waiting:
+            if not future.done():
                 future.set_result(None)
+        self._waiting.clear()
 
     async def wait(self, condition: Callable[[Ledger], object], timeout_s: float = 5) -> None:
-        """Return once `condition` holds; TimeoutError after `timeout_s` of real time."""
-        if condition(self):
-            return
-        waiting = (condition, asyncio.get_running_loop().create_future())
-        self._waiting.append(waiting)
-        try:
-            async with asyncio.timeout(timeout_s):
-                await waiting[1]
-        finally:
-            self._waiting.remove(waiting)
+        """Return once `condition` holds, looked at after each change.
+
+        Raises TimeoutError after `timeout_s` of real time.
+        """
+        async with asyncio.timeout(timeout_s):
+            while not condition(self):
+                future = asyncio.get_running_loop().create_future()
+                self._waiting.append(future)
+                await future

@@ -5,8 +5,9 @@ Names and formats: claude-api.md §3. The numbers are plausible, not enforced.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
+
+from proxy.clock import rfc3339
 
 from .replies import Headers
 
@@ -39,7 +40,7 @@ class Meter:
 
 
 def _utc(epoch_s: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(epoch_s))
+    return rfc3339(epoch_s)[: -len(".000Z")] + "Z"
 
 
 def api_key_headers(meter: Meter, now: float) -> Headers:

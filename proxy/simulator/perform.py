@@ -57,9 +57,10 @@ class Performer:
                 await self._clock.sleep(seconds)
                 await self.perform(then)
             case faults.Amend():
-                await self._send(_amended(await self._truth(), fault))
+                await self._send(await self._truth(fault))
             case faults.Steady(events, interval_s):
-                await self._stream(sse.endless(events), interval_s)
+                await self._frames(sse.endless(events), interval_s)
+                self._exchange.complete()
             case faults.Flood(total_bytes):
                 await self._flood(total_bytes)
             case _:
@@ -73,7 +74,7 @@ class Performer:
             case faults.Silence():
                 await self._exchange.silence()
             case faults.Lost(reset):
-                await self._real()
+                await self._truth()
                 if reset:
                     self._exchange.reset()
                 else:
@@ -90,20 +91,22 @@ class Performer:
         if not isinstance(reply, EventStream):
             await self._error(faults.Error(529))
             return
-        await self._begin(reply, events)
-        error = ApiError(529).body(self._exchange.entry.request_id)
-        await self._exchange.write(sse.frame("error", error), events=1)
+        error = sse.frame("error", ApiError(529).body(self._exchange.entry.request_id))
+        await self._frames((*reply.frames[:events], error), self._interval_s)
         self._exchange.complete()
 
-    async def _truth(self) -> Reply:
-        """The true answer, complete with its headers."""
+    async def _truth(self, amend: faults.Amend | None = None) -> Reply:
+        """The true answer, amended and complete with its headers."""
         try:
             reply = await self._real()
         except ApiError as error:
-            return json_answer(error.body(self._exchange.entry.request_id), error.status, self._limits())
+            reply = json_answer(error.body(self._exchange.entry.request_id), error.status)
         if isinstance(reply, EventStream):
             return reply
-        return replace(reply, headers=(*reply.headers, *self._limits()))
+        reply = replace(reply, headers=(*reply.headers, *self._limits()))
+        if isinstance(reply, Download):
+            return reply
+        return self._packed(reply if amend is None else _amended(reply, amend))
 
     async def _error(self, fault: faults.Error) -> None:
         if fault.html:
@@ -114,35 +117,38 @@ class Performer:
         details = dict(fault.details) if fault.details is not None else None
         error = ApiError(fault.status, fault.message, type=fault.type, details=details)
         body = error.body(self._exchange.entry.request_id)
-        await self._send(json_answer(body, fault.status, fault.headers))
+        await self._send(self._packed(json_answer(body, fault.status, fault.headers)))
+
+    def _packed(self, reply: Answer) -> Answer:
+        """JSON is gzipped where the client takes that."""
+        json_type = ("content-type", "application/json") in reply.headers
+        if not json_type or "gzip" not in self._exchange.request.headers.get("accept-encoding", ""):
+            return reply
+        headers = (*reply.headers, ("content-encoding", "gzip"))
+        return replace(reply, headers=headers, body=gzip.compress(reply.body, 1, mtime=0))
 
     async def _send(self, reply: Reply) -> None:
         if isinstance(reply, EventStream):
-            await self._stream(reply.frames, self._interval_s)
-            return
-        await self._start(reply)
-        if isinstance(reply, Answer):
-            await self._exchange.write(self._body(reply))
+            await self._frames(reply.frames, self._interval_s)
         else:
-            await self._download(reply, reply.length)
+            await self._start(reply)
+            await self._part(reply, _length(reply))
         self._exchange.complete()
 
     async def _start(self, reply: Answer | Download) -> None:
+        status = reply.status if isinstance(reply, Answer) else 200
         headers = [*self._headers, *reply.headers]
         names = {name.lower() for name, _ in headers}
-        if self._gzipped(reply) and "content-encoding" not in names:
-            headers.append(("content-encoding", "gzip"))
-        length = len(self._body(reply)) if isinstance(reply, Answer) else reply.length
-        if not names & {"content-length", "transfer-encoding"} and reply_has_body(reply):
-            headers.append(("content-length", str(length)))
-        await self._exchange.start(reply.status if isinstance(reply, Answer) else 200, headers)
+        if not names & {"content-length", "transfer-encoding"} and status not in (204, 304):
+            headers.append(("content-length", str(_length(reply))))
+        await self._exchange.start(status, headers)
 
-    def _gzipped(self, reply: Answer | Download) -> bool:
-        accepted = self._exchange.request.headers.get("accept-encoding", "")
-        return isinstance(reply, Answer) and bool(reply.body) and "gzip" in accepted and _is_json(reply)
-
-    def _body(self, reply: Answer) -> bytes:
-        return gzip.compress(reply.body, 1, mtime=0) if self._gzipped(reply) else reply.body
+    async def _part(self, reply: Answer | Download, length: int) -> None:
+        """The first `length` bytes of the body."""
+        if isinstance(reply, Answer):
+            await self._exchange.write(reply.body[:length])
+        else:
+            await self._download(reply, min(length, reply.length))
 
     async def _download(self, reply: Download, length: int) -> None:
         offset, end = reply.offset, reply.offset + length
@@ -163,11 +169,8 @@ class Performer:
         await self._exchange.start(200, headers)
         return squeeze
 
-    async def _stream(self, frames: tuple[bytes, ...], interval_s: float) -> None:
-        await self._frames(frames, interval_s)
-        self._exchange.complete()
-
-    async def _frames(self, frames: tuple[bytes, ...], interval_s: float) -> None:
+    async def _frames(self, frames: tuple[bytes, ...], interval_s: float, *, whole: bool = True) -> None:
+        """Headers and events; `whole` ends the content encoding, not the answer."""
         squeeze = await self._stream_headers()
         if interval_s <= 0 and squeeze is None:
             await self._exchange.write(b"".join(frames), events=len(frames))
@@ -178,7 +181,7 @@ class Performer:
             if squeeze is not None:
                 piece = squeeze.compress(piece) + squeeze.flush(zlib.Z_SYNC_FLUSH)
             await self._exchange.write(piece, events=1)
-        if squeeze is not None:
+        if squeeze is not None and whole:
             await self._exchange.write(squeeze.flush())
 
     async def _flood(self, total_bytes: int) -> None:
@@ -196,49 +199,33 @@ class Performer:
     async def _begin(self, reply: Reply, events: int) -> None:
         """The headers of the true answer and its first events; of one that is no stream, half of its body."""
         if isinstance(reply, EventStream):
-            await self._frames(reply.frames[:events], self._interval_s)
+            await self._frames(reply.frames[:events], self._interval_s, whole=False)
             return
         await self._start(reply)
-        await self._part(reply, None)
-
-    async def _part(self, reply: Answer | Download, length: int | None) -> None:
-        if isinstance(reply, Download):
-            await self._download(reply, reply.length // 2 if length is None else min(length, reply.length))
-            return
-        body = self._body(reply)
-        await self._exchange.write(body[: len(body) // 2 if length is None else length])
+        await self._part(reply, _length(reply) // 2)
 
     async def _cut(self, reply: Reply, fault: faults.Cut) -> None:
         if isinstance(reply, EventStream):
             frames = reply.frames
             if fault.after_bytes is not None:
-                await self._frames((b"".join(frames)[: fault.after_bytes],), 0)
+                await self._frames((b"".join(frames)[: fault.after_bytes],), 0, whole=False)
             else:
                 events = len(frames) // 2 if fault.after_events is None else fault.after_events
-                await self._frames(frames[:events], self._interval_s)
+                await self._frames(frames[:events], self._interval_s, whole=False)
         else:
             await self._start(reply)
-            await self._part(reply, fault.after_bytes)
+            await self._part(reply, _length(reply) // 2 if fault.after_bytes is None else fault.after_bytes)
         if fault.reset:
             self._exchange.reset()
         else:
             self._exchange.abort()
 
 
-def reply_has_body(reply: Reply) -> bool:
-    return not isinstance(reply, Answer) or reply.status not in (204, 304)
+def _length(reply: Answer | Download) -> int:
+    return len(reply.body) if isinstance(reply, Answer) else reply.length
 
 
-def _is_json(reply: Answer) -> bool:
-    return any(
-        name.lower() == "content-type" and value.startswith("application/json")
-        for name, value in reply.headers
-    )
-
-
-def _amended(reply: Reply, fault: faults.Amend) -> Reply:
-    if not isinstance(reply, Answer):
-        return reply
+def _amended(reply: Answer, fault: faults.Amend) -> Answer:
     value = json.loads(reply.body)
     value.update(fault.set)
     for name in fault.remove:

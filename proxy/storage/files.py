@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import os
 import stat
 from pathlib import Path
@@ -55,20 +54,21 @@ def read(path: Path) -> bytes | None:
 
 def replace(path: Path, data: bytes, *, durable: bool, keep_old: bool) -> Identity:
     """Put a file with `data` in the place of `path`; with `keep_old` what stood there becomes its backup."""
-    temporary = _temporary(path)
+    temporary, spare = _temporary(path), _temporary(backup(path))
     try:
-        temporary.unlink(missing_ok=True)
         written = _write_new(temporary, data, durable=durable)
         if keep_old:
-            _link_backup(path)
+            _link_backup(path, spare)
         with failstep("storage.rename"):
             os.rename(temporary, path)
-    except OSError:
-        with contextlib.suppress(OSError):  # the first error is the one to tell; opening removes what stays
-            temporary.unlink(missing_ok=True)
-        raise
+    finally:
+        # An error before this is the one to tell, and opening removes what stays.
+        for left in (temporary, spare):
+            with contextlib.suppress(OSError):
+                left.unlink()
     if durable:
-        sync_folder(path.parent)
+        with failstep("storage.dirsync"):
+            sync_folder(path.parent)
     return written
 
 
@@ -76,7 +76,8 @@ def remove(path: Path) -> None:
     """Remove a file for good. The backup goes first: left alone, it would serve in the file's place."""
     with failstep("storage.unlink_backup"):
         backup(path).unlink(missing_ok=True)
-    sync_folder(path.parent)
+    with failstep("storage.dirsync"):
+        sync_folder(path.parent)
     with failstep("storage.unlink"):
         path.unlink(missing_ok=True)
     sync_folder(path.parent)
@@ -84,15 +85,16 @@ def remove(path: Path) -> None:
 
 def link_aside(path: Path, folder: Path, name: str) -> Path:
     """Give the file a second name in `folder`, never that of another file."""
-    for n in itertools.count(1):
-        aside = folder / (name if n == 1 else f"{name}.{n}")
+    aside, n = folder / name, 1
+    while True:
         try:
             os.link(path, aside, follow_symlinks=False)
+            break
         except FileExistsError:
-            continue
-        sync_folder(folder)
-        return aside
-    raise AssertionError("count() does not end")
+            n += 1
+            aside = folder / f"{name}.{n}"
+    sync_folder(folder)
+    return aside
 
 
 def remove_temporaries(folder: Path) -> None:
@@ -107,22 +109,22 @@ def make_folder(path: Path) -> None:
         return
     if not path.is_symlink():
         make_folder(path.parent)
-    path.mkdir(FOLDER_MODE)
+    path.mkdir(FOLDER_MODE, exist_ok=True)  # another process may be starting too
     path.chmod(FOLDER_MODE)
     sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
     """Make renames, links and removals in the folder durable."""
-    with failstep("storage.dirsync"):
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _write_new(path: Path, data: bytes, *, durable: bool) -> Identity:
+    path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, NEW, FILE_MODE), "wb") as file:
         with failstep("storage.tmp"):
             os.fchmod(file.fileno(), FILE_MODE)  # the umask may have taken bits
@@ -134,9 +136,12 @@ def _write_new(path: Path, data: bytes, *, durable: bool) -> Identity:
         return _identity(os.fstat(file.fileno()))
 
 
-def _link_backup(path: Path) -> None:
-    """A link and a rename, so that there is never a moment without a whole backup."""
-    spare = _temporary(backup(path))
+def _link_backup(path: Path, spare: Path) -> None:
+    """Link and rename, so that there is never a moment without a whole backup.
+
+    After a crash before the last rename, file and backup are one file: then rename(2) does nothing here, and leaves
+    the spare name.
+    """
     spare.unlink(missing_ok=True)
     with failstep("storage.link"):
         try:
@@ -145,8 +150,6 @@ def _link_backup(path: Path) -> None:
             return
     with failstep("storage.backup"):
         os.rename(spare, backup(path))
-    # After a crash before the last rename, both names are one file already: then rename(2) does nothing.
-    spare.unlink(missing_ok=True)
 
 
 def _temporary(path: Path) -> Path:

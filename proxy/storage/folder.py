@@ -60,9 +60,7 @@ def _ours(folder: Path) -> Iterator[Path]:
     """The folders, and the regular files in them; other folders in it, such as lost+found, are not ours."""
     for place in (folder, *(folder / name for name in SUBFOLDERS)):
         yield place
-        for entry in os.scandir(place):
-            if entry.is_file(follow_symlinks=False):
-                yield place / entry.name
+        yield from (path for path in place.iterdir() if path.is_file() and not path.is_symlink())
 
 
 def _refuse_foreign(path: Path) -> int:

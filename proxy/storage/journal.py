@@ -83,8 +83,7 @@ class Journal:
         if changes == self._held:
             return
         half = self._encode(changes)
-        known, self._held = self._held is not None, None
-        if known:  # which half is whole
+        if self._held is not None:  # so it is known which half is whole
             try:
                 self._overwrite(half)
             except OSError:

@@ -63,7 +63,10 @@ class JsonFiles:
                 os.close(lock)
                 raise
         except OSError as error:
-            raise StorageError(f"data folder {folder} cannot be used: {_told(error)}") from error
+            raise StorageError(
+                f"data folder {folder} cannot be used ({_told(error)}): mend that, or set storage.data_folder to "
+                "another folder"
+            ) from error
 
     async def load(self, kind: Kind) -> dict[str, Record]:
         return await self._order(self._load, kind)

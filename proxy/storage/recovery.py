@@ -12,17 +12,18 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from proxy.clock import Clock, rfc3339
 from proxy.errors import StorageError
+from proxy.failpoints import failstep
 from proxy.storage import Kind, files
 from proxy.storage.codec import Document, decode
 from proxy.storage.journal import Change, Journal, Key
-from proxy.storage.layout import BACKUP, ID, LAYOUTS, QUARANTINE, SUBFOLDERS, Layout, backup
+from proxy.storage.layout import BACKUP, ID, JOURNAL, LAYOUTS, QUARANTINE, SUBFOLDERS, Layout, backup
 
 NAME: Final = re.compile(rf"({ID.pattern})\.json({re.escape(BACKUP)})?")
 
@@ -54,7 +55,8 @@ def recover(folder: Path, journal: Journal, clock: Clock) -> State:
     found = [_look(folder, kind, path) for kind, path in _stored(folder)]
     _refuse_unreadable(found, waiting)
 
-    for place in (folder, *(folder / name for name in SUBFOLDERS)):
+    places = (folder, *(folder / name for name in SUBFOLDERS))
+    for place in places:
         files.remove_temporaries(place)
     state = State(notices=list(_strangers(folder)))
     stamp = rfc3339(clock.now())
@@ -63,16 +65,15 @@ def recover(folder: Path, journal: Journal, clock: Clock) -> State:
         if each.document is not None:
             state.records[each.kind].update(each.document.records)
             state.generations[each.path] = each.document.generation
-    for change in sorted(waiting.values(), key=lambda change: change.generation):
-        if change.generation > state.generations.get(LAYOUTS[change.kind].file(folder, change.id), 0):
-            state.waiting[change.key] = change
-            set_record(state.records[change.kind], change.id, change.text)
-            state.notices.append(f"{change.kind}/{change.id}: its last change comes from {journal.path.name}")
+    _take_from_journal(folder, state, waiting)
     if journal.damaged:
         aside = set_aside(folder, journal.path, stamp, keep=True)
-        state.notices.append(f"{journal.path.name} was damaged, its last write is not used: it is in {aside}")
+        state.notices.append(f"{JOURNAL} was damaged, its last write is not used: it is in {aside}")
     if journal.damaged or files.identity(journal.path) is None:
         journal.create(state.waiting)
+    # Durable from here on: what was mended, and also what a crash left renamed and not yet on the disk.
+    for place in places:
+        files.sync_folder(place)
     return state
 
 
@@ -90,7 +91,6 @@ def set_aside(folder: Path, path: Path, stamp: str, *, keep: bool = False) -> st
     aside = files.link_aside(path, folder / QUARANTINE, name)
     if not keep:
         path.unlink()
-        files.sync_folder(path.parent)
     return str(aside.relative_to(folder))
 
 
@@ -163,14 +163,26 @@ def _mend(folder: Path, found: Found, stamp: str) -> list[str]:
         aside = set_aside(folder, path, stamp)
         notices.append(f"{path.relative_to(folder)} was damaged ({reason}): it is in {aside}")
     if found.from_backup:
-        os.rename(backup(found.path), found.path)
-        files.sync_folder(found.path.parent)
+        with failstep("storage.mend"):
+            os.rename(backup(found.path), found.path)
         notices.append(f"{name}: its backup serves, the state before its last write")
     elif found.damaged and not LAYOUTS[found.kind].durable:
         notices.append(f"{name} starts empty")
     if found.document is not None and found.document.by_hand:
         notices.append(f"{name} has no checksum: it is taken as edited by hand")
     return notices
+
+
+def _take_from_journal(folder: Path, state: State, waiting: Mapping[Key, Change]) -> None:
+    written = dict(state.generations)
+    for change in sorted(waiting.values(), key=lambda change: change.generation):
+        path = LAYOUTS[change.kind].file(folder, change.id)
+        # The same generation waits where only the last step failed: the file is there, and not surely durable.
+        if change.generation >= written.get(path, 0):
+            state.waiting[change.key] = change
+            state.generations.pop(path, None)
+            set_record(state.records[change.kind], change.id, change.text)
+            state.notices.append(f"{change.kind}/{change.id}: its last change comes from {JOURNAL}")
 
 
 def _strangers(folder: Path) -> Iterator[str]:

@@ -1,17 +1,16 @@
-"""A running simulator, and plain HTTP to it."""
+"""A running simulator."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-from simulator_wire import KEY, FakeClock, Wire
-from tornado.httpclient import AsyncHTTPClient
 from tornado.ioloop import IOLoop
 
 from proxy.simulator import Simulator
+from tests.proxy.simulator.http import KEY, Client, FakeClock
 
 
 @pytest.fixture
@@ -20,28 +19,27 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def make_wire(io_loop: IOLoop, clock: FakeClock) -> Iterator[Callable[..., Wire]]:
+def make_client(io_loop: IOLoop, clock: FakeClock) -> Iterator[Callable[..., Awaitable[Client]]]:
     """Starts simulators with the options given; all are stopped at the end."""
-    made: list[Wire] = []
+    made: list[Simulator] = []
 
-    def make(**options: Any) -> Wire:
+    async def make(**options: Any) -> Client:
         sim = Simulator(clock=clock, rng=random.Random(1), **options)
         sim.add_api_key(KEY, organization="Acme")
-        io_loop.run_sync(sim.start)
-        made.append(Wire(sim, AsyncHTTPClient(force_instance=True, max_body_size=1 << 30)))
-        return made[-1]
+        await sim.start()
+        made.append(sim)
+        return Client(sim)
 
     yield make
-    for wire in made:
-        wire.client.close()
-        io_loop.run_sync(wire.sim.stop)
+    for sim in made:
+        io_loop.run_sync(sim.stop)
 
 
 @pytest.fixture
-def wire(make_wire: Callable[..., Wire]) -> Wire:
-    return make_wire()
+def client(io_loop: IOLoop, make_client: Callable[..., Awaitable[Client]]) -> Client:
+    return io_loop.run_sync(make_client)
 
 
 @pytest.fixture
-def sim(wire: Wire) -> Simulator:
-    return wire.sim
+def sim(client: Client) -> Simulator:
+    return client.sim

@@ -19,7 +19,6 @@ from proxy.storage import Storage
 from proxy.storage.json_files import JsonFiles
 
 ROOT = Path(__file__).parents[3]
-CHILD = Path(__file__).with_name("child.py")
 
 
 class StoppedClock:
@@ -77,22 +76,28 @@ class Ended:
 
 
 @pytest.fixture
-def child_env() -> Callable[[str], dict[str, str]]:
-    def env(failpoint: str) -> dict[str, str]:
+def child_command(folder: Path) -> list[str]:
+    """Uses the data folder in a process of its own: see child.py."""
+    return [sys.executable, str(Path(__file__).with_name("child.py")), str(folder)]
+
+
+@pytest.fixture
+def child_env() -> Callable[..., dict[str, str]]:
+    def env(*, failpoint: str = "") -> dict[str, str]:
         return os.environ | {"PYTHONPATH": str(ROOT), "CP_FAILPOINT": failpoint}
 
     return env
 
 
 @pytest.fixture
-def child(folder: Path, child_env: Callable[[str], dict[str, str]]) -> Callable[..., Ended]:
-    """Run verbs in a process of its own, with failpoints; `under` is a command to run it under."""
+def child(child_command: list[str], child_env: Callable[..., dict[str, str]]) -> Callable[..., Ended]:
+    """Run verbs in a process of its own, with failpoints; `under` is a command that starts it."""
 
-    def run(*verbs: list[Any], failpoint: str = "", under: tuple[str, ...] = (), at: Path = folder) -> Ended:
-        done = subprocess.run(
-            [*under, sys.executable, str(CHILD), str(at)],
+    def run(*verbs: list[Any], failpoint: str = "", under: tuple[str, ...] = ()) -> Ended:
+        done = subprocess.run(  # noqa: S603 - our own child
+            [*under, *child_command],
             input="".join(json.dumps(verb) + "\n" for verb in verbs),
-            env=child_env(failpoint),
+            env=child_env(failpoint=failpoint),
             capture_output=True,
             text=True,
             timeout=60,

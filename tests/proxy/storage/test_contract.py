@@ -13,7 +13,14 @@ DURABLE: list[Kind] = ["accounts", "tokens"]
 DISPOSABLE: list[Kind] = ["counters", "sessions"]
 RECORDS = {
     "empty": {},
-    "every-type": {"text": "é\u2028\x00😀", "number": -1.5e300, "whole": 2**60, "none": None, "yes": True, "list": [{}]},
+    "every-type": {
+        "text": "é\u2028\x00😀",
+        "number": -1.5e300,
+        "whole": 2**60,
+        "none": None,
+        "yes": True,
+        "list": [{}],
+    },
 }
 
 every_durable_kind = pytest.mark.parametrize("kind", DURABLE)
@@ -133,7 +140,15 @@ async def test_an_id_that_could_be_a_path_is_refused(storage: Storage, id: str) 
 
 @pytest.mark.parametrize(
     "record",
-    [{"n": float("nan")}, {"n": float("inf")}, {"text": "\ud800"}, {1: "a", "1": "b"}, {"set": {1}}, [1], "text"],
+    [
+        {"n": float("nan")},
+        {"n": float("inf")},
+        {"text": "\ud800"},
+        {1: "a", "1": "b"},
+        {"set": {1}},
+        [1],
+        "text",
+    ],
     ids=repr,
 )
 async def test_what_could_not_be_read_back_is_not_written(storage: Storage, record: object) -> None:

@@ -1,4 +1,4 @@
-"""Plain HTTP to a simulator, and a clock that only the test moves."""
+"""HTTP to a simulator, and a clock that only the test moves."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from tornado.httpclient import AsyncHTTPClient, HTTPResponse
-
 from proxy.simulator import Simulator
+from tests.wire import Answer, fetch
 
 KEY = "sk-ant-api03-test"
 OLD_VERSION = "2023-06-01"
@@ -33,44 +32,32 @@ class FakeClock:
 
 
 @dataclass
-class Wire:
+class Client:
     """Requests as an API client sends them; `None` as credential sends none."""
 
     sim: Simulator
-    client: AsyncHTTPClient
 
     async def send(
         self, method: str, path: str, body: Any = None, *, credential: str | None = KEY, **headers: str
-    ) -> HTTPResponse:
+    ) -> Answer:
+        """The answer, read whole; a `body` that is no bytes goes as JSON."""
         fields = {"anthropic-version": OLD_VERSION}
         if credential is not None:
             fields["x-api-key"] = credential
         if body is not None and not isinstance(body, bytes):
             fields["content-type"] = "application/json"
-            body = json.dumps(body)
+            body = json.dumps(body).encode()
         fields |= {name.replace("_", "-"): value for name, value in headers.items()}
-        return await self.client.fetch(
-            self.sim.base_url + path,
-            method=method,
-            body=body,
-            headers=fields,
-            raise_error=False,
-            follow_redirects=False,
-            allow_nonstandard_methods=True,
-            decompress_response=False,
-        )
+        port = int(self.sim.base_url.rpartition(":")[2])
+        return await fetch(port, method, path, fields.items(), body)
 
-    async def get(self, path: str, **more: Any) -> HTTPResponse:
+    async def get(self, path: str, **more: Any) -> Answer:
         return await self.send("GET", path, **more)
 
-    async def message(self, text: str = "hello", *, more: dict[str, Any] | None = None, **send: Any) -> Any:
-        """POST /v1/messages; the answer's JSON."""
-        response = await self.post_message(text, more=more, **send)
-        return json.loads(response.body)
-
-    async def post_message(
+    async def message(
         self, text: str = "hello", *, more: dict[str, Any] | None = None, **send: Any
-    ) -> HTTPResponse:
+    ) -> Answer:
+        """POST /v1/messages, with `more` members in its body."""
         body = {
             "model": "claude-sonnet-5-5",
             "max_tokens": 500,
@@ -78,19 +65,18 @@ class Wire:
         }
         return await self.send("POST", "/v1/messages", body | (more or {}), **send)
 
-    async def token(self, **body: str) -> HTTPResponse:
-        return await self.send(
-            "POST", "/v1/oauth/token", {"client_id": self.sim.client_id} | body, credential=None
-        )
+    async def token(self, **body: str) -> Answer:
+        body = {"client_id": self.sim.client_id} | body
+        return await self.send("POST", "/v1/oauth/token", body, credential=None)
 
-    async def refresh(self, refresh_token: str) -> HTTPResponse:
+    async def refresh(self, refresh_token: str) -> Answer:
         return await self.token(grant_type="refresh_token", refresh_token=refresh_token)
 
 
-def events(response: HTTPResponse) -> list[tuple[str, Any]]:
+def events(answer: Answer) -> list[tuple[str, Any]]:
     """The server-sent events of an answer: name and data."""
-    frames = response.body.decode().split("\n\n")
-    assert frames.pop() == ""
+    *frames, rest = answer.body.decode().split("\n\n")
+    assert rest == ""
     parsed = []
     for frame in frames:
         name, data = frame.split("\n")

@@ -1,0 +1,267 @@
+"""The data folder is private to its owner and belongs to one process at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from proxy.errors import StorageError
+from proxy.storage.json_files import JsonFiles
+
+NOBODY = 65534
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+
+
+@pytest.fixture
+def made(open_files: Callable[[], JsonFiles], folder: Path, io_loop: object) -> Path:
+    """A closed data folder with something in each of its files."""
+    asyncio.run(fill(open_files()))
+    return folder
+
+
+async def fill(storage: JsonFiles) -> None:
+    for n in range(2):
+        await storage.put("accounts", "a", {"n": n})
+        await storage.put("tokens", "a", {"n": n})
+    await storage.replace("counters", {})
+    await storage.replace("sessions", {})
+    await storage.close()
+
+
+@pytest.fixture(params=[0o000, 0o022, 0o077, 0o277, 0o777], ids=oct)
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def modes(folder: Path) -> set[tuple[str, str]]:
+    """("folder" or "file", its mode) of everything in the data folder, and of the folder."""
+    return {
+        ("folder" if path.is_dir() else "file", oct(stat.S_IMODE(path.stat().st_mode)))
+        for path in (folder, *folder.rglob("*"))
+    }
+
+
+PRIVATE = {("folder", "0o700"), ("file", "0o600")}
+
+
+async def test_everything_is_private_whatever_the_umask_is(
+    umask: int, open_files: Callable[[], JsonFiles], folder: Path
+) -> None:
+    await fill(open_files())
+    assert modes(folder) == PRIVATE
+
+
+def test_parents_that_are_made_are_private_too(tmp_path: Path, umask: int, clock: object) -> None:
+    storage = JsonFiles.open(tmp_path / "one" / "two" / "data", clock=clock)
+    asyncio.run(storage.close())
+    assert modes(tmp_path / "one") == PRIVATE
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        ("", 0o755),
+        ("accounts", 0o701),
+        ("accounts/a.json", 0o640),
+        ("accounts/a.json.bak", 0o604),
+        ("tokens.json", 0o666),
+        ("journal.bin", 0o660),
+    ],
+)
+async def test_what_is_open_to_others_is_made_private_with_a_notice(
+    open_files: Callable[[], JsonFiles], made: Path, name: str, mode: int
+) -> None:
+    (made / name).chmod(mode)
+    storage = open_files()
+    assert modes(made) == PRIVATE
+    assert len(storage.notices) == 1
+    assert f"was open to other users: {(made / name).name} made private" in storage.notices[0]
+
+
+@as_root
+@pytest.mark.parametrize("name", ["", "accounts", "accounts/a.json", "tokens.json.bak", ".lock"])
+async def test_what_belongs_to_another_user_is_refused(
+    open_files: Callable[[], JsonFiles], made: Path, name: str
+) -> None:
+    os.chown(made / name, NOBODY, NOBODY)
+    with pytest.raises(
+        StorageError, match=rf"{made / name} belongs to user {NOBODY}, .* runs as 0: run it as"
+    ):
+        open_files()
+
+
+@as_root
+async def test_another_users_folder_in_it_is_not_ours_to_judge(
+    open_files: Callable[[], JsonFiles], made: Path
+) -> None:
+    (made / "lost+found").mkdir(0o700)
+    os.chown(made / "lost+found", NOBODY, NOBODY)
+    assert not open_files().notices
+
+
+async def test_a_data_folder_may_be_a_symbolic_link(
+    open_files: Callable[[], JsonFiles], made: Path, tmp_path: Path
+) -> None:
+    os.rename(made, tmp_path / "elsewhere")
+    os.symlink(tmp_path / "elsewhere", made)
+    storage = open_files()
+    await storage.put("accounts", "b", {})
+    assert await storage.load("accounts") == {"a": {"n": 1}, "b": {}}
+    assert (tmp_path / "elsewhere" / "accounts" / "b.json").is_file()
+
+
+@pytest.mark.parametrize("name", ["accounts/a.json", "tokens.json", "journal.bin", ".lock"])
+async def test_a_file_that_is_a_symbolic_link_is_refused(
+    open_files: Callable[[], JsonFiles], made: Path, tmp_path: Path, name: str
+) -> None:
+    (made / name).rename(tmp_path / "elsewhere")
+    (made / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StorageError, match=f"{name}: "):
+        open_files()
+
+
+async def test_a_pipe_in_place_of_a_file_is_refused(open_files: Callable[[], JsonFiles], made: Path) -> None:
+    (made / "tokens.json").unlink()
+    os.mkfifo(made / "tokens.json", 0o600)
+    with pytest.raises(StorageError, match=r"tokens\.json: not a regular file"):
+        open_files()
+
+
+def test_a_file_in_place_of_the_folder_is_refused(open_files: Callable[[], JsonFiles], folder: Path) -> None:
+    folder.write_bytes(b"")
+    with pytest.raises(StorageError, match=rf"{folder} cannot be used \({folder}: File exists\)"):
+        open_files()
+
+
+def test_left_over_temporary_files_are_removed(open_files: Callable[[], JsonFiles], made: Path) -> None:
+    for name in (
+        ".tokens.json.tmp",
+        "accounts/.a.json.tmp",
+        "accounts/.a.json.bak.tmp",
+        "accounts/.new.json.tmp",
+    ):
+        (made / name).write_bytes(b"half of it")
+        (made / name).chmod(0o600)
+    assert not open_files().notices
+    assert not list(made.rglob("*.tmp"))
+
+
+async def test_a_second_opening_is_refused_with_the_process_that_has_the_folder(
+    open_files: Callable[[], JsonFiles], made: Path
+) -> None:
+    open_files()
+    with pytest.raises(StorageError) as refused:
+        open_files()
+    assert str(refused.value) == (
+        f"data folder {made} is in use by process {os.getpid()}: stop it, "
+        "or set storage.data_folder to another folder"
+    )
+
+
+async def test_a_second_process_is_refused_and_touches_nothing(
+    open_files: Callable[[], JsonFiles], made: Path, child: Callable[..., object]
+) -> None:
+    storage = open_files()
+    (made / "tokens.json").chmod(0o644)
+    (made / ".tokens.json.tmp").write_bytes(b"being written")
+    assert (
+        child().answers[0].startswith(f"StorageError: data folder {made} is in use by process {os.getpid()}:")
+    )
+    assert (made / ".tokens.json.tmp").exists()
+    assert stat.S_IMODE((made / "tokens.json").stat().st_mode) == 0o644
+    await storage.close()
+
+
+async def test_the_folder_is_free_as_soon_as_its_process_was_killed(
+    open_files: Callable[[], JsonFiles],
+    made: Path,
+    child_command: list[str],
+    child_env: Callable[..., dict[str, str]],
+) -> None:
+    with subprocess.Popen(  # noqa: S603, ASYNC220 - our own child, and nothing else runs
+        child_command, env=child_env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "ok\n"
+        with pytest.raises(StorageError, match=f"in use by process {holder.pid}"):
+            open_files()
+        holder.kill()
+    assert await open_files().load("accounts") == {"a": {"n": 1}}
+
+
+def test_of_many_processes_that_start_at_once_one_has_the_folder(
+    child_command: list[str], child_env: Callable[..., dict[str, str]]
+) -> None:
+    with contextlib.ExitStack() as stack:
+        racers = [
+            stack.enter_context(
+                subprocess.Popen(  # noqa: S603 - our own child
+                    child_command, env=child_env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                )
+            )
+            for _ in range(6)
+        ]
+        answers = [racer.stdout.readline() for racer in racers if racer.stdout]
+        for racer in racers:
+            racer.kill()
+    assert answers.count("ok\n") == 1
+    assert sum("is in use by " in answer for answer in answers) == 5
+
+
+async def test_a_program_that_was_started_does_not_inherit_the_lock(
+    open_files: Callable[[], JsonFiles], made: Path
+) -> None:
+    storage = open_files()
+    with subprocess.Popen(  # noqa: ASYNC220 - waits for its input
+        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False
+    ) as other:
+        await storage.close()
+        open_files()
+        other.communicate(b"\n")
+
+
+async def test_a_file_edited_while_running_is_kept_and_memory_wins(
+    open_files: Callable[[], JsonFiles], made: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage = open_files()
+    backup = (made / "accounts/a.json.bak").read_bytes()
+    (made / "accounts/a.json").write_bytes(b"edited by hand")
+    await storage.put("accounts", "a", {"n": 2})
+    assert "changed by somebody else" in caplog.text
+    assert [path.read_bytes() for path in (made / "quarantine").iterdir()] == [b"edited by hand"]
+    assert (made / "accounts/a.json.bak").read_bytes() == backup
+    await storage.close()
+    assert await open_files().load("accounts") == {"a": {"n": 2}}
+
+
+async def test_a_file_removed_while_running_is_written_again(
+    open_files: Callable[[], JsonFiles], made: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage = open_files()
+    (made / "tokens.json").unlink()
+    await storage.put("tokens", "b", {})
+    assert "changed by somebody else" in caplog.text
+    await storage.close()
+    assert await open_files().load("tokens") == {"a": {"n": 1}, "b": {}}
+
+
+async def test_our_own_writes_are_not_taken_for_edits(
+    open_files: Callable[[], JsonFiles], made: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage = open_files()
+    for n in range(3):
+        await storage.put("accounts", "a", {"n": n})
+        await storage.put("tokens", "a", {"n": n})
+        await storage.delete("tokens", "a")
+    assert not caplog.records
