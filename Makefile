@@ -74,3 +74,22 @@ $(VENV)/.tests-packages: Makefile $(VENV)/pyvenv.cfg
 		echo "the tests need these packages, and only root may install them: sudo apt-get install $$missing" >&2; exit 1; \
 	fi
 	@touch $@
+
+# The real clients of tests/clients, each in a folder of its own. One that cannot be installed stops nothing here:
+# its tests fail, and show the log that is left beside it; the next `make test` tries again.
+
+CLIENTS := $(VENV)/clients
+
+test: $(patsubst %,$(CLIENTS)/%/.installed,anthropic-0.121.0 anthropic-2.12.0 typescript claude-code)
+
+$(CLIENTS)/anthropic-%/.installed: tests/clients/requirements-%.txt | $(VENV)/pyvenv.cfg
+	@echo "installing the client anthropic-$*"
+	@rm -rf $(@D) && mkdir -p $(@D)
+	@{ $(BIN)/python -m venv --without-pip $(@D) && $(PIP) --python $(@D) install -r $<; } >$(@D)/install.log 2>&1 \
+		&& touch $@ || echo "it could not be installed: see $(@D)/install.log" >&2
+
+$(CLIENTS)/%/.installed: tests/clients/%/package.json tests/clients/%/package-lock.json | $(VENV)/pyvenv.cfg
+	@echo "installing the client $*"
+	@rm -rf $(@D) && mkdir -p $(@D) && cp $^ $(@D)
+	@(cd $(@D) && npm ci --no-audit --no-fund) >$(@D)/install.log 2>&1 \
+		&& touch $@ || echo "it could not be installed: see $(@D)/install.log" >&2

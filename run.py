@@ -1,6 +1,7 @@
 """Claude Proxy: a reverse proxy for the Claude API over a pool of accounts.
 
-Command line → settings → parts → server → wait for a signal → drain.
+Command line → settings → parts → server → wait for a signal → drain. The only file that knows all parts, which
+makes it longer than others.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import tornado
 
@@ -29,17 +31,20 @@ from handlers.routes import Front, application
 from handlers.server import Server
 from handlers.v1 import V1
 from proxy import __version__
-from proxy.accounts import Account, ApiKey
-from proxy.balancer import RoundRobin
+from proxy.accounts import Account, ApiKey, OAuthTokens
+from proxy.balancer import REFRESH_AHEAD_S, RoundRobin
 from proxy.clock import Clock, SystemClock
 from proxy.errors import StartError
+from proxy.flows import Flows
 from proxy.health import Health
 from proxy.jobs import Jobs
 from proxy.logs import set_up
+from proxy.oauth import OAuthServer, Registration
 from proxy.pool import Pool, load_accounts
 from proxy.probe import Probe
+from proxy.refresh import Refresher
 from proxy.relay import Relay, Retry
-from proxy.settings import Settings, load_settings
+from proxy.settings import OAuth, Settings, load_settings
 from proxy.simulator import Simulator
 from proxy.storage.json_files import JsonFiles
 from proxy.table import Table
@@ -66,9 +71,11 @@ class Parts:
 
 def main() -> int:
     """Exit status: 0, or 2 where it could not start."""
-    options = _arguments().parse_args()
     os.umask(0o077)
     try:
+        options = _arguments().parse_args()
+        if options.demo and options.check:
+            raise StartError("--check goes with --config: the demo has nothing to check")
         _raise_file_limit()
         check_libcurl()
         if options.demo:
@@ -83,8 +90,15 @@ def main() -> int:
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """A wrong flag is told as everything else that is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        raise StartError(f"{message}: see python run.py --help")
+
+
 def _arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="run.py",
         description="A reverse proxy for the Claude API over a pool of accounts.",
         epilog="Every key of the configuration is described in conf/config.example.yaml; an environment variable "
@@ -113,13 +127,13 @@ def _raise_file_limit() -> None:
 async def _check(settings: Settings) -> None:
     storage = JsonFiles.open(settings.storage.data_folder, clock=SystemClock())
     try:
-        accounts = load_accounts((await storage.load("accounts")).values())
+        accounts = load_accounts(await storage.load("accounts"))
         tokens = load_tokens((await storage.load("tokens")).values())
     finally:
         await storage.close()
     for notice in storage.notices:
         print(notice)
-    print(f"would listen on   http://{settings.server.host}:{settings.server.port}")
+    print(f"would listen on   {_url(settings.server.host, settings.server.port)}")
     print(f"would forward to  {settings.claude.base_url}")
     print(
         f"data folder       {settings.storage.data_folder}: {len(accounts)} accounts, {len(tokens)} client keys"
@@ -128,16 +142,21 @@ async def _check(settings: Settings) -> None:
 
 async def _serve(settings: Settings) -> None:
     async with proxy(settings, SystemClock(), random.Random()) as parts:
+        signalled = _signalled()
         port = parts.server.listen(settings.server.host, settings.server.port)
         _announce(settings, parts, port)
-        await _signalled()
+        await signalled.wait()
         await parts.server.drain()
 
 
 async def _demo(environ: dict[str, str]) -> None:
     with tempfile.TemporaryDirectory(prefix="claude-proxy-demo-") as folder:
         simulator = Simulator(
-            clock=SystemClock(), rng=random.Random(), event_interval_s=0.03, ledger_limit=1000
+            clock=SystemClock(),
+            rng=random.Random(),
+            event_interval_s=0.03,
+            ledger_limit=1000,
+            eager_tools=False,
         )
         await simulator.start(port=0)
         try:
@@ -147,23 +166,35 @@ async def _demo(environ: dict[str, str]) -> None:
 
 
 async def _serve_demo(simulator: Simulator, folder: Path, environ: dict[str, str]) -> None:
-    admin_key = secrets.token_urlsafe(24)
+    admin_key, clock = secrets.token_urlsafe(24), SystemClock()
     settings = load_settings(
         HERE / "conf" / "demo.yaml",
         {"AUTH__API_KEY": admin_key}
         | environ
-        | {"CLAUDE__BASE_URL": simulator.base_url, "STORAGE__DATA_FOLDER": str(folder / "data")},
+        | {
+            "CLAUDE__BASE_URL": simulator.base_url,
+            "OAUTH__CLIENT_ID": simulator.client_id,
+            "OAUTH__AUTHORIZE_URL": simulator.authorize_url,
+            "OAUTH__TOKEN_URL": simulator.token_url,
+            "STORAGE__DATA_FOLDER": str(folder / "data"),
+        },
     )
     set_up(settings.logger.level, settings.logger.format)
-    async with proxy(settings, SystemClock(), random.Random()) as parts:
-        for name in ("team-a", "team-b", "team-c"):
+    async with proxy(settings, clock, random.Random()) as parts:
+        for name in ("team-a", "team-b"):
             key = f"sk-ant-api03-demo-{secrets.token_urlsafe(24)}"
             simulator.add_api_key(key, organization=name)
             await parts.pool.add(name, ApiKey(key))
+        login = simulator.add_oauth(organization="team-c")
+        tokens = OAuthTokens(
+            login.access_token, login.refresh_token, clock.now() + login.expires_in, login.scope
+        )
+        await parts.pool.add("team-c", tokens, organization_uuid=login.organization.uuid)
         _, client_key = await parts.tokens.add("demo")
+        signalled = _signalled()
         port = parts.server.listen(settings.server.host, settings.server.port)
         _announce(settings, parts, port)
-        url = f"http://{settings.server.host}:{port}"
+        url = _url(settings.server.host, port)
         print(
             f"""
 This is a demo: the accounts and the Claude API are simulated, and nothing is kept.
@@ -179,7 +210,7 @@ Paste this into another terminal:
 """,
             flush=True,
         )
-        await _signalled()
+        await signalled.wait()
         await parts.server.drain()
 
 
@@ -196,7 +227,7 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
         pool = Pool(
             Table(
                 "accounts",
-                load_accounts((await storage.load("accounts")).values()),
+                load_accounts(await storage.load("accounts")),
                 record=Account.record,
                 storage=storage,
                 jobs=jobs,
@@ -205,6 +236,7 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
             clock=clock,
             balancer=RoundRobin(),
             new_id=_new_id,
+            idle_threshold_s=settings.accounts.idle_threshold,
         )
         tokens = Tokens(
             Table(
@@ -218,18 +250,24 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
             clock=clock,
             new_id=_new_id,
         )
-        save_counters = functools.partial(_save_counters, storage, pool, tokens)
-        stack.push_async_callback(save_counters)
-        stack.push_async_callback(jobs.close)
         client = CurlClient(force_instance=True).connect_to(
             settings.claude.base_url, idle_timeout_s=settings.server.request_timeout
         )
         stack.callback(client.close)
+        oauth = _oauth_server(settings.oauth, clock)
+        if oauth is not None:
+            stack.callback(oauth.close)
+        save_counters = functools.partial(_save_counters, storage, pool, tokens)
+        stack.push_async_callback(save_counters)
+        stack.push_async_callback(_save_again, pool, tokens)
+        stack.push_async_callback(jobs.close)
         probe = Probe(client, jobs)
+        refresher = Refresher(pool, oauth, jobs=jobs, clock=clock, rng=rng)
         relay = Relay(
             pool,
             client,
             probe,
+            refresher,
             retry=Retry(
                 max_attempts=settings.retry.max_attempts,
                 base_delay_s=settings.retry.base_delay,
@@ -257,12 +295,15 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
             pool=pool,
             tokens=tokens,
             probe=probe,
+            refresher=refresher,
+            flows=Flows(pool, refresher, oauth, jobs=jobs, clock=clock),
             health=health,
             gate=AdminGate(
                 settings.auth.api_key.get_secret_value(), tokens, Throttle(limit=10, window_s=60, clock=clock)
             ),
             clock=clock,
             trusted_proxies=settings.server.trusted_proxies,
+            redirect_uri=settings.oauth.redirect_uri,
             page=load_page(HERE / "static"),
         )
         server = Server(
@@ -270,10 +311,10 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
         )
         jobs.every("save counters", SAVE_COUNTERS_S, save_counters)
         jobs.every("save again", SAVE_AGAIN_S, functools.partial(_save_again, pool, tokens))
-        jobs.every(
-            "recover accounts", settings.scheduler.interval, functools.partial(_recover, pool), jitter=0.1
-        )
-        pool.recover()
+        upkeep = functools.partial(_upkeep, pool, refresher, settings)
+        jobs.every("upkeep", settings.scheduler.interval, upkeep, jitter=0.1)
+        refresher.start()
+        jobs.start("upkeep at start", upkeep())
         yield Parts(pool, tokens, health, server)
 
 
@@ -286,8 +327,26 @@ async def _save_again(pool: Pool, tokens: Tokens) -> None:
     await tokens.save_again()
 
 
-async def _recover(pool: Pool) -> None:
+async def _upkeep(pool: Pool, refresher: Refresher, settings: Settings) -> None:
+    """The job of `scheduler.interval`: it scans every account, and renews only the tokens that end before the next."""
     pool.recover()
+    if settings.accounts.auto_deactivate:
+        pool.deactivate_idle()
+    await refresher.refresh_due(settings.scheduler.interval * 1.1 + REFRESH_AHEAD_S)
+
+
+def _oauth_server(settings: OAuth, clock: Clock) -> OAuthServer | None:
+    if None in (settings.client_id, settings.authorize_url, settings.token_url):
+        return None
+    return OAuthServer(
+        Registration(
+            client_id=str(settings.client_id),
+            authorize_url=str(settings.authorize_url),
+            token_url=str(settings.token_url),
+            scope=settings.scope,
+        ),
+        clock=clock,
+    )
 
 
 def _new_id(kind: str) -> str:
@@ -299,7 +358,7 @@ def _announce(settings: Settings, parts: Parts, port: int) -> None:
     python = ".".join(map(str, sys.version_info[:3]))
     print(
         f"""Claude Proxy {__version__} (Python {python}, Tornado {tornado.version}, {check_libcurl()})
-  listening on  http://{settings.server.host}:{port}
+  listening on  {_url(settings.server.host, port)}
   upstream      {settings.claude.base_url}
   accounts      {counts or "none yet: add one with POST /api/accounts"}
   client keys   {len(parts.tokens) or "none yet: make one with POST /api/tokens"}
@@ -308,8 +367,12 @@ def _announce(settings: Settings, parts: Parts, port: int) -> None:
     )
 
 
-async def _signalled() -> None:
-    """Wait for SIGTERM or SIGINT; the next one ends the process at once."""
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _signalled() -> asyncio.Event:
+    """Set by SIGTERM or SIGINT; the next one ends the process at once."""
     loop, seen = asyncio.get_running_loop(), asyncio.Event()
 
     def first() -> None:
@@ -319,7 +382,7 @@ async def _signalled() -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, first)
-    await seen.wait()
+    return seen
 
 
 if __name__ == "__main__":

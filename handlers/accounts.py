@@ -5,16 +5,25 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from handlers.base import AdminHandler, RequestBody
-from proxy.accounts import ApiKey, Status
-from proxy.errors import Unprocessable
+from handlers.oauth import PastedCode
+from proxy.accounts import Account, ApiKey, Status
+from proxy.errors import BadGateway, TokenRefused, TokenTrouble, Unprocessable
+from proxy.flows import Flows
 from proxy.pool import Pool
 from proxy.probe import Probe
+from proxy.refresh import Refresher
 
 
-class NewAccount(RequestBody):
+class NewApiKeyAccount(RequestBody):
     name: str
     type: Literal["api_key"]
     api_key: str
+
+
+class NewAccount(PastedCode):
+    """A login's code, or with `type` a Console API key."""
+
+    type: Literal["oauth"] = "oauth"
 
 
 class AccountChange(RequestBody):
@@ -28,13 +37,20 @@ class Accounts(AdminHandler):
     def initialize(self, **parts: Any) -> None:
         super().initialize(**parts)
         self.pool: Pool = parts["pool"]
+        self.flows: Flows = parts["flows"]
 
     def get(self) -> None:
         self.answer({"accounts": [self.pool.view(account) for account in self.pool]})
 
     async def post(self) -> None:
-        new = self.body(NewAccount)
-        account = await self.pool.add(new.name, _api_key(new.api_key))
+        if self.json().get("type") == "api_key":
+            new = self.body(NewApiKeyAccount)
+            account = await self.pool.add(new.name, _api_key(new.api_key))
+        else:
+            login = self.body(NewAccount)
+            account = await self.flows.finish(
+                login.code, state=login.state, name=login.name, org_id=login.org_id
+            )
         self.answer({"account": self.pool.view(account)}, 201)
 
 
@@ -45,6 +61,7 @@ class OneAccount(AdminHandler):
         super().initialize(**parts)
         self.pool: Pool = parts["pool"]
         self.probe: Probe = parts["probe"]
+        self.refresher: Refresher = parts["refresher"]
 
     def get(self, account_id: str) -> None:
         self.answer({"account": self.pool.view(self.pool[account_id])})
@@ -53,23 +70,48 @@ class OneAccount(AdminHandler):
         change = self.body(AccountChange)
         status = Status(change.status) if change.status else None
         account = self.pool[account_id]
-        if (
-            status is Status.ACTIVE
-            and account.status is Status.INVALID
-            and not await self.probe.works(account)
-        ):
+        if status is Status.ACTIVE and account.status is Status.INVALID and not await self._works(account):
             raise Unprocessable(
-                "the account stays invalid: the Claude API did not accept its credential just now; "
-                "add it anew with a working one"
+                "the account stays invalid: its credential was not accepted just now; "
+                "re-authorise it, or add it anew with a working key"
             )
-        account = await self.pool.update(account_id, name=change.name, status=status)
-        self.answer({"account": self.pool.view(account)})
+        await self.pool.update(account_id, name=change.name, status=status)
+        self.answer({"account": self.pool.view(self.pool[account_id])})  # or NotFound: deleted meanwhile
+
+    async def _works(self, account: Account) -> bool:
+        if account.type == "oauth":
+            try:
+                account = await self.refresher.refresh(account.id, forced=True)
+            except (TokenRefused, TokenTrouble):
+                return False
+        return await self.probe.works(account) is True
 
     async def delete(self, account_id: str) -> None:
         account = self.pool[account_id]
         view = self.pool.view(account)
         await self.pool.remove(account_id)
         self.answer({"account": view})
+
+
+class Refresh(AdminHandler):
+    """`POST /api/accounts/{id}/refresh`"""
+
+    def initialize(self, **parts: Any) -> None:
+        super().initialize(**parts)
+        self.pool: Pool = parts["pool"]
+        self.refresher: Refresher = parts["refresher"]
+
+    async def post(self, account_id: str) -> None:
+        account = self.pool[account_id]
+        if account.type != "oauth":
+            raise Unprocessable(f"'{account.name}' is an API-key account: it has no token to refresh")
+        try:
+            account = await self.refresher.refresh(account_id, forced=True)
+        except TokenRefused as refusal:
+            raise Unprocessable(f"{refusal}: re-authorise '{account.name}'") from refusal
+        except TokenTrouble as trouble:
+            raise BadGateway(str(trouble), retry_after_s=trouble.retry_after_s) from trouble
+        self.answer({"account": self.pool.view(account)})
 
 
 def _api_key(key: str) -> ApiKey:

@@ -60,6 +60,8 @@ class BaseHandler(RequestHandler):
         """Take what the route hands over; a subclass takes more of it."""
         self.trusted_proxies: Sequence[Network] = parts["trusted_proxies"]
         self.line = AccessLine(parts["clock"])
+        # Here, since Tornado refuses a method that it does not know before it calls `prepare`.
+        self.line.begin(self.request.method or "-", self.request.uri or "-", self.address())
 
     def set_default_headers(self) -> None:
         self.clear_header("Server")
@@ -67,8 +69,6 @@ class BaseHandler(RequestHandler):
             self.set_header(name, value)
 
     def prepare(self) -> None:
-        request = self.request
-        self.line.begin(request.method or "-", request.uri or "-", self.address())
         self.authorize()
 
     def authorize(self) -> None:
@@ -85,15 +85,19 @@ class BaseHandler(RequestHandler):
         Raises InvalidRequest where it is no JSON object, Unprocessable where a field is off.
         """
         try:
+            return model.model_validate(self.json())
+        except ValidationError as error:
+            raise Unprocessable(_describe(error)) from None
+
+    def json(self) -> dict[str, Any]:
+        """The request's body as it is. Raises InvalidRequest where it is no JSON object."""
+        try:
             value = ujson.loads(self.request.body)
         except ValueError:
             raise InvalidRequest("the body has to be JSON") from None
         if not isinstance(value, dict):
             raise InvalidRequest("the body has to be a JSON object")
-        try:
-            return model.model_validate(value)
-        except ValidationError as error:
-            raise Unprocessable(_describe(error)) from None
+        return value
 
     def answer(self, value: dict[str, Any], status: int = 200) -> None:
         """Send `value` as JSON."""
@@ -109,10 +113,17 @@ class BaseHandler(RequestHandler):
             error = _from_http_error(error)
         elif not isinstance(error, RequestError):
             error = RequestError("internal error: see this proxy's log")
+        if error.status == 405:
+            self.set_header("Allow", ", ".join(self._allowed()))
         if error.retry_after_s is not None:
             self.set_header("Retry-After", str(math.ceil(error.retry_after_s)))
         self.line.error = error.type
-        self.answer({"error": {"type": error.type, "message": error.message}}, error.status)
+        self.answer({"error": {"type": error.type, "message": error.message, **error.details}}, error.status)
+
+    def _allowed(self) -> list[str]:
+        """The methods that this route knows (RFC 9110 §15.5.6)."""
+        unknown = RequestHandler._unimplemented_method
+        return [m for m in self.SUPPORTED_METHODS if getattr(type(self), m.lower()) is not unknown]
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         if not isinstance(value, RequestError | StorageError | HTTPError):

@@ -35,7 +35,7 @@ class AdminGate:
                 return
             raise Forbidden("this client key has no access to the admin API: role `admin` is needed")
         group = address_group(address)
-        if keys:
+        for _ in keys:
             self._throttle.failed(group)
         wait_s = self._throttle.wait_s(group)
         if wait_s > 0:

@@ -16,18 +16,21 @@ from tornado.httputil import (
 from tornado.routing import URLSpec
 from tornado.web import Application
 
-from handlers.accounts import Accounts, OneAccount
+from handlers.accounts import Accounts, OneAccount, Refresh
 from handlers.base import Unknown
 from handlers.gate import AdminGate
 from handlers.health import Alive, Hello, Ready
+from handlers.oauth import Authorize, Callback, Exchange, Reauthorize
 from handlers.pages import Page
 from handlers.tokens import OneToken, TokenList
 from handlers.v1 import V1
 from proxy.addresses import Network
 from proxy.clock import Clock
+from proxy.flows import Flows
 from proxy.health import Health
 from proxy.pool import Pool
 from proxy.probe import Probe
+from proxy.refresh import Refresher
 from proxy.tokens import Tokens
 
 MAX_ADMIN_BODY_BYTES = 1024 * 1024
@@ -38,23 +41,33 @@ def application(
     pool: Pool,
     tokens: Tokens,
     probe: Probe,
+    refresher: Refresher,
+    flows: Flows,
     health: Health,
     gate: AdminGate,
     clock: Clock,
     trusted_proxies: Sequence[Network],
+    redirect_uri: str | None,
     page: bytes,
 ) -> Application:
     """All routes but `/v1`, which clients call with their own keys."""
     anyone: dict[str, Any] = {"clock": clock, "trusted_proxies": trusted_proxies}
     admin = anyone | {"gate": gate}
+    login = {"pool": pool, "flows": flows}
+    account = {"pool": pool, "probe": probe, "refresher": refresher}
     return Application(
         [
             URLSpec(r"/", Page, anyone | {"page": page}),
             URLSpec(r"/health", Alive, anyone | {"health": health}),
             URLSpec(r"/health/ready", Ready, anyone | {"health": health}),
             URLSpec(r"/api/hello", Hello, anyone | {"health": health}),
-            URLSpec(r"/api/accounts", Accounts, admin | {"pool": pool}),
-            URLSpec(r"/api/accounts/([^/]+)", OneAccount, admin | {"pool": pool, "probe": probe}),
+            URLSpec(r"/oauth/authorize", Authorize, admin | login | {"redirect_uri": redirect_uri}),
+            URLSpec(r"/oauth/callback", Callback, anyone | login),
+            URLSpec(r"/oauth/exchange", Exchange, admin | login),
+            URLSpec(r"/api/accounts", Accounts, admin | login),
+            URLSpec(r"/api/accounts/([^/]+)", OneAccount, admin | account),
+            URLSpec(r"/api/accounts/([^/]+)/refresh", Refresh, admin | account),
+            URLSpec(r"/api/accounts/([^/]+)/reauthorize", Reauthorize, admin | login),
             URLSpec(r"/api/tokens", TokenList, admin | {"tokens": tokens}),
             URLSpec(r"/api/tokens/([^/]+)", OneToken, admin | {"tokens": tokens}),
         ],

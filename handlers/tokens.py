@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, Literal, TypeVar
 
+from pydantic import AwareDatetime, Field
+
 from handlers.base import AdminHandler, RequestBody
+from proxy.budgets import KeyLimits
 from proxy.errors import Unprocessable
 from proxy.tokens import Role, Tokens, TokenStatus
 
@@ -14,17 +18,48 @@ MAX_LIMIT = 1000
 E = TypeVar("E", bound=StrEnum)
 
 
-class NewToken(RequestBody):
+class Limits(RequestBody):
+    """What a key may use; null for no limit."""
+
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    concurrent_requests: int | None = Field(default=None, ge=1)
+    tokens_per_day: int | None = Field(default=None, ge=1)
+    tokens_per_month: int | None = Field(default=None, ge=1)
+    cost_usd_per_day: float | None = Field(default=None, gt=0)
+    cost_usd_per_month: float | None = Field(default=None, gt=0)
+
+
+class TokenFields(RequestBody):
+    """What may be set with a new key and changed later."""
+
+    role: Literal["user", "admin"] | None = None
+    expires_at: AwareDatetime | None = Field(default=None, strict=False)
+    limits: Limits | None = None
+    models: list[str] | None = None
+
+    def changes(self) -> dict[str, Any]:
+        """The fields that were given, as the engine takes them; null changes nothing but an expiry date."""
+        given = {name: getattr(self, name) for name in self.model_fields_set - {"key"}}
+        given = {name: value for name, value in given.items() if value is not None or name == "expires_at"}
+        readers: dict[str, Callable[[Any], Any]] = {
+            "role": Role,
+            "status": TokenStatus,
+            "expires_at": lambda at: None if at is None else at.timestamp(),
+            "limits": lambda limits: KeyLimits(**limits.model_dump()),
+            "models": tuple,
+        }
+        return {name: readers[name](value) if name in readers else value for name, value in given.items()}
+
+
+class NewToken(TokenFields):
     name: str
     key: str | None = None
     status: Literal["active", "inactive"] = "active"
-    role: Literal["user", "admin"] = "user"
 
 
-class TokenChange(RequestBody):
+class TokenChange(TokenFields):
     name: str | None = None
     status: Literal["active", "inactive", "revoked"] | None = None
-    role: Literal["user", "admin"] | None = None
 
 
 class TokenList(AdminHandler):
@@ -51,9 +86,7 @@ class TokenList(AdminHandler):
 
     async def post(self) -> None:
         new = self.body(NewToken)
-        token, key = await self.tokens.add(
-            new.name, new.key, role=Role(new.role), status=TokenStatus(new.status)
-        )
+        token, key = await self.tokens.add(key=new.key, **new.changes())
         self.answer({"token": self.tokens.view(token) | {"key": key}}, 201)
 
     def _query(self, name: str) -> str:
@@ -70,7 +103,7 @@ class TokenList(AdminHandler):
 
     def _number(self, name: str, default: int, most: int) -> int:
         text = self._query(name) or str(default)
-        if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= most:
+        if not text.isascii() or not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= most:
             raise Unprocessable(f"{name}: a whole number from 1 to {most} is needed")
         return int(text)
 
@@ -87,13 +120,8 @@ class OneToken(AdminHandler):
 
     async def put(self, token_id: str) -> None:
         change = self.body(TokenChange)
-        token = await self.tokens.update(
-            token_id,
-            name=change.name,
-            status=TokenStatus(change.status) if change.status else None,
-            role=Role(change.role) if change.role else None,
-        )
-        self.answer({"token": self.tokens.view(token)})
+        await self.tokens.update(token_id, **change.changes())
+        self.answer({"token": self.tokens.view(self.tokens[token_id])})  # or NotFound: deleted meanwhile
 
     async def delete(self, token_id: str) -> None:
         view = self.tokens.view(self.tokens[token_id])

@@ -10,8 +10,10 @@ import asyncio
 import contextlib
 import json
 import logging
+import re
 import socket
 import struct
+import sys
 from collections.abc import Awaitable, Sequence
 from http.client import responses
 
@@ -21,10 +23,12 @@ from tornado.httputil import (
     HTTPHeaders,
     HTTPInputError,
     HTTPMessageDelegate,
+    HTTPOutputError,
     HTTPServerConnectionDelegate,
     RequestStartLine,
     ResponseStartLine,
 )
+from tornado.ioloop import IOLoop
 from tornado.iostream import StreamClosedError
 
 from handlers.access import AccessLine
@@ -50,6 +54,13 @@ LINGER_S = 5.0
 
 LAST_EVENT_S = 5.0
 """How long the event that says why a stream was cut may take to reach the client."""
+
+SLOWEST_BODY_S = 20.0
+SLOWEST_BODY_BYTES_S = 50_000
+"""A body that comes slower than this, after the first seconds, only holds a connection (failures.md N4)."""
+
+_LENGTH = re.compile(r"[0-9]{1,18}")
+_HOST = re.compile(r"[A-Za-z0-9._:\[\]-]*")  # goes into a body, as the origin of `results_url`
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +131,8 @@ class V1Request(HTTPMessageDelegate):
         self._version = start_line.version
         # Tornado leaves Nagle's algorithm on until an answer is finished; an event must not wait for an ACK.
         self._connection.stream.set_nodelay(True)
+        # The limit is kept here: Tornado's own way is a bare 400, after a refusal of ours a second answer.
+        self._connection.set_max_body_size(sys.maxsize)
         lines = list(headers.get_all())
         self._line.begin(
             start_line.method,
@@ -143,13 +156,27 @@ class V1Request(HTTPMessageDelegate):
             self._inbound = None
             self._refuse(self._too_large())
             return None
-        return self._body.write(chunk)
+        return self._store(self._body, chunk)
+
+    async def _store(self, body: Body, chunk: bytes) -> None:
+        try:
+            await body.write(chunk)
+        except OSError as error:
+            log.error("request body not stored request=%s error=%s", self._line.request_id, error.strerror)
+            self._inbound = None
+            self._refuse(Unavailable("this proxy has no space left for the request body"))
 
     def finish(self) -> None:
         if self._inbound is None:
             self._end_refused()
             return
+        stream = self._connection.stream
+        if stream.closed():  # a pipelined request is read to its end also where its client has left
+            self.on_connection_close()
+            return
         self._connection.set_close_callback(self._client_gone)
+        # Tornado does not watch for the client's end while a pipelined request waits in its buffer.
+        stream._add_io_state(IOLoop.READ)
         self._task = self._server.jobs.start("relay", self._serve(self._inbound))
 
     def on_connection_close(self) -> None:
@@ -163,6 +190,7 @@ class V1Request(HTTPMessageDelegate):
         self, start_line: RequestStartLine, headers: HTTPHeaders, lines: list[tuple[str, str]]
     ) -> None:
         server = self._server
+        has_body = _has_body(headers)
         if server.draining:
             raise Unavailable("this proxy is shutting down: try again", retry_after_s=1)
         token = server.tokens.accept(client_keys(lines))
@@ -175,10 +203,11 @@ class V1Request(HTTPMessageDelegate):
         self._line.token_id = token.id
         server.tokens.used(token)
         target = paths.upstream_target(start_line.path, allow_admin_paths=server.allow_admin_paths)
-        if _has_body(headers):
-            if int(headers.get("Content-Length", "0")) > server.max_body_bytes:
+        if has_body:
+            length = int(headers.get("Content-Length", server.max_body_bytes))
+            if length > server.max_body_bytes:
                 raise self._too_large()
-            self._connection.set_max_body_size(server.max_body_bytes)
+            self._connection.set_body_timeout(SLOWEST_BODY_S + length / SLOWEST_BODY_BYTES_S)
             self._body = Body()
         self._inbound = Inbound(start_line.method, target, lines, self._body, self._origin(headers))
 
@@ -189,6 +218,8 @@ class V1Request(HTTPMessageDelegate):
 
     def _origin(self, headers: HTTPHeaders) -> str:
         host = headers.get("Host", "")
+        if not _HOST.fullmatch(host):
+            raise InvalidRequest("malformed Host header", should_retry=False)
         return self._server.public_origins.get(host) or f"http://{host}"
 
     # the answer
@@ -224,6 +255,8 @@ class V1Request(HTTPMessageDelegate):
         headers = HTTPHeaders()
         for name, value in answer.headers:
             headers.add(name, value)
+        if answer.status == 204 and headers.get("Content-Length", "").strip("0"):
+            del headers["Content-Length"]  # false (RFC 9110 §8.6), and Tornado would miss the bytes
         encoded = headers.get("Content-Encoding", "identity").lower() != "identity"
         self._stream_format = headers.get("Content-Type", "").startswith("text/event-stream") and not encoded
         self._ends_by_close = self._version == "HTTP/1.0" and "Content-Length" not in headers
@@ -236,6 +269,8 @@ class V1Request(HTTPMessageDelegate):
     def _write_head(self, status: int, reason: str, headers: HTTPHeaders, body: bytes | None = None) -> None:
         self._head_written = True
         self._line.answered(status)
+        # Latin-1 text as on the wire, but Tornado writes this line as UTF-8 (headers as Latin-1).
+        reason = reason.encode("latin-1").decode("utf-8", "replace")
         start = ResponseStartLine("HTTP/1.1", status, reason)
         self._connection.write_headers(start, headers, body)
 
@@ -281,6 +316,8 @@ class V1Request(HTTPMessageDelegate):
         )
         if self._task is not None or at_once:
             self._connection.finish()  # the body is read, will not be sent, or has no end that can be known
+            if at_once:
+                self._end()
         else:
             loop = asyncio.get_running_loop()
             self._linger = loop.call_later(LINGER_S, self._end_refused)
@@ -301,7 +338,8 @@ class V1Request(HTTPMessageDelegate):
             # The blank before it ends a line that was cut; where an event was cut, its name becomes `error`.
             error = {"type": "error", "error": {"type": "api_error", "message": why}}
             event = f"\nevent: error\ndata: {json.dumps(error)}\n\n".encode()
-            with contextlib.suppress(StreamClosedError, TimeoutError):
+            # HTTPOutputError: the answer has a length, with no room for it.
+            with contextlib.suppress(StreamClosedError, TimeoutError, HTTPOutputError):
                 await self._written(self._connection.write(event), LAST_EVENT_S)
         self._abort()
 
@@ -351,7 +389,7 @@ def _has_body(headers: HTTPHeaders) -> bool:
     except HTTPInputError as error:
         raise MalformedFraming(f"malformed framing: {error}", should_retry=False) from None
     lengths = {part.strip() for line in headers.get_list("Content-Length") for part in line.split(",")}
-    if len(lengths) > 1 or not all(length.isascii() and length.isdigit() for length in lengths):
+    if len(lengths) > 1 or not all(_LENGTH.fullmatch(length) for length in lengths):
         raise MalformedFraming("malformed framing: Content-Length is not one number", should_retry=False)
     if lengths:
         headers["Content-Length"] = lengths.pop()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from proxy.clock import rfc3339
+from proxy.headers import Credential
+
+T = TypeVar("T")
 
 
 class Status(StrEnum):
@@ -50,11 +54,26 @@ class Account:
     rate_limited_until: float | None = None
     last_refresh_at: float | None = None
     last_refresh_error: str | None = None
+    active_since: float | None = None
+    """When it was put to work again; None where that was when it was made."""
+
+    refresh_began_at: float | None = None
+    """On disk while the OAuth server is asked; where a start finds it, an answer may have been lost."""
+
+    received: OAuthTokens | None = None
+    """New tokens that are not known to be on disk yet, so nobody uses them; a record holds them already."""
 
     @property
     def type(self) -> Literal["api_key", "oauth"]:
         """`api_key` or `oauth`, as in the admin API."""
         return "api_key" if isinstance(self.credential, ApiKey) else "oauth"
+
+    @property
+    def sent(self) -> Credential:
+        """What goes upstream. Raises ValueError where no header can carry it."""
+        if isinstance(self.credential, ApiKey):
+            return Credential("api_key", self.credential.key)
+        return Credential("oauth", self.credential.access_token)
 
     @property
     def expires_at(self) -> float | None:
@@ -104,8 +123,36 @@ class Account:
 
     def _active(self, now: float) -> Account:
         return replace(
-            self, status=Status.ACTIVE, status_reason=None, rate_limited_until=None, updated_at=now
+            self,
+            status=Status.ACTIVE,
+            status_reason=None,
+            rate_limited_until=None,
+            updated_at=now,
+            active_since=now,
         )
+
+    def refresh_begun(self, now: float) -> Account:
+        """The OAuth server is about to be asked for new tokens."""
+        return replace(self, refresh_began_at=now)
+
+    def refresh_received(self, tokens: OAuthTokens, now: float) -> Account:
+        """The OAuth server gave new tokens; `refresh_saved` puts them to use."""
+        return replace(
+            self,
+            received=tokens,
+            refresh_began_at=None,
+            last_refresh_at=now,
+            last_refresh_error=None,
+            updated_at=now,
+        )
+
+    def refresh_saved(self) -> Account:
+        """What was received is on disk."""
+        return self if self.received is None else replace(self, credential=self.received, received=None)
+
+    def refresh_failed(self, why: str, now: float) -> Account:
+        """No tokens this time: that alone changes no state."""
+        return replace(self, refresh_began_at=None, last_refresh_error=why, updated_at=now)
 
     def view(self) -> dict[str, Any]:
         """What an admin may see: an allow-list, so that a new field stays private until it is named here."""
@@ -127,7 +174,7 @@ class Account:
     def record(self) -> dict[str, Any]:
         """What is stored, credential included; `from_record` reads it."""
         credential: dict[str, Any]
-        match self.credential:
+        match self.received or self.credential:
             case ApiKey(key):
                 credential = {"api_key": key}
             case OAuthTokens(access, refresh, expires_at, scope):
@@ -148,6 +195,8 @@ class Account:
             "rate_limited_until": self.rate_limited_until,
             "last_refresh_at": self.last_refresh_at,
             "last_refresh_error": self.last_refresh_error,
+            "refresh_began_at": self.refresh_began_at,
+            "active_since": self.active_since,
             "created_at": self.created_at,
             "updated_at": self.updated_at,
         }
@@ -157,27 +206,32 @@ class Account:
         """Read a stored record. Raises KeyError, TypeError or ValueError where it is not one."""
         stored = record["credential"]
         credential: ApiKey | OAuthTokens
-        if record["type"] == "api_key":
-            credential = ApiKey(_text(stored["api_key"]))
-        else:
-            credential = OAuthTokens(
-                access_token=_text(stored["access_token"]),
-                refresh_token=_text(stored["refresh_token"]) if stored["refresh_token"] is not None else None,
-                expires_at=stored["expires_at"],
-                scope=stored["scope"],
-            )
+        match record["type"]:
+            case "api_key":
+                credential = ApiKey(_text(stored["api_key"]))
+            case "oauth":
+                credential = OAuthTokens(
+                    access_token=_text(stored["access_token"]),
+                    refresh_token=_or_none(_text, stored["refresh_token"]),
+                    expires_at=_or_none(_number, stored["expires_at"]),
+                    scope=_or_none(_text, stored["scope"]),
+                )
+            case other:
+                raise ValueError(f"unknown type {other!r}")
         return cls(
             id=_text(record["id"]),
             name=_text(record["name"]),
             credential=credential,
-            created_at=float(record["created_at"]),
-            updated_at=float(record["updated_at"]),
-            organization_uuid=record["organization_uuid"],
+            created_at=_number(record["created_at"]),
+            updated_at=_number(record["updated_at"]),
+            organization_uuid=_or_none(_text, record["organization_uuid"]),
             status=Status(record["status"]),
-            status_reason=record["status_reason"],
-            rate_limited_until=record["rate_limited_until"],
-            last_refresh_at=record["last_refresh_at"],
-            last_refresh_error=record["last_refresh_error"],
+            status_reason=_or_none(_text, record["status_reason"]),
+            rate_limited_until=_or_none(_number, record["rate_limited_until"]),
+            last_refresh_at=_or_none(_number, record["last_refresh_at"]),
+            last_refresh_error=_or_none(_text, record["last_refresh_error"]),
+            active_since=_or_none(_number, record["active_since"]),
+            refresh_began_at=_or_none(_number, record["refresh_began_at"]),
         )
 
 
@@ -189,3 +243,13 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"text expected, not {type(value).__name__}")
     return value
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"a number expected, not {type(value).__name__}")
+    return value
+
+
+def _or_none(read: Callable[[object], T], value: object) -> T | None:
+    return None if value is None else read(value)

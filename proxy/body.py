@@ -29,7 +29,7 @@ class Body:
             self._chunks.clear()
             # 0600 and without a name; `close` closes it.
             self._file = tempfile.TemporaryFile(prefix="claude-proxy-", buffering=0)  # noqa: SIM115
-        await asyncio.get_running_loop().run_in_executor(None, self._file.write, data)
+        await asyncio.get_running_loop().run_in_executor(None, _write_all, self._file, data)
 
     def open(self) -> BinaryIO:
         """The body from its start; one reader at a time."""
@@ -44,3 +44,9 @@ class Body:
         self._chunks.clear()
         if self._file is not None:
             self._file.close()
+
+
+def _write_all(file: BinaryIO, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]  # a disk that is nearly full takes a part, and fails at the next

@@ -8,6 +8,8 @@ ProxyError
 │   ├── UpstreamUnreachable   nothing was sent: DNS, refused, TLS, reset before the request
 │   ├── UpstreamLost          the connection was lost after the request was sent
 │   └── UpstreamSilent        nothing came for `server.request_timeout`
+├── TokenRefused              the OAuth server refuses the grant: only a new login helps
+├── TokenTrouble              no tokens this time, for a reason that passes
 └── RequestError              what a caller is told; `status` and `type` are the HTTP status and `error.type`
     ├── InvalidRequest            400 invalid_request_error
     ├── Unauthenticated           401 authentication_error
@@ -58,20 +60,41 @@ class UpstreamSilent(UpstreamError):
     """The upstream sent nothing for the longest silence allowed."""
 
 
+class TokenRefused(ProxyError):
+    """The OAuth server refuses the refresh token or the code."""
+
+
+class TokenTrouble(ProxyError):
+    """The OAuth server gave no tokens, which says nothing about the grant."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class RequestError(ProxyError):
     """An answer to the caller.
 
     `should_retry` False becomes `x-should-retry: false`; `retry_after_s` becomes `retry-after`, rounded up.
+    `type` may be a narrower one than the class's; `details` are further members of `error`.
     """
 
     status = 500
     type = "api_error"
 
     def __init__(
-        self, message: str, *, should_retry: bool | None = None, retry_after_s: float | None = None
+        self,
+        message: str,
+        *,
+        should_retry: bool | None = None,
+        retry_after_s: float | None = None,
+        type: str | None = None,
+        details: dict[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
+        self.type = type or self.type
+        self.details = details or {}
         self.should_retry = should_retry
         self.retry_after_s = retry_after_s
 

@@ -29,6 +29,21 @@ class Health:
         unusable = counts[Status.RATE_LIMITED] + counts[Status.INVALID]
         return "degraded" if unusable or self._pool.unsaved or self._tokens.unsaved else "healthy"
 
+    def reasons(self) -> list[str]:
+        """Why it is not healthy, for admins."""
+        if not len(self._pool):
+            return ["no accounts"]
+        counts = self._pool.count()
+        told = [
+            f"{counts[status]} of {len(self._pool)} accounts {status.value.replace('_', ' ')}"
+            for status in (Status.RATE_LIMITED, Status.INVALID, Status.INACTIVE)
+            if counts[status] and (status is not Status.INACTIVE or not counts[Status.ACTIVE])
+        ]
+        unsaved = len(self._pool.unsaved) + len(self._tokens.unsaved)
+        if unsaved:
+            told.append(f"{unsaved} changes are not on disk yet: the data folder cannot be written")
+        return told
+
     def not_ready(self) -> str | None:
         """Why no request should be sent here now; None where it may."""
         if self.draining:

@@ -21,12 +21,15 @@ class Jobs:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._given_up: set[asyncio.Task[Any]] = set()
         self._periodic: list[PeriodicCallback] = []
 
-    def start(self, name: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Run `work` beside the caller; a shutdown waits for it."""
+    def start(self, name: str, work: Coroutine[Any, Any, T], *, wait: bool = True) -> asyncio.Task[T]:
+        """Run `work` beside the caller; a shutdown waits for it, or cancels it where `wait` is False."""
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
+        if not wait:
+            self._given_up.add(task)
         task.add_done_callback(self._ended)
         return task
 
@@ -41,7 +44,7 @@ class Jobs:
             except Exception:
                 log.exception("job failed job=%s", name)
 
-        periodic = PeriodicCallback(run, interval_s * 1000, jitter=jitter)
+        periodic = PeriodicCallback(lambda: self.start(name, run()), interval_s * 1000, jitter=jitter)
         self._periodic.append(periodic)
         periodic.start()
 
@@ -49,11 +52,14 @@ class Jobs:
         """Stop the periodic jobs and wait until everything started has ended."""
         for periodic in self._periodic:
             periodic.stop()
+        for task in self._given_up:
+            task.cancel()
         while self._tasks:
             await asyncio.wait(self._tasks)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
+        self._given_up.discard(task)
         if task.cancelled():
             return
         error = task.exception()

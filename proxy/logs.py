@@ -30,12 +30,13 @@ def redact(text: str) -> str:
 
 
 class TextLine(logging.Formatter):
-    """`2026-11-22T10:41:07.123Z INFO proxy.pool message`, with a traceback on the lines after it."""
+    """`2026-11-22T10:41:07.123Z INFO proxy.pool message`, with a traceback indented on the lines after it."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = f"{rfc3339(record.created)} {record.levelname} {record.name} {_one_line(record.getMessage())}"
         if record.exc_info:
-            line += "\n" + redact(self.formatException(record.exc_info))
+            traceback = self.formatException(record.exc_info).split("\n")
+            line += "".join(f"\n  {_one_line(each)}" for each in traceback)
         return line
 
 

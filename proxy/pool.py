@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import itertools
 import logging
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from proxy.accounts import Account, ApiKey, OAuthTokens, Status
 from proxy.balancer import RoundRobin
 from proxy.clock import Clock, rfc3339
 from proxy.errors import Conflict, NotFound, RateLimited, RequestError, StorageError, Unavailable
-from proxy.names import clean_name
+from proxy.limits import Limits
+from proxy.names import MAX_NAME, clean_name
 from proxy.storage import Record
 from proxy.table import Table
 
@@ -48,13 +52,17 @@ class Pool:
         clock: Clock,
         balancer: RoundRobin,
         new_id: Callable[[str], str],
+        idle_threshold_s: float,
     ) -> None:
         self._table = table
+        self._idle_threshold_s = idle_threshold_s
         self._clock = clock
         self._balancer = balancer
         self._new_id = new_id
         self._use = {id: _read_use(counters.get(id, {})) for id in table}
-        self._model_limits: dict[tuple[str, str], float] = {}
+        self._limits = Limits(clock)
+        for account in table.values():
+            self._limits.changed(account)
 
     def __getitem__(self, account_id: str) -> Account:
         """Raises NotFound."""
@@ -69,6 +77,14 @@ class Pool:
     def __len__(self) -> int:
         return len(self._table)
 
+    def __contains__(self, account_id: object) -> bool:
+        return account_id in self._table
+
+    @property
+    def writable(self) -> bool:
+        """Whether what is changed now is likely to be on disk soon."""
+        return self._table.writable
+
     @property
     def unsaved(self) -> dict[str, str]:
         """Ids whose last change is not on disk yet, with the reason."""
@@ -78,7 +94,7 @@ class Pool:
         """How many accounts are in each state, as they would be chosen now."""
         now = self._clock.now()
         counts = dict.fromkeys(Status, 0)
-        for account in self:
+        for account in map(self._limits.seen, self):
             counts[Status.ACTIVE if account.limit_passed(now) else account.status] += 1
         return counts
 
@@ -88,7 +104,10 @@ class Pool:
         return (
             account.view()
             | asdict(use)
-            | {"last_used_at": None if use.last_used_at is None else rfc3339(use.last_used_at)}
+            | {
+                "last_used_at": None if use.last_used_at is None else rfc3339(use.last_used_at),
+                "idle_since": None if (idle := self._idle_since(account)) is None else rfc3339(idle),
+            }
         )
 
     # the relay's verbs
@@ -98,17 +117,30 @@ class Pool:
     ) -> Account | None:
         """The account to ask next, never one in `refused`, one in `later` only where no other is usable."""
         now = self._clock.now()
-        chosen = self._balancer.choose(
-            (a for a in self if a.id not in refused and not self._model_limited(a.id, model, now)),
-            now,
-            later=later,
+        limits = self._limits
+        candidates = (
+            limits.seen(a)
+            for a in self
+            if a.id not in refused and not limits.is_tested(a.id) and limits.model_until(a.id, model) is None
         )
+        chosen = self._balancer.choose(candidates, now, later=later)
         self.recover()
-        return None if chosen is None else self[chosen.id]
+        if chosen is None:
+            return None
+        limits.chosen(chosen.id)
+        return self[chosen.id]
+
+    async def tested(self) -> bool:
+        """Wait for an account that one request tests after a long limit; False where there is none."""
+        return await self._limits.tested()
+
+    def answered(self, account_id: str) -> None:
+        """The account gave an answer that is no limit."""
+        self._limits.answered(account_id)
 
     def has_model_limits(self) -> bool:
         """Whether a choice depends on the model asked for."""
-        return bool(self._model_limits)
+        return self._limits.any_model
 
     @contextlib.contextmanager
     def using(self, account: Account) -> Iterator[None]:
@@ -121,6 +153,7 @@ class Pool:
             yield
         finally:
             use.in_flight -= 1
+            self._limits.answered(account.id)
 
     def failed(self, account_id: str) -> None:
         """Count one answer of the account that was no success."""
@@ -131,36 +164,49 @@ class Pool:
         """Bench the account; an existing later time stays."""
         if account_id in self._use:
             self._use[account_id].rate_limits += 1
-            self._commit(self[account_id].limited(until, reason, self._clock.now()))
+            now = self._clock.now()
+            self.change(account_id, lambda a: a.limited(until, reason, now))
 
     def limit_model(self, account_id: str, model: str, until: float, reason: str) -> None:
         """Pass the account over for one model. Kept in memory: after a restart one answer tells it again."""
-        key = (account_id, model)
-        self._model_limits[key] = max(until, self._model_limits.get(key, 0.0))
+        self._limits.limit_model(account_id, model, until)
         log.info("account passed over for a model account=%s model=%s reason=%s", account_id, model, reason)
 
     def invalidate(self, account_id: str, reason: str) -> None:
         """The account's credential is dead."""
         if account_id in self._use:
-            self._commit(self[account_id].invalidated(reason, self._clock.now()))
+            self.change(account_id, lambda a: a.invalidated(reason, self._clock.now()))
 
     def recover(self) -> None:
         """Bring back every account whose limit has passed."""
         now = self._clock.now()
-        for account in [a for a in self if a.limit_passed(now)]:
-            self._commit(account.recovered(now))
-        if self._model_limits:
-            self._model_limits = {key: until for key, until in self._model_limits.items() if until > now}
+        for account in self:
+            if self._limits.seen(account).limit_passed(now):
+                self._limits.recovered(account)
+                self.change(account.id, lambda a: self._limits.seen(a).recovered(now))
+
+    def deactivate_idle(self) -> None:
+        """Take out every active account that nobody has used for the threshold."""
+        now = self._clock.now()
+        for account in self:
+            since = self._idle_since(account)
+            if since is not None and account.status is Status.ACTIVE:
+                reason = f"idle: no request since {rfc3339(since)}"
+                self.change(account.id, partial(Account.deactivated, reason=reason, now=now))
+
+    def _idle_since(self, account: Account) -> float | None:
+        since = max(self._use[account.id].last_used_at or 0.0, account.active_since or account.created_at)
+        return since if self._clock.now() - since >= self._idle_threshold_s else None
 
     def recovers_in(self, model: str | None) -> float | None:
         """Seconds until the first benched account comes back; None where none is benched."""
         now = self._clock.now()
-        waits = [
-            max(a.rate_limited_until or now, self._model_limits.get((a.id, model or ""), 0.0)) - now
-            for a in self
-            if a.status is Status.RATE_LIMITED
-            or (a.status is Status.ACTIVE and self._model_limited(a.id, model, now))
-        ]
+        waits = []
+        for account in map(self._limits.seen, self):
+            limited = account.status is Status.RATE_LIMITED
+            model_until = self._limits.model_until(account.id, model)
+            if limited or (account.status is Status.ACTIVE and model_until is not None):
+                waits.append(max(account.rate_limited_until or now, model_until or now) - now)
         return max(0.0, min(waits)) if waits else None
 
     def exhausted(self, model: str | None) -> RequestError:
@@ -213,16 +259,16 @@ class Pool:
 
         An INVALID account becomes active only by whoever has seen its credential work.
         """
-        account = self[account_id]
         now = self._clock.now()
-        if name is not None and name != account.name:
-            account = account.renamed(self._free_name(name, but=account_id), now)
+        changed = self[account_id]
+        if name is not None and name != changed.name:
+            changed = changed.renamed(self._free_name(name, but=account_id), now)
         if status is Status.INACTIVE:
-            account = account.deactivated("set inactive by an admin", now)
+            changed = changed.deactivated("set inactive by an admin", now)
         elif status is Status.ACTIVE:
-            account = account.activated(now)
-        await self._commit_and_wait(account)
-        return account
+            changed = changed.activated(now)
+        await self.change(account_id, lambda _: changed)
+        return changed
 
     async def remove(self, account_id: str) -> None:
         """Delete an account and its credential; gone from disk when this returns."""
@@ -240,20 +286,44 @@ class Pool:
         """Write once more what could not be written."""
         await self._table.save_again()
 
-    def _commit(self, account: Account) -> None:
-        if account is not self._table[account.id]:
-            self._log_change(self._table[account.id], account)
-            self._table.commit(account.id, account)
+    def change(self, account_id: str, step: Callable[[Account], Account]) -> asyncio.Future[None]:
+        """The one door for change: applies `step` to the account as it is now.
 
-    async def _commit_and_wait(self, account: Account) -> None:
-        if account is not self._table[account.id]:
-            self._log_change(self._table[account.id], account)
-            await self._table.commit(account.id, account)
+        The change works at once; awaiting what is returned waits until it is on disk. Raises StorageError there.
+        """
+        old = self[account_id]
+        new = step(old)
+        if new is old:
+            nothing = asyncio.get_running_loop().create_future()
+            nothing.set_result(None)
+            return nothing
+        self._log_change(old, new)
+        self._limits.changed(new)
+        return self._table.commit(account_id, new)
+
+    def publish(self, account_id: str) -> Account:
+        """Put received tokens to use, which are on disk already, or which nothing else can replace."""
+        account = self[account_id].refresh_saved()
+        self._table.publish(account_id, account)
+        return account
+
+    async def stored_tokens(self, account_id: str) -> OAuthTokens | None:
+        """The account's tokens as they are in storage, where another process may have renewed them."""
+        record = await self._table.stored(account_id)
+        credential = None if record is None else Account.from_record(record).credential
+        return credential if isinstance(credential, OAuthTokens) else None
+
+    def name_like(self, wanted: str) -> str:
+        """A free name made of `wanted`: itself, or with a number."""
+        taken = {account.name.casefold() for account in self}
+        plain = "".join(c for c in wanted if c.isprintable()).strip()[: MAX_NAME - 4] or "account"
+        names = (plain if n == 1 else f"{plain} {n}" for n in itertools.count(1))
+        return next(name for name in names if name.casefold() not in taken)
 
     async def _forget(self, account_id: str) -> None:
         self._balancer.forget(account_id)
         self._use.pop(account_id, None)
-        self._model_limits = {k: v for k, v in self._model_limits.items() if k[0] != account_id}
+        self._limits.forget(account_id)
         await self._table.forget(account_id)
 
     def _log_change(self, old: Account, new: Account) -> None:
@@ -270,9 +340,6 @@ class Pool:
                 until,
                 new.status_reason or "-",
             )
-
-    def _model_limited(self, account_id: str, model: str | None, now: float) -> bool:
-        return model is not None and self._model_limits.get((account_id, model), 0.0) > now
 
     def _free_name(self, name: str, *, but: str | None = None) -> str:
         name = clean_name(name)
@@ -291,15 +358,19 @@ def _read_use(record: Record) -> Use:
     return use
 
 
-def load_accounts(records: Iterable[Record]) -> list[tuple[str, Account]]:
-    """Accounts as stored, oldest first. Raises StorageError where one is not an account."""
+def load_accounts(records: Mapping[str, Record]) -> list[tuple[str, Account]]:
+    """Accounts as stored by id, oldest first. Raises StorageError where one is not an account."""
     accounts = []
-    for record in records:
+    for id, record in records.items():
         try:
-            accounts.append(Account.from_record(record))
+            account = Account.from_record(record)
+            _ = account.sent
+            if account.id != id:
+                raise ValueError("its id is another account's")
+            accounts.append(account)
         except (KeyError, TypeError, ValueError) as error:
             raise StorageError(
-                f"account {record.get('id')!r} in the data folder is not complete ({error}): restore its file "
+                f"account {id!r} in the data folder is not complete ({error}): restore its file "
                 "from a backup, or move it away to start without it"
             ) from error
     return [(a.id, a) for a in sorted(accounts, key=lambda a: (a.created_at, a.id))]

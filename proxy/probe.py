@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-from proxy.accounts import Account, ApiKey
+from proxy.accounts import Account
 from proxy.errors import UpstreamError
-from proxy.headers import Credential, to_upstream
+from proxy.headers import to_upstream
 from proxy.jobs import Jobs
 from proxy.upstream import CurlClient, Request
 
 API_VERSION = "2023-06-01"
 """A request of our own has to name a version; a client's is never changed."""
-
-
-def credential_of(account: Account) -> Credential:
-    """What is sent upstream for the account."""
-    stored = account.credential
-    if isinstance(stored, ApiKey):
-        return Credential("api_key", stored.key)
-    return Credential("oauth", stored.access_token)
 
 
 class Probe:
@@ -40,7 +32,7 @@ class Probe:
         return await asyncio.shield(task)
 
     async def _ask(self, account: Account) -> bool | None:
-        headers = to_upstream([("anthropic-version", API_VERSION)], credential_of(account))
+        headers = to_upstream([("anthropic-version", API_VERSION)], account.sent)
         exchange = self._client.open(Request("GET", "/v1/models", headers))
         try:
             status = (await exchange.head()).status

@@ -11,20 +11,26 @@ from random import Random
 from typing import BinaryIO
 
 from proxy import paths, results_url
-from proxy.accounts import Account, Status
+from proxy.accounts import Account, OAuthTokens, Status
 from proxy.body import Body
 from proxy.clock import Clock
 from proxy.errors import (
     BadGateway,
     GatewayTimeout,
+    NotFound,
+    ProxyError,
     RateLimited,
+    TokenRefused,
+    TokenTrouble,
+    Unavailable,
     UpstreamError,
     UpstreamLost,
     UpstreamSilent,
 )
 from proxy.headers import to_client, to_upstream
 from proxy.pool import Pool
-from proxy.probe import Probe, credential_of
+from proxy.probe import Probe
+from proxy.refresh import Refresher
 from proxy.upstream import CurlClient, Exchange, Head, Header, Request
 from proxy.verdict import Action, AnswerHead, Verdict, judge
 
@@ -32,6 +38,9 @@ SHORT_WAIT_S = 5.0
 """A request waits itself for its only account to come back, up to this long."""
 
 JUDGED_BYTES = 64 * 1024
+
+TOKEN_RETRY_S = 5.0
+"""When a client may try again where no account has a live token, and none is limited."""
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +105,7 @@ class Relay:
         pool: Pool,
         client: CurlClient,
         probe: Probe,
+        refresher: Refresher,
         *,
         retry: Retry,
         rate_limit_default_s: float,
@@ -105,6 +115,7 @@ class Relay:
         self.pool = pool
         self.client = client
         self.probe = probe
+        self.refresher = refresher
         self.retry = retry
         self.rate_limit_default_s = rate_limit_default_s
         self.clock = clock
@@ -125,6 +136,10 @@ class Attempts:
         self._refused: set[str] = set()
         self._tried: set[str] = set()
         self._failures = 0
+        self._backs_off = False
+        self._again: str | None = None
+        self._replayed: set[str] = set()
+        self._token_error: ProxyError | None = None
         self._held = contextlib.ExitStack()
         self._last: tuple[Account, Exchange, Head, Verdict] | None = None
         self._error: UpstreamError | None = None
@@ -138,6 +153,9 @@ class Attempts:
             account = await self._next_account()
             if account is None:
                 break
+            account = await self._with_live_token(account)
+            if account is None:
+                continue
             self.number += 1
             answer = await self._try(account)
             if answer is not None:
@@ -150,11 +168,17 @@ class Attempts:
 
     async def _next_account(self) -> Account | None:
         pool = self._relay.pool
-        if self._failures:
+        if self._backs_off:
+            self._backs_off = False
             await self._relay.clock.sleep(self._relay.retry.delay_s(self._failures, self._relay.rng))
         if pool.has_model_limits() and self._model is None:
             self._model = await model_of(self._inbound.body)
+        again, self._again = self._again, None
+        if again is not None and again in pool and pool[again].status is Status.ACTIVE:
+            return pool[again]
         account = pool.choose(self._model, refused=self._refused, later=self._tried)
+        while account is None and await pool.tested():
+            account = pool.choose(self._model, refused=self._refused, later=self._tried)
         if account is not None or not self.number:
             return account
         wait_s = pool.recovers_in(self._model)
@@ -163,6 +187,16 @@ class Attempts:
             return None
         await self._relay.clock.sleep(wait_s)
         return pool.choose(self._model, refused=self._refused)
+
+    async def _with_live_token(self, account: Account) -> Account | None:
+        try:
+            return await self._relay.refresher.usable(account)
+        except (TokenRefused, TokenTrouble, NotFound) as error:
+            log.warning("passed over without a live token account=%s reason=%s", account.id, error)
+            self._relay.pool.answered(account.id)
+            self._refused.add(account.id)
+            self._token_error = error
+            return None
 
     async def _try(self, account: Account) -> Answer | None:
         relay = self._relay
@@ -182,15 +216,17 @@ class Attempts:
         verdict = await self._judge(account, AnswerHead(head.status, head.headers, start))
         exchange.put_back(start)
         if verdict.action is Action.HAND_ON:
+            relay.pool.answered(account.id)
             return await self._hand_over(account, exchange, head)
         relay.pool.failed(account.id)
         self._last = (account, exchange, head, verdict)
         await self._learn(account, verdict)
+        relay.pool.answered(account.id)
         return None
 
     def _request(self, account: Account) -> Request:
         inbound = self._inbound
-        headers = to_upstream(inbound.headers, credential_of(account))
+        headers = to_upstream(inbound.headers, account.sent)
         if paths.holds_results_url(inbound.target):
             headers = [
                 (n, results_url.readable_encodings(v) if n.lower() == "accept-encoding" else v)
@@ -231,14 +267,17 @@ class Attempts:
                     pool.limit_model(account.id, verdict.model, verdict.limited_until, verdict.evidence)
             case Action.CONFIRM_KEY_THEN_NEXT:
                 self._refused.add(account.id)
-                if await self._relay.probe.works(account) is False:
+                known = any(a.id == account.id and a.status is Status.INVALID for a in pool)
+                if not known and await self._relay.probe.works(account) is False:
                     pool.invalidate(account.id, f"{verdict.evidence}, confirmed by GET /v1/models")
-            case Action.NEXT_ACCOUNT | Action.REFRESH_THEN_NEXT:
+            case Action.REFRESH_THEN_NEXT:
+                await self._renew(account, verdict)
+            case Action.NEXT_ACCOUNT:
                 self._refused.add(account.id)
                 if verdict.invalid_reason is not None:
                     pool.invalidate(account.id, verdict.invalid_reason)
             case Action.RETRY:
-                self._failures += 1
+                self._failed_for_now()
         log.info(
             "attempt failed account=%s attempt=%d action=%s evidence=%s",
             account.id,
@@ -247,7 +286,34 @@ class Attempts:
             verdict.evidence,
         )
 
+    async def _renew(self, account: Account, verdict: Verdict) -> None:
+        """The API refuses an access token: one forced refresh and one replay; a fresh one refused is the end."""
+        pool, refresher = self._relay.pool, self._relay.refresher
+        assert isinstance(account.credential, OAuthTokens)
+        used = account.credential.access_token
+        renewed = account.id in pool and pool[account.id].credential != account.credential
+        if account.id not in self._replayed and (renewed or not refresher.is_fresh(account)):
+            self._replayed.add(account.id)
+            try:
+                await refresher.refresh(account.id, failed=used)
+            except (TokenRefused, TokenTrouble, NotFound) as error:
+                self._token_error = error
+            else:
+                self._again = account.id
+                return
+        elif await self._relay.probe.works(account) is False and self._is_current(account):
+            pool.invalidate(
+                account.id, f"a fresh token is refused: {verdict.evidence}, confirmed by GET /v1/models"
+            )
+        self._refused.add(account.id)
+
+    def _is_current(self, account: Account) -> bool:
+        """Whether the account's credential has not been replaced meanwhile."""
+        pool = self._relay.pool
+        return account.id in pool and pool[account.id].credential == account.credential
+
     def _upstream_failed(self, account: Account, error: UpstreamError) -> None:
+        self._relay.pool.answered(account.id)
         self._relay.pool.failed(account.id)
         log.warning("attempt failed account=%s attempt=%d error=%s", account.id, self.number, error)
         if isinstance(error, UpstreamSilent):
@@ -257,11 +323,16 @@ class Attempts:
                 f"the connection to the upstream was lost after the request was sent: {error}"
             ) from error
         self._error = error
+        self._failed_for_now()
+
+    def _failed_for_now(self) -> None:
         self._failures += 1
+        self._backs_off = True
 
     async def _hand_over(self, account: Account, exchange: Exchange, head: Head) -> Answer:
         headers = to_client(head.headers, account=account.name, attempts=self.number)
-        if head.status == 200 and paths.holds_results_url(self._inbound.target):
+        has_body = self._inbound.method != "HEAD" and head.status == 200
+        if has_body and paths.holds_results_url(self._inbound.target):
             try:
                 body = await _rewritten(exchange, head, self._inbound.origin)
             except UpstreamError as error:
@@ -277,6 +348,10 @@ class Attempts:
         if self._error is not None:
             raise BadGateway(f"the upstream cannot be reached: {self._error}") from self._error
         if self._last is None:
+            if isinstance(self._token_error, TokenTrouble) and pool.recovers_in(self._model) is None:
+                raise Unavailable(
+                    f"no account has a live token: {self._token_error}", retry_after_s=TOKEN_RETRY_S
+                )
             raise pool.exhausted(self._model)
         account, exchange, head, verdict = self._last
         # A model passed over without a time is a matter of the request itself: the upstream's words say which.
@@ -305,12 +380,11 @@ def _model_in(source: BinaryIO) -> str | None:
 
 
 async def _start_of(exchange: Exchange) -> bytes:
+    """As much of an error's body as is judged, or came before it was cut: whoever reads on is told of the cut."""
     start = b""
-    while len(start) < JUDGED_BYTES:
-        data = await exchange.read()
-        if not data:
-            break
-        start += data
+    with contextlib.suppress(UpstreamError):
+        while len(start) < JUDGED_BYTES and (data := await exchange.read()):
+            start += data
     return start
 
 

@@ -54,6 +54,19 @@ class Table(Mapping[str, T], Generic[T]):
         self._items[id] = item
         return self._jobs.start(f"save {self._kind}/{id}", self._save(id, self._record(item)))
 
+    @property
+    def writable(self) -> bool:
+        """Whether what is changed now is likely to be on disk soon."""
+        return not self.unsaved and not self._storage.degraded
+
+    def publish(self, id: str, item: T) -> None:
+        """Set one item whose record is on disk already."""
+        self._items[id] = item
+
+    async def stored(self, id: str) -> Record | None:
+        """The record as it is in storage."""
+        return (await self._storage.load(self._kind)).get(id)
+
     def forget(self, id: str) -> asyncio.Task[None]:
         """Remove one item; the task ends when it is gone from disk."""
         self._items.pop(id, None)

@@ -5,13 +5,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
+import json
 import logging
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from fnmatch import fnmatchcase
+from itertools import chain
+from typing import Any, ClassVar
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from proxy.budgets import NO_LIMITS, KeyLimits
 from proxy.clock import Clock, rfc3339
 from proxy.errors import Conflict, NotFound, StorageError, Unprocessable
 from proxy.names import clean_name
@@ -42,6 +48,8 @@ class Role(StrEnum):
 class Token:
     """One client key; `masked` shows its last four characters. Times are seconds since the epoch."""
 
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+
     id: str
     name: str
     key_sha256: str = field(repr=False)
@@ -50,6 +58,17 @@ class Token:
     status: TokenStatus
     created_at: float
     updated_at: float
+    expires_at: float | None = None
+    limits: KeyLimits = NO_LIMITS
+    models: tuple[str, ...] = ()
+    """Names or patterns (`claude-haiku-*`) of the models it may use; none for all."""
+
+    declared: bool = False
+    """In the configuration, so it is neither stored nor changed here."""
+
+    def allows_model(self, model: str) -> bool:
+        """Whether the key may use the model."""
+        return not self.models or any(fnmatchcase(model, pattern) for pattern in self.models)
 
 
 @dataclass(slots=True)
@@ -64,26 +83,33 @@ class Tokens:
     """The table of client keys. A change works at once; admin verbs return when it is on disk."""
 
     def __init__(
-        self, table: Table[Token], counters: dict[str, Record], *, clock: Clock, new_id: Callable[[str], str]
+        self,
+        table: Table[Token],
+        counters: dict[str, Record],
+        *,
+        clock: Clock,
+        new_id: Callable[[str], str],
+        declared: Iterable[Token] = (),
     ) -> None:
         self._table = table
+        self._declared = {token.id: token for token in declared}
         self._clock = clock
         self._new_id = new_id
-        self._by_hash = {token.key_sha256: token.id for token in table.values()}
-        self._use = {id: _read_use(counters.get(id, {})) for id in table}
+        self._by_hash = {token.key_sha256: token.id for token in self}
+        self._use = {token.id: _read_use(counters.get(token.id, {})) for token in self}
 
     def __getitem__(self, token_id: str) -> Token:
         """Raises NotFound."""
-        try:
-            return self._table[token_id]
-        except KeyError:
-            raise NotFound(f"no token {token_id[:64]!r}") from None
+        token = self._table.get(token_id) or self._declared.get(token_id)
+        if token is None:
+            raise NotFound(f"no token {token_id[:64]!r}")
+        return token
 
     def __iter__(self) -> Iterator[Token]:
-        return iter(self._table.values())
+        return chain(self._declared.values(), self._table.values())
 
     def __len__(self) -> int:
-        return len(self._table)
+        return len(self._declared) + len(self._table)
 
     @property
     def unsaved(self) -> dict[str, str]:
@@ -98,11 +124,13 @@ class Tokens:
         """
         for key in keys:
             digest = _sha256(key)
-            token = self._table.get(self._by_hash.get(digest, ""))
+            token_id = self._by_hash.get(digest)
+            token = None if token_id is None else self[token_id]
             if (
                 token is not None
                 and hmac.compare_digest(token.key_sha256, digest)
                 and token.status is TokenStatus.ACTIVE
+                and (token.expires_at is None or token.expires_at > self._clock.now())
             ):
                 return token
         return None
@@ -123,6 +151,10 @@ class Tokens:
             "key": token.masked,
             "role": token.role.value,
             "status": token.status.value,
+            "expires_at": None if token.expires_at is None else rfc3339(token.expires_at),
+            "limits": asdict(token.limits),
+            "models": list(token.models),
+            "declared": token.declared,
             "requests": use.requests,
             "last_used_at": None if use.last_used_at is None else rfc3339(use.last_used_at),
             "created_at": rfc3339(token.created_at),
@@ -149,6 +181,9 @@ class Tokens:
         *,
         role: Role = Role.USER,
         status: TokenStatus = TokenStatus.ACTIVE,
+        expires_at: float | None = None,
+        limits: KeyLimits = NO_LIMITS,
+        models: tuple[str, ...] = (),
     ) -> tuple[Token, str]:
         """Make a key and return it in full, for the only time. Raises Unprocessable, Conflict, StorageError."""
         now = self._clock.now()
@@ -160,11 +195,14 @@ class Tokens:
             id=self._new_id("tok"),
             name=clean_name(name),
             key_sha256=digest,
-            masked=f"{KEY_PREFIX if key.startswith(KEY_PREFIX) else ''}…{key[-4:]}",
+            masked=_masked(key),
             role=role,
             status=status,
             created_at=now,
             updated_at=now,
+            expires_at=expires_at,
+            limits=limits,
+            models=models,
         )
         self._by_hash[digest] = token.id
         self._use[token.id] = TokenUse()
@@ -178,24 +216,17 @@ class Tokens:
         log.info("token added token=%s name=%s role=%s", token.id, token.name, token.role.value)
         return token, key
 
-    async def update(
-        self,
-        token_id: str,
-        *,
-        name: str | None = None,
-        status: TokenStatus | None = None,
-        role: Role | None = None,
-    ) -> Token:
-        """Change a token; it works as changed at once, and is on disk when this returns."""
-        old = self[token_id]
-        if old.status is TokenStatus.REVOKED and status not in (None, TokenStatus.REVOKED):
+    async def update(self, token_id: str, **changes: Any) -> Token:
+        """Change fields of a token; it works as changed at once, and is on disk when this returns.
+
+        Raises Unprocessable, Conflict, StorageError.
+        """
+        old = self._own(token_id)
+        if "name" in changes:
+            changes["name"] = clean_name(changes["name"])
+        new = replace(old, **changes)
+        if old.status is TokenStatus.REVOKED and new.status is not TokenStatus.REVOKED:
             raise Conflict("a revoked key stays revoked: create a new one")
-        new = replace(
-            old,
-            name=old.name if name is None else clean_name(name),
-            status=status or old.status,
-            role=role or old.role,
-        )
         if new != old:
             new = replace(new, updated_at=self._clock.now())
             log.info(
@@ -208,9 +239,15 @@ class Tokens:
             await self._table.commit(new.id, new)
         return new
 
+    def _own(self, token_id: str) -> Token:
+        token = self[token_id]
+        if token.declared:
+            raise Conflict("this key is declared in the configuration: change it there")
+        return token
+
     async def remove(self, token_id: str) -> None:
         """Delete a token; it stops working at once, and is gone from disk when this returns."""
-        token = self[token_id]
+        token = self._own(token_id)
         await self._forget(token)
         log.info("token deleted token=%s name=%s", token.id, token.name)
 
@@ -235,24 +272,40 @@ def token_record(token: Token) -> Record:
 
 def load_tokens(records: Iterable[Record]) -> list[tuple[str, Token]]:
     """Tokens as stored, oldest first. Raises StorageError where one is not a token."""
+    reader = TypeAdapter(Token)
     tokens = []
     for record in records:
         try:
-            tokens.append(
-                Token(
-                    **{
-                        **record,
-                        "role": Role(record["role"]),
-                        "status": TokenStatus(record["status"]),
-                    }
-                )
-            )
-        except (KeyError, TypeError, ValueError) as error:
+            tokens.append(reader.validate_json(json.dumps(record), strict=True))
+        except ValidationError as error:
+            fields = ", ".join(str(problem["loc"][0]) for problem in error.errors() if problem["loc"])
             raise StorageError(
-                f"token {record.get('id')!r} in the data folder is not complete ({error}): restore tokens.json from a "
-                "backup, or move it away to start without client keys"
-            ) from error
+                f"token {record.get('id')!r} in the data folder is not complete ({fields}): restore tokens.json "
+                "from a backup, or move it away to start without client keys"
+            ) from None  # the error holds the record
     return [(t.id, t) for t in sorted(tokens, key=lambda t: (t.created_at, t.id))]
+
+
+def declared_token(name: str, key: str, *, role: Role, limits: KeyLimits, models: tuple[str, ...]) -> Token:
+    """A key from the configuration."""
+    digest = _sha256(key)
+    return Token(
+        id=f"tok_{digest[:16]}",
+        name=name,
+        key_sha256=digest,
+        masked=_masked(key),
+        role=role,
+        status=TokenStatus.ACTIVE,
+        created_at=0.0,
+        updated_at=0.0,
+        limits=limits,
+        models=models,
+        declared=True,
+    )
+
+
+def _masked(key: str) -> str:
+    return f"{KEY_PREFIX if key.startswith(KEY_PREFIX) else ''}…{key[-4:]}"
 
 
 def _read_use(record: Record) -> TokenUse:

@@ -114,6 +114,8 @@ class Exchange:
         Raises UpstreamError where the body was cut, after all bytes that came before the cut.
         """
         while not self._chunks:
+            if self._request.method == "HEAD":
+                return b""  # libcurl waits for a body where the request had one
             if self._error is not None:
                 raise self._error
             if self._ended:
@@ -231,11 +233,15 @@ class CurlClient(CurlAsyncHTTPClient):
     """Opens exchanges with one upstream. Make it with `CurlClient(force_instance=True)`, then `connect_to`."""
 
     def connect_to(self, base_url: str, *, idle_timeout_s: float) -> CurlClient:
-        """Set the upstream: an https URL, or http for a loopback address; a path becomes a prefix."""
+        """Set the upstream: an https URL, or http for a loopback address; a path becomes a prefix.
+
+        Raises StartError where there are no CA certificates for https.
+        """
         parts = urlsplit(base_url)
         self._origin = f"{parts.scheme}://{parts.netloc}"
         self._prefix = parts.path.rstrip("/")
         self._protocol = pycurl.PROTO_HTTPS if parts.scheme == "https" else pycurl.PROTO_HTTP
+        self._certificates = ca_certificates() if parts.scheme == "https" else None
         self._idle_timeout_s = idle_timeout_s
         self._exchanges: dict[pycurl.Curl, Exchange] = {}
         self._kept: list[pycurl.Curl] = []
@@ -323,7 +329,8 @@ class CurlClient(CurlAsyncHTTPClient):
             (pycurl.SOCKOPTFUNCTION, _set_socket_options),
         ):
             curl.setopt(option, value)
-        curl.setopt(*ca_certificates())
+        if self._certificates is not None:
+            curl.setopt(*self._certificates)
         return curl
 
     def _prepare(self, curl: pycurl.Curl, request: Request, exchange: Exchange) -> None:
@@ -337,6 +344,8 @@ class CurlClient(CurlAsyncHTTPClient):
         else:
             curl.setopt(pycurl.HTTPGET, 1)
         curl.setopt(pycurl.CUSTOMREQUEST, request.method)
+        # On a kept connection that turns out to be dead, libcurl sends a request again that has no body to rewind.
+        curl.setopt(pycurl.FRESH_CONNECT, 0 if request.may_resend else 1)
         curl.setopt(pycurl.REQUEST_TARGET, (self._prefix + request.target).encode("latin-1"))
         curl.setopt(pycurl.HTTPHEADER, _header_lines(request.headers))
         curl.setopt(pycurl.HEADERFUNCTION, exchange.on_header)
@@ -344,7 +353,10 @@ class CurlClient(CurlAsyncHTTPClient):
 
 
 def parse_head(lines: list[bytes]) -> Head:
-    """A head as libcurl hands it over, line by line. A line without a colon is dropped."""
+    """A head as libcurl hands it over, line by line. A line without a colon is dropped.
+
+    A blank before the colon stays: for libcurl too that name is another one, also where it would be a length.
+    """
     match = _STATUS_LINE.match(lines[0].rstrip(b"\r\n"))
     if match is None:
         return Head(0, "", [])
@@ -352,7 +364,7 @@ def parse_head(lines: list[bytes]) -> Head:
     for line in lines[1:]:
         name, colon, value = line.decode("latin-1").partition(":")
         if colon:
-            headers.append((name.strip(), value.strip(" \t\r\n")))
+            headers.append((name, value.strip(" \t\r\n")))
     return Head(int(match[1]), (match[2] or b"").decode("latin-1"), headers)
 
 

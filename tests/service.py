@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import json
 import random
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from proxy.accounts import Account, ApiKey
+from proxy.accounts import Account, ApiKey, OAuthTokens
 from proxy.settings import load_settings
-from proxy.simulator import Simulator
+from proxy.simulator import Grant, Simulator
 from run import Parts, proxy
 from tests.wire import Answer, fetch
 
@@ -32,10 +32,11 @@ class TestClock:
 
     def __init__(self) -> None:
         self._now = 1_800_000_000.0
+        self._jumped = 0.0
         self.slept: list[float] = []
 
     def now(self) -> float:
-        return self._now
+        return self._now + self._jumped
 
     def monotonic(self) -> float:
         return self._now - 1_700_000_000.0
@@ -48,6 +49,64 @@ class TestClock:
     def advance(self, seconds: float) -> None:
         self._now += seconds
 
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock forward or back; the monotonic one takes no notice."""
+        self._jumped += seconds
+
+    def free(self) -> None:
+        """Let everyone who sleeps go on, from now on at once."""
+
+
+class SteppedClock(TestClock):
+    """Whoever sleeps stays asleep until `advance` reaches the end of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._asleep: dict[asyncio.Future[None], tuple[float, float]] = {}
+        self._fell_asleep = asyncio.Event()
+        self._freed = False
+
+    async def sleep(self, seconds: float) -> None:
+        if self._freed:
+            return await super().sleep(seconds)
+        self.slept.append(seconds)
+        end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._asleep[end] = (seconds, self._now + seconds)
+        self._fell_asleep.set()
+        try:
+            await end
+        finally:
+            del self._asleep[end]
+
+    async def asleep(self, seconds: float, count: int = 1) -> None:
+        """Return once `count` sleep for so long."""
+        async with asyncio.timeout(5):
+            while [s for end, (s, _) in self._asleep.items() if not end.done()].count(seconds) < count:
+                self._fell_asleep.clear()
+                await self._fell_asleep.wait()
+
+    def advance(self, seconds: float) -> None:
+        super().advance(seconds)
+        for end, (_, at) in self._asleep.items():
+            if at <= self._now + 1e-6 and not end.done():
+                end.set_result(None)
+
+    def free(self) -> None:
+        self._freed = True
+        self.advance(1e6)
+
+
+async def until(condition: Callable[[], object], within_s: float = 5) -> None:
+    """Return once `condition` holds; looked at in every turn of the loop. TimeoutError after `within_s`."""
+    async with asyncio.timeout(within_s):
+        while not condition():  # noqa: ASYNC110 - any condition, also one that nobody announces
+            await asyncio.sleep(0)
+
+
+def upstream_key(name: str) -> str:
+    """The API key of the account called `name`."""
+    return f"sk-ant-api03-of-{name}-" + "x" * 24
+
 
 class Service:
     """What a test has in hand: the simulator behind, the parts inside, and requests from outside."""
@@ -58,11 +117,32 @@ class Service:
         self.clock = clock
         self.port = port
 
+    @property
+    def running(self) -> int:
+        """Requests to `/v1` that have not ended."""
+        return len(self.parts.server._v1.running)
+
+    @property
+    def transfers(self) -> int:
+        """Exchanges with the upstream that libcurl still has."""
+        return len(self.parts.server._v1.relay.client._exchanges)
+
     async def add_account(self, name: str) -> tuple[Account, str]:
         """An account with an API key that the simulator knows, of an organisation of its own; and that key."""
-        key = f"sk-ant-api03-of-{name}-" + "x" * 24
+        key = upstream_key(name)
         self.simulator.add_api_key(key, organization=name)
         return await self.parts.pool.add(name, ApiKey(key)), key
+
+    async def add_login(self, name: str, *, expires_in: float | None = None) -> tuple[Account, Grant]:
+        """An OAuth account of an organisation of its own, as after a login; and its live grant.
+
+        `expires_in` is what the proxy believes, in seconds; the simulator's own is 8 hours.
+        """
+        grant = self.simulator.add_oauth(organization=name)
+        life_s = grant.expires_in if expires_in is None else expires_in
+        tokens = OAuthTokens(grant.access_token, grant.refresh_token, self.clock.now() + life_s, grant.scope)
+        account = await self.parts.pool.add(name, tokens, organization_uuid=grant.organization.uuid)
+        return account, grant
 
     def status(self, name: str) -> str:
         """The state of the account called `name`."""
@@ -114,6 +194,9 @@ async def serve(
     environ = {
         "AUTH__API_KEY": ADMIN_KEY,
         "CLAUDE__BASE_URL": upstream or simulator.base_url,
+        "OAUTH__CLIENT_ID": simulator.client_id,
+        "OAUTH__AUTHORIZE_URL": simulator.authorize_url,
+        "OAUTH__TOKEN_URL": simulator.token_url,
         "STORAGE__DATA_FOLDER": str(folder),
     } | {name.upper(): value for name, value in options.items()}
     try:
@@ -127,6 +210,7 @@ async def serve(
             try:
                 yield service
             finally:
+                clock.free()
                 await parts.server.drain()
     finally:
         await simulator.stop()

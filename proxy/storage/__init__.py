@@ -13,15 +13,21 @@ Kind = Literal["accounts", "tokens", "counters", "sessions"]
 
 
 class Storage(Protocol):
-    """Records by kind and id. An id is 1 to 64 of `A-Z a-z 0-9 _ -`; another one is a ValueError.
+    """Records by kind and id, and logs, which are lines by name, where nothing is lost to a crash but their end.
 
+    An id, and a log's name, is 1 to 64 of `A-Z a-z 0-9 _ -`; another one is a ValueError.
     A write is taken down and ordered when it is called, not when it is awaited: what happens to the record
-    afterwards does not matter, and cancelling the caller neither stops nor reorders it.
+    afterwards does not matter, and cancelling the caller neither stops nor reorders it. Only the lines of a
+    log are storage's own from the call on, since taking down thousands would hold up everybody else.
     """
 
     @property
     def notices(self) -> Sequence[str]:
         """What opening found and mended, one line each, for the log."""
+
+    @property
+    def degraded(self) -> bool:
+        """Whether writes only reach a place of last resort: nothing should be begun that needs another one."""
 
     async def load(self, kind: Kind) -> dict[str, Record]:
         """All records by id, after every write ordered before. Raises StorageError."""
@@ -37,6 +43,27 @@ class Storage(Protocol):
 
     async def replace(self, kind: Kind, records: Mapping[str, Record]) -> None:
         """Set all records of a disposable kind at once; a power cut may lose it. Raises StorageError."""
+
+    async def logs(self) -> list[str]:
+        """The names of all logs, in order. Raises StorageError."""
+
+    async def read_log(self, log: str) -> list[Record]:
+        """The lines of a log, after every write ordered before; none where there is no such log.
+
+        What a crash or the disk damaged is left out, with one warning that counts it. Raises StorageError.
+        """
+
+    async def append(self, log: str, lines: Sequence[Record]) -> None:
+        """Add lines to a log, and make it where it is missing; a power cut may lose them.
+
+        Raises StorageError: then none of them is in the log, for as long as this process lives.
+        """
+
+    async def replace_log(self, log: str, lines: Sequence[Record]) -> None:
+        """Set all lines of a log at once, durably. Raises StorageError: then the old or the new ones are there."""
+
+    async def remove_log(self, log: str) -> None:
+        """Remove a log, if there is one. Raises StorageError."""
 
     async def close(self) -> None:
         """Finish what was ordered and release what is held; a second time does nothing."""

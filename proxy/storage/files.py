@@ -123,6 +123,12 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+def told(error: OSError) -> str:
+    """The error for people, with the path where there is one."""
+    told = error.strerror or str(error)
+    return f"{error.filename}: {told}" if error.filename else told
+
+
 def _write_new(path: Path, data: bytes, *, durable: bool) -> Identity:
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, NEW, FILE_MODE), "wb") as file:

@@ -15,9 +15,11 @@ from proxy.clock import Clock, rfc3339
 from proxy.errors import StorageError
 from proxy.storage import Kind, Record, files
 from proxy.storage.codec import Document, encode, to_text
+from proxy.storage.files import told
 from proxy.storage.folder import make_private, take
 from proxy.storage.journal import Change, Journal, Key
-from proxy.storage.layout import JOURNAL, LAYOUTS, checked
+from proxy.storage.layout import JOURNAL, LAYOUTS, USAGE, checked
+from proxy.storage.logs import Logs
 from proxy.storage.recovery import recover, set_aside, set_record
 
 P = ParamSpec("P")
@@ -40,6 +42,7 @@ class JsonFiles:
         self._lock: int | None = lock
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="storage")
         self._journal = Journal(folder / JOURNAL)
+        self._logs = Logs(folder / USAGE)
         notices = make_private(folder)
         state = recover(folder, self._journal, clock)
         self.notices: Sequence[str] = (*notices, *state.notices)
@@ -64,9 +67,13 @@ class JsonFiles:
                 raise
         except OSError as error:
             raise StorageError(
-                f"data folder {folder} cannot be used ({_told(error)}): mend that, or set storage.data_folder to "
+                f"data folder {folder} cannot be used ({told(error)}): mend that, or set storage.data_folder to "
                 "another folder"
             ) from error
+
+    @property
+    def degraded(self) -> bool:
+        return bool(self._waiting)
 
     async def load(self, kind: Kind) -> dict[str, Record]:
         return await self._order(self._load, kind)
@@ -82,6 +89,21 @@ class JsonFiles:
     def replace(self, kind: Kind, records: Mapping[str, Record]) -> Coroutine[Any, Any, None]:
         texts = {checked(id): to_text(record) for id, record in records.items()}
         return self._order(self._replace_all, _kind(kind, durable=False), texts)
+
+    async def logs(self) -> list[str]:
+        return await self._order(self._logs.names)
+
+    async def read_log(self, log: str) -> list[Record]:
+        return await self._order(self._logs.read, checked(log))
+
+    def append(self, log: str, lines: Sequence[Record]) -> Coroutine[Any, Any, None]:
+        return self._order(self._logs.append, checked(log), lines)
+
+    def replace_log(self, log: str, lines: Sequence[Record]) -> Coroutine[Any, Any, None]:
+        return self._order(self._logs.replace, checked(log), lines)
+
+    def remove_log(self, log: str) -> Coroutine[Any, Any, None]:
+        return self._order(self._logs.remove, checked(log))
 
     async def close(self) -> None:
         lock, self._lock = self._lock, None
@@ -108,7 +130,7 @@ class JsonFiles:
             self._store([change, *(other for other in self._waiting.values() if other.key != change.key)])
         except OSError as error:
             set_record(records, id, before)
-            raise StorageError(f"{kind}/{id} could not be saved in {self._folder}: {_told(error)}") from error
+            raise StorageError(f"{kind}/{id} could not be saved in {self._folder}: {told(error)}") from error
 
     def _store(self, changes: Iterable[Change]) -> None:
         """Bring the changes into their files, else into the journal. Raises OSError where that fails too."""
@@ -123,7 +145,7 @@ class JsonFiles:
                         "cannot write, so it goes to the journal record=%s/%s error=%s",
                         change.kind,
                         change.id,
-                        _told(error),
+                        told(error),
                     )
         self._journal.write(waiting)
         if self._waiting and not waiting:
@@ -164,7 +186,7 @@ class JsonFiles:
         try:
             files.replace(path, encode(Document(self._generation, texts)), durable=False, keep_old=False)
         except OSError as error:
-            raise StorageError(f"{kind} could not be saved in {self._folder}: {_told(error)}") from error
+            raise StorageError(f"{kind} could not be saved in {self._folder}: {told(error)}") from error
         self._records[kind] = texts
 
 
@@ -179,9 +201,3 @@ def _kind(kind: Kind, *, durable: bool) -> Kind:
             f"{kind} is {'not ' if durable else ''}durable: use {'replace' if durable else 'put'}"
         )
     return kind
-
-
-def _told(error: OSError) -> str:
-    """The error for people, with the path where there is one."""
-    told = error.strerror or str(error)
-    return f"{error.filename}: {told}" if error.filename else told

@@ -42,7 +42,12 @@ LAYOUTS: Final[Mapping[Kind, Layout]] = MappingProxyType(
 JOURNAL: Final = "journal.bin"
 LOCK: Final = ".lock"
 QUARANTINE: Final = "quarantine"
-SUBFOLDERS: Final = (QUARANTINE, *sorted({str(Path(each.name).parent) for each in LAYOUTS.values()} - {"."}))
+USAGE: Final = "usage"
+SUBFOLDERS: Final = (
+    QUARANTINE,
+    USAGE,
+    *sorted({str(Path(each.name).parent) for each in LAYOUTS.values()} - {"."}),
+)
 
 
 def checked(id: str) -> str:

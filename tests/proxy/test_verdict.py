@@ -226,9 +226,9 @@ def test_a_compressed_body_is_read(encoding: str, encode: Any) -> None:
     [
         ("br", b"\x0b\x02\x80{}\x03"),
         ("zstd", b"\x28\xb5\x2f\xfd\x04"),
-        ("gzip", gzip.compress(b'{"error":{}}')[:-9]),
+        ("gzip", gzip.compress(b'{"error":{}}', mtime=0)[:-9]),
         ("gzip", b"\x1f\x8b broken"),
-        ("gzip", gzip.compress(b"[" * 50_000_000)),
+        pytest.param("gzip", gzip.compress(b"[" * 50_000_000, mtime=0), id="a bomb"),
         ("", b"[" * 60_000),
         ("", b'{"error":{"type":1,"message":["a"],"details":"b"}}'),
         ("", b'{"error":null}'),

@@ -1,0 +1,102 @@
+"""Logging in an OAuth account: the link, the way back by redirect, the code pasted by hand."""
+
+from __future__ import annotations
+
+import html
+import logging
+from typing import Any
+
+from handlers.base import AdminHandler, BaseHandler, RequestBody
+from proxy.clock import rfc3339
+from proxy.errors import Conflict, RequestError, StorageError
+from proxy.flows import Flows, refused_by_provider
+from proxy.pool import Pool
+
+log = logging.getLogger(__name__)
+
+
+class PastedCode(RequestBody):
+    code: str
+    name: str | None = None
+    state: str | None = None
+    org_id: str | None = None
+
+
+class Authorize(AdminHandler):
+    """`GET /oauth/authorize?org_id=…&account_id=…`"""
+
+    def initialize(self, **parts: Any) -> None:
+        super().initialize(**parts)
+        self.flows: Flows = parts["flows"]
+        self.redirect_uri: str | None = parts["redirect_uri"]
+
+    def get(self) -> None:
+        here = f"{self.request.protocol}://{self.request.host}/oauth/callback"
+        flow, url = self.flows.begin(
+            redirect_uri=self.redirect_uri or here,
+            org_id=self.get_query_argument("org_id", "") or None,
+            account_id=self.get_query_argument("account_id", "") or None,
+        )
+        self.answer({"authorization_url": url, "state": flow.state, "expires_at": rfc3339(flow.expires_at)})
+
+
+class Exchange(AdminHandler):
+    """`POST /oauth/exchange`"""
+
+    def initialize(self, **parts: Any) -> None:
+        super().initialize(**parts)
+        self.flows: Flows = parts["flows"]
+        self.pool: Pool = parts["pool"]
+
+    async def post(self) -> None:
+        given = self.body(PastedCode)
+        account = await self.flows.finish(given.code, state=given.state, name=given.name, org_id=given.org_id)
+        self.answer({"account": self.pool.view(account)}, 201)
+
+
+class Reauthorize(Exchange):
+    """`POST /api/accounts/{id}/reauthorize`"""
+
+    async def post(self, account_id: str) -> None:  # type: ignore[override]
+        given = self.body(PastedCode)
+        account = await self.flows.finish(given.code, state=given.state, account_id=self.pool[account_id].id)
+        self.answer({"account": self.pool.view(account)})
+
+
+class Callback(BaseHandler):
+    """`GET /oauth/callback`: authorised by its state alone, since the cookie does not come along from elsewhere."""
+
+    def initialize(self, **parts: Any) -> None:
+        super().initialize(**parts)
+        self.flows: Flows = parts["flows"]
+
+    async def get(self) -> None:
+        state = self.get_query_argument("state", "")
+        try:
+            if error_code := self.get_query_argument("error", ""):
+                self.flows.cancelled(state)
+                raise refused_by_provider(error_code)
+            await self.flows.finish(self.get_query_argument("code", ""), state=state or "-")
+        except RequestError as error:
+            self.line.error = error.type
+            # A conflict's text names other accounts, and this page is open to whoever has the state.
+            known = "This login cannot be used as it is: see the dashboard, or the log of this proxy."
+            self._show(error.status, "Not added", known if isinstance(error, Conflict) else error.message)
+        except StorageError as error:
+            log.error("login not saved error=%s", error)
+            self.line.error = "api_error"
+            self._show(
+                503,
+                "Not added",
+                "It could not be saved: see the log of this proxy, then open this page again.",
+            )
+        else:
+            self._show(200, "Account added", "You can close this tab.")
+
+    def _show(self, status: int, title: str, text: str) -> None:
+        self.set_status(status)
+        self.set_header("Content-Type", "text/html; charset=utf-8")
+        self.finish(
+            f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+            f"<title>{title}</title><h1>{title}</h1><p>{html.escape(text)}</p></html>"
+        )

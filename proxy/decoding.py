@@ -1,0 +1,103 @@
+"""Undoes a content encoding (RFC 9110 §8.4.1) as it arrives, in pieces of a bounded size."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from typing import Protocol
+
+import brotli  # type: ignore[import-untyped]
+from backports.zstd import DecompressionParameter, ZstdDecompressor, ZstdError
+
+PIECE_BYTES = 64 << 10
+
+ERRORS = (zlib.error, brotli.error, ZstdError)
+"""What `decode` raises where the bytes are not in that encoding."""
+
+_ZSTD_WINDOW_LOG = 23  # RFC 9659 §3: at most 8 MB
+
+
+class Decoder(Protocol):
+    """One answer's."""
+
+    def decode(self, data: bytes) -> Iterator[bytes]:
+        """What the next bytes hold; a few kB may be held back until the ones after them."""
+
+
+def decoder(encoding: str) -> Decoder | None:
+    """For one content coding in lower case; None for an unknown one, and for several on top of each other."""
+    match encoding:
+        case "" | "identity":
+            return Identity()
+        case "gzip" | "x-gzip":
+            return Zlib(16 + zlib.MAX_WBITS)
+        case "deflate":
+            return Zlib(None)
+        case "br":
+            return Brotli()
+        case "zstd":
+            return Zstd()
+    return None
+
+
+class Identity:
+    """No encoding."""
+
+    def decode(self, data: bytes) -> Iterator[bytes]:
+        yield data
+
+
+class Zlib:
+    """gzip with all its members (RFC 1952 §2.2), or deflate where `wbits` is None."""
+
+    def __init__(self, wbits: int | None) -> None:
+        self._wbits = wbits
+        self._stream: zlib._Decompress | None = None
+
+    def decode(self, data: bytes) -> Iterator[bytes]:
+        while data:
+            if self._wbits is None:
+                # Some servers send bare deflate where RFC 9110 §8.4.1.2 wants it inside zlib's format, which
+                # begins with the method, 8.
+                self._wbits = zlib.MAX_WBITS if data[0] & 0x0F == 8 else -zlib.MAX_WBITS
+            if self._stream is None or self._stream.eof:
+                self._stream = zlib.decompressobj(self._wbits)
+            piece = self._stream.decompress(data, PIECE_BYTES)
+            yield piece
+            while len(piece) == PIECE_BYTES:
+                piece = self._stream.decompress(self._stream.unconsumed_tail, PIECE_BYTES)
+                yield piece
+            data = self._stream.unused_data
+
+
+class Brotli:
+    """RFC 7932."""
+
+    def __init__(self) -> None:
+        self._stream = brotli.Decompressor()
+
+    def decode(self, data: bytes) -> Iterator[bytes]:
+        piece = self._stream.process(data, output_buffer_limit=PIECE_BYTES)
+        # It may accept more while it still holds output back.
+        while piece or not self._stream.can_accept_more_data():
+            yield piece
+            piece = self._stream.process(b"", output_buffer_limit=PIECE_BYTES)
+
+
+class Zstd:
+    """RFC 8878, with all its frames."""
+
+    def __init__(self) -> None:
+        self._stream = self._frame()
+
+    def _frame(self) -> ZstdDecompressor:
+        return ZstdDecompressor(options={DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG})
+
+    def decode(self, data: bytes) -> Iterator[bytes]:
+        while data:
+            if self._stream.eof:
+                self._stream = self._frame()
+            yield self._stream.decompress(data, PIECE_BYTES)
+            while not (self._stream.needs_input or self._stream.eof):
+                yield self._stream.decompress(b"", PIECE_BYTES)
+            data = self._stream.unused_data if self._stream.eof else b""

@@ -1,0 +1,171 @@
+"""A streamed message, read only where it tells what was used: server-sent events cut out of its bytes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+MAX_EVENT_BYTES = 1 << 20
+"""Of one event that is read; a larger one is passed over. Those that name the usage are below 10 kB."""
+
+_DELTA = b"event: content_block_delta\n"
+_TELLING = frozenset({b"message_start", b"message_delta", b"content_block_start", b"error", b"message_stop"})
+_LINE_BYTES = 64  # what keeping a line costs beside its text
+_ENVELOPE_BYTES = (
+    64  # `data: {"type":"content_block_delta","index":0,"delta":{"type":"`, and an index of more digits
+)
+
+Json = dict[str, Any]
+
+
+class MessageStream:
+    """What the events so far said; lines and events are those of WHATWG HTML §9.2.6, cut anywhere.
+
+    `usage` holds what message_start named, overwritten by what each message_delta names: counts are cumulative.
+    `output_tokens` is as the last message_delta has it, and `delta_bytes` of text came since.
+    """
+
+    __slots__ = (
+        "_after_cr",
+        "_data",
+        "_held",
+        "_name",
+        "_overlong",
+        "_size",
+        "begun",
+        "delta_bytes",
+        "ended",
+        "failed",
+        "model",
+        "output_tokens",
+        "usage",
+    )
+
+    def __init__(self) -> None:
+        self.begun = self.failed = self.ended = False
+        self.model: object = None
+        self.usage: Json = {}
+        self.output_tokens: object = None
+        self.delta_bytes = 0
+        self._held = bytearray()  # a line's beginning
+        self._overlong = False  # that line is, and its bytes are dropped
+        self._after_cr = False  # a line feed now belongs to the line before
+        self._name = b""
+        self._data: list[bytes] = []
+        self._size = 0  # of `_data`
+
+    def feed(self, data: bytes) -> None:
+        if self._after_cr and data:
+            data = data.removeprefix(b"\n")
+            self._after_cr = False
+        if not (self._held or self._name or self._data or self._overlong):
+            data = self._skip_deltas(data)
+        if not data:
+            return
+        self._after_cr = data.endswith(b"\r")
+        end = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
+        if end:
+            whole = data if end == len(data) else data[:end]
+            if self._held or self._overlong:
+                whole = self._release() + whole
+            self._lines(whole.splitlines())
+        if end < len(data):
+            self._hold(data[end:])
+
+    def close(self) -> None:
+        """Read what is left: the last event may lack its blank line, even its line's end."""
+        self.feed(b"\n\n")
+
+    def _skip_deltas(self, data: bytes) -> bytes:
+        """What follows the whole content_block_delta events at the start of `data`: they are nearly all there is."""
+        at = 0
+        while data.startswith(_DELTA, at):
+            end = data.find(b"\n\n", at)
+            if end < 0 or data.find(b"\r", at, end) >= 0:
+                break
+            self.delta_bytes += _text_bytes(data, at + len(_DELTA), end)
+            at = end + 2
+        return data[at:]
+
+    def _hold(self, data: bytes) -> None:
+        if not self._overlong:
+            self._held += data
+            if len(self._held) > MAX_EVENT_BYTES:
+                self._overlong = True
+                self._held.clear()
+
+    def _release(self) -> bytes:
+        """The held line's beginning; for an overlong line, what makes a comment of its rest."""
+        held = b":" if self._overlong else bytes(self._held)
+        self._overlong = False
+        self._held.clear()
+        return held
+
+    def _lines(self, lines: list[bytes]) -> None:
+        for line in lines:
+            if line.startswith(b"data:"):
+                if self._name == b"content_block_delta":
+                    self.delta_bytes += _text_bytes(line, 0, len(line))
+                elif not self._name or self._name in _TELLING:
+                    self._keep(line[5:])
+            elif not line:
+                if self._data:
+                    self._dispatch(self._name, b"\n".join(self._data))
+                    self._data.clear()
+                    self._size = 0
+                self._name = b""
+            elif line.startswith(b"event:"):
+                self._name = line[6:].strip()
+
+    def _keep(self, data: bytes) -> None:
+        self._size += len(data) + _LINE_BYTES
+        self._data.append(data)
+        if self._size > MAX_EVENT_BYTES:
+            self._data[:] = [b""]  # which is no JSON, so the event is not read
+
+    def _dispatch(self, name: bytes, data: bytes) -> None:
+        match name:
+            case b"message_start" if not self.begun:
+                message = loads(data).get("message")
+                if isinstance(message, dict):
+                    self.begun = True
+                    self.model = message.get("model")
+                    self._merge(message.get("usage"))
+            case b"message_delta":
+                self._merge(usage := loads(data).get("usage"))
+                if isinstance(usage, dict) and usage.get("output_tokens") is not None:
+                    self.output_tokens = usage["output_tokens"]
+                    self.delta_bytes = 0
+            case b"content_block_start" if b'"fallback"' in data:
+                # Where a model declined and another goes on, that one is the answer's model, as it is without
+                # streaming.
+                match loads(data).get("content_block"):
+                    case {"type": "fallback", "to": {"model": model}}:
+                        self.model = model
+            case b"content_block_delta":  # whose name came after its data
+                self.delta_bytes += _text_bytes(data, 0, len(data))
+            case b"error":
+                self.failed = True
+            case b"message_stop":
+                self.ended = True
+
+    def _merge(self, usage: object) -> None:
+        if isinstance(usage, dict):
+            self.usage |= {name: value for name, value in usage.items() if value is not None}
+
+
+def loads(data: bytes) -> Json:
+    """The JSON object in `data`; an empty one where there is none."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _text_bytes(data: bytes, start: int, end: int) -> int:
+    """Length of the text in a content_block_delta's data line: its last string, that of the key after `type`."""
+    end = data.rfind(b'"', start, end)
+    start += _ENVELOPE_BYTES
+    value = data.find(b'":"', start, end)
+    return end - value - 3 if value >= 0 else max(end - start, 0)

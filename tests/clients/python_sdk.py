@@ -1,0 +1,260 @@
+"""Calls the Claude API with the `anthropic` package as programs do, and prints what came of each call as JSON.
+
+Runs in the package's own virtual environment; `ANTHROPIC_BASE_URL` and `ANTHROPIC_API_KEY` say where and as whom.
+Prints `{"sync": {call: outcome}, "async": {call: outcome}}`; an outcome has what the call returned, or raised, and
+the requests it made as `[method, url, status]`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import anthropic
+
+try:
+    from httpx2 import TransportError  # what 2.12.0 stands on
+except ImportError:
+    from httpx import TransportError  # what 0.121.0 stands on
+
+MODEL = "claude-sonnet-5-5"
+ASKED: dict[str, Any] = {
+    "model": MODEL,
+    "max_tokens": 2048,
+    "messages": [{"role": "user", "content": "What is a façade — in 30 words?"}],
+}
+TOOL = {
+    "name": "get_weather",
+    "description": "The weather in a city.",
+    "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+}
+FILE = ("ünïcode.txt", b"\0\xff line\r\n" * 1000, "text/plain")
+STATUSES = (400, 403, 404, 500, 529)
+
+Client = Any  # Anthropic or AsyncAnthropic: the calls below are the same for both
+
+
+async def got(value: Any) -> Any:
+    """What a call of either client comes to."""
+    return await value if inspect.isawaitable(value) else value
+
+
+async def every(source: Any) -> list[Any]:
+    """All items of a stream or of a list with pages."""
+    return [item async for item in source] if hasattr(source, "__aiter__") else list(source)
+
+
+async def create(client: Client) -> Any:
+    return await got(client.messages.create(**ASKED, system="Answer briefly."))
+
+
+async def headers(client: Client) -> Any:
+    raw = await got(client.messages.with_raw_response.create(**ASKED))
+    return dict(raw.headers)
+
+
+async def create_stream(client: Client) -> Any:
+    return await every(await got(client.messages.create(**ASKED, stream=True)))
+
+
+async def stream_helper(client: Client) -> Any:
+    async with AsyncExitStack() as held:
+        manager = client.messages.stream(**ASKED)
+        enter = held.enter_async_context if hasattr(manager, "__aenter__") else held.enter_context
+        stream = await got(enter(manager))
+        return {"events": await every(stream), "message": await got(stream.get_final_message())}
+
+
+async def thinking(client: Client) -> Any:
+    asked = ASKED | {"thinking": {"type": "enabled", "budget_tokens": 1024}, "stream": True}
+    return await every(await got(client.messages.create(**asked)))
+
+
+async def tool_use(client: Client) -> Any:
+    question = {"role": "user", "content": "What is the weather in Paris?"}
+    asked = ASKED | {"tools": [TOOL]}
+    call = await got(client.messages.create(**asked | {"messages": [question]}))
+    result = {"type": "tool_result", "tool_use_id": call.content[-1].id, "content": "18 °C"}
+    turns = [
+        question,
+        {"role": "assistant", "content": call.content},
+        {"role": "user", "content": [result]},
+    ]
+    return [call, await got(client.messages.create(**asked | {"messages": turns}))]
+
+
+async def count_tokens(client: Client) -> Any:
+    return await got(client.messages.count_tokens(model=MODEL, messages=ASKED["messages"]))
+
+
+async def models(client: Client) -> Any:
+    return [await every(client.models.list(limit=5)), await got(client.models.retrieve(MODEL))]
+
+
+async def files(client: Client) -> Any:
+    resource = getattr(client, "files", None) or client.beta.files  # 0.121.0 has them as a beta only
+    uploaded = await got(resource.upload(file=FILE))
+    content = await got(resource.download(uploaded.id))
+    return [
+        uploaded,
+        await got(resource.retrieve_metadata(uploaded.id)),
+        await every(resource.list(limit=1)),
+        (await got(content.read())).decode("latin-1"),
+        await got(resource.delete(uploaded.id)),
+    ]
+
+
+async def batches(client: Client) -> Any:
+    resource = client.messages.batches
+    requests = [{"custom_id": name, "params": ASKED} for name in ("first", "second")]
+    created = await got(resource.create(requests=requests))
+    ended = await got(resource.retrieve(created.id))
+    results = await every(await got(resource.results(created.id)))
+    canceled = await got(resource.create(requests=requests))
+    return [
+        created,
+        ended,
+        results,
+        await got(resource.cancel(canceled.id)),
+        await every(resource.list(limit=1)),
+        await every(await got(resource.results(canceled.id))),
+        await got(resource.delete(created.id)),
+    ]
+
+
+def refused(status: int) -> Callable[[Client], Awaitable[Any]]:
+    """A call that is answered with that status, by a client that does not try again."""
+
+    async def call(client: Client) -> Any:
+        impatient = client.with_options(max_retries=0, default_headers={"x-simulate": str(status)})
+        return await got(impatient.messages.create(**ASKED))
+
+    return call
+
+
+async def no_such_model(client: Client) -> Any:
+    return await got(client.models.retrieve("claude-none"))
+
+
+async def invalid_request(client: Client) -> Any:
+    return await got(client.messages.create(**ASKED | {"max_tokens": 0}))
+
+
+def broken(wish: str) -> Callable[[Client], Awaitable[Any]]:
+    """A stream that breaks: its events up to there, and the error."""
+
+    async def call(client: Client) -> Any:
+        events: list[Any] = []
+        headers = {"x-simulate": wish}
+        stream = await got(client.messages.create(**ASKED, stream=True, extra_headers=headers))
+        try:
+            if hasattr(stream, "__aiter__"):
+                async for event in stream:
+                    events.append(event)
+            else:
+                for event in stream:
+                    events.append(event)
+        except (anthropic.APIError, TransportError) as error:
+            return {"events": events, "raised": raised(error)}
+        return {"events": events}
+
+    return call
+
+
+async def wrong_key(client: Client) -> Any:
+    return await got(client.with_options(api_key="not-a-key-of-this-proxy").messages.create(**ASKED))
+
+
+async def rate_limit(client: Client) -> Any:
+    return await got(client.messages.create(**ASKED, extra_headers={"x-simulate": "429"}))
+
+
+ANSWERED: dict[str, Callable[[Client], Awaitable[Any]]] = {
+    "create": create,
+    "headers": headers,
+    "create stream": create_stream,
+    "stream helper": stream_helper,
+    "thinking": thinking,
+    "tool use": tool_use,
+    "count tokens": count_tokens,
+    "models": models,
+    "files": files,
+    "batches": batches,
+}
+# After these the ids differ: a proxy may try one request several times.
+REFUSED: dict[str, Callable[[Client], Awaitable[Any]]] = {
+    "error mid-stream": broken("error-mid-stream; after-events=5"),
+    "cut stream": broken("cut; after-events=5"),
+    "invalid request": invalid_request,
+    "no such model": no_such_model,
+    **{f"status {status}": refused(status) for status in STATUSES},
+    "wrong key": wrong_key,
+}
+# After this there may be no account left to ask.
+LIMITED: dict[str, Callable[[Client], Awaitable[Any]]] = {"rate limit": rate_limit}
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON has it."""
+    if isinstance(value, anthropic.BaseModel):
+        request_id = getattr(value, "_request_id", None)
+        return value.model_dump(mode="json", warnings=False) | (
+            {"_request_id": request_id} if request_id else {}
+        )
+    if isinstance(value, dict):
+        return {name: plain(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return value
+
+
+def raised(error: anthropic.APIError | TransportError) -> Any:
+    """What a program sees of an error."""
+    names = ("status_code", "message", "body", "request_id", "type")
+    return {"class": type(error).__name__} | {name: getattr(error, name, None) for name in names}
+
+
+class Log:
+    """The requests of a client as they are answered."""
+
+    def __init__(self) -> None:
+        self.requests: list[list[Any]] = []
+
+    def add(self, response: Any) -> None:
+        self.requests.append([response.request.method, str(response.request.url), response.status_code])
+
+    async def add_async(self, response: Any) -> None:
+        self.add(response)
+
+
+async def outcomes(client: Client, log: Log, calls: dict[str, Callable[[Client], Awaitable[Any]]]) -> Any:
+    found: dict[str, Any] = {}
+    for name, call in calls.items():
+        log.requests = []
+        try:
+            outcome = {"returned": plain(await call(client))}
+        except (anthropic.APIError, TransportError) as error:
+            outcome = {"raised": raised(error)}
+        found[name] = outcome | {"requests": log.requests}
+    return found
+
+
+async def main() -> None:
+    log = Log()
+    sync_http = anthropic.DefaultHttpxClient(event_hooks={"response": [log.add]})
+    async_http = anthropic.DefaultAsyncHttpxClient(event_hooks={"response": [log.add_async]})
+    with anthropic.Anthropic(http_client=sync_http) as client:
+        async with anthropic.AsyncAnthropic(http_client=async_http) as async_client:
+            found: dict[str, Any] = {"sync": {}, "async": {}}
+            for calls in (ANSWERED, REFUSED, LIMITED):
+                found["sync"] |= await outcomes(client, log, calls)
+                found["async"] |= await outcomes(async_client, log, calls)
+    json.dump(found, sys.stdout)
+
+
+asyncio.run(main())

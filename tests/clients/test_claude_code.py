@@ -1,0 +1,155 @@
+"""Claude Code through the proxy, as `claude -p` runs it in scripts."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.simulator import Answer, Cut, Simulator, quota_429
+from proxy.simulator.sse import frames
+from tests.clients.programs import folder_of, run
+from tests.service import CLIENT_KEY, Service, TestClock, serve
+
+VERSION = "2.1.330"
+UPSTREAM_KEY = "sk-ant-api03-of-a-direct-client-" + "x" * 24
+WORD = "a-word-only-the-tool-says"
+
+Line = dict[str, Any]
+
+
+@pytest.fixture
+def claude() -> str:
+    """The program. Skips the test where its package is not to be had."""
+    return str(folder_of("claude-code", may_be_missing=True) / "node_modules" / ".bin" / "claude")
+
+
+async def ask(claude: str, url: str, folder: Path, *options: str, key: str = CLIENT_KEY) -> list[Line]:
+    """What Claude Code prints when it is told `hi`: one JSON object a line."""
+    home, temporary = folder / "home", folder / "tmp"
+    home.mkdir(exist_ok=True)
+    temporary.mkdir(exist_ok=True)
+    environ = {
+        "HOME": str(home),
+        "CLAUDE_CODE_TMPDIR": str(temporary),
+        "ANTHROPIC_BASE_URL": url,
+        "ANTHROPIC_AUTH_TOKEN": key,
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "DISABLE_AUTOUPDATER": "1",
+    }
+    printing = ("--output-format", "stream-json", "--verbose", "--include-partial-messages")
+    # Without tools unless they are asked for: the simulator calls the first it is offered.
+    command = (claude, "-p", "hi", *printing, *(options or ("--tools", "")))
+    _, out, err = await run(*command, folder=folder, environ=environ)
+    assert out, err
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def url_of(service: Service) -> str:
+    return f"http://127.0.0.1:{service.port}"
+
+
+def events(lines: list[Line]) -> list[Line]:
+    """The API's events as Claude Code hands them on."""
+    return [line["event"] for line in lines if line["type"] == "stream_event"]
+
+
+def result(lines: list[Line]) -> Line:
+    return next(line for line in lines if line["type"] == "result")
+
+
+def call_of_bash(command: str) -> Answer:
+    """A streamed message that calls the tool `Bash`."""
+    message = {
+        "id": "msg_01CallsBash",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude-opus-5-5",
+        "content": [
+            {
+                "type": "tool_use",
+                "id": "toolu_01Bash",
+                "name": "Bash",
+                "input": {"command": command, "description": "Says a word"},
+            }
+        ],
+        "stop_reason": "tool_use",
+        "stop_sequence": None,
+        "usage": {"input_tokens": 10, "output_tokens": 10},
+    }
+    return Answer(200, (("content-type", "text/event-stream; charset=utf-8"),), b"".join(frames(message)))
+
+
+async def test_it_prints_the_events_that_it_prints_without_the_proxy(claude: str, tmp_path: Path) -> None:
+    async with serve(tmp_path / "data") as service:
+        proxied = await ask(claude, url_of(service), tmp_path)
+        (entry,) = service.simulator.ledger
+    simulator = Simulator(clock=TestClock(), rng=random.Random(1))
+    simulator.add_api_key(UPSTREAM_KEY, organization="a")
+    await simulator.start()
+    try:
+        direct = await ask(claude, simulator.base_url, tmp_path, key=UPSTREAM_KEY)
+    finally:
+        await simulator.stop()
+    assert events(proxied) == events(direct)
+    assert events(proxied)[-1] == {"type": "message_stop"}
+    assert result(proxied)["result"] == result(direct)["result"]
+    assert entry.header("user-agent").startswith(f"claude-cli/{VERSION} ")
+    assert entry.header("x-claude-code-session-id") == result(proxied)["session_id"]
+
+
+async def test_it_runs_the_tool_that_the_api_calls_and_sends_what_the_tool_says(
+    claude: str, tmp_path: Path
+) -> None:
+    async with serve(tmp_path / "data") as service:
+        service.simulator.script(None, call_of_bash(f"echo {WORD}"))
+        lines = await ask(
+            claude, url_of(service), tmp_path, "--tools", "Bash", "--allowedTools", "Bash(echo:*)"
+        )
+        call, answer = service.simulator.ledger.inference()
+    assert WORD not in call.body.decode()
+    sent = [block for block in last_user_content(answer.json()) if block["type"] == "tool_result"]
+    assert [(block["tool_use_id"], block["content"]) for block in sent] == [("toolu_01Bash", WORD)]
+    assert result(lines)["subtype"] == "success"
+    assert events(lines)[-1] == {"type": "message_stop"}
+
+
+def last_user_content(body: Line) -> list[Line]:
+    return [message for message in body["messages"] if message["role"] == "user"][-1]["content"]
+
+
+async def test_it_gives_up_after_one_request_where_the_key_is_wrong(
+    claude: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # To a 401 that does not forbid it, it comes back ten times in three minutes.
+    async with serve(tmp_path / "data") as service:
+        with caplog.at_level(logging.INFO, logger="proxy.access"):
+            lines = await ask(claude, url_of(service), tmp_path, key="not-a-key-of-this-proxy")
+        assert len(service.simulator.ledger) == 0
+    requests = [record.args for record in caplog.records if record.name == "proxy.access"]
+    assert [(args["path"], args["status"]) for args in requests] == [("/v1/messages", 401)]
+    assert result(lines)["is_error"]
+
+
+async def test_it_does_not_notice_an_account_that_is_spent(claude: str, tmp_path: Path) -> None:
+    async with serve(tmp_path / "data", accounts=["a", "b"]) as service:
+        service.simulator.script(None, quota_429())
+        lines = await ask(claude, url_of(service), tmp_path)
+        spent, other = service.simulator.ledger.inference()
+    assert (spent.status, other.status) == (429, 200)
+    assert {spent.organization, other.organization} == {"a", "b"}
+    assert events(lines)[-1] == {"type": "message_stop"}
+    assert not any(line.get("subtype") == "api_retry" for line in lines)
+
+
+async def test_it_asks_again_where_the_upstream_cuts_a_stream(claude: str, tmp_path: Path) -> None:
+    async with serve(tmp_path / "data") as service:
+        service.simulator.script(None, Cut(after_events=6))
+        lines = await ask(claude, url_of(service), tmp_path)
+        assert len(service.simulator.ledger.inference()) == 2
+    assert result(lines)["subtype"] == "success"
+    assert not result(lines)["is_error"]

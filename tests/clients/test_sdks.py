@@ -1,0 +1,211 @@
+"""The official SDKs through the proxy, beside the same calls without it.
+
+A run makes every call of the client's program twice: through a proxy with one account, and directly to a fresh
+simulator with the same seed, clock and organisation. So what comes of both is compared as it is, ids included.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.simulator import Entry, Simulator
+from tests.clients.programs import HERE, folder_of, run
+from tests.service import CLIENT_KEY, TestClock, serve
+
+Calls = dict[str, Any]
+
+CLIENTS = {
+    # folder → the User-Agents of its clients
+    "anthropic-0.121.0": {"Anthropic/Python 0.121.0", "AsyncAnthropic/Python 0.121.0"},
+    "anthropic-2.12.0": {"Anthropic/Python 2.12.0", "AsyncAnthropic/Python 2.12.0"},
+    "typescript": {"Anthropic/JS 1.12.0"},
+}
+RETURNED = (
+    "create", "create stream", "stream helper", "thinking", "tool use", "count tokens", "models", "files", "batches",
+)  # fmt: skip
+RAISED = {
+    "invalid request": "BadRequestError",
+    "no such model": "NotFoundError",
+    "status 400": "BadRequestError",
+    "status 403": "PermissionDeniedError",
+    "status 404": "NotFoundError",
+    "status 500": "InternalServerError",
+    "status 529": "OverloadedError",
+}
+OTHERS = {"headers", "error mid-stream", "cut stream", "wrong key", "rate limit"}
+UPSTREAM_KEY = "sk-ant-api03-of-a-direct-client-" + "x" * 24
+
+
+@dataclass(frozen=True)
+class Side:
+    """What came of the calls made to `url`, and what the API was asked; `calls` are by style (sync, async)."""
+
+    url: str
+    calls: dict[str, Calls]
+    asked: list[Entry]
+
+    def of(self, name: str) -> Calls:
+        """The outcomes of one call by style; `url` is left out, as it is what differs between the sides."""
+        outcomes = {style: calls[name] for style, calls in self.calls.items()}
+        return json.loads(json.dumps(outcomes).replace(self.url, ""))
+
+
+@dataclass(frozen=True)
+class Both:
+    client: str
+    proxied: Side
+    direct: Side
+
+
+@pytest.fixture(scope="session", params=CLIENTS)
+def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Both:
+    """The two runs of a client; whoever asks first waits for them."""
+    client = request.param
+    folder_of(client)
+
+    async def runs() -> tuple[Side, Side]:
+        return await asyncio.gather(proxied(client, tmp_path_factory.mktemp("data")), direct(client))
+
+    sides = asyncio.run(runs())
+    for side in sides:
+        for calls in side.calls.values():
+            assert calls.keys() == {*RETURNED, *RAISED, *OTHERS}
+    return Both(client, *sides)
+
+
+async def proxied(client: str, data: Path) -> Side:
+    async with serve(data, accounts=["a"]) as service:
+        url = f"http://127.0.0.1:{service.port}"
+        return Side(url, await outcomes(client, url, CLIENT_KEY), list(service.simulator.ledger))
+
+
+async def direct(client: str) -> Side:
+    simulator = Simulator(clock=TestClock(), rng=random.Random(1))
+    simulator.add_api_key(UPSTREAM_KEY, organization="a")
+    await simulator.start()
+    try:
+        calls = await outcomes(client, simulator.base_url, UPSTREAM_KEY)
+        return Side(simulator.base_url, calls, list(simulator.ledger))
+    finally:
+        await simulator.stop()
+
+
+async def outcomes(client: str, url: str, key: str) -> dict[str, Calls]:
+    """What the client's program prints."""
+    folder = folder_of(client)
+    command, stdin = program(client, folder)
+    environ = {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": key}
+    status, out, err = await run(*command, folder=folder, environ=environ, stdin=stdin)
+    assert status == 0, err
+    return json.loads(out)
+
+
+def program(client: str, folder: Path) -> tuple[list[str], bytes]:
+    """The command that makes the calls, and its standard input."""
+    if client == "typescript":
+        # From standard input, as imports are then resolved in the folder it runs in.
+        return ["node", "--input-type=module"], (HERE / "typescript" / "sdk.mjs").read_bytes()
+    return [str(folder / "bin" / "python"), str(HERE / "python_sdk.py")], b""
+
+
+def without_ids(calls: Calls) -> Calls:
+    """Without request and message ids: the simulator deals them out in turn, and a proxy asks it more often."""
+    return json.loads(re.sub(r"\b(req|msg)_\w+", r"\1_", json.dumps(calls)))
+
+
+@pytest.mark.parametrize("call", RETURNED)
+def test_a_call_returns_what_it_returns_without_the_proxy(both: Both, call: str) -> None:
+    assert both.proxied.of(call) == both.direct.of(call)
+    assert all("returned" in outcome for outcome in both.proxied.of(call).values())
+
+
+@pytest.mark.parametrize("call", RAISED)
+def test_an_error_is_raised_as_it_is_without_the_proxy(both: Both, call: str) -> None:
+    calls = both.proxied.of(call)
+    assert without_ids(calls) == without_ids(both.direct.of(call))
+    assert {outcome["raised"]["class"] for outcome in calls.values()} == {RAISED[call]}
+
+
+def test_an_answer_has_its_own_headers_and_only_the_proxys_beside_them(both: Both) -> None:
+    proxied, direct = both.proxied.of("headers"), both.direct.of("headers")
+    for style, outcome in direct.items():
+        outcome["returned"] |= {"x-proxy-account": "a", "x-proxy-attempts": "1"}
+        assert proxied[style] == outcome
+
+
+def test_an_error_inside_a_stream_is_raised_after_the_same_events(both: Both) -> None:
+    calls = both.proxied.of("error mid-stream")
+    assert without_ids(calls) == without_ids(both.direct.of("error mid-stream"))
+    for outcome in calls.values():
+        assert outcome["returned"]["raised"]["type"] == "overloaded_error"
+
+
+def test_a_stream_that_the_upstream_cuts_raises_an_api_error_after_all_events_before_the_cut(
+    both: Both,
+) -> None:
+    direct = both.direct.of("cut stream")
+    for style, outcome in both.proxied.of("cut stream").items():
+        # Not the same as without the proxy, where it is the connection that breaks.
+        assert outcome["returned"]["raised"]["type"] == "api_error"
+        events, wanted = outcome["returned"]["events"], direct[style]["returned"]["events"]
+        assert events and without_ids({"": events}) == without_ids({"": wanted})
+
+
+def test_a_wrong_key_is_an_authentication_error_after_one_request(both: Both) -> None:
+    for outcome in both.proxied.of("wrong key").values():
+        assert outcome["raised"]["class"] == "AuthenticationError"
+        assert outcome["requests"] == [["POST", "/v1/messages", 401]]
+
+
+def test_an_exhausted_pool_is_a_rate_limit_error_after_one_request(both: Both) -> None:
+    # Its hour of `retry-after` would be slept through by 2.12.0 and 1.12.0, were it not for `x-should-retry`.
+    for outcome in both.proxied.of("rate limit").values():
+        assert outcome["raised"]["class"] == "RateLimitError"
+        assert "all accounts rate limited" in outcome["raised"]["message"]
+        assert outcome["requests"] == [["POST", "/v1/messages", 429]]
+
+
+def test_the_results_of_a_batch_are_asked_of_the_proxy(both: Both) -> None:
+    for calls in both.proxied.calls.values():
+        results_url = calls["batches"]["returned"][1]["results_url"]
+        assert results_url.startswith(f"{both.proxied.url}/v1/messages/batches/msgbatch_")
+        assert ["GET", results_url, 200] in calls["batches"]["requests"]
+
+
+def test_the_api_is_asked_what_it_is_asked_without_the_proxy(both: Both) -> None:
+    # Up to the calls that fail, from where on the proxy asks it more often.
+    answered = (*RETURNED, "headers")
+    count = sum(len(calls[name]["requests"]) for calls in both.direct.calls.values() for name in answered)
+    proxied, direct = both.proxied.asked[:count], both.direct.asked[:count]
+    assert [asked(entry) for entry in proxied] == [asked(entry) for entry in direct]
+
+
+def asked(entry: Entry) -> tuple[str, str, list[tuple[str, str]], bytes | None]:
+    """A request without what belongs to its connection, its framing or its caller."""
+    not_compared = {"host", "connection", "content-length", "transfer-encoding", "authorization", "x-api-key"}
+    headers = [(name, value) for name, value in entry.headers if name.lower() not in not_compared]
+    body = entry.body
+    if found := re.search("boundary=(.+)", entry.header("content-type") or ""):  # random
+        headers = [(name, value.replace(found[1], "")) for name, value in headers]
+        body = (body or b"").replace(found[1].encode(), b"")
+    return entry.method, entry.target, headers, body
+
+
+def test_the_api_sees_the_accounts_key_and_never_the_clients(both: Both) -> None:
+    for entry in both.proxied.asked:
+        assert entry.organization == "a"
+        assert len(entry.credential_headers) == 1
+        assert not any(CLIENT_KEY in value for _, value in entry.headers)
+
+
+def test_the_api_sees_which_client_asks(both: Both) -> None:
+    agents = {entry.header("user-agent") for entry in both.proxied.asked}
+    assert agents == CLIENTS[both.client]

@@ -1,0 +1,97 @@
+"""A storage in memory that fails on demand, and the tables of the engine on it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+
+from proxy.accounts import Account, ApiKey
+from proxy.balancer import RoundRobin
+from proxy.errors import StorageError
+from proxy.jobs import Jobs
+from proxy.pool import Pool, load_accounts
+from proxy.storage import Kind, Record
+from proxy.table import Table
+from proxy.tokens import Tokens, load_tokens, token_record
+from tests.service import TestClock
+
+
+class Disk:
+    """While it is full, nothing durable can be written; what is on it outlives the tables."""
+
+    def __init__(self) -> None:
+        self.full = False
+        self.notices: Sequence[str] = ()
+        self.writes: list[tuple[Kind, str, Record | None]] = []
+        self._kinds: dict[Kind, dict[str, Record]] = {
+            kind: {} for kind in ("accounts", "tokens", "counters", "sessions")
+        }
+
+    @property
+    def degraded(self) -> bool:
+        return self.full
+
+    def __getitem__(self, kind: Kind) -> dict[str, Record]:
+        return self._kinds[kind]
+
+    async def load(self, kind: Kind) -> dict[str, Record]:
+        return dict(self._kinds[kind])
+
+    async def put(self, kind: Kind, id: str, record: Record) -> None:
+        self._write(kind, id, record)
+
+    async def delete(self, kind: Kind, id: str) -> None:
+        self._write(kind, id, None)
+
+    async def replace(self, kind: Kind, records: Mapping[str, Record]) -> None:
+        self._kinds[kind] = dict(records)
+
+    async def close(self) -> None:
+        pass
+
+    def _write(self, kind: Kind, id: str, record: Record | None) -> None:
+        if self.full:
+            raise StorageError("no space left on device")
+        self.writes.append((kind, id, record))
+        if record is None:
+            self._kinds[kind].pop(id, None)
+        else:
+            self._kinds[kind][id] = record
+
+
+def make_pool(disk: Disk, clock: TestClock, jobs: Jobs | None = None) -> Pool:
+    """The pool as it is after a start with what is on `disk`."""
+    table = Table(
+        "accounts",
+        load_accounts(disk["accounts"]),
+        record=Account.record,
+        storage=disk,
+        jobs=jobs or Jobs(),
+    )
+    return Pool(
+        table,
+        disk["counters"],
+        clock=clock,
+        balancer=RoundRobin(),
+        new_id=new_ids(),
+        idle_threshold_s=7 * 86_400,
+    )
+
+
+def make_tokens(disk: Disk, clock: TestClock) -> Tokens:
+    """The client keys as they are after a start with what is on `disk`."""
+    table = Table(
+        "tokens", load_tokens(disk["tokens"].values()), record=token_record, storage=disk, jobs=Jobs()
+    )
+    return Tokens(table, disk["counters"], clock=clock, new_id=new_ids())
+
+
+def new_ids() -> Callable[[str], str]:
+    """`acc_1`, `acc_2`, …"""
+    numbers = itertools.count(1)
+    return lambda kind: f"{kind}_{next(numbers)}"
+
+
+async def added(pool: Pool, *names: str) -> list[str]:
+    """The ids of new accounts with API keys of their own."""
+    return [(await pool.add(name, ApiKey(f"sk-ant-api03-{name}"))).id for name in names]

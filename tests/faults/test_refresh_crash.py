@@ -1,0 +1,273 @@
+"""A refresh that is killed at any step loses no token, but one at a strict server whose answer never arrived.
+
+A strict server voids a refresh token when it is used; a grace server accepts it until the new one is used.
+`REFRESH_KILLS=200 REFRESH_SEED=7 pytest tests/faults/test_refresh_crash.py` kills more often, at other moments.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import random
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.logins import CLIENT_KEY, UNTOUCHED, Home, Left, ask, login_server
+from tests.process import Running
+from tests.wire import Cut
+
+KILLS = int(os.environ.get("REFRESH_KILLS", "10"))
+SEED = int(os.environ.get("REFRESH_SEED", "1"))
+ACCOUNTS = 10
+CLIENTS = 2
+LONGEST_STORM_S = 0.4
+MOST_TIMES = 40
+"""A failpoint acts at the latest when it is passed this often; in a storm that takes about as long."""
+
+# What is left after a kill before and after each step. A rotation writes the account twice: its intent, the new tokens.
+BEGUN = Left(intent=True, answer_lost=False)
+ANSWER_LOST = Left(intent=True, answer_lost=True)
+STORAGE_STEPS = [
+    f"storage.{step}.{when}"
+    for step in ("tmp", "fsync", "link", "backup", "rename", "dirsync")
+    for when in ("before", "after")
+]
+RENAMED = STORAGE_STEPS.index("storage.rename.after")
+KILLED_AT: dict[str, Left] = {
+    "refresh.intent.before": UNTOUCHED,
+    **dict.fromkeys((f"{step}@1" for step in STORAGE_STEPS[:RENAMED]), UNTOUCHED),
+    **dict.fromkeys((f"{step}@1" for step in STORAGE_STEPS[RENAMED:]), BEGUN),
+    "refresh.intent.after": BEGUN,
+    "refresh.call.before": BEGUN,
+    "refresh.call.after": ANSWER_LOST,
+    "refresh.save.before": ANSWER_LOST,
+    **dict.fromkeys((f"{step}@2" for step in STORAGE_STEPS[:RENAMED]), ANSWER_LOST),
+    **dict.fromkeys((f"{step}@2" for step in STORAGE_STEPS[RENAMED:]), UNTOUCHED),
+    "refresh.save.after": UNTOUCHED,
+    "refresh.publish.before": UNTOUCHED,
+    "refresh.publish.after": UNTOUCHED,
+}
+STEPS = sorted({place.partition("@")[0] for place in KILLED_AT})
+
+
+def lost(left: dict[str, Left], rotation: str) -> set[str]:
+    """The accounts that only a new login brings back."""
+    return {id for id, each in left.items() if each.answer_lost and rotation == "strict"}
+
+
+async def begin(home: Home, names: list[str]) -> dict[str, Left]:
+    """The first life: the accounts are added, and a client key."""
+    async with home.life() as process:
+        await ask(process, "POST", "/api/tokens", {"name": "tests", "key": CLIENT_KEY})
+        for name in names:
+            await home.log_in(process, name)
+        await home.check(process, {}, set())
+    return await home.left()
+
+
+async def until_killed(process: Running, method: str, path: str) -> None:
+    """One request that the process does not live to answer."""
+    with contextlib.suppress(Cut, ConnectionError):
+        answer = await process.admin(method, path)
+        raise AssertionError(f"it lives, and answered {answer.status} {answer.body!r}")
+    assert await process.ended() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("rotation", ["strict", "grace"])
+async def test_a_kill_before_and_after_each_step_leaves_exactly_what_the_table_says(
+    tmp_path: Path, rotation: str
+) -> None:
+    found: dict[str, Left] = {}
+    async with login_server(rotation, expires_in=28_800) as server:
+        home = Home(tmp_path, server)
+        left = await begin(home, ["a"])
+        (id,) = home.names
+        for place in KILLED_AT:
+            async with home.life() as process:
+                await home.check(process, left, lost(left, rotation))
+                home.arm(f"{place}:kill")
+                await until_killed(process, "POST", f"/api/accounts/{id}/refresh")
+            left = await home.left()
+            found[place] = left[id]
+        async with home.life() as process:
+            await home.check(process, left, lost(left, rotation))
+    assert found == KILLED_AT
+
+
+class Storm:
+    """Refreshes of every account without a pause, and requests that use what they give, until the process dies."""
+
+    def __init__(self, home: Home, process: Running) -> None:
+        self._home = home
+        self._process = process
+
+    async def blow(self) -> None:
+        accounts = (self._refresh(id) for id in self._home.names)
+        await asyncio.gather(*accounts, *(self._use() for _ in range(CLIENTS)))
+
+    async def _refresh(self, id: str) -> None:
+        with contextlib.suppress(Cut, ConnectionError):
+            while True:
+                await self._home.refresh(self._process, id)
+
+    async def _use(self) -> None:
+        with contextlib.suppress(Cut, ConnectionError):
+            while True:
+                answer = await self._process.send("GET", "/v1/models", [("x-api-key", CLIENT_KEY)])
+                assert answer.status == 200, answer.body
+
+
+def moments(rng: random.Random) -> Iterator[str | float]:
+    """When to kill: at a failpoint, each of them in turn, or after so many seconds."""
+    while True:
+        for step in rng.sample(STEPS, len(STEPS)):
+            yield f"{step}@{rng.randint(1, MOST_TIMES)}:kill"
+            yield rng.uniform(0, LONGEST_STORM_S)
+
+
+@pytest.mark.timeout(120 + 20 * KILLS)
+@pytest.mark.parametrize("rotation", ["strict", "grace"])
+async def test_refresh_storms_under_kills_lose_only_answers_that_never_arrived(
+    tmp_path: Path, rotation: str
+) -> None:
+    rng, count = random.Random(f"{SEED} {rotation}"), Counter[str]()
+    async with login_server(rotation, expires_in=70, seed=SEED) as server:
+        home = Home(tmp_path, server)
+        left = await begin(home, [f"org-{number}" for number in range(ACCOUNTS)])
+        for _, moment in zip(range(KILLS), moments(rng), strict=False):
+            async with home.life() as process:
+                await home.check(process, left, lost(left, rotation))
+                if isinstance(moment, str):
+                    home.arm(moment)
+                else:
+                    asyncio.get_running_loop().call_later(moment, process.signal, signal.SIGKILL)
+                await Storm(home, process).blow()
+                assert await process.ended() == -signal.SIGKILL
+            left = await home.left()
+            count["intents found"] += sum(each.intent for each in left.values())
+            count["answers lost"] += sum(each.answer_lost for each in left.values())
+            count["accounts lost"] += len(lost(left, rotation))
+        async with home.life() as process:
+            await home.check(process, left, lost(left, rotation))
+    print(f"{rotation}: {KILLS} kills, {dict(count)}, seed {SEED}")
+    assert not (rotation == "grace" and count["accounts lost"])
+
+
+async def test_what_was_interrupted_is_tried_again_at_the_start_and_a_kill_of_that_loses_nothing_either(
+    tmp_path: Path,
+) -> None:
+    async with login_server("grace", expires_in=28_800) as server:
+        home = Home(tmp_path, server)
+        await begin(home, ["a"])
+        (id,) = home.names
+        async with home.life() as process:
+            home.arm("refresh.call.after:kill")
+            await until_killed(process, "POST", f"/api/accounts/{id}/refresh")
+        assert await home.left() == {id: ANSWER_LOST}
+        for _ in range(2):
+            async with home.life(failpoints="refresh.call.after:kill") as process:
+                assert await process.ended() == -signal.SIGKILL  # nobody asked for anything
+            assert await home.left() == {id: ANSWER_LOST}
+        async with home.life() as process:
+            await home.check(process, {id: ANSWER_LOST}, set())
+
+
+@pytest.mark.parametrize("step", ["fsync", "link", "backup", "dirsync"])
+async def test_tokens_that_reach_no_more_than_the_journal_are_safe_and_hold_further_rotations_back(
+    tmp_path: Path, step: str
+) -> None:
+    async with login_server("strict", expires_in=28_800) as server:
+        home = Home(tmp_path, server)
+        await begin(home, ["a", "b"])
+        a, b = home.names
+        async with home.life() as process:
+            home.arm(f"storage.{step}.before@2:{errno.ENOSPC}")
+            await home.refresh(process, a)
+            await refused(home, process, b)
+        async with home.life() as process:
+            assert "its last change comes from journal.bin" in process.stderr
+            await home.refresh(process, a)
+            await home.refresh(process, b)
+            await home.use(process)
+
+
+async def test_no_rotation_goes_on_whose_intent_reaches_no_more_than_the_journal(tmp_path: Path) -> None:
+    async with login_server("strict", expires_in=28_800) as server:
+        home = Home(tmp_path, server)
+        await begin(home, ["a"])
+        (id,) = home.names
+        async with home.life() as process:
+            home.arm(f"storage.fsync.before:{errno.ENOSPC}")
+            await refused(home, process, id)
+            home.arm("")
+            await home.refresh(process, id)  # its intent is the write that finds the disk well again
+        assert await home.left() == {id: UNTOUCHED}
+
+
+@pytest.mark.parametrize("step", ["fsync", "dirsync"])
+async def test_tokens_that_cannot_be_saved_stay_in_memory_and_are_saved_later(
+    tmp_path: Path, step: str
+) -> None:
+    async with login_server("strict", expires_in=28_800) as server:
+        home = Home(tmp_path, server)
+        await begin(home, ["a", "b"])
+        a, b = home.names
+        async with home.life() as process:
+            await refuse_tokens(home, process, a, step)
+            for id in (a, b):
+                await refused(home, process, id)
+            await home.use(process)  # with the old token, which lives on
+            home.arm("")
+            await saved(process)
+            await home.refresh(process, a)
+            assert [call["status"] for call in await home.server.ask("refreshes")] == [200]
+        assert await home.left() == {a: UNTOUCHED, b: UNTOUCHED}
+        async with home.life() as process:
+            await home.check(process, {}, set())
+
+
+async def test_a_shutdown_saves_what_could_not_be_saved_before(tmp_path: Path) -> None:
+    async with login_server("strict", expires_in=28_800) as server:
+        home = Home(tmp_path, server)
+        await begin(home, ["a"])
+        (id,) = home.names
+        async with home.life() as process:
+            await refuse_tokens(home, process, id, "fsync")
+            home.arm("")
+            process.signal(signal.SIGTERM)
+            assert await process.ended() == 0
+        assert await home.left() == {id: UNTOUCHED}
+
+
+async def refuse_tokens(home: Home, process: Running, id: str, step: str) -> None:
+    """A rotation whose intent can be written and whose tokens cannot, not even to the journal."""
+    failpoints = f"storage.{step}.before@2:{errno.EIO},storage.journal.before:{errno.EIO}"
+    home.arm(failpoints)
+    answer = await process.admin("POST", f"/api/accounts/{id}/refresh")
+    assert (answer.status, b"could not be saved yet" in answer.body) == (502, True)
+    assert await health(process) == "degraded"
+
+
+async def refused(home: Home, process: Running, id: str) -> None:
+    """A refresh that is not begun while the disk is not well."""
+    await home.server.ask("refreshes")
+    answer = await process.admin("POST", f"/api/accounts/{id}/refresh")
+    assert (answer.status, b"no token is rotated" in answer.body) == (502, True)
+    assert await home.server.ask("refreshes") == []
+
+
+async def health(process: Running) -> str:
+    return str((await process.send("GET", "/health")).json()["status"])
+
+
+async def saved(process: Running) -> None:
+    """Return once all is on disk: it tries again every second, and announces nothing."""
+    async with asyncio.timeout(20):
+        while await health(process) != "healthy":
+            pass

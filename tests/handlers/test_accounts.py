@@ -1,0 +1,359 @@
+"""The admin's accounts: what is made, changed, deleted and shown, and that it is on disk before the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.simulator import Error, Reset, Slow
+from tests.canaries import holders
+from tests.service import Service, SteppedClock, serve, upstream_key
+from tests.wire import fetch
+
+NEW = {"name": "team", "type": "api_key", "api_key": "sk-ant-api03-of-team"}
+FIELDS = {
+    "id", "name", "type", "organization_uuid", "status", "status_reason", "rate_limited_until", "expires_at",
+    "last_refresh_at", "last_refresh_error", "last_used_at", "created_at", "updated_at",
+    "requests", "errors", "rate_limits", "in_flight",
+    "idle_since",
+}  # fmt: skip
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+
+
+def id_of(service: Service, name: str) -> str:
+    return next(account.id for account in service.parts.pool if account.name == name)
+
+
+def path_of(service: Service, name: str) -> str:
+    return f"/api/accounts/{id_of(service, name)}"
+
+
+def stored(folder: Path, id: str) -> dict[str, Any]:
+    """The account's record on disk."""
+    document = json.loads((folder / "accounts" / f"{id}.json").read_text())
+    return dict(document["records"][id])
+
+
+# ---- showing
+
+
+async def test_all_accounts_are_listed_oldest_first(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=["b", "a"]) as service:
+        answer = await service.admin("GET", "/api/accounts")
+        assert answer.status == 200
+        assert [account["name"] for account in answer.json()["accounts"]] == ["b", "a"]
+
+
+async def test_without_accounts_the_list_is_empty(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=[]) as service:
+        assert (await service.admin("GET", "/api/accounts")).json() == {"accounts": []}
+
+
+async def test_one_account_is_shown_as_in_the_list_with_every_field(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        await service.message()
+        one = (await service.admin("GET", path_of(service, "a"))).json()["account"]
+        assert [one] == (await service.admin("GET", "/api/accounts")).json()["accounts"]
+        assert one.keys() >= FIELDS
+        assert (one["name"], one["type"], one["status"], one["requests"]) == ("a", "api_key", "active", 1)
+        assert all(TIME.fullmatch(one[name]) for name in ("created_at", "updated_at", "last_used_at"))
+
+
+async def test_a_limit_is_shown_with_its_end_and_reason(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        service.parts.pool.limit(id_of(service, "a"), service.clock.now() + 60, "5h rejected")
+        account = (await service.admin("GET", path_of(service, "a"))).json()["account"]
+        assert (account["status"], account["status_reason"]) == ("rate_limited", "5h rejected")
+        assert account["rate_limited_until"] == "2027-01-15T08:01:00.000Z"
+
+
+async def test_counters_go_on_after_a_restart(tmp_path: Path) -> None:
+    for expected in (1, 2):
+        async with serve(tmp_path, accounts=["a"] if expected == 1 else []) as service:
+            service.simulator.add_api_key(upstream_key("a"), organization="a")
+            await service.message()
+            account = (await service.admin("GET", path_of(service, "a"))).json()["account"]
+            token = (await service.admin("GET", "/api/tokens")).json()["tokens"][0]
+            assert account["requests"] == token["requests"] == expected
+
+
+# ---- adding
+
+
+async def test_an_account_that_is_added_is_answered_stored_and_used(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=[]) as service:
+        service.simulator.add_api_key(NEW["api_key"], organization="team")
+        answer = await service.admin("POST", "/api/accounts", NEW)
+        account = answer.json()["account"]
+        assert (answer.status, account["name"], account["status"]) == (201, "team", "active")
+        assert stored(tmp_path, account["id"])["credential"] == {"api_key": NEW["api_key"]}
+        assert (await service.message()).header("x-proxy-account") == "team"
+
+
+async def test_space_around_name_and_key_is_none_of_them(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=[]) as service:
+        body = {"name": " team ", "type": "api_key", "api_key": f" {NEW['api_key']}\n"}
+        account = (await service.admin("POST", "/api/accounts", body)).json()["account"]
+        assert account["name"] == "team"
+        assert stored(tmp_path, account["id"])["credential"] == {"api_key": NEW["api_key"]}
+
+
+@pytest.mark.parametrize("change", [{"name": "A"}, {"api_key": upstream_key("a")}], ids=["name", "key"])
+async def test_a_name_or_key_that_exists_is_a_conflict(tmp_path: Path, change: dict[str, str]) -> None:
+    async with serve(tmp_path, accounts=["a"]) as service:
+        answer = await service.admin("POST", "/api/accounts", NEW | change)
+        assert (answer.status, answer.json()["error"]["type"]) == (409, "conflict_error")
+        assert upstream_key("a") not in answer.body.decode()
+        assert len(service.parts.pool) == 1
+
+
+@pytest.mark.parametrize(
+    "key", ["", "  ", "with a space", "with\nbreak", "with-é", "sk-ant-oat01-x", "sk-ant-ort01-x"]
+)
+async def test_what_is_no_api_key_is_refused_and_not_repeated(tmp_path: Path, key: str) -> None:
+    async with serve(tmp_path, accounts=[]) as service:
+        answer = await service.admin("POST", "/api/accounts", NEW | {"api_key": key})
+        message = answer.json()["error"]["message"]
+        assert (answer.status, message.startswith("api_key: ")) == (422, True)
+        assert not key.strip() or key not in message
+        assert len(service.parts.pool) == 0
+
+
+@pytest.mark.parametrize("missing", ["name", "api_key"])
+async def test_a_missing_field_is_named(tmp_path: Path, missing: str) -> None:
+    async with serve(tmp_path) as service:
+        body = {name: value for name, value in NEW.items() if name != missing}
+        answer = await service.admin("POST", "/api/accounts", body)
+        assert answer.status == 422 and missing in answer.json()["error"]["message"]
+
+
+async def test_what_cannot_be_stored_is_503_and_not_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serve(tmp_path, accounts=[]) as service:
+        full_disk(monkeypatch)
+        answer = await service.admin("POST", "/api/accounts", NEW)
+        assert (answer.status, answer.json()["error"]["type"]) == (503, "api_error")
+        assert len(service.parts.pool) == 0
+        monkeypatch.undo()
+        assert (await service.admin("POST", "/api/accounts", NEW)).status == 201
+
+
+# ---- changing
+
+
+async def test_an_account_that_is_renamed_is_answered_stored_and_keeps_its_id(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=["a"]) as service:
+        id = id_of(service, "a")
+        answer = await service.admin("PUT", f"/api/accounts/{id}", {"name": " b "})
+        assert (answer.status, answer.json()["account"]["id"]) == (200, id)
+        assert answer.json()["account"]["name"] == stored(tmp_path, id)["name"] == "b"
+        assert (await service.message()).header("x-proxy-account") == "b"
+
+
+async def test_a_change_of_nothing_changes_nothing(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        before = (await service.admin("GET", path_of(service, "a"))).json()
+        service.clock.advance(5)
+        answer = await service.admin("PUT", path_of(service, "a"), {})
+        assert (answer.status, answer.json()) == (200, before)
+
+
+async def test_an_inactive_account_is_not_used_until_it_is_set_active(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        path = path_of(service, "a")
+        answer = await service.admin("PUT", path, {"status": "inactive"})
+        assert (answer.status, answer.json()["account"]["status"]) == (200, "inactive")
+        assert stored(tmp_path, id_of(service, "a"))["status"] == "inactive"
+        assert (await service.message()).status == 503
+        assert (await service.admin("PUT", path, {"status": "active"})).json()["account"][
+            "status"
+        ] == "active"
+        assert (await service.message()).status == 200
+
+
+async def test_an_admin_lifts_a_limit(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        service.parts.pool.limit(id_of(service, "a"), service.clock.now() + 3600, "5h rejected")
+        account = (await service.admin("PUT", path_of(service, "a"), {"status": "active"})).json()["account"]
+        assert (account["status"], account["rate_limited_until"]) == ("active", None)
+        assert (await service.message()).status == 200
+
+
+@pytest.mark.parametrize("status", ["rate_limited", "invalid", "ACTIVE", ""])
+async def test_an_admin_sets_active_or_inactive_only(tmp_path: Path, status: str) -> None:
+    async with serve(tmp_path) as service:
+        answer = await service.admin("PUT", path_of(service, "a"), {"status": status, "name": "b"})
+        assert answer.status == 422 and "status" in answer.json()["error"]["message"]
+        assert (service.status("a"), [a.name for a in service.parts.pool]) == ("active", ["a"])
+
+
+async def test_an_invalid_account_becomes_active_where_its_credential_works(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        service.parts.pool.invalidate(id_of(service, "a"), "401")
+        answer = await service.admin("PUT", path_of(service, "a"), {"status": "active"})
+        assert (answer.status, answer.json()["account"]["status"]) == (200, "active")
+        [asked] = service.simulator.ledger
+        assert (asked.method, asked.path, asked.credential) == ("GET", "/v1/models", upstream_key("a"))
+
+
+async def test_an_invalid_account_whose_credential_is_dead_stays_so(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        service.parts.pool.invalidate(id_of(service, "a"), "401")
+        service.simulator.revoke(upstream_key("a"))
+        answer = await service.admin("PUT", path_of(service, "a"), {"status": "active", "name": "b"})
+        assert answer.status == 422
+        assert (service.status("a"), len(service.simulator.ledger)) == ("invalid", 1)
+
+
+@pytest.mark.parametrize(("dead", "status", "state"), [(False, 200, "active"), (True, 422, "invalid")])
+async def test_an_invalid_login_becomes_active_where_it_can_still_be_refreshed(
+    tmp_path: Path, dead: bool, status: int, state: str
+) -> None:
+    async with serve(tmp_path, accounts=[]) as service:
+        account, grant = await service.add_login("a")
+        service.parts.pool.invalidate(account.id, "invalid_grant")
+        if dead:
+            service.simulator.revoke(grant)
+        answer = await service.admin("PUT", path_of(service, "a"), {"status": "active"})
+        assert (answer.status, service.status("a")) == (status, state)
+
+
+@pytest.mark.parametrize("fault", [Error(529), Error(403), Error(429), Reset()], ids=str)
+async def test_an_invalid_account_stays_so_where_nobody_can_tell(tmp_path: Path, fault: Any) -> None:
+    async with serve(tmp_path) as service:
+        service.parts.pool.invalidate(id_of(service, "a"), "401")
+        service.simulator.always(None, fault)
+        answer = await service.admin("PUT", path_of(service, "a"), {"status": "active"})
+        assert (answer.status, service.status("a")) == (422, "invalid")
+
+
+async def test_an_invalid_account_may_be_renamed_and_set_inactive_without_asking(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        service.parts.pool.invalidate(id_of(service, "a"), "401")
+        path = path_of(service, "a")
+        assert (await service.admin("PUT", path, {"name": "b"})).json()["account"]["status"] == "invalid"
+        assert (await service.admin("PUT", path, {"status": "inactive"})).status == 200
+        assert len(service.simulator.ledger) == 0
+
+
+async def test_being_inactive_does_not_heal_a_dead_credential(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        service.parts.pool.invalidate(id_of(service, "a"), "401")
+        service.simulator.revoke(upstream_key("a"))
+        await service.admin("PUT", path_of(service, "a"), {"status": "inactive"})
+        await service.admin("PUT", path_of(service, "a"), {"status": "active"})
+        assert (await service.message()).status == 503
+        assert service.status("a") == "invalid"
+
+
+async def test_a_change_that_cannot_be_stored_is_503_and_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serve(tmp_path, accounts=["a", "b"]) as service:
+        full_disk(monkeypatch)
+        answer = await service.admin("PUT", path_of(service, "a"), {"status": "inactive"})
+        assert (answer.status, service.status("a")) == (503, "inactive")
+        assert (await fetch(service.port, "GET", "/health")).json()["status"] == "degraded"
+        monkeypatch.undo()
+        await service.parts.pool.save_again()
+        assert stored(tmp_path, id_of(service, "a"))["status"] == "inactive"
+        assert (await fetch(service.port, "GET", "/health")).json()["status"] == "healthy"
+
+
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No write of the storage succeeds until the monkeypatch is undone."""
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("proxy.storage.files.replace", fail)
+    monkeypatch.setattr("proxy.storage.journal.Journal.write", fail)
+
+
+# ---- deleting
+
+
+async def test_a_deleted_account_is_answered_and_gone(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=["a", "b"]) as service:
+        path = path_of(service, "a")
+        answer = await service.admin("DELETE", path)
+        assert (answer.status, answer.json()["account"]["name"]) == (200, "a")
+        assert (await service.admin("GET", path)).status == 404
+        assert {(await service.message()).header("x-proxy-account") for _ in range(3)} == {"b"}
+
+
+async def test_nothing_of_a_deleted_accounts_credential_stays_on_disk(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=["a"]) as service:
+        await service.admin("PUT", path_of(service, "a"), {"name": "b"})
+        assert holders(tmp_path, [upstream_key("a")])
+        await service.admin("DELETE", path_of(service, "b"))
+        assert holders(tmp_path, [upstream_key("a")]) == []
+
+
+async def test_a_deleted_account_stays_deleted_over_a_restart(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=["a", "b"]) as service:
+        await service.admin("DELETE", path_of(service, "a"))
+    async with serve(tmp_path, accounts=[]) as service:
+        assert [account.name for account in service.parts.pool] == ["b"]
+
+
+async def test_a_request_that_runs_outlives_its_account(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=["a"]) as service:
+        account = service.parts.pool[id_of(service, "a")]
+        with service.parts.pool.using(account):
+            assert (await service.admin("DELETE", f"/api/accounts/{account.id}")).status == 200
+        assert len(service.parts.pool) == 0
+
+
+# ---- what is not there
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+@pytest.mark.parametrize("id", ["acc_0000000000000000", "tok_1", "%2e%2e", "a%2Fb", "%00", "x" * 2000])
+async def test_an_unknown_id_is_not_found(tmp_path: Path, method: str, id: str) -> None:
+    async with serve(tmp_path) as service:
+        answer = await service.admin(method, f"/api/accounts/{id}", {})
+        assert (answer.status, answer.json()["error"]["type"]) == (404, "not_found_error")
+        assert len(answer.body) < 300
+
+
+async def test_two_admins_at_once_meet_no_internal_error(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=[]) as service:
+        for number in range(10):
+            await service.add_account(f"a{number}")
+            path = path_of(service, f"a{number}")
+            answers = await asyncio.gather(
+                service.admin("PUT", path, {"name": f"b{number}"}),
+                service.admin("DELETE", path),
+                service.admin("PUT", path, {"status": "inactive"}),
+                service.admin("DELETE", path),
+                service.admin("GET", path),
+            )
+            assert {answer.status for answer in answers} <= {200, 404}
+        assert len(service.parts.pool) == 0
+
+
+async def test_an_account_deleted_while_its_credential_is_probed_stays_deleted(tmp_path: Path) -> None:
+    clock = SteppedClock()
+    async with serve(tmp_path, clock=clock) as service:
+        service.parts.pool.invalidate(id_of(service, "a"), "401")
+        service.simulator.script(None, Slow(7))
+        path = path_of(service, "a")
+        put = asyncio.create_task(service.admin("PUT", path, {"status": "active"}))
+        await clock.asleep(7)
+        assert (await service.admin("DELETE", path)).status == 200
+        clock.advance(7)
+        assert (await put).status == 404
+        assert len(service.parts.pool) == 0
+
+
+async def test_a_name_is_text_in_any_script_and_comes_back_as_it_is(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=[]) as service:
+        answer = await service.admin("POST", "/api/accounts", NEW | {"name": "Team <b>&amp;</b> é 東京"})
+        assert answer.json()["account"]["name"] == "Team <b>&amp;</b> é 東京"

@@ -1,0 +1,356 @@
+"""Every route, by the application's own rules: who may call it, what it answers, and what no answer holds."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handlers.base import SECURITY_HEADERS, AdminHandler
+from proxy import __version__
+from proxy.accounts import Status
+from proxy.tokens import Role, TokenStatus
+from tests.routes import METHODS, ROUTES, methods_of, path_of, rules
+from tests.service import ADMIN_KEY, CLIENT_KEY, Service, serve
+from tests.wire import Answer, fetch
+
+OPEN = {"/", "/health", "/health/ready", "/api/hello", "/oauth/callback", "/api/auth/login"}
+
+ADMIN_ROUTES = [(method, path) for method, path in ROUTES if path not in OPEN]
+UNKNOWN_METHODS = [
+    (method, path_of(rule)) for rule in rules() for method in set(METHODS) - set(methods_of(rule))
+]
+UNKNOWN_PATHS = [
+    "/nowhere",
+    "/api",
+    "/api/",
+    "/api/accounts/",
+    "/api/accounts/a/b",
+    "/API/accounts",
+    "//",
+    "/v2/messages",
+]
+UNKNOWN_PATHS += [
+    "/health/",
+    "/static/index.html",
+    "/static/..%2frun.py",
+    "/static/a.txt%00",
+    "/favicon.ico",
+    "/%2e%2e/",
+]
+
+every_route = pytest.mark.parametrize(("method", "path"), sorted(ROUTES))
+every_admin_route = pytest.mark.parametrize(("method", "path"), sorted(ADMIN_ROUTES))
+every_unknown_method = pytest.mark.parametrize(("method", "path"), sorted(UNKNOWN_METHODS))
+
+
+def error_of(answer: Answer) -> str:
+    """The type of an error, which has the admin API's shape."""
+    assert answer.header("content-type") == "application/json"
+    assert answer.json().keys() == {"error"}
+    assert answer.json()["error"].keys() == {"type", "message"}
+    assert all(isinstance(text, str) and text for text in answer.json()["error"].values())
+    return str(answer.json()["error"]["type"])
+
+
+# ---- who may call what
+
+
+def test_every_route_is_for_admins_but_those_that_are_open() -> None:
+    closed = {path_of(rule) for rule in rules() if issubclass(rule.target, AdminHandler)}
+    assert {path for _, path in ROUTES} - closed <= OPEN
+    assert len(closed) >= 4
+
+
+@every_admin_route
+@pytest.mark.parametrize(
+    ("caller", "status", "type"),
+    [
+        ("without a key", 401, "authentication_error"),
+        ("with a wrong key", 401, "authentication_error"),
+        ("with an inactive admin's key", 401, "authentication_error"),
+        ("with a user's key", 403, "permission_error"),
+    ],
+)
+async def test_who_is_no_admin_is_refused(
+    tmp_path: Path, method: str, path: str, caller: str, status: int, type: str
+) -> None:
+    async with serve(tmp_path) as service:
+        _, inactive = await service.parts.tokens.add("a", role=Role.ADMIN, status=TokenStatus.INACTIVE)
+        keys = {
+            "with a wrong key": ADMIN_KEY + "x",
+            "with a user's key": CLIENT_KEY,
+            "with an inactive admin's key": inactive,
+        }
+        headers = [("X-API-Key", keys[caller])] if caller in keys else []
+        answer = await fetch(service.port, method, path, headers, b"{}")
+        assert (answer.status, error_of(answer)) == (status, type)
+
+
+@every_admin_route
+async def test_an_admin_is_let_in(tmp_path: Path, method: str, path: str) -> None:
+    async with serve(tmp_path) as service:
+        _, admin = await service.parts.tokens.add("admin", role=Role.ADMIN)
+        for key in (ADMIN_KEY, admin):
+            for header in (("X-API-Key", key), ("x-api-key", key), ("Authorization", f"Bearer {key}")):
+                answer = await fetch(service.port, method, path, [header], b"{}")
+                assert answer.status < 500 and answer.status not in (401, 403, 405)
+
+
+async def test_the_admin_key_is_no_client_key(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        answer = await service.send("GET", "/v1/models", key=ADMIN_KEY)
+        assert (answer.status, answer.json()["error"]["type"]) == (401, "authentication_error")
+        assert len(service.simulator.ledger) == 0
+
+
+# ---- what is no route
+
+
+@pytest.mark.parametrize("path", UNKNOWN_PATHS)
+@pytest.mark.parametrize("key", [None, ADMIN_KEY])
+async def test_an_unknown_path_is_not_found_whoever_asks(tmp_path: Path, path: str, key: str | None) -> None:
+    async with serve(tmp_path) as service:
+        answer = await fetch(service.port, "GET", path, [("X-API-Key", key)] if key else [])
+        assert (answer.status, error_of(answer)) == (404, "not_found_error")
+
+
+@every_unknown_method
+async def test_a_method_that_a_route_does_not_know_is_405(tmp_path: Path, method: str, path: str) -> None:
+    async with serve(tmp_path) as service:
+        answer = await service.admin(method, path, {})
+        assert answer.status == 405
+        assert method == "HEAD" or error_of(answer) == "invalid_request_error"
+
+
+async def test_a_method_that_http_does_not_know_is_405_and_logged_as_any_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serve(tmp_path) as service:
+        with caplog.at_level(logging.INFO, "proxy.access"):
+            answer = await service.admin("BREW", "/api/accounts")
+        assert (answer.status, error_of(answer)) == (405, "invalid_request_error")
+        [line] = [record.getMessage() for record in caplog.records if record.name == "proxy.access"]
+        assert line.startswith("BREW /api/accounts 405 ") and "client=127.0.0.1" in line
+
+
+@every_admin_route
+async def test_who_is_no_admin_learns_nothing_about_methods_and_ids(
+    tmp_path: Path, method: str, path: str
+) -> None:
+    async with serve(tmp_path, accounts=["a"]) as service:
+        account = next(iter(service.parts.pool))
+        known = await fetch(service.port, method, path.replace("nobody", account.id))
+        unknown = await fetch(service.port, "PATCH", path)
+        assert (known.status, unknown.status, known.body) == (401, 401, unknown.body)
+
+
+# ---- bodies
+
+BODIES = [
+    ("POST", "/api/accounts"),
+    ("POST", "/api/tokens"),
+    ("PUT", "/api/accounts/{account}"),
+    ("PUT", "/api/tokens/{token}"),
+]
+every_body = pytest.mark.parametrize(("method", "path"), BODIES)
+
+
+async def send_body(
+    service: Service, method: str, path: str, body: bytes, kind: str = "application/json"
+) -> Answer:
+    account, token = next(iter(service.parts.pool)), next(iter(service.parts.tokens))
+    path = path.format(account=account.id, token=token.id)
+    return await fetch(service.port, method, path, [("X-API-Key", ADMIN_KEY), ("Content-Type", kind)], body)
+
+
+@every_body
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"not json",
+        b'{"name":}',
+        b"[]",
+        b'"name"',
+        b"1",
+        b"null",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"a":' * 5000,
+    ],
+)
+async def test_a_body_that_is_no_json_object_is_400(
+    tmp_path: Path, method: str, path: str, body: bytes
+) -> None:
+    async with serve(tmp_path) as service:
+        answer = await send_body(service, method, path, body)
+        assert (answer.status, error_of(answer)) == (400, "invalid_request_error")
+
+
+@every_body
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ({"name": "n", "colour": "red"}, "colour"),
+        ({"name": 5}, "name"),
+        ({"name": ["n"]}, "name"),
+        ({"name": {"n": 1}}, "name"),
+        ({"name": True}, "name"),
+        ({"name": ""}, "name"),
+        ({"name": "x" * 65}, "name"),
+        ({"name": "a\nb"}, "name"),
+        ({"name": "\ud800"}, "name"),
+        ({"name": "n", "status": "tired"}, "status"),
+        ({"name": "n", "status": 1}, "status"),
+    ],
+    ids=json.dumps,
+)
+async def test_a_field_that_is_unknown_or_off_is_422_and_named(
+    tmp_path: Path, method: str, path: str, body: dict[str, Any], named: str
+) -> None:
+    required = {"type": "api_key", "api_key": "sk-ant-api03-n"} if (method, path) == BODIES[0] else {}
+    async with serve(tmp_path) as service:
+        answer = await send_body(service, method, path, json.dumps(required | body).encode())
+        assert (answer.status, error_of(answer)) == (422, "invalid_request_error")
+        assert named in answer.json()["error"]["message"]
+
+
+@every_body
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=utf-8"]
+)
+async def test_a_body_is_json_whatever_it_calls_itself(
+    tmp_path: Path, method: str, path: str, kind: str
+) -> None:
+    body = {"name": "n"} | (
+        {"type": "api_key", "api_key": "sk-ant-api03-n"} if path == "/api/accounts" else {}
+    )
+    async with serve(tmp_path) as service:
+        answer = await send_body(service, method, path, json.dumps(body).encode(), kind)
+        assert answer.status == (201 if method == "POST" else 200)
+
+
+@every_body
+async def test_a_broken_form_is_an_error_as_any_other(tmp_path: Path, method: str, path: str) -> None:
+    async with serve(tmp_path) as service:
+        answer = await send_body(service, method, path, b"garbage", "multipart/form-data; boundary=x")
+        assert (answer.status, error_of(answer)) == (400, "invalid_request_error")
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/accounts/%ff", "/api/tokens/%ff", "/api/tokens?search=%ff", "/api/tokens?page=%ff"]
+)
+async def test_what_is_not_utf8_in_a_path_or_query_is_400(tmp_path: Path, path: str) -> None:
+    async with serve(tmp_path) as service:
+        answer = await service.admin("GET", path)
+        assert (answer.status, error_of(answer)) == (400, "invalid_request_error")
+
+
+# ---- security headers
+
+EXPECTED = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+
+
+def assert_secure(answer: Answer) -> None:
+    assert {name: answer.header(name) for name in EXPECTED} == EXPECTED
+    policy = answer.header("content-security-policy") or ""
+    assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy
+    assert not re.search("unsafe|https?:| \\*", policy)
+    assert answer.header("permissions-policy") is not None
+    assert answer.header("server") is None
+    assert answer.header("access-control-allow-origin") is None
+    assert len(answer.headers) == len({name.lower() for name, _ in answer.headers})
+
+
+def test_the_headers_expected_here_are_those_that_are_set() -> None:
+    assert {name.lower() for name in SECURITY_HEADERS} == {
+        *EXPECTED, "content-security-policy", "permissions-policy"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), sorted({*ROUTES, *UNKNOWN_METHODS, *(("GET", path) for path in UNKNOWN_PATHS)})
+)
+async def test_every_answer_has_the_security_headers(tmp_path: Path, method: str, path: str) -> None:
+    async with serve(tmp_path) as service:
+        for key in ("", "wrong", CLIENT_KEY, ADMIN_KEY):
+            assert_secure(await fetch(service.port, method, path, [("X-API-Key", key)], b"{}"))
+
+
+async def test_an_internal_error_has_them_too_and_tells_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serve(tmp_path) as service:
+        monkeypatch.setattr(service.parts.pool, "view", lambda account: 1 / 0)
+        answer = await service.admin("GET", "/api/accounts")
+        assert (answer.status, error_of(answer)) == (500, "api_error")
+        assert_secure(answer)
+        assert b"division" not in answer.body and b"Traceback" not in answer.body
+        assert "division by zero" in caplog.text
+
+
+async def test_a_throttled_caller_gets_them_too(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        for _ in range(11):
+            answer = await service.admin("GET", "/api/accounts", key="wrong")
+        assert answer.status == 429
+        assert_secure(answer)
+
+
+# ---- the open routes
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_the_dashboard_is_at_the_root(tmp_path: Path, method: str) -> None:
+    async with serve(tmp_path) as service:
+        answer = await fetch(service.port, method, "/")
+        assert (answer.status, answer.header("content-type")) == (200, "text/html; charset=utf-8")
+        assert (b"<html" in answer.body) == (method == "GET")
+
+
+@pytest.mark.parametrize("path", ["/", "/api/hello"])
+async def test_a_client_may_probe_with_head(tmp_path: Path, path: str) -> None:
+    async with serve(tmp_path) as service:
+        answer = await fetch(service.port, "HEAD", path)
+        assert (answer.status, answer.body) == (200, b"")
+
+
+async def test_health_tells_that_the_process_lives(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=["a"]) as service:
+        service.clock.advance(90)
+        answer = await fetch(service.port, "GET", "/health")
+        assert (answer.status, answer.json()) == (
+            200,
+            {"status": "healthy", "version": __version__, "uptime_seconds": 90},
+        )
+
+
+async def test_health_is_200_where_nothing_works(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=[]) as service:
+        answer = await fetch(service.port, "GET", "/health")
+        assert (answer.status, answer.json()["status"]) == (200, "unhealthy")
+
+
+async def test_it_is_ready_with_a_usable_account(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=["a"]) as service:
+        assert (await fetch(service.port, "GET", "/health/ready")).status == 200
+        account = next(iter(service.parts.pool))
+        await service.parts.pool.update(account.id, status=Status.INACTIVE)
+        answer = await fetch(service.port, "GET", "/health/ready")
+        assert (answer.status, answer.json()) == (
+            503,
+            {"status": "not_ready", "reason": "no usable account"},
+        )

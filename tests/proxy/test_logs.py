@@ -1,0 +1,353 @@
+"""The log: one line a record that nothing in it can break, without secrets, with all that an operator asks."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.logs import JsonLine, TextLine, redact
+from proxy.simulator import Cut, Error
+from tests.service import ADMIN_KEY, CLIENT_KEY, Service, serve, until
+from tests.wire import connect, fetch
+
+FORMATS = {"text": TextLine(), "json": JsonLine()}
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+SECRETS = [
+    "sk-ant-api03-AbC_d-9",
+    "sk-ant-oat01-AbC",
+    "cp-" + "aB3_-" * 9,
+    "Bearer AbCdEf.123",
+    "bearer  Xy9",
+]
+
+each_format = pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS)
+
+
+def line(form: logging.Formatter, message: str, *args: Any, error: BaseException | None = None) -> str:
+    """How a record is written."""
+    record = logging.LogRecord(
+        "proxy.pool", logging.INFO, "pool.py", 1, message, args, (type(error), error, None) if error else None
+    )
+    record.created = 1_800_000_000.1234
+    return form.format(record)
+
+
+# ---- one record
+
+
+def test_a_text_line_has_time_level_logger_and_message() -> None:
+    written = line(TextLine(), "account added account=%s", "acc_1")
+    assert written == "2027-01-15T08:00:00.123Z INFO proxy.pool account added account=acc_1"
+
+
+def test_a_json_line_has_time_level_logger_and_message() -> None:
+    assert json.loads(line(JsonLine(), "account added account=%s", "acc_1")) == {
+        "time": "2027-01-15T08:00:00.123Z",
+        "level": "info",
+        "logger": "proxy.pool",
+        "message": "account added account=acc_1",
+    }
+
+
+def test_arguments_given_as_a_mapping_become_fields_of_a_json_line() -> None:
+    written = json.loads(line(JsonLine(), "%(path)s %(status)d", {"path": "/v1/x", "status": 200}))
+    assert (written["message"], written["path"], written["status"]) == ("/v1/x 200", "/v1/x", 200)
+
+
+@each_format
+@given(st.text(), st.text())
+def test_whatever_is_logged_is_one_line_without_control_characters(
+    form: logging.Formatter, message: str, name: str
+) -> None:
+    for written in (line(form, "%s name=%s", message, name), line(form, "%(name)s", {"name": name})):
+        assert not CONTROLS.search(written)
+
+
+@given(st.text(), st.text())
+def test_whatever_is_logged_as_json_comes_back(message: str, name: str) -> None:
+    written = line(JsonLine(), "%(message)s %(name)s", {"message": message, "name": name})
+    assert written.isascii()
+    assert json.loads(written)["name"] == redact(name)
+
+
+@each_format
+@pytest.mark.parametrize(
+    "text", ["\n", "\r\n", "\x1b[31m", "\x85", "\x9b31m", "\x7f", "\0", "\u2028", "\u2029"]
+)
+def test_what_could_end_a_line_or_steer_a_terminal_is_written_as_its_number(
+    form: logging.Formatter, text: str
+) -> None:
+    written = line(form, "name=%s", f"a{text}b")
+    assert not CONTROLS.search(written)
+    assert f"{ord(text[0]):02x}" in written.lower() or json.loads(written)["message"] == f"name=a{text}b"
+
+
+@each_format
+def test_an_exception_has_its_traceback(form: logging.Formatter) -> None:
+    written = line(form, "failed", error=ValueError("what went wrong"))
+    assert "ValueError: what went wrong" in written
+
+
+def test_a_traceback_cannot_steer_a_terminal_nor_look_like_another_record() -> None:
+    error = ValueError("\x1b[31m\x9b\r\n2027-01-15T08:00:00.123Z INFO proxy.pool forged")
+    first, *rest = line(TextLine(), "failed", error=error).split("\n")
+    assert first.endswith("INFO proxy.pool failed")
+    assert rest and not any(CONTROLS.search(each) or each.startswith("2027") for each in rest)
+
+
+def test_a_traceback_in_json_is_on_the_same_line() -> None:
+    written = line(JsonLine(), "failed", error=ValueError("\x1b\nforged"))
+    assert not CONTROLS.search(written)
+    assert "forged" in json.loads(written)["exception"]
+
+
+@each_format
+@pytest.mark.parametrize("secret", SECRETS)
+def test_what_has_the_form_of_a_credential_is_not_written(form: logging.Formatter, secret: str) -> None:
+    for written in (
+        line(form, "headers %s", {"x-api-key": f"{secret}"}),
+        line(form, "got %s.", secret),
+        line(form, "%(key)s", {"key": secret}),
+        line(form, "failed", error=ValueError(f"refused {secret}, sorry")),
+    ):
+        assert secret.split()[-1] not in written
+        assert "[redacted]" in written
+
+
+@pytest.mark.parametrize("text", ["tok_0a1b2c", "cp-short-name", "sk-1", "bearer", "account=acc_1", "Bearer"])
+def test_what_is_no_credential_is_written(text: str) -> None:
+    assert redact(f"a {text}") == f"a {text}"
+
+
+# ---- the access log
+
+
+class Log:
+    """What the program has written so far, in one of the formats."""
+
+    def __init__(self, form: logging.Formatter) -> None:
+        self._stream = io.StringIO()
+        self.handler = logging.StreamHandler(self._stream)
+        self.handler.setFormatter(form)
+
+    @property
+    def text(self) -> str:
+        return self._stream.getvalue()
+
+    def lines(self, logger: str = "proxy.access") -> list[str]:
+        """The lines of one logger."""
+        return [each for each in self.text.splitlines() if logger in each]
+
+
+@pytest.fixture
+def log(request: pytest.FixtureRequest) -> Iterator[Log]:
+    log, logger = Log(FORMATS[getattr(request, "param", "json")]), logging.getLogger("proxy")
+    logger.addHandler(log.handler)
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    yield log
+    logger.removeHandler(log.handler)
+    logger.setLevel(level)
+
+
+def access(log: Log) -> dict[str, Any]:
+    """The only request there was."""
+    [only] = log.lines()
+    return dict(json.loads(only))
+
+
+async def test_a_request_is_one_line_with_every_field(tmp_path: Path, log: Log) -> None:
+    async with serve(tmp_path) as service:
+        answer = await service.message()
+        token = next(iter(service.parts.tokens))
+    fields = access(log)
+    assert fields.pop("time").startswith("20")
+    assert fields.pop("request").startswith("req_")
+    assert fields.pop("message").startswith("POST /v1/messages 200 request=req_")
+    assert fields == {
+        "level": "info",
+        "logger": "proxy.access",
+        "method": "POST",
+        "path": "/v1/messages",
+        "status": 200,
+        "client": "127.0.0.1",
+        "key": token.id,
+        "account": "a",
+        "attempts": 1,
+        "ttfb_ms": 0,
+        "duration_ms": 0,
+        "bytes": len(answer.body),
+        "error": "-",
+    }
+
+
+@pytest.mark.parametrize("log", ["text"], indirect=True)
+async def test_a_request_as_text_has_the_same_fields(tmp_path: Path, log: Log) -> None:
+    async with serve(tmp_path) as service:
+        answer = await service.message()
+        token = next(iter(service.parts.tokens))
+    [only] = log.lines()
+    assert re.fullmatch(
+        r"\S+Z INFO proxy\.access POST /v1/messages 200 request=req_\w+ client=127\.0\.0\.1 "
+        rf"key={token.id} account=a attempts=1 ttfb_ms=0 duration_ms=0 bytes={len(answer.body)} error=-",
+        only,
+    )
+
+
+async def test_the_attempts_of_a_request_are_counted_and_each_failure_told(tmp_path: Path, log: Log) -> None:
+    async with serve(tmp_path, accounts=["a", "b"]) as service:
+        service.simulator.script(None, Error(529))
+        await service.message()
+    assert (access(log)["attempts"], access(log)["account"], access(log)["status"]) == (2, "b", 200)
+    [failed] = log.lines("proxy.relay")
+    assert "attempt failed account=acc_" in failed and "evidence=529" in failed
+
+
+@pytest.mark.parametrize(
+    ("target", "key", "status", "error"),
+    [
+        ("/v1/models", "wrong", 401, "authentication_error"),
+        ("/v1/../etc", CLIENT_KEY, 400, "invalid_request_error"),
+        ("/v1/organizations/x", CLIENT_KEY, 404, "not_found_error"),
+        ("/nowhere", CLIENT_KEY, 404, "not_found_error"),
+        ("/api/accounts", CLIENT_KEY, 403, "permission_error"),
+        ("/api/accounts", ADMIN_KEY, 200, "-"),
+        ("/", "", 200, "-"),
+    ],
+)
+async def test_a_request_that_never_went_upstream_is_one_line_too(
+    tmp_path: Path, log: Log, target: str, key: str, status: int, error: str
+) -> None:
+    async with serve(tmp_path) as service:
+        answer = await service.send("GET", target, key=key)
+    fields = access(log)
+    assert (answer.status, fields["status"], fields["error"]) == (status, status, error)
+    assert (fields["method"], fields["path"], fields["account"]) == ("GET", target, "-")
+    assert fields["bytes"] == len(answer.body)
+
+
+async def test_a_client_that_left_early_is_told(tmp_path: Path, log: Log) -> None:
+    async with serve(tmp_path) as service:
+        service.simulator.script(None, Cut(after_bytes=0))
+        async with connect(service.port) as wire:
+            await wire.send(b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nx-api-key: " + CLIENT_KEY.encode())
+            await wire.send(b"\r\nContent-Length: 100\r\n\r\n{")
+            await until(lambda: service.running)
+            wire.reset()
+            await until(lambda: log.lines())
+    fields = access(log)
+    assert (fields["status"], fields["error"]) == (499, "client gone")
+
+
+async def test_health_checks_are_not_in_the_log_of_every_day(tmp_path: Path, log: Log) -> None:
+    async with serve(tmp_path) as service:
+        for path in ("/health", "/health/ready"):
+            await fetch(service.port, "GET", path)
+    assert log.lines() == []
+
+
+async def test_a_query_is_not_logged(tmp_path: Path, log: Log) -> None:
+    async with serve(tmp_path) as service:
+        await service.send("GET", "/v1/models?secret=hunter2")
+        await service.admin("GET", "/api/tokens?search=hunter2")
+    assert "hunter2" not in log.text and len(log.lines()) == 2
+
+
+async def test_a_long_path_is_cut(tmp_path: Path, log: Log) -> None:
+    async with serve(tmp_path) as service:
+        await service.send("GET", "/v1/" + "x" * 5000)
+    assert len(access(log)["path"]) == 256
+
+
+# ---- what an attacker may plant
+
+PLANTED = ["\x85", "\x9b31m", "\x9d0;title\x9c", "\xff", "\x80"]
+
+
+@pytest.mark.parametrize("log", ["text", "json"], indirect=True)
+@pytest.mark.parametrize("planted", PLANTED, ids=ascii)
+@pytest.mark.parametrize("path", ["/v1/a{}b", "/api/accounts/a{}b", "/a{}b"])
+async def test_a_path_cannot_break_the_line(tmp_path: Path, log: Log, path: str, planted: str) -> None:
+    async with serve(tmp_path) as service:
+        headers = [("User-Agent", f"agent{planted}"), ("X-API-Key", CLIENT_KEY), ("X-Request-Id", planted)]
+        await fetch(service.port, "GET", path.format(planted), headers)
+    assert len(log.lines()) == 1
+    assert not CONTROLS.search(log.text.replace("\n", ""))
+
+
+@pytest.mark.parametrize("log", ["text", "json"], indirect=True)
+@pytest.mark.parametrize("planted", ["a\tb", "a\x1b[31mb", "a\x7fb", "a\0b", "a b", "a\rb"], ids=ascii)
+async def test_a_request_line_with_a_control_character_breaks_nothing(
+    tmp_path: Path, log: Log, planted: str
+) -> None:
+    async with serve(tmp_path) as service, connect(service.port) as wire:
+        await wire.send(f"GET /v1/{planted} HTTP/1.1\r\nHost: x\r\nX-API-Key: {CLIENT_KEY}\r\n\r\n".encode())
+        await wire.reader.read(65536)
+    assert not CONTROLS.search(log.text.replace("\n", ""))
+    assert all(re.match(r'\{"time"|20\d\d-', each) for each in log.text.splitlines())
+
+
+@pytest.mark.parametrize("log", ["text", "json"], indirect=True)
+async def test_a_name_cannot_break_the_line(tmp_path: Path, log: Log) -> None:
+    async with serve(tmp_path) as service:
+        for name in ("x\nforged", "x\x1b[31m", "x\x9b", "x\u2028y", "x\u202ey"):
+            for body in ({"name": name, "type": "api_key", "api_key": "sk-ant-api03-n"}, {"name": name}):
+                path = "/api/accounts" if "type" in body else "/api/tokens"
+                assert (await service.admin("POST", path, body)).status == 422
+        await service.admin("POST", "/api/tokens", {"name": "Zoë 東京"})
+    assert len(log.lines()) == 11
+    assert not CONTROLS.search(log.text.replace("\n", ""))
+
+
+@pytest.mark.parametrize("log", ["text", "json"], indirect=True)
+async def test_what_the_upstream_says_cannot_break_the_line(tmp_path: Path, log: Log) -> None:
+    async with serve(tmp_path, retry__max_attempts="2") as service:
+        service.simulator.always(
+            None, Error(403, "permission\n_error", "no\r\n2027-01-15 forged \x1b[31m \x9b")
+        )
+        await service.message()
+    assert "forged" not in "".join(each[:40] for each in log.text.splitlines())
+    assert not CONTROLS.search(log.text.replace("\n", ""))
+
+
+# ---- what must not be in it
+
+
+async def a_bad_day(service: Service) -> None:
+    service.simulator.always(None, Error(401, message=f"invalid key {CLIENT_KEY} sk-ant-api03-echoed"))
+    await service.message(headers=[("authorization", f"Bearer {ADMIN_KEY}"), ("cookie", "c=cookie-secret")])
+    await service.send("GET", "/v1/models", key="wrong-client-key-0123456789")
+    await service.send("GET", "/v1/sk-ant-api03-in-the-path/x")
+    await service.admin("GET", "/api/accounts", key="wrong-admin-key-0123456789")
+    await service.admin("POST", "/api/accounts", {"name": 3, "api_key": "sk-ant-api03-in-the-body"})
+
+
+@pytest.mark.parametrize("log", ["text", "json"], indirect=True)
+async def test_no_credential_of_anyone_is_logged(tmp_path: Path, log: Log) -> None:
+    async with serve(tmp_path, accounts=["a", "b"]) as service:
+        await a_bad_day(service)
+    secrets = [ADMIN_KEY, CLIENT_KEY, "sk-ant-", "cookie-secret", "wrong-client", "wrong-admin"]
+    assert len(log.lines()) == 5
+    assert [secret for secret in secrets if secret in log.text] == []
+    encoded = [base64.b64encode(secret.encode()).decode()[:-4] for secret in secrets]
+    assert [each for each in encoded if each in log.text] == []
+
+
+async def test_a_change_of_state_is_logged_with_its_reason(tmp_path: Path, log: Log) -> None:
+    async with serve(tmp_path, accounts=["a", "b"]) as service:
+        service.simulator.always(None, Error(401))
+        await service.message()
+    changes = [json.loads(each)["message"] for each in log.lines("proxy.pool") if "account state" in each]
+    assert changes
+    for change in changes:
+        assert re.match(r"account state account=acc_\w+ name=[ab] from=active to=invalid reason=401", change)

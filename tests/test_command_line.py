@@ -1,0 +1,193 @@
+"""What an operator sees who starts and stops the program."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from proxy import __version__
+from proxy.accounts import Account, ApiKey
+from proxy.storage.codec import Document, encode, to_text
+from tests.canaries import leaked
+from tests.process import refusal, run, write_config
+from tests.service import ADMIN_KEY
+
+ACCOUNT_KEY = "sk-ant-api03-canary-Wq8Zr2Lp6Tn4Vb1Xc9Yd7Mf5Kg3Hj0Sa"
+CLIENT_KEY = "cp-canary-Ue5Ri8To2Pa7Sd4Fg9Hj1Kl3Zx6Cv0BnQw3"
+
+
+# ---- flags
+
+
+def test_help_names_every_flag(tmp_path: Path) -> None:
+    done = run(tmp_path, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(flag in done.stdout for flag in ("--config FILE", "--demo", "--check", "--version"))
+
+
+def test_version_prints_the_version(tmp_path: Path) -> None:
+    done = run(tmp_path, "--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"claude-proxy {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("", "--config --demo"),
+        ("--demo --nope", "--nope"),
+        ("--config", "--config"),
+        ("--config a --demo", "--demo"),
+        ("--check", "--config"),
+        ("--demo --check", "--check"),
+    ],
+)
+def test_a_bad_flag_is_one_line_that_names_it(tmp_path: Path, arguments: str, said: str) -> None:
+    assert said in refusal(tmp_path, *arguments.split())
+
+
+# ---- the configuration
+
+
+def test_a_configuration_that_is_not_there_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "nowhere.yaml"
+    line = refusal(tmp_path, "--config", str(path))
+    assert line.startswith(f"{path} is not there") and "conf/config.example.yaml" in line
+
+
+def test_a_folder_is_no_configuration(tmp_path: Path) -> None:
+    assert refusal(tmp_path, "--config", str(tmp_path)).startswith(f"{tmp_path} is a folder")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("auth: [", "line 1"),
+        ("auth:\n\tapi_key: x", "line 2"),
+        ("auth:\n  api_kee: x", "auth.api_kee is not a known key; the nearest one is auth.api_key"),
+        ("sever:\n  port: 1", "sever is not a known key; the nearest one is server"),
+        ("auth:\n  api_key: short-one", "auth.api_key: it has fewer than 16 characters"),
+        ("auth:\n  api_key: change-me-change-me", "auth.api_key: it is a sample"),
+        ("server:\n  port: 4000", "auth.api_key is not set"),
+        (f"auth:\n  api_key: {ADMIN_KEY}\nserver:\n  port: 70000", "server.port: '70000' will not do"),
+    ],
+)
+def test_a_wrong_configuration_is_one_line_with_file_key_and_fix(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    line = refusal(tmp_path, "--config", str(path))
+    assert line.startswith(str(path)) and said in line
+    assert "short-one" not in line and "change-me" not in line
+
+
+def test_an_unknown_variable_of_a_known_section_names_the_nearest(tmp_path: Path) -> None:
+    line = refusal(tmp_path, "--config", str(write_config(tmp_path)), SERVER__PROT="1")
+    assert line == "SERVER__PROT is not a known variable; the nearest one is SERVER__PORT"
+
+
+def test_a_wrong_variable_is_named_as_the_variable(tmp_path: Path) -> None:
+    line = refusal(tmp_path, "--config", str(write_config(tmp_path)), LOGGER__LEVEL="loud")
+    assert line.startswith("LOGGER__LEVEL: 'loud' will not do")
+
+
+def test_the_demo_refuses_a_wrong_variable_too(tmp_path: Path) -> None:
+    assert refusal(tmp_path, "--demo", AUTH__API_KEY="short").startswith("AUTH__API_KEY: ")
+
+
+# ---- the check
+
+
+def test_a_check_that_finds_nothing_says_what_would_be_done(tmp_path: Path) -> None:
+    done = run(tmp_path, "--config", str(write_config(tmp_path)), "--check", SERVER__PORT="4321")
+    assert (done.returncode, done.stderr) == (0, "")
+    for part in (
+        "http://127.0.0.1:4321",
+        "https://api.anthropic.com",
+        f"{tmp_path / 'data'}: 0 accounts, 0 client keys",
+    ):
+        assert part in done.stdout
+    assert not leaked(done.stdout, [ADMIN_KEY])
+
+
+def test_a_check_finds_what_a_start_would(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("not a folder")
+    line = refusal(tmp_path, "--config", str(write_config(tmp_path)), "--check")
+    assert str(tmp_path / "data") in line
+    assert line == refusal(tmp_path, "--config", str(write_config(tmp_path)))
+
+
+def test_a_check_leaves_the_folder_free_for_a_start(tmp_path: Path) -> None:
+    for _ in range(2):
+        assert run(tmp_path, "--config", str(write_config(tmp_path)), "--check").returncode == 0
+
+
+# ---- the data folder
+
+
+def account_file(home: Path, *, version: int = 1, **changes: object) -> Path:
+    """An account on disk, with these changes to its record or its file's version."""
+    account = Account("acc_1", "team", ApiKey(ACCOUNT_KEY), created_at=1.0, updated_at=1.0)
+    document = encode(Document(1, {"acc_1": to_text(account.record() | changes)}))
+    path = home / "data" / "accounts" / "acc_1.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(document.replace(b'"version": 1', b'"version": %d' % version))
+    for each in (home / "data", path.parent, path):
+        each.chmod(0o600 if each == path else 0o700)
+    return path
+
+
+def test_an_account_as_it_is_stored_is_accepted(tmp_path: Path) -> None:
+    account_file(tmp_path)
+    done = run(tmp_path, "--config", str(write_config(tmp_path)), "--check")
+    assert done.returncode == 0 and "1 accounts" in done.stdout
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\x00" * 100, b'{"version": 1}', b"[]"])
+def test_a_corrupt_account_without_backup_stops_the_start_untouched(tmp_path: Path, content: bytes) -> None:
+    path = account_file(tmp_path)
+    path.write_bytes(content)
+    line = refusal(tmp_path, "--config", str(write_config(tmp_path)))
+    assert str(path) in line and "restore it from a backup" in line
+    assert path.read_bytes() == content
+
+
+def test_a_newer_version_stops_the_start_untouched(tmp_path: Path) -> None:
+    path = account_file(tmp_path, version=2)
+    before = path.read_bytes()
+    line = refusal(tmp_path, "--config", str(write_config(tmp_path)))
+    assert f"{path} has version 2" in line and "start the newer program" in line
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("change", [{"status": "tired"}, {"rate_limited_until": "soon"}, {"credential": {}}])
+def test_an_account_that_is_not_complete_stops_the_start(tmp_path: Path, change: dict[str, object]) -> None:
+    account_file(tmp_path, **change)
+    line = refusal(tmp_path, "--config", str(write_config(tmp_path)))
+    assert "account 'acc_1' in the data folder is not complete" in line
+    assert not leaked(line, [ACCOUNT_KEY])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
+    account_file(tmp_path)
+    os.chown(tmp_path / "data", 12345, 12345)
+    line = refusal(tmp_path, "--config", str(write_config(tmp_path)))
+    assert f"{tmp_path / 'data'} belongs to user 12345" in line
+
+
+def test_what_it_writes_is_private_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        assert run(tmp_path, "--config", str(write_config(tmp_path)), "--check").returncode == 0
+    finally:
+        os.umask(before)
+    modes = {
+        path: stat.S_IMODE(path.stat().st_mode)
+        for path in (tmp_path / "data", *(tmp_path / "data").rglob("*"))
+    }
+    assert len(modes) > 3
+    assert {path: mode for path, mode in modes.items() if mode & 0o077} == {}

@@ -1,0 +1,276 @@
+"""The life of the process: what it says, what it serves, how it ends; and the demo."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from proxy import __version__
+from proxy.clock import SystemClock
+from proxy.simulator import Error, Simulator, Steady
+from tests.canaries import leaked
+from tests.process import Running, refusal, running, write_config
+from tests.service import ADMIN_KEY, MESSAGE_HEADERS, SteppedClock, message
+from tests.wire import Answer, Cut, connect, fetch
+
+ACCOUNT_KEY = "sk-ant-api03-canary-Wq8Zr2Lp6Tn4Vb1Xc9Yd7Mf5Kg3Hj0Sa"
+CLIENT_KEY = "cp-canary-Ue5Ri8To2Pa7Sd4Fg9Hj1Kl3Zx6Cv0BnQw3"
+
+
+@contextlib.asynccontextmanager
+async def upstream(clock: SteppedClock | None = None) -> AsyncIterator[Simulator]:
+    """What the process takes for the Claude API; it knows ACCOUNT_KEY."""
+    simulator = Simulator(clock=clock or SystemClock())
+    await simulator.start(port=0)
+    simulator.add_api_key(ACCOUNT_KEY, organization="team")
+    try:
+        yield simulator
+    finally:
+        if clock is not None:
+            clock.free()
+        await simulator.stop()
+
+
+@contextlib.asynccontextmanager
+async def serving(home: Path, simulator: Simulator, **variables: str) -> AsyncIterator[Running]:
+    """A process before the simulator, with an account and a client key, once it answers."""
+    config = str(write_config(home))
+    async with running(home, "--config", config, CLAUDE__BASE_URL=simulator.base_url, **variables) as process:
+        new = {"name": "team", "type": "api_key", "api_key": ACCOUNT_KEY}
+        assert (await process.admin("POST", "/api/accounts", new)).status == 201
+        assert (await process.admin("POST", "/api/tokens", {"name": "n", "key": CLIENT_KEY})).status == 201
+        yield process
+
+
+HEADERS = [*MESSAGE_HEADERS, ("x-api-key", CLIENT_KEY)]
+
+
+@contextlib.asynccontextmanager
+async def stream(process: Running) -> AsyncIterator[tuple[Answer, AsyncIterator[bytes]]]:
+    """An answer whose first event has arrived, and the others."""
+    async with connect(process.port) as wire:
+        answer = await wire.request("POST", "/v1/messages", HEADERS, message(stream=True))
+        events = answer.events()
+        assert b"message_start" in await anext(events)
+        yield answer, events
+
+
+async def refused(port: int) -> None:
+    """Return once nothing accepts connections there."""
+    async with asyncio.timeout(10):
+        with contextlib.suppress(ConnectionError, Cut):
+            while True:
+                await fetch(port, "GET", "/health")
+
+
+async def test_it_says_what_it_serves_and_where(tmp_path: Path) -> None:
+    config = str(write_config(tmp_path))
+    async with running(tmp_path, "--config", config) as process:
+        assert (await process.send("GET", "/health")).status == 200
+        for part in (
+            f"Claude Proxy {__version__} (Python 3.",
+            f"http://127.0.0.1:{process.port}",
+            "https://api.anthropic.com",
+            "none yet: add one with POST /api/accounts",
+            "none yet: make one with POST /api/tokens",
+            str(tmp_path / "data"),
+        ):
+            assert part in process.printed
+        assert not leaked(process.printed + process.stderr, [ADMIN_KEY])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_it_with_0_and_without_complaint(tmp_path: Path, number: int) -> None:
+    config = str(write_config(tmp_path))
+    async with running(tmp_path, "--config", config, LOGGER__LEVEL="warning") as process:
+        await process.send("GET", "/health")
+        process.signal(number)
+        assert await process.ended() == 0
+        assert process.stderr == ""
+
+
+async def test_a_signal_lets_a_running_stream_end_whole(tmp_path: Path) -> None:
+    clock = SteppedClock()
+    async with upstream(clock) as simulator, serving(tmp_path, simulator) as process:
+        simulator.script(None, Steady(events=5, interval_s=1))
+        async with stream(process) as (_, events):
+            process.signal(signal.SIGTERM)
+            await refused(process.port)
+            clock.free()
+            rest = [event async for event in events]
+        assert rest[-1].startswith(b"event: message_stop")
+        assert await process.ended() == 0
+
+
+async def test_after_the_drain_timeout_a_stream_is_told_and_cut(tmp_path: Path) -> None:
+    async with (
+        upstream(SteppedClock()) as simulator,
+        serving(tmp_path, simulator, SERVER__DRAIN_TIMEOUT="50ms") as process,
+    ):
+        simulator.script(None, Steady(events=5, interval_s=1))
+        async with stream(process) as (_, events):
+            process.signal(signal.SIGTERM)
+            rest = []
+            with pytest.raises(Cut):
+                async for event in events:
+                    rest.append(event)
+        assert b"event: error" in rest[-1] and b"shutting down" in rest[-1]
+        assert await process.ended() == 0
+
+
+async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+    async with upstream(SteppedClock()) as simulator, serving(tmp_path, simulator) as process:
+        simulator.script(None, Steady(events=5, interval_s=1))
+        async with stream(process) as (_, events):
+            process.signal(signal.SIGTERM)
+            await refused(process.port)
+            process.signal(signal.SIGTERM)
+            assert await process.ended() == 1
+            with pytest.raises(Cut):
+                [event async for event in events]
+        assert "Traceback" not in process.stderr
+
+
+async def test_a_second_process_on_the_same_folder_is_refused(tmp_path: Path) -> None:
+    config = str(write_config(tmp_path))
+    async with running(tmp_path, "--config", config) as process:
+        for more in ([], ["--check"]):
+            line = await asyncio.to_thread(refusal, tmp_path, "--config", config, *more)
+            assert f"data folder {tmp_path / 'data'} is in use by process {process.pid}" in line
+        assert (await process.send("GET", "/health")).status == 200
+
+
+async def test_after_a_kill_the_folder_is_free_at_once(tmp_path: Path) -> None:
+    config = str(write_config(tmp_path))
+    async with running(tmp_path, "--config", config) as process:
+        process.signal(signal.SIGKILL)
+        assert await process.ended() == -signal.SIGKILL
+    async with running(tmp_path, "--config", config, LOGGER__LEVEL="warning") as process:
+        assert (await process.send("GET", "/health")).status == 200
+        assert process.stderr == ""
+
+
+def test_a_port_in_use_is_named_with_the_fix(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        line = refusal(tmp_path, "--config", str(write_config(tmp_path)), SERVER__PORT=str(port))
+    assert f"127.0.0.1:{port}" in line and "server.port" in line
+
+
+def test_an_address_of_another_machine_is_named_with_the_fix(tmp_path: Path) -> None:
+    line = refusal(tmp_path, "--config", str(write_config(tmp_path)), SERVER__HOST="192.0.2.1")
+    assert "192.0.2.1:0" in line and "server.host" in line
+
+
+async def test_its_log_is_json_from_the_first_line_to_the_last(tmp_path: Path) -> None:
+    async with upstream() as simulator, serving(tmp_path, simulator, LOGGER__FORMAT="json") as process:
+        await process.send("POST", "/v1/messages", HEADERS, message())
+        process.signal(signal.SIGTERM)
+        await process.ended()
+        lines = [json.loads(line) for line in process.stderr.splitlines()]
+    assert [line["path"] for line in lines if line["logger"] == "proxy.access"] == [
+        "/api/accounts",
+        "/api/tokens",
+        "/v1/messages",
+    ]
+    assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
+
+
+@pytest.mark.parametrize("level", ["info", "debug"])
+async def test_nothing_that_it_prints_or_logs_is_secret(tmp_path: Path, level: str) -> None:
+    secrets = [ADMIN_KEY, ACCOUNT_KEY, CLIENT_KEY]
+    async with upstream() as simulator, serving(tmp_path, simulator, LOGGER__LEVEL=level) as process:
+        for fault in (Error(400), Error(429), Error(529, message=f"echo {ACCOUNT_KEY}")):
+            simulator.script(None, fault)
+            await process.send(
+                "POST", "/v1/messages", [*HEADERS, ("authorization", f"Bearer {ADMIN_KEY}")], message()
+            )
+        await process.send("GET", "/v1/models", [("x-api-key", f"{ADMIN_KEY}")])
+        await process.admin("POST", "/api/accounts", {"name": "x", "type": "api_key", "api_key": ACCOUNT_KEY})
+        await process.admin("POST", "/api/tokens", {"name": "x", "key": CLIENT_KEY})
+        process.signal(signal.SIGTERM)
+        await process.ended()
+    assert process.stderr.count("POST /v1/messages") >= 3
+    assert leaked(process.printed + process.stderr, secrets) == []
+
+
+# ---- the demo
+
+
+def shown(process: Running) -> tuple[str, str]:
+    """The curl command and the admin key that the demo printed."""
+    command = re.search(r"^  (curl .*?'\{.*?\}')$", process.printed, re.DOTALL | re.MULTILINE)
+    key = re.search(r"admin key +(\S+)", process.printed)
+    assert command is not None and key is not None
+    return command[1], key[1]
+
+
+async def run_as_printed(command: str, home: Path) -> bytes:
+    """What the command writes in a shell; where there is no curl, the same request without it."""
+    if shutil.which("curl"):
+        shell = await asyncio.create_subprocess_exec(
+            "sh", "-c", command, stdout=asyncio.subprocess.PIPE, env={"PATH": os.environ["PATH"]}, cwd=home
+        )
+        async with asyncio.timeout(30):
+            written, _ = await shell.communicate()
+        assert shell.returncode == 0
+        return written
+    words = shlex.split(command.replace("\\\n", " "))
+    values = list(itertools.pairwise(words))
+    parts = [value.partition(": ") for name, value in values if name == "-H"]
+    headers = [(name, value) for name, _, value in parts]
+    [body] = [value for name, value in values if name == "-d"]
+    port, target = re.findall(r":(\d+)(/\S*)", command)[0]
+    return (await fetch(int(port), "POST", target, headers, body.encode())).body
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_the_command_that_the_demo_prints_streams(tmp_path: Path, host: str) -> None:
+    if host == "::1" and not shutil.which("curl"):
+        pytest.skip("the command is sent without curl, over IPv4")
+    async with running(tmp_path, "--demo", SERVER__PORT="0", SERVER__HOST=host) as process:
+        await process.read_until("-d '")
+        command, _ = shown(process)
+        written = await run_as_printed(command, tmp_path)
+        assert written.startswith(b"event: message_start")
+        assert written.rstrip().endswith(b'{"type":"message_stop"}')
+        assert written.count(b"event: content_block_delta") > 1
+
+
+async def test_the_demo_keeps_nothing_and_logs_no_key(tmp_path: Path) -> None:
+    async with running(tmp_path, "--demo", SERVER__PORT="0") as process:
+        await process.read_until("-d '")
+        command, admin_key = shown(process)
+        listed = await process.send("GET", "/api/accounts", [("X-API-Key", admin_key)])
+        assert [account["name"] for account in listed.json()["accounts"]] == ["team-a", "team-b", "team-c"]
+        keys = demo_keys(tmp_path)
+        assert len(keys) >= 3
+        process.signal(signal.SIGTERM)
+        assert await process.ended() == 0
+    [client_key] = re.findall(r"x-api-key: (\S+)'", command)
+    assert leaked(process.printed, keys) == []
+    assert leaked(process.stderr, [*keys, admin_key, client_key]) == []
+    assert demo_folders(tmp_path) == []
+
+
+def demo_folders(home: Path) -> list[Path]:
+    return list(home.glob("claude-proxy-*"))
+
+
+def demo_keys(home: Path) -> list[str]:
+    """The credentials of the sample accounts, as they are stored."""
+    [folder] = demo_folders(home)
+    stored = "".join(path.read_text() for path in folder.rglob("acc_*.json"))
+    return re.findall(r'"(?:api_key|access_token|refresh_token)": "([^"]+)"', stored)
