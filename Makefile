@@ -10,7 +10,7 @@ TEST_PACKAGES :=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test lint format clean
+.PHONY: help run demo test faults lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ demo: $(VENV)/.requirements ## serve against the embedded simulator, on a throw-
 
 test: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run every test
 	$(BIN)/python -m pytest -n auto
+
+faults: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run the crash tests in their long forms: minutes
+	REFRESH_KILLS=200 CRASH_ROUNDS=200 $(BIN)/python -m pytest -n auto -rP --timeout 3600 tests/faults
 
 lint: $(VENV)/.tests-requirements ## check format, style and types
 	$(BIN)/ruff format --check

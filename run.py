@@ -31,10 +31,13 @@ from handlers.routes import Front, application
 from handlers.server import Server
 from handlers.v1 import V1
 from proxy import __version__
+from proxy.accounting import Accounting
 from proxy.accounts import Account, ApiKey, OAuthTokens
-from proxy.balancer import REFRESH_AHEAD_S, RoundRobin
+from proxy.balancer import REFRESH_AHEAD_S
+from proxy.budgets import Budgets
 from proxy.clock import Clock, SystemClock
 from proxy.errors import StartError
+from proxy.events import Feed
 from proxy.flows import Flows
 from proxy.health import Health
 from proxy.jobs import Jobs
@@ -44,6 +47,8 @@ from proxy.pool import Pool, load_accounts
 from proxy.probe import Probe
 from proxy.refresh import Refresher
 from proxy.relay import Relay, Retry
+from proxy.series import Series
+from proxy.sessions import Sessions
 from proxy.settings import OAuth, Settings, load_settings
 from proxy.simulator import Simulator
 from proxy.storage.json_files import JsonFiles
@@ -55,6 +60,8 @@ from proxy.upstream import CurlClient, check_libcurl
 HERE = Path(__file__).parent
 SAVE_COUNTERS_S = 5.0
 SAVE_AGAIN_S = 1.0
+SAVE_USAGE_S = 2.0
+COMPACT_USAGE_S = 900.0
 
 log = logging.getLogger("proxy")
 
@@ -217,7 +224,7 @@ Paste this into another terminal:
 @contextlib.asynccontextmanager
 async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIterator[Parts]:
     """All parts, running; stopped in reverse order."""
-    jobs = Jobs()
+    jobs, feed = Jobs(), Feed()
     async with contextlib.AsyncExitStack() as stack:
         storage = JsonFiles.open(settings.storage.data_folder, clock=clock)
         stack.push_async_callback(storage.close)
@@ -234,7 +241,8 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
             ),
             counters,
             clock=clock,
-            balancer=RoundRobin(),
+            most_remaining=settings.balancer.strategy == "most_remaining",
+            feed=feed,
             new_id=_new_id,
             idle_threshold_s=settings.accounts.idle_threshold,
         )
@@ -250,6 +258,17 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
             clock=clock,
             new_id=_new_id,
         )
+        budgets, series = Budgets(counters, clock=clock), Series(clock=clock)
+        await series.load(storage)
+        sessions = Sessions(
+            await storage.load("sessions"),
+            enabled=settings.session.enabled,
+            max_concurrent=settings.session.max_concurrent,
+            queue_timeout_s=settings.session.queue_timeout,
+            ttl_s=settings.session.session_ttl,
+            clock=clock,
+            new_id=_new_id,
+        )
         client = CurlClient(force_instance=True).connect_to(
             settings.claude.base_url, idle_timeout_s=settings.server.request_timeout
         )
@@ -257,8 +276,11 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
         oauth = _oauth_server(settings.oauth, clock)
         if oauth is not None:
             stack.callback(oauth.close)
-        save_counters = functools.partial(_save_counters, storage, pool, tokens)
+        save_counters = functools.partial(_save_counters, storage, pool, tokens, budgets, sessions)
+        save_usage = functools.partial(series.flush, storage)
+        stack.push_async_callback(save_usage)
         stack.push_async_callback(save_counters)
+        stack.push_async_callback(_save_again, pool, tokens)
         stack.push_async_callback(_save_again, pool, tokens)
         stack.push_async_callback(jobs.close)
         probe = Probe(client, jobs)
@@ -283,6 +305,8 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
         v1 = V1(
             relay,
             tokens,
+            sessions,
+            Accounting(budgets, series, clock=clock),
             jobs=jobs,
             clock=clock,
             max_body_bytes=settings.server.max_body_size,
@@ -296,6 +320,7 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
             tokens=tokens,
             probe=probe,
             refresher=refresher,
+            sessions=sessions,
             flows=Flows(pool, refresher, oauth, jobs=jobs, clock=clock),
             health=health,
             gate=AdminGate(
@@ -310,6 +335,14 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
             Front(v1, rest), v1, health, drain_timeout_s=settings.server.drain_timeout, clock=clock
         )
         jobs.every("save counters", SAVE_COUNTERS_S, save_counters)
+        if settings.session.cleanup_enabled:
+            jobs.every(
+                "clean sessions",
+                settings.session.cleanup_interval,
+                functools.partial(_clean_sessions, sessions),
+            )
+        jobs.every("save usage", SAVE_USAGE_S, save_usage)
+        jobs.every("compact usage", COMPACT_USAGE_S, functools.partial(series.compact, storage))
         jobs.every("save again", SAVE_AGAIN_S, functools.partial(_save_again, pool, tokens))
         upkeep = functools.partial(_upkeep, pool, refresher, settings)
         jobs.every("upkeep", settings.scheduler.interval, upkeep, jitter=0.1)
@@ -318,8 +351,18 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
         yield Parts(pool, tokens, health, server)
 
 
-async def _save_counters(storage: JsonFiles, pool: Pool, tokens: Tokens) -> None:
-    await storage.replace("counters", pool.counters() | tokens.counters())
+async def _save_counters(
+    storage: JsonFiles, pool: Pool, tokens: Tokens, budgets: Budgets, sessions: Sessions
+) -> None:
+    spent = budgets.records()
+    await storage.replace(
+        "counters", pool.counters() | {id: use | spent.get(id, {}) for id, use in tokens.counters().items()}
+    )
+    await storage.replace("sessions", sessions.records())
+
+
+async def _clean_sessions(sessions: Sessions) -> None:
+    sessions.clean()
 
 
 async def _save_again(pool: Pool, tokens: Tokens) -> None:

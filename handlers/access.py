@@ -9,6 +9,8 @@ from proxy.accounts import Account
 from proxy.clock import Clock
 
 MAX_PATH = 256
+CLIENT_GONE = 499
+"""Instead of a status where the client left before it had one, as nginx has it."""
 
 log = logging.getLogger("proxy.access")
 
@@ -41,13 +43,22 @@ class AccessLine:
         self._first_byte = self._clock.monotonic()
 
     def gone(self, why: str = "client gone") -> None:
-        """The client left before the end; nginx's 499 where it had no answer yet."""
+        """The client left before the end."""
         self.error = why
-        self.status = self.status or 499
+        self.status = self.status or CLIENT_GONE
+
+    @property
+    def ttfb_s(self) -> float | None:
+        """Seconds until the head of the answer was written; None where it was not."""
+        return None if self._first_byte is None else self._first_byte - self._began
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds since the request line."""
+        return self._clock.monotonic() - self._began
 
     def log(self, level: int = logging.INFO) -> None:
         """Write the line."""
-        now = self._clock.monotonic()
         log.log(
             level,
             "%(method)s %(path)s %(status)s request=%(request)s client=%(client)s key=%(key)s account=%(account)s"
@@ -61,10 +72,8 @@ class AccessLine:
                 "key": self.token_id or "-",
                 "account": self.account.name if self.account else "-",
                 "attempts": self.attempts,
-                "ttfb_ms": "-"
-                if self._first_byte is None
-                else round((self._first_byte - self._began) * 1000),
-                "duration_ms": round((now - self._began) * 1000),
+                "ttfb_ms": "-" if self.ttfb_s is None else round(self.ttfb_s * 1000),
+                "duration_ms": round(self.duration_s * 1000),
                 "bytes": self.bytes,
                 "error": self.error or "-",
             },

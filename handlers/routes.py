@@ -22,6 +22,7 @@ from handlers.gate import AdminGate
 from handlers.health import Alive, Hello, Ready
 from handlers.oauth import Authorize, Callback, Exchange, Reauthorize
 from handlers.pages import Page
+from handlers.sessions import OneSession, SessionList
 from handlers.tokens import OneToken, TokenList
 from handlers.v1 import V1
 from proxy.addresses import Network
@@ -31,6 +32,7 @@ from proxy.health import Health
 from proxy.pool import Pool
 from proxy.probe import Probe
 from proxy.refresh import Refresher
+from proxy.sessions import Sessions
 from proxy.tokens import Tokens
 
 MAX_ADMIN_BODY_BYTES = 1024 * 1024
@@ -43,6 +45,7 @@ def application(
     probe: Probe,
     refresher: Refresher,
     flows: Flows,
+    sessions: Sessions,
     health: Health,
     gate: AdminGate,
     clock: Clock,
@@ -68,8 +71,10 @@ def application(
             URLSpec(r"/api/accounts/([^/]+)", OneAccount, admin | account),
             URLSpec(r"/api/accounts/([^/]+)/refresh", Refresh, admin | account),
             URLSpec(r"/api/accounts/([^/]+)/reauthorize", Reauthorize, admin | login),
+            URLSpec(r"/api/admin/sessions", SessionList, admin | {"sessions": sessions}),
+            URLSpec(r"/api/sessions/([^/]+)", OneSession, admin | {"sessions": sessions}),
             URLSpec(r"/api/tokens", TokenList, admin | {"tokens": tokens}),
-            URLSpec(r"/api/tokens/([^/]+)", OneToken, admin | {"tokens": tokens}),
+            URLSpec(r"/api/tokens/([^/]+)", OneToken, admin | {"tokens": tokens, "sessions": sessions}),
         ],
         default_handler_class=Unknown,
         default_handler_args=anyone,

@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, Field
 from handlers.base import AdminHandler, RequestBody
 from proxy.budgets import KeyLimits
 from proxy.errors import Unprocessable
+from proxy.sessions import Sessions
 from proxy.tokens import Role, Tokens, TokenStatus
 
 MAX_LIMIT = 1000
@@ -114,16 +115,20 @@ class OneToken(AdminHandler):
     def initialize(self, **parts: Any) -> None:
         super().initialize(**parts)
         self.tokens: Tokens = parts["tokens"]
+        self.sessions: Sessions = parts["sessions"]
 
     def get(self, token_id: str) -> None:
         self.answer({"token": self.tokens.view(self.tokens[token_id])})
 
     async def put(self, token_id: str) -> None:
         change = self.body(TokenChange)
-        await self.tokens.update(token_id, **change.changes())
+        token = await self.tokens.update(token_id, **change.changes())
+        if token.status is not TokenStatus.ACTIVE:
+            self.sessions.end_of(token_id)
         self.answer({"token": self.tokens.view(self.tokens[token_id])})  # or NotFound: deleted meanwhile
 
     async def delete(self, token_id: str) -> None:
         view = self.tokens.view(self.tokens[token_id])
         await self.tokens.remove(token_id)
+        self.sessions.end_of(token_id)
         self.answer({"token": view})

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import re
 import socket
@@ -17,11 +16,10 @@ import sys
 from collections.abc import Awaitable, Sequence
 from http.client import responses
 
-from tornado.http1connection import HTTP1Connection, is_transfer_encoding_chunked
+from tornado.http1connection import HTTP1Connection
 from tornado.httputil import (
     HTTPConnection,
     HTTPHeaders,
-    HTTPInputError,
     HTTPMessageDelegate,
     HTTPOutputError,
     HTTPServerConnectionDelegate,
@@ -31,9 +29,13 @@ from tornado.httputil import (
 from tornado.ioloop import IOLoop
 from tornado.iostream import StreamClosedError
 
-from handlers.access import AccessLine
+from handlers import framing
+from handlers.access import CLIENT_GONE, AccessLine
+from handlers.framing import MalformedFraming
+from handlers.refusal import error_event, refusal
 from proxy import paths
-from proxy.addresses import Network, client_address
+from proxy.accounting import Accounting, RequestAccount
+from proxy.addresses import Network, address_group, client_address
 from proxy.body import Body
 from proxy.clock import Clock
 from proxy.errors import (
@@ -47,6 +49,7 @@ from proxy.errors import (
 from proxy.headers import client_keys
 from proxy.jobs import Jobs
 from proxy.relay import Answer, Attempts, Inbound, Relay
+from proxy.sessions import Client, Place, Sessions
 from proxy.tokens import Tokens
 
 LINGER_S = 5.0
@@ -59,7 +62,6 @@ SLOWEST_BODY_S = 20.0
 SLOWEST_BODY_BYTES_S = 50_000
 """A body that comes slower than this, after the first seconds, only holds a connection (failures.md N4)."""
 
-_LENGTH = re.compile(r"[0-9]{1,18}")
 _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]*")  # goes into a body, as the origin of `results_url`
 
 log = logging.getLogger(__name__)
@@ -72,6 +74,8 @@ class V1(HTTPServerConnectionDelegate):
         self,
         relay: Relay,
         tokens: Tokens,
+        sessions: Sessions,
+        accounting: Accounting,
         *,
         jobs: Jobs,
         clock: Clock,
@@ -83,6 +87,8 @@ class V1(HTTPServerConnectionDelegate):
     ) -> None:
         self.relay = relay
         self.tokens = tokens
+        self.sessions = sessions
+        self.accounting = accounting
         self.jobs = jobs
         self.clock = clock
         self.max_body_bytes = max_body_bytes
@@ -100,7 +106,7 @@ class V1(HTTPServerConnectionDelegate):
     def cut_all(self) -> None:
         """End what still runs, each client told as far as that can be done."""
         for request in tuple(self.running):
-            request.cut()
+            request.cut("this proxy is shutting down")
 
 
 class V1Request(HTTPMessageDelegate):
@@ -115,7 +121,9 @@ class V1Request(HTTPMessageDelegate):
         self._task: asyncio.Task[None] | None = None
         self._linger: asyncio.TimerHandle | None = None
         self._head_written = False
-        self._cut_by_us = False
+        self._cut_because: str | None = None
+        self._place: Place | None = None
+        self._account: RequestAccount | None = None
         self._stream_format = False
         self._ends_by_close = False
         self._version = ""
@@ -145,9 +153,18 @@ class V1Request(HTTPMessageDelegate):
         )
         try:
             self._admit(start_line, headers, lines)
+            if self._place is not None and not self._place.take_now():
+                return self._wait_for_place(self._place, headers)
         except RequestError as error:
             self._refuse(error, at_once="Expect" in headers or isinstance(error, MalformedFraming))
         return None
+
+    async def _wait_for_place(self, place: Place, headers: HTTPHeaders) -> None:
+        try:
+            await place.take()
+        except RequestError as error:
+            self._inbound = None
+            self._refuse(error, at_once="Expect" in headers)
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         if self._inbound is None or self._body is None:
@@ -190,7 +207,7 @@ class V1Request(HTTPMessageDelegate):
         self, start_line: RequestStartLine, headers: HTTPHeaders, lines: list[tuple[str, str]]
     ) -> None:
         server = self._server
-        has_body = _has_body(headers)
+        has_body = framing.has_body(headers)
         if server.draining:
             raise Unavailable("this proxy is shutting down: try again", retry_after_s=1)
         token = server.tokens.accept(client_keys(lines))
@@ -203,6 +220,13 @@ class V1Request(HTTPMessageDelegate):
         self._line.token_id = token.id
         server.tokens.used(token)
         target = paths.upstream_target(start_line.path, allow_admin_paths=server.allow_admin_paths)
+        client = Client(token.id, address_group(self._line.address), headers.get("User-Agent", ""))
+        self._place = server.sessions.enter(
+            client,
+            limited=paths.is_inference(start_line.method, target),
+            cut=lambda: self.cut("an admin ended this session"),
+        )
+        self._account = server.accounting.begin(token, start_line.method, target)
         if has_body:
             length = int(headers.get("Content-Length", server.max_body_bytes))
             if length > server.max_body_bytes:
@@ -226,14 +250,16 @@ class V1Request(HTTPMessageDelegate):
 
     async def _serve(self, inbound: Inbound) -> None:
         self._attempts = self._server.relay.attempts(inbound)
+        assert self._account is not None
         try:
+            await self._account.reserve(inbound.body, inbound.content_encoding)
             answer = await self._attempts.answer()
             await self._hand_over(answer)
         except RequestError as error:
             self._refuse(error)
         except (asyncio.CancelledError, StreamClosedError):
-            if self._cut_by_us:
-                await self._cut("this proxy is shutting down")
+            if self._cut_because is not None:
+                await self._cut(self._cut_because)
             else:
                 self._line.gone()
         except TimeoutError:
@@ -258,12 +284,18 @@ class V1Request(HTTPMessageDelegate):
         if answer.status == 204 and headers.get("Content-Length", "").strip("0"):
             del headers["Content-Length"]  # false (RFC 9110 §8.6), and Tornado would miss the bytes
         encoded = headers.get("Content-Encoding", "identity").lower() != "identity"
-        self._stream_format = headers.get("Content-Type", "").startswith("text/event-stream") and not encoded
+        self._stream_format = (
+            headers.get("Content-Type", "").lower().startswith("text/event-stream") and not encoded
+        )
         self._ends_by_close = self._version == "HTTP/1.0" and "Content-Length" not in headers
         self._write_head(answer.status, answer.reason, headers)
+        assert self._account is not None
+        self._account.measure(answer.status, answer.headers)
         while data := await answer.read():
             self._line.bytes += len(data)
+            self._account.feed(data)
             await self._written(self._connection.write(data), self._server.write_timeout_s)
+        self._account.complete()
         self._connection.finish()
 
     def _write_head(self, status: int, reason: str, headers: HTTPHeaders, body: bytes | None = None) -> None:
@@ -284,28 +316,8 @@ class V1Request(HTTPMessageDelegate):
 
     def _refuse(self, error: RequestError, *, at_once: bool = False) -> None:
         """Answer with an error in the shape of the Claude API's, while the body may still be on its way."""
-        body = json.dumps(
-            {
-                "type": "error",
-                "error": {"type": error.type, "message": error.message},
-                "request_id": self._line.request_id,
-            }
-        ).encode()
-        headers = HTTPHeaders(
-            {
-                "Content-Type": "application/json",
-                "Content-Length": str(len(body)),
-                "Cache-Control": "no-store",
-                "X-Content-Type-Options": "nosniff",
-                "Request-Id": self._line.request_id,
-            }
-        )
-        if self._attempts is not None and self._attempts.number:
-            headers["X-Proxy-Attempts"] = str(self._attempts.number)
-        if error.should_retry is not None:
-            headers["X-Should-Retry"] = str(error.should_retry).lower()
-        if error.retry_after_s is not None:
-            headers["Retry-After"] = str(round(error.retry_after_s))
+        attempts = self._attempts.number if self._attempts is not None else 0
+        headers, body = refusal(error, self._line.request_id, attempts)
         self._line.bytes = len(body)
         self._line.error = error.type
         self._write_head(
@@ -335,12 +347,9 @@ class V1Request(HTTPMessageDelegate):
             self._refuse(Unavailable(why, retry_after_s=1))
             return
         if self._stream_format:
-            # The blank before it ends a line that was cut; where an event was cut, its name becomes `error`.
-            error = {"type": "error", "error": {"type": "api_error", "message": why}}
-            event = f"\nevent: error\ndata: {json.dumps(error)}\n\n".encode()
             # HTTPOutputError: the answer has a length, with no room for it.
             with contextlib.suppress(StreamClosedError, TimeoutError, HTTPOutputError):
-                await self._written(self._connection.write(event), LAST_EVENT_S)
+                await self._written(self._connection.write(error_event(why)), LAST_EVENT_S)
         self._abort()
 
     def _abort(self) -> None:
@@ -354,9 +363,9 @@ class V1Request(HTTPMessageDelegate):
         if self._task is not None:
             self._task.cancel()
 
-    def cut(self) -> None:
-        """End the request as the process has to go."""
-        self._cut_by_us = True
+    def cut(self, why: str) -> None:
+        """End the request, for a reason that its client is told."""
+        self._cut_because = why
         if self._task is not None:
             self._task.cancel()
         else:
@@ -375,22 +384,14 @@ class V1Request(HTTPMessageDelegate):
             self._attempts.close()
         if self._body is not None:
             self._body.close()
+        if self._place is not None:
+            self._place.leave()
+        if self._account is not None:
+            self._account.end(
+                account_id=self._line.account.id if self._line.account else None,
+                status=0 if self._line.status == CLIENT_GONE else self._line.status,
+                sent=self._line.attempts > 0,
+                ttfb_s=self._line.ttfb_s,
+                duration_s=self._line.duration_s,
+            )
         self._line.log()
-
-
-class MalformedFraming(InvalidRequest):
-    """Where the body ends cannot be known, so nothing after this request can be read."""
-
-
-def _has_body(headers: HTTPHeaders) -> bool:
-    """Whether a body follows. Raises MalformedFraming where its framing is not clear (RFC 9112 6.3)."""
-    try:
-        chunked = is_transfer_encoding_chunked(headers)
-    except HTTPInputError as error:
-        raise MalformedFraming(f"malformed framing: {error}", should_retry=False) from None
-    lengths = {part.strip() for line in headers.get_list("Content-Length") for part in line.split(",")}
-    if len(lengths) > 1 or not all(_LENGTH.fullmatch(length) for length in lengths):
-        raise MalformedFraming("malformed framing: Content-Length is not one number", should_retry=False)
-    if lengths:
-        headers["Content-Length"] = lengths.pop()
-    return chunked or "Content-Length" in headers

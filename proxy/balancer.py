@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from proxy.accounts import Account, Status
 
 REFRESH_AHEAD_S = 60.0
 """An access token this close to its expiry is refreshed before it is used."""
 
+ROOM_STEPS = 20
+"""Accounts whose room differs by less than a step take turns: not each answer moves all that comes."""
+
 
 class RoundRobin:
     """Whoever was chosen longest ago is next, within the best tier that has anyone.
 
+    With `room`, which says what fraction of its limits an account has left, those with the most come first.
+
     Tiers: active accounts; active ones whose token needs a refresh; those whose rate limit has just passed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, room: Callable[[str], float] | None = None) -> None:
+        self._room = room
         self._turn = 0
         self._last_turn: dict[str, int] = {}
 
@@ -24,12 +30,13 @@ class RoundRobin:
         self, accounts: Iterable[Account], now: float, *, later: Collection[str] = ()
     ) -> Account | None:
         """The next account, or None where no candidate is usable; ids in `later` only where no other is."""
-        best: tuple[tuple[bool, int, int], Account] | None = None
+        best: tuple[tuple[bool, int, int, int], Account] | None = None
         for account in accounts:
             tier = _tier(account, now)
             if tier is None:
                 continue
-            rank = (account.id in later, tier, self._last_turn.get(account.id, 0))
+            used = 0 if self._room is None else -int(self._room(account.id) * ROOM_STEPS)
+            rank = (account.id in later, tier, used, self._last_turn.get(account.id, 0))
             if best is None or rank < best[0]:
                 best = (rank, account)
         if best is None:

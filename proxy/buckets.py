@@ -50,15 +50,13 @@ class Level:
         """The bucket that holds `t`, made where it is missing; None where it is not kept."""
         start = floor(t, self.span_s)
         bucket = self.buckets.get(start)
-        if bucket is None and self._keeps(start, now):
-            for old in [each for each in self.buckets if not self._keeps(each, now)]:
+        # The future too, as far: the clock may have been set back.
+        oldest, newest = self.oldest(now), now + self.keep_s
+        if bucket is None and oldest <= start <= newest:
+            for old in [each for each in self.buckets if not oldest <= each <= newest]:
                 del self.buckets[old]
             bucket = self.buckets[start] = ({}, {}, {}, {})
         return bucket
-
-    def _keeps(self, start: int, now: float) -> bool:
-        # The future too, as far: the clock may have been set back.
-        return self.oldest(now) <= start <= now + self.keep_s
 
 
 class Buckets:

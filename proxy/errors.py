@@ -7,6 +7,7 @@ ProxyError
 ├── UpstreamError             one exchange with the upstream failed (the relay judges what follows)
 │   ├── UpstreamUnreachable   nothing was sent: DNS, refused, TLS, reset before the request
 │   ├── UpstreamLost          the connection was lost after the request was sent
+│   ├── UpstreamGarbled       an answer began that cannot be read
 │   └── UpstreamSilent        nothing came for `server.request_timeout`
 ├── TokenRefused              the OAuth server refuses the grant: only a new login helps
 ├── TokenTrouble              no tokens this time, for a reason that passes
@@ -54,6 +55,10 @@ class UpstreamUnreachable(UpstreamError):
 
 class UpstreamLost(UpstreamError):
     """The connection was lost after the request was sent: the upstream may have acted on it."""
+
+
+class UpstreamGarbled(UpstreamError):
+    """The upstream has acted on the request, and its answer cannot be read or broke off within its head."""
 
 
 class UpstreamSilent(UpstreamError):

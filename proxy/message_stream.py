@@ -11,9 +11,9 @@ MAX_EVENT_BYTES = 1 << 20
 _DELTA = b"event: content_block_delta\n"
 _TELLING = frozenset({b"message_start", b"message_delta", b"content_block_start", b"error", b"message_stop"})
 _LINE_BYTES = 64  # what keeping a line costs beside its text
-_ENVELOPE_BYTES = (
-    64  # `data: {"type":"content_block_delta","index":0,"delta":{"type":"`, and an index of more digits
-)
+# `data: {"type":"content_block_delta","index":0,"delta":{"type":"`, and an index of more digits
+_ENVELOPE_BYTES = 64
+_SPACED_ENVELOPE_BYTES = 100  # all but the text, in JSON with blanks after `:` and `,`
 
 Json = dict[str, Any]
 
@@ -22,7 +22,7 @@ class MessageStream:
     """What the events so far said; lines and events are those of WHATWG HTML §9.2.6, cut anywhere.
 
     `usage` holds what message_start named, overwritten by what each message_delta names: counts are cumulative.
-    `output_tokens` is as the last message_delta has it, and `delta_bytes` of text came since.
+    `settled` once a message_delta named the output; `delta_bytes` of text came since the last that did.
     """
 
     __slots__ = (
@@ -37,15 +37,14 @@ class MessageStream:
         "ended",
         "failed",
         "model",
-        "output_tokens",
+        "settled",
         "usage",
     )
 
     def __init__(self) -> None:
-        self.begun = self.failed = self.ended = False
+        self.begun = self.settled = self.failed = self.ended = False
         self.model: object = None
         self.usage: Json = {}
-        self.output_tokens: object = None
         self.delta_bytes = 0
         self._held = bytearray()  # a line's beginning
         self._overlong = False  # that line is, and its bytes are dropped
@@ -133,8 +132,8 @@ class MessageStream:
                     self._merge(message.get("usage"))
             case b"message_delta":
                 self._merge(usage := loads(data).get("usage"))
-                if isinstance(usage, dict) and usage.get("output_tokens") is not None:
-                    self.output_tokens = usage["output_tokens"]
+                if isinstance(usage, dict) and isinstance(usage.get("output_tokens"), int):
+                    self.settled = True
                     self.delta_bytes = 0
             case b"content_block_start" if b'"fallback"' in data:
                 # Where a model declined and another goes on, that one is the answer's model, as it is without
@@ -165,7 +164,8 @@ def loads(data: bytes) -> Json:
 
 def _text_bytes(data: bytes, start: int, end: int) -> int:
     """Length of the text in a content_block_delta's data line: its last string, that of the key after `type`."""
-    end = data.rfind(b'"', start, end)
-    start += _ENVELOPE_BYTES
-    value = data.find(b'":"', start, end)
-    return end - value - 3 if value >= 0 else max(end - start, 0)
+    value = data.find(b'":"', start + _ENVELOPE_BYTES, end) + 3
+    if value < 3:
+        return max(end - start - _SPACED_ENVELOPE_BYTES, 0)
+    last = data.rfind(b'"', value, end)
+    return (end if last < 0 else last) - value

@@ -7,17 +7,20 @@ import contextlib
 import itertools
 import logging
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+from proxy import quota
 from proxy.accounts import Account, ApiKey, OAuthTokens, Status
 from proxy.balancer import RoundRobin
 from proxy.clock import Clock, rfc3339
 from proxy.errors import Conflict, NotFound, RateLimited, RequestError, StorageError, Unavailable
+from proxy.events import AccountChanged, Feed
 from proxy.limits import Limits
 from proxy.names import MAX_NAME, clean_name
+from proxy.quota import Quota
 from proxy.storage import Record
 from proxy.table import Table
 
@@ -50,14 +53,17 @@ class Pool:
         counters: dict[str, Record],
         *,
         clock: Clock,
-        balancer: RoundRobin,
+        most_remaining: bool = False,
+        feed: Feed,
         new_id: Callable[[str], str],
         idle_threshold_s: float,
     ) -> None:
         self._table = table
         self._idle_threshold_s = idle_threshold_s
         self._clock = clock
-        self._balancer = balancer
+        self._balancer = RoundRobin(self.room if most_remaining else None)
+        self._feed = feed
+        self._quota: dict[str, Quota] = {}
         self._new_id = new_id
         self._use = {id: _read_use(counters.get(id, {})) for id in table}
         self._limits = Limits(clock)
@@ -106,6 +112,7 @@ class Pool:
             | asdict(use)
             | {
                 "last_used_at": None if use.last_used_at is None else rfc3339(use.last_used_at),
+                "quota": quota.view(self._quota.get(account.id, {})),
                 "idle_since": None if (idle := self._idle_since(account)) is None else rfc3339(idle),
             }
         )
@@ -154,6 +161,15 @@ class Pool:
         finally:
             use.in_flight -= 1
             self._limits.answered(account.id)
+
+    def saw(self, account_id: str, headers: Iterable[tuple[str, str]]) -> None:
+        """Learn from an answer's headers what the account has left."""
+        if account_id in self._table:
+            self._quota[account_id] = quota.read_quota(headers, self._quota.get(account_id, {}))
+
+    def room(self, account_id: str) -> float:
+        """The fraction of its limits that the account has left; 1 where nothing is known."""
+        return quota.room(self._quota.get(account_id, {}), self._clock.now())
 
     def failed(self, account_id: str) -> None:
         """Count one answer of the account that was no success."""
@@ -249,6 +265,7 @@ class Pool:
             with contextlib.suppress(StorageError):
                 await self._forget(account.id)
             raise
+        self._feed.publish(AccountChanged(None, account))
         log.info("account added account=%s name=%s type=%s", account.id, account.name, account.type)
         return account
 
@@ -273,7 +290,9 @@ class Pool:
     async def remove(self, account_id: str) -> None:
         """Delete an account and its credential; gone from disk when this returns."""
         account = self[account_id]
-        await self._forget(account_id)
+        forgotten = self._forget(account_id)
+        self._feed.publish(AccountChanged(account, None))
+        await forgotten
         log.info("account deleted account=%s name=%s", account.id, account.name)
 
     def counters(self) -> dict[str, Record]:
@@ -299,7 +318,9 @@ class Pool:
             return nothing
         self._log_change(old, new)
         self._limits.changed(new)
-        return self._table.commit(account_id, new)
+        saved = self._table.commit(account_id, new)
+        self._feed.publish(AccountChanged(old, new))
+        return saved
 
     def publish(self, account_id: str) -> Account:
         """Put received tokens to use, which are on disk already, or which nothing else can replace."""
@@ -320,11 +341,12 @@ class Pool:
         names = (plain if n == 1 else f"{plain} {n}" for n in itertools.count(1))
         return next(name for name in names if name.casefold() not in taken)
 
-    async def _forget(self, account_id: str) -> None:
+    def _forget(self, account_id: str) -> asyncio.Future[None]:
         self._balancer.forget(account_id)
         self._use.pop(account_id, None)
         self._limits.forget(account_id)
-        await self._table.forget(account_id)
+        self._quota.pop(account_id, None)
+        return self._table.forget(account_id)
 
     def _log_change(self, old: Account, new: Account) -> None:
         if old.name != new.name:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import json
 import logging
 from dataclasses import dataclass
 from random import Random
@@ -24,9 +22,11 @@ from proxy.errors import (
     TokenTrouble,
     Unavailable,
     UpstreamError,
+    UpstreamGarbled,
     UpstreamLost,
     UpstreamSilent,
 )
+from proxy.glance import glance
 from proxy.headers import to_client, to_upstream
 from proxy.pool import Pool
 from proxy.probe import Probe
@@ -54,6 +54,11 @@ class Inbound:
     headers: list[Header]
     body: Body | None
     origin: str
+
+    @property
+    def content_encoding(self) -> str:
+        """Of the body, as the client names it."""
+        return ", ".join(value for name, value in self.headers if name.lower() == "content-encoding")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +177,7 @@ class Attempts:
             self._backs_off = False
             await self._relay.clock.sleep(self._relay.retry.delay_s(self._failures, self._relay.rng))
         if pool.has_model_limits() and self._model is None:
-            self._model = await model_of(self._inbound.body)
+            self._model = (await glance(self._inbound.body, self._inbound.content_encoding)).model
         again, self._again = self._again, None
         if again is not None and again in pool and pool[again].status is Status.ACTIVE:
             return pool[again]
@@ -213,6 +218,7 @@ class Attempts:
         except UpstreamError as error:
             self._upstream_failed(account, error)
             return None
+        relay.pool.saw(account.id, head.headers)
         verdict = await self._judge(account, AnswerHead(head.status, head.headers, start))
         exchange.put_back(start)
         if verdict.action is Action.HAND_ON:
@@ -250,7 +256,7 @@ class Attempts:
     async def _judge(self, account: Account, answer: AnswerHead) -> Verdict:
         now = self._relay.clock.now()
         if answer.status == 429 and self._model is None:
-            self._model = await model_of(self._inbound.body)
+            self._model = (await glance(self._inbound.body, self._inbound.content_encoding)).model
         return judge(answer, account_kind=account.type, model=self._model, now=now)
 
     async def _learn(self, account: Account, verdict: Verdict) -> None:
@@ -318,6 +324,8 @@ class Attempts:
         log.warning("attempt failed account=%s attempt=%d error=%s", account.id, self.number, error)
         if isinstance(error, UpstreamSilent):
             raise GatewayTimeout(f"the upstream is silent: {error}") from error
+        if isinstance(error, UpstreamGarbled):
+            raise BadGateway(f"the upstream's answer cannot be read: {error}") from error
         if isinstance(error, UpstreamLost) and not self._may_resend():
             raise BadGateway(
                 f"the connection to the upstream was lost after the request was sent: {error}"
@@ -362,21 +370,6 @@ class Attempts:
         if not any(a.status in (Status.ACTIVE, Status.RATE_LIMITED) for a in pool):
             raise pool.exhausted(self._model)  # the client's own key is fine: a 401 would say otherwise
         return await self._hand_over(account, exchange, head)
-
-
-async def model_of(body: Body | None) -> str | None:
-    """The model that a JSON body asks for; None where there is none. A large body is read in a thread."""
-    if body is None or not body.size:
-        return None
-    return await asyncio.get_running_loop().run_in_executor(None, _model_in, body.open())
-
-
-def _model_in(source: BinaryIO) -> str | None:
-    try:
-        model = json.load(source).get("model")
-    except (ValueError, AttributeError, RecursionError):
-        return None  # no JSON object: what is wrong with it is for the upstream to say
-    return model if isinstance(model, str) else None
 
 
 async def _start_of(exchange: Exchange) -> bytes:

@@ -17,7 +17,14 @@ from urllib.parse import urlsplit
 import pycurl
 from tornado.curl_httpclient import CurlAsyncHTTPClient
 
-from proxy.errors import StartError, UpstreamError, UpstreamLost, UpstreamSilent, UpstreamUnreachable
+from proxy.errors import (
+    StartError,
+    UpstreamError,
+    UpstreamGarbled,
+    UpstreamLost,
+    UpstreamSilent,
+    UpstreamUnreachable,
+)
 
 MIN_LIBCURL = (8, 21)
 """Below it, connections could be reused with the wrong credentials (CVE-2026-5545, CVE-2026-8932)."""
@@ -158,8 +165,12 @@ class Exchange:
         if errno is not None:
             assert self._curl is not None
             text = f"{message or 'transfer failed'} (curl {errno})"
-            sent = self._curl.getinfo(pycurl.REQUEST_SIZE) > 0
-            error = UpstreamLost(text) if sent else UpstreamUnreachable(text)
+            if self._curl.getinfo(pycurl.REQUEST_SIZE) == 0:
+                error = UpstreamUnreachable(text)
+            elif self._lines and self._head is None:
+                error = UpstreamGarbled(text)
+            else:
+                error = UpstreamLost(text)
         elif self._head is None:
             error = UpstreamLost("the answer had no head")
         self._release(error)
@@ -201,6 +212,7 @@ class Exchange:
             self._lines.append(line)
         else:
             head = parse_head(self._lines)
+            self._lines = []
             if head.status >= 200:  # 1xx are between the upstream and us
                 self._head = head
                 self.first_byte_at = self._last_activity

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 from proxy.accounts import Account, ApiKey
-from proxy.balancer import RoundRobin
+from proxy.events import Feed
 from proxy.errors import StorageError
 from proxy.jobs import Jobs
 from proxy.pool import Pool, load_accounts
@@ -72,7 +72,7 @@ def make_pool(disk: Disk, clock: TestClock, jobs: Jobs | None = None) -> Pool:
         table,
         disk["counters"],
         clock=clock,
-        balancer=RoundRobin(),
+        feed=Feed(),
         new_id=new_ids(),
         idle_threshold_s=7 * 86_400,
     )

@@ -197,6 +197,7 @@ async def serve(
         "OAUTH__CLIENT_ID": simulator.client_id,
         "OAUTH__AUTHORIZE_URL": simulator.authorize_url,
         "OAUTH__TOKEN_URL": simulator.token_url,
+        "SESSION__MAX_CONCURRENT": "10000",  # all requests of a test come from one client
         "STORAGE__DATA_FOLDER": str(folder),
     } | {name.upper(): value for name, value in options.items()}
     try:

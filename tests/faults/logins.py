@@ -159,16 +159,19 @@ class Home:
         return Account.from_record(json.loads(decode(path.read_bytes(), path.name).records[id]))
 
     def _left(self, account: Account, calls: list[dict[str, Any]]) -> Left:
-        assert self.acknowledged.get(account.id, "") <= rfc3339(account.last_refresh_at or 0.0)
+        stored_at = rfc3339(account.last_refresh_at or 0.0)
+        assert self.acknowledged.get(account.id, "") <= stored_at, (
+            f"an answered refresh is not on disk: {account}"
+        )
         assert isinstance(account.credential, OAuthTokens)
         token = account.credential.refresh_token
         rotated = [c for c in calls if c["status"] == 200 and c["organization"] == self.names[account.id]]
         # Each token was presented once, and only the last answer can be missing: what was sent on was on disk.
         presented = [c["presented"] for c in rotated]
-        assert len(set(presented)) == len(presented)
-        assert token not in presented[:-1]
+        assert len(set(presented)) == len(presented), f"a token was sent twice: {account}"
+        assert token not in presented[:-1], f"the token on disk is two rotations old: {account}"
         intent, answer_lost = account.refresh_began_at is not None, presented[-1:] == [token]
-        assert intent or not answer_lost
+        assert intent or not answer_lost, f"a refresh began, and left no intent: {account}"
         return Left(intent, answer_lost)
 
     async def check(self, process: Running, left: dict[str, Left], lost: set[str]) -> None:
@@ -177,7 +180,7 @@ class Home:
         Those are told so, keep their token, and work again after a new login.
         """
         begun = {id for id, each in left.items() if each.intent}
-        assert set(INTERRUPTED.findall(process.stderr)) == begun
+        assert set(INTERRUPTED.findall(process.stderr)) == begun, process.stderr
         for id in self.names.keys() - lost:
             await self.refresh(process, id)
         for id in lost:
@@ -189,7 +192,7 @@ class Home:
             assert shown["account"]["status"] == "invalid"
             await self.log_in_again(process, id)
         await self.use(process)
-        assert complaints(process, lost) == []
+        assert not (told := complaints(process, lost)), told
 
 
 def complaints(process: Running, lost: set[str]) -> list[str]:

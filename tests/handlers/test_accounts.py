@@ -20,7 +20,7 @@ FIELDS = {
     "id", "name", "type", "organization_uuid", "status", "status_reason", "rate_limited_until", "expires_at",
     "last_refresh_at", "last_refresh_error", "last_used_at", "created_at", "updated_at",
     "requests", "errors", "rate_limits", "in_flight",
-    "idle_since",
+    "idle_since", "quota",
 }  # fmt: skip
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 

@@ -26,8 +26,8 @@ async def perform(storage: JsonFiles, folder: Path, verb: str, *args: Any) -> An
                 pass
     elif verb == "free":
         (folder.parent / "filler").unlink()
-    elif verb == "load":
-        return await storage.load(*args)
+    elif verb in ("load", "logs", "read_log"):
+        return await getattr(storage, verb)(*args)
     else:
         await getattr(storage, verb)(*args)
     return "ok"

@@ -165,3 +165,94 @@ async def test_each_kind_has_its_own_verbs(storage: Storage) -> None:
         await storage.delete("sessions", "a")
     with pytest.raises(ValueError, match="accounts is durable: use put"):
         await storage.replace("accounts", {})
+
+
+LINES = list(RECORDS.values())
+
+
+async def test_a_new_storage_has_no_logs(storage: Storage) -> None:
+    assert await storage.logs() == []
+    assert await storage.read_log("a") == []
+
+
+async def test_what_was_appended_is_there_after_reopening(open_storage: Callable[[], Storage]) -> None:
+    storage = open_storage()
+    await storage.append("b", LINES)
+    await storage.append("a", [{"n": 1}])
+    await storage.append("b", [{"n": 2}])
+    await storage.close()
+    storage = open_storage()
+    assert await storage.logs() == ["a", "b"]
+    assert await storage.read_log("a") == [{"n": 1}]
+    assert await storage.read_log("b") == [*LINES, {"n": 2}]
+    assert not storage.notices
+
+
+async def test_replacing_a_log_sets_all_its_lines(open_storage: Callable[[], Storage]) -> None:
+    storage = open_storage()
+    await storage.append("a", [{"n": 1}, {"n": 2}])
+    await storage.replace_log("a", [{"n": 3}])
+    await storage.append("a", [{"n": 4}])
+    assert await storage.read_log("a") == [{"n": 3}, {"n": 4}]
+    await storage.close()
+    assert await open_storage().read_log("a") == [{"n": 3}, {"n": 4}]
+
+
+async def test_a_removed_log_is_gone_and_may_begin_anew(open_storage: Callable[[], Storage]) -> None:
+    storage = open_storage()
+    await storage.append("a", [{"n": 1}])
+    await storage.remove_log("a")
+    assert await storage.logs() == []
+    await storage.append("a", [{"n": 2}])
+    await storage.close()
+    assert await open_storage().read_log("a") == [{"n": 2}]
+
+
+async def test_removing_a_log_that_is_not_there_is_done_already(storage: Storage) -> None:
+    await storage.remove_log("a")
+    assert await storage.logs() == []
+
+
+async def test_writes_to_a_log_take_effect_in_the_order_of_the_calls(storage: Storage) -> None:
+    calls = [
+        storage.append("a", [{"n": 1}]),
+        storage.replace_log("a", [{"n": 2}]),
+        storage.append("a", [{"n": 3}]),
+        storage.append("b", [{"n": 4}]),
+        storage.remove_log("b"),
+    ]
+    await asyncio.gather(*reversed(calls))
+    assert await storage.read_log("a") == [{"n": 2}, {"n": 3}]
+    assert await storage.logs() == ["a"]
+
+
+async def test_cancelling_a_caller_does_not_cancel_its_lines(storage: Storage) -> None:
+    append = asyncio.ensure_future(storage.append("a", [{"n": 1}]))
+    await asyncio.sleep(0)  # it has started to wait
+    append.cancel()
+    assert await asyncio.gather(append, return_exceptions=True)
+    assert await storage.read_log("a") == [{"n": 1}]
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "../a", "a/b"])
+async def test_a_log_name_that_could_be_a_path_is_refused(storage: Storage, name: str) -> None:
+    for refused in (
+        lambda: storage.append(name, []),
+        lambda: storage.replace_log(name, []),
+        lambda: storage.remove_log(name),
+        lambda: storage.read_log(name),
+    ):
+        with pytest.raises(ValueError, match="will not do as an id"):
+            await refused()
+
+
+@pytest.mark.parametrize("line", [{"n": float("nan")}, {"text": "\ud800"}, {"set": {1}}, [1]], ids=repr)
+async def test_lines_of_which_one_could_not_be_read_back_are_not_written(
+    storage: Storage, line: object
+) -> None:
+    await storage.append("a", [{"n": 1}])
+    with pytest.raises((ValueError, TypeError)):
+        await storage.append("a", [{"n": 2}, line])  # type: ignore[list-item]
+    with pytest.raises((ValueError, TypeError)):
+        await storage.replace_log("a", [{"n": 3}, line])  # type: ignore[list-item]
+    assert await storage.read_log("a") == [{"n": 1}]

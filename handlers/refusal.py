@@ -1,0 +1,45 @@
+"""An error of the proxy's own in the shape of the Claude API's."""
+
+from __future__ import annotations
+
+import json
+import math
+
+from tornado.httputil import HTTPHeaders
+
+from proxy.errors import RequestError
+
+
+def refusal(error: RequestError, request_id: str, attempts: int) -> tuple[HTTPHeaders, bytes]:
+    """Headers and body of an error; `attempts` is how often the upstream was asked."""
+    shown = {
+        "type": "error",
+        "error": {"type": error.type, "message": error.message},
+        "request_id": request_id,
+    }
+    body = json.dumps(shown).encode()
+    headers = HTTPHeaders(
+        {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+            "Cache-Control": "no-store",
+            "X-Content-Type-Options": "nosniff",
+            "Request-Id": request_id,
+        }
+    )
+    if attempts:
+        headers["X-Proxy-Attempts"] = str(attempts)
+    if error.should_retry is not None:
+        headers["X-Should-Retry"] = str(error.should_retry).lower()
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(math.ceil(error.retry_after_s))
+    return headers, body
+
+
+def error_event(message: str) -> bytes:
+    """What ends a stream that was cut.
+
+    The line break before it ends a line that was cut; where an event was cut, its name becomes `error`.
+    """
+    error = {"type": "error", "error": {"type": "api_error", "message": message}}
+    return f"\nevent: error\ndata: {json.dumps(error)}\n\n".encode()

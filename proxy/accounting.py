@@ -1,0 +1,190 @@
+"""What a request uses: checked and reserved before it, measured on a copy of its answer, settled after it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+from proxy import paths, prices
+from proxy.body import Body
+from proxy.budgets import Budgets, Reservation
+from proxy.clock import Clock
+from proxy.counts import Counts
+from proxy.errors import Forbidden
+from proxy.glance import glance
+from proxy.series import Series
+from proxy.tokens import Token
+from proxy.upstream import Header
+from proxy.usage import Meter, Usage
+
+BYTES_PER_TOKEN = 4
+BYTES_PER_TOKEN_RESERVED = 2
+"""A token of text is about four bytes, one of dense or non-Latin text about two. What a request brings that is not in
+its body (files, URLs, results of server tools) cannot be known before it."""
+
+FALLBACK_USD_PER_MTOK = (5.0, 25.0)
+"""What a model without a known price counts in a budget, as in Anthropic's own gateway (claude-api.md 4.5)."""
+
+DEFAULT_MAX_TOKENS = 4096
+
+# What a key with a budget or a list of models may call: here every token is seen, or none is used.
+_MEASURED = re.compile(r"/v1/(messages|messages/count_tokens|models(/.*)?|files(/.*)?|skills(/.*)?)")
+
+
+class Accounting:
+    """Keeps requests within their keys' limits and counts what they use."""
+
+    def __init__(self, budgets: Budgets, series: Series, *, clock: Clock) -> None:
+        self.budgets = budgets
+        self.series = series
+        self.clock = clock
+
+    def begin(self, token: Token, method: str, target: str) -> RequestAccount:
+        """Admit one request; whoever begins it ends it. Raises Forbidden, RateLimited."""
+        path = target.partition("?")[0]
+        restricted = token.limits.has_budget or bool(token.models)
+        if restricted and method not in ("GET", "HEAD") and not _MEASURED.fullmatch(path):
+            raise Forbidden(
+                "this key has a budget or a list of models, and what this route uses cannot be held to it",
+                should_retry=False,
+            )
+        free = method in ("GET", "HEAD") or path == "/v1/messages/count_tokens"
+        end = (lambda: None) if free else self.budgets.begin(token.id, token.limits)
+        return RequestAccount(self, token, end, inference=paths.is_inference(method, target))
+
+
+class RequestAccount:
+    """One request of one key."""
+
+    def __init__(
+        self, accounting: Accounting, token: Token, end: Callable[[], None], *, inference: bool
+    ) -> None:
+        self._accounting = accounting
+        self._token = token
+        self._end = end
+        self.inference = inference
+        self._body_bytes = 0
+        self._model: str | None = None
+        self._reservation: Reservation | None = None
+        self._meter: Meter | None = None
+        self._complete = False
+
+    async def reserve(self, body: Body | None, content_encoding: str) -> None:
+        """Check the model and set aside what the request may use. Raises Forbidden, RateLimited."""
+        token = self._token
+        self._body_bytes = 0 if body is None else body.size
+        if not self.inference or not (token.limits.has_budget or token.models):
+            return
+        wanted = await glance(body, content_encoding)
+        self._model = wanted.model
+        if token.models and (wanted.model is None or not token.allows_model(wanted.model)):
+            raise Forbidden(
+                f"this key may not use the model {(wanted.model or '')[:80]!r}", should_retry=False
+            )
+        if token.limits.has_budget:
+            tokens_in = self._body_bytes // BYTES_PER_TOKEN_RESERVED
+            tokens_out = DEFAULT_MAX_TOKENS if wanted.max_tokens is None else wanted.max_tokens
+            rates = (
+                prices.highest_rates(wanted.model or "", self._accounting.clock.now()) or _fallback_rates()
+            )
+            self._reservation = self._accounting.budgets.reserve(
+                token.id,
+                token.limits,
+                tokens=tokens_in + tokens_out,
+                cost_usd=tokens_in * rates[0] + tokens_out * rates[1],
+            )
+
+    def measure(self, status: int, headers: list[Header]) -> None:
+        """An answer begins."""
+        if not self.inference:
+            return
+        found = {name.lower(): value for name, value in headers}
+        self._meter = Meter(found.get("content-type", ""), found.get("content-encoding", ""), status)
+
+    def feed(self, data: bytes) -> None:
+        """Bytes of the answer, which are only looked at."""
+        if self._meter is not None:
+            self._meter.feed(data)
+
+    def complete(self) -> None:
+        """The answer reached its end."""
+        self._complete = True
+
+    def end(
+        self, *, account_id: str | None, status: int, sent: bool, ttfb_s: float | None, duration_s: float
+    ) -> None:
+        """Settle the request; `sent` where the upstream got it, `status` 0 where the client has no answer."""
+        self._end()
+        if not self.inference:
+            return
+        usage = None if self._meter is None else self._meter.finish(self._complete)
+        if usage is None and sent and not status:
+            # The client left before the head: the upstream has read what it sent.
+            usage = Usage(
+                model=self._model or "", input_tokens=self._body_bytes // BYTES_PER_TOKEN, estimated=True
+            )
+        now = self._accounting.clock.now()
+        cost = None if usage is None else prices.cost_usd(usage, at=now)
+        self._settle(usage, cost)
+        self._accounting.series.record(
+            account=account_id,
+            token=self._token.id,
+            model=self._model if usage is None else usage.model,
+            counts=_counts(usage, cost, _outcome(status, self._complete, sent), ttfb_s, duration_s),
+        )
+
+    def _settle(self, usage: Usage | None, cost: float | None) -> None:
+        tokens = 0 if usage is None else usage.total
+        if cost is None and usage is not None:
+            rate_in, rate_out = _fallback_rates()
+            cost = (usage.total - usage.output_tokens) * rate_in + usage.output_tokens * rate_out
+        if self._reservation is not None:
+            self._reservation.settle(tokens=tokens, cost_usd=cost or 0.0)
+        elif tokens:
+            self._accounting.budgets.spend(self._token.id, tokens=tokens, cost_usd=cost or 0.0)
+
+
+def _fallback_rates() -> tuple[float, float]:
+    return FALLBACK_USD_PER_MTOK[0] / 1e6, FALLBACK_USD_PER_MTOK[1] / 1e6
+
+
+def _outcome(status: int, complete: bool, sent: bool) -> str:
+    """The field of Counts that the request counts in."""
+    if status == 429:
+        return "limited"
+    if status >= 400 and not sent:
+        return "refused"
+    if status >= 500:
+        return "upstream_error"
+    if status >= 400:
+        return "client_error"
+    return "ok" if complete else "aborted"
+
+
+def _counts(
+    usage: Usage | None, cost: float | None, outcome: str, ttfb_s: float | None, duration_s: float
+) -> Counts:
+    counts = replace(
+        Counts(
+            ttfb_ms=0 if ttfb_s is None else round(ttfb_s * 1000),
+            ttfb_count=0 if ttfb_s is None else 1,
+            duration_ms=round(duration_s * 1000),
+        ),
+        **{outcome: 1},
+    )
+    if usage is None:
+        return counts
+    billed = usage.billed
+    return replace(
+        counts,
+        input_tokens=sum(each.input_tokens for each in billed),
+        output_tokens=sum(each.output_tokens for each in billed),
+        cache_creation_5m_tokens=sum(each.cache_creation_5m_tokens for each in billed),
+        cache_creation_1h_tokens=sum(each.cache_creation_1h_tokens for each in billed),
+        cache_read_tokens=sum(each.cache_read_tokens for each in billed),
+        web_search_requests=usage.web_search_requests,
+        unpriced=1 if cost is None else 0,
+        estimated=1 if usage.estimated else 0,
+        cost_usd=cost or 0.0,
+    )
