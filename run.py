@@ -42,6 +42,7 @@ from proxy.flows import Flows
 from proxy.health import Health
 from proxy.jobs import Jobs
 from proxy.logs import set_up
+from proxy.notify import Notifier
 from proxy.oauth import OAuthServer, Registration
 from proxy.pool import Pool, load_accounts
 from proxy.probe import Probe
@@ -54,13 +55,14 @@ from proxy.simulator import Simulator
 from proxy.storage.json_files import JsonFiles
 from proxy.table import Table
 from proxy.throttle import Throttle
-from proxy.tokens import Tokens, load_tokens, token_record
+from proxy.tokens import Role, Tokens, declared_token, load_tokens, token_record
 from proxy.upstream import CurlClient, check_libcurl
 
 HERE = Path(__file__).parent
 SAVE_COUNTERS_S = 5.0
 SAVE_AGAIN_S = 1.0
 SAVE_USAGE_S = 2.0
+LOOK_S = 5.0
 COMPACT_USAGE_S = 900.0
 
 log = logging.getLogger("proxy")
@@ -257,6 +259,10 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
             counters,
             clock=clock,
             new_id=_new_id,
+            declared=[
+                declared_token(each.name, each.key, Role(each.role), each.limits, each.models)
+                for each in settings.auth.client_keys
+            ],
         )
         budgets, series = Budgets(counters, clock=clock), Series(clock=clock)
         await series.load(storage)
@@ -301,12 +307,26 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
             clock=clock,
             rng=rng,
         )
+        accounting = Accounting(budgets, series, clock=clock)
         health = Health(pool, tokens, clock)
+        if settings.notifications.webhook_url is not None:
+            secret = settings.notifications.secret
+            notifier = Notifier(
+                settings.notifications.webhook_url,
+                None if secret is None else secret.get_secret_value(),
+                health,
+                jobs=jobs,
+                clock=clock,
+                rng=rng,
+            )
+            stack.callback(notifier.close)
+            feed.follow(notifier.account_changed)
+            jobs.every("look at health", LOOK_S, notifier.look)
         v1 = V1(
             relay,
             tokens,
             sessions,
-            Accounting(budgets, series, clock=clock),
+            accounting,
             jobs=jobs,
             clock=clock,
             max_body_bytes=settings.server.max_body_size,
@@ -321,6 +341,7 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
             probe=probe,
             refresher=refresher,
             sessions=sessions,
+            accounting=accounting,
             flows=Flows(pool, refresher, oauth, jobs=jobs, clock=clock),
             health=health,
             gate=AdminGate(
@@ -339,7 +360,7 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
             jobs.every(
                 "clean sessions",
                 settings.session.cleanup_interval,
-                functools.partial(_clean_sessions, sessions),
+                sessions.clean,
             )
         jobs.every("save usage", SAVE_USAGE_S, save_usage)
         jobs.every("compact usage", COMPACT_USAGE_S, functools.partial(series.compact, storage))
@@ -359,10 +380,6 @@ async def _save_counters(
         "counters", pool.counters() | {id: use | spent.get(id, {}) for id, use in tokens.counters().items()}
     )
     await storage.replace("sessions", sessions.records())
-
-
-async def _clean_sessions(sessions: Sessions) -> None:
-    sessions.clean()
 
 
 async def _save_again(pool: Pool, tokens: Tokens) -> None:

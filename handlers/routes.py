@@ -23,8 +23,10 @@ from handlers.health import Alive, Hello, Ready
 from handlers.oauth import Authorize, Callback, Exchange, Reauthorize
 from handlers.pages import Page
 from handlers.sessions import OneSession, SessionList
+from handlers.statistics import Statistics, Usage
 from handlers.tokens import OneToken, TokenList
 from handlers.v1 import V1
+from proxy.accounting import Accounting
 from proxy.addresses import Network
 from proxy.clock import Clock
 from proxy.flows import Flows
@@ -46,6 +48,7 @@ def application(
     refresher: Refresher,
     flows: Flows,
     sessions: Sessions,
+    accounting: Accounting,
     health: Health,
     gate: AdminGate,
     clock: Clock,
@@ -57,6 +60,8 @@ def application(
     anyone: dict[str, Any] = {"clock": clock, "trusted_proxies": trusted_proxies}
     admin = anyone | {"gate": gate}
     login = {"pool": pool, "flows": flows}
+    everything = {"tokens": tokens, "health": health, "sessions": sessions, "accounting": accounting}
+    keys = {"tokens": tokens, "sessions": sessions, "budgets": accounting.budgets}
     account = {"pool": pool, "probe": probe, "refresher": refresher}
     return Application(
         [
@@ -71,10 +76,12 @@ def application(
             URLSpec(r"/api/accounts/([^/]+)", OneAccount, admin | account),
             URLSpec(r"/api/accounts/([^/]+)/refresh", Refresh, admin | account),
             URLSpec(r"/api/accounts/([^/]+)/reauthorize", Reauthorize, admin | login),
+            URLSpec(r"/api/admin/statistics", Statistics, admin | account | everything),
+            URLSpec(r"/api/admin/usage", Usage, admin | account | everything),
             URLSpec(r"/api/admin/sessions", SessionList, admin | {"sessions": sessions}),
             URLSpec(r"/api/sessions/([^/]+)", OneSession, admin | {"sessions": sessions}),
-            URLSpec(r"/api/tokens", TokenList, admin | {"tokens": tokens}),
-            URLSpec(r"/api/tokens/([^/]+)", OneToken, admin | {"tokens": tokens, "sessions": sessions}),
+            URLSpec(r"/api/tokens", TokenList, admin | keys),
+            URLSpec(r"/api/tokens/([^/]+)", OneToken, admin | keys),
         ],
         default_handler_class=Unknown,
         default_handler_args=anyone,

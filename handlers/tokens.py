@@ -9,10 +9,10 @@ from typing import Any, Literal, TypeVar
 from pydantic import AwareDatetime, Field
 
 from handlers.base import AdminHandler, RequestBody
-from proxy.budgets import KeyLimits
+from proxy.budgets import Budgets, KeyLimits
 from proxy.errors import Unprocessable
 from proxy.sessions import Sessions
-from proxy.tokens import Role, Tokens, TokenStatus
+from proxy.tokens import Role, Token, Tokens, TokenStatus
 
 MAX_LIMIT = 1000
 
@@ -63,12 +63,22 @@ class TokenChange(TokenFields):
     status: Literal["active", "inactive", "revoked"] | None = None
 
 
-class TokenList(AdminHandler):
-    """`/api/tokens`"""
+class TokenHandler(AdminHandler):
+    """What both routes of client keys need."""
 
     def initialize(self, **parts: Any) -> None:
         super().initialize(**parts)
         self.tokens: Tokens = parts["tokens"]
+        self.sessions: Sessions = parts["sessions"]
+        self.budgets: Budgets = parts["budgets"]
+
+    def view(self, token: Token) -> dict[str, Any]:
+        """A key as an admin sees it, with what it has used of its budgets."""
+        return self.tokens.view(token) | {"used": self.budgets.view(token.id)}
+
+
+class TokenList(TokenHandler):
+    """`/api/tokens`"""
 
     def get(self) -> None:
         found = self.tokens.find(
@@ -80,7 +90,7 @@ class TokenList(AdminHandler):
         shown = found[(page - 1) * limit : page * limit]
         self.answer(
             {
-                "tokens": [self.tokens.view(token) for token in shown],
+                "tokens": [self.view(token) for token in shown],
                 "paging": {"page": page, "limit": limit, "total": len(found)},
             }
         )
@@ -88,7 +98,7 @@ class TokenList(AdminHandler):
     async def post(self) -> None:
         new = self.body(NewToken)
         token, key = await self.tokens.add(key=new.key, **new.changes())
-        self.answer({"token": self.tokens.view(token) | {"key": key}}, 201)
+        self.answer({"token": self.view(token) | {"key": key}}, 201)
 
     def _query(self, name: str) -> str:
         return self.get_query_argument(name, "")
@@ -109,26 +119,22 @@ class TokenList(AdminHandler):
         return int(text)
 
 
-class OneToken(AdminHandler):
+class OneToken(TokenHandler):
     """`/api/tokens/{id}`"""
 
-    def initialize(self, **parts: Any) -> None:
-        super().initialize(**parts)
-        self.tokens: Tokens = parts["tokens"]
-        self.sessions: Sessions = parts["sessions"]
-
     def get(self, token_id: str) -> None:
-        self.answer({"token": self.tokens.view(self.tokens[token_id])})
+        self.answer({"token": self.view(self.tokens[token_id])})
 
     async def put(self, token_id: str) -> None:
         change = self.body(TokenChange)
         token = await self.tokens.update(token_id, **change.changes())
         if token.status is not TokenStatus.ACTIVE:
             self.sessions.end_of(token_id)
-        self.answer({"token": self.tokens.view(self.tokens[token_id])})  # or NotFound: deleted meanwhile
+        self.answer({"token": self.view(self.tokens[token_id])})  # or NotFound: deleted meanwhile
 
     async def delete(self, token_id: str) -> None:
-        view = self.tokens.view(self.tokens[token_id])
+        view = self.view(self.tokens[token_id])
         await self.tokens.remove(token_id)
         self.sessions.end_of(token_id)
+        self.budgets.forget(token_id)
         self.answer({"token": view})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -28,6 +29,10 @@ FALLBACK_USD_PER_MTOK = (5.0, 25.0)
 
 DEFAULT_MAX_TOKENS = 4096
 
+RECENT = 2048
+RECENT_S = 900.0
+"""Of so many requests, and so far back, the time to first byte is kept."""
+
 # What a key with a budget or a list of models may call: here every token is seen, or none is used.
 _MEASURED = re.compile(r"/v1/(messages|messages/count_tokens|models(/.*)?|files(/.*)?|skills(/.*)?)")
 
@@ -39,6 +44,21 @@ class Accounting:
         self.budgets = budgets
         self.series = series
         self.clock = clock
+        self._first_bytes: deque[tuple[float, float]] = deque(maxlen=RECENT)
+
+    def ttfb_ms(self) -> dict[str, float | None]:
+        """Percentiles of the time to first byte of recent inference requests, in milliseconds."""
+        since = self.clock.monotonic() - RECENT_S
+        times = sorted(ttfb_s * 1000 for at, ttfb_s in self._first_bytes if at >= since)
+        places = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
+        return {
+            name: round(times[min(len(times) - 1, int(len(times) * place))], 1) if times else None
+            for name, place in places.items()
+        }
+
+    def first_byte(self, ttfb_s: float) -> None:
+        """Note one."""
+        self._first_bytes.append((self.clock.monotonic(), ttfb_s))
 
     def begin(self, token: Token, method: str, target: str) -> RequestAccount:
         """Admit one request; whoever begins it ends it. Raises Forbidden, RateLimited."""
@@ -124,6 +144,8 @@ class RequestAccount:
             usage = Usage(
                 model=self._model or "", input_tokens=self._body_bytes // BYTES_PER_TOKEN, estimated=True
             )
+        if ttfb_s is not None and status < 400:
+            self._accounting.first_byte(ttfb_s)
         now = self._accounting.clock.now()
         cost = None if usage is None else prices.cost_usd(usage, at=now)
         self._settle(usage, cost)

@@ -34,13 +34,20 @@ class Jobs:
         return task
 
     def every(
-        self, name: str, interval_s: float, work: Callable[[], Awaitable[None]], *, jitter: float = 0.0
+        self,
+        name: str,
+        interval_s: float,
+        work: Callable[[], Awaitable[None] | None],
+        *,
+        jitter: float = 0.0,
     ) -> None:
         """Run `work` every `interval_s` seconds, never twice at once; `jitter` is a fraction of that."""
 
         async def run() -> None:
             try:
-                await work()
+                working = work()
+                if working is not None:
+                    await working
             except Exception:
                 log.exception("job failed job=%s", name)
 

@@ -92,6 +92,7 @@ class MessageStream:
             if len(self._held) > MAX_EVENT_BYTES:
                 self._overlong = True
                 self._held.clear()
+                self._pass_over()
 
     def _release(self) -> bytes:
         """The held line's beginning; for an overlong line, what makes a comment of its rest."""
@@ -120,7 +121,12 @@ class MessageStream:
         self._size += len(data) + _LINE_BYTES
         self._data.append(data)
         if self._size > MAX_EVENT_BYTES:
-            self._data[:] = [b""]  # which is no JSON, so the event is not read
+            self._pass_over()
+
+    def _pass_over(self) -> None:
+        """Leave an event that is too large without data: then there is nothing to read in it."""
+        self._data[:] = [b""]
+        self._size = MAX_EVENT_BYTES  # so that what comes yet is too much
 
     def _dispatch(self, name: bytes, data: bytes) -> None:
         match name:

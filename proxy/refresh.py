@@ -117,6 +117,10 @@ class Refresher:
         await asyncio.shield(self._run(account_id, "reauthorize", self._replace(account_id, tokens)))
         return self._pool[account_id]
 
+    def needs_refresh(self, account: Account) -> bool:
+        """Whether a working account's token is about to end, or has ended."""
+        return self._works(account) and self._due(account, REFRESH_AHEAD_S)
+
     def is_fresh(self, account: Account) -> bool:
         """Whether the token is so new that another refresh would tell nothing more."""
         return 0 <= self._clock.now() - (account.last_refresh_at or 0.0) < LEAST_INTERVAL_S

@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource, SettingsConfigDict
 
+from proxy.declared import ClientKeys
 from proxy.errors import SettingsError
 from proxy.values import (
     DAY,
@@ -30,6 +31,7 @@ from proxy.values import (
     Origins,
     Port,
     RedirectUri,
+    Secret,
     Size,
     Slots,
     Text,
@@ -71,6 +73,7 @@ class Logger(Section):
 
 class Auth(Section):
     api_key: AdminKey  # the admin key
+    client_keys: ClientKeys = ()  # beside those that admins make
 
 
 class OAuth(Section):
@@ -135,6 +138,13 @@ class Balancer(Section):
     affinity_ttl: Duration = 1 * HOUR  # how long a conversation is remembered past its last turn
 
 
+class Notifications(Section):
+    """What an operator has to know is posted there."""
+
+    webhook_url: Endpoint | None = None
+    secret: Secret | None = None  # signs what is posted
+
+
 class Settings(BaseSettings):
     """All of it. Made by `load_settings`: made directly it would read the process's own environment."""
 
@@ -158,6 +168,7 @@ class Settings(BaseSettings):
     accounts: Accounts = Accounts()
     scheduler: Scheduler = Scheduler()
     balancer: Balancer = Balancer()
+    notifications: Notifications = Notifications()
 
 
 def keys() -> list[str]:

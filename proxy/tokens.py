@@ -286,7 +286,7 @@ def load_tokens(records: Iterable[Record]) -> list[tuple[str, Token]]:
     return [(t.id, t) for t in sorted(tokens, key=lambda t: (t.created_at, t.id))]
 
 
-def declared_token(name: str, key: str, *, role: Role, limits: KeyLimits, models: tuple[str, ...]) -> Token:
+def declared_token(name: str, key: str, role: Role, limits: KeyLimits, models: tuple[str, ...]) -> Token:
     """A key from the configuration."""
     digest = _sha256(key)
     return Token(

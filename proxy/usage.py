@@ -73,13 +73,13 @@ class Meter:
         elif status == 200 and media_type == "application/json":
             self._reader = _Body()
         self._decoder = decoder(content_encoding.strip().lower())  # None once the rest is unreadable
-        self._left = 1 << 20
+        self._left = 1 << 20  # bytes that may yet be decoded
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes, cut anywhere."""
         if self._reader is None or self._decoder is None:
             return
-        if type(self._decoder) is Identity:  # its length is no trick, and it is nearly every stream's
+        if type(self._decoder) is Identity:  # then the wire bounds the length
             self._reader.feed(data)
             return
         self._left += MAX_RATIO * len(data)

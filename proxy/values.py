@@ -194,6 +194,13 @@ def _admin_key(value: object) -> SecretStr:
     return SecretStr(key)
 
 
+def _secret(value: object) -> SecretStr:
+    """A secret shared with another service, which no error repeats."""
+    if len(_text(value)) < 16:
+        raise ValueError(f"it has fewer than 16 characters: make one with: {NEW_KEY}")
+    return SecretStr(_text(value))
+
+
 Text = Annotated[str, PlainValidator(_text)]
 Flag = Annotated[bool, PlainValidator(_flag)]
 Duration = Annotated[float, PlainValidator(_duration)]  # seconds, above zero
@@ -209,4 +216,5 @@ Endpoint = Annotated[str, PlainValidator(_endpoint)]
 BaseUrl = Annotated[str, PlainValidator(_base_url)]
 RedirectUri = Annotated[str, PlainValidator(_redirect)]
 Folder = Annotated[Path, PlainValidator(_folder)]
+Secret = Annotated[SecretStr, PlainValidator(_secret)]
 AdminKey = Annotated[SecretStr, PlainValidator(_admin_key)]

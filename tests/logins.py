@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,9 +12,17 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from proxy.simulator import Answer, Entry, Error, Fault, Raw, Reset, ResetEarly, Simulator
+from proxy.accounts import Account, OAuthTokens
+from proxy.jobs import Jobs
+from proxy.oauth import OAuthServer, Registration
+from proxy.pool import Pool
+from proxy.refresh import Refresher
+from proxy.simulator import Answer, Entry, Error, Fault, Grant, Raw, Reset, ResetEarly, Simulator
+from tests.disk import Disk, make_pool
+from tests.service import SteppedClock, TestClock
 
 TOKEN = "/v1/oauth/token"  # noqa: S105 - a path
+HOUR = 3600.0
 
 
 def arguments(url: str) -> dict[str, str]:
@@ -145,3 +154,95 @@ async def simulating(simulator: Simulator) -> AsyncIterator[Simulator]:
         yield simulator
     finally:
         await simulator.stop()
+
+
+class World:
+    """The refresher on a disk in memory, before a simulator."""
+
+    def __init__(self, simulator: Simulator, clock: TestClock) -> None:
+        self.simulator = simulator
+        self.clock = clock
+        self.disk = Disk()
+        self.start()
+
+    def start(self) -> None:
+        """As after a start with what is on disk."""
+        self.jobs = Jobs()
+        self.pool: Pool = make_pool(self.disk, self.clock, self.jobs)
+        registration = Registration(
+            client_id=self.simulator.client_id,
+            authorize_url=self.simulator.authorize_url,
+            token_url=self.simulator.token_url,
+            scope="user:inference",
+        )
+        self.server = OAuthServer(registration, clock=self.clock)
+        self.refresher = Refresher(
+            self.pool, self.server, jobs=self.jobs, clock=self.clock, rng=random.Random(1)
+        )
+        self.refresher.start()
+
+    async def stop(self) -> None:
+        """As a shutdown: what runs is finished."""
+        await self.jobs.close()
+        self.server.close()
+
+    async def crash(self) -> None:
+        """As a kill: nothing is finished."""
+        for task in tuple(self.jobs._tasks):
+            task.cancel()
+        await self.stop()
+
+    async def add(self, name: str = "a", *, life_s: float = 8 * HOUR) -> tuple[str, Grant]:
+        """An account as after a login, and its live grant."""
+        grant = self.simulator.add_oauth(organization=name)
+        account = await self.pool.add(name, tokens_of(grant, self.clock.now() + life_s))
+        self.refresher.learn(account)
+        return account.id, grant
+
+    async def use(self, account_id: str) -> str:
+        """The access token that a request would use now."""
+        account = await self.refresher.usable(self.pool[account_id])
+        assert isinstance(account.credential, OAuthTokens)
+        return account.credential.access_token
+
+    def answer(self, *faults: Fault) -> None:
+        """What the token endpoint says next."""
+        self.simulator.script(None, *faults, path=TOKEN)
+
+    def on_disk(self, account_id: str) -> dict[str, Any]:
+        return self.disk["accounts"][account_id]
+
+    @property
+    def calls(self) -> int:
+        return len(self.simulator.ledger.token_calls())
+
+    async def held(self, count: int = 1) -> None:
+        """Return once so many token calls wait in the server for five seconds to pass."""
+        assert isinstance(self.clock, SteppedClock)
+        await self.clock.asleep(5, count=count)
+
+
+def tokens_of(grant: Grant, expires_at: float) -> OAuthTokens:
+    return OAuthTokens(grant.access_token, grant.refresh_token, expires_at, grant.scope)
+
+
+def pair(tokens: Any) -> tuple[str, str | None]:
+    """Access and refresh token of whatever has them."""
+    if isinstance(tokens, dict):
+        return tokens["credential"]["access_token"], tokens["credential"]["refresh_token"]
+    if isinstance(tokens, Account):
+        tokens = tokens.credential
+    return tokens.access_token, tokens.refresh_token
+
+
+@asynccontextmanager
+async def world(clock: TestClock | None = None, *, rotation: str = "strict") -> AsyncIterator[World]:
+    clock = clock or TestClock()
+    simulator = Simulator(clock=clock, rng=random.Random(1), refresh_rotation=rotation)
+    async with simulating(simulator):
+        w = World(simulator, clock)
+        try:
+            yield w
+        finally:
+            clock.free()
+            await w.stop()

@@ -19,6 +19,7 @@ FIELDS = {"id", "name", "key", "role", "status", "requests", "last_used_at", "cr
     "limits",
     "models",
     "declared",
+    "used",
 }
 KEY = "cp-a-key-of-a-client-8Jw2"
 

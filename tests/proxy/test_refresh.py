@@ -8,17 +8,13 @@ import itertools
 import logging
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from proxy.accounts import Account, OAuthTokens, Status
 from proxy.errors import NotFound, StorageError, TokenRefused, TokenTrouble
-from proxy.jobs import Jobs
-from proxy.oauth import DEFAULT_LIFE_S, OAuthServer, Registration
-from proxy.pool import Pool
+from proxy.oauth import DEFAULT_LIFE_S
 from proxy.refresh import FIRST_BACKOFF_S, LAST_BACKOFF_S, SPREAD_S, Refresher
 from proxy.simulator import (
     Amend,
@@ -31,116 +27,32 @@ from proxy.simulator import (
     Reset,
     ResetEarly,
     Silence,
-    Simulator,
     Slow,
     Stall,
 )  # fmt: skip
 from tests.canaries import holders, leaked
-from tests.disk import Disk, make_pool
 from tests.logins import (
+    HOUR,
     REFUSALS,
     TOKEN,
     TROUBLES,
+    World,
     as_json,
     cases,
     full_disk,
+    pair,
     refreshes,
     sent_tokens,
-    simulating,
     stored,
+    tokens_of,
+    world,
 )  # fmt: skip
 from tests.service import MESSAGE_HEADERS, Service, SteppedClock, TestClock, message, serve, until
 from tests.wire import connect, fetch
 
-HOUR = 3600.0
 DAY = 24 * HOUR
 DUE = 30.0
 """A life that makes a token due, but leaves it alive."""
-
-
-class World:
-    """The refresher on a disk in memory, before a simulator."""
-
-    def __init__(self, simulator: Simulator, clock: TestClock) -> None:
-        self.simulator = simulator
-        self.clock = clock
-        self.disk = Disk()
-        self.start()
-
-    def start(self) -> None:
-        """As after a start with what is on disk."""
-        self.jobs = Jobs()
-        self.pool: Pool = make_pool(self.disk, self.clock, self.jobs)
-        registration = Registration(
-            client_id=self.simulator.client_id,
-            authorize_url=self.simulator.authorize_url,
-            token_url=self.simulator.token_url,
-            scope="user:inference",
-        )
-        self.server = OAuthServer(registration, clock=self.clock)
-        self.refresher = Refresher(
-            self.pool, self.server, jobs=self.jobs, clock=self.clock, rng=random.Random(1)
-        )
-        self.refresher.start()
-
-    async def stop(self) -> None:
-        await self.jobs.close()
-        self.server.close()
-
-    async def add(self, name: str = "a", *, life_s: float = 8 * HOUR) -> tuple[str, Grant]:
-        """An account as after a login, and its live grant."""
-        grant = self.simulator.add_oauth(organization=name)
-        account = await self.pool.add(name, tokens_of(grant, self.clock.now() + life_s))
-        self.refresher.learn(account)
-        return account.id, grant
-
-    async def use(self, account_id: str) -> str:
-        """The access token that a request would use now."""
-        account = await self.refresher.usable(self.pool[account_id])
-        assert isinstance(account.credential, OAuthTokens)
-        return account.credential.access_token
-
-    def answer(self, *faults: Fault) -> None:
-        """What the token endpoint says next."""
-        self.simulator.script(None, *faults, path=TOKEN)
-
-    def on_disk(self, account_id: str) -> dict[str, Any]:
-        return self.disk["accounts"][account_id]
-
-    @property
-    def calls(self) -> int:
-        return len(self.simulator.ledger.token_calls())
-
-    async def held(self, count: int = 1) -> None:
-        """Return once so many token calls wait in the server for five seconds to pass."""
-        assert isinstance(self.clock, SteppedClock)
-        await self.clock.asleep(5, count=count)
-
-
-def tokens_of(grant: Grant, expires_at: float) -> OAuthTokens:
-    return OAuthTokens(grant.access_token, grant.refresh_token, expires_at, grant.scope)
-
-
-def pair(tokens: Any) -> tuple[str, str | None]:
-    """Access and refresh token of whatever has them."""
-    if isinstance(tokens, dict):
-        return tokens["credential"]["access_token"], tokens["credential"]["refresh_token"]
-    if isinstance(tokens, Account):
-        tokens = tokens.credential
-    return tokens.access_token, tokens.refresh_token
-
-
-@contextlib.asynccontextmanager
-async def world(clock: TestClock | None = None, *, rotation: str = "strict") -> AsyncIterator[World]:
-    clock = clock or TestClock()
-    simulator = Simulator(clock=clock, rng=random.Random(1), refresh_rotation=rotation)
-    async with simulating(simulator):
-        w = World(simulator, clock)
-        try:
-            yield w
-        finally:
-            clock.free()
-            await w.stop()
 
 
 # ---- on demand

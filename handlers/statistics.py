@@ -1,0 +1,171 @@
+"""What the proxy does as a whole, and what was used by whom: as JSON and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from datetime import UTC, datetime
+from typing import Any, Literal, cast, get_args
+
+from handlers.base import AdminHandler
+from proxy.accounting import Accounting
+from proxy.accounts import OAuthTokens, Status
+from proxy.buckets import By
+from proxy.clock import Clock, rfc3339
+from proxy.counts import Counts
+from proxy.errors import Unprocessable
+from proxy.health import Health
+from proxy.pool import Pool
+from proxy.refresh import Refresher
+from proxy.series import Interval, Row
+from proxy.sessions import Sessions
+from proxy.tokens import Tokens
+
+DEFAULT_SPAN_S = {None: 86_400.0, "minute": 3600.0, "hour": 86_400.0, "day": 30 * 86_400.0}
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+class Statistics(AdminHandler):
+    """`/api/admin/statistics`"""
+
+    def initialize(self, **parts: Any) -> None:
+        super().initialize(**parts)
+        self.clock: Clock = parts["clock"]
+        self.pool: Pool = parts["pool"]
+        self.tokens: Tokens = parts["tokens"]
+        self.health: Health = parts["health"]
+        self.sessions: Sessions = parts["sessions"]
+        self.refresher: Refresher = parts["refresher"]
+        self.accounting: Accounting = parts["accounting"]
+
+    def get(self) -> None:
+        counts = self.pool.count()
+        now = self.clock.now()
+        ages = [
+            now - (account.last_refresh_at or account.created_at)
+            for account in self.pool
+            if isinstance(account.credential, OAuthTokens)
+        ]
+        self.answer(
+            {
+                "total_accounts": len(self.pool),
+                "active_accounts": counts[Status.ACTIVE],
+                "inactive_accounts": counts[Status.INACTIVE],
+                "rate_limited_accounts": counts[Status.RATE_LIMITED],
+                "invalid_accounts": counts[Status.INVALID],
+                "accounts_needing_refresh": sum(map(self.refresher.needs_refresh, self.pool)),
+                "oldest_token_age_hours": round(max(ages, default=0.0) / 3600, 3),
+                "system_health": self.health.status(),
+                "reasons": self.health.reasons(),
+                "uptime_seconds": round(self.health.uptime_s(), 3),
+                "in_flight": sum(session.in_flight for session in self.sessions),
+                "sessions": len(self.sessions),
+                "client_keys": len(self.tokens),
+                "since_start": _view(self.accounting.series.totals("start")),
+                "today": _view(self.accounting.series.totals("today")),
+                "ttfb_ms": self.accounting.ttfb_ms(),
+            }
+        )
+
+
+class Usage(AdminHandler):
+    """`/api/admin/usage?from=&to=&by=account|token|model&format=json|csv&interval=minute|hour|day`"""
+
+    def initialize(self, **parts: Any) -> None:
+        super().initialize(**parts)
+        self.clock: Clock = parts["clock"]
+        self.pool: Pool = parts["pool"]
+        self.tokens: Tokens = parts["tokens"]
+        self.accounting: Accounting = parts["accounting"]
+
+    def get(self) -> None:
+        by = cast(By, self._one_of("by", get_args(By), "account"))
+        interval = cast(Interval | None, self._one_of("interval", get_args(Interval), None))
+        form = self._one_of("format", ("json", "csv"), "json")
+        end = self._time("to") or self.clock.now()
+        start = self._time("from") or end - DEFAULT_SPAN_S[interval]
+        report = self.accounting.series.rows(by, start=start, end=end, interval=interval)
+        names = self._names(by)
+        if form == "csv":
+            self._answer_csv(report.rows, names, by, with_buckets=interval is not None)
+            return
+        self.answer(
+            {
+                "from": rfc3339(report.start),
+                "to": rfc3339(report.end),
+                "by": by,
+                "rows": [_row(row, names, with_buckets=interval is not None) for row in report.rows],
+            }
+        )
+
+    def _answer_csv(
+        self, rows: tuple[Row, ...], names: dict[str, str], by: str, *, with_buckets: bool
+    ) -> None:
+        text = io.StringIO()
+        columns = ["id", "name", *(["start"] if with_buckets else []), *_view(Counts())]
+        writer = csv.DictWriter(text, columns)
+        writer.writeheader()
+        for row in rows:
+            who = {"id": _cell(row.id or ""), "name": _cell(_name(row.id, names) or "")}
+            if with_buckets:
+                writer.writerows(who | {"start": rfc3339(t)} | _view(counts) for t, counts in row.buckets)
+            else:
+                writer.writerow(who | _view(row.counts))
+        self.set_header("Content-Type", "text/csv; charset=utf-8")
+        self.set_header("Content-Disposition", f'attachment; filename="usage-by-{by}.csv"')
+        self.finish(text.getvalue())
+
+    def _names(self, by: By) -> dict[str, str]:
+        if by == "account":
+            return {account.id: account.name for account in self.pool}
+        return {token.id: token.name for token in self.tokens} if by == "token" else {}
+
+    def _one_of(self, name: str, words: tuple[str, ...], default: str | None) -> str | None:
+        word = self.get_query_argument(name, "") or default
+        if word is not None and word not in words:
+            raise Unprocessable(f"{name}: one of {', '.join(words)} is needed")
+        return word
+
+    def _time(self, name: Literal["from", "to"]) -> float | None:
+        text = self.get_query_argument(name, "")
+        if not text:
+            return None
+        try:
+            # An unencoded `+` of a zone is a space by now.
+            time = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
+        except ValueError:
+            raise Unprocessable(f"{name}: a time such as 2026-11-22T10:00:00Z is needed") from None
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+
+
+def _view(counts: Counts) -> dict[str, Any]:
+    return {
+        "requests": counts.requests,
+        "errors": counts.errors,
+        "aborted": counts.aborted,
+        "rate_limited": counts.limited,
+        "input_tokens": counts.input_tokens,
+        "output_tokens": counts.output_tokens,
+        "cache_creation_input_tokens": counts.cache_creation_tokens,
+        "cache_read_input_tokens": counts.cache_read_tokens,
+        "cost_usd": round(counts.cost_usd, 6),
+        "unpriced_requests": counts.unpriced,
+        "estimated_requests": counts.estimated,
+    }
+
+
+def _row(row: Row, names: dict[str, str], *, with_buckets: bool) -> dict[str, Any]:
+    shown = {"id": row.id, "name": _name(row.id, names)} | _view(row.counts)
+    if with_buckets:
+        shown["buckets"] = [{"start": rfc3339(t)} | _view(counts) for t, counts in row.buckets]
+    return shown
+
+
+def _name(id: str | None, names: dict[str, str]) -> str | None:
+    """The name it has now; its id where it is a model, or no longer there."""
+    return None if id is None else names.get(id, id)
+
+
+def _cell(text: str) -> str:
+    """Text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
