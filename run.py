@@ -30,7 +30,7 @@ from handlers.pages import load_page
 from handlers.routes import Front, application
 from handlers.server import Server
 from handlers.v1 import V1
-from proxy import __version__
+from proxy import __version__, prices
 from proxy.accounting import Accounting
 from proxy.accounts import Account, ApiKey, OAuthTokens
 from proxy.balancer import REFRESH_AHEAD_S
@@ -266,6 +266,7 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
         )
         budgets, series = Budgets(counters, clock=clock), Series(clock=clock)
         await series.load(storage)
+        prices.load()
         sessions = Sessions(
             await storage.load("sessions"),
             enabled=settings.session.enabled,

@@ -61,7 +61,7 @@ def application(
     admin = anyone | {"gate": gate}
     login = {"pool": pool, "flows": flows}
     everything = {"tokens": tokens, "health": health, "sessions": sessions, "accounting": accounting}
-    keys = {"tokens": tokens, "sessions": sessions, "budgets": accounting.budgets}
+    keys = {"tokens": tokens, "sessions": sessions, "accounting": accounting}
     account = {"pool": pool, "probe": probe, "refresher": refresher}
     return Application(
         [

@@ -9,7 +9,8 @@ from typing import Any, Literal, TypeVar
 from pydantic import AwareDatetime, Field
 
 from handlers.base import AdminHandler, RequestBody
-from proxy.budgets import Budgets, KeyLimits
+from proxy.accounting import Accounting
+from proxy.budgets import KeyLimits
 from proxy.errors import Unprocessable
 from proxy.sessions import Sessions
 from proxy.tokens import Role, Token, Tokens, TokenStatus
@@ -70,11 +71,11 @@ class TokenHandler(AdminHandler):
         super().initialize(**parts)
         self.tokens: Tokens = parts["tokens"]
         self.sessions: Sessions = parts["sessions"]
-        self.budgets: Budgets = parts["budgets"]
+        self.accounting: Accounting = parts["accounting"]
 
     def view(self, token: Token) -> dict[str, Any]:
         """A key as an admin sees it, with what it has used of its budgets."""
-        return self.tokens.view(token) | {"used": self.budgets.view(token.id)}
+        return self.tokens.view(token) | {"used": self.accounting.budgets.view(token.id)}
 
 
 class TokenList(TokenHandler):
@@ -136,5 +137,5 @@ class OneToken(TokenHandler):
         view = self.view(self.tokens[token_id])
         await self.tokens.remove(token_id)
         self.sessions.end_of(token_id)
-        self.budgets.forget(token_id)
+        self.accounting.budgets.forget(token_id)
         self.answer({"token": view})

@@ -33,6 +33,14 @@ RECENT = 2048
 RECENT_S = 900.0
 """Of so many requests, and so far back, the time to first byte is kept."""
 
+_TOKENS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_creation_5m_tokens",
+    "cache_creation_1h_tokens",
+    "cache_read_tokens",
+)
+
 # What a key with a budget or a list of models may call: here every token is seen, or none is used.
 _MEASURED = re.compile(r"/v1/(messages|messages/count_tokens|models(/.*)?|files(/.*)?|skills(/.*)?)")
 
@@ -138,23 +146,48 @@ class RequestAccount:
         self._end()
         if not self.inference:
             return
-        usage = None if self._meter is None else self._meter.finish(self._complete)
-        if usage is None and sent and not status:
-            # The client left before the head: the upstream has read what it sent.
-            usage = Usage(
-                model=self._model or "", input_tokens=self._body_bytes // BYTES_PER_TOKEN, estimated=True
-            )
+        usage = self._usage(sent and not status)
         if ttfb_s is not None and status < 400:
             self._accounting.first_byte(ttfb_s)
         now = self._accounting.clock.now()
         cost = None if usage is None else prices.cost_usd(usage, at=now)
         self._settle(usage, cost)
-        self._accounting.series.record(
-            account=account_id,
-            token=self._token.id,
-            model=self._model if usage is None else usage.model,
-            counts=_counts(usage, cost, _outcome(status, self._complete, sent), ttfb_s, duration_s),
+        request = Counts(
+            ttfb_ms=0 if ttfb_s is None else round(ttfb_s * 1000),
+            ttfb_count=0 if ttfb_s is None else 1,
+            duration_ms=round(duration_s * 1000),
+            web_search_requests=0 if usage is None else usage.web_search_requests,
+            unpriced=1 if usage is not None and cost is None else 0,
+            estimated=1 if usage is not None and usage.estimated else 0,
         )
+        request = replace(request, **{_outcome(status, self._complete, sent): 1})
+        for model, counts in self._by_model(usage, request, now).items():
+            self._accounting.series.record(
+                account=account_id, token=self._token.id, model=model, counts=counts
+            )
+
+    def _usage(self, left_before_head: bool) -> Usage | None:
+        """What the answer says, or what was sent where it could not say it any more."""
+        usage = None if self._meter is None else self._meter.finish(self._complete)
+        tokens_in = self._body_bytes // BYTES_PER_TOKEN
+        if usage is None and left_before_head:
+            return Usage(model=self._model or "", input_tokens=tokens_in, estimated=True)
+        if usage is not None and usage.estimated and not usage.prompt_tokens:
+            return replace(usage, input_tokens=tokens_in)
+        return usage
+
+    def _by_model(self, usage: Usage | None, request: Counts, now: float) -> dict[str | None, Counts]:
+        """The request counts for the model that was asked for, tokens for whichever is billed for them."""
+        if usage is None:
+            return {self._model: request}
+        searches = replace(usage, **dict.fromkeys(_TOKENS, 0), iterations=())
+        found: dict[str | None, Counts] = {
+            usage.model: replace(request, cost_usd=prices.cost_usd(searches, at=now) or 0.0)
+        }
+        for each in usage.billed:
+            alone = replace(each, web_search_requests=0)
+            found[each.model] = _plus(found.get(each.model, Counts()), alone, prices.cost_usd(alone, at=now))
+        return found
 
     def _settle(self, usage: Usage | None, cost: float | None) -> None:
         tokens = 0 if usage is None else usage.total
@@ -184,29 +217,9 @@ def _outcome(status: int, complete: bool, sent: bool) -> str:
     return "ok" if complete else "aborted"
 
 
-def _counts(
-    usage: Usage | None, cost: float | None, outcome: str, ttfb_s: float | None, duration_s: float
-) -> Counts:
-    counts = replace(
-        Counts(
-            ttfb_ms=0 if ttfb_s is None else round(ttfb_s * 1000),
-            ttfb_count=0 if ttfb_s is None else 1,
-            duration_ms=round(duration_s * 1000),
-        ),
-        **{outcome: 1},
-    )
-    if usage is None:
-        return counts
-    billed = usage.billed
+def _plus(counts: Counts, usage: Usage, cost: float | None) -> Counts:
     return replace(
         counts,
-        input_tokens=sum(each.input_tokens for each in billed),
-        output_tokens=sum(each.output_tokens for each in billed),
-        cache_creation_5m_tokens=sum(each.cache_creation_5m_tokens for each in billed),
-        cache_creation_1h_tokens=sum(each.cache_creation_1h_tokens for each in billed),
-        cache_read_tokens=sum(each.cache_read_tokens for each in billed),
-        web_search_requests=usage.web_search_requests,
-        unpriced=1 if cost is None else 0,
-        estimated=1 if usage.estimated else 0,
-        cost_usd=cost or 0.0,
+        **{name: getattr(counts, name) + getattr(usage, name) for name in _TOKENS},
+        cost_usd=counts.cost_usd + (cost or 0.0),
     )

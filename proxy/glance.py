@@ -1,4 +1,4 @@
-"""What the proxy has to know of a request's body, which otherwise passes unread: model and `max_tokens`."""
+"""What the proxy has to know of a request's body, which otherwise passes unread: what it may cost."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ class Glance:
 
     model: str | None = None
     max_tokens: int | None = None
+    fast: bool = False
 
 
 async def glance(body: Body | None, content_encoding: str = "") -> Glance:
@@ -45,6 +46,7 @@ def _read(source: BinaryIO, encoding: str) -> Glance:
     return Glance(
         model if isinstance(model, str) else None,
         most if isinstance(most, int) and not isinstance(most, bool) and most >= 0 else None,
+        value.get("speed") == "fast",
     )
 
 

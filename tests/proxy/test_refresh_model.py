@@ -209,7 +209,7 @@ class NothingIsLost(RuleBasedStateMachine):
     async def finish(self) -> None:
         """What runs comes to its end."""
         self.clock.advance(HELD_S)
-        for a, expected in self.expected.items():
+        for expected in self.expected.values():
             if expected.asked is not None:
                 await asyncio.wait([expected.asked])
                 assert expected.answer is not None

@@ -8,7 +8,7 @@ import math
 import time
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from tornado.ioloop import IOLoop
 
 from proxy.counts import Counts
 from proxy.errors import StorageError, Unprocessable
-from proxy.series import Series
+from proxy.series import Report, Ring, Row, Series
 from proxy.storage import Record
 from proxy.storage.json_files import JsonFiles
 from tests.service import TestClock
@@ -136,11 +136,19 @@ def flat(answer: Any) -> Iterator[object]:
     if isinstance(answer, list | tuple):
         for each in answer:
             yield from flat(each)
-    elif is_dataclass(answer):
+    elif isinstance(answer, Report | Row | Ring):
         for field in fields(answer):
             yield from flat(getattr(answer, field.name))
     else:
         yield answer
+
+
+def same(one: list[object], other: list[object]) -> bool:
+    """But for the order in which costs were added."""
+    return len(one) == len(other) and all(
+        a == b or (isinstance(a, Counts) and isinstance(b, Counts) and asdict(a) == about(asdict(b)))
+        for a, b in zip(one, other, strict=True)
+    )
 
 
 # What is asked for
@@ -411,7 +419,7 @@ class ASeriesIsAListOfWhatHappened(RuleBasedStateMachine):
         self.flush(full=False)
         before = answers(self.series, self.clock.now())
         self.kill()
-        assert answers(self.series, self.clock.now()) == about(before)
+        assert same(answers(self.series, self.clock.now()), before)
 
     @invariant()
     def the_sums_are_right(self) -> None:
@@ -445,7 +453,7 @@ async def test_a_line_on_disk_is_what_version_1_wrote(series: Series, shelf: She
         **{"v": 1, "t": int(START), "account": "a", "token": "t", "model": None},
         **{"ok": 1, "client_error": 2, "limited": 3, "upstream_error": 4, "refused": 5, "aborted": 6},
         **{"in": 7, "out": 8, "cache_5m": 9, "cache_1h": 10, "cache_read": 11, "searches": 12},
-        **{"unpriced": 13, "estimated": 14, "ttfb_ms": 15, "ttfb_n": 16, "ms": 17, "usd": 0.18},
+        **{"unpriced": 13, "estimated": 14, "ttfb_ms": 15, "ttfb_n": 16, "duration_ms": 17, "usd": 0.18},
     }
     values = [*range(1, 18), 0.18]
     names = (field.name for field in fields(Counts))
@@ -581,8 +589,8 @@ async def test_compaction_changes_no_answer(series: Series, shelf: Shelf, clock:
     before = answers(series, clock.now())
     for _ in range(2):
         await series.compact(shelf)
-        assert answers(series, clock.now()) == about(before)
-        assert answers(await restarted(clock, shelf), clock.now()) == about(before)
+        assert same(answers(series, clock.now()), before)
+        assert same(answers(await restarted(clock, shelf), clock.now()), before)
 
 
 async def test_what_is_written_during_compaction_stays(
@@ -632,9 +640,12 @@ async def test_a_log_that_cannot_be_read_is_told_of_and_left_alone(
 
 @pytest.mark.parametrize(
     "change",
-    [{"v": 2}, {"v": True}, {"t": "x"}, {"t": 1.5}, {"account": 1}, {"ok": -1}, {"ok": 1.5}, {"ok": True}]
-    + [{"ok": 10**400}, {"usd": math.nan}, {"usd": math.inf}, {"usd": "1"}, {"new": 1}],
-    ids=str,
+    [
+        *({"v": 2}, {"v": True}, {"t": "x"}, {"t": 1.5}, {"account": 1}, {"new": 1}),
+        *({"ok": -1}, {"ok": 1.5}, {"ok": True}, {"ok": 10**400}),
+        *({"usd": -0.1}, {"usd": math.nan}, {"usd": math.inf}, {"usd": "1"}),
+    ],
+    ids=lambda change: str(change)[:12],
 )
 async def test_lines_of_another_program_are_left_out_and_alone(
     series: Series, shelf: Shelf, clock: TestClock, caplog: pytest.LogCaptureFixture, change: Record
@@ -732,7 +743,7 @@ async def test_a_restart_tells_the_same_models_apart(series: Series, shelf: Shel
         (None, None),
         ("modèle 5", "modèle 5"),
     ],
-    ids=repr,
+    ids=["long", "unprintable", "empty", "none", "accented"],
 )
 async def test_a_model_is_shown_as_one_short_line(
     open_disk: Callable[[], JsonFiles], series: Series, clock: TestClock, model: str | None, shown: str | None
