@@ -180,7 +180,7 @@ class RequestAccount:
         """The request counts for the model that was asked for, tokens for whichever is billed for them."""
         if usage is None:
             return {self._model: request}
-        searches = replace(usage, **dict.fromkeys(_TOKENS, 0), iterations=())
+        searches = Usage(model=usage.model, web_search_requests=usage.web_search_requests)
         found: dict[str | None, Counts] = {
             usage.model: replace(request, cost_usd=prices.cost_usd(searches, at=now) or 0.0)
         }
