@@ -288,7 +288,6 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
         stack.push_async_callback(save_usage)
         stack.push_async_callback(save_counters)
         stack.push_async_callback(_save_again, pool, tokens)
-        stack.push_async_callback(_save_again, pool, tokens)
         stack.push_async_callback(jobs.close)
         probe = Probe(client, jobs)
         refresher = Refresher(pool, oauth, jobs=jobs, clock=clock, rng=rng)

@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 from proxy.accounts import Account, ApiKey
-from proxy.events import Feed
 from proxy.errors import StorageError
+from proxy.events import Feed
 from proxy.jobs import Jobs
 from proxy.pool import Pool, load_accounts
 from proxy.storage import Kind, Record
