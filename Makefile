@@ -5,8 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-# Debian packages that tests need beside the Python ones, once there are any.
-TEST_PACKAGES :=
+# Debian packages that tests need beside the Python ones.
+TEST_PACKAGES := $(if $(shell command -v npm),,nodejs npm)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -50,12 +50,12 @@ class Level:
         """The bucket that holds `t`, made where it is missing; None where it is not kept."""
         start = floor(t, self.span_s)
         bucket = self.buckets.get(start)
-        # The future too, as far: the clock may have been set back.
-        oldest, newest = self.oldest(now), now + self.keep_s
-        if bucket is None and oldest <= start <= newest:
-            for old in [each for each in self.buckets if not oldest <= each <= newest]:
-                del self.buckets[old]
-            bucket = self.buckets[start] = ({}, {}, {}, {})
+        if bucket is None:
+            oldest, newest = self.oldest(now), now + self.keep_s  # the clock may have been set back
+            if oldest <= start <= newest:
+                for old in [each for each in self.buckets if not oldest <= each <= newest]:
+                    del self.buckets[old]
+                bucket = self.buckets[start] = ({}, {}, {}, {})
         return bucket
 
 

@@ -18,7 +18,7 @@ from proxy.oauth import OAuthServer, Registration
 from proxy.pool import Pool
 from proxy.refresh import Refresher
 from proxy.simulator import Answer, Entry, Error, Fault, Grant, Raw, Reset, ResetEarly, Simulator
-from tests.disk import Disk, make_pool
+from tests.disk import Disk, make_pool, new_ids
 from tests.service import SteppedClock, TestClock
 
 TOKEN = "/v1/oauth/token"  # noqa: S105 - a path
@@ -163,12 +163,14 @@ class World:
         self.simulator = simulator
         self.clock = clock
         self.disk = Disk()
+        self._new_id = new_ids()
         self.start()
 
     def start(self) -> None:
         """As after a start with what is on disk."""
         self.jobs = Jobs()
         self.pool: Pool = make_pool(self.disk, self.clock, self.jobs)
+        self.pool._new_id = self._new_id  # so that none is given again after a restart
         registration = Registration(
             client_id=self.simulator.client_id,
             authorize_url=self.simulator.authorize_url,

@@ -309,4 +309,4 @@ class NothingIsLost(RuleBasedStateMachine):
 
 
 TestNothingIsLost = NothingIsLost.TestCase
-TestNothingIsLost.settings = settings(max_examples=40, stateful_step_count=25, deadline=None, database=None)
+TestNothingIsLost.settings = settings(max_examples=60, stateful_step_count=30, deadline=None, database=None)
