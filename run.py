@@ -44,7 +44,7 @@ from proxy.jobs import Jobs
 from proxy.logs import set_up
 from proxy.notify import Notifier
 from proxy.oauth import OAuthServer, Registration
-from proxy.pool import Pool, load_accounts
+from proxy.pool import Pool
 from proxy.probe import Probe
 from proxy.refresh import Refresher
 from proxy.relay import Relay, Retry
@@ -53,9 +53,10 @@ from proxy.sessions import Sessions
 from proxy.settings import OAuth, Settings, load_settings
 from proxy.simulator import Simulator
 from proxy.storage.json_files import JsonFiles
+from proxy.stored import load_accounts, load_tokens
 from proxy.table import Table
 from proxy.throttle import Throttle
-from proxy.tokens import Role, Tokens, declared_token, load_tokens, token_record
+from proxy.tokens import Role, Tokens, declared_token, token_record
 from proxy.upstream import CurlClient, check_libcurl
 
 HERE = Path(__file__).parent
@@ -308,7 +309,7 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
             rng=rng,
         )
         accounting = Accounting(budgets, series, clock=clock)
-        health = Health(pool, tokens, clock)
+        health = Health(pool, tokens, series, clock)
         if settings.notifications.webhook_url is not None:
             secret = settings.notifications.secret
             notifier = Notifier(

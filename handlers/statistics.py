@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from datetime import UTC, datetime
 from typing import Any, Literal, cast, get_args
 
@@ -22,7 +23,8 @@ from proxy.sessions import Sessions
 from proxy.tokens import Tokens
 
 DEFAULT_SPAN_S = {None: 86_400.0, "minute": 3600.0, "hour": 86_400.0, "day": 30 * 86_400.0}
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What spreadsheets take for the start of a formula, full-width signs too (owasp.org, CSV Injection)."""
 
 
 class Statistics(AdminHandler):
@@ -39,6 +41,7 @@ class Statistics(AdminHandler):
         self.accounting: Accounting = parts["accounting"]
 
     def get(self) -> None:
+        self.sessions.clean()
         counts = self.pool.count()
         now = self.clock.now()
         ages = [
@@ -54,7 +57,7 @@ class Statistics(AdminHandler):
                 "rate_limited_accounts": counts[Status.RATE_LIMITED],
                 "invalid_accounts": counts[Status.INVALID],
                 "accounts_needing_refresh": sum(map(self.refresher.needs_refresh, self.pool)),
-                "oldest_token_age_hours": round(max(ages, default=0.0) / 3600, 3),
+                "oldest_token_age_hours": round(max([0.0, *ages]) / 3600, 3),
                 "system_health": self.health.status(),
                 "reasons": self.health.reasons(),
                 "uptime_seconds": round(self.health.uptime_s(), 3),
@@ -82,8 +85,8 @@ class Usage(AdminHandler):
         by = cast(By, self._one_of("by", get_args(By), "account"))
         interval = cast(Interval | None, self._one_of("interval", get_args(Interval), None))
         form = self._one_of("format", ("json", "csv"), "json")
-        end = self._time("to") or self.clock.now()
-        start = self._time("from") or end - DEFAULT_SPAN_S[interval]
+        end = self._time("to", self.clock.now())
+        start = self._time("from", end - DEFAULT_SPAN_S[interval])
         report = self.accounting.series.rows(by, start=start, end=end, interval=interval)
         names = self._names(by)
         if form == "csv":
@@ -126,15 +129,20 @@ class Usage(AdminHandler):
             raise Unprocessable(f"{name}: one of {', '.join(words)} is needed")
         return word
 
-    def _time(self, name: Literal["from", "to"]) -> float | None:
-        text = self.get_query_argument(name, "")
+    def _time(self, name: Literal["from", "to"], default: float) -> float:
+        """A time of RFC 3339, or a date; without a zone it is UTC."""
+        text = self.get_query_argument(name, "").upper()
         if not text:
-            return None
+            return default
+        # `fromisoformat` would take a count of seconds or milliseconds for a date of long ago.
+        wrong = Unprocessable(f"{name}: a time such as 2026-11-22T10:00:00Z is needed")
+        if not re.match(r"\d{4}-\d\d-\d\d(?:[T ]|$)", text):
+            raise wrong
         try:
             # An unencoded `+` of a zone is a space by now.
-            time = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
+            time = datetime.fromisoformat(text[:11] + text[11:].replace(" ", "+"))
         except ValueError:
-            raise Unprocessable(f"{name}: a time such as 2026-11-22T10:00:00Z is needed") from None
+            raise wrong from None
         return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
 
 

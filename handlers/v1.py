@@ -1,7 +1,8 @@
 """`/v1/*`: a client's request on Tornado's HTTP/1.1 connection, apart from RequestHandler.
 
 What crosses here must cross byte for byte, before the body is whole, and cheaply; a RequestHandler parses
-queries and forms, adds headers and buffers. Choosing and retrying is the relay's; this is the client's side.
+queries and forms, adds headers and buffers. Choosing and retrying is the relay's; this is the client's side, in
+one file though it is long, since each step has to know how far the others have come.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable
 
 from proxy.accounts import Account, Status
@@ -10,7 +11,7 @@ REFRESH_AHEAD_S = 60.0
 """An access token this close to its expiry is refreshed before it is used."""
 
 ROOM_STEPS = 20
-"""Accounts whose room differs by less than a step take turns: not each answer moves all that comes."""
+"""Accounts in the same twentieth of room take turns: not each answer moves all that comes."""
 
 
 class RoundRobin:
@@ -35,7 +36,7 @@ class RoundRobin:
             tier = _tier(account, now)
             if tier is None:
                 continue
-            used = 0 if self._room is None else -int(self._room(account.id) * ROOM_STEPS)
+            used = 0 if self._room is None else -math.ceil(self._room(account.id) * ROOM_STEPS)
             rank = (account.id in later, tier, used, self._last_turn.get(account.id, 0))
             if best is None or rank < best[0]:
                 best = (rank, account)

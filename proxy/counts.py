@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
+import operator
 from array import array
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
-from operator import attrgetter
 from typing import Any, Final, TypeAlias, TypeVar
 
 from proxy.storage import Record
@@ -79,9 +78,10 @@ SHORT: Final[Mapping[str, str]] = {
 """Fields that have another name in a line."""
 
 _NAMES: Final = tuple(SHORT.get(name, name) for name in FIELDS)
+_PLACES: Final[Mapping[str, int]] = {name: place for place, name in enumerate(_NAMES)}
 _COST: Final = FIELDS.index("cost_usd")
 _ZEROS: Final = bytes(array("d").itemsize * len(FIELDS))
-_values: Final[Callable[[Counts], tuple[float, ...]]] = attrgetter(*FIELDS)
+_values: Final[Callable[[Counts], tuple[float, ...]]] = operator.attrgetter(*FIELDS)
 
 
 def amounts_of(counts: Counts | Sums) -> Amounts:
@@ -110,7 +110,9 @@ def add_up(rows: Iterable[tuple[A, Sums]], at: Callable[[A], B]) -> dict[B, Sums
     """The rows under the keys that `at` gives them, those with the same one as one."""
     added: dict[B, Sums] = {}
     for key, sums in rows:
-        add(added.setdefault(at(key), no_sums()), amounts_of(sums))
+        new_key = at(key)
+        before = added.get(new_key)
+        added[new_key] = sums[:] if before is None else array("d", map(operator.add, before, sums))
     return added
 
 
@@ -129,19 +131,21 @@ def from_line(line: Record) -> tuple[Key, Sums] | None:
     rest = dict(line)
     version, start = rest.pop("v", None), rest.pop("t", None)
     ids = (rest.pop("account", None), rest.pop("token", None), rest.pop("model", None))
-    values = [rest.pop(name, 0) for name in _NAMES]
     if (
-        rest
-        or (type(version), version) != (int, VERSION)
+        (type(version), version) != (int, VERSION)
         or type(start) is not int
         or not all(id is None or isinstance(id, str) for id in ids)
-        or not all(_countable(value, place) for place, value in enumerate(values))
     ):
         return None
-    return (start, ids), array("d", values)
+    sums = no_sums()
+    for name, value in rest.items():
+        place = _PLACES.get(name)
+        if place is None or not _countable(value, place):
+            return None
+        sums[place] = value
+    return (start, ids), sums
 
 
 def _countable(value: object, place: int) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float if place == _COST else int):
-        return False
-    return 0 <= value <= 2**53 and math.isfinite(value)
+    # A NaN is in no range.
+    return (type(value) is int or (type(value) is float and place == _COST)) and 0 <= value <= 2**53

@@ -5,15 +5,17 @@ from __future__ import annotations
 from proxy.accounts import Status
 from proxy.clock import Clock
 from proxy.pool import Pool
+from proxy.series import Series
 from proxy.tokens import Tokens
 
 
 class Health:
     """Looks at the accounts and at what could not be saved."""
 
-    def __init__(self, pool: Pool, tokens: Tokens, clock: Clock) -> None:
+    def __init__(self, pool: Pool, tokens: Tokens, series: Series, clock: Clock) -> None:
         self._pool = pool
         self._tokens = tokens
+        self._series = series
         self._clock = clock
         self._began = clock.monotonic()
         self.draining = False
@@ -27,25 +29,31 @@ class Health:
         if not counts[Status.ACTIVE]:
             return "unhealthy"
         unusable = counts[Status.RATE_LIMITED] + counts[Status.INVALID]
-        return "degraded" if unusable or self._pool.unsaved or self._tokens.unsaved else "healthy"
+        return "degraded" if unusable or self._unsaved() else "healthy"
 
     def reasons(self) -> list[str]:
         """Why it is not healthy, for admins."""
-        if not len(self._pool):
-            return ["no accounts"]
         counts = self._pool.count()
-        told = [
+        none = [] if len(self._pool) else ["no accounts"]
+        accounts = [
             f"{counts[status]} of {len(self._pool)} accounts {status.value.replace('_', ' ')}"
             for status in (Status.RATE_LIMITED, Status.INVALID, Status.INACTIVE)
             if counts[status] and (status is not Status.INACTIVE or not counts[Status.ACTIVE])
         ]
-        unsaved = len(self._pool.unsaved) + len(self._tokens.unsaved)
-        if unsaved:
-            told.append(f"{unsaved} changes are not on disk yet: the data folder cannot be written")
-        return told
+        return [*none, *accounts, *self._unsaved()]
 
     def not_ready(self) -> str | None:
         """Why no request should be sent here now; None where it may."""
         if self.draining:
             return "draining"
         return None if self._pool.count()[Status.ACTIVE] else "no usable account"
+
+    def _unsaved(self) -> list[str]:
+        """What is in memory only."""
+        told = []
+        changes = len(self._pool.unsaved) + len(self._tokens.unsaved)
+        if changes:
+            told.append(f"{changes} changes are not on disk yet: the data folder cannot be written")
+        if self._series.unsaved is not None:
+            told.append("usage is not on disk yet: the data folder cannot be written")
+        return told

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import html
 import io
 import json
 import logging
@@ -26,7 +27,7 @@ TIMEOUT_S = 10.0
 TRIES = 6
 FIRST_WAIT_S = 1.0
 MAX_WAITING = 100
-"""A receiver that is gone for long gets the newest."""
+"""Of notifications: a receiver that is gone for long gets the newest."""
 
 log = logging.getLogger(__name__)
 
@@ -34,15 +35,16 @@ log = logging.getLogger(__name__)
 class Notifier:
     """Posts JSON to one URL, in order, signed; it delays nothing and gives up after some tries.
 
-    The body's `text` is what Slack-compatible receivers show. `x-claude-proxy-signature` is `t=<unix seconds>,v1=<hex>`
-    with the HMAC-SHA256 of `<t>.<body>` under the secret.
+    The body's `text` is what Slack-compatible receivers show, with `&`, `<` and `>` as entities: else a name or a
+    reason could mention everybody (docs.slack.dev, "Formatting message text"). `x-claude-proxy-signature` is
+    `t=<unix seconds>,v1=<hex>` with the HMAC-SHA256 of `<t>.<body>` under the secret.
     """
 
     def __init__(
         self, url: str, secret: str | None, health: Health, *, jobs: Jobs, clock: Clock, rng: Random
     ) -> None:
         parts = urlsplit(url)
-        self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self._target = parts.path or "/"
         self._client = CurlClient(force_instance=True).connect_to(
             f"{parts.scheme}://{parts.netloc}", idle_timeout_s=TIMEOUT_S
         )
@@ -53,9 +55,14 @@ class Notifier:
         self._rng = rng
         self._waiting: deque[dict[str, Any]] = deque(maxlen=MAX_WAITING)
         self._sending: asyncio.Task[None] | None = None
+        self._closed = False
         self._last_health = health.status()
 
     def close(self) -> None:
+        """Send nothing more: a receiver that hangs must not hold up a shutdown."""
+        self._closed = True
+        if self._sending is not None and self._sending.cancel():
+            log.warning("notifications not sent, since the proxy stops more=%d", len(self._waiting))
         self._client.close()
 
     def account_changed(self, event: AccountChanged) -> None:
@@ -87,9 +94,12 @@ class Notifier:
         )
 
     def _post(self, event: str, text: str, **details: Any) -> None:
-        self._waiting.append(
-            {"text": f"Claude Proxy: {text}", "event": event, "at": rfc3339(self._clock.now()), **details}
-        )
+        if self._closed:
+            return
+        if len(self._waiting) == MAX_WAITING:
+            log.warning("notification dropped, too many wait event=%s", self._waiting[0]["event"])
+        escaped = html.escape(f"Claude Proxy: {text}", quote=False)
+        self._waiting.append({"text": escaped, "event": event, "at": rfc3339(self._clock.now()), **details})
         if self._sending is None or self._sending.done():
             self._sending = self._jobs.start("notify", self._send_all(), wait=False)
 
@@ -99,13 +109,14 @@ class Notifier:
 
     async def _send(self, message: dict[str, Any]) -> None:
         for attempt in range(TRIES):
+            if attempt:
+                await self._clock.sleep(FIRST_WAIT_S * 2.0 ** (attempt - 1) * self._rng.uniform(0.8, 1.2))
             problem = await self._try(json.dumps(message).encode())
             if problem is None:
                 return
             log.warning(
                 "notification failed event=%s attempt=%d problem=%s", message["event"], attempt + 1, problem
             )
-            await self._clock.sleep(FIRST_WAIT_S * 2.0**attempt * self._rng.uniform(0.8, 1.2))
         log.error("notification given up event=%s text=%s", message["event"], message["text"])
 
     async def _try(self, body: bytes) -> str | None:
@@ -117,7 +128,11 @@ class Notifier:
             headers.append(("x-claude-proxy-signature", f"t={at},v1={signed}"))
         exchange = self._client.open(Request("POST", self._target, headers, io.BytesIO(body), len(body)))
         try:
-            status = (await exchange.head()).status
+            # In all: a receiver that sends a byte now and then is never silent.
+            async with asyncio.timeout(TIMEOUT_S):
+                status = (await exchange.head()).status
+        except TimeoutError:
+            return f"no answer within {TIMEOUT_S:g} s"
         except UpstreamError as error:
             return str(error)
         finally:

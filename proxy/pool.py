@@ -1,4 +1,7 @@
-"""The table of accounts: the only place where account state changes, with the reason in the log."""
+"""The table of accounts: the only place where account state changes, with the reason in the log.
+
+Longer than other files, since all who decide about accounts meet here, and nobody changes one elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import contextlib
 import itertools
 import logging
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -112,7 +115,7 @@ class Pool:
             | asdict(use)
             | {
                 "last_used_at": None if use.last_used_at is None else rfc3339(use.last_used_at),
-                "quota": quota.view(self._quota.get(account.id, {})),
+                "quota": quota.view(self._quota.get(account.id, {}), self._clock.now()),
                 "idle_since": None if (idle := self._idle_since(account)) is None else rfc3339(idle),
             }
         )
@@ -378,21 +381,3 @@ def _read_use(record: Record) -> Use:
         if isinstance(value, int | float) and not isinstance(value, bool):
             setattr(use, name, value)
     return use
-
-
-def load_accounts(records: Mapping[str, Record]) -> list[tuple[str, Account]]:
-    """Accounts as stored by id, oldest first. Raises StorageError where one is not an account."""
-    accounts = []
-    for id, record in records.items():
-        try:
-            account = Account.from_record(record)
-            _ = account.sent
-            if account.id != id:
-                raise ValueError("its id is another account's")
-            accounts.append(account)
-        except (KeyError, TypeError, ValueError) as error:
-            raise StorageError(
-                f"account {id!r} in the data folder is not complete ({error}): restore its file "
-                "from a backup, or move it away to start without it"
-            ) from error
-    return [(a.id, a) for a in sorted(accounts, key=lambda a: (a.created_at, a.id))]

@@ -1,4 +1,7 @@
-"""The attempt loop of one request: choose an account, send, judge the answer, hand it over or try again."""
+"""The attempt loop of one request: choose an account, send, judge the answer, hand it over or try again.
+
+Longer than other files: every row of the contract's table of answers comes together in this loop.
+"""
 
 from __future__ import annotations
 

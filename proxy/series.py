@@ -244,15 +244,15 @@ class Series:
         try:
             lines = await storage.read_log(day)
             # In a thread: a day of many clients takes a second, and the event loop has none.
-            rows, compacted, strange = await asyncio.to_thread(_compacted, lines, at)
+            rows, fewer, strange = await asyncio.to_thread(_compacted, lines, at)
         except StorageError as error:
             log.error("usage of a day is left out day=%s error=%s", day, error)
             return {}
         if strange:
             log.warning("lines of another program are left alone, and out day=%s lines=%s", day, strange)
-        elif len(compacted) < len(lines):
+        elif fewer:
             try:
-                await storage.replace_log(day, compacted)
+                await storage.replace_log(day, fewer)
             except StorageError as error:
                 log.warning("usage not compacted day=%s error=%s", day, error)
                 return rows
@@ -261,10 +261,11 @@ class Series:
 
 
 def _compacted(lines: list[Record], at: Callable[[Key], Key]) -> tuple[dict[Key, Sums], list[Record], int]:
-    """What the lines hold, the fewest lines that hold it, and how many there are that cannot be understood."""
+    """What the lines hold, fewer lines that hold the same, and how many there are that cannot be understood."""
     found = [row for row in map(from_line, lines) if row is not None]
     rows = add_up(found, at)
-    return rows, [to_line(key, sums) for key, sums in rows.items()], len(lines) - len(found)
+    fewer = [to_line(key, sums) for key, sums in rows.items()] if len(rows) < len(found) else []
+    return rows, fewer, len(lines) - len(found)
 
 
 def _day(t: float) -> str:

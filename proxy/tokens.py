@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
-import json
 import logging
 import secrets
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +14,7 @@ from fnmatch import fnmatchcase
 from itertools import chain
 from typing import Any, ClassVar
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict
 
 from proxy.budgets import NO_LIMITS, KeyLimits
 from proxy.clock import Clock, rfc3339
@@ -268,22 +267,6 @@ class Tokens:
 def token_record(token: Token) -> Record:
     """What is stored; `load_tokens` reads it."""
     return asdict(token)
-
-
-def load_tokens(records: Iterable[Record]) -> list[tuple[str, Token]]:
-    """Tokens as stored, oldest first. Raises StorageError where one is not a token."""
-    reader = TypeAdapter(Token)
-    tokens = []
-    for record in records:
-        try:
-            tokens.append(reader.validate_json(json.dumps(record), strict=True))
-        except ValidationError as error:
-            fields = ", ".join(str(problem["loc"][0]) for problem in error.errors() if problem["loc"])
-            raise StorageError(
-                f"token {record.get('id')!r} in the data folder is not complete ({fields}): restore tokens.json "
-                "from a backup, or move it away to start without client keys"
-            ) from None  # the error holds the record
-    return [(t.id, t) for t in sorted(tokens, key=lambda t: (t.created_at, t.id))]
 
 
 def declared_token(name: str, key: str, role: Role, limits: KeyLimits, models: tuple[str, ...]) -> Token:

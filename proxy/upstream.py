@@ -1,7 +1,8 @@
 """One exchange with the upstream on Tornado's curl client, with what that lacks: pause, cancel, exact bytes, idle time.
 
 `CurlAsyncHTTPClient` drives libcurl on the IOLoop; its own requests have ten places, a total timeout, a 100 MB cap and
-no cancel. An `Exchange` bypasses its queue and keeps its wiring (sockets, timers): any number run at once.
+no cancel. An `Exchange` bypasses its queue and keeps its wiring (sockets, timers): any number run at once. Both halves
+are here, longer than other files, so that nothing else has to know libcurl.
 """
 
 from __future__ import annotations

@@ -9,10 +9,11 @@ from proxy.accounts import Account, ApiKey
 from proxy.errors import StorageError
 from proxy.events import Feed
 from proxy.jobs import Jobs
-from proxy.pool import Pool, load_accounts
+from proxy.pool import Pool
 from proxy.storage import Kind, Record
+from proxy.stored import load_accounts, load_tokens
 from proxy.table import Table
-from proxy.tokens import Tokens, load_tokens, token_record
+from proxy.tokens import Tokens, token_record
 from tests.service import TestClock
 
 

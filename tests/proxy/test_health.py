@@ -8,14 +8,20 @@ from proxy.accounts import ApiKey, Status
 from proxy.errors import StorageError
 from proxy.health import Health
 from proxy.pool import Pool
+from proxy.series import Series
 from proxy.tokens import Tokens
 from tests.disk import Disk
 from tests.service import TestClock
 
 
 @pytest.fixture
-def health(pool: Pool, tokens: Tokens, clock: TestClock) -> Health:
-    return Health(pool, tokens, clock)
+def series(clock: TestClock) -> Series:
+    return Series(clock=clock)
+
+
+@pytest.fixture
+def health(pool: Pool, tokens: Tokens, series: Series, clock: TestClock) -> Health:
+    return Health(pool, tokens, series, clock)
 
 
 async def fill(pool: Pool, clock: TestClock, states: str) -> None:

@@ -10,7 +10,8 @@ import pytest
 from proxy.accounts import Account, ApiKey, Status
 from proxy.errors import Conflict, NotFound, StorageError, Unprocessable
 from proxy.jobs import Jobs
-from proxy.pool import Pool, load_accounts
+from proxy.pool import Pool
+from proxy.stored import load_accounts
 from tests.disk import Disk, added, make_pool
 from tests.service import TestClock
 

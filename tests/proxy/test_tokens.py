@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import Conflict, NotFound, StorageError, Unprocessable
-from proxy.tokens import Role, Tokens, TokenStatus, load_tokens
+from proxy.stored import load_tokens
+from proxy.tokens import Role, Tokens, TokenStatus
 from tests.disk import Disk, make_tokens
 from tests.service import TestClock
 

@@ -57,7 +57,7 @@ async def test_a_tail_torn_at_any_byte_takes_no_other_line_along(
 
 @pytest.mark.parametrize(
     "damaged",
-    [b"x", b'{"n": 9', b"[1]", b'{"n": 1, "n": 2}', bytes(20), b'{"a": "\xff"}', b"[" * 10_000, b"9" * 5_000],
+    [b"x", b'{"n": 9', b"[1]", bytes(20), b'{"a": "\xff"}', b"[" * 10_000, b"9" * 5_000],
     ids=lambda line: line[:8].decode(errors="replace"),
 )
 async def test_damaged_lines_are_left_out_with_one_warning_that_counts_them(
