@@ -32,7 +32,7 @@ test: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run every test
 	$(BIN)/python -m pytest -n auto
 
 faults: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run the crash tests in their long forms: minutes
-	REFRESH_KILLS=200 CRASH_ROUNDS=200 $(BIN)/python -m pytest -n auto -rP --timeout 3600 tests/faults
+	REFRESH_KILLS=200 CRASH_ROUNDS=100 $(BIN)/python -m pytest -n auto -rP --timeout 3600 tests/faults
 
 lint: $(VENV)/.tests-requirements ## check format, style and types
 	$(BIN)/ruff format --check

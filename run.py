@@ -26,6 +26,7 @@ from typing import NoReturn
 import tornado
 
 from handlers.gate import AdminGate
+from handlers.origin import Origins
 from handlers.pages import load_page
 from handlers.routes import Front, application
 from handlers.server import Server
@@ -323,6 +324,7 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
             stack.callback(notifier.close)
             feed.follow(notifier.account_changed)
             jobs.every("look at health", LOOK_S, notifier.look)
+        origins = Origins(settings.server.public_origins)
         v1 = V1(
             relay,
             tokens,
@@ -331,10 +333,9 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
             jobs=jobs,
             clock=clock,
             max_body_bytes=settings.server.max_body_size,
-            write_timeout_s=settings.server.request_timeout,
             allow_admin_paths=settings.claude.allow_admin_paths,
             trusted_proxies=settings.server.trusted_proxies,
-            public_origins=settings.server.public_origins,
+            origins=origins,
         )
         rest = application(
             pool=pool,
@@ -350,6 +351,7 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
             ),
             clock=clock,
             trusted_proxies=settings.server.trusted_proxies,
+            origins=origins,
             redirect_uri=settings.oauth.redirect_uri,
             page=load_page(HERE / "static"),
         )

@@ -40,10 +40,14 @@ class Accounts(AdminHandler):
         self.flows: Flows = parts["flows"]
 
     def get(self) -> None:
+        self.pool.recover()
         self.answer({"accounts": [self.pool.view(account) for account in self.pool]})
 
     async def post(self) -> None:
-        if self.json().get("type") == "api_key":
+        kind = self.json().get("type", "oauth")
+        if kind not in ("api_key", "oauth"):
+            raise Unprocessable("type: api_key or oauth is needed")
+        if kind == "api_key":
             new = self.body(NewApiKeyAccount)
             account = await self.pool.add(new.name, _api_key(new.api_key))
         else:
@@ -64,6 +68,7 @@ class OneAccount(AdminHandler):
         self.refresher: Refresher = parts["refresher"]
 
     def get(self, account_id: str) -> None:
+        self.pool.recover()
         self.answer({"account": self.pool.view(self.pool[account_id])})
 
     async def put(self, account_id: str) -> None:

@@ -31,6 +31,8 @@ class Alive(HealthHandler):
             }
         )
 
+    head = get
+
 
 class Ready(HealthHandler):
     """`/health/ready`: 503 while it drains or has no usable account."""
@@ -41,6 +43,8 @@ class Ready(HealthHandler):
             self.answer({"status": "ready"})
         else:
             self.answer({"status": "not_ready", "reason": reason}, 503)
+
+    head = get
 
 
 class Hello(HealthHandler):

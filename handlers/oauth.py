@@ -7,8 +7,9 @@ import logging
 from typing import Any
 
 from handlers.base import AdminHandler, BaseHandler, RequestBody
+from handlers.origin import Origins
 from proxy.clock import rfc3339
-from proxy.errors import Conflict, RequestError, StorageError
+from proxy.errors import Conflict, InvalidRequest, RequestError, StorageError
 from proxy.flows import Flows, refused_by_provider
 from proxy.pool import Pool
 
@@ -29,9 +30,10 @@ class Authorize(AdminHandler):
         super().initialize(**parts)
         self.flows: Flows = parts["flows"]
         self.redirect_uri: str | None = parts["redirect_uri"]
+        self.origins: Origins = parts["origins"]
 
     def get(self) -> None:
-        here = f"{self.request.protocol}://{self.request.host}/oauth/callback"
+        here = f"{self.origins.of(self.request.host)}/oauth/callback"
         flow, url = self.flows.begin(
             redirect_uri=self.redirect_uri or here,
             org_id=self.get_query_argument("org_id", "") or None,
@@ -76,7 +78,12 @@ class Callback(BaseHandler):
             if error_code := self.get_query_argument("error", ""):
                 self.flows.cancelled(state)
                 raise refused_by_provider(error_code)
-            await self.flows.finish(self.get_query_argument("code", ""), state=state or "-")
+            code = self.get_query_argument("code", "")
+            if not code:
+                raise InvalidRequest(
+                    "There is no code in this address. Begin the login once more.", type="code_missing"
+                )
+            await self.flows.finish(code, state=state or "-")
         except RequestError as error:
             self.line.error = error.type
             # A conflict's text names other accounts, and this page is open to whoever has the state.

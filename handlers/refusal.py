@@ -8,10 +8,13 @@ import math
 from tornado.httputil import HTTPHeaders
 
 from proxy.errors import RequestError
+from proxy.headers import to_client
 
 
-def refusal(error: RequestError, request_id: str, attempts: int) -> tuple[HTTPHeaders, bytes]:
-    """Headers and body of an error; `attempts` is how often the upstream was asked."""
+def refusal(
+    error: RequestError, request_id: str, attempts: int = 0, account: str | None = None
+) -> tuple[HTTPHeaders, bytes]:
+    """Headers and body of an error; `attempts` is how often the upstream was asked, the last time as `account`."""
     shown = {
         "type": "error",
         "error": {"type": error.type, "message": error.message},
@@ -27,8 +30,9 @@ def refusal(error: RequestError, request_id: str, attempts: int) -> tuple[HTTPHe
             "Request-Id": request_id,
         }
     )
-    if attempts:
-        headers["X-Proxy-Attempts"] = str(attempts)
+    if account is not None:
+        for name, value in to_client([], account=account, attempts=attempts):
+            headers[name] = value
     if error.should_retry is not None:
         headers["X-Should-Retry"] = str(error.should_retry).lower()
     if error.retry_after_s is not None:

@@ -21,6 +21,7 @@ from handlers.base import Unknown
 from handlers.gate import AdminGate
 from handlers.health import Alive, Hello, Ready
 from handlers.oauth import Authorize, Callback, Exchange, Reauthorize
+from handlers.origin import Origins
 from handlers.pages import Page
 from handlers.sessions import OneSession, SessionList
 from handlers.statistics import Statistics, Usage
@@ -53,6 +54,7 @@ def application(
     gate: AdminGate,
     clock: Clock,
     trusted_proxies: Sequence[Network],
+    origins: Origins,
     redirect_uri: str | None,
     page: bytes,
 ) -> Application:
@@ -69,7 +71,11 @@ def application(
             URLSpec(r"/health", Alive, anyone | {"health": health}),
             URLSpec(r"/health/ready", Ready, anyone | {"health": health}),
             URLSpec(r"/api/hello", Hello, anyone | {"health": health}),
-            URLSpec(r"/oauth/authorize", Authorize, admin | login | {"redirect_uri": redirect_uri}),
+            URLSpec(
+                r"/oauth/authorize",
+                Authorize,
+                admin | login | {"redirect_uri": redirect_uri, "origins": origins},
+            ),
             URLSpec(r"/oauth/callback", Callback, anyone | login),
             URLSpec(r"/oauth/exchange", Exchange, admin | login),
             URLSpec(r"/api/accounts", Accounts, admin | login),

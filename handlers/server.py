@@ -4,21 +4,64 @@ from __future__ import annotations
 
 import errno
 import logging
+import resource
+import secrets
+from http.client import responses
+from typing import Any
 
 from tornado.httpserver import HTTPServer
+from tornado.iostream import IOStream
 from tornado.netutil import bind_sockets
 
+from handlers.refusal import refusal
 from handlers.routes import Front
 from handlers.v1 import LAST_EVENT_S, V1
 from proxy.clock import Clock
-from proxy.errors import StartError
+from proxy.errors import InvalidRequest, RequestError, StartError, Unavailable
 from proxy.health import Health
 
 MAX_HEADER_BYTES = 32 * 1024
 IDLE_CONNECTION_S = 75.0
 """Longer than clients keep an idle connection, so that it is seldom closed under a request of theirs."""
 
+TELL_EVERY_S = 10.0
+
 log = logging.getLogger(__name__)
+
+
+class _CappedServer(HTTPServer):
+    """Refuses connections before the files run out, since an accept that fails is tried again without end."""
+
+    def initialize(self, *args: Any, **kwargs: Any) -> None:
+        super().initialize(*args, **kwargs)
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # A stream holds two sockets, and a fifth is left for files and the upstream's idle connections.
+        self._most = max(8, int(soft * 0.8) // 2)
+        self._told_at = -TELL_EVERY_S
+
+    def handle_stream(self, stream: IOStream, address: Any) -> None:
+        if len(self._connections) >= self._most:
+            if stream.io_loop.time() - self._told_at >= TELL_EVERY_S:
+                self._told_at = stream.io_loop.time()
+                log.error("connection refused connections=%d: raise the limit of open files", self._most)
+            stream.write(_answer(Unavailable("this proxy has too many connections", retry_after_s=1)))
+            stream.close()
+            return
+        # Tornado answers what it cannot parse with a bare status line, which tells an API client nothing.
+        write = stream.write
+        stream.write = lambda data: write(_MALFORMED if data == _BARE_400 else data)  # type: ignore[method-assign]
+        super().handle_stream(stream, address)
+
+
+def _answer(error: RequestError) -> bytes:
+    headers, body = refusal(error, f"req_{secrets.token_hex(12)}")
+    headers["Connection"] = "close"
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.get_all())
+    return f"HTTP/1.1 {error.status} {responses[error.status]}\r\n{lines}\r\n".encode() + body
+
+
+_BARE_400 = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+_MALFORMED = _answer(InvalidRequest("malformed request", should_retry=False))
 
 
 class Server:
@@ -29,7 +72,7 @@ class Server:
         self._health = health
         self._drain_timeout_s = drain_timeout_s
         self._clock = clock
-        self._http = HTTPServer(
+        self._http = _CappedServer(
             front,
             max_header_size=MAX_HEADER_BYTES,
             max_buffer_size=1024 * 1024,
@@ -42,7 +85,7 @@ class Server:
             sockets = bind_sockets(port, host, backlog=1024)
         except OSError as error:
             fix = (
-                "stop what listens there, or set another server.port"
+                "stop what listens there, or set another server.port (SERVER__PORT=4001)"
                 if error.errno == errno.EADDRINUSE
                 else "set server.host and server.port to an address of this machine"
             )
@@ -52,14 +95,15 @@ class Server:
 
     async def drain(self) -> None:
         """Refuse what is new, wait for what runs, cut what runs too long."""
+        # It goes on listening: what comes now is told so, and so is who asks whether it is ready.
         self._health.draining = self._v1.draining = True
-        self._http.stop()
         if self._v1.running:
             log.info("draining requests=%d timeout_s=%g", len(self._v1.running), self._drain_timeout_s)
         if not await self._ended(self._drain_timeout_s):
             log.warning("cutting requests=%d", len(self._v1.running))
             self._v1.cut_all()
             await self._ended(LAST_EVENT_S)
+        self._http.stop()
         await self._http.close_all_connections()
 
     async def _ended(self, within_s: float) -> bool:

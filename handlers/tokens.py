@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, Field
 from handlers.base import AdminHandler, RequestBody
 from proxy.accounting import Accounting
 from proxy.budgets import KeyLimits
-from proxy.errors import Unprocessable
+from proxy.errors import NotFound, Unprocessable
 from proxy.sessions import Sessions
 from proxy.tokens import Role, Token, Tokens, TokenStatus
 
@@ -27,8 +27,8 @@ class Limits(RequestBody):
     concurrent_requests: int | None = Field(default=None, ge=1)
     tokens_per_day: int | None = Field(default=None, ge=1)
     tokens_per_month: int | None = Field(default=None, ge=1)
-    cost_usd_per_day: float | None = Field(default=None, gt=0)
-    cost_usd_per_month: float | None = Field(default=None, gt=0)
+    cost_usd_per_day: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    cost_usd_per_month: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
 
 class TokenFields(RequestBody):
@@ -128,14 +128,26 @@ class OneToken(TokenHandler):
 
     async def put(self, token_id: str) -> None:
         change = self.body(TokenChange)
-        token = await self.tokens.update(token_id, **change.changes())
-        if token.status is not TokenStatus.ACTIVE:
-            self.sessions.end_of(token_id)
+        try:
+            await self.tokens.update(token_id, **change.changes())
+        finally:
+            self._end_unless_active(token_id)
         self.answer({"token": self.view(self.tokens[token_id])})  # or NotFound: deleted meanwhile
 
     async def delete(self, token_id: str) -> None:
         view = self.view(self.tokens[token_id])
-        await self.tokens.remove(token_id)
-        self.sessions.end_of(token_id)
-        self.accounting.budgets.forget(token_id)
+        try:
+            await self.tokens.remove(token_id)
+        finally:
+            self._end_unless_active(token_id)
         self.answer({"token": view})
+
+    def _end_unless_active(self, token_id: str) -> None:
+        # A key stops working at once, also where that cannot be stored yet, and so does what runs with it.
+        try:
+            active = self.tokens[token_id].status is TokenStatus.ACTIVE
+        except NotFound:
+            active = False
+            self.accounting.budgets.forget(token_id)
+        if not active:
+            self.sessions.end_of(token_id)

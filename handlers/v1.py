@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
-import re
 import socket
 import struct
 import sys
+import termios
 from collections.abc import Awaitable, Sequence
 from http.client import responses
 
@@ -33,6 +34,7 @@ from tornado.iostream import StreamClosedError
 from handlers import framing
 from handlers.access import CLIENT_GONE, AccessLine
 from handlers.framing import MalformedFraming
+from handlers.origin import Origins
 from handlers.refusal import error_event, refusal
 from proxy import paths
 from proxy.accounting import Accounting, RequestAccount
@@ -41,7 +43,6 @@ from proxy.body import Body
 from proxy.clock import Clock
 from proxy.errors import (
     BodyTooLarge,
-    InvalidRequest,
     RequestError,
     Unauthenticated,
     Unavailable,
@@ -59,11 +60,13 @@ LINGER_S = 5.0
 LAST_EVENT_S = 5.0
 """How long the event that says why a stream was cut may take to reach the client."""
 
+STALLED_S = 60.0
+"""A client that takes no byte for so long holds an upstream connection for nothing (failures.md N1)."""
+
 SLOWEST_BODY_S = 20.0
 SLOWEST_BODY_BYTES_S = 50_000
 """A body that comes slower than this, after the first seconds, only holds a connection (failures.md N4)."""
 
-_HOST = re.compile(r"[A-Za-z0-9._:\[\]-]*")  # goes into a body, as the origin of `results_url`
 
 log = logging.getLogger(__name__)
 
@@ -81,10 +84,9 @@ class V1(HTTPServerConnectionDelegate):
         jobs: Jobs,
         clock: Clock,
         max_body_bytes: int,
-        write_timeout_s: float,
         allow_admin_paths: bool,
         trusted_proxies: Sequence[Network],
-        public_origins: Sequence[str],
+        origins: Origins,
     ) -> None:
         self.relay = relay
         self.tokens = tokens
@@ -93,10 +95,9 @@ class V1(HTTPServerConnectionDelegate):
         self.jobs = jobs
         self.clock = clock
         self.max_body_bytes = max_body_bytes
-        self.write_timeout_s = write_timeout_s
         self.allow_admin_paths = allow_admin_paths
         self.trusted_proxies = trusted_proxies
-        self.public_origins = {origin.split("://", 1)[1]: origin for origin in public_origins}
+        self.origins = origins
         self.draining = False
         self.running: set[V1Request] = set()
 
@@ -164,8 +165,9 @@ class V1Request(HTTPMessageDelegate):
         try:
             await place.take()
         except RequestError as error:
-            self._inbound = None
-            self._refuse(error, at_once="Expect" in headers)
+            if self._inbound is not None:  # else it was cut meanwhile
+                self._inbound = None
+                self._refuse(error, at_once="Expect" in headers)
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         if self._inbound is None or self._body is None:
@@ -189,10 +191,13 @@ class V1Request(HTTPMessageDelegate):
             self._end_refused()
             return
         stream = self._connection.stream
-        if stream.closed():  # a pipelined request is read to its end also where its client has left
+        # A request that waited, or was pipelined, is read to its end also where its client has left.
+        if not stream.closed() and _has_left(stream.socket):
+            stream.close()
+        if stream.closed():
             self.on_connection_close()
             return
-        self._connection.set_close_callback(self._client_gone)
+        self._connection.set_close_callback(self._cancel)
         # Tornado does not watch for the client's end while a pipelined request waits in its buffer.
         stream._add_io_state(IOLoop.READ)
         self._task = self._server.jobs.start("relay", self._serve(self._inbound))
@@ -220,6 +225,9 @@ class V1Request(HTTPMessageDelegate):
             )
         self._line.token_id = token.id
         server.tokens.used(token)
+        # HTTP/1.0 knows no Host, and nothing better than our own address.
+        host = headers.get("Host", "" if self._version == "HTTP/1.1" else "localhost")
+        origin = server.origins.of(host)
         target = paths.upstream_target(start_line.path, allow_admin_paths=server.allow_admin_paths)
         client = Client(token.id, address_group(self._line.address), headers.get("User-Agent", ""))
         self._place = server.sessions.enter(
@@ -228,24 +236,19 @@ class V1Request(HTTPMessageDelegate):
             cut=lambda: self.cut("an admin ended this session"),
         )
         self._account = server.accounting.begin(token, start_line.method, target)
+        self._account.admit()
         if has_body:
             length = int(headers.get("Content-Length", server.max_body_bytes))
             if length > server.max_body_bytes:
                 raise self._too_large()
             self._connection.set_body_timeout(SLOWEST_BODY_S + length / SLOWEST_BODY_BYTES_S)
             self._body = Body()
-        self._inbound = Inbound(start_line.method, target, lines, self._body, self._origin(headers))
+        self._inbound = Inbound(start_line.method, target, lines, self._body, origin)
 
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(
             f"the request body is larger than {self._server.max_body_bytes} bytes", should_retry=False
         )
-
-    def _origin(self, headers: HTTPHeaders) -> str:
-        host = headers.get("Host", "")
-        if not _HOST.fullmatch(host):
-            raise InvalidRequest("malformed Host header", should_retry=False)
-        return self._server.public_origins.get(host) or f"http://{host}"
 
     # the answer
 
@@ -295,7 +298,7 @@ class V1Request(HTTPMessageDelegate):
         while data := await answer.read():
             self._line.bytes += len(data)
             self._account.feed(data)
-            await self._written(self._connection.write(data), self._server.write_timeout_s)
+            await self._taken(self._connection.write(data))
         self._account.complete()
         self._connection.finish()
 
@@ -307,20 +310,26 @@ class V1Request(HTTPMessageDelegate):
         start = ResponseStartLine("HTTP/1.1", status, reason)
         self._connection.write_headers(start, headers, body)
 
-    async def _written(self, future: asyncio.Future[None], timeout_s: float) -> None:
-        """Wait until the bytes are on their way. Raises TimeoutError where the client takes none."""
-        if future.done():
-            future.result()
-            return
-        async with asyncio.timeout(timeout_s):
-            await future
+    async def _taken(self, future: asyncio.Future[None]) -> None:
+        """Wait until the client takes the bytes. Raises TimeoutError where it takes none for too long."""
+        while not future.done():
+            unsent = _unsent(self._connection.stream.socket)
+            await asyncio.wait([future], timeout=STALLED_S)
+            if not future.done() and _unsent(self._connection.stream.socket) == unsent:
+                raise TimeoutError
+        future.result()
 
     def _refuse(self, error: RequestError, *, at_once: bool = False) -> None:
         """Answer with an error in the shape of the Claude API's, while the body may still be on its way."""
         attempts = self._attempts.number if self._attempts is not None else 0
-        headers, body = refusal(error, self._line.request_id, attempts)
+        account = None if self._attempts is None else self._attempts.account
+        headers, body = refusal(
+            error, self._line.request_id, attempts, None if account is None else account.name
+        )
         self._line.bytes = len(body)
         self._line.error = error.type
+        if self._place is not None:
+            self._place.leave()  # to its client it is over, though its body may still come
         self._write_head(
             error.status,
             responses.get(error.status, ""),
@@ -350,7 +359,8 @@ class V1Request(HTTPMessageDelegate):
         if self._stream_format:
             # HTTPOutputError: the answer has a length, with no room for it.
             with contextlib.suppress(StreamClosedError, TimeoutError, HTTPOutputError):
-                await self._written(self._connection.write(error_event(why)), LAST_EVENT_S)
+                async with asyncio.timeout(LAST_EVENT_S):
+                    await self._connection.write(error_event(why))
         self._abort()
 
     def _abort(self) -> None:
@@ -360,15 +370,19 @@ class V1Request(HTTPMessageDelegate):
             stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         stream.close()
 
-    def _client_gone(self) -> None:
+    def _cancel(self) -> None:
         if self._task is not None:
-            self._task.cancel()
+            # Soon: a task that is cancelled before its first step never reaches its `finally`.
+            asyncio.get_running_loop().call_soon(self._task.cancel)
 
     def cut(self, why: str) -> None:
         """End the request, for a reason that its client is told."""
         self._cut_because = why
         if self._task is not None:
-            self._task.cancel()
+            self._cancel()
+        elif self._inbound is not None:
+            self._inbound = None
+            self._refuse(Unavailable(why, retry_after_s=1))
         else:
             self._connection.close()
             self._end()
@@ -396,3 +410,18 @@ class V1Request(HTTPMessageDelegate):
                 duration_s=self._line.duration_s,
             )
         self._line.log()
+
+
+def _has_left(client: socket.socket) -> bool:
+    """Whether it has closed its side; looked up, since Tornado notices only while it reads."""
+    try:
+        return not client.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def _unsent(client: socket.socket) -> int:
+    """Bytes that the client has not acknowledged: Tornado sees progress only once much of its buffer is free."""
+    return int(struct.unpack("i", fcntl.ioctl(client, termios.TIOCOUTQ, bytes(4)))[0])

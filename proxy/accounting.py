@@ -13,7 +13,7 @@ from proxy.budgets import Budgets, Reservation
 from proxy.clock import Clock
 from proxy.counts import Counts
 from proxy.errors import Forbidden
-from proxy.glance import glance
+from proxy.glance import MOST_BYTES, Glance, glance
 from proxy.series import Series
 from proxy.tokens import Token
 from proxy.upstream import Header
@@ -41,8 +41,8 @@ _TOKENS = (
     "cache_read_tokens",
 )
 
-# What a key with a budget or a list of models may call: here every token is seen, or none is used.
-_MEASURED = re.compile(r"/v1/(messages|messages/count_tokens|models(/.*)?|files(/.*)?|skills(/.*)?)")
+# What a key with a budget or a list of models may call beside inference and GET: here no token is used.
+_FREE = re.compile(r"/v1/(messages/count_tokens|models(/.*)?|files(/.*)?|skills(/.*)?)")
 
 
 class Accounting:
@@ -69,63 +69,72 @@ class Accounting:
         self._first_bytes.append((self.clock.monotonic(), ttfb_s))
 
     def begin(self, token: Token, method: str, target: str) -> RequestAccount:
-        """Admit one request; whoever begins it ends it. Raises Forbidden, RateLimited."""
-        path = target.partition("?")[0]
-        restricted = token.limits.has_budget or bool(token.models)
-        if restricted and method not in ("GET", "HEAD") and not _MEASURED.fullmatch(path):
-            raise Forbidden(
-                "this key has a budget or a list of models, and what this route uses cannot be held to it",
-                should_retry=False,
-            )
-        free = method in ("GET", "HEAD") or path == "/v1/messages/count_tokens"
-        end = (lambda: None) if free else self.budgets.begin(token.id, token.limits)
-        return RequestAccount(self, token, end, inference=paths.is_inference(method, target))
+        """One request's; whoever begins it ends it."""
+        return RequestAccount(self, token, method, target)
 
 
 class RequestAccount:
     """One request of one key."""
 
-    def __init__(
-        self, accounting: Accounting, token: Token, end: Callable[[], None], *, inference: bool
-    ) -> None:
+    def __init__(self, accounting: Accounting, token: Token, method: str, target: str) -> None:
         self._accounting = accounting
         self._token = token
-        self._end = end
-        self.inference = inference
+        self._reads = method in ("GET", "HEAD")
+        self._path = target.partition("?")[0]
+        self._inference = paths.is_inference(method, target)
+        self._restricted = token.limits.has_budget or bool(token.models)
+        self._leave: Callable[[], None] | None = None
         self._body_bytes = 0
         self._model: str | None = None
         self._reservation: Reservation | None = None
         self._meter: Meter | None = None
         self._complete = False
 
+    def admit(self) -> None:
+        """Count it among its key's requests, before its body is read. Raises Forbidden, RateLimited."""
+        if self._restricted and not (self._reads or self._inference or _FREE.fullmatch(self._path)):
+            raise Forbidden(
+                "this key has a budget or a list of models, and what this route uses cannot be held to it",
+                should_retry=False,
+            )
+        if not self._reads and self._path != "/v1/messages/count_tokens":
+            self._leave = self._accounting.budgets.begin(self._token.id, self._token.limits)
+
     async def reserve(self, body: Body | None, content_encoding: str) -> None:
-        """Check the model and set aside what the request may use. Raises Forbidden, RateLimited."""
-        token = self._token
-        self._body_bytes = 0 if body is None else body.size
-        if not self.inference or not (token.limits.has_budget or token.models):
+        """Check the models and set aside what the request may use. Raises Forbidden, RateLimited."""
+        if not self._inference:
             return
+        token = self._token
         wanted = await glance(body, content_encoding)
         self._model = wanted.model
-        if token.models and (wanted.model is None or not token.allows_model(wanted.model)):
+        self._body_bytes = wanted.size or (0 if body is None else body.size)
+        if self._restricted and wanted.size is None:
             raise Forbidden(
-                f"this key may not use the model {(wanted.model or '')[:80]!r}", should_retry=False
+                "this key has a budget or a list of models, and the body of this request cannot be read: it has to be "
+                f"JSON of at most {MOST_BYTES} bytes, as it is or as gzip, deflate, br or zstd",
+                should_retry=False,
             )
+        for model in (wanted.model or "", *wanted.others):
+            if not token.allows_model(model):
+                raise Forbidden(f"this key may not use the model {model[:80]!r}", should_retry=False)
         if token.limits.has_budget:
-            tokens_in = self._body_bytes // BYTES_PER_TOKEN_RESERVED
-            tokens_out = DEFAULT_MAX_TOKENS if wanted.max_tokens is None else wanted.max_tokens
-            rates = (
-                prices.highest_rates(wanted.model or "", self._accounting.clock.now()) or _fallback_rates()
-            )
+            tokens, cost_usd = self._most(wanted)
             self._reservation = self._accounting.budgets.reserve(
-                token.id,
-                token.limits,
-                tokens=tokens_in + tokens_out,
-                cost_usd=tokens_in * rates[0] + tokens_out * rates[1],
+                token.id, token.limits, tokens=tokens, cost_usd=cost_usd
             )
+
+    def _most(self, wanted: Glance) -> tuple[int, float]:
+        """Tokens and US dollars that the request may use; each of its models may have all of it to do."""
+        tokens_in = -(-(wanted.size or 0) // BYTES_PER_TOKEN_RESERVED)
+        tokens_out = DEFAULT_MAX_TOKENS if wanted.max_tokens is None else wanted.max_tokens
+        models, now = (wanted.model or "", *wanted.others), self._accounting.clock.now()
+        rates = [prices.highest_rates(m, now, fast=wanted.fast) or _fallback_rates() for m in models]
+        cost_usd = sum(tokens_in * rate_in + tokens_out * rate_out for rate_in, rate_out in rates)
+        return len(models) * (tokens_in + tokens_out), cost_usd
 
     def measure(self, status: int, headers: list[Header]) -> None:
         """An answer begins."""
-        if not self.inference:
+        if not self._inference:
             return
         found = {name.lower(): value for name, value in headers}
         self._meter = Meter(found.get("content-type", ""), found.get("content-encoding", ""), status)
@@ -143,10 +152,12 @@ class RequestAccount:
         self, *, account_id: str | None, status: int, sent: bool, ttfb_s: float | None, duration_s: float
     ) -> None:
         """Settle the request; `sent` where the upstream got it, `status` 0 where the client has no answer."""
-        self._end()
-        if not self.inference:
+        if self._leave is not None:
+            self._leave()
+        if not self._inference:
             return
-        usage = self._usage(sent and not status)
+        # An answer that had begun, or was still to come, when the request was given up: it is billed all the same.
+        usage = self._usage(given_up=sent and status < 300 and not self._complete)
         if ttfb_s is not None and status < 400:
             self._accounting.first_byte(ttfb_s)
         now = self._accounting.clock.now()
@@ -166,11 +177,11 @@ class RequestAccount:
                 account=account_id, token=self._token.id, model=model, counts=counts
             )
 
-    def _usage(self, left_before_head: bool) -> Usage | None:
-        """What the answer says, or what was sent where it could not say it any more."""
+    def _usage(self, *, given_up: bool) -> Usage | None:
+        """What the answer says, or an estimate where it could not say it any more."""
         usage = None if self._meter is None else self._meter.finish(self._complete)
         tokens_in = self._body_bytes // BYTES_PER_TOKEN
-        if usage is None and left_before_head:
+        if usage is None and given_up:
             return Usage(model=self._model or "", input_tokens=tokens_in, estimated=True)
         if usage is not None and usage.estimated and not usage.prompt_tokens:
             return replace(usage, input_tokens=tokens_in)

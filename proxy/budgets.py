@@ -43,23 +43,24 @@ NO_LIMITS = KeyLimits()
 
 @dataclass(slots=True)
 class Window:
-    """What was spent in one day or month, and what running requests may still spend."""
+    """What was spent in one day or month."""
 
     name: str = ""
     tokens: int = 0
     cost_usd: float = 0.0
-    reserved_tokens: int = 0
-    reserved_usd: float = 0.0
 
 
 @dataclass(slots=True)
 class _Account:
-    """One key's use."""
+    """One key's use, and what its `reservations` running requests may still spend."""
 
     day: Window = field(default_factory=Window)
     month: Window = field(default_factory=Window)
     recent: deque[float] = field(default_factory=deque)
     running: int = 0
+    reservations: int = 0
+    reserved_tokens: int = 0
+    reserved_usd: float = 0.0
 
 
 class Budgets:
@@ -68,9 +69,9 @@ class Budgets:
     def __init__(self, stored: dict[str, Record], *, clock: Clock) -> None:
         self._clock = clock
         self._accounts: dict[str, _Account] = {}
-        for token_id, record in stored.items():
-            account = self._accounts.setdefault(token_id, _Account())
-            account.day, account.month = _read(record.get("day")), _read(record.get("month"))
+        for id, record in stored.items():
+            if "day" in record:  # else an account's counters
+                self._accounts[id] = _Account(_read(record["day"]), _read(record.get("month")))
 
     def begin(self, token_id: str, limits: KeyLimits) -> Callable[[], None]:
         """Count one request, and hand over what ends it. Raises RateLimited."""
@@ -84,7 +85,7 @@ class Budgets:
             while account.recent and account.recent[0] <= now - MINUTE_S:
                 account.recent.popleft()
             if len(account.recent) >= limits.requests_per_minute:
-                wait_s = account.recent[0] + MINUTE_S - now
+                wait_s = account.recent[-limits.requests_per_minute] + MINUTE_S - now
                 raise RateLimited(
                     f"this key may send {limits.requests_per_minute} requests a minute",
                     retry_after_s=max(1, math.ceil(wait_s)),
@@ -105,40 +106,43 @@ class Budgets:
         """Set aside what a request may use at most. Raises RateLimited (`billing_error`) where that is too much."""
         account = self._accounts.setdefault(token_id, _Account())
         self._turn_over(account)
-        resets_at = {"day": self._day_ends(), "month": self._month_ends()}
-        for window, period, most_tokens, most_usd in (
-            (account.day, "day", limits.tokens_per_day, limits.cost_usd_per_day),
-            (account.month, "month", limits.tokens_per_month, limits.cost_usd_per_month),
+        # The month first: where both are spent, the next day would not help.
+        for window, period, resets_at, most_tokens, most_usd in (
+            (account.month, "month", self._month_ends(), limits.tokens_per_month, limits.cost_usd_per_month),
+            (account.day, "day", self._day_ends(), limits.tokens_per_day, limits.cost_usd_per_day),
         ):
-            spent = most_tokens is not None and window.tokens + window.reserved_tokens + tokens > most_tokens
-            broke = most_usd is not None and window.cost_usd + window.reserved_usd + cost_usd > most_usd
-            if spent or broke:
+            spent = _over(window.tokens + account.reserved_tokens + tokens, most_tokens)
+            if spent or _over(window.cost_usd + account.reserved_usd + cost_usd, most_usd):
                 raise RateLimited(
                     f"the {'token' if spent else 'cost'} budget of this key for the {period} is spent, or would be by "
-                    f"this request; it resets {rfc3339(resets_at[period])}",
+                    f"this request; it resets {rfc3339(resets_at)}",
                     type="billing_error",
                     should_retry=False,
-                    retry_after_s=math.ceil(resets_at[period] - self._clock.now()),
+                    retry_after_s=math.ceil(resets_at - self._clock.now()),
                 )
-        reservation = Reservation(self, account, tokens, cost_usd)
-        for window in (account.day, account.month):
-            window.reserved_tokens += tokens
-            window.reserved_usd += cost_usd
-        return reservation
+        account.reservations += 1
+        account.reserved_tokens += tokens
+        account.reserved_usd += cost_usd
+        return Reservation(self, account, tokens, cost_usd)
 
     def spend(self, token_id: str, *, tokens: int, cost_usd: float) -> None:
-        """Count what a request used that had nothing reserved."""
-        account = self._accounts.setdefault(token_id, _Account())
-        self.settle(account, 0, 0.0, tokens, cost_usd)
+        """Count what a request used that had nothing reserved; of a key that is gone, nothing."""
+        account = self._accounts.get(token_id)
+        if account is not None:
+            self._count(account, tokens, cost_usd)
 
-    def settle(
-        self, account: _Account, reserved: int, reserved_usd: float, tokens: int, cost_usd: float
-    ) -> None:
+    def settle(self, account: _Account, reservation: Reservation, *, tokens: int, cost_usd: float) -> None:
         """Give back what was reserved and count what was used, in the day and month it is now."""
+        account.reservations -= 1
+        account.reserved_tokens -= reservation.tokens
+        account.reserved_usd -= reservation.cost_usd
+        if not account.reservations:
+            account.reserved_usd = 0.0  # what rounding left
+        self._count(account, tokens, cost_usd)
+
+    def _count(self, account: _Account, tokens: int, cost_usd: float) -> None:
         self._turn_over(account)
         for window in (account.day, account.month):
-            window.reserved_tokens -= reserved
-            window.reserved_usd -= reserved_usd
             window.tokens += tokens
             window.cost_usd += cost_usd
 
@@ -168,7 +172,7 @@ class Budgets:
         }
 
     def _turn_over(self, account: _Account) -> None:
-        """Begin a new day or month; what runs stays reserved in it."""
+        """Begin a new day or month; what runs stays reserved."""
         today = self._today()
         for window, name in ((account.day, f"{today:%Y-%m-%d}"), (account.month, f"{today:%Y-%m}")):
             if window.name != name:
@@ -191,21 +195,25 @@ class Reservation:
     def __init__(self, budgets: Budgets, account: _Account, tokens: int, cost_usd: float) -> None:
         self._budgets = budgets
         self._account = account
-        self._tokens = tokens
-        self._cost_usd = cost_usd
         self._settled = False
+        self.tokens = tokens
+        self.cost_usd = cost_usd
 
     def settle(self, *, tokens: int, cost_usd: float) -> None:
         """What was used in fact; a second time does nothing."""
         if not self._settled:
             self._settled = True
-            self._budgets.settle(self._account, self._tokens, self._cost_usd, tokens, cost_usd)
+            self._budgets.settle(self._account, self, tokens=tokens, cost_usd=cost_usd)
+
+
+def _over(amount: float, most: float | None) -> bool:
+    return most is not None and amount > most
 
 
 def _read(record: object) -> Window:
     if not isinstance(record, dict):
         return Window()
     name, tokens, cost = record.get("name"), record.get("tokens"), record.get("cost_usd")
-    if not isinstance(name, str) or not isinstance(tokens, int) or not isinstance(cost, int | float):
+    if not isinstance(name, str) or type(tokens) is not int or not isinstance(cost, int | float):
         return Window()
-    return Window(name, tokens, cost)
+    return Window(name, tokens, float(cost)) if tokens >= 0 and 0 <= cost < math.inf else Window()

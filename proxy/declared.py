@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -9,9 +10,12 @@ from typing import Annotated
 
 from pydantic import PlainValidator
 
-from proxy.budgets import KeyLimits
+from proxy.budgets import NO_LIMITS, KeyLimits
+from proxy.errors import Unprocessable
+from proxy.names import MAX_NAME, clean_name
 
-MIN_KEY = 16
+_KEY = re.compile(r"[!-~]{16,256}")
+_AMOUNT = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?")
 _ROLES = ("user", "admin")
 _MEMBERS = ("name", "key", "role", "models", "limits")
 
@@ -24,7 +28,7 @@ class DeclaredKey:
     key: str = field(repr=False)
     role: str = "user"
     models: tuple[str, ...] = ()
-    limits: KeyLimits = KeyLimits()  # noqa: RUF009 - it is frozen
+    limits: KeyLimits = NO_LIMITS
 
 
 def _client_keys(value: object) -> tuple[DeclaredKey, ...]:
@@ -32,49 +36,63 @@ def _client_keys(value: object) -> tuple[DeclaredKey, ...]:
         raise ValueError(
             "it has to be a list, each with a name and a key, and role, models and limits if wanted"
         )
-    keys = tuple(_one(item, number) for number, item in enumerate(value, 1))
-    if len({key.key for key in keys}) < len(keys):
-        raise ValueError("two of them have the same key")
-    return keys
+    keys: list[DeclaredKey] = []
+    for number, item in enumerate(value, 1):
+        try:
+            new = _one(item)
+        except ValueError as error:
+            # By number: name and key may stand in each other's place.
+            raise ValueError(f"number {number} {error}") from None
+        for other, key in enumerate(keys, 1):
+            if key.key == new.key:
+                raise ValueError(f"number {number} has the key of number {other}: give each one of its own")
+        keys.append(new)
+    return tuple(keys)
 
 
-def _one(item: object, number: int) -> DeclaredKey:
+def _one(item: object) -> DeclaredKey:
     if not isinstance(item, dict):
-        raise ValueError(f"number {number} has to hold keys of its own: name, key, role, models, limits")
-    for member in item:
-        if member not in _MEMBERS:
-            raise ValueError(f"number {number} has a member {member}, which is none of {', '.join(_MEMBERS)}")
-    name, key, role = item.get("name"), item.get("key"), item.get("role") or "user"
-    if not isinstance(name, str) or not name.strip():
-        raise ValueError(f"number {number} needs a name")
-    if not isinstance(key, str) or not re.fullmatch(rf"[!-~]{{{MIN_KEY},256}}", key):
-        raise ValueError(f"the key of {name} needs {MIN_KEY} to 256 visible ASCII characters")
+        raise ValueError(f"has to hold keys of its own: {', '.join(_MEMBERS)}")
+    _check_members(item, _MEMBERS, "it")
+    key, role = item.get("key"), item.get("role") or "user"
+    try:
+        name = clean_name(item["name"] if isinstance(item.get("name"), str) else "")
+    except Unprocessable:
+        raise ValueError(f"needs a name of 1 to {MAX_NAME} printable characters") from None
+    if not isinstance(key, str) or not _KEY.fullmatch(key):
+        raise ValueError("needs a key of 16 to 256 ASCII characters without spaces")
     if role not in _ROLES:
-        raise ValueError(f"the role of {name} has to be {' or '.join(_ROLES)}")
+        raise ValueError(f"has a role other than {' or '.join(_ROLES)}")
     models = item.get("models") or []
-    if not isinstance(models, list) or not all(isinstance(model, str) for model in models):
-        raise ValueError(
-            f"the models of {name} have to be a list of names or patterns, such as [claude-haiku-*]"
-        )
-    return DeclaredKey(name.strip(), key, role, tuple(models), _limits(item.get("limits") or {}, name))
+    if not isinstance(models, list) or not all(isinstance(model, str) and model for model in models):
+        raise ValueError("needs as models a list of names or patterns, such as [claude-haiku-*]")
+    return DeclaredKey(name, key, role, tuple(models), _limits(item.get("limits") or {}))
 
 
-def _limits(value: object, name: str) -> KeyLimits:
+def _limits(value: object) -> KeyLimits:
     known = [each.name for each in fields(KeyLimits)]
-    if not isinstance(value, Mapping) or not all(member in known for member in value):
-        raise ValueError(f"the limits of {name} may be {', '.join(known)}")
+    if not isinstance(value, Mapping):
+        raise ValueError(f"needs as limits some of {', '.join(known)}")
+    _check_members(value, known, "limits")
     numbers: dict[str, int | float] = {}
     for member, text in value.items():
-        if (
-            not isinstance(text, str)
-            or not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,9})?", text)
-            or float(text) <= 0
-        ):
-            raise ValueError(f"{member} of {name} has to be a number above zero")
-        if "usd" not in member and "." in text:
-            raise ValueError(f"{member} of {name} has to be a whole number")
-        numbers[member] = float(text) if "usd" in member else int(text)
+        money = "usd" in member
+        if not isinstance(text, str) or not _AMOUNT.fullmatch(text) or float(text) <= 0:
+            raise ValueError(f"needs as {member} a number above zero")
+        if not money and "." in text:
+            raise ValueError(f"needs as {member} a whole number")
+        numbers[member] = float(text) if money else int(text)
     return KeyLimits(**numbers)  # type: ignore[arg-type]
+
+
+def _check_members(value: Mapping[str, object], known: list[str] | tuple[str, ...], where: str) -> None:
+    """Raise ValueError for a strange one; not with its name, which may be a key that stands in the wrong place."""
+    for member in value:
+        if member not in known:
+            nearest = difflib.get_close_matches(member, known, n=1, cutoff=0.0)[0]
+            raise ValueError(
+                f"has in {where} what is none of {', '.join(known)}; the nearest one is {nearest}"
+            )
 
 
 ClientKeys = Annotated[tuple[DeclaredKey, ...], PlainValidator(_client_keys)]

@@ -36,7 +36,7 @@ class Notifier:
     """Posts JSON to one URL, in order, signed; it delays nothing and gives up after some tries.
 
     The body's `text` is what Slack-compatible receivers show, with `&`, `<` and `>` as entities: else a name or a
-    reason could mention everybody (docs.slack.dev, "Formatting message text"). `x-claude-proxy-signature` is
+    reason could mention everybody (api.slack.com/reference/surfaces/formatting). `x-claude-proxy-signature` is
     `t=<unix seconds>,v1=<hex>` with the HMAC-SHA256 of `<t>.<body>` under the secret.
     """
 
@@ -101,7 +101,7 @@ class Notifier:
         escaped = html.escape(f"Claude Proxy: {text}", quote=False)
         self._waiting.append({"text": escaped, "event": event, "at": rfc3339(self._clock.now()), **details})
         if self._sending is None or self._sending.done():
-            self._sending = self._jobs.start("notify", self._send_all(), wait=False)
+            self._sending = self._jobs.start("notify", self._send_all())
 
     async def _send_all(self) -> None:
         while self._waiting:

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import io
 import json
+import re
 import secrets
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
@@ -165,7 +166,9 @@ class OAuthServer:
             ("anthropic-beta", "oauth-2025-04-20"),
             ("user-agent", f"claude-proxy/{__version__}"),
         ]
-        exchange = self._client.open(Request("POST", self._target, headers, io.BytesIO(body), len(body)))
+        # Codes and refresh tokens work once: what is sent again is decided here, not by libcurl.
+        request = Request("POST", self._target, headers, io.BytesIO(body), len(body), may_resend=False)
+        exchange = self._client.open(request)
         try:
             async with asyncio.timeout(TOTAL_S):
                 head = await exchange.head()
@@ -210,13 +213,11 @@ def _refuse(status: int, body: bytes, headers: dict[str, str]) -> NoReturn:
 
 
 def _error_code(answer: dict[str, Any]) -> str | None:
-    """`error` of RFC 6749, or `error.type` of the Claude API; only what looks like a code."""
+    """`error` of RFC 6749, or `error.type` of the Claude API; nothing else, which may repeat a token."""
     error = answer.get("error")
     if isinstance(error, dict):
         error = error.get("type")
-    if isinstance(error, str) and error.replace("_", "").isalnum() and len(error) <= 64:
-        return error
-    return None
+    return error if isinstance(error, str) and re.fullmatch(r"[a-z_]{1,64}", error) else None
 
 
 def _json_object(body: bytes) -> dict[str, Any]:

@@ -140,6 +140,15 @@ class Pool:
         limits.chosen(chosen.id)
         return self[chosen.id]
 
+    def has_usable(self, model: str | None) -> bool:
+        """Whether any account could be asked now."""
+        now = self._clock.now()
+        return any(
+            (a.status is Status.ACTIVE or a.limit_passed(now))
+            and self._limits.model_until(a.id, model) is None
+            for a in map(self._limits.seen, self)
+        )
+
     async def tested(self) -> bool:
         """Wait for an account that one request tests after a long limit; False where there is none."""
         return await self._limits.tested()

@@ -13,6 +13,9 @@ from proxy.upstream import CurlClient, Request
 API_VERSION = "2023-06-01"
 """A request of our own has to name a version; a client's is never changed."""
 
+LONGEST_S = 10.0
+"""A request waits for the answer before it goes to the next account, so a silent one is no answer soon."""
+
 
 class Probe:
     """One question per account at a time; whoever asks meanwhile shares its answer."""
@@ -26,7 +29,7 @@ class Probe:
         """True where the API accepts the credential, False where it says 401, None where it says neither."""
         task = self._asking.get(account.id)
         if task is None:
-            task = self._jobs.start(f"probe {account.id}", self._ask(account))
+            task = self._jobs.start(f"probe {account.id}", self._ask(account), wait=False)
             self._asking[account.id] = task
             task.add_done_callback(lambda _: self._asking.pop(account.id, None))
         return await asyncio.shield(task)
@@ -35,8 +38,9 @@ class Probe:
         headers = to_upstream([("anthropic-version", API_VERSION)], account.sent)
         exchange = self._client.open(Request("GET", "/v1/models", headers))
         try:
-            status = (await exchange.head()).status
-        except UpstreamError:
+            async with asyncio.timeout(LONGEST_S):
+                status = (await exchange.head()).status
+        except (UpstreamError, TimeoutError):
             return None
         finally:
             exchange.close()

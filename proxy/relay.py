@@ -42,6 +42,8 @@ SHORT_WAIT_S = 5.0
 
 JUDGED_BYTES = 64 * 1024
 
+JUDGED_BY_BODY = (400, 401, 402, 403, 429)
+
 TOKEN_RETRY_S = 5.0
 """When a client may try again where no account has a live token, and none is limited."""
 
@@ -217,7 +219,7 @@ class Attempts:
         self._held.callback(exchange.close)
         try:
             head = await exchange.head()
-            start = await _start_of(exchange) if head.status >= 400 else b""
+            start = await _start_of(exchange) if head.status in JUDGED_BY_BODY else b""
         except UpstreamError as error:
             self._upstream_failed(account, error)
             return None
@@ -367,11 +369,16 @@ class Attempts:
         account, exchange, head, verdict = self._last
         # A model passed over without a time is a matter of the request itself: the upstream's words say which.
         if verdict.action is Action.BENCH_THEN_NEXT or verdict.limited_until is not None:
-            if pool.choose(self._model) is None:
+            if not pool.has_usable(self._model):
                 raise pool.exhausted(self._model)
             raise RateLimited(f"{self.number} accounts in a row are rate limited", retry_after_s=1)
         if not any(a.status in (Status.ACTIVE, Status.RATE_LIMITED) for a in pool):
-            raise pool.exhausted(self._model)  # the client's own key is fine: a 401 would say otherwise
+            raise pool.exhausted(self._model)
+        if verdict.action in (Action.REFRESH_THEN_NEXT, Action.CONFIRM_KEY_THEN_NEXT):
+            # The client's own key is fine: a 401 would say otherwise, and clients would ask for another.
+            raise Unavailable(
+                f"no account's credential is accepted: {verdict.evidence}", retry_after_s=TOKEN_RETRY_S
+            )
         return await self._hand_over(account, exchange, head)
 
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from proxy.clock import Clock, rfc3339
 from proxy.errors import NotFound, RateLimited
 from proxy.storage import Record
 
-MAX_SESSIONS = 10_000
+MAX_SESSIONS = 4096
 MAX_USER_AGENT = 256
-"""Both are chosen by clients: without bounds, a client could fill the memory with names."""
+"""Both are chosen by clients: without bounds, a client could fill the memory with names. So many sessions are also
+stored within 50 ms of the event loop."""
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +68,7 @@ class Sessions:
         self._new_id = new_id
         self._sessions: OrderedDict[Client, Session] = OrderedDict()
         for id, record in stored.items():
-            session = _read(id, record)
+            session = _read(id, record, clock.now())
             if session is not None:
                 self._sessions[session.client] = session
         self.clean()
@@ -80,15 +82,16 @@ class Sessions:
     def enter(self, client: Client, *, limited: bool, cut: Callable[[], None]) -> Place:
         """Begin a request; `cut` ends it when an admin ends its session. Whoever enters leaves."""
         now = self._clock.now()
-        client = Client(client.token_id, client.address, client.user_agent[:MAX_USER_AGENT])
+        if len(client.user_agent) > MAX_USER_AGENT:
+            client = replace(client, user_agent=client.user_agent[:MAX_USER_AGENT])
         session = self._sessions.get(client)
         if session is not None and self._over(session):
             del self._sessions[client]
             session = None
         if session is None:
+            self._make_room()
             session = Session(self._new_id("ses"), client, now, now)
             self._sessions[client] = session
-            self._bound()
         self._sessions.move_to_end(client)
         session.last_seen_at = now
         session.requests += 1
@@ -105,6 +108,8 @@ class Sessions:
 
     async def take(self, session: Session) -> None:
         """Wait for one of the session's places. Raises RateLimited where none gets free in time."""
+        if self.take_now(session):
+            return
         if self._queue_timeout_s:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             session.waiting.append(turn)
@@ -140,23 +145,22 @@ class Sessions:
         session.in_flight -= 1
         session.running.discard(cut)
         session.last_seen_at = self._clock.now()
+        if self._sessions.get(session.client) is session:
+            self._sessions.move_to_end(session.client)
 
     def end(self, session_id: str) -> Session:
         """Forget a session and end its requests. Raises NotFound."""
         session = next((s for s in self._sessions.values() if s.id == session_id), None)
         if session is None:
             raise NotFound(f"no session {session_id[:64]!r}")
-        del self._sessions[session.client]
-        log.info("session ended session=%s requests_cut=%d", session.id, session.in_flight)
-        for cut in tuple(session.running):
-            cut()
+        self._end(session)
         return session
 
     def end_of(self, token_id: str) -> None:
         """End every session of a client key that is no longer good."""
         for session in self:
             if session.client.token_id == token_id:
-                self.end(session.id)
+                self._end(session)
 
     def clean(self) -> None:
         """Forget what is over."""
@@ -195,8 +199,14 @@ class Sessions:
     def _over(self, session: Session) -> bool:
         return not session.in_flight and session.last_seen_at + self._ttl_s <= self._clock.now()
 
-    def _bound(self) -> None:
-        if len(self._sessions) <= MAX_SESSIONS:
+    def _end(self, session: Session) -> None:
+        del self._sessions[session.client]
+        log.info("session ended session=%s requests_cut=%d", session.id, session.in_flight)
+        for cut in tuple(session.running):
+            cut()
+
+    def _make_room(self) -> None:
+        if len(self._sessions) < MAX_SESSIONS:
             return
         unused = next((s for s in self._sessions.values() if not s.in_flight), None)
         if unused is not None:
@@ -243,11 +253,17 @@ class Place:
         self._sessions.leave(self._session, self._cut)
 
 
-def _read(id: str, record: Record) -> Session | None:
+def _read(id: str, record: Record, now: float) -> Session | None:
     """A stored session; None where it is none: sessions are disposable."""
     try:
         client = Client(str(record["token_id"]), str(record["ip"]), str(record["user_agent"]))
         created_at, seen_at = float(record["created_at"]), float(record["last_seen_at"])
-        return Session(id, client, created_at, seen_at, int(record["requests"]))
-    except (KeyError, TypeError, ValueError):
+        requests = int(record["requests"])
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
+    # Where the clock was set back meanwhile, none lives longer for it.
+    return (
+        Session(id, client, min(created_at, now), min(seen_at, now), requests)
+        if math.isfinite(created_at + seen_at)
+        else None
+    )

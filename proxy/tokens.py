@@ -94,7 +94,9 @@ class Tokens:
         self._declared = {token.id: token for token in declared}
         self._clock = clock
         self._new_id = new_id
-        self._by_hash = {token.key_sha256: token.id for token in self}
+        # A key that is both is the declared one.
+        tokens = chain(self._table.values(), self._declared.values())
+        self._by_hash = {token.key_sha256: token.id for token in tokens}
         self._use = {token.id: _read_use(counters.get(token.id, {})) for token in self}
 
     def __getitem__(self, token_id: str) -> Token:
@@ -259,7 +261,8 @@ class Tokens:
         await self._table.save_again()
 
     async def _forget(self, token: Token) -> None:
-        self._by_hash.pop(token.key_sha256, None)
+        if self._by_hash.get(token.key_sha256) == token.id:
+            del self._by_hash[token.key_sha256]
         self._use.pop(token.id, None)
         await self._table.forget(token.id)
 

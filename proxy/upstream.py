@@ -39,6 +39,8 @@ KEPT_HANDLES = 1024
 
 # Headers that libcurl adds by itself; an empty value keeps it from doing so.
 _CURLS_OWN = ("accept", "content-type", "expect", "pragma", "user-agent")
+# The connection ended, wherever that was; other errors within a head are about what stands in it.
+_BROKEN_OFF = (pycurl.E_GOT_NOTHING, pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR, pycurl.E_PARTIAL_FILE)
 _STATUS_LINE = re.compile(rb"HTTP/[\d.]+ (\d{3})(?: (.*))?$")
 
 Header = tuple[str, str]
@@ -168,7 +170,7 @@ class Exchange:
             text = f"{message or 'transfer failed'} (curl {errno})"
             if self._curl.getinfo(pycurl.REQUEST_SIZE) == 0:
                 error = UpstreamUnreachable(text)
-            elif self._lines and self._head is None:
+            elif self._lines and self._head is None and errno not in _BROKEN_OFF:
                 error = UpstreamGarbled(text)
             else:
                 error = UpstreamLost(text)

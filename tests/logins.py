@@ -23,6 +23,9 @@ from tests.service import SteppedClock, TestClock
 
 TOKEN = "/v1/oauth/token"  # noqa: S105 - a path
 HOUR = 3600.0
+DAY = 24 * HOUR
+DUE = 30.0
+"""A life that makes a token due, but leaves it alive."""
 
 
 def arguments(url: str) -> dict[str, str]:

@@ -185,9 +185,10 @@ async def serve(
     accounts: Iterable[str] = ("a",),
     clock: TestClock | None = None,
     upstream: str | None = None,
+    config: Path | None = None,
     **options: str,
 ) -> AsyncIterator[Service]:
-    """A running proxy with `accounts`; `options` are settings, as `retry__max_attempts="2"`."""
+    """A running proxy with `accounts`; `options` are settings over `config`, as `retry__max_attempts="2"`."""
     clock = clock or TestClock()
     simulator = Simulator(clock=clock, rng=random.Random(1))
     await simulator.start(port=0)
@@ -201,7 +202,7 @@ async def serve(
         "STORAGE__DATA_FOLDER": str(folder),
     } | {name.upper(): value for name, value in options.items()}
     try:
-        async with proxy(load_settings(None, environ), clock, random.Random(1)) as parts:
+        async with proxy(load_settings(config, environ), clock, random.Random(1)) as parts:
             port = parts.server.listen("127.0.0.1", 0)
             service = Service(parts, simulator, clock, port)
             if not any(token.name == "tests" for token in parts.tokens):

@@ -67,12 +67,11 @@ async def stream(process: Running) -> AsyncIterator[tuple[Answer, AsyncIterator[
         yield answer, events
 
 
-async def refused(port: int) -> None:
-    """Return once nothing accepts connections there."""
+async def draining(port: int) -> None:
+    """Return once it says that it is not ready for more."""
     async with asyncio.timeout(10):
-        with contextlib.suppress(ConnectionError, Cut):
-            while True:
-                await fetch(port, "GET", "/health")
+        while (await fetch(port, "GET", "/health/ready")).status != 503:
+            pass
 
 
 async def test_it_says_what_it_serves_and_where(tmp_path: Path) -> None:
@@ -107,7 +106,7 @@ async def test_a_signal_lets_a_running_stream_end_whole(tmp_path: Path) -> None:
         simulator.script(None, Steady(events=5, interval_s=1))
         async with stream(process) as (_, events):
             process.signal(signal.SIGTERM)
-            await refused(process.port)
+            await draining(process.port)
             clock.free()
             rest = [event async for event in events]
         assert rest[-1].startswith(b"event: message_stop")
@@ -135,7 +134,7 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         simulator.script(None, Steady(events=5, interval_s=1))
         async with stream(process) as (_, events):
             process.signal(signal.SIGTERM)
-            await refused(process.port)
+            await draining(process.port)
             process.signal(signal.SIGTERM)
             assert await process.ended() == 1
             with pytest.raises(Cut):

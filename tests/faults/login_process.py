@@ -5,7 +5,7 @@
 Prints where it is, as JSON. Then each line of stdin is a JSON list, a verb and what it takes, answered by a line:
 
     ["authorize", url, organization]   the URL that a browser is sent back to which logs in at `url`
-    ["refreshes"]                      the refresh calls since this was asked last, as `Refresh` has them
+    ["refreshes"]                      the refresh calls since this was asked last: organization, presented, status
     ["settled"]                        answered once nothing is left of what came from processes that have ended
 
 It ends when stdin does.

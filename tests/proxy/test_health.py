@@ -86,6 +86,32 @@ async def test_a_client_key_that_is_not_saved_degrades(
     assert health.status() == "degraded"
 
 
+async def test_usage_that_is_not_saved_degrades(
+    health: Health, pool: Pool, series: Series, clock: TestClock
+) -> None:
+    await fill(pool, clock, "active")
+    series.unsaved = "no space left on device"
+    assert health.status() == "degraded"
+    series.unsaved = None
+    assert health.status() == "healthy"
+
+
+async def test_every_reason_is_told(
+    health: Health, pool: Pool, tokens: Tokens, series: Series, disk: Disk
+) -> None:
+    token, _ = await tokens.add("client")
+    disk.full = True
+    series.unsaved = "no space left on device"
+    with pytest.raises(StorageError):
+        await tokens.remove(token.id)
+    assert health.status() == "unhealthy"
+    assert health.reasons() == [
+        "no accounts",
+        "1 changes are not on disk yet: the data folder cannot be written",
+        "usage is not on disk yet: the data folder cannot be written",
+    ]
+
+
 async def test_what_drains_is_not_ready_and_says_so(health: Health, pool: Pool, clock: TestClock) -> None:
     await fill(pool, clock, "active")
     health.draining = True
