@@ -15,7 +15,7 @@ from proxy.errors import SettingsError
 from proxy.settings import load_settings
 
 ADMIN = {"AUTH__API_KEY": "Zx9Zx8qWm2LpR7tUv"}
-SECRET = "cpSECRETofLAPTOP7Qd2"
+KEY = "cpSECRETofLAPTOP7Qd2"
 OTHER = "cpSECRETofSERVER9Lm3"
 
 
@@ -45,13 +45,13 @@ def refused(config: Path, text: str) -> str:
 
 
 def test_a_name_and_a_key_are_enough(config: Path) -> None:
-    assert declared(config, f"[{{name: laptop, key: {SECRET}}}]") == (DeclaredKey("laptop", SECRET),)
+    assert declared(config, f"[{{name: laptop, key: {KEY}}}]") == (DeclaredKey("laptop", KEY),)
 
 
 def test_everything_that_a_key_may_have_is_taken(config: Path) -> None:
     text = f"""
     - name: laptop
-      key: {SECRET}
+      key: {KEY}
       role: admin
       models: [claude-haiku-*, claude-sonnet-5-5]
       limits:
@@ -65,7 +65,7 @@ def test_everything_that_a_key_may_have_is_taken(config: Path) -> None:
     assert declared(config, text) == (
         DeclaredKey(
             "laptop",
-            SECRET,
+            KEY,
             "admin",
             ("claude-haiku-*", "claude-sonnet-5-5"),
             KeyLimits(60, 5, 1_000_000, 20_000_000, 0.5, 100.0),
@@ -80,20 +80,20 @@ def test_none_at_all_is_fine(config: Path, text: str) -> None:
 
 
 def test_what_is_left_empty_has_its_default(config: Path) -> None:
-    text = f"[{{name: laptop, key: {SECRET}, role: , models: , limits: }}]"
-    assert declared(config, text) == (DeclaredKey("laptop", SECRET),)
+    text = f"[{{name: laptop, key: {KEY}, role: , models: , limits: }}]"
+    assert declared(config, text) == (DeclaredKey("laptop", KEY),)
 
 
 def test_a_name_loses_the_space_around_it(config: Path) -> None:
-    assert declared(config, f"[{{name: ' laptop ', key: {SECRET}}}]")[0].name == "laptop"
+    assert declared(config, f"[{{name: ' laptop ', key: {KEY}}}]")[0].name == "laptop"
 
 
 def test_two_may_have_the_same_name(config: Path) -> None:
-    assert len(declared(config, f"[{{name: a, key: {SECRET}}}, {{name: a, key: {OTHER}}}]")) == 2
+    assert len(declared(config, f"[{{name: a, key: {KEY}}}, {{name: a, key: {OTHER}}}]")) == 2
 
 
 def test_a_key_is_not_in_what_is_printed_of_it(config: Path) -> None:
-    assert "SECRET" not in repr(declared(config, f"[{{name: a, key: {SECRET}}}]"))
+    assert "SECRET" not in repr(declared(config, f"[{{name: a, key: {KEY}}}]"))
 
 
 # ---- refused
@@ -102,42 +102,42 @@ def test_a_key_is_not_in_what_is_printed_of_it(config: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        (f"{{laptop: {SECRET}}}", "it has to be a list"),
-        (SECRET, "it has to be a list"),
-        (f"[{SECRET}]", "number 1 has to hold keys of its own"),
-        (f"[[{SECRET}]]", "number 1 has to hold keys of its own"),
+        (f"{{laptop: {KEY}}}", "it has to be a list"),
+        (KEY, "it has to be a list"),
+        (f"[{KEY}]", "number 1 has to hold keys of its own"),
+        (f"[[{KEY}]]", "number 1 has to hold keys of its own"),
         ("[~]", "number 1 has to hold keys of its own"),
-        (f"[{{{SECRET}: laptop}}]", "number 1 has in it what is none of name, key, role, models, limits"),
-        (f"[{{nmae: laptop, key: {SECRET}}}]", "number 1 has in it what is none of"),
-        (f"[{{name: {SECRET}, key: laptop}}]", "number 1 needs a key of 16 to 256 ASCII characters"),
-        (f"[{{key: {SECRET}}}]", "number 1 needs a name of 1 to 64 printable characters"),
-        (f"[{{name: , key: {SECRET}}}]", "number 1 needs a name"),
-        (f"[{{name: '  ', key: {SECRET}}}]", "number 1 needs a name"),
-        (f"[{{name: [a], key: {SECRET}}}]", "number 1 needs a name"),
-        (f'[{{name: "a\\nb", key: {SECRET}}}]', "number 1 needs a name"),
-        (f"[{{name: {'x' * 65}, key: {SECRET}}}]", "number 1 needs a name"),
+        (f"[{{{KEY}: laptop}}]", "number 1 has in it what is none of name, key, role, models, limits"),
+        (f"[{{nmae: laptop, key: {KEY}}}]", "number 1 has in it what is none of"),
+        (f"[{{name: {KEY}, key: laptop}}]", "number 1 needs a key of 16 to 256 ASCII characters"),
+        (f"[{{key: {KEY}}}]", "number 1 needs a name of 1 to 64 printable characters"),
+        (f"[{{name: , key: {KEY}}}]", "number 1 needs a name"),
+        (f"[{{name: '  ', key: {KEY}}}]", "number 1 needs a name"),
+        (f"[{{name: [a], key: {KEY}}}]", "number 1 needs a name"),
+        (f'[{{name: "a\\nb", key: {KEY}}}]', "number 1 needs a name"),
+        (f"[{{name: {'x' * 65}, key: {KEY}}}]", "number 1 needs a name"),
         ("[{name: laptop}]", "number 1 needs a key"),
         ("[{name: laptop, key: }]", "number 1 needs a key"),
-        (f"[{{name: laptop, key: [{SECRET}]}}]", "number 1 needs a key"),
-        ("[{name: laptop, key: SECRET-of-15-cha}]", "number 1 needs a key"),
+        (f"[{{name: laptop, key: [{KEY}]}}]", "number 1 needs a key"),
+        ("[{name: laptop, key: SECRET-of-15-ch}]", "number 1 needs a key"),
         ("[{name: laptop, key: SECRET with spaces}]", "number 1 needs a key"),
         ("[{name: laptop, key: SECRETSECRETSECRETö}]", "number 1 needs a key"),
         ('[{name: laptop, key: "SECRETSECRETSECRET\\n"}]', "number 1 needs a key"),
         (f"[{{name: laptop, key: {'SECRET' * 43}}}]", "number 1 needs a key"),
-        (f"[{{name: a, key: {SECRET}, role: {OTHER}}}]", "number 1 has a role other than user or admin"),
-        (f"[{{name: a, key: {SECRET}, role: [admin]}}]", "number 1 has a role other than user or admin"),
-        (f"[{{name: a, key: {SECRET}, models: {OTHER}}}]", "number 1 needs as models a list"),
-        (f"[{{name: a, key: {SECRET}, models: [[{OTHER}]]}}]", "number 1 needs as models a list"),
-        (f"[{{name: a, key: {SECRET}, models: ['']}}]", "number 1 needs as models a list"),
-        (f"[{{name: a, key: {SECRET}, models: [a, ~]}}]", "number 1 needs as models a list"),
-        (f"[{{name: a, key: {SECRET}, limits: {OTHER}}}]", "number 1 needs as limits some of requests_per"),
-        (f"[{{name: a, key: {SECRET}, limits: [1]}}]", "number 1 needs as limits some of requests_per"),
-        (f"[{{name: a, key: {SECRET}, limits: {{{OTHER}: 1}}}}]", "number 1 has in limits what is none of"),
+        (f"[{{name: a, key: {KEY}, role: {OTHER}}}]", "number 1 has a role other than user or admin"),
+        (f"[{{name: a, key: {KEY}, role: [admin]}}]", "number 1 has a role other than user or admin"),
+        (f"[{{name: a, key: {KEY}, models: {OTHER}}}]", "number 1 needs as models a list"),
+        (f"[{{name: a, key: {KEY}, models: [[{OTHER}]]}}]", "number 1 needs as models a list"),
+        (f"[{{name: a, key: {KEY}, models: ['']}}]", "number 1 needs as models a list"),
+        (f"[{{name: a, key: {KEY}, models: [a, ~]}}]", "number 1 needs as models a list"),
+        (f"[{{name: a, key: {KEY}, limits: {OTHER}}}]", "number 1 needs as limits some of requests_per"),
+        (f"[{{name: a, key: {KEY}, limits: [1]}}]", "number 1 needs as limits some of requests_per"),
+        (f"[{{name: a, key: {KEY}, limits: {{{OTHER}: 1}}}}]", "number 1 has in limits what is none of"),
         (
-            f"[{{name: laptop, key: {SECRET}}}, {{name: server, key: {SECRET}}}]",
+            f"[{{name: laptop, key: {KEY}}}, {{name: server, key: {KEY}}}]",
             "number 2 has the key of number 1",
         ),
-        (f"[{{name: laptop, key: {SECRET}}}, {{name: server}}]", "number 2 needs a key"),
+        (f"[{{name: laptop, key: {KEY}}}, {{name: server}}]", "number 2 needs a key"),
     ],
 )
 def test_a_bad_declaration_is_refused_with_its_place(config: Path, text: str, problem: str) -> None:
@@ -145,7 +145,7 @@ def test_a_bad_declaration_is_refused_with_its_place(config: Path, text: str, pr
 
 
 def test_a_misspelt_member_comes_with_the_nearest(config: Path) -> None:
-    text = f"[{{name: a, key: {SECRET}, limits: {{request_per_minute: 1}}}}]"
+    text = f"[{{name: a, key: {KEY}, limits: {{request_per_minute: 1}}}}]"
     assert refused(config, text).endswith("the nearest one is requests_per_minute")
 
 
@@ -154,19 +154,19 @@ def test_a_misspelt_member_comes_with_the_nearest(config: Path) -> None:
 )
 @pytest.mark.parametrize("member", ["requests_per_minute", "tokens_per_day", "cost_usd_per_month"])
 def test_a_limit_is_a_number_above_zero(config: Path, member: str, text: str) -> None:
-    problem = refused(config, f"[{{name: a, key: {SECRET}, limits: {{{member}: {text}}}}}]")
+    problem = refused(config, f"[{{name: a, key: {KEY}, limits: {{{member}: {text}}}}}]")
     assert problem == f"number 1 needs as {member} a number above zero"
 
 
 @pytest.mark.parametrize("member", ["requests_per_minute", "concurrent_requests", "tokens_per_month"])
 def test_only_money_has_fractions(config: Path, member: str) -> None:
-    problem = refused(config, f"[{{name: a, key: {SECRET}, limits: {{{member}: 1.5}}}}]")
+    problem = refused(config, f"[{{name: a, key: {KEY}, limits: {{{member}: 1.5}}}}]")
     assert problem == f"number 1 needs as {member} a whole number"
 
 
 def test_a_variable_cannot_hold_them_and_is_named(config: Path) -> None:
     with pytest.raises(SettingsError) as caught:
-        load_settings(None, ADMIN | {"AUTH__CLIENT_KEYS": f'[{{"name": "a", "key": "{SECRET}"}}]'})
+        load_settings(None, ADMIN | {"AUTH__CLIENT_KEYS": f'[{{"name": "a", "key": "{KEY}"}}]'})
     assert str(caught.value).startswith("AUTH__CLIENT_KEYS: it has to be a list")
     assert "SECRET" not in str(caught.value)
 
@@ -180,6 +180,6 @@ def test_any_declaration_loads_or_is_refused_in_one_line(
 ) -> None:
     config = tmp_path_factory.getbasetemp() / "any-declared.yaml"
     try:
-        declared(config, f"[{{name: {text}, key: {SECRET}, limits: {{{text}}}}}]")
+        declared(config, f"[{{name: {text}, key: {KEY}, limits: {{{text}}}}}]")
     except SettingsError as error:
         assert str(error).isprintable()

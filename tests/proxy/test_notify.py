@@ -31,7 +31,7 @@ from tests.canaries import leaked
 from tests.echo import Echo, Message, Script, echo
 from tests.service import ADMIN_KEY, CLIENT_KEY, Service, TestClock, serve, until, upstream_key
 
-SECRET = "a-webhook-secret-of-tests-8Kd3"  # noqa: S105 - of tests
+SECRET = "a-webhook-secret-of-tests-8Kd3"
 PATH = "/services/T024BE7LD/canary-B9x2Qm5Rt7Vw1Zk4"  # whoever knows such a path may post
 SILENCE = Script(b"")
 
