@@ -54,6 +54,8 @@ class Health:
         changes = len(self._pool.unsaved) + len(self._tokens.unsaved)
         if changes:
             told.append(f"{changes} changes are not on disk yet: the data folder cannot be written")
+        elif not self._pool.writable:
+            told.append("changes are on disk only in the journal: the data folder cannot be written")
         if self._series.unsaved is not None:
             told.append("usage is not on disk yet: the data folder cannot be written")
         return told

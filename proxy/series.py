@@ -57,6 +57,7 @@ RINGS: Final[Mapping[RingName, tuple[int, int]]] = {
 """How many buckets of which level a chart shows."""
 
 MODEL_LENGTH: Final = 80  # the longest known, of Bedrock, has some sixty
+MOST_CELLS: Final = 10_000  # rows times buckets of a report; more would hold the event loop for too long
 MOST_UNSAVED: Final = 10_000  # rows; some 4 MB
 
 log = logging.getLogger(__name__)
@@ -138,14 +139,16 @@ class Series:
         Raises Unprocessable where that is not kept, or no span of the past.
         """
         now = self._clock.now()
-        if not start < end:
-            raise Unprocessable("from has to be before to")
         if start > now:
             raise Unprocessable("from is in the future")
+        if not start < end:
+            raise Unprocessable("from has to be before to")
         span_s = self._span(start, interval, now)
         # What happens now is in the bucket that starts now, also where that was asked for to the second.
         first, last = floor(start, span_s), -floor(-end, span_s) if end < now else floor(now, span_s) + span_s
         sums = self._sums(PLACE[by], first, last)
+        if interval is not None and len(sums) * (last - first) // span_s > MOST_CELLS:
+            raise Unprocessable("that is too much at once: choose a shorter span, or a longer interval")
         buckets: dict[str | None, list[tuple[int, Counts]]] = {id: [] for id in sums}
         for t in range(first, last, span_s) if interval else ():
             for id, part in self._sums(PLACE[by], t, t + span_s).items():

@@ -21,7 +21,7 @@ from proxy.simulator import Answer, Entry, Error, Fault, Grant, Raw, Reset, Rese
 from tests.disk import Disk, make_pool, new_ids
 from tests.service import SteppedClock, TestClock
 
-TOKEN = "/v1/oauth/token"  # noqa: S105 - a path
+TOKEN = "/v1/oauth/token"
 HOUR = 3600.0
 DAY = 24 * HOUR
 DUE = 30.0

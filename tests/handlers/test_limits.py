@@ -50,8 +50,14 @@ async def changed(service: Service, token: dict[str, Any], **fields: Any) -> dic
     return dict(answer.json()["token"])
 
 
+async def settled(service: Service) -> None:
+    """Return once only those requests run that the upstream has not answered."""
+    await until(lambda: service.running == service.simulator.open_requests)
+
+
 async def used(service: Service, token: dict[str, Any]) -> dict[str, float]:
     """What an admin sees of what it has used of its budgets."""
+    await settled(service)
     answer = await service.admin("GET", f"/api/tokens/{token['id']}")
     return dict(answer.json()["token"]["used"])
 
@@ -456,6 +462,7 @@ async def test_models_are_a_list_of_names(tmp_path: Path, models: object) -> Non
 
 async def counted(service: Service, by: str = "model") -> dict[str | None, dict[str, Any]]:
     """Rows of the usage route by id."""
+    await settled(service)
     answer = await service.admin("GET", f"/api/admin/usage?by={by}")
     return {row["id"]: row for row in answer.json()["rows"]}
 
@@ -575,6 +582,7 @@ async def declaring(folder: Path, text: str = DECLARED) -> AsyncIterator[Service
 
 
 async def listed(service: Service, name: str) -> dict[str, Any]:
+    await settled(service)
     answer = await service.admin("GET", f"/api/tokens?search={name}")
     (token,) = answer.json()["tokens"]
     return dict(token)

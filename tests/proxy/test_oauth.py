@@ -423,7 +423,7 @@ async def test_64_kib_of_answer_are_read_and_no_more() -> None:
         _, tokens = w.login()
         start = b'{"access_token":"new"'
         w.answer(Answer(200, (), start + b" " * (65_536 - len(start) - 1) + b"}"))
-        assert (await w.server.refresh(tokens)).access_token == "new"  # noqa: S105
+        assert (await w.server.refresh(tokens)).access_token == "new"
         w.answer(Answer(200, (), start + b" " * (65_537 - len(start) - 1) + b"}"))
         with pytest.raises(TokenTrouble):
             await w.server.refresh(tokens)

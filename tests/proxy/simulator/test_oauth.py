@@ -16,7 +16,7 @@ from tests.wire import Answer, Cut
 
 VERIFIER = "v" * 43
 REDIRECT = "http://localhost:4000/oauth/callback"
-TOKEN = "/v1/oauth/token"  # noqa: S105 - a path
+TOKEN = "/v1/oauth/token"
 BETA = "oauth-2025-04-20"
 
 
