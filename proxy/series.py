@@ -57,7 +57,7 @@ RINGS: Final[Mapping[RingName, tuple[int, int]]] = {
 """How many buckets of which level a chart shows."""
 
 MODEL_LENGTH: Final = 80  # the longest known, of Bedrock, has some sixty
-MOST_CELLS: Final = 10_000  # rows times buckets of a report; more would hold the event loop for too long
+MOST_CELLS: Final = 50_000  # rows times buckets of a report; more would hold the event loop for too long
 MOST_UNSAVED: Final = 10_000  # rows; some 4 MB
 
 log = logging.getLogger(__name__)
