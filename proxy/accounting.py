@@ -28,6 +28,7 @@ FALLBACK_USD_PER_MTOK = (5.0, 25.0)
 """What a model without a known price counts in a budget, as in Anthropic's own gateway (claude-api.md 4.5)."""
 
 DEFAULT_MAX_TOKENS = 4096
+"""Where a request names none; the API refuses such a request."""
 
 RECENT = 2048
 RECENT_S = 900.0

@@ -24,6 +24,8 @@ MOST_TOKENS = 1_000_000
 """For a `max_tokens` that is larger, or no whole number, which the upstream may yet take for one: no model writes
 more."""
 
+_PLAIN = ("", "identity")
+
 
 @dataclass(frozen=True, slots=True)
 class Glance:
@@ -46,7 +48,7 @@ async def glance(body: Body | None, content_encoding: str = "") -> Glance:
     if body is None or not 0 < body.size <= MOST_BYTES:
         return Glance()
     encoding = content_encoding.strip().lower()
-    if body.size <= AT_ONCE_BYTES and encoding in ("", "identity"):
+    if body.size <= AT_ONCE_BYTES and encoding in _PLAIN:
         return _read(body.open(), encoding)
     return await asyncio.get_running_loop().run_in_executor(None, _read, body.open(), encoding)
 
@@ -72,6 +74,8 @@ def _read(source: BinaryIO, encoding: str) -> Glance:
 
 
 def _decoded(data: bytes, encoding: str) -> bytes:
+    if encoding in _PLAIN:
+        return data
     unpacker = decoder(encoding)
     if unpacker is None:
         raise ValueError("an encoding that cannot be read here")

@@ -112,6 +112,11 @@ TROUBLES: dict[str, tuple[tuple[Fault, ...], str]] = {
     "200 with an error": ((as_json({"error": "invalid_grant"}),), "no access_token"),
     "404": ((Error(404),), "answered 404 not_found_error"),
     "400 invalid_request": ((as_json({"error": "invalid_request"}, 400),), "answered 400 invalid_request"),
+    "400 of the Claude API": ((Error(400),), "answered 400 invalid_request_error"),
+    "400 unauthorized_client": (
+        (as_json({"error": "unauthorized_client"}, 400),),
+        "answered 400 unauthorized_client",
+    ),
     "400 invalid_client": ((as_json({"error": "invalid_client"}, 400),), "answered 400 invalid_client"),
     "401 invalid_client": ((as_json({"error": "invalid_client"}, 401),), "answered 401 invalid_client"),
     "403 with other JSON": ((as_json({"detail": "blocked"}, 403),), "answered 403"),

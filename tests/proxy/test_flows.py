@@ -462,6 +462,16 @@ async def test_the_same_organisation_twice_names_its_account_and_offers_to_re_au
         assert len(it.pool) == 1 and it.world.calls == 2
 
 
+async def test_whoever_chose_the_wrong_organisation_may_choose_again_on_the_same_link() -> None:
+    async with logins() as it:
+        await it.log_in("Acme")
+        flow, url = it.flows.begin(redirect_uri=REDIRECT)
+        locations = [it.world.simulator.authorize(url, organization=name) for name in ("Acme", "Globex")]
+        assert (await it.refused(f"{arguments(locations[0])['code']}#{flow.state}")).type == "duplicate_org"
+        account = await it.flows.finish(f"{arguments(locations[1])['code']}#{flow.state}")
+        assert account.organization_uuid == it.world.simulator._keyring.organization("Globex").uuid
+
+
 async def test_two_logins_of_one_organisation_at_once_are_one_account() -> None:
     async with logins() as it:
         begun = [it.begin("Acme") for _ in range(3)]
