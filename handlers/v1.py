@@ -61,11 +61,11 @@ LAST_EVENT_S = 5.0
 """How long the event that says why a stream was cut may take to reach the client."""
 
 STALLED_S = 60.0
-"""A client that takes no byte for so long holds an upstream connection for nothing (failures.md N1)."""
+"""A client that takes no byte for so long holds an upstream connection for nothing."""
 
 SLOWEST_BODY_S = 20.0
 SLOWEST_BODY_BYTES_S = 50_000
-"""A body that comes slower than this, after the first seconds, only holds a connection (failures.md N4)."""
+"""A body that comes slower than this, after the first seconds, only holds a connection."""
 
 
 log = logging.getLogger(__name__)

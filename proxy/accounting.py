@@ -25,7 +25,7 @@ BYTES_PER_TOKEN_RESERVED = 2
 its body (files, URLs, results of server tools) cannot be known before it."""
 
 FALLBACK_USD_PER_MTOK = (5.0, 25.0)
-"""What a model without a known price counts in a budget, as in Anthropic's own gateway (claude-api.md 4.5)."""
+"""What a model without a known price counts in a budget, as in Anthropic's own gateway."""
 
 DEFAULT_MAX_TOKENS = 4096
 """Where a request names none; the API refuses such a request."""

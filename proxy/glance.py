@@ -15,7 +15,7 @@ AT_ONCE_BYTES = 256 * 1024
 """Below, `json.loads` takes less than a thread's detour and about a millisecond of the loop."""
 
 MOST_BYTES = 32 * 1024 * 1024
-"""Of a body, decoded, that is read; the API takes no larger one (claude-api.md §1)."""
+"""Of a body, decoded, that is read; the API takes no larger one."""
 
 MAX_MODEL = 256
 """A longer name is no model's, and clients may send anything."""

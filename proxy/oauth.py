@@ -24,7 +24,7 @@ TOTAL_S = 30.0
 MAX_ANSWER_BYTES = 64 * 1024
 MAX_TOKEN_CHARS = 16 * 1024
 DEFAULT_LIFE_S = 3600.0
-"""Where the server names no `expires_in`, or an absurd one (claude-api.md 6.1)."""
+"""Where the server names no `expires_in`, or an absurd one."""
 
 LONGEST_LIFE_S = 366 * 86_400.0
 

@@ -28,7 +28,7 @@ from proxy.storage import Record
 from proxy.table import Table
 
 LONG_WAIT_S = 60.0
-"""Clients obey any `retry-after`: above this they are told not to wait (claude-api.md 0.9)."""
+"""Clients obey any `retry-after`: above this they are told not to wait."""
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""What an account has left, as the rate-limit headers of its last answers say; both families (claude-api.md 3)."""
+"""What an account has left, as the rate-limit headers of its last answers say; both families."""
 
 from __future__ import annotations
 

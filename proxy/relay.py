@@ -1,6 +1,6 @@
 """The attempt loop of one request: choose an account, send, judge the answer, hand it over or try again.
 
-Longer than other files: every row of the contract's table of answers comes together in this loop.
+Longer than other files: everything that an upstream's answer may lead to comes together in this loop.
 """
 
 from __future__ import annotations

@@ -333,7 +333,7 @@ class CurlClient(CurlAsyncHTTPClient):
             (pycurl.NETRC, 0),
             (pycurl.SSL_VERIFYPEER, 1),
             (pycurl.SSL_VERIFYHOST, 2),
-            # HTTP/2 is slower for each event (performance.md) and shares one connection between all accounts.
+            # HTTP/2 is slower for each event and shares one connection between all accounts.
             (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1),
             (pycurl.HTTP09_ALLOWED, 0),
             (pycurl.HTTP_CONTENT_DECODING, 0),

@@ -201,7 +201,7 @@ def bare_429() -> Error:
 
 
 def throttle_429() -> Error:
-    """A short throttle: message `Error`, `x-should-retry: true`, no limit header (claude-api.md §3)."""
+    """A short throttle: message `Error`, `x-should-retry: true`, no limit header."""
     return Error(429, message="Error", headers=(("x-should-retry", "true"),))
 
 

@@ -1,6 +1,6 @@
 """The two families of rate limit headers: of API keys, and the unified one of OAuth accounts.
 
-Names and formats: claude-api.md §3. The numbers are plausible, not enforced.
+Names and formats are the API's own. The numbers are plausible, not enforced.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The simulated OAuth server: the authorization page, the token endpoint, the profile (claude-api.md §6)."""
+"""The simulated OAuth server: the authorization page, the token endpoint, the profile."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import IO, Any
 Json = dict[str, Any]
 Headers = tuple[tuple[str, str], ...]
 
-# status → (error.type, a message in the API's own words): claude-api.md §4.2
+# status → (error.type, a message in the API's own words)
 DEFAULT_ERRORS: Mapping[int, tuple[str, str]] = {
     400: ("invalid_request_error", "Invalid request"),
     401: ("authentication_error", "invalid x-api-key"),

@@ -1,4 +1,4 @@
-"""A message as server-sent events: claude-api.md §5."""
+"""A message as server-sent events, with every kind of event that the API sends."""
 
 from __future__ import annotations
 
