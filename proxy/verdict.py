@@ -200,7 +200,7 @@ def _has_limit_header(fields: dict[str, str]) -> bool:
 
 
 def _limited_until(fields: dict[str, str], rejected: set[str], now: float) -> float | None:
-    """The first time, in the order of how much they can be believed, that is ahead; a second from now where all have passed."""
+    """The first time that is ahead, the most exact source first; a second from now where all have passed."""
     named = list(_named_resets(fields, rejected, now))
     if not named:
         return None

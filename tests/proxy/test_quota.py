@@ -23,7 +23,7 @@ LATER = NOW + 3600
 LIMIT = "anthropic-ratelimit-"
 UNIFIED = f"{LIMIT}unified-"
 
-# As api.anthropic.com has sent them (claude-api.md 3).
+# As api.anthropic.com has sent them.
 OF_A_KEY = [
     ("request-id", "req_1"),
     (f"{LIMIT}requests-limit", "4000"),
