@@ -13,7 +13,7 @@ from proxy.errors import RateLimited
 from proxy.jobs import Jobs
 from proxy.limits import LONG_LIMIT_S, LONGEST_TEST_S
 from proxy.pool import Pool
-from proxy.simulator import Error, Reset, Slow, long_context_429, quota_429
+from proxy.simulator import Error, Reset, Slow, Steady, long_context_429, quota_429
 from tests.disk import Disk, make_pool
 from tests.logins import DAY, HOUR, TOKEN, stored
 from tests.service import CLIENT_KEY, MESSAGE_HEADERS, Service, SteppedClock, TestClock, message, serve, until
@@ -272,6 +272,36 @@ async def test_of_many_requests_after_a_long_limit_one_is_sent_and_then_all(tmp_
         clock.advance(1)
         assert {answer.status for answer in await asyncio.gather(*asked)} == {200}
         assert len(service.simulator.ledger.inference()) == 20
+
+
+async def test_others_go_as_soon_as_the_test_is_answered_though_its_stream_goes_on(tmp_path: Path) -> None:
+    clock = SteppedClock()
+    async with serve(tmp_path, clock=clock) as service:
+        await bench(service)
+        service.simulator.script(None, Steady(events=3, interval_s=10))
+        async with connect(service.port) as wire:
+            headers = [("x-api-key", CLIENT_KEY), *MESSAGE_HEADERS]
+            assert (await wire.request("POST", "/v1/messages", headers, message(stream=True))).status == 200
+            async with asyncio.timeout(LONGEST_TEST_S - 2):
+                assert (await service.message()).status == 200
+            assert service.running == 1
+
+
+async def test_whoever_waits_is_not_turned_away_while_another_account_is_tested(tmp_path: Path) -> None:
+    clock = SteppedClock()
+    async with serve(tmp_path, accounts=["a", "b"], clock=clock) as service:
+        await bench(service)
+        service.simulator.script(None, Slow(1, Error(429, headers=(("retry-after", "600"),))), Slow(2))
+        tests = [asyncio.create_task(service.message())]
+        await clock.asleep(1)
+        tests.append(asyncio.create_task(service.message()))
+        await clock.asleep(2)
+        waiting = asyncio.create_task(service.message())
+        await until(lambda: service.running == 3)
+        clock.advance(1)
+        await until(lambda: service.parts.pool.count()[Status.RATE_LIMITED] == 1)
+        clock.advance(1)
+        assert [(await answer).status for answer in (*tests, waiting)] == [200] * 3
 
 
 async def test_where_the_limit_goes_on_one_request_has_found_out_for_all(tmp_path: Path) -> None:
