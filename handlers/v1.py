@@ -253,10 +253,10 @@ class V1Request(HTTPMessageDelegate):
     # the answer
 
     async def _serve(self, inbound: Inbound) -> None:
-        self._attempts = self._server.relay.attempts(inbound)
         assert self._account is not None
         try:
             await self._account.reserve(inbound.body, inbound.content_encoding)
+            self._attempts = self._server.relay.attempts(inbound, self._account.model)
             answer = await self._attempts.answer()
             await self._hand_over(answer)
         except RequestError as error:

@@ -86,7 +86,7 @@ class RequestAccount:
         self._restricted = token.limits.has_budget or bool(token.models)
         self._leave: Callable[[], None] | None = None
         self._body_bytes = 0
-        self._model: str | None = None
+        self.model: str | None = None
         self._reservation: Reservation | None = None
         self._meter: Meter | None = None
         self._complete = False
@@ -107,7 +107,7 @@ class RequestAccount:
             return
         token = self._token
         wanted = await glance(body, content_encoding)
-        self._model = wanted.model
+        self.model = wanted.model
         self._body_bytes = wanted.size or (0 if body is None else body.size)
         if self._restricted and wanted.size is None:
             raise Forbidden(
@@ -183,7 +183,7 @@ class RequestAccount:
         usage = None if self._meter is None else self._meter.finish(self._complete)
         tokens_in = self._body_bytes // BYTES_PER_TOKEN
         if usage is None and given_up:
-            return Usage(model=self._model or "", input_tokens=tokens_in, estimated=True)
+            return Usage(model=self.model or "", input_tokens=tokens_in, estimated=True)
         if usage is not None and usage.estimated and not usage.prompt_tokens:
             return replace(usage, input_tokens=tokens_in)
         return usage
@@ -191,7 +191,7 @@ class RequestAccount:
     def _by_model(self, usage: Usage | None, request: Counts, now: float) -> dict[str | None, Counts]:
         """The request counts for the model that was asked for, tokens for whichever is billed for them."""
         if usage is None:
-            return {self._model: request}
+            return {self.model: request}
         searches = Usage(model=usage.model, web_search_requests=usage.web_search_requests)
         found: dict[str | None, Counts] = {
             usage.model: replace(request, cost_usd=prices.cost_usd(searches, at=now) or 0.0)

@@ -13,10 +13,11 @@ from pydantic import PlainValidator
 from proxy.budgets import NO_LIMITS, KeyLimits
 from proxy.errors import Unprocessable
 from proxy.names import MAX_NAME, clean_name
+from proxy.tokens import MAX_KEY, MIN_KEY, Role
 
-_KEY = re.compile(r"[!-~]{16,256}")
+_KEY = re.compile(rf"[!-~]{{{MIN_KEY},{MAX_KEY}}}")
 _AMOUNT = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?")
-_ROLES = ("user", "admin")
+_ROLES = tuple(Role)
 _MEMBERS = ("name", "key", "role", "models", "limits")
 
 
@@ -60,7 +61,7 @@ def _one(item: object) -> DeclaredKey:
     except Unprocessable:
         raise ValueError(f"needs a name of 1 to {MAX_NAME} printable characters") from None
     if not isinstance(key, str) or not _KEY.fullmatch(key):
-        raise ValueError("needs a key of 16 to 256 ASCII characters without spaces")
+        raise ValueError(f"needs a key of {MIN_KEY} to {MAX_KEY} ASCII characters without spaces")
     if role not in _ROLES:
         raise ValueError(f"has a role other than {' or '.join(_ROLES)}")
     models = item.get("models") or []

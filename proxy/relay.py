@@ -131,18 +131,18 @@ class Relay:
         self.clock = clock
         self.rng = rng
 
-    def attempts(self, inbound: Inbound) -> Attempts:
-        """The tries of one request; closing them frees the account and the upstream connection."""
-        return Attempts(self, inbound)
+    def attempts(self, inbound: Inbound, model: str | None = None) -> Attempts:
+        """The tries of one request, with its model where that is known already; closing them frees what they hold."""
+        return Attempts(self, inbound, model)
 
 
 class Attempts:
     """All tries of one request, over all accounts, before the first byte reaches the client."""
 
-    def __init__(self, relay: Relay, inbound: Inbound) -> None:
+    def __init__(self, relay: Relay, inbound: Inbound, model: str | None) -> None:
         self._relay = relay
         self._inbound = inbound
-        self._model: str | None = None
+        self._model = model
         self._refused: set[str] = set()
         self._tried: set[str] = set()
         self._failures = 0
