@@ -253,9 +253,9 @@ async def test_the_demo_keeps_nothing_and_logs_no_key(tmp_path: Path) -> None:
         await process.read_until("-d '")
         command, admin_key = shown(process)
         listed = await process.send("GET", "/api/accounts", [("X-API-Key", admin_key)])
-        assert [account["name"] for account in listed.json()["accounts"]] == ["team-a", "team-b", "team-c"]
+        assert len(listed.json()["accounts"]) == 10
         keys = demo_keys(tmp_path)
-        assert len(keys) >= 3
+        assert len(keys) >= 10
         process.signal(signal.SIGTERM)
         assert await process.ended() == 0
     [client_key] = re.findall(r"x-api-key: (\S+)'", command)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import html
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 from proxy.clock import Clock
 
+from . import consent
 from .auth import Credential, Keyring, Organization
 from .grants import Grant, Grants
 from .ids import Ids
@@ -34,7 +34,6 @@ _SCOPES = frozenset(
 )
 # RFC 8252 §7.3: any port of the loopback addresses; `localhost` since public clients register it.
 _LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
-_NO_STORE = (("cache-control", "no-store"),)
 
 
 class OAuthError(Exception):
@@ -90,29 +89,21 @@ class OAuthServer:
     # The browser's part
 
     async def page(self, request: Request) -> Answer:
-        """A link for each organization to choose; `auto=NAME` or `cancel=1` is where such a link leads."""
+        """Who consents, and for which organization: `auto=NAME`, `paste=1` and `cancel=1` are what it is answered."""
         query = {name: values[-1] for name, values in request.query.items()}
         try:
             location = self._redirect(query)
         except OAuthError as error:
-            return _html(f"<h1>Invalid request</h1><p>{html.escape(error.description)}</p>", 400)
+            return consent.refusal("Invalid request", error.description, 400)
         if location is not None:
-            return Answer(302, (("location", location), *_NO_STORE))
-        links = "".join(
-            f"<li>{html.escape(name)} {_link(query | {'auto': name}, 'Authorise')}</li>"
-            for name in self._keyring.organizations
-        )
-        return _html(
-            "<h1>Simulated Claude login</h1><p>Choose the organization to authorise.</p>"
-            f"<ul>{links}</ul><p>{_link(query | {'cancel': '1'}, 'Cancel')}</p>"
-        )
+            return Answer(302, (("location", location), *consent.NO_STORE))
+        return consent.choice(query, self._keyring.organizations)
 
     async def manual_page(self, request: Request) -> Answer:
         """Where the code is shown to be copied by hand."""
         if denied := request.argument("error"):
-            return _html(f"<h1>Not authorised</h1><p>{html.escape(denied)}</p>")
-        shown = html.escape(f"{request.argument('code')}#{request.argument('state')}")
-        return _html(f"<h1>Authorised</h1><p>Paste this code:</p><pre><code>{shown}</code></pre>")
+            return consent.refusal("Not authorised", denied)
+        return consent.code(f"{request.argument('code')}#{request.argument('state')}")
 
     def authorize(self, url: str, organization: str, email: str | None = None) -> str:
         """Where a browser lands that authorises `organization` at `url`; OAuthError where it is refused."""
@@ -136,7 +127,9 @@ class OAuthServer:
             return None
         if "state" in query:
             answer["state"] = query["state"]
-        return redirect_uri + ("&" if parsed.query else "?") + urlencode(answer)
+        # The code stays one for `redirect_uri`, so whoever asked can exchange it wherever it was shown.
+        back = self._origin() + MANUAL_PATH if "paste" in query else redirect_uri
+        return back + ("&" if urlsplit(back).query else "?") + urlencode(answer)
 
     def _decide(self, query: dict[str, str], redirect_uri: str, email: str | None) -> dict[str, str] | None:
         scope = query.get("scope", "").split()
@@ -183,7 +176,7 @@ class OAuthServer:
             grant = self._exchanged(_body(request))
         except OAuthError as error:
             shown = {"error": error.error, "error_description": error.description}
-            return json_answer(shown, error.status, _NO_STORE)
+            return json_answer(shown, error.status, consent.NO_STORE)
         answer = {
             "token_type": "Bearer",
             "access_token": grant.access_token,
@@ -193,7 +186,7 @@ class OAuthServer:
             "account": {"uuid": grant.account_uuid, "email_address": grant.email},
             "organization": {"uuid": grant.organization.uuid, "name": grant.organization.name},
         }
-        return json_answer(answer, headers=_NO_STORE)
+        return json_answer(answer, headers=consent.NO_STORE)
 
     def _exchanged(self, body: Json) -> Grant:
         if body.get("client_id") != self._client_id:
@@ -262,13 +255,3 @@ def _body(request: Request) -> Json:
         return request.json(_MAX_BYTES)
     except ApiError as error:
         raise OAuthError("invalid_request", error.message) from error
-
-
-def _link(query: dict[str, str], text: str) -> str:
-    return f'<a href="?{html.escape(urlencode(query))}">{text}</a>'
-
-
-def _html(body: str, status: int = 200) -> Answer:
-    head = '<meta charset="utf-8"><title>Claude simulator</title>'
-    page = f'<!doctype html><html lang="en">{head}{body}</html>'
-    return Answer(status, (("content-type", "text/html; charset=utf-8"), *_NO_STORE), page.encode())

@@ -83,7 +83,8 @@ async def test_the_page_leads_to_each_organization_and_out(
     client = await make_client(organizations=("Acme", "B & <Co>"))
     path = login_url(client.sim).removeprefix(client.sim.base_url)
     page = (await client.get(path, credential=None)).body.decode()
-    assert page.count("Authorise") == 2 and "B &amp; &lt;Co&gt;" in page and "Cancel" in page
+    assert page.count('type="radio"') == 2 and "B &amp; &lt;Co&gt;" in page and "Cancel" in page
+    assert '<input type="hidden" name="state" value="st">' in page
     chosen = await client.get(f"{path}&auto=Acme", credential=None)
     assert chosen.status == 302 and arguments(chosen.header("location"))["state"] == "st"
     left = await client.get(f"{path}&cancel=1", credential=None)
@@ -94,6 +95,13 @@ async def test_the_manual_page_shows_code_and_state(client: Client, sim: Simulat
     url = sim.authorize(login_url(sim, redirect_uri=sim.manual_redirect_uri), organization="Acme")
     page = (await client.get(url.removeprefix(sim.base_url), credential=None)).body.decode()
     assert f"{arguments(url)['code']}#st" in page
+
+
+async def test_a_code_for_a_redirect_can_be_shown_instead_and_works(client: Client) -> None:
+    path = login_url(client.sim, auto="Acme", paste="1").removeprefix(client.sim.base_url)
+    location = (await client.get(path, credential=None)).header("location")
+    assert location.startswith(client.sim.manual_redirect_uri)
+    assert (await exchange(client, code=arguments(location)["code"])).status == 200
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,123 @@
+"""The demo: a simulated provider, a data folder with a past, and clients that go on using it."""
+
+from __future__ import annotations
+
+import secrets
+from collections import defaultdict
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from random import Random
+from typing import Final
+
+from proxy.accounts import Account, ApiKey, OAuthTokens
+from proxy.clock import Clock, rfc3339
+from proxy.counts import to_line
+from proxy.simulator import Grant, Simulator
+from proxy.storage import Record, Storage
+from proxy.tokens import Role, declared_token, token_record
+
+from . import history
+from .traffic import Traffic
+from .world import DAY_S, DEMO_KEY, KEYS, ORGANIZATIONS, SEATS, Seat
+
+TOKEN_LIFE_S: Final = 3600
+"""Of an access token: short, so that refreshes are seen."""
+
+PLAN_USED: Final = 1_600_000
+"""At most so many of a plan's two million tokens are used at the start."""
+
+
+class Demo:
+    """Its provider is `simulator`, which the caller starts and stops."""
+
+    def __init__(self, *, clock: Clock, rng: Random) -> None:
+        self._clock = clock
+        self._rng = rng
+        self._credentials: dict[str, str | Grant] = {}
+        self._keys = {key.name: f"cp-{secrets.token_urlsafe(32)}" for key in KEYS}
+        self.simulator = Simulator(
+            clock=clock,
+            rng=rng,
+            event_interval_s=0.05,
+            ledger_limit=100,
+            eager_tools=False,
+            expires_in=TOKEN_LIFE_S,
+            organizations=ORGANIZATIONS,
+        )
+
+    async def fill(self, storage: Storage) -> None:
+        """Put accounts, client keys and their usage so far into an empty data folder."""
+        now = self._clock.now()
+        accounts = [self._account(seat, now) for seat in SEATS]
+        tokens = [
+            replace(
+                declared_token(key.name, self._keys[key.name], Role.USER, key.limits, key.models),
+                status=key.status,
+                declared=False,
+                created_at=now - 40 * DAY_S,
+                updated_at=now - 40 * DAY_S,
+            )
+            for key in KEYS
+        ]
+        for account in accounts:
+            await storage.put("accounts", account.id, account.record())
+        for token in tokens:
+            await storage.put("tokens", token.id, token_record(token))
+        account_ids = {account.name: account.id for account in accounts}
+        token_ids = {token.name: token.id for token in tokens}
+        used = history.usage(now, account_ids, token_ids, self._rng)
+        last_used = {account_ids[seat.name]: now - seat.unused_s for seat in SEATS}
+        await storage.replace("counters", history.counters(used, last_used, now))
+        days: dict[str, list[Record]] = defaultdict(list)
+        for key, sums in used.items():
+            days[rfc3339(key[0])[:10]].append(to_line(key, sums))
+        for day, lines in days.items():
+            await storage.append(day, lines)
+
+    def traffic(self, url: str) -> AbstractAsyncContextManager[None]:
+        """Clients that use the proxy at `url` for as long as the context lasts."""
+        busy = [self._credentials[seat.name] for seat in SEATS if seat.busy]
+        return Traffic(self.simulator, busy, self._keys, clock=self._clock, rng=self._rng).running(url)
+
+    def welcome(self, url: str, admin_key: str) -> str:
+        """What is there to see, and to try."""
+        return f"""
+This is a demo: the accounts, their clients and the Claude API are simulated, and nothing is kept.
+
+  dashboard   {url}/
+  admin key   {admin_key}
+
+Paste this into another terminal:
+
+  curl -N {url}/v1/messages \\
+    -H 'x-api-key: {self._keys[DEMO_KEY]}' -H 'anthropic-version: 2023-06-01' -H 'content-type: application/json' \\
+    -d '{{"model":"claude-sonnet-5-5","max_tokens":200,"stream":true,"messages":[{{"role":"user","content":"Hello"}}]}}'
+"""
+
+    def _account(self, seat: Seat, now: float) -> Account:
+        key = f"sk-ant-api03-demo-{secrets.token_urlsafe(24)}"
+        created_at = now - self._rng.uniform(31, 90) * DAY_S
+        account = Account(
+            id=f"acc_{secrets.token_hex(8)}",
+            name=seat.name,
+            credential=ApiKey(key),
+            created_at=created_at,
+            updated_at=created_at,
+        )
+        if seat.expires_in_s is None:
+            self.simulator.add_api_key(key, organization=seat.organization)
+            self._credentials[seat.name] = key
+            return account
+        grant = self._credentials[seat.name] = self.simulator.add_oauth(organization=seat.organization)
+        grant.meter.count(now, self._rng.randrange(PLAN_USED), 0)
+        if seat.revoked:
+            self.simulator.revoke(grant)
+        expires_at = now + seat.expires_in_s
+        return replace(
+            account,
+            credential=OAuthTokens(grant.access_token, grant.refresh_token, expires_at, grant.scope),
+            organization_uuid=grant.organization.uuid,
+            organization_name=grant.organization.name,
+            last_refresh_at=expires_at - TOKEN_LIFE_S,
+            updated_at=expires_at - TOKEN_LIFE_S,
+        )

@@ -1,0 +1,115 @@
+"""The demo: what it begins with, and that it goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from statistics import fmean
+
+from proxy.series import RINGS, Series
+from proxy.simulator.demo import Demo
+from proxy.storage.json_files import JsonFiles
+from proxy.stored import load_accounts, load_tokens
+from run import Parts, _demo_settings, proxy
+from tests.service import SteppedClock, TestClock, until
+
+
+@contextlib.asynccontextmanager
+async def filled(folder: Path, clock: TestClock) -> AsyncIterator[tuple[Demo, JsonFiles]]:
+    """A demo whose data folder is full, and open."""
+    demo = Demo(clock=clock, rng=random.Random(1))
+    await demo.simulator.start()
+    storage = JsonFiles.open(folder, clock=clock)
+    try:
+        await demo.fill(storage)
+        yield demo, storage
+    finally:
+        await storage.close()
+        await demo.simulator.stop()
+
+
+@contextlib.asynccontextmanager
+async def serving(folder: Path, clock: SteppedClock) -> AsyncIterator[Parts]:
+    """A proxy on that folder, with the demo's traffic."""
+    async with filled(folder, clock) as (demo, storage):
+        await storage.close()
+        settings = _demo_settings(demo.simulator, folder, {})
+        async with proxy(settings, clock, random.Random(1)) as parts:
+            port = parts.server.listen("127.0.0.1", 0)
+            async with demo.traffic(f"http://127.0.0.1:{port}"):
+                yield parts
+            clock.free()
+            await parts.server.drain()
+
+
+async def reach(clock: SteppedClock, condition: Callable[[], object]) -> None:
+    """Let time pass, slowly enough for answers to come meanwhile, until `condition` holds."""
+
+    def holds() -> object:
+        clock.advance(0.05)
+        return condition()
+
+    await until(holds, within_s=30)
+
+
+def named(parts: Parts, status: str) -> set[str]:
+    return {account.name for account in parts.pool if account.status.value == status}
+
+
+async def test_accounts_in_all_four_states_are_there_within_seconds(tmp_path: Path) -> None:
+    clock = SteppedClock()
+    start = clock.now()
+    async with serving(tmp_path, clock) as parts:
+        await reach(clock, lambda: all(parts.pool.count().values()))
+        assert clock.now() - start < 10
+        assert named(parts, "invalid") == {"Contractor"} and named(parts, "inactive") == {"Hackathon"}
+
+
+async def test_limits_pass_and_come_again_elsewhere(tmp_path: Path) -> None:
+    clock = SteppedClock()
+    async with serving(tmp_path, clock) as parts:
+        await reach(clock, lambda: len(named(parts, "rate_limited")) >= 2)
+        first = named(parts, "rate_limited")
+        await reach(clock, lambda: named(parts, "rate_limited") - first)
+        await reach(clock, lambda: first & named(parts, "active"))
+
+
+async def test_requests_come_from_several_clients_at_several_addresses(tmp_path: Path) -> None:
+    clock = SteppedClock()
+    async with serving(tmp_path, clock) as parts:
+        sessions = parts.server._v1.sessions
+        await reach(clock, lambda: len({session.client.address for session in sessions}) >= 9)
+        assert len({session.client.user_agent for session in sessions}) >= 6
+        assert len({session.client.token_id for session in sessions}) >= 4
+
+
+async def test_the_past_fills_each_chart(tmp_path: Path) -> None:
+    clock = TestClock()
+    async with filled(tmp_path, clock) as (_, storage):
+        series = Series(clock=clock)
+        await series.load(storage)
+        for name in RINGS:
+            *past, _ = series.ring(name).buckets
+            assert all(each.requests and each.cost_usd for each in past), name
+            # Nothing is there twice, nor left out, where spans of different lengths meet.
+            mean = fmean(each.requests for each in past)
+            assert all(mean / 2 < each.requests < mean * 1.6 for each in past), name
+
+
+async def test_the_past_is_that_of_the_accounts_and_keys(tmp_path: Path) -> None:
+    clock = TestClock()
+    async with filled(tmp_path, clock) as (_, storage):
+        series = Series(clock=clock)
+        await series.load(storage)
+        counters = await storage.load("counters")
+        accounts = load_accounts(await storage.load("accounts"))
+        tokens = load_tokens((await storage.load("tokens")).values())
+        assert len(accounts) == 10
+        assert {id for id, _ in accounts} <= counters.keys() <= {id for id, _ in [*accounts, *tokens]}
+        start = clock.now() - 30 * 86_400
+        for row in series.rows("account", start=start, end=clock.now()).rows:
+            assert row.counts.requests == counters[str(row.id)]["requests"]
+        spent_today = sum(each["day"]["cost_usd"] for each in counters.values() if "day" in each)
+        assert abs(spent_today - series.totals("today").cost_usd) < 1e-6
