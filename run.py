@@ -19,32 +19,36 @@ import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn
 
 import tornado
 
 from handlers.gate import AdminGate
+from handlers.live import Dashboards
 from handlers.origin import Origins
-from handlers.pages import load_page
+from handlers.pages import Assets
 from handlers.routes import Front, application
 from handlers.server import Server
 from handlers.v1 import V1
 from proxy import __version__, prices
 from proxy.accounting import Accounting
-from proxy.accounts import Account, ApiKey, OAuthTokens
+from proxy.accounts import Account
 from proxy.balancer import REFRESH_AHEAD_S
 from proxy.budgets import Budgets
+from proxy.chronicle import Chronicle
 from proxy.clock import Clock, SystemClock
 from proxy.errors import StartError
-from proxy.events import Feed
+from proxy.events import Feed, Happened
 from proxy.flows import Flows
 from proxy.health import Health
 from proxy.jobs import Jobs
+from proxy.live import Live
 from proxy.logs import set_up
 from proxy.notify import Notifier
 from proxy.oauth import OAuthServer, Registration
+from proxy.overview import Overview
 from proxy.pool import Pool
 from proxy.probe import Probe
 from proxy.refresh import Refresher
@@ -52,17 +56,22 @@ from proxy.relay import Relay, Retry
 from proxy.series import Series
 from proxy.sessions import Sessions
 from proxy.settings import OAuth, Settings, load_settings
+from proxy.settings import Server as ServerSettings
+from proxy.signins import Signins, load_signins
 from proxy.simulator import Simulator
+from proxy.simulator.demo import Demo
 from proxy.storage.json_files import JsonFiles
 from proxy.stored import load_accounts, load_tokens
 from proxy.table import Table
 from proxy.throttle import Throttle
 from proxy.tokens import Role, Tokens, declared_token, token_record
+from proxy.topics import Topics
 from proxy.upstream import CurlClient, check_libcurl
 
 HERE = Path(__file__).parent
 SAVE_COUNTERS_S = 5.0
 SAVE_AGAIN_S = 1.0
+LOOK_AT_SIGNINS_S = 1.0
 SAVE_USAGE_S = 2.0
 LOOK_S = 5.0
 COMPACT_USAGE_S = 900.0
@@ -76,6 +85,7 @@ class Parts:
 
     pool: Pool
     tokens: Tokens
+    signins: Signins
     health: Health
     server: Server
 
@@ -151,84 +161,58 @@ async def _check(settings: Settings) -> None:
     )
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, demo: Demo | None = None) -> None:
     async with proxy(settings, SystemClock(), random.Random()) as parts:
         signalled = _signalled()
         port = parts.server.listen(settings.server.host, settings.server.port)
         _announce(settings, parts, port)
-        await signalled.wait()
+        if demo is None:
+            await signalled.wait()
+        else:
+            url = _url(settings.server.host, port)
+            print(demo.welcome(url, settings.auth.api_key.get_secret_value()), flush=True)
+            async with demo.traffic(url):
+                await signalled.wait()
         await parts.server.drain()
 
 
 async def _demo(environ: dict[str, str]) -> None:
-    with tempfile.TemporaryDirectory(prefix="claude-proxy-demo-") as folder:
-        simulator = Simulator(
-            clock=SystemClock(),
-            rng=random.Random(),
-            event_interval_s=0.03,
-            ledger_limit=1000,
-            eager_tools=False,
-        )
-        await simulator.start(port=0)
-        try:
-            await _serve_demo(simulator, Path(folder), environ)
-        finally:
-            await simulator.stop()
+    clock, rng = SystemClock(), random.Random()
+    demo = Demo(clock=clock, rng=rng)
+    await demo.simulator.start()
+    try:
+        with tempfile.TemporaryDirectory(prefix="claude-proxy-demo-") as folder:
+            settings = _demo_settings(demo.simulator, Path(folder) / "data", environ)
+            set_up(settings.logger.level, settings.logger.format)
+            storage = JsonFiles.open(settings.storage.data_folder, clock=clock)
+            try:
+                await demo.fill(storage)
+            finally:
+                await storage.close()
+            await _serve(settings, demo)
+    finally:
+        await demo.simulator.stop()
 
 
-async def _serve_demo(simulator: Simulator, folder: Path, environ: dict[str, str]) -> None:
-    admin_key, clock = secrets.token_urlsafe(24), SystemClock()
-    settings = load_settings(
+def _demo_settings(simulator: Simulator, data_folder: Path, environ: dict[str, str]) -> Settings:
+    return load_settings(
         HERE / "conf" / "demo.yaml",
-        {"AUTH__API_KEY": admin_key}
+        {"AUTH__API_KEY": secrets.token_urlsafe(24)}
         | environ
         | {
             "CLAUDE__BASE_URL": simulator.base_url,
             "OAUTH__CLIENT_ID": simulator.client_id,
             "OAUTH__AUTHORIZE_URL": simulator.authorize_url,
             "OAUTH__TOKEN_URL": simulator.token_url,
-            "STORAGE__DATA_FOLDER": str(folder / "data"),
+            "STORAGE__DATA_FOLDER": str(data_folder),
         },
     )
-    set_up(settings.logger.level, settings.logger.format)
-    async with proxy(settings, clock, random.Random()) as parts:
-        for name in ("team-a", "team-b"):
-            key = f"sk-ant-api03-demo-{secrets.token_urlsafe(24)}"
-            simulator.add_api_key(key, organization=name)
-            await parts.pool.add(name, ApiKey(key))
-        login = simulator.add_oauth(organization="team-c")
-        tokens = OAuthTokens(
-            login.access_token, login.refresh_token, clock.now() + login.expires_in, login.scope
-        )
-        await parts.pool.add("team-c", tokens, organization_uuid=login.organization.uuid)
-        _, client_key = await parts.tokens.add("demo")
-        signalled = _signalled()
-        port = parts.server.listen(settings.server.host, settings.server.port)
-        _announce(settings, parts, port)
-        url = _url(settings.server.host, port)
-        print(
-            f"""
-This is a demo: the accounts and the Claude API are simulated, and nothing is kept.
-
-  dashboard   {url}/
-  admin key   {settings.auth.api_key.get_secret_value()}
-
-Paste this into another terminal:
-
-  curl -N {url}/v1/messages \\
-    -H 'x-api-key: {client_key}' -H 'anthropic-version: 2023-06-01' -H 'content-type: application/json' \\
-    -d '{{"model":"claude-sonnet-5-5","max_tokens":200,"stream":true,"messages":[{{"role":"user","content":"Hello"}}]}}'
-""",
-            flush=True,
-        )
-        await signalled.wait()
-        await parts.server.drain()
 
 
 @contextlib.asynccontextmanager
 async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIterator[Parts]:
     """All parts, running; stopped in reverse order."""
-    jobs, feed = Jobs(), Feed()
+    jobs, feed, assets = Jobs(), Feed(), Assets(HERE / "static")
     async with contextlib.AsyncExitStack() as stack:
         storage = JsonFiles.open(settings.storage.data_folder, clock=clock)
         stack.push_async_callback(storage.close)
@@ -260,17 +244,33 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
             ),
             counters,
             clock=clock,
+            feed=feed,
             new_id=_new_id,
             declared=[
                 declared_token(each.name, each.key, Role(each.role), each.limits, each.models)
                 for each in settings.auth.client_keys
             ],
         )
+        signins = Signins(
+            Table(
+                "signins",
+                load_signins((await storage.load("signins")).values()),
+                record=asdict,
+                storage=storage,
+                jobs=jobs,
+            ),
+            counters,
+            admin_key=settings.auth.api_key.get_secret_value(),
+            tokens=tokens,
+            feed=feed,
+            clock=clock,
+        )
         budgets, series = Budgets(counters, clock=clock), Series(clock=clock)
         await series.load(storage)
         prices.load()
         sessions = Sessions(
             await storage.load("sessions"),
+            feed=feed,
             enabled=settings.session.enabled,
             max_concurrent=settings.session.max_concurrent,
             queue_timeout_s=settings.session.queue_timeout,
@@ -285,11 +285,12 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
         oauth = _oauth_server(settings.oauth, clock)
         if oauth is not None:
             stack.callback(oauth.close)
-        save_counters = functools.partial(_save_counters, storage, pool, tokens, budgets, sessions)
+        save_counters = functools.partial(_save_counters, storage, pool, tokens, signins, budgets, sessions)
         save_usage = functools.partial(series.flush, storage)
         stack.push_async_callback(save_usage)
         stack.push_async_callback(save_counters)
-        stack.push_async_callback(_save_again, pool, tokens)
+        save_again = functools.partial(_save_again, pool, tokens, signins)
+        stack.push_async_callback(save_again)
         stack.push_async_callback(jobs.close)
         probe = Probe(client, jobs)
         refresher = Refresher(pool, oauth, jobs=jobs, clock=clock, rng=rng)
@@ -309,8 +310,33 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
             clock=clock,
             rng=rng,
         )
-        accounting = Accounting(budgets, series, clock=clock)
+        accounting = Accounting(budgets, series, feed=feed, clock=clock)
         health = Health(pool, tokens, series, clock)
+        flows = Flows(pool, refresher, oauth, feed=feed, jobs=jobs, clock=clock, new_id=_new_id)
+        chronicle = Chronicle(feed, clock=clock)
+        feed.tell(Happened("server.started", f"Claude Proxy {__version__} started"))
+        overview = Overview(
+            pool=pool,
+            tokens=tokens,
+            refresher=refresher,
+            sessions=sessions,
+            accounting=accounting,
+            health=health,
+            clock=clock,
+            insecure=_is_insecure(settings.server),
+        )
+        topics = Topics(
+            feed,
+            pool=pool,
+            tokens=tokens,
+            refresher=refresher,
+            sessions=sessions,
+            accounting=accounting,
+            flows=flows,
+            overview=overview,
+            clock=clock,
+        )
+        live = Live(feed, topics.sources(), chronicle, epoch=secrets.token_hex(8))
         if settings.notifications.webhook_url is not None:
             secret = settings.notifications.secret
             notifier = Notifier(
@@ -324,7 +350,9 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
             stack.callback(notifier.close)
             feed.follow(notifier.account_changed)
             jobs.every("look at health", LOOK_S, notifier.look)
-        origins = Origins(settings.server.public_origins)
+        origins = Origins(settings.server.public_origins, settings.server.trusted_proxies)
+        dashboards = Dashboards(live, topics, overview, assets=assets.version, jobs=jobs, clock=clock)
+        signins.on_end(dashboards.signed_out)
         v1 = V1(
             relay,
             tokens,
@@ -344,19 +372,31 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
             refresher=refresher,
             sessions=sessions,
             accounting=accounting,
-            flows=Flows(pool, refresher, oauth, jobs=jobs, clock=clock),
+            flows=flows,
+            overview=overview,
+            dashboards=dashboards,
             health=health,
             gate=AdminGate(
-                settings.auth.api_key.get_secret_value(), tokens, Throttle(limit=10, window_s=60, clock=clock)
+                settings.auth.api_key.get_secret_value(),
+                tokens,
+                signins,
+                origins,
+                throttle=Throttle(limit=10, window_s=60, clock=clock),
+                login_throttle=Throttle(limit=5, window_s=60, clock=clock),
             ),
             clock=clock,
             trusted_proxies=settings.server.trusted_proxies,
             origins=origins,
             redirect_uri=settings.oauth.redirect_uri,
-            page=load_page(HERE / "static"),
+            assets=assets,
         )
         server = Server(
-            Front(v1, rest), v1, health, drain_timeout_s=settings.server.drain_timeout, clock=clock
+            Front(v1, rest),
+            v1,
+            dashboards,
+            health,
+            drain_timeout_s=settings.server.drain_timeout,
+            clock=clock,
         )
         jobs.every("save counters", SAVE_COUNTERS_S, save_counters)
         if settings.session.cleanup_enabled:
@@ -367,27 +407,32 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
             )
         jobs.every("save usage", SAVE_USAGE_S, save_usage)
         jobs.every("compact usage", COMPACT_USAGE_S, functools.partial(series.compact, storage))
-        jobs.every("save again", SAVE_AGAIN_S, functools.partial(_save_again, pool, tokens))
+        jobs.every("save again", SAVE_AGAIN_S, save_again)
+        jobs.every("end sign-ins", LOOK_AT_SIGNINS_S, signins.clean)
         upkeep = functools.partial(_upkeep, pool, refresher, settings)
         jobs.every("upkeep", settings.scheduler.interval, upkeep, jitter=0.1)
         refresher.start()
         jobs.start("upkeep at start", upkeep())
-        yield Parts(pool, tokens, health, server)
+        yield Parts(pool, tokens, signins, health, server)
 
 
 async def _save_counters(
-    storage: JsonFiles, pool: Pool, tokens: Tokens, budgets: Budgets, sessions: Sessions
+    storage: JsonFiles, pool: Pool, tokens: Tokens, signins: Signins, budgets: Budgets, sessions: Sessions
 ) -> None:
     spent = budgets.records()
     await storage.replace(
-        "counters", pool.counters() | {id: use | spent.get(id, {}) for id, use in tokens.counters().items()}
+        "counters",
+        pool.counters()
+        | signins.counters()
+        | {id: use | spent.get(id, {}) for id, use in tokens.counters().items()},
     )
     await storage.replace("sessions", sessions.records())
 
 
-async def _save_again(pool: Pool, tokens: Tokens) -> None:
+async def _save_again(pool: Pool, tokens: Tokens, signins: Signins) -> None:
     await pool.save_again()
     await tokens.save_again()
+    await signins.save_again()
 
 
 async def _upkeep(pool: Pool, refresher: Refresher, settings: Settings) -> None:
@@ -410,6 +455,12 @@ def _oauth_server(settings: OAuth, clock: Clock) -> OAuthServer | None:
         ),
         clock=clock,
     )
+
+
+def _is_insecure(settings: ServerSettings) -> bool:
+    """Whether others can reach the dashboard without TLS, as far as can be told from here."""
+    here = settings.host == "localhost" or settings.host.startswith("127.") or settings.host == "::1"
+    return not here and not any(origin.startswith("https:") for origin in settings.public_origins)
 
 
 def _new_id(kind: str) -> str:

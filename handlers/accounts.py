@@ -75,6 +75,7 @@ class OneAccount(AdminHandler):
         change = self.body(AccountChange)
         status = Status(change.status) if change.status else None
         account = self.pool[account_id]
+        self.check_unedited(account.etag, self.pool.view(account))
         if status is Status.ACTIVE and account.status is Status.INVALID and not await self._works(account):
             raise Unprocessable(
                 "the account stays invalid: its credential was not accepted just now; "

@@ -16,6 +16,7 @@ from handlers.access import AccessLine
 from handlers.gate import AdminGate
 from proxy.addresses import Network, client_address
 from proxy.errors import (
+    Conflict,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
@@ -147,7 +148,15 @@ class AdminHandler(BaseHandler):
         self.gate: AdminGate = parts["gate"]
 
     def authorize(self) -> None:
-        self.gate.check(self.request.headers, self.address())
+        self.sign_in = self.gate.check(self.request, self.address())
+
+    def check_unedited(self, etag: str, current: dict[str, Any]) -> None:
+        """Raise Conflict where the request's `If-Match` names another state than `etag` (RFC 9110 13.1.1)."""
+        wanted = self.request.headers.get("If-Match", "*")
+        if wanted not in ("*", f'"{etag}"'):
+            raise Conflict(
+                "changed meanwhile by another admin", type="edit_conflict", details={"current": current}
+            )
 
 
 class Unknown(BaseHandler):

@@ -1,46 +1,111 @@
-"""Who may call the admin API: the admin key, or a client key with role `admin`."""
+"""Who may call the admin API: the admin key, a client key with role `admin`, or the dashboard's cookie."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import math
+from collections.abc import Iterable
 
-from tornado.httputil import HTTPHeaders
+from tornado.httputil import HTTPServerRequest, parse_cookie
 
+from handlers.origin import Origins
 from proxy.addresses import address_group
-from proxy.errors import Forbidden, RateLimited, Unauthenticated
+from proxy.errors import Forbidden, InvalidRequest, RateLimited, Unauthenticated
 from proxy.headers import client_keys
+from proxy.signins import SignIn, Signins
 from proxy.throttle import Throttle
-from proxy.tokens import Role, Tokens
+from proxy.tokens import Role, Token, Tokens
+
+COOKIE = "claude-proxy"
 
 
 class AdminGate:
     """Lets admins in. The right key is always let in: only who has shown wrong ones is throttled."""
 
-    def __init__(self, admin_key: str, tokens: Tokens, throttle: Throttle) -> None:
+    def __init__(
+        self,
+        admin_key: str,
+        tokens: Tokens,
+        signins: Signins,
+        origins: Origins,
+        *,
+        throttle: Throttle,
+        login_throttle: Throttle,
+    ) -> None:
         self._digest = _digest(admin_key)
         self._tokens = tokens
+        self.signins = signins
+        self._origins = origins
         self._throttle = throttle
+        self._login_throttle = login_throttle
 
-    def check(self, headers: HTTPHeaders, address: str) -> None:
-        """Raises Unauthenticated, Forbidden or RateLimited."""
-        keys = client_keys(list(headers.get_all()))
+    def check(self, request: HTTPServerRequest, address: str) -> SignIn | None:
+        """The sign-in whose cookie lets the request in; None where a key does, which no other site can send.
+
+        Raises Unauthenticated, Forbidden, RateLimited or InvalidRequest.
+        """
+        keys = client_keys(list(request.headers.get_all()))
+        if keys:
+            self._admin(keys, address, self._throttle)
+            return None
+        cookie = parse_cookie(request.headers.get("Cookie", "")).get(self.cookie_name(request))
+        if cookie:
+            self.same_origin(request)
+            sign_in = self.signins.find(cookie)
+            if sign_in is not None:
+                return sign_in
+        raise Unauthenticated("sign in, or send the admin key as X-API-Key")
+
+    async def login(self, key: str, address: str) -> tuple[str, SignIn]:
+        """Exchange the key for a cookie. Raises Unauthenticated, Forbidden, RateLimited, StorageError."""
+        return await self.signins.begin(self._admin([key], address, self._login_throttle), address)
+
+    def same_origin(self, request: HTTPServerRequest) -> None:
+        """Raise Forbidden where not the dashboard's own page sends this; InvalidRequest where the body is not JSON.
+
+        Reading needs no proof, since no other site sees the answer; but a WebSocket is open to all of them.
+        """
+        self._origins.check_host(request.host)
+        site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+        reads = request.method in ("GET", "HEAD") and "Upgrade" not in request.headers
+        if site is not None:
+            own = site == "same-origin" or (site == "none" and reads)
+        elif origin is not None:
+            own = self._origins.own(origin, request.host)
+        else:
+            own = reads
+        if not own:
+            raise Forbidden(
+                "this does not come from the dashboard's own page; where a proxy in front changes the Host header, add "
+                "the origin that the browser sees to server.public_origins"
+            )
+        kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if request.body and kind != "application/json":
+            raise InvalidRequest("the body has to be application/json")
+
+    def cookie_name(self, request: HTTPServerRequest) -> str:
+        """A browser takes `__Host-` cookies from this very host only, and only by https (RFC 6265bis 4.1.3)."""
+        return f"__Host-{COOKIE}" if self._origins.secure(request) else COOKIE
+
+    def _admin(self, keys: Iterable[str], address: str, throttle: Throttle) -> Token | None:
+        """The client key of role `admin` among these; None where the admin key is."""
+        keys = list(keys)
         for key in keys:
             if hmac.compare_digest(_digest(key), self._digest):
-                return
+                return None
         token = self._tokens.accept(keys)
         if token is not None:
             if token.role is Role.ADMIN:
-                return
+                return token
             raise Forbidden("this client key has no access to the admin API: role `admin` is needed")
         group = address_group(address)
         for _ in keys:
-            self._throttle.failed(group)
-        wait_s = self._throttle.wait_s(group)
+            throttle.failed(group)
+        wait_s = throttle.wait_s(group)
         if wait_s > 0:
             raise RateLimited("too many wrong admin keys from this address", retry_after_s=math.ceil(wait_s))
-        raise Unauthenticated("send the admin key as X-API-Key")
+        raise Unauthenticated("that key is not valid")
 
 
 def _digest(key: str) -> bytes:

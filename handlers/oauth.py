@@ -10,7 +10,7 @@ from handlers.base import AdminHandler, BaseHandler, RequestBody
 from handlers.origin import Origins
 from proxy.clock import rfc3339
 from proxy.errors import Conflict, InvalidRequest, RequestError, StorageError
-from proxy.flows import Flows, refused_by_provider
+from proxy.flows import Flows
 from proxy.pool import Pool
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ class PastedCode(RequestBody):
 
 
 class Authorize(AdminHandler):
-    """`GET /oauth/authorize?org_id=…&account_id=…`"""
+    """`GET /oauth/authorize?name=…&org_id=…&account_id=…`"""
 
     def initialize(self, **parts: Any) -> None:
         super().initialize(**parts)
@@ -38,8 +38,16 @@ class Authorize(AdminHandler):
             redirect_uri=self.redirect_uri or here,
             org_id=self.get_query_argument("org_id", "") or None,
             account_id=self.get_query_argument("account_id", "") or None,
+            name=self.get_query_argument("name", "") or None,
         )
-        self.answer({"authorization_url": url, "state": flow.state, "expires_at": rfc3339(flow.expires_at)})
+        self.answer(
+            {
+                "authorization_url": url,
+                "state": flow.state,
+                "flow_id": flow.id,
+                "expires_at": rfc3339(flow.expires_at),
+            }
+        )
 
 
 class Exchange(AdminHandler):
@@ -76,8 +84,7 @@ class Callback(BaseHandler):
         state = self.get_query_argument("state", "")
         try:
             if error_code := self.get_query_argument("error", ""):
-                self.flows.cancelled(state)
-                raise refused_by_provider(error_code)
+                raise self.flows.refused(state, error_code)
             code = self.get_query_argument("code", "")
             if not code:
                 raise InvalidRequest(

@@ -1,23 +1,70 @@
-"""The origin under which a client sees this proxy, which goes into links that it follows."""
+"""Under which origin a client sees this proxy, and under which ones the dashboard may be seen at all."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from ipaddress import ip_address
 
-from proxy.errors import InvalidRequest
+from tornado.httputil import HTTPServerRequest
 
-_HOST = re.compile(r"[A-Za-z0-9._:\[\]-]+")
+from proxy.addresses import Network, within
+from proxy.errors import Forbidden, InvalidRequest
+
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{1,5})?")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Origins:
     """The configured origins, and else what the request's `Host` says."""
 
-    def __init__(self, public: Iterable[str]) -> None:
-        self._by_host = {origin.split("://", 1)[1]: origin for origin in public}
+    def __init__(self, public: Iterable[str], trusted_proxies: Sequence[Network]) -> None:
+        self._public = {origin.lower() for origin in public}
+        self._by_host: dict[str, str] = {}
+        for origin in self._public:
+            scheme, host = origin.split("://", 1)
+            self._by_host |= {host: origin, f"{host}:{_DEFAULT_PORTS[scheme]}": origin}
+        self._trusted_proxies = trusted_proxies
 
     def of(self, host: str) -> str:
         """Such as `https://proxy.example.com`. Raises InvalidRequest where `host` is none (RFC 9112 3.2)."""
         if not _HOST.fullmatch(host):
             raise InvalidRequest("malformed Host header", should_retry=False)
-        return self._by_host.get(host) or f"http://{host}"
+        return self._by_host.get(host.lower()) or f"http://{host}"
+
+    def check_host(self, host: str) -> None:
+        """Raise Forbidden where the dashboard is not served under this name.
+
+        Any site can make its own name lead here, and would share an origin with the dashboard then (DNS rebinding).
+        It can do so neither with `localhost` nor with an address.
+        """
+        match = _HOST.fullmatch(host)
+        if host.lower() not in self._by_host and not (match and _is_local(match[1] or match[2])):
+            example = f"https://{match[2]}" if match and match[2] else "https://proxy.example.com"
+            raise Forbidden(
+                "the dashboard is not served under this name: open it at localhost or an address, or add its origin, "
+                f"such as {example[:120]}, to server.public_origins"
+            )
+
+    def secure(self, request: HTTPServerRequest) -> bool:
+        """Whether the browser came by https, as far as this proxy can know."""
+        if within(request.remote_ip or "", self._trusted_proxies):
+            scheme = request.headers.get("X-Forwarded-Proto")
+            if scheme is not None:
+                return scheme.rpartition(",")[2].strip().lower() == "https"
+        return self._by_host.get(request.host.lower(), "").startswith("https:")
+
+    def own(self, origin: str, host: str) -> bool:
+        """Whether a page of `origin` is the dashboard, to a request with this `Host`.
+
+        A proxy in front may have rewritten `Host`; then only the configuration knows.
+        """
+        origin, host = origin.lower(), host.lower()
+        return origin in self._public or origin in (f"http://{host}", f"https://{host}")
+
+
+def _is_local(name: str) -> bool:
+    try:
+        return name.lower() == "localhost" or bool(ip_address(name))
+    except ValueError:
+        return False

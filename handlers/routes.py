@@ -17,12 +17,15 @@ from tornado.routing import URLSpec
 from tornado.web import Application
 
 from handlers.accounts import Accounts, OneAccount, Refresh
+from handlers.auth import Login, Logout, Me
 from handlers.base import Unknown
 from handlers.gate import AdminGate
 from handlers.health import Alive, Hello, Ready
+from handlers.live import MOST_MESSAGE_BYTES, Dashboards
+from handlers.live import Feed as LiveFeed
 from handlers.oauth import Authorize, Callback, Exchange, Reauthorize
 from handlers.origin import Origins
-from handlers.pages import Page
+from handlers.pages import Assets, File, Page
 from handlers.sessions import OneSession, SessionList
 from handlers.statistics import Statistics, Usage
 from handlers.tokens import OneToken, TokenList
@@ -32,6 +35,7 @@ from proxy.addresses import Network
 from proxy.clock import Clock
 from proxy.flows import Flows
 from proxy.health import Health
+from proxy.overview import Overview
 from proxy.pool import Pool
 from proxy.probe import Probe
 from proxy.refresh import Refresher
@@ -39,6 +43,7 @@ from proxy.sessions import Sessions
 from proxy.tokens import Tokens
 
 MAX_ADMIN_BODY_BYTES = 1024 * 1024
+PING_S = 20
 
 
 def application(
@@ -51,26 +56,32 @@ def application(
     sessions: Sessions,
     accounting: Accounting,
     health: Health,
+    overview: Overview,
+    dashboards: Dashboards,
     gate: AdminGate,
     clock: Clock,
     trusted_proxies: Sequence[Network],
     origins: Origins,
     redirect_uri: str | None,
-    page: bytes,
+    assets: Assets,
 ) -> Application:
     """All routes but `/v1`, which clients call with their own keys."""
     anyone: dict[str, Any] = {"clock": clock, "trusted_proxies": trusted_proxies}
+    files = anyone | {"assets": assets, "origins": origins}
     admin = anyone | {"gate": gate}
     login = {"pool": pool, "flows": flows}
-    everything = {"tokens": tokens, "health": health, "sessions": sessions, "accounting": accounting}
     keys = {"tokens": tokens, "sessions": sessions, "accounting": accounting}
     account = {"pool": pool, "probe": probe, "refresher": refresher}
     return Application(
         [
-            URLSpec(r"/", Page, anyone | {"page": page}),
+            URLSpec(r"/", Page, files),
+            URLSpec(r"/static/([^/]+)/(.+)", File, files),
             URLSpec(r"/health", Alive, anyone | {"health": health}),
             URLSpec(r"/health/ready", Ready, anyone | {"health": health}),
             URLSpec(r"/api/hello", Hello, anyone | {"health": health}),
+            URLSpec(r"/api/auth/login", Login, admin),
+            URLSpec(r"/api/auth/logout", Logout, admin),
+            URLSpec(r"/api/auth/me", Me, admin),
             URLSpec(
                 r"/oauth/authorize",
                 Authorize,
@@ -82,15 +93,23 @@ def application(
             URLSpec(r"/api/accounts/([^/]+)", OneAccount, admin | account),
             URLSpec(r"/api/accounts/([^/]+)/refresh", Refresh, admin | account),
             URLSpec(r"/api/accounts/([^/]+)/reauthorize", Reauthorize, admin | login),
-            URLSpec(r"/api/admin/statistics", Statistics, admin | account | everything),
-            URLSpec(r"/api/admin/usage", Usage, admin | account | everything),
+            URLSpec(
+                r"/api/admin/statistics",
+                Statistics,
+                admin | {"health": health, "sessions": sessions, "overview": overview},
+            ),
+            URLSpec(r"/api/admin/usage", Usage, admin | account | keys),
             URLSpec(r"/api/admin/sessions", SessionList, admin | {"sessions": sessions}),
             URLSpec(r"/api/sessions/([^/]+)", OneSession, admin | {"sessions": sessions}),
+            URLSpec(r"/api/live", LiveFeed, admin | {"dashboards": dashboards}),
             URLSpec(r"/api/tokens", TokenList, admin | keys),
             URLSpec(r"/api/tokens/([^/]+)", OneToken, admin | keys),
         ],
         default_handler_class=Unknown,
         default_handler_args=anyone,
+        websocket_max_message_size=MOST_MESSAGE_BYTES,
+        websocket_ping_interval=PING_S,
+        websocket_ping_timeout=PING_S,
     )
 
 

@@ -13,6 +13,7 @@ from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream
 from tornado.netutil import bind_sockets
 
+from handlers.live import Dashboards
 from handlers.refusal import refusal
 from handlers.routes import Front
 from handlers.v1 import LAST_EVENT_S, V1
@@ -67,8 +68,18 @@ _MALFORMED = _answer(InvalidRequest("malformed request", should_retry=False))
 class Server:
     """Serves until `drain`."""
 
-    def __init__(self, front: Front, v1: V1, health: Health, *, drain_timeout_s: float, clock: Clock) -> None:
+    def __init__(
+        self,
+        front: Front,
+        v1: V1,
+        dashboards: Dashboards,
+        health: Health,
+        *,
+        drain_timeout_s: float,
+        clock: Clock,
+    ) -> None:
         self._v1 = v1
+        self._dashboards = dashboards
         self._health = health
         self._drain_timeout_s = drain_timeout_s
         self._clock = clock
@@ -103,6 +114,7 @@ class Server:
             log.warning("cutting requests=%d", len(self._v1.running))
             self._v1.cut_all()
             await self._ended(LAST_EVENT_S)
+        self._dashboards.close()
         self._http.stop()
         await self._http.close_all_connections()
 

@@ -10,14 +10,13 @@ from typing import Any, Literal, cast, get_args
 
 from handlers.base import AdminHandler
 from proxy.accounting import Accounting
-from proxy.accounts import OAuthTokens, Status
 from proxy.buckets import By
 from proxy.clock import Clock, rfc3339
 from proxy.counts import Counts
 from proxy.errors import Unprocessable
 from proxy.health import Health
+from proxy.overview import Overview
 from proxy.pool import Pool
-from proxy.refresh import Refresher
 from proxy.series import Interval, Row
 from proxy.sessions import Sessions
 from proxy.tokens import Tokens
@@ -31,41 +30,26 @@ class Statistics(AdminHandler):
 
     def initialize(self, **parts: Any) -> None:
         super().initialize(**parts)
-        self.clock: Clock = parts["clock"]
-        self.pool: Pool = parts["pool"]
-        self.tokens: Tokens = parts["tokens"]
         self.health: Health = parts["health"]
         self.sessions: Sessions = parts["sessions"]
-        self.refresher: Refresher = parts["refresher"]
-        self.accounting: Accounting = parts["accounting"]
+        self.overview: Overview = parts["overview"]
 
     def get(self) -> None:
         self.sessions.clean()
-        counts = self.pool.count()
-        now = self.clock.now()
-        ages = [
-            now - (account.last_refresh_at or account.created_at)
-            for account in self.pool
-            if isinstance(account.credential, OAuthTokens)
-        ]
+        accounts, health = self.overview.accounts(), self.overview.health()
         self.answer(
             {
-                "total_accounts": len(self.pool),
-                "active_accounts": counts[Status.ACTIVE],
-                "inactive_accounts": counts[Status.INACTIVE],
-                "rate_limited_accounts": counts[Status.RATE_LIMITED],
-                "invalid_accounts": counts[Status.INVALID],
-                "accounts_needing_refresh": sum(map(self.refresher.needs_refresh, self.pool)),
-                "oldest_token_age_hours": round(max([0.0, *ages]) / 3600, 3),
-                "system_health": self.health.status(),
-                "reasons": self.health.reasons(),
+                "total_accounts": accounts["total"],
+                "active_accounts": accounts["active"],
+                "inactive_accounts": accounts["inactive"],
+                "rate_limited_accounts": accounts["rate_limited"],
+                "invalid_accounts": accounts["invalid"],
+                "accounts_needing_refresh": accounts["needing_refresh"],
+                "oldest_token_age_hours": accounts["oldest_token_age_hours"],
+                "system_health": health["status"],
+                "reasons": health["reasons"],
                 "uptime_seconds": round(self.health.uptime_s(), 3),
-                "in_flight": sum(session.in_flight for session in self.sessions),
-                "sessions": len(self.sessions),
-                "client_keys": len(self.tokens),
-                "since_start": _view(self.accounting.series.totals("start")),
-                "today": _view(self.accounting.series.totals("today")),
-                "ttfb_ms": self.accounting.ttfb_ms(),
+                **self.overview.traffic(),
             }
         )
 
@@ -104,15 +88,15 @@ class Usage(AdminHandler):
         self, rows: tuple[Row, ...], names: dict[str, str], by: str, *, with_buckets: bool
     ) -> None:
         text = io.StringIO()
-        columns = ["id", "name", *(["start"] if with_buckets else []), *_view(Counts())]
+        columns = ["id", "name", *(["start"] if with_buckets else []), *Counts().view()]
         writer = csv.DictWriter(text, columns)
         writer.writeheader()
         for row in rows:
             who = {"id": _cell(row.id or ""), "name": _cell(_name(row.id, names) or "")}
             if with_buckets:
-                writer.writerows(who | {"start": rfc3339(t)} | _view(counts) for t, counts in row.buckets)
+                writer.writerows(who | {"start": rfc3339(t)} | counts.view() for t, counts in row.buckets)
             else:
-                writer.writerow(who | _view(row.counts))
+                writer.writerow(who | row.counts.view())
         self.set_header("Content-Type", "text/csv; charset=utf-8")
         self.set_header("Content-Disposition", f'attachment; filename="usage-by-{by}.csv"')
         self.finish(text.getvalue())
@@ -145,26 +129,10 @@ class Usage(AdminHandler):
         return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
 
 
-def _view(counts: Counts) -> dict[str, Any]:
-    return {
-        "requests": counts.requests,
-        "errors": counts.errors,
-        "aborted": counts.aborted,
-        "rate_limited": counts.limited,
-        "input_tokens": counts.input_tokens,
-        "output_tokens": counts.output_tokens,
-        "cache_creation_input_tokens": counts.cache_creation_tokens,
-        "cache_read_input_tokens": counts.cache_read_tokens,
-        "cost_usd": round(counts.cost_usd, 6),
-        "unpriced_requests": counts.unpriced,
-        "estimated_requests": counts.estimated,
-    }
-
-
 def _row(row: Row, names: dict[str, str], *, with_buckets: bool) -> dict[str, Any]:
-    shown = {"id": row.id, "name": _name(row.id, names)} | _view(row.counts)
+    shown = {"id": row.id, "name": _name(row.id, names)} | row.counts.view()
     if with_buckets:
-        shown["buckets"] = [{"start": rfc3339(t)} | _view(counts) for t, counts in row.buckets]
+        shown["buckets"] = [{"start": rfc3339(t)} | counts.view() for t, counts in row.buckets]
     return shown
 
 

@@ -128,6 +128,7 @@ class OneToken(TokenHandler):
 
     async def put(self, token_id: str) -> None:
         change = self.body(TokenChange)
+        self.check_unedited(self.tokens[token_id].etag, self.view(self.tokens[token_id]))
         try:
             await self.tokens.update(token_id, **change.changes())
         finally:

@@ -258,6 +258,8 @@ class V1Request(HTTPMessageDelegate):
             await self._account.reserve(inbound.body, inbound.content_encoding)
             self._attempts = self._server.relay.attempts(inbound, self._account.model)
             answer = await self._attempts.answer()
+            if self._place is not None and self._attempts.account is not None:
+                self._place.answered_by(self._attempts.account.id)
             await self._hand_over(answer)
         except RequestError as error:
             self._refuse(error)

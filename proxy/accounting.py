@@ -13,6 +13,7 @@ from proxy.budgets import Budgets, Reservation
 from proxy.clock import Clock
 from proxy.counts import Counts
 from proxy.errors import Forbidden
+from proxy.events import Feed
 from proxy.glance import MOST_BYTES, Glance, glance
 from proxy.series import Series
 from proxy.tokens import Token
@@ -49,9 +50,10 @@ _FREE = re.compile(r"/v1/(messages/count_tokens|models(/.*)?|files(/.*)?|skills(
 class Accounting:
     """Keeps requests within their keys' limits and counts what they use."""
 
-    def __init__(self, budgets: Budgets, series: Series, *, clock: Clock) -> None:
+    def __init__(self, budgets: Budgets, series: Series, *, feed: Feed, clock: Clock) -> None:
         self.budgets = budgets
         self.series = series
+        self.feed = feed
         self.clock = clock
         self._first_bytes: deque[tuple[float, float]] = deque(maxlen=RECENT)
 
@@ -177,6 +179,11 @@ class RequestAccount:
             self._accounting.series.record(
                 account=account_id, token=self._token.id, model=model, counts=counts
             )
+        feed = self._accounting.feed
+        feed.touch("tokens", self._token.id)
+        feed.touch("usage", "")
+        if account_id is not None:
+            feed.touch("accounts", account_id)
 
     def _usage(self, *, given_up: bool) -> Usage | None:
         """What the answer says, or an estimate where it could not say it any more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -49,8 +50,10 @@ class Account:
     created_at: float
     updated_at: float
     organization_uuid: str | None = None
+    organization_name: str | None = None
     status: Status = Status.ACTIVE
     status_reason: str | None = None
+    status_since: float | None = None
     rate_limited_until: float | None = None
     last_refresh_at: float | None = None
     last_refresh_error: str | None = None
@@ -67,6 +70,12 @@ class Account:
     def type(self) -> Literal["api_key", "oauth"]:
         """`api_key` or `oauth`, as in the admin API."""
         return "api_key" if isinstance(self.credential, ApiKey) else "oauth"
+
+    @property
+    def etag(self) -> str:
+        """Another one whenever what admins may edit has changed (RFC 9110 8.8.3)."""
+        edited = f"{self.name}\0{self.status is Status.INACTIVE}"
+        return hashlib.sha256(edited.encode()).hexdigest()[:12]
 
     @property
     def sent(self) -> Credential:
@@ -87,7 +96,12 @@ class Account:
         if self.status is Status.RATE_LIMITED and (self.rate_limited_until or 0) >= until:
             return self
         return replace(
-            self, status=Status.RATE_LIMITED, status_reason=reason, rate_limited_until=until, updated_at=now
+            self,
+            status=Status.RATE_LIMITED,
+            status_reason=reason,
+            status_since=now if self.status is Status.ACTIVE else self.status_since,
+            rate_limited_until=until,
+            updated_at=now,
         )
 
     def limit_passed(self, now: float) -> bool:
@@ -103,7 +117,12 @@ class Account:
         if self.status not in (Status.ACTIVE, Status.RATE_LIMITED):
             return self
         return replace(
-            self, status=Status.INVALID, status_reason=reason, rate_limited_until=None, updated_at=now
+            self,
+            status=Status.INVALID,
+            status_reason=reason,
+            status_since=now,
+            rate_limited_until=None,
+            updated_at=now,
         )
 
     def deactivated(self, reason: str, now: float) -> Account:
@@ -111,7 +130,12 @@ class Account:
         if self.status is Status.INACTIVE:
             return self
         return replace(
-            self, status=Status.INACTIVE, status_reason=reason, rate_limited_until=None, updated_at=now
+            self,
+            status=Status.INACTIVE,
+            status_reason=reason,
+            status_since=now,
+            rate_limited_until=None,
+            updated_at=now,
         )
 
     def activated(self, now: float) -> Account:
@@ -126,6 +150,7 @@ class Account:
             self,
             status=Status.ACTIVE,
             status_reason=None,
+            status_since=now,
             rate_limited_until=None,
             updated_at=now,
             active_since=now,
@@ -161,14 +186,17 @@ class Account:
             "name": self.name,
             "type": self.type,
             "organization_uuid": self.organization_uuid,
+            "organization_name": self.organization_name,
             "status": self.status.value,
             "status_reason": self.status_reason,
+            "status_since": _time(self.status_since or self.created_at),
             "rate_limited_until": _time(self.rate_limited_until),
             "expires_at": _time(self.expires_at),
             "last_refresh_at": _time(self.last_refresh_at),
             "last_refresh_error": self.last_refresh_error,
             "created_at": _time(self.created_at),
             "updated_at": _time(self.updated_at),
+            "etag": self.etag,
         }
 
     def record(self) -> dict[str, Any]:
@@ -190,8 +218,10 @@ class Account:
             "type": self.type,
             "credential": credential,
             "organization_uuid": self.organization_uuid,
+            "organization_name": self.organization_name,
             "status": self.status.value,
             "status_reason": self.status_reason,
+            "status_since": self.status_since,
             "rate_limited_until": self.rate_limited_until,
             "last_refresh_at": self.last_refresh_at,
             "last_refresh_error": self.last_refresh_error,
@@ -225,8 +255,10 @@ class Account:
             created_at=_number(record["created_at"]),
             updated_at=_number(record["updated_at"]),
             organization_uuid=_or_none(_text, record["organization_uuid"]),
+            organization_name=_or_none(_text, record.get("organization_name")),
             status=Status(record["status"]),
             status_reason=_or_none(_text, record["status_reason"]),
+            status_since=_or_none(_number, record.get("status_since")),
             rate_limited_until=_or_none(_number, record["rate_limited_until"]),
             last_refresh_at=_or_none(_number, record["last_refresh_at"]),
             last_refresh_error=_or_none(_text, record["last_refresh_error"]),

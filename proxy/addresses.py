@@ -10,7 +10,7 @@ Network = IPv4Network | IPv6Network
 
 def client_address(peer: str, forwarded_for: Iterable[str], trusted: Sequence[Network]) -> str:
     """The peer, or where it is trusted the rightmost hop of `X-Forwarded-For` that is not."""
-    if not trusted or not _in(peer, trusted):
+    if not trusted or not within(peer, trusted):
         return peer
     hops = [hop.strip() for line in forwarded_for for hop in line.split(",")]
     address = peer
@@ -19,7 +19,7 @@ def client_address(peer: str, forwarded_for: Iterable[str], trusted: Sequence[Ne
             address = str(ip_address(hop))
         except ValueError:
             break  # whoever wrote this is not to be believed, nor anything left of it
-        if not _in(address, trusted):
+        if not within(address, trusted):
             break
     return address
 
@@ -37,7 +37,8 @@ def address_group(address: str) -> str:
     return str(ip_network((ip, 64), strict=False))
 
 
-def _in(address: str, networks: Sequence[Network]) -> bool:
+def within(address: str, networks: Sequence[Network]) -> bool:
+    """Whether the address is in one of the networks."""
     try:
         ip = ip_address(address)
     except ValueError:

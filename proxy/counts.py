@@ -50,6 +50,22 @@ class Counts:
     def cache_creation_tokens(self) -> int:
         return self.cache_creation_5m_tokens + self.cache_creation_1h_tokens
 
+    def view(self) -> dict[str, Any]:
+        """As an admin sees it."""
+        return {
+            "requests": self.requests,
+            "errors": self.errors,
+            "aborted": self.aborted,
+            "rate_limited": self.limited,
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "cache_creation_input_tokens": self.cache_creation_tokens,
+            "cache_read_input_tokens": self.cache_read_tokens,
+            "cost_usd": round(self.cost_usd, 6),
+            "unpriced_requests": self.unpriced,
+            "estimated_requests": self.estimated,
+        }
+
 
 Sums: TypeAlias = "array[float]"
 """The fields of Counts in their order, to be added to: a quarter of the memory, and exact up to 2**53."""
@@ -64,6 +80,7 @@ Key: TypeAlias = tuple[int, Ids]
 """The start of a span of time, in seconds since the epoch, and whose requests in it."""
 
 FIELDS: Final = tuple(field.name for field in fields(Counts))
+OUTCOMES: Final = FIELDS.index("aborted") + 1  # so many fields at the beginning, one for each request
 VERSION: Final = 1
 SHORT: Final[Mapping[str, str]] = {
     "input_tokens": "in",

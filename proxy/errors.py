@@ -28,6 +28,8 @@ ProxyError
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class ProxyError(Exception):
     """Base of all errors raised on purpose; its text is for people and holds no secret."""
@@ -94,7 +96,7 @@ class RequestError(ProxyError):
         should_retry: bool | None = None,
         retry_after_s: float | None = None,
         type: str | None = None,
-        details: dict[str, str] | None = None,
+        details: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from proxy.accounts import Account
+
+Level = Literal["info", "warning", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +19,17 @@ class AccountChanged:
     new: Account | None
 
 
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """Something else that an admin may want to read of; `kind` as `session.started`, `text` for people."""
+
+    kind: str
+    text: str
+    level: Level = "info"
+    token_id: str | None = None
+    session_id: str | None = None
+
+
 Follower = Callable[[AccountChanged], None]
 
 
@@ -24,10 +38,29 @@ class Feed:
 
     def __init__(self) -> None:
         self._followers: list[Follower] = []
+        self._readers: list[Callable[[Happened], None]] = []
+        self._touched: list[Callable[[str, str], None]] = []
 
     def follow(self, follower: Follower) -> None:
         self._followers.append(follower)
 
+    def read(self, reader: Callable[[Happened], None]) -> None:
+        """Hear what is told."""
+        self._readers.append(reader)
+
+    def watch(self, touched: Callable[[str, str], None]) -> None:
+        """Hear what is touched: the topic and the id."""
+        self._touched.append(touched)
+
     def publish(self, event: AccountChanged) -> None:
         for follower in self._followers:
             follower(event)
+
+    def tell(self, event: Happened) -> None:
+        for reader in self._readers:
+            reader(event)
+
+    def touch(self, topic: str, id: str) -> None:
+        """What is shown of this one may be another by now; called often, so whoever hears it only takes note."""
+        for touched in self._touched:
+            touched(topic, id)

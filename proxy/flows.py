@@ -6,11 +6,13 @@ import asyncio
 import re
 import secrets
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import parse_qs
 
 from proxy.accounts import Account
-from proxy.clock import Clock
+from proxy.clock import Clock, rfc3339
 from proxy.errors import (
     BadGateway,
     Conflict,
@@ -20,6 +22,7 @@ from proxy.errors import (
     TokenTrouble,
     Unprocessable,
 )
+from proxy.events import Feed
 from proxy.jobs import Jobs
 from proxy.oauth import Grant, OAuthServer, Pkce
 from proxy.pool import Pool
@@ -34,6 +37,7 @@ SHORTEST_CODE = 8
 class Flow:
     """One login on its way. `grant` is kept when it could not be used yet: a code works only once."""
 
+    id: str
     state: str
     pkce: Pkce = field(repr=False)
     redirect_uri: str
@@ -41,9 +45,12 @@ class Flow:
     expires_at: float
     org_id: str | None
     account_id: str | None
+    name: str | None = None
     code: str | None = field(default=None, repr=False)
     grant: Grant | None = field(default=None, repr=False)
     done: str | None = None
+    error: RequestError | None = None
+    over: bool = False  # refused by the provider: no code will come
     running: asyncio.Task[Account] | None = None
 
 
@@ -59,26 +66,43 @@ class Flows:
     """Starts logins and finishes them, by redirect or by hand; twice gives the same outcome."""
 
     def __init__(
-        self, pool: Pool, refresher: Refresher, server: OAuthServer | None, *, jobs: Jobs, clock: Clock
+        self,
+        pool: Pool,
+        refresher: Refresher,
+        server: OAuthServer | None,
+        *,
+        feed: Feed,
+        jobs: Jobs,
+        clock: Clock,
+        new_id: Callable[[str], str],
     ) -> None:
         self._pool = pool
         self._refresher = refresher
         self._server = server
+        self._feed = feed
         self._jobs = jobs
         self._clock = clock
+        self._new_id = new_id
         self._flows: OrderedDict[str, Flow] = OrderedDict()
 
     def begin(
-        self, *, redirect_uri: str, org_id: str | None = None, account_id: str | None = None
+        self,
+        *,
+        redirect_uri: str,
+        org_id: str | None = None,
+        account_id: str | None = None,
+        name: str | None = None,
     ) -> tuple[Flow, str]:
         """A new login and the URL to open. Raises Unprocessable, NotFound."""
         server = self._configured()
         if account_id is not None:
             _refuse_api_key(self._pool[account_id])
-        self._forget_old()
+        name = None if name is None else self._pool.free_name(name)
+        self.forget_old()
         while len(self._flows) >= MAX_WAITING:
-            self._flows.popitem(last=False)
+            self._drop(next(iter(self._flows)))
         flow = Flow(
+            id=self._new_id("flow"),
             state=secrets.token_urlsafe(32),
             pkce=Pkce.new(),
             redirect_uri=redirect_uri,
@@ -86,12 +110,34 @@ class Flows:
             expires_at=self._clock.now() + LIFE_S,
             org_id=org_id,
             account_id=account_id,
+            name=name,
         )
         self._flows[flow.state] = flow
+        self._touch(flow)
         url = server.authorization_url(
             state=flow.state, challenge=flow.pkce.challenge, redirect_uri=redirect_uri
         )
         return flow, url
+
+    def ids(self) -> list[str]:
+        """Of all that are known."""
+        return [flow.id for flow in self._flows.values()]
+
+    def view(self, flow_id: str) -> dict[str, Any] | None:
+        """What an admin may see of a login, without its state; None where it is over for long."""
+        flow = next((flow for flow in self._flows.values() if flow.id == flow_id), None)
+        if flow is None:
+            return None
+        return {
+            "id": flow.id,
+            "status": "done" if flow.done else "failed" if flow.error else "waiting",
+            "account_id": flow.done
+            or (flow.error and flow.error.details.get("account_id"))
+            or flow.account_id,
+            "expires_at": rfc3339(flow.expires_at),
+            "error_type": flow.error and flow.error.type,
+            "error_message": flow.error and flow.error.message,
+        }
 
     async def finish(
         self,
@@ -104,12 +150,14 @@ class Flows:
     ) -> Account:
         """The account that the login gives, on disk. Raises RequestError with a text for the admin."""
         self._configured()
-        self._forget_old()
+        self.forget_old()
         given = read_pasted(pasted)
         if state and given.state and state != given.state:
             raise _state_mismatch()
         flow = self._flow(given.state or state or None, given.code)
         account_id = account_id or flow.account_id
+        if flow.over:
+            raise _expired()
         if flow.done is not None:
             # The redirect may have finished what is pasted as well.
             if flow.code == given.code and flow.done in self._pool and account_id in (None, flow.done):
@@ -117,14 +165,18 @@ class Flows:
             raise _expired()
         if flow.running is None:
             flow.running = self._jobs.start("login", self._finish(flow, given.code, name, org_id, account_id))
-            flow.running.add_done_callback(lambda _: setattr(flow, "running", None))
+            flow.running.add_done_callback(lambda task: self._ended(flow, task))
         return await asyncio.shield(flow.running)
 
-    def cancelled(self, state: str) -> None:
+    def refused(self, state: str, error: str) -> RequestError:
         """The provider says that the login was refused: its state is used up. Raises InvalidRequest."""
-        self._forget_old()
-        if self._flows.pop(state, None) is None:
+        self.forget_old()
+        flow = self._flows.get(state)
+        if flow is None or flow.over:
             raise _expired()
+        flow.error, flow.over = refused_by_provider(error), True
+        self._touch(flow)
+        return flow.error
 
     async def _finish(
         self, flow: Flow, code: str, name: str | None, org_id: str | None, account_id: str | None
@@ -140,9 +192,15 @@ class Flows:
         if account_id is not None:
             account = await self._reauthorize(self._pool[account_id], grant)
         else:
-            account = await self._add(grant, name)
+            account = await self._add(grant, name or flow.name)
         flow.done, flow.grant = account.id, None
         return account
+
+    def _ended(self, flow: Flow, task: asyncio.Task[Account]) -> None:
+        flow.running = None
+        error = None if task.cancelled() else task.exception()
+        flow.error = error if isinstance(error, RequestError) else None
+        self._touch(flow)
 
     async def _grant(self, flow: Flow, code: str) -> Grant:
         if flow.grant is None or flow.code != code:
@@ -170,12 +228,12 @@ class Flows:
                     details={"account_id": other.id},
                 )
         name = name or self._pool.name_like(grant.email or grant.organization_name or "account")
-        try:
-            account = await self._pool.add(name, grant.tokens, organization_uuid=grant.organization_uuid)
-        except Conflict as taken:
-            raise Conflict(
-                f"An account called '{name.strip()}' exists. Choose another name.", type="name_taken"
-            ) from taken
+        account = await self._pool.add(
+            name,
+            grant.tokens,
+            organization_uuid=grant.organization_uuid,
+            organization_name=grant.organization_name,
+        )
         self._refresher.learn(account)
         return account
 
@@ -185,7 +243,8 @@ class Flows:
             account.organization_uuid != grant.organization_uuid
         ):
             raise Conflict(
-                f"You signed in to {_shown(grant)}, but '{account.name}' belongs to another organisation. "
+                f"You signed in to {_shown(grant)}, but '{account.name}' belongs to "
+                f"{_named(account.organization_name)}. "
                 "Nothing was changed.",
                 type="wrong_org",
             )
@@ -194,7 +253,9 @@ class Flows:
     def _flow(self, state: str | None, code: str) -> Flow:
         if state is None:
             flows = self._flows.values()
-            waiting = [f for f in flows if f.code == code] or [f for f in flows if f.done is None]
+            waiting = [f for f in flows if f.code == code] or [
+                f for f in flows if f.done is None and not f.over
+            ]
             if len(waiting) != 1:
                 raise (
                     _expired()
@@ -210,13 +271,20 @@ class Flows:
             raise _expired()
         return flow
 
-    def _forget_old(self) -> None:
+    def forget_old(self) -> None:
+        """Forget the logins whose time is over."""
         now = self._clock.monotonic()
         while self._flows:
             oldest = next(iter(self._flows.values()))
             if oldest.ends > now:
                 break
-            del self._flows[oldest.state]
+            self._drop(oldest.state)
+
+    def _drop(self, state: str) -> None:
+        self._touch(self._flows.pop(state))
+
+    def _touch(self, flow: Flow) -> None:
+        self._feed.touch("flows", flow.id)
 
     def _configured(self) -> OAuthServer:
         if self._server is None:
@@ -296,6 +364,10 @@ def _expired() -> RequestError:
     return InvalidRequest(
         "This link expired (valid 10 minutes) or the server restarted. Get a new link.", type="flow_expired"
     )
+
+
+def _named(organization: str | None) -> str:
+    return f"'{organization}'" if organization else "another organisation"
 
 
 def _shown(grant: Grant) -> str:

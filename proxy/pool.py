@@ -168,16 +168,19 @@ class Pool:
         use.requests += 1
         use.in_flight += 1
         use.last_used_at = self._clock.now()
+        self.touch(account.id)
         try:
             yield
         finally:
             use.in_flight -= 1
             self._limits.answered(account.id)
+            self.touch(account.id)
 
     def saw(self, account_id: str, headers: Iterable[tuple[str, str]]) -> None:
         """Learn from an answer's headers what the account has left."""
         if account_id in self._table:
             self._quota[account_id] = quota.read_quota(headers, self._quota.get(account_id, {}))
+            self.touch(account_id)
 
     def room(self, account_id: str) -> float:
         """The fraction of its limits that the account has left; 1 where nothing is known."""
@@ -187,11 +190,13 @@ class Pool:
         """Count one answer of the account that was no success."""
         if account_id in self._use:
             self._use[account_id].errors += 1
+            self.touch(account_id)
 
     def limit(self, account_id: str, until: float, reason: str) -> None:
         """Bench the account; an existing later time stays."""
         if account_id in self._use:
             self._use[account_id].rate_limits += 1
+            self.touch(account_id)
             now = self._clock.now()
             self.change(account_id, lambda a: a.limited(until, reason, now))
 
@@ -253,17 +258,23 @@ class Pool:
     # the admin's verbs
 
     async def add(
-        self, name: str, credential: ApiKey | OAuthTokens, *, organization_uuid: str | None = None
+        self,
+        name: str,
+        credential: ApiKey | OAuthTokens,
+        *,
+        organization_uuid: str | None = None,
+        organization_name: str | None = None,
     ) -> Account:
         """Add an account; on disk when this returns. Raises Unprocessable, Conflict, StorageError."""
         now = self._clock.now()
         account = Account(
             id=self._new_id("acc"),
-            name=self._free_name(name),
+            name=self.free_name(name),
             credential=credential,
             created_at=now,
             updated_at=now,
             organization_uuid=organization_uuid,
+            organization_name=organization_name,
         )
         for other in self:
             if other.credential == credential:
@@ -277,6 +288,7 @@ class Pool:
             with contextlib.suppress(StorageError):
                 await self._forget(account.id)
             raise
+        self.touch(account.id)
         self._feed.publish(AccountChanged(None, account))
         log.info("account added account=%s name=%s type=%s", account.id, account.name, account.type)
         return account
@@ -291,7 +303,7 @@ class Pool:
         now = self._clock.now()
         changed = self[account_id]
         if name is not None and name != changed.name:
-            changed = changed.renamed(self._free_name(name, but=account_id), now)
+            changed = changed.renamed(self.free_name(name, but=account_id), now)
         if status is Status.INACTIVE:
             changed = changed.deactivated("set inactive by an admin", now)
         elif status is Status.ACTIVE:
@@ -303,6 +315,7 @@ class Pool:
         """Delete an account and its credential; gone from disk when this returns."""
         account = self[account_id]
         forgotten = self._forget(account_id)
+        self.touch(account_id)
         self._feed.publish(AccountChanged(account, None))
         await forgotten
         log.info("account deleted account=%s name=%s", account.id, account.name)
@@ -331,13 +344,19 @@ class Pool:
         self._log_change(old, new)
         self._limits.changed(new)
         saved = self._table.commit(account_id, new)
+        self.touch(account_id)
         self._feed.publish(AccountChanged(old, new))
         return saved
+
+    def touch(self, account_id: str) -> None:
+        """What is shown of the account may be another by now."""
+        self._feed.touch("accounts", account_id)
 
     def publish(self, account_id: str) -> Account:
         """Put received tokens to use, which are on disk already, or which nothing else can replace."""
         account = self[account_id].refresh_saved()
         self._table.publish(account_id, account)
+        self.touch(account_id)
         return account
 
     async def stored_tokens(self, account_id: str) -> OAuthTokens | None:
@@ -375,11 +394,14 @@ class Pool:
                 new.status_reason or "-",
             )
 
-    def _free_name(self, name: str, *, but: str | None = None) -> str:
+    def free_name(self, name: str, *, but: str | None = None) -> str:
+        """The name, cleaned. Raises Unprocessable, or Conflict where another account has it."""
         name = clean_name(name)
         for other in self:
             if other.id != but and other.name.casefold() == name.casefold():
-                raise Conflict(f"an account called {other.name!r} exists: choose another name")
+                raise Conflict(
+                    f"An account called '{name}' exists. Choose another name.", type="name_taken"
+                )
         return name
 
 

@@ -121,6 +121,10 @@ class Refresher:
         """Whether a working account's token is about to end, or has ended."""
         return self._works(account) and self._due(account, REFRESH_AHEAD_S)
 
+    def is_running(self, account_id: str) -> bool:
+        """Whether the account's token is being refreshed."""
+        return account_id in self._running
+
     def is_fresh(self, account: Account) -> bool:
         """Whether the token is so new that another refresh would tell nothing more."""
         return 0 <= self._clock.now() - (account.last_refresh_at or 0.0) < LEAST_INTERVAL_S
@@ -160,8 +164,13 @@ class Refresher:
         """The account's tokens are in the hands of `work` alone until it ends."""
         task = self._jobs.start(f"{what} {account_id}", work)
         self._running[account_id] = task
-        task.add_done_callback(lambda _: self._running.pop(account_id, None))
+        task.add_done_callback(lambda _: self._ended(account_id))
+        self._pool.touch(account_id)
         return task
+
+    def _ended(self, account_id: str) -> None:
+        del self._running[account_id]
+        self._pool.touch(account_id)
 
     async def _replace(self, account_id: str, tokens: OAuthTokens) -> None:
         now = self._clock.now()

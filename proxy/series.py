@@ -18,12 +18,14 @@ from proxy.buckets import (
     PLACE,
     QUARTER,
     TWO_HOURS,
+    Bucket,
     Buckets,
     By,
     floor,
 )
 from proxy.clock import Clock, rfc3339
 from proxy.counts import (
+    OUTCOMES,
     Counts,
     Key,
     Sums,
@@ -101,6 +103,8 @@ class Series:
         self._clock = clock
         self._buckets = Buckets()
         self._since_start = no_sums()
+        self._day_sums: dict[tuple[int, str], tuple[int, Sums]] = {}
+        self._minute_counts: dict[tuple[int, str], tuple[int, list[int]]] = {}
         self._new: dict[Key, Sums] = {}  # not on disk yet
         self._stages: dict[str, int] = {}  # of each day's log, as it is on disk
         self._storing = asyncio.Lock()  # between reading a log and replacing it, nobody may append to it
@@ -132,6 +136,38 @@ class Series:
         start = last - (count - 1) * span_s
         found = map(self._buckets.levels[span_s].buckets.get, range(start, last + 1, span_s))
         return Ring(start, span_s, tuple(counts_of(each[place].get(id) if each else None) for each in found))
+
+    def bucket(self, start: int, span_s: int) -> Counts:
+        """What everything came to in one bucket of a ring."""
+        found = self._buckets.levels[span_s].buckets.get(start)
+        return counts_of(found[EVERYTHING].get(None) if found else None)
+
+    def day(self, by: By, id: str) -> Counts:
+        """What one account, client key or model came to in the last 24 hours."""
+        place, now = PLACE[by], floor(self._clock.now(), QUARTER)
+        quarters = self._buckets.levels[QUARTER].buckets
+        start, sums = self._day_sums.get((place, id), (0, no_sums()))
+        if start != now:
+            # What is over does not change any more, so it is added up once.
+            sums = no_sums()
+            for t in range(now + QUARTER - DAY, now, QUARTER):
+                _add_bucket(sums, quarters.get(t), place, id)
+            self._day_sums[place, id] = now, sums
+        whole = sums[:]
+        _add_bucket(whole, quarters.get(now), place, id)
+        return counts_of(whole)
+
+    def by_minute(self, by: By, id: str) -> list[int]:
+        """The requests in each of the last 60 minutes that are over, oldest first."""
+        place, now = PLACE[by], floor(self._clock.now(), MINUTE)
+        minutes = self._buckets.levels[MINUTE].buckets
+        start, requests = self._minute_counts.get((place, id), (0, []))
+        if start != now:
+            found = (minutes.get(t) for t in range(now - HOUR, now, MINUTE))
+            sums = (each and each[place].get(id) for each in found)
+            requests = [int(sum(each[:OUTCOMES])) if each else 0 for each in sums]
+            self._minute_counts[place, id] = now, requests
+        return requests
 
     def rows(self, by: By, *, start: float, end: float, interval: Interval | None = None) -> Report:
         """What happened from `start` to `end`, one row for each account, client key or model.
@@ -261,6 +297,12 @@ class Series:
                 return rows
         self._stages[day] = stage
         return rows
+
+
+def _add_bucket(sums: Sums, bucket: Bucket | None, place: int, id: str) -> None:
+    found = bucket and bucket[place].get(id)
+    if found:
+        add(sums, amounts_of(found))
 
 
 def _compacted(lines: list[Record], at: Callable[[Key], Key]) -> tuple[dict[Key, Sums], list[Record], int]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from proxy.clock import Clock, rfc3339
 from proxy.errors import NotFound, RateLimited
+from proxy.events import Feed, Happened
 from proxy.storage import Record
 
 MAX_SESSIONS = 4096
@@ -42,6 +43,7 @@ class Session:
     requests: int = 0
     in_flight: int = 0
     limited: int = 0
+    account_id: str | None = None  # that answered last
     waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
     running: set[Callable[[], None]] = field(default_factory=set)
 
@@ -58,6 +60,7 @@ class Sessions:
         queue_timeout_s: float,
         ttl_s: float,
         clock: Clock,
+        feed: Feed,
         new_id: Callable[[str], str],
     ) -> None:
         self._enabled = enabled
@@ -65,13 +68,25 @@ class Sessions:
         self._queue_timeout_s = queue_timeout_s
         self._ttl_s = ttl_s
         self._clock = clock
+        self._feed = feed
         self._new_id = new_id
+        self._by_id: dict[str, Session] = {}
         self._sessions: OrderedDict[Client, Session] = OrderedDict()
         for id, record in stored.items():
             session = _read(id, record, clock.now())
             if session is not None:
-                self._sessions[session.client] = session
+                self._put(session)
         self.clean()
+
+    def __getitem__(self, session_id: str) -> Session:
+        """Raises NotFound."""
+        try:
+            return self._by_id[session_id]
+        except KeyError:
+            raise NotFound(f"no session {session_id[:64]!r}") from None
+
+    def __contains__(self, session_id: object) -> bool:
+        return session_id in self._by_id
 
     def __iter__(self) -> Iterator[Session]:
         return iter(tuple(self._sessions.values()))
@@ -86,17 +101,19 @@ class Sessions:
             client = replace(client, user_agent=client.user_agent[:MAX_USER_AGENT])
         session = self._sessions.get(client)
         if session is not None and self._over(session):
-            del self._sessions[client]
+            self._drop(session)
             session = None
         if session is None:
             self._make_room()
             session = Session(self._new_id("ses"), client, now, now)
-            self._sessions[client] = session
+            self._put(session)
+            self._tell("started", session, f"a session of {client.address} began")
         self._sessions.move_to_end(client)
         session.last_seen_at = now
         session.requests += 1
         session.in_flight += 1
         session.running.add(cut)
+        self._touch(session)
         return Place(self, session, cut, limited=limited and self._enabled)
 
     def take_now(self, session: Session) -> bool:
@@ -147,12 +164,11 @@ class Sessions:
         session.last_seen_at = self._clock.now()
         if self._sessions.get(session.client) is session:
             self._sessions.move_to_end(session.client)
+        self._touch(session)
 
     def end(self, session_id: str) -> Session:
         """Forget a session and end its requests. Raises NotFound."""
-        session = next((s for s in self._sessions.values() if s.id == session_id), None)
-        if session is None:
-            raise NotFound(f"no session {session_id[:64]!r}")
+        session = self[session_id]
         self._end(session)
         return session
 
@@ -166,13 +182,15 @@ class Sessions:
         """Forget what is over."""
         for session in self:
             if self._over(session):
-                del self._sessions[session.client]
+                self._drop(session)
+                self._tell("ended", session, f"a session of {session.client.address} ended by itself")
 
     def view(self, session: Session) -> dict[str, Any]:
         """What an admin may see."""
         return {
             "id": session.id,
             "token_id": session.client.token_id,
+            "account_id": session.account_id,
             "ip": session.client.address,
             "user_agent": session.client.user_agent,
             "requests": session.requests,
@@ -200,7 +218,9 @@ class Sessions:
         return not session.in_flight and session.last_seen_at + self._ttl_s <= self._clock.now()
 
     def _end(self, session: Session) -> None:
-        del self._sessions[session.client]
+        self._drop(session)
+        address = session.client.address
+        self._tell("ended", session, f"a session of {address} was ended, with {session.in_flight} requests")
         log.info("session ended session=%s requests_cut=%d", session.id, session.in_flight)
         for cut in tuple(session.running):
             cut()
@@ -210,7 +230,22 @@ class Sessions:
             return
         unused = next((s for s in self._sessions.values() if not s.in_flight), None)
         if unused is not None:
-            del self._sessions[unused.client]
+            self._drop(unused)
+
+    def _put(self, session: Session) -> None:
+        self._sessions[session.client] = self._by_id[session.id] = session
+        self._touch(session)
+
+    def _drop(self, session: Session) -> None:
+        del self._sessions[session.client], self._by_id[session.id]
+        self._touch(session)
+
+    def _touch(self, session: Session) -> None:
+        self._feed.touch("sessions", session.id)
+
+    def _tell(self, what: str, session: Session, text: str) -> None:
+        token_id = session.client.token_id
+        self._feed.tell(Happened(f"session.{what}", text, token_id=token_id, session_id=session.id))
 
 
 class Place:
@@ -229,6 +264,10 @@ class Place:
     @property
     def session_id(self) -> str:
         return self._session.id
+
+    def answered_by(self, account_id: str) -> None:
+        """Note whose answer the client gets."""
+        self._session.account_id = account_id
 
     def take_now(self) -> bool:
         """Whether the request may go on: it needs no place, or has one now."""

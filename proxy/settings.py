@@ -61,7 +61,7 @@ class Server(Section):
     port: Port = 4000  # 0 takes any free one
     request_timeout: Duration = 5 * MINUTE  # wait for the upstream's headers, and for each silence after them
     drain_timeout: Wait = 30 * SECOND  # wait of a shutdown for streams
-    trusted_proxies: Networks = ()  # networks whose X-Forwarded-For is believed
+    trusted_proxies: Networks = ()  # networks whose X-Forwarded-For and -Proto are believed
     public_origins: Origins = ()  # origins under which admins reach the dashboard
     max_body_size: Size = 512_000_000  # bytes of the largest request body
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import hmac
@@ -19,6 +20,7 @@ from pydantic import ConfigDict
 from proxy.budgets import NO_LIMITS, KeyLimits
 from proxy.clock import Clock, rfc3339
 from proxy.errors import Conflict, NotFound, StorageError, Unprocessable
+from proxy.events import Feed, Happened
 from proxy.names import clean_name
 from proxy.storage import Record
 from proxy.table import Table
@@ -65,6 +67,12 @@ class Token:
     declared: bool = False
     """In the configuration, so it is neither stored nor changed here."""
 
+    @property
+    def etag(self) -> str:
+        """Another one whenever what admins may edit has changed (RFC 9110 8.8.3)."""
+        edited = (self.name, self.role, self.status, self.expires_at, self.limits, self.models)
+        return _sha256(repr(edited))[:12]
+
     def allows_model(self, model: str) -> bool:
         """Whether the key may use the model."""
         return not self.models or any(fnmatchcase(model, pattern) for pattern in self.models)
@@ -87,12 +95,14 @@ class Tokens:
         counters: dict[str, Record],
         *,
         clock: Clock,
+        feed: Feed,
         new_id: Callable[[str], str],
         declared: Iterable[Token] = (),
     ) -> None:
         self._table = table
         self._declared = {token.id: token for token in declared}
         self._clock = clock
+        self._feed = feed
         self._new_id = new_id
         # A key that is both is the declared one.
         tokens = chain(self._table.values(), self._declared.values())
@@ -105,6 +115,9 @@ class Tokens:
         if token is None:
             raise NotFound(f"no token {token_id[:64]!r}")
         return token
+
+    def __contains__(self, token_id: object) -> bool:
+        return token_id in self._declared or token_id in self._table
 
     def __iter__(self) -> Iterator[Token]:
         return chain(self._declared.values(), self._table.values())
@@ -127,14 +140,15 @@ class Tokens:
             digest = _sha256(key)
             token_id = self._by_hash.get(digest)
             token = None if token_id is None else self[token_id]
-            if (
-                token is not None
-                and hmac.compare_digest(token.key_sha256, digest)
-                and token.status is TokenStatus.ACTIVE
-                and (token.expires_at is None or token.expires_at > self._clock.now())
-            ):
+            if token is not None and hmac.compare_digest(token.key_sha256, digest) and self.usable(token):
                 return token
         return None
+
+    def usable(self, token: Token) -> bool:
+        """Whether it opens anything now."""
+        return token.status is TokenStatus.ACTIVE and (
+            token.expires_at is None or token.expires_at > self._clock.now()
+        )
 
     def used(self, token: Token) -> None:
         """Count one request of the key."""
@@ -142,6 +156,7 @@ class Tokens:
         if use is not None:
             use.requests += 1
             use.last_used_at = self._clock.now()
+            self._feed.touch("tokens", token.id)
 
     def view(self, token: Token) -> dict[str, Any]:
         """What an admin may see: an allow-list without key and hash."""
@@ -160,6 +175,7 @@ class Tokens:
             "last_used_at": None if use.last_used_at is None else rfc3339(use.last_used_at),
             "created_at": rfc3339(token.created_at),
             "updated_at": rfc3339(token.updated_at),
+            "etag": token.etag,
         }
 
     def find(
@@ -214,6 +230,7 @@ class Tokens:
             with contextlib.suppress(StorageError):
                 await self._forget(token)
             raise
+        self._tell("added", token, f"client key {token.name} was made")
         log.info("token added token=%s name=%s role=%s", token.id, token.name, token.role.value)
         return token, key
 
@@ -237,7 +254,9 @@ class Tokens:
                 new.status.value,
                 new.role.value,
             )
-            await self._table.commit(new.id, new)
+            saved = self._table.commit(new.id, new)
+            self._tell("changed", new, f"client key {new.name} was changed: it is {new.status.value}")
+            await saved
         return new
 
     def _own(self, token_id: str) -> Token:
@@ -249,7 +268,9 @@ class Tokens:
     async def remove(self, token_id: str) -> None:
         """Delete a token; it stops working at once, and is gone from disk when this returns."""
         token = self._own(token_id)
-        await self._forget(token)
+        forgotten = self._forget(token)
+        self._tell("deleted", token, f"client key {token.name} was deleted")
+        await forgotten
         log.info("token deleted token=%s name=%s", token.id, token.name)
 
     def counters(self) -> dict[str, Record]:
@@ -260,11 +281,15 @@ class Tokens:
         """Write once more what could not be written."""
         await self._table.save_again()
 
-    async def _forget(self, token: Token) -> None:
+    def _tell(self, what: str, token: Token, text: str) -> None:
+        self._feed.touch("tokens", token.id)
+        self._feed.tell(Happened(f"token.{what}", text, token_id=token.id))
+
+    def _forget(self, token: Token) -> asyncio.Future[None]:
         if self._by_hash.get(token.key_sha256) == token.id:
             del self._by_hash[token.key_sha256]
         self._use.pop(token.id, None)
-        await self._table.forget(token.id)
+        return self._table.forget(token.id)
 
 
 def token_record(token: Token) -> Record:

@@ -17,6 +17,17 @@ from proxy.tokens import Tokens, token_record
 from tests.service import TestClock
 
 
+class FullDisk:
+    """Takes nothing."""
+
+    degraded = True
+
+    async def put(self, *args: object) -> None:
+        raise StorageError("no space left on device")
+
+    delete = put
+
+
 class Disk:
     """While it is full, nothing durable can be written; what is on it outlives the tables."""
 
@@ -84,7 +95,7 @@ def make_tokens(disk: Disk, clock: TestClock) -> Tokens:
     table = Table(
         "tokens", load_tokens(disk["tokens"].values()), record=token_record, storage=disk, jobs=Jobs()
     )
-    return Tokens(table, disk["counters"], clock=clock, new_id=new_ids())
+    return Tokens(table, disk["counters"], clock=clock, feed=Feed(), new_id=new_ids())
 
 
 def new_ids() -> Callable[[str], str]:

@@ -169,7 +169,18 @@ class Service:
         data = None if body is None else json.dumps(body).encode()
         return await fetch(self.port, method, path, [("X-API-Key", key)], data)
 
+    async def login(self, key: str = ADMIN_KEY) -> str:
+        """The cookie of a new sign-in, as `name=value`."""
+        answer = await self.page("POST", "/api/auth/login", {"api_key": key})
+        return str(answer.header("set-cookie")).partition(";")[0]
 
+    async def page(self, method: str, path: str, body: Any = None, *, cookie: str = "") -> Answer:
+        """One request as the dashboard's own page sends it."""
+        data = None if body is None else json.dumps(body).encode()
+        return await fetch(self.port, method, path, [*PAGE_HEADERS, ("Cookie", cookie)], data)
+
+
+PAGE_HEADERS = [("Origin", "http://127.0.0.1"), ("Content-Type", "application/json")]
 MESSAGE_HEADERS = [("anthropic-version", "2023-06-01"), ("content-type", "application/json")]
 
 

@@ -8,8 +8,8 @@ from typing import Any, Literal, Protocol
 Record = dict[str, Any]
 """A JSON object; storage does not know what it means."""
 
-Kind = Literal["accounts", "tokens", "counters", "sessions"]
-"""`accounts` and `tokens` are durable (`put`, `delete`); `counters` and `sessions` disposable (`replace`)."""
+Kind = Literal["accounts", "tokens", "signins", "counters", "sessions"]
+"""`counters` and `sessions` are disposable (`replace`), the others durable (`put`, `delete`)."""
 
 
 class Storage(Protocol):

@@ -35,6 +35,7 @@ LAYOUTS: Final[Mapping[Kind, Layout]] = MappingProxyType(
     {
         "accounts": Layout("accounts/{id}.json", durable=True),
         "tokens": Layout("tokens.json", durable=True),
+        "signins": Layout("signins.json", durable=True),
         "counters": Layout("counters.json", durable=False),
         "sessions": Layout("sessions.json", durable=False),
     }

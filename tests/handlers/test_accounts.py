@@ -12,8 +12,8 @@ import pytest
 
 from proxy.simulator import Error, Reset, Slow
 from tests.canaries import holders
-from tests.service import Service, SteppedClock, serve, upstream_key
-from tests.wire import fetch
+from tests.service import ADMIN_KEY, Service, SteppedClock, serve, upstream_key
+from tests.wire import Answer, fetch
 
 NEW = {"name": "team", "type": "api_key", "api_key": "sk-ant-api03-of-team"}
 FIELDS = {
@@ -103,11 +103,17 @@ async def test_space_around_name_and_key_is_none_of_them(tmp_path: Path) -> None
         assert stored(tmp_path, account["id"])["credential"] == {"api_key": NEW["api_key"]}
 
 
-@pytest.mark.parametrize("change", [{"name": "A"}, {"api_key": upstream_key("a")}], ids=["name", "key"])
-async def test_a_name_or_key_that_exists_is_a_conflict(tmp_path: Path, change: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("change", "type"),
+    [({"name": "A"}, "name_taken"), ({"api_key": upstream_key("a")}, "conflict_error")],
+    ids=["name", "key"],
+)
+async def test_a_name_or_key_that_exists_is_a_conflict(
+    tmp_path: Path, change: dict[str, str], type: str
+) -> None:
     async with serve(tmp_path, accounts=["a"]) as service:
         answer = await service.admin("POST", "/api/accounts", NEW | change)
-        assert (answer.status, answer.json()["error"]["type"]) == (409, "conflict_error")
+        assert (answer.status, answer.json()["error"]["type"]) == (409, type)
         assert upstream_key("a") not in answer.body.decode()
         assert len(service.parts.pool) == 1
 
@@ -357,3 +363,29 @@ async def test_a_name_is_text_in_any_script_and_comes_back_as_it_is(tmp_path: Pa
     async with serve(tmp_path, accounts=[]) as service:
         answer = await service.admin("POST", "/api/accounts", NEW | {"name": "Team <b>&amp;</b> é 東京"})
         assert answer.json()["account"]["name"] == "Team <b>&amp;</b> é 東京"
+
+
+# ---- two admins at once
+
+
+@pytest.mark.parametrize("thing", ["accounts", "tokens"])
+async def test_an_edit_of_what_another_has_edited_is_a_conflict_that_shows_it(
+    tmp_path: Path, thing: str
+) -> None:
+    async with serve(tmp_path, accounts=["a"]) as service:
+        (old,) = (await service.admin("GET", f"/api/{thing}")).json()[thing]
+        path, etag = f"/api/{thing}/{old['id']}", ("If-Match", f'"{old["etag"]}"')
+
+        async def rename(name: str, *headers: tuple[str, str]) -> Answer:
+            body = json.dumps({"name": name}).encode()
+            return await fetch(service.port, "PUT", path, [("X-API-Key", ADMIN_KEY), *headers], body)
+
+        await service.message()  # counts, but edits nothing
+        assert (await rename("first", etag)).status == 200
+        answer = await rename("second", etag)
+        error = answer.json()["error"]
+        assert (answer.status, error["type"], error["current"]["name"]) == (409, "edit_conflict", "first")
+        assert error["current"]["etag"] != old["etag"]
+        assert (await rename("second", ("If-Match", f'"{error["current"]["etag"]}"'))).status == 200
+        assert (await rename("third", ("If-Match", "*"))).status == 200
+        assert (await rename("fourth")).status == 200

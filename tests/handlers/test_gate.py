@@ -1,4 +1,4 @@
-"""Who shows wrong admin keys is slowed down; who has the right one is always let in."""
+"""By key: who shows wrong ones is slowed down; who has the right one is always let in, from wherever."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_the_answer_says_when_to_come_back(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
         await show(service, WRONG)
         service.clock.advance(20.5)
-        answer = await ask(service)
+        answer = await ask(service, ("X-API-Key", WRONG[0]))
         assert (answer.status, answer.header("retry-after")) == (429, "40")
         assert answer.json()["error"] == {
             "type": "rate_limit_error",
@@ -111,6 +111,8 @@ async def test_the_addresses_of_an_ipv6_network_are_one(tmp_path: Path) -> None:
 async def test_no_key_is_no_guess(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
         assert [(await ask(service)).status for _ in range(20)] == [401] * 20
+        await show(service, WRONG)
+        assert (await ask(service)).status == 401
 
 
 async def test_a_users_key_is_no_guess(tmp_path: Path) -> None:
@@ -161,4 +163,21 @@ async def test_the_key_counts_in_its_own_header_only(tmp_path: Path, header: str
 async def test_a_key_in_the_query_does_not_count(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
         answer = await service.admin("GET", f"{ROUTE}?api_key={ADMIN_KEY}&key={ADMIN_KEY}", key="")
+        assert answer.status == 401
+
+
+async def test_a_key_counts_under_any_name_and_from_any_page(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        elsewhere = [
+            ("Host", "evil.example"),
+            ("Origin", "http://evil.example"),
+            ("Sec-Fetch-Site", "cross-site"),
+        ]
+        answer = await ask(service, ("X-API-Key", ADMIN_KEY), *elsewhere)
+        assert answer.status == 200
+
+
+async def test_a_wrong_key_counts_also_beside_a_cookie(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        answer = await ask(service, ("X-API-Key", "wrong"), ("Cookie", await service.login()))
         assert answer.status == 401

@@ -67,7 +67,7 @@ async def test_the_link_leads_to_the_provider_and_back_here(tmp_path: Path) -> N
         answer = await service.admin("GET", "/oauth/authorize")
         shown = answer.json()
         query = arguments(shown["authorization_url"])
-        assert answer.status == 200 and set(shown) == {"authorization_url", "state", "expires_at"}
+        assert answer.status == 200 and set(shown) == {"authorization_url", "state", "flow_id", "expires_at"}
         assert shown["authorization_url"].startswith(service.simulator.authorize_url)
         assert (
             query["redirect_uri"] == "http://127.0.0.1/oauth/callback"

@@ -15,10 +15,12 @@ from proxy import __version__
 from proxy.accounts import Status
 from proxy.tokens import Role, TokenStatus
 from tests.routes import METHODS, ROUTES, methods_of, path_of, rules
-from tests.service import ADMIN_KEY, CLIENT_KEY, Service, serve
+from tests.service import ADMIN_KEY, CLIENT_KEY, PAGE_HEADERS, Service, serve
 from tests.wire import Answer, fetch
 
-OPEN = {"/", "/health", "/health/ready", "/api/hello", "/oauth/callback", "/api/auth/login"}
+OPEN = {"/", "/static/nobody/nobody", "/health", "/health/ready", "/api/hello", "/oauth/callback"} | {
+    "/api/auth/login"
+}
 
 ADMIN_ROUTES = [(method, path) for method, path in ROUTES if path not in OPEN]
 UNKNOWN_METHODS = [
@@ -99,6 +101,26 @@ async def test_an_admin_is_let_in(tmp_path: Path, method: str, path: str) -> Non
             for header in (("X-API-Key", key), ("x-api-key", key), ("Authorization", f"Bearer {key}")):
                 answer = await fetch(service.port, method, path, [header], b"{}")
                 assert answer.status < 500 and answer.status not in (401, 403, 405)
+
+
+@every_admin_route
+async def test_an_admin_who_signed_in_is_let_in(tmp_path: Path, method: str, path: str) -> None:
+    async with serve(tmp_path) as service:
+        answer = await service.page(method, path, {}, cookie=await service.login())
+        assert answer.status < 500 and answer.status not in (401, 403, 405)
+
+
+@every_admin_route
+@pytest.mark.parametrize(
+    "header", [("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Site", "same-site"), ("Host", "evil.example")]
+)
+async def test_a_sign_in_is_of_no_use_to_another_site(
+    tmp_path: Path, method: str, path: str, header: tuple[str, str]
+) -> None:
+    async with serve(tmp_path) as service:
+        headers = [("Cookie", await service.login()), header, *PAGE_HEADERS]
+        answer = await fetch(service.port, method, path, headers, b"{}")
+        assert (answer.status, error_of(answer)) == (403, "permission_error")
 
 
 async def test_the_admin_key_is_no_client_key(tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from proxy.errors import StorageError
 from proxy.simulator import Answer as Canned
 from proxy.simulator import Cut as CutFault
 from proxy.simulator import Error, Fault, Reset, Silence, Stall
 from proxy.simulator import Raw as RawBytes
+from tests.disk import FullDisk
 from tests.service import ADMIN_KEY, CLIENT_KEY, MESSAGE_HEADERS, Service, message, serve, until
 from tests.wire import Answer, Cut, Wire, connect, request_bytes
 
@@ -397,6 +397,7 @@ async def test_sessions_are_listed_with_what_they_do(tmp_path: Path) -> None:
         (session,) = await sessions(service)
         assert session.pop("id").startswith("ses_")
         assert session.pop("token_id").startswith("tok_")
+        assert session.pop("account_id").startswith("acc_")
         assert session == {
             "ip": "127.0.0.1",
             "user_agent": "curl/8",
@@ -564,17 +565,6 @@ async def test_a_key_that_stops_working_stops_its_streams(
         assert await told_and_cut(answer)
         assert await in_flight(service) == [1]
         assert await status(service, key=OTHER_KEY) == 401
-
-
-class FullDisk:
-    """Takes nothing."""
-
-    degraded = True
-
-    async def put(self, *args: object) -> None:
-        raise StorageError("no space left on device")
-
-    delete = put
 
 
 @pytest.mark.parametrize(("method", "change"), [("PUT", {"status": "revoked"}), ("DELETE", None)])

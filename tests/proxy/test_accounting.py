@@ -18,6 +18,7 @@ from proxy.body import Body
 from proxy.budgets import NO_LIMITS, Budgets, KeyLimits
 from proxy.counts import Counts
 from proxy.errors import Forbidden, RateLimited, RequestError
+from proxy.events import Feed
 from proxy.series import Series
 from proxy.tokens import Role, Token, declared_token
 from proxy.usage import Usage
@@ -33,7 +34,7 @@ STREAM = f"event: message_start\ndata: {START}\n\n".encode()
 
 @pytest.fixture
 def accounting(clock: TestClock) -> Accounting:
-    return Accounting(Budgets({}, clock=clock), Series(clock=clock), clock=clock)
+    return Accounting(Budgets({}, clock=clock), Series(clock=clock), feed=Feed(), clock=clock)
 
 
 def key(limits: KeyLimits = NO_LIMITS, models: tuple[str, ...] = ()) -> Token:
@@ -287,7 +288,7 @@ def test_no_answer_costs_more_than_was_set_aside(
     model: str, length: int, max_tokens: int, geo: str | None, speed: str | None, kind: str
 ) -> None:
     clock = TestClock()
-    accounting = Accounting(Budgets({}, clock=clock), Series(clock=clock), clock=clock)
+    accounting = Accounting(Budgets({}, clock=clock), Series(clock=clock), feed=Feed(), clock=clock)
     data = request(model=model, max_tokens=max_tokens, speed=speed, system="x" * length)
     tokens, cost_usd = asyncio.run(most(accounting, data))
     prompt = len(data) // BYTES_PER_TOKEN_RESERVED

@@ -198,14 +198,17 @@ def test_the_view_names_what_the_contract_names() -> None:
         "name": "team",
         "type": "oauth",
         "organization_uuid": None,
+        "organization_name": None,
         "status": "active",
         "status_reason": None,
+        "status_since": "2027-01-15T07:58:20.000Z",
         "rate_limited_until": None,
         "expires_at": "2027-01-15T09:00:00.000Z",
         "last_refresh_at": "2027-01-15T08:00:00.000Z",
         "last_refresh_error": None,
         "created_at": "2027-01-15T07:58:20.000Z",
         "updated_at": "2027-01-15T07:58:20.000Z",
+        "etag": OAUTH.etag,
     }
 
 
@@ -214,7 +217,7 @@ def test_an_api_key_never_expires() -> None:
 
 
 @pytest.mark.parametrize("each", [account(), OAUTH], ids=["api_key", "oauth"])
-@pytest.mark.parametrize("missing", OAUTH.record())
+@pytest.mark.parametrize("missing", sorted(OAUTH.record().keys() - {"organization_name", "status_since"}))
 def test_a_record_without_one_of_its_fields_is_refused(each: Account, missing: str) -> None:
     record = each.record()
     del record[missing]
@@ -239,3 +242,26 @@ def test_a_record_with_a_field_of_another_type_is_refused(path: str, wrong: Any)
 def test_a_time_written_as_text_is_refused(field: str) -> None:
     with pytest.raises((TypeError, ValueError)):
         Account.from_record(account().record() | {field: "tomorrow"})
+
+
+@pytest.mark.parametrize(
+    ("changed", "same"),
+    [
+        (OAUTH.renamed("other", NOW), False),
+        (OAUTH.deactivated("by an admin", NOW), False),
+        (OAUTH.limited(NOW + 60, "429", NOW), True),
+        (OAUTH.refresh_failed("503", NOW), True),
+    ],
+    ids=["renamed", "deactivated", "limited", "not refreshed"],
+)
+def test_the_etag_changes_with_what_an_admin_edits_alone(changed: Account, same: bool) -> None:
+    assert (changed.etag == OAUTH.etag) is same
+
+
+def test_a_state_knows_since_when_it_holds() -> None:
+    limited = OAUTH.limited(NOW + 60, "429", NOW)
+    assert limited.status_since == NOW
+    assert limited.limited(NOW + 90, "429", NOW + 5).status_since == NOW
+    assert limited.recovered(NOW + 60).status_since == NOW + 60
+    assert OAUTH.invalidated("401", NOW + 1).status_since == NOW + 1
+    assert OAUTH.deactivated("by an admin", NOW + 2).status_since == NOW + 2

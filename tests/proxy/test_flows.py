@@ -14,9 +14,12 @@ from hypothesis import strategies as st
 
 from proxy.accounts import Account, ApiKey, Status
 from proxy.errors import Conflict, InvalidRequest, NotFound, RequestError, StorageError, Unprocessable
+from proxy.events import Feed
 from proxy.flows import LIFE_S, MAX_WAITING, Flow, Flows, Pasted, read_pasted
+from proxy.oauth import OAuthServer
 from proxy.simulator import Amend, Answer, Error, Fault, Lost, Reset, Slow
 from tests.canaries import leaked
+from tests.disk import new_ids
 from tests.logins import DAY, HOUR, TOKEN, World, arguments, as_json, pair, world
 from tests.service import SteppedClock, TestClock, until
 
@@ -26,10 +29,12 @@ REDIRECT = "http://127.0.0.1:4000/oauth/callback"
 class Logins:
     """Flows before a simulator, and an admin's browser."""
 
-    def __init__(self, w: World) -> None:
+    def __init__(self, w: World, server: OAuthServer | None) -> None:
         self.world = w
         self.pool = w.pool
-        self.flows = Flows(w.pool, w.refresher, w.server, jobs=w.jobs, clock=w.clock)
+        self.flows = Flows(
+            w.pool, w.refresher, server, feed=Feed(), jobs=w.jobs, clock=w.clock, new_id=new_ids()
+        )
 
     def begin(self, organization: str = "Acme", email: str | None = None, **options: Any) -> tuple[Flow, str]:
         """A login that came as far as its code."""
@@ -52,7 +57,7 @@ class Logins:
 @contextlib.asynccontextmanager
 async def logins(clock: TestClock | None = None) -> AsyncIterator[Logins]:
     async with world(clock) as w:
-        yield Logins(w)
+        yield Logins(w, w.server)
 
 
 # ---- what is pasted
@@ -338,10 +343,42 @@ async def test_a_code_of_another_link_is_refused_by_its_challenge() -> None:
 async def test_a_login_that_was_cancelled_is_used_up() -> None:
     async with logins() as it:
         flow, code = it.begin()
-        it.flows.cancelled(flow.state)
+        assert it.flows.refused(flow.state, "access_denied").type == "access_denied"
         assert (await it.refused(f"{code}#{flow.state}")).type == "flow_expired"
+        assert (await it.refused(code)).type == "flow_expired"
         with pytest.raises(InvalidRequest):
-            it.flows.cancelled(flow.state)
+            it.flows.refused(flow.state, "access_denied")
+
+
+async def test_what_became_of_a_login_can_be_seen_without_its_state() -> None:
+    async with logins() as it:
+        done, code = it.begin("Acme")
+        account = await it.flows.finish(f"{code}#{done.state}")
+        again, code = it.begin("Acme")
+        await it.refused(f"{code}#{again.state}")
+        cancelled, _ = it.begin("Globex")
+        it.flows.refused(cancelled.state, "access_denied")
+        it.begin("Globex", name="waits")
+        views = [it.flows.view(id) or {} for id in it.flows.ids()]
+        assert [(v["status"], v["account_id"], v["error_type"]) for v in views] == [
+            ("done", account.id, None),
+            ("failed", account.id, "duplicate_org"),
+            ("failed", None, "access_denied"),
+            ("waiting", None, None),
+        ]
+        assert not leaked(repr(views), [done.state, again.state, cancelled.state])
+        it.world.clock.advance(LIFE_S)
+        it.flows.forget_old()
+        assert it.flows.ids() == [] and it.flows.view(done.id) is None
+
+
+async def test_a_name_given_at_the_beginning_is_the_accounts() -> None:
+    async with logins() as it:
+        flow, code = it.begin("Acme", name=" mine ")
+        assert (await it.flows.finish(f"{code}#{flow.state}")).name == "mine"
+        with pytest.raises(Conflict, match=r"An account called 'Mine' exists") as taken:
+            it.begin("Globex", name="Mine")
+        assert taken.value.type == "name_taken"
 
 
 @pytest.mark.parametrize(
@@ -393,7 +430,7 @@ async def test_no_error_repeats_a_secret() -> None:
 
 async def test_without_a_registration_it_says_what_to_set() -> None:
     async with logins() as it:
-        flows = Flows(it.pool, it.world.refresher, None, jobs=it.world.jobs, clock=it.world.clock)
+        flows = Logins(it.world, server=None).flows
         told = r"OAuth is not configured: set oauth\.client_id, oauth\.authorize_url and oauth\.token_url"
         with pytest.raises(Unprocessable, match=told):
             flows.begin(redirect_uri=REDIRECT)

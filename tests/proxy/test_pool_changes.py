@@ -47,7 +47,7 @@ async def test_a_name_that_will_not_do_is_refused(pool: Pool, name: str) -> None
 @pytest.mark.parametrize("name", ["Team", "team", " TEAM "])
 async def test_a_name_is_given_once_in_any_case(pool: Pool, name: str) -> None:
     await added(pool, "team")
-    with pytest.raises(Conflict, match="an account called 'team' exists"):
+    with pytest.raises(Conflict, match=r"An account called '.*' exists"):
         await pool.add(name, ApiKey("sk-ant-api03-other"))
 
 

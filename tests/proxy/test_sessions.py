@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from proxy import sessions as module
 from proxy.errors import NotFound, RateLimited
+from proxy.events import Feed
 from proxy.sessions import Client, Place, Session, Sessions
 from proxy.storage import Record
 from proxy.throttle import MAX_ADDRESSES, Throttle
@@ -34,6 +35,7 @@ def make(
         **{"enabled": True, "max_concurrent": 3, "ttl_s": TTL_S} | options,
         queue_timeout_s=queue_timeout_s,
         clock=clock,
+        feed=Feed(),
         new_id=new_ids(),
     )
 
@@ -271,6 +273,7 @@ def test_what_an_admin_sees_of_a_session(sessions: Sessions, clock: TestClock) -
     assert sessions.view(only(sessions)) == {
         "id": "ses_1",
         "token_id": "tok_1",
+        "account_id": None,
         "ip": "1.2.3.4",
         "user_agent": "curl/8",
         "requests": 2,

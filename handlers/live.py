@@ -1,0 +1,294 @@
+"""The dashboard's feed over a WebSocket, and the same frames by polling where one does not get through.
+
+What crosses it, as JSON text:
+
+    → {"t": "hello", "epoch": "k3f", "topics": {"accounts": 8812}, "hz": 20}   the revision that it has, 0 for none
+    → {"t": "sub", "topic": "sessions", "rev": 0}   {"t": "unsub", "topic": …}   {"t": "rate", "hz": 0.2}
+    → {"t": "ping", "c": …}
+    ← {"t": "hello", "n": 1, "v": 1, "epoch": …, "now": …, "started_at": …, "server_version": …, "assets": …}
+    ← {"t": "snap", "n": 2, "topic": …, "rev": …, "items": {id: fields}, "more": true}
+    ← {"t": "delta", "n": 3, "topic": …, "rev": …, "set": {id: changed fields}, "del": [id]}
+    ← {"t": "ev", "n": 4, "topic": "events", "rev": …, "items": […], "dropped": …}
+    ← {"t": "hb", "n": 5, "now": …}   {"t": "pong", "n": 6, "c": …, "now": …}
+
+Each topic is answered at once, so that the page knows that it is up to date. Commands are not taken here: they are
+requests to the admin API.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections import deque
+from typing import Any
+
+import ujson
+from tornado.websocket import WebSocketClosedError, WebSocketHandler
+
+from handlers.base import AdminHandler
+from proxy import __version__
+from proxy.clock import Clock
+from proxy.errors import InvalidRequest
+from proxy.jobs import Jobs
+from proxy.live import Live
+from proxy.overview import Overview
+from proxy.topics import Topics
+
+SUBPROTOCOL = "cproxy.admin.v1"
+MOST_DASHBOARDS = 32
+MOST_MESSAGES_S = 20
+MOST_MESSAGE_BYTES = 64 * 1024
+TICK_S = 1.0
+HEARTBEAT_S = 10.0
+STALLED_S = 60.0
+FASTEST_HZ, SLOWEST_HZ = 20.0, 0.1
+
+SIGNED_OUT, TOO_MANY, WRONG_VERSION = 4401, 4408, 4409
+GOING_AWAY, REFUSED, TOO_SLOW = 1001, 1008, 1013  # RFC 6455 7.4.1
+
+log = logging.getLogger(__name__)
+
+
+class Dashboards:
+    """All that are open, and the frames that they get."""
+
+    def __init__(
+        self, live: Live, topics: Topics, overview: Overview, *, assets: str, jobs: Jobs, clock: Clock
+    ) -> None:
+        self.live = live
+        self.jobs = jobs
+        self._topics = topics
+        self._overview = overview
+        self._assets = assets
+        self._clock = clock
+        self._open: set[Socket] = set()
+        jobs.every("look", TICK_S, self.look)
+
+    def admit(self, socket: Socket) -> bool:
+        """Whether there is room for one more."""
+        if len(self._open) >= MOST_DASHBOARDS:
+            return False
+        self._open.add(socket)
+        return True
+
+    def forget(self, socket: Socket) -> None:
+        self._open.discard(socket)
+
+    def signed_out(self, sign_in_id: str) -> None:
+        """Close the dashboards of a sign-in that has ended."""
+        for socket in tuple(self._open):
+            if socket.sign_in is not None and socket.sign_in.id == sign_in_id:
+                socket.close(SIGNED_OUT, "signed out")
+
+    def close(self) -> None:
+        """The server stops."""
+        for socket in tuple(self._open):
+            socket.close(GOING_AWAY, "the server stops")
+
+    def now(self) -> float:
+        return self._clock.now()
+
+    def hello(self) -> str:
+        """The first frame, without its first brace."""
+        hello = {
+            "t": "hello",
+            "v": 1,
+            "epoch": self.live.epoch,
+            "now": self.now(),
+            "started_at": self._overview.started_at,
+            "server_version": __version__,
+            "assets": self._assets,
+            "heartbeat_s": HEARTBEAT_S,
+        }
+        return unbraced(hello)
+
+    def look(self) -> None:
+        """Notice what time alone has changed."""
+        if self._topics.tick():
+            self.live.sweep()
+
+
+class Feed(AdminHandler, WebSocketHandler):
+    """`/api/live`"""
+
+    def initialize(self, **parts: Any) -> None:
+        AdminHandler.initialize(self, **parts)
+        self.dashboards: Dashboards = parts["dashboards"]
+        self.socket: Socket | None = None
+
+    async def get(self, *args: Any, **kwargs: Any) -> None:
+        if self.request.headers.get("Upgrade", "").lower() == "websocket":
+            await WebSocketHandler.get(self, *args, **kwargs)
+        else:
+            self._poll()
+
+    def _poll(self) -> None:
+        """`?epoch=k3f&topics=accounts:8812,stats:0`"""
+        live = self.dashboards.live
+        self.dashboards.look()
+        known = self.get_query_argument("epoch", "") == live.epoch
+        frames = [self.dashboards.hello()]
+        for each in filter(None, self.get_query_argument("topics", "").split(",")):
+            topic, _, rev = each.rpartition(":")
+            if topic not in live or not rev.isascii() or not rev.isdigit() or len(rev) > 15:
+                raise InvalidRequest(f"topics: no such topic and revision: {each[:64]!r}")
+            frames += live.frames(topic, int(rev) if known else 0)[1]
+        self.set_header("Content-Type", "application/json")
+        self.finish(f'{{"frames":[{",".join(map(numbered, itertools.count(1), frames))}]}}')
+
+    # what Tornado asks and tells
+
+    def check_origin(self, origin: str) -> bool:
+        return True  # the gate has looked at it, and at requests without one
+
+    def select_subprotocol(self, subprotocols: list[str]) -> str | None:
+        return SUBPROTOCOL if SUBPROTOCOL in subprotocols else None
+
+    def open(self, *args: str, **kwargs: str) -> None:
+        self.set_nodelay(True)
+        if self.selected_subprotocol != SUBPROTOCOL:
+            self.close(WRONG_VERSION, f"subprotocol {SUBPROTOCOL} is needed")
+            return
+        socket = Socket(self, self.dashboards)
+        if not self.dashboards.admit(socket):
+            self.close(TOO_MANY, "too many dashboards")
+            return
+        self.socket = socket
+
+    def on_message(self, message: str | bytes) -> None:
+        if self.sign_in is not None and not self.gate.signins.seen(self.sign_in.id):
+            self.close(SIGNED_OUT, "signed out")
+        elif self.socket is not None:
+            self.socket.receive(message)
+
+    def on_close(self) -> None:
+        if self.socket is not None:
+            self.socket.gone()
+
+
+class Socket:
+    """One dashboard: which revision of each topic it has, and the task that sends it what is newer."""
+
+    def __init__(self, feed: Feed, dashboards: Dashboards) -> None:
+        self.sign_in = feed.sign_in
+        self._feed = feed
+        self._dashboards = dashboards
+        self._live = dashboards.live
+        self._seen: dict[str, int] = {}
+        self._asked: set[str] = set()  # topics to be answered also where nothing is new
+        self._pongs: deque[str] = deque(maxlen=MOST_MESSAGES_S)
+        self._received: deque[float] = deque(maxlen=MOST_MESSAGES_S)
+        self._interval_s = 1 / FASTEST_HZ
+        self._news = asyncio.Event()
+        self._urgent = asyncio.Event()
+        self._n = 0
+        self._sent_at = 0.0
+        self._pump: asyncio.Task[None] | None = None
+
+    def receive(self, text: str | bytes) -> None:
+        """Do what the page asks for."""
+        now = asyncio.get_running_loop().time()
+        if len(self._received) == MOST_MESSAGES_S and now - self._received[0] < 1:
+            self.close(REFUSED, "too many messages")
+            return
+        self._received.append(now)
+        try:
+            self._obey(ujson.loads(text))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            self.close(REFUSED, "not understood")
+            return
+        self._urgent.set()
+        self._news.set()
+
+    def _obey(self, message: Any) -> None:
+        match message["t"]:
+            case "hello":
+                self._pace(message.get("hz", FASTEST_HZ))
+                known = message.get("epoch") == self._live.epoch
+                for topic, rev in message["topics"].items():
+                    self._subscribe(topic, rev if known else 0)
+                if self._pump is None:
+                    self._pump = self._dashboards.jobs.start("dashboard", self._run(), wait=False)
+            case "sub":
+                self._subscribe(message["topic"], message.get("rev", 0))
+            case "unsub":
+                self._seen.pop(message["topic"], None)
+            case "rate":
+                self._pace(message["hz"])
+            case "ping":
+                self._pongs.append(unbraced({"t": "pong", "c": float(message["c"])}))
+
+    def _subscribe(self, topic: str, rev: object) -> None:
+        if topic in self._live:
+            self._seen[topic] = rev if type(rev) is int else 0
+            self._asked.add(topic)
+
+    def _pace(self, hz: object) -> None:
+        if not isinstance(hz, int | float):
+            raise TypeError
+        self._interval_s = 1 / min(FASTEST_HZ, max(SLOWEST_HZ, hz))
+
+    def close(self, code: int, reason: str) -> None:
+        """Tell the page why, and end."""
+        self.gone()
+        self._feed.close(code, reason)
+
+    def gone(self) -> None:
+        """The connection has ended."""
+        self._dashboards.forget(self)
+        self._live.unfollow(self._news)
+        if self._pump is not None:
+            self._pump.cancel()
+
+    async def _run(self) -> None:
+        self._live.follow(self._news)
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(WebSocketClosedError):
+            await self._send(self._dashboards.hello())
+            while True:
+                await self._send_news()
+                if loop.time() - self._sent_at >= HEARTBEAT_S:
+                    await self._send(unbraced({"t": "hb", "now": self._dashboards.now()}))
+                # There is some at least once a second: `Dashboards` looks at the clock so often.
+                await self._news.wait()
+                self._urgent.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(self._sent_at + self._interval_s):
+                        await self._urgent.wait()
+                self._news.clear()
+
+    async def _send_news(self) -> None:
+        while self._pongs:
+            # The time has to be that of the sending.
+            await self._send(f'"now":{self._dashboards.now()},{self._pongs.popleft()}')
+        for topic in tuple(self._seen):
+            since = self._seen.get(topic)
+            if since is None or (topic not in self._asked and self._live.rev(topic) == since):
+                continue
+            self._asked.discard(topic)
+            self._seen[topic], frames = self._live.frames(topic, since)
+            for frame in frames:
+                await self._send(frame)
+
+    async def _send(self, frame: str) -> None:
+        """Send it, and wait until it has left: a dashboard that takes nothing gets nothing more."""
+        self._n += 1
+        try:
+            async with asyncio.timeout(STALLED_S):
+                await self._feed.write_message(numbered(self._n, frame))
+        except TimeoutError:
+            log.info("dashboard closed, it takes nothing any more client=%s", self._feed.address())
+            self.close(TOO_SLOW, "too slow")
+            raise WebSocketClosedError from None
+        self._sent_at = asyncio.get_running_loop().time()
+
+
+def unbraced(message: dict[str, Any]) -> str:
+    """A frame to which its number is still to come."""
+    return ujson.dumps(message, escape_forward_slashes=False)[1:]
+
+
+def numbered(n: int, frame: str) -> str:
+    return f'{{"n":{n},{frame}'

@@ -1,0 +1,151 @@
+"""What the dashboard shows, topic by topic, and when it has to be looked at anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from proxy.accounting import Accounting
+from proxy.buckets import MINUTE, By, floor
+from proxy.clock import Clock
+from proxy.counts import Counts
+from proxy.errors import NotFound
+from proxy.events import Feed, Happened
+from proxy.flows import Flows
+from proxy.live import Source
+from proxy.overview import Overview
+from proxy.pool import Pool
+from proxy.refresh import Refresher
+from proxy.series import RINGS, RingName
+from proxy.sessions import Sessions
+from proxy.tokens import Tokens
+
+View = dict[str, Any]
+
+STATS = ("health", "accounts", "traffic")
+LATELY = ("requests", "errors", "input_tokens", "output_tokens", "cost_usd")
+OUTCOMES = ("ok", "client_error", "limited", "upstream_error", "refused", "aborted")
+TOKENS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_creation_input_tokens",
+    "cache_read_input_tokens",
+    "cost_usd",
+)
+
+
+class Topics:
+    """The sources of the feed, over the parts of the engine; it also touches what others' changes change."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        *,
+        pool: Pool,
+        tokens: Tokens,
+        refresher: Refresher,
+        sessions: Sessions,
+        accounting: Accounting,
+        flows: Flows,
+        overview: Overview,
+        clock: Clock,
+    ) -> None:
+        self._feed = feed
+        self._pool = pool
+        self._tokens = tokens
+        self._refresher = refresher
+        self._sessions = sessions
+        self._accounting = accounting
+        self._flows = flows
+        self._overview = overview
+        self._clock = clock
+        self._minute = 0
+        self._health = overview.health()["status"]
+        feed.watch(self._touched)
+
+    def sources(self) -> dict[str, Source]:
+        """By topic."""
+        return {
+            "accounts": Source(lambda: [a.id for a in self._pool], _or_none(self.account)),
+            "tokens": Source(lambda: [t.id for t in self._tokens], _or_none(self.token)),
+            "sessions": Source(lambda: [s.id for s in self._sessions], _or_none(self.session)),
+            "flows": Source(self._flows.ids, self._flows.view),
+            "stats": Source(lambda: STATS, lambda id: getattr(self._overview, id)()),
+            **{f"usage:{ring}": self._usage(ring) for ring in RINGS},
+        }
+
+    def account(self, account_id: str) -> View:
+        """An account with what it did lately. Raises NotFound."""
+        account = self._pool.view(self._pool[account_id])
+        running = self._refresher.is_running(account_id)
+        return account | {"refreshing": running} | self._lately("account", account_id)
+
+    def token(self, token_id: str) -> View:
+        """A client key with what it did lately. Raises NotFound."""
+        token = self._tokens.view(self._tokens[token_id])
+        used = self._accounting.budgets.view(token_id)
+        return token | {"used": used} | self._lately("token", token_id)
+
+    def session(self, session_id: str) -> View:
+        """Raises NotFound."""
+        return self._sessions.view(self._sessions[session_id])
+
+    def tick(self) -> bool:
+        """Notice what time alone brings about, a second after the last call; True where a minute is over."""
+        self._pool.recover()
+        self._sessions.clean()
+        self._flows.forget_old()
+        for name in STATS:
+            self._feed.touch("stats", name)
+        status = self._overview.health()["status"]
+        if status != self._health:
+            self._feed.tell(Happened("health.changed", f"health was {self._health} and is {status}"))
+            self._health = status
+        minute, before = floor(self._clock.now(), MINUTE), self._minute
+        self._minute = minute
+        return minute != before
+
+    def _usage(self, ring: RingName) -> Source:
+        series = self._accounting.series
+        count, span_s = RINGS[ring]
+
+        def starts() -> list[str]:
+            newest = floor(self._clock.now(), span_s)
+            return [str(newest - n * span_s) for n in range(count)]
+
+        def bucket(id: str) -> View | None:
+            start, newest = int(id), floor(self._clock.now(), span_s)
+            if not newest - count * span_s < start <= newest:
+                return None
+            return _bucket(start, span_s, series.bucket(start, span_s))
+
+        return Source(starts, bucket)
+
+    def _lately(self, by: By, id: str) -> View:
+        series = self._accounting.series
+        day = series.day(by, id).view()
+        return {"day": {name: day[name] for name in LATELY}, "spark": series.by_minute(by, id)}
+
+    def _touched(self, topic: str, id: str) -> None:
+        if topic in ("accounts", "tokens", "sessions"):
+            for name in STATS:
+                self._feed.touch("stats", name)
+        elif topic == "usage":
+            for ring, (_, span_s) in RINGS.items():
+                self._feed.touch(f"usage:{ring}", str(floor(self._clock.now(), span_s)))
+
+
+def _bucket(start: int, span_s: int, counts: Counts) -> View:
+    view = counts.view()
+    outcomes = {name: getattr(counts, name) for name in OUTCOMES}
+    return {"start": start, "span_s": span_s} | outcomes | {name: view[name] for name in TOKENS}
+
+
+def _or_none(view: Callable[[str], View]) -> Callable[[str], Mapping[str, Any] | None]:
+    def look(id: str) -> Mapping[str, Any] | None:
+        try:
+            return view(id)
+        except NotFound:
+            return None
+
+    return look

@@ -1,0 +1,385 @@
+"""The feed: who may open it, what comes and in which order, and what becomes of those who cannot follow."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tornado.httpclient import HTTPClientError
+
+from handlers import live as module
+from proxy.simulator import quota_429
+from tests.canaries import leaked
+from tests.dashboards import dashboard, sign_in
+from tests.service import ADMIN_KEY, CLIENT_KEY, Service, serve, until, upstream_key
+from tests.wire import fetch
+
+TOPICS = (
+    "accounts",
+    "tokens",
+    "sessions",
+    "stats",
+    "flows",
+    "events",
+    "usage:1h",
+    "usage:24h",
+    "usage:7d",
+    "usage:30d",
+)
+
+
+def only(items: dict[str, Any]) -> dict[str, Any]:
+    (item,) = items.values()
+    return item
+
+
+async def poll(service: Service, query: str, key: str = ADMIN_KEY) -> list[dict[str, Any]]:
+    answer = await service.admin("GET", f"/api/live?{query}", key=key)
+    assert answer.status == 200, answer
+    frames: list[dict[str, Any]] = answer.json()["frames"]
+    return frames
+
+
+class _Much:
+    """A topic whose frames no connection takes at once."""
+
+    rev = 1
+
+    def settle(self) -> None: ...
+
+    def frames(self, name: str, since: int) -> list[str]:
+        return [f'"t":"snap","topic":"{name}","rev":1,"items":{{"x":{{"text":"{"x" * 32_000_000}"}}}}}}']
+
+
+MUCH: Any = _Much()
+
+
+# ---- what comes
+
+
+async def test_it_begins_with_who_speaks_and_everything_asked_for(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service, dashboard(service) as page:
+        hello = await page.hello(*TOPICS)
+        assert (hello["t"], hello["v"], hello["now"]) == ("hello", 1, service.clock.now())
+        assert {"epoch", "started_at", "server_version", "assets", "heartbeat_s"} < hello.keys()
+        assert {frame["t"] for frame in page.frames[1:]} == {"snap", "ev"}
+        assert page.items.keys() == set(TOPICS) - {"events"}
+        account = only(page.items["accounts"])
+        assert account == account | (await service.admin("GET", "/api/accounts")).json()["accounts"][0]
+        assert (account["refreshing"], account["spark"]) == (False, [0] * 60)
+        assert account["day"] == {
+            "requests": 0, "errors": 0, "input_tokens": 0, "output_tokens": 0, "cost_usd": 0.0
+        }  # fmt: skip
+        token = only(page.items["tokens"])
+        assert token == token | (await service.admin("GET", "/api/tokens")).json()["tokens"][0]
+        assert page.items["stats"].keys() == {"health", "accounts", "traffic"}
+        assert [len(page.items[f"usage:{ring}"]) for ring in ("1h", "24h", "7d", "30d")] == [60, 96, 84, 30]
+
+
+async def test_a_change_of_an_account_comes_by_itself(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=["a", "b"]) as service, dashboard(service) as page:
+        await page.hello("accounts", "stats", "events")
+        service.simulator.always(upstream_key("a"), quota_429(reset_in=60))
+        await service.message()
+        await service.message()
+        accounts = page.items["accounts"]
+        await page.until(lambda: {a["status"] for a in accounts.values()} == {"rate_limited", "active"})
+        await page.until(lambda: page.items["stats"]["accounts"]["rate_limited"] == 1)
+        await page.until(lambda: page.items["stats"]["health"]["status"] == "degraded")
+        await page.until(
+            lambda: any(f["t"] == "ev" and "is rate limited" in json.dumps(f) for f in page.frames)
+        )
+        service.clock.advance(61)
+        await page.until(lambda: {a["status"] for a in accounts.values()} == {"active"})
+
+
+async def test_only_the_fields_that_changed_come(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service, dashboard(service) as page:
+        await page.hello("accounts")
+        id = only(page.items["accounts"])["id"]
+        await service.admin("PUT", f"/api/accounts/{id}", {"name": "renamed"})
+        delta = await page.read()
+        assert delta["t"] == "delta" and delta["set"].keys() == {id}
+        assert delta["set"][id].keys() == {"name", "etag"}  # the clock stands still
+
+
+async def test_accounts_keys_and_sessions_come_and_go(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=()) as service, dashboard(service) as page:
+        await page.hello("accounts", "tokens", "sessions")
+        account, _ = await service.add_account("new")
+        await page.until(lambda: account.id in page.items["accounts"])
+        await service.admin("DELETE", f"/api/accounts/{account.id}")
+        await page.until(lambda: account.id not in page.items["accounts"])
+        made = (await service.admin("POST", "/api/tokens", {"name": "k"})).json()["token"]
+        await page.until(lambda: made["id"] in page.items["tokens"])
+        await service.send("GET", "/v1/models", key=made["key"])
+        await page.until(lambda: page.items["sessions"])
+        assert only(page.items["sessions"])["token_id"] == made["id"]
+        await page.until(lambda: page.items["tokens"][made["id"]]["requests"] == 1)
+        await service.admin("DELETE", f"/api/tokens/{made['id']}")
+        await page.until(lambda: made["id"] not in page.items["tokens"] and not page.items["sessions"])
+
+
+async def test_usage_moves_the_last_bucket_and_the_sums_of_a_day(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service, dashboard(service) as page:
+        await page.hello("accounts", "tokens", "usage:1h", "usage:30d")
+        await service.message()
+        for ring in ("1h", "30d"):
+            buckets = page.items[f"usage:{ring}"]
+            await page.until(
+                lambda buckets=buckets: max(buckets.values(), key=lambda b: b["start"])["ok"] == 1
+            )
+        for topic in ("accounts", "tokens"):
+            await page.until(lambda topic=topic: only(page.items[topic])["day"]["requests"] == 1)
+        service.clock.advance(60)
+        await page.until(lambda: only(page.items["accounts"])["spark"][-1] == 1)
+        assert len(page.items["usage:1h"]) == 60
+        service.clock.advance(3600)
+        await page.until(lambda: not any(bucket["ok"] for bucket in page.items["usage:1h"].values()))
+
+
+async def test_a_session_that_is_over_goes_without_anybody_asking(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service, dashboard(service) as page:
+        await service.message()
+        await page.hello("sessions")
+        assert only(page.items["sessions"])["account_id"] == next(iter(service.parts.pool)).id
+        service.clock.advance(301)
+        await page.until(lambda: not page.items["sessions"])
+
+
+async def test_a_login_on_its_way_is_shown_without_its_state(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service, dashboard(service) as page:
+        await page.hello("flows")
+        begun = (await service.admin("GET", "/oauth/authorize?name=login")).json()
+        await page.until(lambda: page.items["flows"])
+        flow = page.items["flows"][begun["flow_id"]]
+        assert (flow["status"], flow["expires_at"]) == ("waiting", begun["expires_at"])
+        answer = await service.admin(
+            "POST", "/oauth/exchange", {"code": "a-wrong-code", "state": begun["state"]}
+        )
+        await page.until(lambda: flow["status"] == "failed")
+        assert flow["error_message"] == answer.json()["error"]["message"]
+        assert begun["state"] not in json.dumps(page.frames)
+        service.clock.advance(601)
+        await page.until(lambda: not page.items["flows"])
+
+
+# ---- coming back
+
+
+async def test_who_was_away_gets_what_changed_meanwhile(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=["a", "b"]) as service:
+        async with dashboard(service) as page:
+            epoch = (await page.hello("accounts"))["epoch"]
+        id = next(iter(page.items["accounts"]))
+        await service.admin("PUT", f"/api/accounts/{id}", {"name": "renamed"})
+        async with dashboard(service) as again:
+            again.items = page.items
+            await again.hello(epoch=epoch, **page.revs)
+            assert again.frames[1]["t"] == "delta" and again.frames[1]["set"].keys() == {id}
+            assert again.items["accounts"][id]["name"] == "renamed"
+
+
+async def test_revisions_of_another_start_are_worth_nothing(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service, dashboard(service) as page:
+        await page.hello(epoch="another", accounts=5)
+        assert page.frames[1]["t"] == "snap"
+
+
+async def test_a_topic_may_be_asked_for_later_and_given_up(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service, dashboard(service) as page:
+        await page.hello("accounts")
+        await page.send(t="sub", topic="tokens", rev=0)
+        assert (await page.read())["topic"] == "tokens"
+        await page.send(t="unsub", topic="accounts")
+        await page.send(t="ping", c=1.5)
+        pong = await page.read()
+        assert (pong["t"], pong["c"], pong["now"]) == ("pong", 1.5, service.clock.now())
+        await service.add_account("new")
+        await service.parts.tokens.add("new")
+        assert (await page.read())["topic"] == "tokens"
+
+
+async def test_the_same_frames_come_by_polling(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=["a", "b"]) as service:
+        hello, accounts = await poll(service, "topics=accounts:0")
+        assert (hello["t"], hello["n"], accounts["t"], accounts["n"]) == ("hello", 1, "snap", 2)
+        id = next(iter(accounts["items"]))
+        await service.admin("PUT", f"/api/accounts/{id}", {"name": "renamed"})
+        query = f"epoch={hello['epoch']}&topics=accounts:{accounts['rev']},events:0"
+        _, delta, events = await poll(service, query)
+        assert (delta["t"], delta["set"].keys()) == ("delta", {id})
+        assert events["items"][-1]["kind"] == "account.renamed"
+        (_, again) = await poll(service, f"epoch=another&topics=accounts:{delta['rev']}")
+        assert again["t"] == "snap"
+
+
+@pytest.mark.parametrize("topics", ["nothing:0", "accounts", "accounts:x", "accounts:-1", "accounts:1,,x:1"])
+async def test_a_poll_for_what_is_no_topic_is_told_so(tmp_path: Path, topics: str) -> None:
+    async with serve(tmp_path) as service:
+        answer = await service.admin("GET", f"/api/live?topics={topics}")
+        assert answer.status == 400 and "topics: no such topic" in answer.json()["error"]["message"]
+
+
+async def test_polling_notices_what_time_has_changed(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=["a"]) as service:
+        service.simulator.script(upstream_key("a"), quota_429(reset_in=60))
+        await service.message()
+        _, accounts = await poll(service, "topics=accounts:0")
+        assert only(accounts["items"])["status"] == "rate_limited"
+        service.clock.advance(61)
+        _, accounts = await poll(service, "topics=accounts:0")
+        assert only(accounts["items"])["status"] == "active"
+
+
+# ---- who may
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Cookie": ""}, 401),
+        ({"Cookie": "claude-proxy=made-up"}, 401),
+        ({"Origin": ""}, 403),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "http://evil.example", "Host": "evil.example"}, 403),
+        ({"Sec_Fetch_Site": "cross-site"}, 403),
+        ({"Sec_Fetch_Site": "same-site"}, 403),
+        ({"Cookie": "", "X_API_Key": "wrong"}, 401),
+        ({"Cookie": "", "X_API_Key": CLIENT_KEY}, 403),
+    ],
+    ids=str,
+)
+async def test_nobody_else_opens_it(tmp_path: Path, headers: dict[str, str], status: int) -> None:
+    async with serve(tmp_path) as service:
+        cookie = await sign_in(service)
+        with pytest.raises(HTTPClientError) as refused:
+            async with dashboard(service, **({"cookie": cookie, "Cookie": cookie} | headers)):
+                pass
+        assert refused.value.code == status
+
+
+async def test_a_program_opens_it_with_the_admin_key(tmp_path: Path) -> None:
+    async with (
+        serve(tmp_path) as service,
+        dashboard(service, Cookie="", Origin="", X_API_Key=ADMIN_KEY) as page,
+    ):
+        assert (await page.hello("stats"))["t"] == "hello"
+
+
+async def test_signing_out_closes_its_dashboards_and_no_others(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        cookie, other = await sign_in(service), await sign_in(service)
+        async with dashboard(service, cookie=cookie) as page, dashboard(service, cookie=other) as stays:
+            await page.hello("stats")
+            await stays.hello("stats")
+            headers = [("Cookie", cookie), ("Sec-Fetch-Site", "same-origin")]
+            answer = await fetch(service.port, "POST", "/api/auth/logout", headers, b"")
+            assert answer.status == 200
+            assert await page.closed() == 4401
+            await service.add_account("b")
+            await stays.until(lambda: stays.items["stats"]["accounts"]["total"] == 2)
+
+
+async def test_another_version_of_the_protocol_is_told_so(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service, dashboard(service, subprotocol="cproxy.admin.v2") as page:
+        assert await page.closed() == 4409
+
+
+async def test_there_is_room_for_so_many_dashboards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_DASHBOARDS", 2)
+    async with serve(tmp_path) as service:
+        cookie = await sign_in(service)
+        async with dashboard(service, cookie=cookie) as first:
+            async with dashboard(service, cookie=cookie), dashboard(service, cookie=cookie) as third:
+                assert await third.closed() == 4408
+            async with dashboard(service, cookie=cookie) as third:
+                await third.hello("stats")
+            await first.hello("stats")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "x", "[]", "{}", '"hello"', '{"t":"hello"}', '{"t":"hello","topics":[]}'),
+        *('{"t":"rate","hz":"x"}', '{"t":"ping","c":{}}', '{"t":"sub","topic":[]}'),
+    ],
+)
+async def test_what_cannot_be_understood_ends_it(tmp_path: Path, text: str) -> None:
+    async with serve(tmp_path) as service, dashboard(service) as page:
+        await page.connection.write_message(text)
+        assert await page.closed() == 1008
+
+
+@pytest.mark.parametrize(
+    "message", [{"t": "later"}, {"t": "sub", "topic": "unknown"}, {"t": "unsub", "topic": "unknown"}], ids=str
+)
+async def test_what_is_unknown_is_passed_over(tmp_path: Path, message: dict[str, Any]) -> None:
+    async with serve(tmp_path) as service, dashboard(service) as page:
+        await page.send(**message)
+        assert (await page.hello("accounts"))["t"] == "hello"
+
+
+async def test_a_flood_of_messages_ends_it(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service, dashboard(service) as page:
+        for _ in range(module.MOST_MESSAGES_S + 1):
+            await page.send(t="ping", c=1)
+        assert await page.closed() == 1008
+
+
+async def test_a_message_that_is_too_long_ends_it(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service, dashboard(service) as page:
+        await page.connection.write_message("x" * (module.MOST_MESSAGE_BYTES + 1))
+        assert await page.closed() in (1009, None)
+
+
+# ---- who cannot follow, and the end
+
+
+async def test_a_dashboard_that_takes_nothing_is_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "STALLED_S", 0.2)
+    async with serve(tmp_path) as service, dashboard(service) as page:
+        await page.hello("accounts")
+        (socket,) = service.parts.server._dashboards._open
+        # More than the buffers of a connection hold, since this client reads no further by itself.
+        socket._seen["much"], socket._live._topics["much"] = 0, MUCH
+        await service.add_account("b")
+        await until(lambda: not service.parts.server._dashboards._open)
+
+
+async def test_stopping_says_goodbye(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service, dashboard(service) as page:
+        await page.hello("stats")
+        await service.parts.server.drain()
+        assert await page.closed() == 1001
+
+
+async def test_a_dashboard_that_has_gone_leaves_nothing(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        async with dashboard(service) as page:
+            await page.hello("stats")
+            live = service.parts.server._dashboards.live
+            assert live.watched
+        await until(lambda: not live.watched)
+        assert not service.parts.server._dashboards._open
+
+
+async def test_no_frame_holds_a_secret(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=["a"]) as service, dashboard(service) as page:
+        _, grant = await service.add_login("login")
+        cookie = await sign_in(service)
+        await service.message()
+        await page.hello(*TOPICS)
+        secrets = [
+            ADMIN_KEY,
+            CLIENT_KEY,
+            upstream_key("a"),
+            grant.access_token,
+            str(grant.refresh_token),
+            cookie.partition("=")[2],
+        ]
+        assert not leaked(json.dumps(page.frames), secrets)
