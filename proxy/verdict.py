@@ -290,6 +290,7 @@ def _decoded(body: bytes, encoding: str) -> bytes:
 
 
 def _limit_evidence(what: str, until: float | None) -> str:
+    what = what.rstrip(".")
     return f"{what}, no reset named" if until is None else f"{what}, resets {rfc3339(until)}"
 
 
