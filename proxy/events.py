@@ -39,7 +39,7 @@ class Feed:
     def __init__(self) -> None:
         self._followers: list[Follower] = []
         self._readers: list[Callable[[Happened], None]] = []
-        self._touched: list[Callable[[str, str], None]] = []
+        self._touched: Callable[[str, str], None] = _nobody
 
     def follow(self, follower: Follower) -> None:
         self._followers.append(follower)
@@ -49,8 +49,8 @@ class Feed:
         self._readers.append(reader)
 
     def watch(self, touched: Callable[[str, str], None]) -> None:
-        """Hear what is touched: the topic and the id."""
-        self._touched.append(touched)
+        """Hear what is touched: the topic and the id. There is one who does, since this is called often."""
+        self._touched = touched
 
     def publish(self, event: AccountChanged) -> None:
         for follower in self._followers:
@@ -61,6 +61,9 @@ class Feed:
             reader(event)
 
     def touch(self, topic: str, id: str) -> None:
-        """What is shown of this one may be another by now; called often, so whoever hears it only takes note."""
-        for touched in self._touched:
-            touched(topic, id)
+        """What is shown of this one may be another by now."""
+        self._touched(topic, id)
+
+
+def _nobody(topic: str, id: str) -> None:
+    """Before the dashboard's feed there is nobody to hear."""

@@ -33,10 +33,14 @@ EVENTS = "events"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a topic comes from: all ids that there are now, and one's JSON fields; None where it is gone."""
+    """Where a topic comes from: all ids that there are now, and one's JSON fields; None where it is gone.
+
+    `moving` are the ids that may be another with any touch of anything, such as sums.
+    """
 
     ids: Callable[[], Iterable[str]]
     view: Callable[[str], Mapping[str, Any] | None]
+    moving: Callable[[], Iterable[str]] = tuple
 
 
 @dataclass(slots=True)
@@ -56,14 +60,18 @@ class _Topic:
     deleted: OrderedDict[str, int] = field(default_factory=OrderedDict)
     horizon: int = 1  # of what was deleted before, nothing is known
     touched: set[str] = field(default_factory=set)
+    seen: int = 0  # of all touches of anything
     pieces: dict[int, list[str]] = field(default_factory=dict)  # by the revision that they lead on from
 
     def sweep(self) -> None:
         """Look at everything."""
         self.touched.update(self.source.ids(), self.entities)
 
-    def settle(self) -> None:
-        """Bring what is known up to date."""
+    def settle(self, touches: int) -> None:
+        """Bring what is known up to date; `touches` is how many there were of anything."""
+        if touches != self.seen:
+            self.seen = touches
+            self.touched.update(self.source.moving())
         if not self.touched:
             return
         touched, self.touched = self.touched, set()
@@ -141,6 +149,7 @@ class Live:
         self._chronicle = chronicle
         self._waiting: set[asyncio.Event] = set()
         self._telling = False
+        self._touches = 0
         self.sweep()
         feed.watch(self._touched)
 
@@ -166,7 +175,7 @@ class Live:
         if topic == EVENTS:
             return self._events(since)
         found = self._topics[topic]
-        found.settle()
+        found.settle(self._touches)
         return found.rev, found.frames(topic, since)
 
     def rev(self, topic: str) -> int:
@@ -174,7 +183,7 @@ class Live:
         if topic == EVENTS:
             return self._chronicle.newest
         found = self._topics[topic]
-        found.settle()
+        found.settle(self._touches)
         return found.rev
 
     def follow(self, news: asyncio.Event) -> None:
@@ -195,12 +204,14 @@ class Live:
         return newest, [f'"t":"ev","topic":"{EVENTS}","rev":{newest},"items":{_json(events)}{told}}}']
 
     def _touched(self, topic: str, id: str) -> None:
+        self._touches += 1
         found = self._topics.get(topic)
         if found is not None:
             found.touched.add(id)
             if len(found.touched) > MOST_TOUCHED:
-                found.settle()
-        self._tell_soon()
+                found.settle(self._touches)
+        if self._waiting:
+            self._tell_soon()
 
     def _tell_soon(self) -> None:
         # Once for all that happens in one turn of the loop.

@@ -110,15 +110,15 @@ class Pool:
     def view(self, account: Account) -> dict[str, Any]:
         """An account and its counters, as an admin sees it."""
         use = self._use[account.id]
-        return (
-            account.view()
-            | asdict(use)
-            | {
-                "last_used_at": None if use.last_used_at is None else rfc3339(use.last_used_at),
-                "quota": quota.view(self._quota.get(account.id, {}), self._clock.now()),
-                "idle_since": None if (idle := self._idle_since(account)) is None else rfc3339(idle),
-            }
-        )
+        return account.view() | {
+            "requests": use.requests,
+            "errors": use.errors,
+            "rate_limits": use.rate_limits,
+            "in_flight": use.in_flight,
+            "last_used_at": None if use.last_used_at is None else rfc3339(use.last_used_at),
+            "quota": quota.view(self._quota.get(account.id, {}), self._clock.now()),
+            "idle_since": None if (idle := self._idle_since(account)) is None else rfc3339(idle),
+        }
 
     # the relay's verbs
 
@@ -399,9 +399,7 @@ class Pool:
         name = clean_name(name)
         for other in self:
             if other.id != but and other.name.casefold() == name.casefold():
-                raise Conflict(
-                    f"An account called '{name}' exists. Choose another name.", type="name_taken"
-                )
+                raise Conflict(f"An account called '{name}' exists. Choose another name.", type="name_taken")
         return name
 
 

@@ -35,7 +35,7 @@ TOKENS = (
 
 
 class Topics:
-    """The sources of the feed, over the parts of the engine; it also touches what others' changes change."""
+    """The sources of the feed, over the parts of the engine."""
 
     def __init__(
         self,
@@ -61,7 +61,6 @@ class Topics:
         self._clock = clock
         self._minute = 0
         self._health = overview.health()["status"]
-        feed.watch(self._touched)
 
     def sources(self) -> dict[str, Source]:
         """By topic."""
@@ -70,7 +69,7 @@ class Topics:
             "tokens": Source(lambda: [t.id for t in self._tokens], _or_none(self.token)),
             "sessions": Source(lambda: [s.id for s in self._sessions], _or_none(self.session)),
             "flows": Source(self._flows.ids, self._flows.view),
-            "stats": Source(lambda: STATS, lambda id: getattr(self._overview, id)()),
+            "stats": Source(lambda: STATS, lambda id: getattr(self._overview, id)(), lambda: STATS),
             **{f"usage:{ring}": self._usage(ring) for ring in RINGS},
         }
 
@@ -95,8 +94,7 @@ class Topics:
         self._pool.recover()
         self._sessions.clean()
         self._flows.forget_old()
-        for name in STATS:
-            self._feed.touch("stats", name)
+        self._feed.touch("stats", "health")
         status = self._overview.health()["status"]
         if status != self._health:
             self._feed.tell(Happened("health.changed", f"health was {self._health} and is {status}"))
@@ -119,20 +117,12 @@ class Topics:
                 return None
             return _bucket(start, span_s, series.bucket(start, span_s))
 
-        return Source(starts, bucket)
+        return Source(starts, bucket, lambda: [str(floor(self._clock.now(), span_s))])
 
     def _lately(self, by: By, id: str) -> View:
         series = self._accounting.series
         day = series.day(by, id).view()
         return {"day": {name: day[name] for name in LATELY}, "spark": series.by_minute(by, id)}
-
-    def _touched(self, topic: str, id: str) -> None:
-        if topic in ("accounts", "tokens", "sessions"):
-            for name in STATS:
-                self._feed.touch("stats", name)
-        elif topic == "usage":
-            for ring, (_, span_s) in RINGS.items():
-                self._feed.touch(f"usage:{ring}", str(floor(self._clock.now(), span_s)))
 
 
 def _bucket(start: int, span_s: int, counts: Counts) -> View:

@@ -47,7 +47,7 @@ class _Much:
 
     rev = 1
 
-    def settle(self) -> None: ...
+    def settle(self, touches: int) -> None: ...
 
     def frames(self, name: str, since: int) -> list[str]:
         return [f'"t":"snap","topic":"{name}","rev":1,"items":{{"x":{{"text":"{"x" * 32_000_000}"}}}}}}']
