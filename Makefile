@@ -6,14 +6,16 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # Debian packages that tests need beside the Python ones.
-TEST_PACKAGES := $(if $(shell command -v npm),,nodejs npm)
+DEJAVU := /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
+TEST_PACKAGES := $(if $(shell command -v npm),,nodejs npm) $(if $(shell command -v chromium),,chromium) \
+	$(if $(wildcard $(DEJAVU)),,fonts-dejavu-core)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test faults lint format clean
+.PHONY: help run demo test faults e2e-long lint format screenshots clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # `exec` leaves no shell between make and the server, so Ctrl-C and SIGTERM reach it and it drains.
 run: $(VENV)/.requirements ## serve with conf/config.yaml; the demo where there is none
@@ -34,6 +36,9 @@ test: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run every test
 faults: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run the crash tests in their long forms: minutes
 	REFRESH_KILLS=200 CRASH_ROUNDS=100 $(BIN)/python -m pytest -n auto -rP --timeout 3600 tests/faults
 
+e2e-long: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run the browser tests in their long forms, and time them: half an hour
+	E2E_LONG=1 $(BIN)/python -m pytest -p no:randomly -rP --timeout 3600 tests/e2e
+
 lint: $(VENV)/.tests-requirements ## check format, style and types
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
@@ -42,6 +47,9 @@ lint: $(VENV)/.tests-requirements ## check format, style and types
 format: $(VENV)/.tests-requirements ## bring the code into its format, and mend what ruff can
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+screenshots: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## take the pictures of the demo that the README shows
+	$(BIN)/python -m tests.screenshots
 
 clean: ## remove what the targets above made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -96,3 +104,19 @@ $(CLIENTS)/%/.installed: tests/clients/%/package.json tests/clients/%/package-lo
 	@rm -rf $(@D) && mkdir -p $(@D) && cp $^ $(@D)
 	@(cd $(@D) && npm ci --no-audit --no-fund) >$(@D)/install.log 2>&1 \
 		&& touch $@ || echo "it could not be installed: see $(@D)/install.log" >&2
+
+# axe-core (MPL-2.0) looks for barriers in tests/e2e; no part of the dashboard. As with the clients: where it cannot
+# be had, its tests fail, and the next `make test` tries again.
+
+AXE := axe-core-4.14.1
+AXE_SHA256 := e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745
+
+test e2e-long: $(VENV)/$(AXE)/axe.min.js
+
+$(VENV)/$(AXE)/axe.min.js: | $(VENV)/.tests-packages
+	@echo "fetching $(AXE)"
+	@rm -rf $(@D) && mkdir -p $(@D)
+	@cd $(@D) && npm pack --silent axe-core@$(AXE:axe-core-%=%) >/dev/null \
+		&& echo "$(AXE_SHA256)  $(AXE).tgz" | sha256sum --check --quiet \
+		&& tar --extract --gzip --file $(AXE).tgz --strip-components=1 package/axe.min.js \
+		|| echo "$(AXE) could not be fetched" >&2

@@ -36,8 +36,8 @@ def test_every_make_target_that_the_readme_names_exists() -> None:
         if readme.exists()
         else ""
     )
-    targets = set(re.findall(r"(?m)^([a-z]+):.*## ", (ROOT / "Makefile").read_text()))
-    assert targets and set(re.findall(r"(?m)(?:^|[`$&;] *)make ([a-z]+)", code)) <= targets
+    targets = set(re.findall(r"(?m)^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text()))
+    assert targets and set(re.findall(r"(?m)(?:^|[`$&;] *)make ([a-z0-9-]+)", code)) <= targets
 
 
 @pytest.mark.parametrize("file", PINS)

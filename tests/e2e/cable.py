@@ -1,0 +1,75 @@
+"""The network between a browser and the proxy, which a test can let go silent, cut and mend."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+
+class Cable:
+    """Hands bytes on, both ways, from its own `port` to another."""
+
+    def __init__(self, to: int) -> None:
+        self.to = to  # may be changed: connections to come lead there
+        self.port = 0
+        self.carried = 0
+        self._passing = asyncio.Event()
+        self._passing.set()
+        self._plugged = True
+        self._open: set[asyncio.StreamWriter] = set()
+
+    def freeze(self) -> None:
+        """Nothing arrives any more, and nobody is told; what is sent meanwhile arrives after `mend`."""
+        self._passing.clear()
+
+    def cut(self) -> None:
+        """Every connection breaks, and none can be made."""
+        self._plugged = False
+        for writer in self._open:
+            writer.transport.abort()
+
+    def mend(self) -> None:
+        self._plugged = True
+        self._passing.set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self._plugged:
+            writer.transport.abort()
+            return
+        try:
+            there_reader, there = await asyncio.open_connection("127.0.0.1", self.to)
+        except OSError:
+            writer.transport.abort()
+            return
+        self._open |= {writer, there}
+        ways = [asyncio.create_task(self._carry(*way)) for way in ((reader, there), (there_reader, writer))]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            self._open -= {writer, there}
+            writer.close()
+            there.close()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                await self._passing.wait()
+                self.carried += len(data)
+                writer.write(data)
+                await writer.drain()
+
+
+@contextlib.asynccontextmanager
+async def cable(to: int = 0) -> AsyncIterator[Cable]:
+    """A mended one to port `to`."""
+    made = Cable(to)
+    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
+    made.port = server.sockets[0].getsockname()[1]
+    try:
+        yield made
+    finally:
+        server.close()
+        made.cut()

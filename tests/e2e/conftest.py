@@ -1,0 +1,62 @@
+"""One Chromium for all browser tests of a worker, and the one event loop that it is bound to."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from playwright.async_api import Browser, async_playwright
+from tornado.ioloop import IOLoop
+
+FLAGS = [
+    "--no-sandbox",  # for root, as in containers
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",  # no page leaves this machine
+]
+
+
+@pytest.fixture(scope="session")
+def runner() -> Iterator[asyncio.Runner]:
+    """The loop of all browser tests: Playwright's objects live on the loop that made them."""
+    with asyncio.Runner() as runner:
+        runner.get_loop()
+        asyncio.set_event_loop(None)
+        yield runner
+
+
+@pytest.fixture(scope="session")
+def browser(runner: asyncio.Runner) -> Iterator[Browser]:
+    """Debian's Chromium. A test opens a context of its own in it: see `tests.e2e.dashboard`."""
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.fail("there is no chromium: `make test` installs it")
+    playwright = runner.run(async_playwright().start())
+    browser = runner.run(playwright.chromium.launch(executable_path=path, args=FLAGS))
+    yield browser
+    runner.run(browser.close())
+    runner.run(playwright.stop())
+
+
+@pytest.fixture(autouse=True)
+def io_loop(runner: asyncio.Runner, browser: Browser) -> Iterator[IOLoop]:
+    """In place of each test's own loop. What a test leaves running is cancelled at its end, as there."""
+    loop = runner.get_loop()
+    before = asyncio.all_tasks(loop)
+    asyncio.set_event_loop(loop)
+    yield IOLoop.current()
+    left = asyncio.all_tasks(loop) - before
+    for task in left:
+        task.cancel()
+    runner.run(_ended(left))
+    asyncio.set_event_loop(None)
+
+
+async def _ended(tasks: set[asyncio.Task[object]]) -> None:
+    await asyncio.gather(*tasks, return_exceptions=True)

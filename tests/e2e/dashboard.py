@@ -1,0 +1,186 @@
+"""The dashboard in a browser, before a proxy in the same event loop; and what no page may ever do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import difflib
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from playwright.async_api import Browser, ConsoleMessage, Download, Locator, Page, Request, Response, expect
+
+from tests.service import ADMIN_KEY, Service, TestClock, serve
+
+VIEWS = ("overview", "accounts", "sessions", "tokens", "usage", "events", "connect", "settings")
+SIZES = {360: 740, 768: 1024, 1440: 900}
+OFFLINE = "WebSocket connection to|net::ERR_|Failed to load resource"
+"""What the browser says where there is no network."""
+
+THEMES = ("light", "dark")
+
+# Says in the console, which is watched anyway, what would else pass unnoticed.
+_TELL_VIOLATIONS = """addEventListener("securitypolicyviolation", (e) =>
+    console.error("policy violated:", e.violatedDirective, e.blockedURI, e.sample))"""
+
+
+class RunningClock(TestClock):
+    """The machine's time, plus what `advance` and `jump` add."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ahead = 0.0
+
+    def now(self) -> float:
+        return time.time() + self._ahead + self._jumped
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self._ahead
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def advance(self, seconds: float) -> None:
+        self._ahead += seconds
+
+
+class Served(Protocol):
+    """Where a proxy is: itself, or a cable to it."""
+
+    port: int
+
+
+class Watch:
+    """Collects what a page may not do: errors, warnings, violations of its policy, requests to other hosts.
+
+    That a request was refused (4xx) is told by the browser as an error, and is none: the page shows it.
+    """
+
+    def __init__(self, page: Page, origin: str, allow: str | None) -> None:
+        self.seen: list[str] = []
+        self.asked: list[str] = []
+        self._origin = origin
+        self._allow = allow
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self._saw(f"page error: {error.stack or error}"))
+        page.on("request", self._request)
+        page.on("response", self._response)
+
+    def _saw(self, text: str) -> None:
+        if self._allow is None or not re.search(self._allow, text):
+            self.seen.append(text)
+
+    def _console(self, message: ConsoleMessage) -> None:
+        refused = re.search(r"Failed to load resource.* status of 4\d\d", message.text)
+        if message.type in ("error", "warning") and not refused:
+            self._saw(f"console: {message.text} ({message.location.get('url')})")
+
+    def _request(self, request: Request) -> None:
+        self.asked.append(request.url)
+        if not request.url.startswith((self._origin, "data:", "blob:")):
+            self._saw(f"asked another host: {request.url}")
+
+    def _response(self, response: Response) -> None:
+        if response.status >= 400 and not re.search(r"/(api|oauth)/", response.url):
+            self._saw(f"{response.status} for {response.url}")
+
+
+async def sign_in(page: Page, key: str = ADMIN_KEY) -> None:
+    """Through the form."""
+    await page.get_by_label("Admin key").fill(key)
+    await page.get_by_role("button", name="Sign in").click()
+
+
+async def live(page: Page) -> None:
+    """Return once what is shown is the server's."""
+    await expect(page.get_by_text("Live", exact=True).first).to_be_visible(timeout=10_000)
+
+
+async def goto(page: Page, route: str) -> None:
+    """Return once the view is there."""
+    await page.evaluate("(hash) => { location.hash = hash; }", f"#/{route}")
+    await expect(page.get_by_role("main").get_by_role("heading", level=2)).to_be_visible()
+
+
+async def shown(page: Page) -> str:
+    """All text of the view, but for how long ago things were, or how long they still take."""
+    text = await page.get_by_role("main").inner_text()
+    return re.sub(r"\b\d+(s|m|h|d)\b( \d\d(s|m|h)\b)?( ago)?|just now", "…", text)
+
+
+async def same(old: Page, new: Page, *, within_s: float = 2) -> None:
+    """Return once both tabs show the same. AssertionError with the difference after `within_s`."""
+    end = time.monotonic() + within_s
+    while (texts := [await shown(page) for page in (old, new)]) and texts[0] != texts[1]:
+        if time.monotonic() > end:
+            lines = [text.splitlines() for text in texts]
+            raise AssertionError("\n".join(difflib.unified_diff(*lines, lineterm="", n=2)))
+        await asyncio.sleep(0.05)
+
+
+@contextlib.asynccontextmanager
+async def visit(
+    browser: Browser,
+    served: Served,
+    route: str = "",
+    *,
+    signed_in: bool = True,
+    width: int = 1440,
+    height: int | None = None,
+    allow: str | None = None,
+    init: str = "",
+    **context: Any,
+) -> AsyncIterator[Page]:
+    """A tab at `route`, such as `accounts?q=team`, in a context of its own. It has to behave: see `Watch`.
+
+    `allow` is a pattern of what this test makes it do; `init` runs before any script of the page's own.
+    """
+    origin = f"http://127.0.0.1:{served.port}"
+    options = {"viewport": {"width": width, "height": height or SIZES.get(width, 900)}} | context
+    async with await browser.new_context(**options) as opened:
+        await opened.add_init_script(f"{_TELL_VIOLATIONS};{init}")
+        page = await opened.new_page()
+        page.set_default_timeout(10_000)
+        watch = Watch(page, origin, allow)
+        await page.goto(f"{origin}/#/{route}")
+        if signed_in:
+            await sign_in(page)
+            await live(page)
+        yield page
+        if watch.seen:
+            raise AssertionError("\n".join(["the page did what it may not:", *watch.seen]))
+
+
+@contextlib.asynccontextmanager
+async def dashboard(
+    folder: Path,
+    browser: Browser,
+    route: str = "",
+    *,
+    accounts: tuple[str, ...] = ("team-a", "team-b"),
+    clock: TestClock | None = None,
+    prepare: Callable[[Service], Awaitable[object]] | None = None,
+    settings: dict[str, str] | None = None,
+    **page: Any,
+) -> AsyncIterator[tuple[Service, Page]]:
+    """A proxy with `accounts` and whatever `prepare` does, and a tab at it."""
+    clock = clock or RunningClock()
+    async with serve(folder, accounts=accounts, clock=clock, **(settings or {})) as service:
+        if prepare is not None:
+            await prepare(service)
+        async with visit(browser, service, route, **page) as tab:
+            yield service, tab
+
+
+async def content(download: Download) -> str:
+    """What has been downloaded, without a byte order mark."""
+    path = await download.path()
+    return (await asyncio.to_thread(path.read_bytes)).decode("utf-8-sig")
+
+
+def row(page: Page, name: str) -> Locator:
+    """The table's row of the thing called `name`."""
+    return page.get_by_role("main").get_by_role("row").filter(has=page.get_by_text(name, exact=True))

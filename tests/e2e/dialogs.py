@@ -1,0 +1,101 @@
+"""How to come to each dialog, menu and message: for tests of what holds in all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from playwright.async_api import Page, expect
+
+from tests.e2e.dashboard import goto
+
+
+async def account(page: Page) -> None:
+    await goto(page, "accounts")
+    await page.get_by_role("link", name="team-failing").click()
+    await expect(page.get_by_role("heading", level=2, name="team-failing")).to_be_visible()
+
+
+async def add_account(page: Page) -> None:
+    await goto(page, "accounts")
+    await page.get_by_role("button", name="Add account").click()
+    await expect(page.get_by_role("dialog").get_by_label("Name", exact=True)).to_be_visible()
+
+
+async def authorise(page: Page) -> None:
+    await add_account(page)
+    await page.get_by_label("OAuth login").check()
+    await page.get_by_role("button", name="Get authorization link").click()
+    await expect(page.get_by_role("link", name="Open ")).to_be_visible()
+
+
+async def pasted_wrongly(page: Page) -> None:
+    await authorise(page)
+    await page.get_by_label("Shown a code instead? Paste it here").fill("123456")
+    await page.get_by_role("button", name="Finish").click()
+    await expect(page.get_by_text("That looks like the 6-digit")).to_be_visible()
+
+
+async def account_menu(page: Page) -> None:
+    await goto(page, "accounts")
+    await page.get_by_role("button", name="Actions for team-login").click()
+    await expect(page.get_by_role("menuitem").first).to_be_focused()
+
+
+async def rename(page: Page) -> None:
+    await account_menu(page)
+    await page.get_by_role("menuitem", name="Rename").click()
+    await expect(page.get_by_role("dialog")).to_be_visible()
+
+
+async def delete(page: Page) -> None:
+    await account_menu(page)
+    await page.get_by_role("menuitem", name="Delete").click()
+    await expect(page.get_by_role("dialog")).to_be_visible()
+
+
+async def delete_all(page: Page) -> None:
+    await goto(page, "accounts")
+    await page.get_by_label("Select all on this page").check()
+    await page.get_by_role("main").get_by_role("button", name="Delete").first.click()
+    await expect(page.get_by_role("dialog")).to_contain_text("6 accounts")
+
+
+async def undo(page: Page) -> None:
+    await account_menu(page)
+    await page.get_by_role("menuitem", name="Deactivate").click()
+    await expect(page.get_by_role("button", name="Undo")).to_be_visible()
+
+
+async def notifications(page: Page) -> None:
+    await undo(page)
+    await page.get_by_role("button", name="Notifications").click()
+    await expect(page.get_by_role("region", name="Notifications")).to_be_visible()
+
+
+async def client_key(page: Page) -> None:
+    await goto(page, "tokens")
+    await page.get_by_role("button", name="Create client key").click()
+    await expect(page.get_by_role("dialog")).to_be_visible()
+    await page.get_by_role("dialog").get_by_text("Limits (optional)").click()
+
+
+async def new_client_key(page: Page) -> None:
+    await client_key(page)
+    await page.get_by_role("dialog").get_by_label("Name").fill("laptop")
+    await page.get_by_role("dialog").get_by_role("button", name="Create client key").click()
+    await expect(page.get_by_text("shown only once")).to_be_visible()
+
+
+async def chart_table(page: Page) -> None:
+    await goto(page, "usage")
+    await page.get_by_text("Show as table").first.click()
+    await expect(page.get_by_role("main").get_by_role("table").first).to_be_visible()
+
+
+WAYS: dict[str, Callable[[Page], Awaitable[None]]] = {
+    way.__name__.replace("_", " "): way
+    for way in (
+        account, add_account, authorise, pasted_wrongly, account_menu, rename, delete, delete_all, undo, notifications,
+        client_key, new_client_key, chart_table,
+    )
+}  # fmt: skip

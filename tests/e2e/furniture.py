@@ -1,0 +1,42 @@
+"""Something for each view to show: accounts in every state, client keys, clients, usage, events."""
+
+from __future__ import annotations
+
+from proxy.accounts import Status
+from proxy.tokens import Role, TokenStatus
+from tests.service import Service
+
+HOUR = 3600.0
+LONGEST_NAME = "the-team-that-has-the-longest-name-that-an-account-may-ever-have"
+AGENTS = (
+    "claude-cli/2.1.0 (external, cli)",
+    "anthropic-python/2.12.0",
+    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36",
+)
+
+
+async def furnish(service: Service) -> None:
+    """To be called on a service without accounts of its own."""
+    pool, now = service.parts.pool, service.clock.now()
+    await service.add_login("team-login", expires_in=7.5 * HOUR)
+    failing, _ = await service.add_login("team-failing", expires_in=6.5 * HOUR)
+    pool.change(failing.id, lambda a: a.refresh_failed("the token endpoint answered 502 api_error", now))
+    await service.add_account(LONGEST_NAME)
+    limited, _ = await service.add_account("team-limited")
+    pool.limit(limited.id, now + 3.5 * HOUR, "the 5h window is used up")
+    invalid, _ = await service.add_login("team-invalid", expires_in=5.5 * HOUR)
+    pool.invalidate(invalid.id, "the token endpoint answered 400 invalid_grant")
+    inactive, _ = await service.add_account("team-inactive")
+    await pool.update(inactive.id, status=Status.INACTIVE)
+
+    tokens = service.parts.tokens
+    await tokens.add("laptop-of-ada")
+    await tokens.add("operations", role=Role.ADMIN)
+    await tokens.add("paused", status=TokenStatus.INACTIVE)
+    revoked, _ = await tokens.add("lost-laptop")
+    await tokens.update(revoked.id, status=TokenStatus.REVOKED)
+
+    for agent in AGENTS:
+        for _ in range(3):
+            answer = await service.message(headers=[("user-agent", agent)])
+            assert answer.status == 200, answer.body

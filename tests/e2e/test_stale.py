@@ -1,0 +1,119 @@
+"""What is out of date is never shown as if it were not: the network falls silent, breaks, or knows no WebSockets."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from playwright.async_api import Browser, Page, expect
+
+from tests.e2e.cable import Cable, cable
+from tests.e2e.dashboard import OFFLINE, RunningClock, dashboard, row, sign_in, visit
+from tests.service import Service, serve
+
+LOST = re.compile(r"Connection lost at \d\d:\d\d:\d\d\. What you see may be out of date\.")
+AGAIN = re.compile(r"Live again · \d+ changes? applied")
+
+
+@contextlib.asynccontextmanager
+async def cabled(folder: Path, browser: Browser) -> AsyncIterator[tuple[Service, Cable, Page]]:
+    """A tab whose network the test has in hand, and its clock as well."""
+    async with (
+        serve(folder, accounts=("team-a", "team-b"), clock=RunningClock()) as service,
+        cable(service.port) as line,
+        visit(browser, line, "accounts", allow=OFFLINE) as page,
+    ):
+        yield service, line, page
+
+
+async def test_a_silent_network_is_noticed_and_told(tmp_path: Path, browser: Browser) -> None:
+    async with cabled(tmp_path, browser) as (service, line, page):
+        await page.clock.install()
+        await page.reload()
+        await expect(page.get_by_text("Live", exact=True)).to_be_visible()
+        line.freeze()
+        await page.clock.fast_forward(24_000)
+        await expect(page.get_by_text("Live", exact=True)).to_be_visible()  # not yet: it may be a pause
+        await page.clock.fast_forward(2_000)  # 26 s after the last word
+        await expect(page.get_by_text("Reconnecting")).to_be_visible()
+        await expect(page.get_by_role("button", name="Retry now")).to_be_visible()
+        await page.clock.fast_forward(10_000)  # 36 s
+        await expect(page.get_by_role("main").get_by_text(LOST)).to_be_visible()
+        await expect(page.get_by_role("main")).to_have_attribute("data-stale", "")
+        await service.add_account("meanwhile")
+        add = page.get_by_role("button", name="Add account")
+        await expect(add).to_be_disabled()
+        await expect(add).to_have_attribute("title", "Offline: not sent")
+        line.cut()
+        line.mend()
+        await page.clock.fast_forward(31_000)
+        await expect(page.get_by_role("main").get_by_text(AGAIN)).to_be_visible()
+        await expect(row(page, "meanwhile")).to_be_visible()
+        await expect(add).to_be_enabled()
+        await expect(page.get_by_role("main")).not_to_have_attribute("data-stale", "")
+        await page.clock.fast_forward(5_000)
+        await expect(page.get_by_role("main").get_by_text(AGAIN)).not_to_be_visible()
+
+
+async def test_nothing_is_sent_and_nothing_waits_to_be_sent_while_it_is_broken(
+    tmp_path: Path, browser: Browser
+) -> None:
+    async with cabled(tmp_path, browser) as (service, line, page):
+        line.cut()
+        await expect(page.get_by_text("Reconnecting")).to_be_visible()
+        for button in await page.locator("[data-write]").all():
+            await expect(button).to_be_disabled()
+            await expect(button).to_have_attribute("title", "Offline: not sent")
+        await page.get_by_role("button", name="Add account").click(force=True)
+        await expect(page.get_by_role("alert").get_by_text("Offline: not sent")).to_be_visible()
+        await expect(page.get_by_role("dialog")).to_have_count(0)
+        line.mend()
+        await page.get_by_role("button", name="Retry now").click()
+        await expect(page.get_by_text("Live", exact=True)).to_be_visible()
+        assert service.status("team-a") == "active"
+
+
+# As behind a reverse proxy that knows no WebSockets: the upgrade is refused, and all else handed on.
+BLOCKED = "window.WebSocket = class extends WebSocket { constructor(url, p) { super(`${url}/none`, p); } }"
+
+
+async def test_where_no_websocket_gets_through_it_polls_and_says_why(
+    tmp_path: Path, browser: Browser
+) -> None:
+    async with (
+        serve(tmp_path, accounts=("team-a",), clock=RunningClock()) as service,
+        visit(
+            browser, service, "accounts", signed_in=False, init=BLOCKED, allow="WebSocket connection"
+        ) as page,
+    ):
+        await sign_in(page)
+        told = page.get_by_text("WebSocket blocked, probably by the reverse proxy")
+        await expect(told).to_be_visible(timeout=20_000)
+        await expect(page.get_by_role("link", name="How to fix")).to_be_visible()
+        await expect(row(page, "team-a")).to_be_visible()
+        await service.add_account("polled")
+        await expect(row(page, "polled")).to_be_visible()
+
+
+async def test_who_is_signed_out_sees_the_login_and_comes_back_to_where_they_were(
+    tmp_path: Path, browser: Browser
+) -> None:
+    async with dashboard(tmp_path, browser, "accounts?q=team-b") as (service, page):
+        service.clock.advance(13 * 3600)  # a sign-in that nobody uses lasts twelve hours
+        await expect(page.get_by_label("Admin key")).to_be_visible()
+        assert "team-b" not in await page.get_by_role("main").inner_text()
+        await sign_in(page)
+        await expect(row(page, "team-b")).to_be_visible()
+        await expect(row(page, "team-a")).to_have_count(0)
+
+
+async def test_a_dashboard_too_many_is_told(tmp_path: Path, browser: Browser) -> None:
+    async with (
+        serve(tmp_path, clock=RunningClock()) as service,
+        visit(browser, service, signed_in=False) as page,
+    ):
+        await page.route_web_socket("**/api/live", lambda socket: socket.close(code=4408))
+        await sign_in(page)
+        await expect(page.get_by_text("Too many dashboards are open")).to_be_visible()

@@ -1,0 +1,175 @@
+"""Each view says what it is about when it has nothing, waits, fails, or is cut off."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, Page, Route, expect
+
+from tests.e2e.cable import cable
+from tests.e2e.dashboard import OFFLINE, VIEWS, RunningClock, dashboard, goto, sign_in, visit
+from tests.e2e.furniture import furnish
+from tests.e2e.test_axe import barriers
+from tests.e2e.test_layout import overflows
+from tests.service import Service, serve
+
+DEAF = "window.WebSocket = class { readyState = 0; send() {} close() {} }"
+"""A feed of which nothing is heard."""
+
+EMPTY = {
+    "overview": "No accounts yet. Add one to start serving requests.",
+    "accounts": "No accounts yet. Add one to start serving requests.",
+    "sessions": "No client is connected. See Connect a client.",
+    "tokens": "No client keys. Create one to let a client in.",
+    "usage": "No usage recorded in this range.",
+}
+NO_MATCH = {
+    "accounts?q=nobody&status=invalid": "No account matches 'nobody' and status Invalid.",
+    "tokens?q=nobody": "No client key matches 'nobody'.",
+    "sessions?q=nobody": "No session matches 'nobody'.",
+}
+
+
+async def fine(page: Page) -> None:
+    """The state itself has no barrier and cuts nothing off."""
+    found = []
+    for width in (360, 1440):
+        await page.set_viewport_size({"width": width, "height": 900})
+        found += [*await barriers(page), *await overflows(page)]
+    if found:
+        raise AssertionError("\n".join(dict.fromkeys(found)))
+
+
+async def without_keys(service: Service) -> None:
+    for token in tuple(service.parts.tokens):
+        await service.parts.tokens.remove(token.id)
+
+
+@pytest.mark.parametrize("view", EMPTY)
+async def test_empty(tmp_path: Path, browser: Browser, view: str) -> None:
+    async with dashboard(tmp_path, browser, view, accounts=(), prepare=without_keys) as (_, page):
+        await goto(page, view)
+        await expect(page.get_by_role("main").get_by_text(EMPTY[view])).to_be_visible()
+        if view in ("overview", "accounts"):
+            await expect(page.get_by_text("no accounts").first).to_be_visible()  # why it is unhealthy
+            await expect(
+                page.get_by_role("main").get_by_role("button", name="Add account").last
+            ).to_be_visible()
+        await fine(page)
+
+
+@pytest.mark.parametrize("route", NO_MATCH)
+async def test_nothing_matches(tmp_path: Path, browser: Browser, route: str) -> None:
+    async with dashboard(tmp_path, browser, route, accounts=(), prepare=furnish) as (_, page):
+        await goto(page, route)
+        await expect(page.get_by_role("main").get_by_text(NO_MATCH[route])).to_be_visible()
+        await fine(page)
+        await page.get_by_role("button", name="Clear filters").click()
+        await expect(page.get_by_role("main").get_by_role("row").nth(1)).to_be_visible()
+        assert "q=" not in page.url
+
+
+@pytest.mark.parametrize("view", VIEWS)
+async def test_loading(tmp_path: Path, browser: Browser, view: str) -> None:
+    async with (
+        serve(tmp_path, accounts=("team-a",), clock=RunningClock()) as service,
+        visit(browser, service, view, signed_in=False, init=DEAF) as page,
+    ):
+        await sign_in(page)
+        await goto(page, view)
+        await expect(page.get_by_text("Connecting…")).to_be_visible()
+        assert "No " not in re.sub(
+            "No event.*", "", await page.get_by_role("main").inner_text()
+        )  # nothing is known yet
+        await fine(page)
+
+
+async def refuse(route: Route) -> None:
+    await route.fulfill(status=500, json={"error": {"type": "api_error", "message": "It broke."}})
+
+
+async def test_usage_that_cannot_be_loaded(tmp_path: Path, browser: Browser) -> None:
+    async with dashboard(tmp_path, browser, allow="500") as (_, page):
+        await page.route("**/api/admin/usage*", refuse)
+        await goto(page, "usage")
+        await expect(page.get_by_text("Could not load usage.")).to_be_visible()
+        await fine(page)
+        await page.unroute("**/api/admin/usage*")
+        await page.get_by_role("button", name="Retry").click()
+        await expect(page.get_by_text("Could not load usage.")).not_to_be_visible()
+
+
+async def test_an_account_s_usage_that_cannot_be_loaded(tmp_path: Path, browser: Browser) -> None:
+    async with dashboard(tmp_path, browser, allow="500") as (service, page):
+        await page.route("**/api/admin/usage*", refuse)
+        await goto(page, f"accounts/{next(iter(service.parts.pool)).id}")
+        await expect(page.get_by_text("Could not load usage.")).to_be_visible()
+        await expect(page.get_by_role("heading", name="team-")).to_be_visible()
+        await fine(page)
+
+
+async def test_a_feed_that_never_comes(tmp_path: Path, browser: Browser) -> None:
+    async with (
+        serve(tmp_path, accounts=("team-a",), clock=RunningClock()) as service,
+        visit(browser, service, "accounts", signed_in=False, allow=f"{OFFLINE}|500") as page,
+    ):
+        await page.route_web_socket("**/api/live", lambda socket: socket.close(code=1011))
+        await page.route("**/api/live*", refuse)
+        await sign_in(page)
+        await expect(page.get_by_role("main").get_by_text("Could not load.")).to_be_visible(timeout=10_000)
+        await fine(page)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+async def test_disconnected(tmp_path: Path, browser: Browser, view: str) -> None:
+    async with serve(tmp_path, accounts=(), clock=RunningClock()) as service, cable(service.port) as line:
+        await furnish(service)
+        async with visit(browser, line, view, allow=OFFLINE) as page:
+            await goto(page, view)
+            await page.clock.install()
+            line.cut()
+            await expect(page.get_by_text("Reconnecting")).to_be_visible()
+            await page.clock.fast_forward(12_000)
+            await expect(page.get_by_role("main").get_by_text("Connection lost at")).to_be_visible()
+            await expect(page.get_by_role("main")).to_have_attribute("data-stale", "")
+            for button in await page.locator("main [data-write]").all():
+                await expect(button).to_have_attribute("aria-disabled", "true")
+            await fine(page)
+
+
+async def test_an_account_that_is_gone(tmp_path: Path, browser: Browser) -> None:
+    async with dashboard(tmp_path, browser, "accounts/acc_gone") as (_, page):
+        await expect(page.get_by_text("This account does not exist (any more).")).to_be_visible()
+        await fine(page)
+
+
+LOGIN = {
+    401: "That key is not valid.",
+    429: "Too many attempts. Try again in 42 s.",
+    0: "The server cannot be reached.",
+}
+
+
+@pytest.mark.parametrize("status", LOGIN)
+async def test_a_login_that_fails(tmp_path: Path, browser: Browser, status: int) -> None:
+    async with dashboard(tmp_path, browser, signed_in=False, allow="net::ERR_|Failed to load") as (_, page):
+
+        async def answer(route: Route) -> None:
+            if not status:
+                return await route.abort()
+            await route.fulfill(
+                status=status, headers={"retry-after": "42"}, json={"error": {"type": "x", "message": "x"}}
+            )
+
+        await page.route("**/api/auth/login", answer)
+        await sign_in(page)
+        told = page.get_by_role("alert").get_by_text(LOGIN[status])
+        await expect(told).to_be_visible()
+        await expect(told).to_be_focused()
+        await expect(page.get_by_role("button", name="Sign in")).to_be_enabled()
+        await fine(page)
+        await page.unroute("**/api/auth/login")
+        await sign_in(page)
+        await expect(page.get_by_text("Live", exact=True)).to_be_visible()
