@@ -1,10 +1,9 @@
-// @ts-check
 /** What an admin does to accounts and sessions: asks first where needed, sends it, says what came of it. */
 import { ms, span } from "./format.js";
 import { confirm, dialog, field } from "./ui/dialog.js";
 
 /** Those of `ids` that are still there and have another status. */
-function subject(app, ids, topic = "accounts", status = "") {
+export function subject(app, ids, topic = "accounts", status = "") {
   const { t } = app, all = [...app.store.items(topic).values()];
   const items = all.filter((item) => [ids].flat().includes(item.id) && item.status !== status);
   const inUse = all.filter((item) => item.status === "active");
@@ -25,7 +24,7 @@ function subject(app, ids, topic = "accounts", status = "") {
       const results = await Promise.allSettled(items.map(({ id }) => request(id)));
       const done = items.map(({ id }) => id).filter((_, at) => !results[at].reason), n = done.length;
       const text = results.find(({ reason }) => reason)?.reason.message;
-      const said = { what: n < count ? t(`n_${topic}`, { n }) : what, ...results[0].value };
+      const said = { what: n < count ? t(`n_${topic}`, { n }) : what, ...results[0]?.value };
       const failed = many ? t("failed", { n: count - n, of: count, text }) : text;
       if (text) app.toast({ text: failed, kind: "error" });
       if (n) app.toast({ text: t(`did_${verb}`, said), undo: undo && (() => undo(done)) });
@@ -69,8 +68,9 @@ export function rename(app, id) {
   const { t } = app, { name, etag } = app.store.items("accounts").get(id);
   const box = dialog(app, { topic: "accounts", id }), to = field(t("name"), { value: name, maxlength: 64 });
   const run = async (ifMatch = etag) => {
-    const { account } = await app.api("PUT", `api/accounts/${id}`, { name: to.input.value.trim() }, { ifMatch });
-    app.toast({ text: t("did_rename", { name, to: account.name }) });
+    const called = to.input.value.trim();
+    await app.api("PUT", `api/accounts/${id}`, { name: called }, { ifMatch });
+    app.toast({ text: t("did_rename", { name, to: called }) });
     return id;
   };
   const buttons = [{ label: t("cancel") }, { label: t("rename"), kind: "primary", run }];

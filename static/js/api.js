@@ -1,4 +1,3 @@
-// @ts-check
 /** Calls of the admin API, with the session's cookie. */
 
 export class ApiError extends Error {

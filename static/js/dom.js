@@ -1,4 +1,3 @@
-// @ts-check
 /** Building and patching the DOM: text and attributes only, so that no string ever becomes markup. */
 
 function build(el, attrs, children) {
@@ -10,7 +9,6 @@ function build(el, attrs, children) {
 /** @returns {any} an element; strings among the children are text, null is skipped, lists are flattened */
 export const h = (tag, attrs, ...children) => build(document.createElement(tag), attrs, children);
 
-/** @returns {any} */
 export const svg = (tag, attrs, ...children) =>
   build(document.createElementNS("http://www.w3.org/2000/svg", tag), attrs, children);
 
@@ -33,7 +31,7 @@ export function setAttr(el, name, value) {
  * @param {Map<string, {el: any}>} rows */
 export function keyed(container, ids, rows, make) {
   const wanted = new Set(ids);
-  const focused = /** @type {any} */ (document.activeElement);
+  const focused = document.activeElement;
   for (const [id, row] of rows) {
     if (!wanted.has(id)) rows.delete(id), row.el.remove();
   }

@@ -1,4 +1,3 @@
-// @ts-check
 /** Times and numbers as text. Pure: times are RFC 3339 text or milliseconds, `now` is the server's clock
  * in ms. */
 

@@ -1,4 +1,3 @@
-// @ts-check
 /** What frames every view: navigation, health, connection, banner, title; who may click while offline. */
 import { h, setAttr, setText, svg } from "./dom.js";
 import { clock, duration } from "./format.js";
@@ -14,7 +13,7 @@ export function header(app, byId) {
   const [main, health, chip, banner] = ["main", "health", "connection", "banner"].map(byId);
   const text = h("span"), retry = h("button", { class: "link", "data-act": "live-retry" }, t("retry_now"));
   const help = h("span", null, t("polling_why"), " · ", h("a", { href: "#/settings" }, t("how_to_fix")));
-  const icon = /** @type {any} */ (document.querySelector("link[rel=icon]"));
+  const icon = document.querySelector("link[rel=icon]");
   let lost = false, againUntil = 0, told = false;
 
   const item = (tag, name, attrs) => h(tag, attrs, svg("svg", { class: "i", "aria-hidden": "true" },

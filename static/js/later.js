@@ -1,5 +1,4 @@
-// @ts-check
-/** What may wait until the first view is there: keys that work anywhere, and what is read aloud. */
+/** What may wait for the first view: keys that work anywhere, and what is read aloud. */
 import { setText } from "./dom.js";
 
 const VIEWS = { o: "overview", a: "accounts", s: "sessions", t: "tokens", u: "usage", e: "events" };
@@ -11,12 +10,11 @@ const MOST = 4;
 export function listen(app) {
   let began = -TOGETHER_MS;
   addEventListener("keydown", (event) => {
-    const { key, timeStamp, target } = /** @type {any} */ (event);
-    if (target.closest("input:not([type=checkbox]),select,textarea,dialog,[popover]")) return;
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (app.settings.get("shortcuts") === "off" || app.live.state === "signed-out") return;
+    const { key, timeStamp, target } = event;
+    if (target.closest("input:not([type=checkbox]),select,textarea,dialog,[popover]") || event.ctrlKey ||
+      event.metaKey || event.altKey || app.settings.get("shortcuts") === "off" || app.live.state === "signed-out") return;
     const name = timeStamp - began < TOGETHER_MS && VIEWS[key];
-    const search = /** @type {any} */ (document.querySelector("main [type=search]"));
+    const search = document.querySelector("main [type=search]");
     began = key === "g" ? timeStamp : -TOGETHER_MS;
     if (name) app.go(`#/${name}`);
     else if (key === "?") app.go("#/settings");

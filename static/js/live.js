@@ -1,190 +1,165 @@
-// @ts-check
 /** The server's feed into the store: a WebSocket that comes back by itself, or the same frames by polling. */
 
 const STALE_MS = 25_000; // the server speaks every 10 s
 const POLL_MS = 3000;
+const URL_OF = new URL("api/live", document.baseURI).href;
 const hz = () => (document.hidden ? 0.2 : 20);
 
-export class Live {
-  /** @type {"connecting"|"live"|"reconnecting"|"polling"|"signed-out"|"full"} */
-  state = "connecting";
-  /** Server times in ms: of the next try, and of the loss (0: none). */
-  retryAt = 0;
-  lostAt = 0;
-  /** How many items the last recovery changed. */
-  applied = 0;
-  /** Whether the server has another version of this page. */
-  outdated = false;
-  #store; #url;
-  #socket = null;
-  #topics = [];
-  #listeners = [];
-  #pings = [];
-  #base = Date.now() - performance.now();
-  #skew = this.#base;
-  #seen = 0; #since = 0; #changes = 0; #failures = 0; #blocked = 0; #timer = 0; #beat = 0; #beats = 0;
-
-  constructor(store, url = new URL("api/live", document.baseURI).href) {
-    this.#store = store;
-    this.#url = url;
-    addEventListener("online", () => this.retry());
-    document.addEventListener("visibilitychange", () => {
-      this.#send({ t: "rate", hz: hz() });
-      if (!document.hidden) this.#ping(), this.retry();
-    });
-  }
-
+/** `state`: connecting, live, reconnecting, polling, signed-out or full. `retryAt` and `lostAt` (0: nothing is lost)
+ * are server times in ms, `applied` is how many items the last recovery changed, `outdated` whether the server has
+ * another version of this page. */
+export function connect(store) {
+  let base = Date.now() - performance.now(), skew = base;
+  let socket = null, topics = [], pings = [], tell = () => {};
+  let seen = 0, since = 0, changes = 0, failures = 0, blocked = 0, timer = 0, beat = 0, beats = 0;
   /** The server's time in ms; setting this machine's clock does not move it. */
-  now = () => performance.now() + this.#base;
-  get offset() {
-    return this.now() - Date.now();
-  }
-  onstate = (fn) => void this.#listeners.push(fn);
+  const now = () => performance.now() + base;
+  const live = { state: "connecting", retryAt: 0, lostAt: 0, applied: 0, outdated: false, now, start, leave, retry,
+    want, get offset() { return now() - Date.now(); }, onstate: (fn) => void (tell = fn) };
 
-  start() {
-    this.#beat ||= setInterval(() => this.#check(), 1000);
-    this.#set("connecting");
-    this.#connect();
+  function start() {
+    beat ||= setInterval(check, 1000);
+    set("connecting");
+    open();
   }
 
   /** The session has ended. */
-  leave() {
-    clearInterval(this.#beat);
-    this.#beat = this.lostAt = 0;
-    this.#close();
-    this.#set("signed-out");
+  function leave() {
+    clearInterval(beat);
+    beat = live.lostAt = 0;
+    close();
+    set("signed-out");
   }
 
   /** Now, instead of waiting. */
-  retry() {
-    if (this.#beat && !this.#socket) this.#connect();
+  function retry() {
+    if (beat && !socket) open();
   }
 
   /** The topics that are needed from now on. */
-  want(topics) {
-    const before = new Set(this.#topics), now = new Set(topics);
-    this.#topics = [...now];
-    for (const topic of now) before.has(topic) || this.#send({ t: "sub", topic,
-      rev: this.#store.rev(topic) });
-    for (const topic of before) now.has(topic) || this.#send({ t: "unsub", topic });
-    if (this.state === "polling") this.#polling();
+  function want(wanted) {
+    const before = topics;
+    topics = [...new Set(wanted)];
+    for (const topic of topics) before.includes(topic) || send({ t: "sub", topic, rev: store.rev(topic) });
+    for (const topic of before) topics.includes(topic) || send({ t: "unsub", topic });
+    if (live.state === "polling") polling();
   }
 
-  #set(state) {
+  function set(state) {
     if (state === "live" || state === "polling") {
-      this.applied = this.#store.changes - this.#changes;
-      this.lostAt = 0;
+      live.applied = store.changes - changes;
+      live.lostAt = 0;
     }
-    this.#since = performance.now();
-    this.state = state;
-    for (const fn of this.#listeners) fn();
+    since = performance.now();
+    live.state = state;
+    tell();
   }
 
-  #send(message) {
-    if (this.#socket?.readyState === 1) this.#socket.send(JSON.stringify(message));
+  function send(message) {
+    if (socket?.readyState === 1) socket.send(JSON.stringify(message));
+  }
+  const ping = () => send({ t: "ping", c: performance.now() });
+  const revs = () => topics.map((topic) => [topic, store.rev(topic)]);
+
+  function close() {
+    clearTimeout(timer);
+    const old = socket;
+    socket = null;
+    old?.close();
   }
 
-  #ping = () => this.#send({ t: "ping", c: performance.now() });
-  #revs = () => this.#topics.map((topic) => [topic, this.#store.rev(topic)]);
-
-  #close() {
-    clearTimeout(this.#timer);
-    const socket = this.#socket;
-    this.#socket = null;
-    socket?.close();
-  }
-
-  #connect() {
-    this.#close();
-    const socket = (this.#socket = new WebSocket(this.#url.replace(/^http/, "ws"), "cproxy.admin.v1"));
+  function open() {
+    close();
+    const mine = (socket = new WebSocket(URL_OF.replace(/^http/, "ws"), "cproxy.admin.v1"));
     let opened = false;
-    this.#seen = performance.now();
-    socket.onopen = () => {
+    seen = performance.now();
+    mine.onopen = () => {
       opened = true;
-      this.#store.reset();
-      const topics = Object.fromEntries(this.#revs());
-      this.#send({ t: "hello", epoch: this.#store.epoch, topics, hz: hz() });
-      this.#ping();
+      store.reset();
+      send({ t: "hello", epoch: store.epoch, topics: Object.fromEntries(revs()), hz: hz() });
+      ping();
     };
-    socket.onmessage = ({ data }) => this.#socket === socket && this.#take(JSON.parse(data));
-    socket.onclose = ({ code }) => this.#socket === socket && this.#lost(opened, code);
+    mine.onmessage = ({ data }) => socket === mine && take(JSON.parse(data));
+    mine.onclose = ({ code }) => socket === mine && lost(opened, code);
   }
 
-  #take(frame) {
-    this.#seen = performance.now();
-    if (!this.#store.accept(frame)) this.#lost(true);
-    else if (frame.t === "hello") this.#greet(frame);
-    else if (frame.t === "pong") this.#measure(frame);
-    else if (this.state === "live") return;
-    else if (frame.t === "hb" || this.#topics.every(this.#store.current)) this.#set("live");
+  function take(frame) {
+    seen = performance.now();
+    if (!store.accept(frame)) lost(true);
+    else if (frame.t === "hello") greet(frame);
+    else if (frame.t === "pong") measure(frame);
+    else if (live.state !== "live" && (frame.t === "hb" || topics.every(store.current))) set("live");
   }
 
-  #greet({ now, assets }) {
-    this.#pings = [];
-    this.#base = now * 1000 - performance.now();
-    this.outdated = Boolean(assets) && !import.meta.url.includes(`/${assets}/`);
+  function greet(hello) {
+    pings = [];
+    base = hello.now * 1000 - performance.now();
+    live.outdated = !import.meta.url.includes(`/${hello.assets}/`);
   }
 
   /** Of the last 8 pings the fastest tells the time best. */
-  #measure({ c, now }) {
+  function measure({ c, now: then }) {
     const trip = performance.now() - c;
-    this.#pings = [...this.#pings.slice(-7), { trip, base: now * 1000 - c - trip / 2 }];
-    this.#base = this.#pings.reduce((a, b) => (b.trip < a.trip ? b : a)).base;
+    pings = [...pings.slice(-7), { trip, base: then * 1000 - c - trip / 2 }];
+    base = pings.reduce((a, b) => (b.trip < a.trip ? b : a)).base;
   }
 
-  #check() {
-    const now = performance.now(), skew = Date.now() - now;
-    const slept = Math.abs(skew - this.#skew) > 1000; // in sleep performance.now() may stand still
-    this.#skew = skew;
-    if (slept) this.#pings = [];
-    if (slept || (!document.hidden && ++this.#beats % 15 === 0)) this.#ping();
-    if (this.state === "live" && now - this.#since > 10_000) this.#failures = this.#blocked = 0;
-    if (this.#socket && now - this.#seen > STALE_MS) this.#lost(this.state === "live");
+  function check() {
+    const at = performance.now(), slept = Math.abs(Date.now() - at - skew) > 1000;
+    skew = Date.now() - at;
+    if (slept) pings = []; // in sleep performance.now() may stand still
+    if (slept || (!document.hidden && ++beats % 15 === 0)) ping();
+    if (live.state === "live" && at - since > 10_000) failures = blocked = 0;
+    if (socket && at - seen > STALE_MS) lost(live.state === "live");
   }
 
-  async #lost(opened, code = 0) {
-    this.#close();
-    if (code === 4401) return this.leave();
-    if (this.state === "polling" && !opened) return this.#polling();
-    if (this.state === "live" || this.state === "polling") this.#changes = this.#store.changes;
-    this.outdated ||= code === 4409;
-    const silent_ms = performance.now() - this.#seen;
-    this.lostAt ||= this.now() - (silent_ms > STALE_MS ? silent_ms : 0);
-    const wait_ms = code === 4408 ? 30_000 : Math.random() * Math.min(30_000, 500 * 2 ** this.#failures++);
-    this.retryAt = this.now() + wait_ms;
-    this.#timer = setTimeout(() => this.#connect(), wait_ms);
-    this.#set(code === 4408 ? "full" : "reconnecting");
+  async function lost(opened, code = 0) {
+    close();
+    if (code === 4401) return leave();
+    if (live.state === "polling" && !opened) return polling();
+    if (live.state === "live" || live.state === "polling") changes = store.changes;
+    live.outdated ||= code === 4409;
+    const silent_ms = performance.now() - seen;
+    live.lostAt ||= now() - (silent_ms > STALE_MS ? silent_ms : 0);
+    const wait_ms = code === 4408 ? 30_000 : Math.random() * Math.min(30_000, 500 * 2 ** failures++);
+    live.retryAt = now() + wait_ms;
+    timer = setTimeout(open, wait_ms);
+    set(code === 4408 ? "full" : "reconnecting");
     if (opened) return;
     // A refused handshake does not say why: the session, a proxy that knows no WebSocket, or the server?
-    this.#blocked = (await this.#poll()) ? this.#blocked + 1 : 0;
-    if (this.#blocked >= 3 && !this.#socket && this.#beat) this.#polling();
+    blocked = (await poll()) ? blocked + 1 : 0;
+    if (blocked >= 3 && !socket && beat) polling();
   }
 
-  async #polling(times = 10) {
-    clearTimeout(this.#timer);
-    if (!(await this.#poll())) return this.#beat && !this.#socket && this.#lost(true);
-    if (this.state !== "polling") this.#set("polling");
-    this.#timer = setTimeout(() => (times ? this.#polling(times - 1) : this.#connect()), POLL_MS);
+  async function polling(times = 10) {
+    clearTimeout(timer);
+    if (!(await poll())) return beat && !socket && lost(true);
+    if (live.state !== "polling") set("polling");
+    timer = setTimeout(() => (times ? polling(times - 1) : open()), POLL_MS);
   }
 
   /** Whether it was answered. */
-  async #poll() {
-    const topics = this.#revs().map((pair) => pair.join(":")).join();
+  async function poll() {
+    const query = `epoch=${store.epoch ?? ""}&topics=${revs().map((pair) => pair.join(":"))}`;
     try {
-      const response = await fetch(`${this.#url}?epoch=${this.#store.epoch ?? ""}&topics=${topics}`,
-        { cache: "no-store" });
-      if (response.status === 401) return this.leave();
+      const response = await fetch(`${URL_OF}?${query}`, { cache: "no-store" });
+      if (response.status === 401) return leave();
       const { frames } = await response.json();
-      if (!this.#beat || this.#socket?.readyState === 1) return false;
-      this.#store.reset();
-      for (const frame of frames) {
-        if (frame.t === "hello") this.#greet(frame);
-        this.#store.accept(frame);
-      }
-      this.#seen = performance.now();
+      if (!beat || socket?.readyState === 1) return false;
+      store.reset();
+      frames.forEach(store.accept);
+      greet(frames[0]);
+      seen = performance.now();
       return true;
     } catch {
       return false;
     }
   }
+
+  addEventListener("online", retry);
+  document.addEventListener("visibilitychange", () => {
+    send({ t: "rate", hz: hz() });
+    if (!document.hidden) ping(), retry();
+  });
+  return live;
 }

@@ -1,23 +1,21 @@
-// @ts-check
 /** The page: boot, routes, settings. Builds `app`, which every view is handed. */
 import { api } from "./api.js";
 import { act, h, setAttr } from "./dom.js";
 import { ago, clock, until } from "./format.js";
 import { header } from "./header.js";
-import { Live } from "./live.js";
-import { Store } from "./store.js";
+import { connect } from "./live.js";
+import { createStore } from "./store.js";
 import english from "./strings.en.js";
 
 const FIRST = ["login", "overview", "accounts"];
 const VIEWS = ["overview", "accounts", "sessions", "tokens", "usage", "events", "connect", "settings"];
 
-const byId = (id) => /** @type {any} */ (document.getElementById(id));
+const byId = (id) => document.getElementById(id);
 const strings = { ...english };
 const channel = new BroadcastChannel("cproxy");
-const store = new Store();
-const live = new Live(store);
-const loads = new Map();
-let view, shown, turn = 0;
+const store = createStore();
+const live = connect(store);
+let view, shown, more, later, turn = 0;
 
 /** Text by key; with `n`, `key_one` or `key_other`. */
 function t(key, params = {}) {
@@ -33,7 +31,7 @@ function stored(does) {
   }
 }
 
-/** "theme" system|light|dark, "time" relative|local|utc, "shortcuts" on|off, "announceEvents" off|on */
+/** "theme" system|light|dark, "time" relative|local|utc, "shortcuts" on|off */
 const settings = {
   get: (key, usual = "") => stored((storage) => storage.getItem(`cproxy.${key}`)) ?? usual,
   set(key, value) {
@@ -47,11 +45,6 @@ function apply(key, value) {
   if (key === "theme") setAttr(document.documentElement, "data-theme", value !== "system" && value);
   if (byId(key)) byId(key).value = value;
   view?.tick(live.now());
-}
-
-function once(name, load) {
-  if (!loads.has(name)) loads.set(name, load());
-  return loads.get(name);
 }
 
 const absolute = (at, options) =>
@@ -82,14 +75,16 @@ const app = {
     const [path] = location.hash.split("?");
     history.replaceState(null, "", `${path || "#/overview"}${query.size ? `?${query}` : ""}`);
   },
-  actions: async () => (await app.strings("account"), import("./actions.js")),
-  strings: (name) => once(name, async () =>
-    Object.assign(strings, (await import(`./strings.${name}.en.js`)).default)),
-  css: (name) => once(`${name}.css`, () => new Promise((done) => {
-    const link = h("link", { rel: "stylesheet", href: new URL(`../${name}.css`, import.meta.url) });
-    link.onload = link.onerror = done;
-    document.head.append(link);
-  })),
+  actions: async () => (await app.more(), import("./actions.js")),
+  /** The texts and styles of what is not in the first view. */
+  more: () => (more ??= Promise.all([
+    import("./strings.more.en.js").then(({ default: texts }) => Object.assign(strings, texts)),
+    new Promise((done) => {
+      const link = h("link", { rel: "stylesheet", href: new URL("../more.css", import.meta.url) });
+      link.onload = link.onerror = done;
+      document.head.append(link);
+    }),
+  ])),
   /** There is a session. */
   enter() {
     live.start();
@@ -108,12 +103,12 @@ async function route() {
   const [name, id] = target();
   const wanted = live.state === "signed-out" ? "login" : name;
   const mine = (turn += 1);
-  let root = h("section", { class: "view" });
+  const heading = VIEWS.includes(wanted) && h("h2", { tabindex: -1 }, t(wanted));
+  let root = h("section", { class: "view" }, heading);
   let next;
   try {
-    const extra = FIRST.includes(wanted) ? [] : ["views", "account"];
-    const [{ default: mount }] = await Promise.all([import(`./views/${wanted}.js`),
-      ...extra.flatMap((each) => [app.strings(each), app.css(each)])]);
+    const [{ default: mount }] =
+      await Promise.all([import(`./views/${wanted}.js`), FIRST.includes(wanted) || app.more()]);
     next = await mount(root, app, { id });
   } catch (error) {
     console.error(error);
@@ -136,7 +131,7 @@ async function route() {
   byId("more").hidePopover();
   live.want(["accounts", "stats", "flows", ...next.topics]);
   patch(store.all());
-  if (shown) /** @type {any} */ (root.querySelector("h2"))?.focus();
+  if (shown) root.querySelector("h2")?.focus();
   shown = true;
   scrollTo(0, 0);
 }
@@ -153,7 +148,7 @@ function patch(dirty) {
 store.watch(patch);
 
 live.onstate(() => {
-  if (live.state === "live") once("later", later);
+  if (live.state === "live") later ??= loadLater();
   if ((live.state === "signed-out") !== (document.body.dataset.view === "login")) route();
   frame.state();
 });
@@ -164,8 +159,8 @@ function tick() {
 }
 
 /** Loaded when the first view is there, while there is a server to load it from. */
-async function later() {
-  app.css("acting");
+async function loadLater() {
+  app.more();
   import("./ui/toast.js");
   const { announcer, listen, watch } = await import("./later.js");
   app.announce = announcer(byId("announcer"));
@@ -186,7 +181,7 @@ act(document.body, {
   "sign-out": signOut,
 });
 addEventListener("click", (event) => {
-  if (app.online() || !(/** @type {any} */ (event.target).closest("[data-write]"))) return;
+  if (app.online() || !(event.target.closest("[data-write]"))) return;
   event.stopPropagation();
   event.preventDefault();
   app.toast({ text: t("not_sent"), kind: "error" });

@@ -1,4 +1,3 @@
-// @ts-check
 /** The texts of the frame and the first views; another language is another such file. */
 export default {
   active: "Active", rate_limited: "Rate limited", invalid: "Invalid", inactive: "Inactive",

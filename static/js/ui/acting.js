@@ -1,4 +1,3 @@
-// @ts-check
 /** What is done to the rows of a table: selection and bulk actions, the menu of a row, keys. */
 import { h, setAttr, setText } from "../dom.js";
 import { busy, press } from "./dialog.js";

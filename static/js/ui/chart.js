@@ -1,93 +1,80 @@
-// @ts-check
 /** Stacked bars over time: a picture, a cursor that reads a bar out, and the same numbers as a table. */
 import { h, setAttr, setText, svg } from "../dom.js";
-import { clock, compact, number } from "../format.js";
+import { compact, number } from "../format.js";
 import { sheet } from "./sheet.js";
 
 const WIDTH = 720, HEIGHT = 160; // stretched to the place there is
 const HATCHES = ["", "M0 6 6 0", "M0 3h6", "M3 0v6", "M0 0 6 6", "M2 2h2v2h-2z"];
-/** By a bucket's seconds: the unit of a rate, and how many it has. */
-const RATES = { 60: ["min", 1], 900: ["min", 15], 3600: ["h", 1], 7200: ["h", 2], 86400: ["day", 1] };
+const sum = (numbers) => numbers.reduce((a, b) => a + b);
 
-let charts = 0;
-
-/** The least round step of which four reach `most`. */
-export function niceStep(most) {
-  const ten = 10 ** Math.floor(Math.log10(most / 4));
-  return ten * ([1, 2, 3, 4, 5, 6, 8].find((n) => n * ten * 4 >= most) ?? 10);
-}
-
-/** `series` are {key, label, tone?}: the tone is a class of colour, by default the key. */
-export function bars(app, { series, label, text = number }) {
-  const id = `chart${(charts += 1)}`, whole = text === number, brief = whole ? compact : text;
-  let buckets = [], cursor;
-  const fill = (s) => `url(#${id}-${s})`;
-  const box = (name, width, height, fills) => svg("rect", { class: name, width, height, fill: fills });
-  const tile = (tone, s, d = HATCHES[s]) => svg("pattern",
-    { id: `${id}-${s}`, width: 6, height: 6, patternUnits: "userSpaceOnUse" }, box(tone, 6, 6), svg("path", { d }));
-  const spans = (name, n) => h("div", { class: name }, Array.from({ length: n }, () => h("span")));
-  const paths = series.map((_, s) => svg("path", { fill: fill(s) }));
-  const mark = box("cursor", 0, HEIGHT), last = box("partial", 0, HEIGHT, fill("last"));
+/** `series` are {key, label}: the key is a field of the buckets, and the class of a colour. */
+export function bars({ t, clock }, { series, label, text = number }) {
+  const brief = text === number ? compact : text, least = text === number ? 4 : 0.04;
+  const heads = [t("time"), ...series.map((one) => one.label)];
+  const square = (width, attrs) => svg("rect", { width, height: width, ...attrs });
+  const fill = (key) => ({ fill: `url(#${key})` });
+  const paths = series.map(({ key }) => svg("path", fill(key)));
+  const mark = svg("path", { class: "cursor" }), last = svg("path", { class: "partial" });
+  const patterns = series.map(({ key }, n) =>
+    svg("pattern", { id: key, width: 6, height: 6, patternUnits: "userSpaceOnUse" },
+      square(6, { class: key }), svg("path", { d: HATCHES[n] })));
   const pic = svg("svg", {
-    role: "img", tabindex: 0, "aria-label": label, viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none",
-  }, series.map(({ key, tone = key }, s) => tile(tone, s)), tile("none", "last", HATCHES[1]), paths, last, mark);
-  const y = spans("y", 5), x = spans("x", 6), sums = series.map(() => h("b"));
-  const readout = h("p", { class: "muted" });
-  const table = sheet(label, [app.t("chart.time"), ...series.map((one) => one.label)]);
-  const details = h("details", null, h("summary", null, app.t("chart.table")), table.el);
-  const keys = h("ul", null, series.map((one, s) =>
-    h("li", null, svg("svg", { "aria-hidden": "true" }, box("", 12, 12, fill(s))), one.label, sums[s])),
-  h("li", { class: "partial" }, app.t("chart.partial")));
+    role: "img", tabindex: 0, "aria-label": label,
+    viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none",
+  }, patterns, paths, last, mark);
+  const axis = (name, n) => h("div", { class: name }, Array.from({ length: n }, () => h("span")));
+  const y = axis("y", 5), x = axis("x", 6), readout = h("p", { class: "muted" }), table = sheet(label, heads);
+  const details = h("details", null, h("summary", null, t("as_table")), table.el);
+  const keys = h("ul", { class: "row" }, series.map((one) =>
+    h("li", null, svg("svg", { "aria-hidden": "true" }, square(12, fill(one.key))), one.label)),
+  h("li", { class: "partial" }, t("incomplete")));
+  let buckets = [], cursor = -1;
 
-  const of = (bucket) => series.map(({ key }) => bucket[key] ?? 0);
-  const add = (numbers) => numbers.reduce((a, b) => a + b, 0);
-  const when = ({ start, span_s }, zone) => clock(start * 1000, {
-    utc: span_s === 86400 || app.settings.get("time") === "utc", zone, seconds: false, now: app.now(),
-  });
+  const of = (bucket) => series.map(({ key }) => bucket[key]);
+  const when = ({ start }, zone = true) => clock(start * 1000, { zone, seconds: false });
+  const texts = (bucket) => [when(bucket), ...of(bucket).map(text)];
 
   function draw() {
-    const each = WIDTH / (buckets.length || 1), totals = buckets.map((bucket) => add(of(bucket)));
-    const most = Math.max(0, ...totals), step = Math.max(whole ? 1 : 0, most && niceStep(most)) || 1;
-    const at = (n) => (HEIGHT * (1 - n / step / 4)).toFixed(1);
-    const lines = series.map(() => "");
-    buckets.forEach((bucket, i) => of(bucket).reduce((base, n, s) => {
-      if (n) lines[s] += `M${i * each} ${at(base)}V${at(base + n)}h${each * 0.85}V${at(base)}z`;
-      return base + n;
-    }, 0));
+    if (!buckets.length) return;
+    const each = WIDTH / buckets.length, lines = series.map(() => "");
+    const totals = buckets.map((bucket) => sum(of(bucket))), most = Math.max(...totals);
+    const part = Math.max(most, least) / 4, ten = 10 ** Math.floor(Math.log10(part));
+    const step = ten * [1, 2, 3, 4, 5, 6, 8, 10].find((n) => n * ten >= part), scale = HEIGHT / 4 / step;
+    buckets.forEach((bucket, i) => of(bucket).reduce((top, n, s) => {
+      if (n) lines[s] += `M${i * each} ${top}v${-n * scale}h${each * 0.85}V${top}z`;
+      return top - n * scale;
+    }, HEIGHT));
     paths.forEach((path, s) => setAttr(path, "d", lines[s]));
-    [...y.children].forEach((span, n) => setText(span, brief((4 - n) * step)));
-    [...x.children].forEach((span, n) => each < WIDTH && setText(span, when(buckets[n * buckets.length / 6])));
-    for (const [rect, i] of [[mark, buckets.indexOf(cursor)], [last, buckets.length - 1]]) {
-      setAttr(rect, "width", i < 0 ? 0 : each);
-      setAttr(rect, "x", i * each);
+    for (const [line, i] of [[mark, cursor], [last, buckets.length - 1]]) {
+      setAttr(line, "d", `M${(i + 0.5) * each} 0v${HEIGHT}`);
+      setAttr(line, "stroke-width", each);
     }
-    const peak = buckets[totals.indexOf(most)], [unit, parts] = RATES[peak?.span_s] ?? [];
-    const sentence = app.t(most ? "chart.sentence" : "chart.none",
-      { label, unit, total: text(add(totals)), peak: brief(most / parts), at: most && when(peak, true) });
+    [...y.children].forEach((span, n) => setText(span, brief((4 - n) * step)));
+    [...x.children].forEach((span, n) => setText(span, when(buckets[n * buckets.length / 6], false)));
+    const peak = buckets[totals.indexOf(most)], here = buckets[cursor], { span_s: s } = peak;
+    const [unit, unit_s] = s < 3600 ? ["min", 60] : s < 86_400 ? ["h", 3600] : ["day", 86_400];
+    const sentence = t(most ? "chart_sentence" : "chart_none",
+      { label, total: text(sum(totals)), peak: brief(most * unit_s / s), unit, at: when(peak) });
     setAttr(pic, "aria-label", sentence);
-    setText(readout, !buckets.includes(cursor) ? sentence
-      : `${when(cursor, true)}: ${of(cursor).map((n, s) => `${series[s].label} ${text(n)}`).join(" · ")}`);
+    setText(readout, here ? texts(here).map((each, n) => `${heads[n]} ${each}`).join(" · ") : sentence);
+    if (details.open) table.fill(buckets.map((bucket) => [bucket, texts(bucket)]).reverse());
   }
+  details.ontoggle = draw;
 
-  details.ontoggle = () => {
-    const line = (bucket) => [bucket, [when(bucket, true), ...of(bucket).map(text)]];
-    if (details.open) table.fill([...buckets].reverse().map(line));
-  };
   /** What the keys lead to is spoken, what the feed changes is not. */
-  const point = (index, spoken) => {
-    cursor = buckets[index];
-    setAttr(readout, "aria-live", spoken && "polite");
+  function point(index, live = "off") {
+    cursor = index;
+    setAttr(readout, "aria-live", live);
     draw();
-  };
+  }
   pic.onpointermove = ({ clientX }) => {
     const { left, width } = pic.getBoundingClientRect();
-    point(Math.floor(((clientX - left) / width) * buckets.length));
+    point(Math.floor((clientX - left) / width * buckets.length));
   };
   pic.onpointerleave = () => point(-1);
   pic.onkeydown = ({ key }) => {
     const by = { ArrowLeft: -1, ArrowRight: 1 }[key], end = buckets.length - 1;
-    const to = buckets.includes(cursor) ? buckets.indexOf(cursor) + by : end;
-    if (by) point(Math.max(0, Math.min(to, end)), true);
+    if (by) point(cursor < 0 ? end : Math.min(end, Math.max(0, cursor + by)), "polite");
   };
 
   return {
@@ -95,10 +82,7 @@ export function bars(app, { series, label, text = number }) {
     /** All buckets, oldest first. */
     patch(all) {
       buckets = all;
-      sums.forEach((sum, s) => setText(sum, text(add(all.map((bucket) => of(bucket)[s])))));
-      setAttr(readout, "aria-live", null);
-      draw();
-      details.ontoggle();
+      point(cursor);
     },
   };
 }

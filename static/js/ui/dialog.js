@@ -1,4 +1,3 @@
-// @ts-check
 /** Modal dialogs on the native <dialog>: Esc closes them, and the focus goes back to the opener. */
 import { h } from "../dom.js";
 
@@ -25,18 +24,20 @@ export function press({ label, kind, run, ...attrs }) {
 /** A labelled input. `tell` shows an error, with buttons, or none; `fail` moves the focus there as well. */
 export function field(label, attrs, hint) {
   const id = `field-${++count}`, about = `${id}-about`;
-  const note = h("p", { class: "muted" }, hint), error = h("p", { class: "error row", "aria-live": "polite" });
+  const error = h("p", { class: "error row", "aria-live": "polite" });
   const input = h("input", { id, autocomplete: "off", "aria-describedby": about, ...attrs });
-  const el = h("div", { class: "field" }, h("label", { for: id }, label), input, h("div", { id: about }, note, error));
+  const el = h("div", { class: "field" }, h("label", { for: id }, label), input,
+    h("div", { id: about }, error, h("p", { class: "muted" }, hint)));
   const tell = (text = "", ...buttons) => {
     input.ariaInvalid = text ? "true" : null;
     error.replaceChildren(text, ...buttons.map(press));
   };
-  return { el, input, note, tell, fail: (...what) => (tell(...what), input.focus()) };
+  input.oninput = () => tell();
+  return { el, input, tell, fail: (...what) => (tell(...what), input.focus()) };
 }
 
-/** A dialog to be shown, in steps if need be, and closed with a text. `guard` is asked before Esc closes it; if what
- * it is about, the item `id`, is deleted, it keeps only Close. */
+/** A dialog to be shown, in steps if need be, and closed with a text. `guard` is asked before Esc closes it;
+ * when the item that it is about is deleted, it keeps only Close. */
 export function dialog({ t, store }, { guard, topic, id } = {}) {
   const el = h("dialog"), life = new AbortController();
   el.oncancel = async (event) => {
@@ -52,7 +53,7 @@ export function dialog({ t, store }, { guard, topic, id } = {}) {
     resolve(el.returnValue);
   }));
 
-  /** Closes with what `run` gives, unless that is undefined; what another admin changed meanwhile is shown first. */
+  /** Closes with what `run` gives, unless that is undefined. What another admin changed is not lost unseen. */
   async function end(run, at, etag) {
     try {
       const got = await run(etag);

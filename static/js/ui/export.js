@@ -1,43 +1,42 @@
-// @ts-check
 /** Files of what is shown. Columns are dotted paths and an allow-list: nothing else gets out. */
+import { h } from "../dom.js";
 import { menu } from "./menu.js";
-
-const at = (row, path) => path.split(".").reduce((value, key) => value?.[key], row) ?? null;
 
 /** A flat object; beside each time stand its seconds since the epoch. */
 const flat = (columns, row) => Object.fromEntries(columns.flatMap((path) => {
-  const value = at(row, path);
-  const epoch = [`${path}_epoch`, value && Date.parse(value) / 1000];
-  return /(^|_)(at|until)$/.test(path) ? [[path, value], epoch] : [[path, value]];
+  const value = path.split(".").reduce((part, key) => part?.[key], row) ?? null;
+  const epoch = /(^|_)(at|until)$/.test(path) ? [[`${path}_epoch`, value && Date.parse(value) / 1000]] : [];
+  return [[path, value], ...epoch];
 }));
 
-const cell = (value) => {
-  if (value === null) return "";
-  let text = typeof value === "object" ? JSON.stringify(value) : String(value);
-  // A spreadsheet would take it for a formula.
-  if (/^[=+\-@\t\r]/.test(text) && typeof value === "string") text = `'${text}`;
+/** RFC 4180; what a spreadsheet would take for a formula gets an apostrophe. */
+function cell(value) {
+  const text = String(value ?? "").replace(/^[=+\-@\t\r]/, "'$&");
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}
+
+const FORMS = {
+  csv: (rows) => [Object.keys(rows[0] ?? {}), ...rows.map(Object.values)]
+    .map((line) => `${line.map(cell).join(",")}\r\n`).join(""),
+  json: (rows) => JSON.stringify(rows, null, 2),
 };
 
-/** RFC 4180. */
-export const csv = (columns, rows) =>
-  [Object.keys(flat(columns, {})), ...rows.map((row) => Object.values(flat(columns, row)))]
-    .map((line) => `${line.map(cell).join(",")}\r\n`).join("");
-
-export const json = (columns, rows) => JSON.stringify(rows.map((row) => flat(columns, row)), null, 2);
-
-/** Hands the text to the browser as a file. */
-export function download(name, type, text) {
-  const href = URL.createObjectURL(new Blob([text], { type: `${type};charset=utf-8` }));
-  Object.assign(document.createElement("a"), { href, download: name }).click();
+/** Asks at the button for the format, and hands the browser a file. */
+export async function offer(app, button, name, columns, rows) {
+  await app.more();
+  const label = (form) => app.t("export_as", { form: form.toUpperCase(), n: rows.length });
+  const form = await menu(button, Object.keys(FORMS).map((act) => ({ act, label: label(act) })));
+  if (!form) return;
+  const text = FORMS[form](rows.map((row) => flat(columns, row)));
+  const type = form === "csv" ? "text/csv" : "application/json";
+  const href = URL.createObjectURL(new Blob([text], { type }));
+  h("a", { href, download: `${name}.${form}` }).click();
   setTimeout(() => URL.revokeObjectURL(href), 1000);
 }
 
-/** Asks at the button for the format. */
-export async function offer(app, button, name, columns, rows) {
-  await app.strings("views");
-  const forms = ["csv", "json"].map((act) => ({ act, label: app.t(`export.${act}`, { n: rows.length }) }));
-  const form = await menu(button, forms);
-  if (form === "csv") download(`${name}.csv`, "text/csv", csv(columns, rows));
-  if (form === "json") download(`${name}.json`, "application/json", json(columns, rows));
+/** The button that does. `rows()` are those shown by then. */
+export function exporter(app, name, columns, rows) {
+  const button = h("button", null, app.t("export")), el = h("span", null, button);
+  el.onclick = () => offer(app, button, name, columns, rows()); // the menu takes the button's own
+  return el;
 }

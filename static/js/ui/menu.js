@@ -1,14 +1,12 @@
-// @ts-check
-/** A menu at a button, in the top layer: what becomes of the button's row meanwhile does not touch it. */
+/** A menu at a button, in the top layer: what becomes of the button's row does not touch it. */
 import { h } from "../dom.js";
 
 /** `items` are {act, label, danger?}; resolves with the act chosen, or null. */
 export const menu = (button, items) => new Promise((resolve) => {
   let chosen = null;
-  const entries = items.map(({ act, label, danger }) => h("button", {
-    role: "menuitem", type: "button", tabindex: -1, value: act, class: danger && "danger",
-  }, label));
-  const el = h("div", { role: "menu", class: "menu", popover: "auto", "aria-label": button.ariaLabel }, entries);
+  const entries = items.map(({ act, label, danger }) =>
+    h("button", { role: "menuitem", tabindex: -1, value: act, class: danger && "danger" }, label));
+  const el = h("div", { role: "menu", class: "menu", popover: "", "aria-label": button.ariaLabel }, entries);
   el.onclick = ({ target }) => {
     if ((chosen = target.value)) el.hidePopover();
   };

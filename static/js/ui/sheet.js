@@ -1,22 +1,22 @@
-// @ts-check
-/** A plain table of numbers that is patched: `fill` takes lines of [id, texts]; without any it is not shown. */
+/** Lines of texts that are patched, in a plain table or in anything else. */
 import { h, keyed, setText } from "../dom.js";
 
-export function sheet(caption, heads) {
-  const tbody = h("tbody"), rows = new Map();
-  const thead = h("thead", null, h("tr", null, heads.map((head) => h("th", { scope: "col" }, head))));
-  const el = h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": caption, hidden: true },
-    h("table", null, thead, tbody));
-  const make = () => {
-    const cells = heads.map((_, n) => (n ? h("td") : h("th", { scope: "row" })));
-    return { el: h("tr", null, cells), cells };
+/** Gives what fills `el` with lines of [id, texts]; the element that `make` gives has a child for each text. */
+export function filler(el, make) {
+  const rows = new Map();
+  return (lines) => {
+    keyed(el, lines.map(([id]) => id), rows, () => ({ el: make() }));
+    for (const [id, texts] of lines) texts.forEach((text, n) => setText(rows.get(id).el.children[n], text));
   };
-  return {
-    el,
-    fill(lines) {
-      el.hidden = !lines.length;
-      keyed(tbody, lines.map(([id]) => id), rows, make);
-      for (const [id, texts] of lines) rows.get(id).cells.forEach((cell, n) => setText(cell, texts[n]));
-    },
-  };
+}
+
+/** Without lines it is not shown. */
+export function sheet(label, heads) {
+  const body = h("tbody");
+  const head = h("tr", null, heads.map((text) => h("th", { scope: "col" }, text)));
+  const el = h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": label, hidden: true },
+    h("table", null, h("thead", null, head), body));
+  const cell = (_, n) => (n ? h("td") : h("th", { scope: "row" }));
+  const fill = filler(body, () => h("tr", null, heads.map(cell)));
+  return { el, fill: (lines) => ((el.hidden = !lines.length), fill(lines)) };
 }

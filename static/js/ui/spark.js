@@ -1,4 +1,3 @@
-// @ts-check
 /** A sparkline, 80×20: an ornament, the number beside it is the text. */
 import { setAttr, svg } from "../dom.js";
 

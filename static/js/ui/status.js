@@ -1,4 +1,3 @@
-// @ts-check
 /** The status of an account: its sign, its word, its rank. */
 import { h, setAttr, setText } from "../dom.js";
 import { ms, span } from "../format.js";

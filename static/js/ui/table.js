@@ -1,4 +1,3 @@
-// @ts-check
 /** A live table over a topic of the store: search, chips, sort, pages of 100. ui/acting.js: what is done to rows.
  *
  * A row is made once and then patched. The order is calm: it changes at most every 5 s, and under the pointer or

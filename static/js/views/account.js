@@ -1,9 +1,10 @@
-// @ts-check
 /** One account: its facts, what became of it, its use and who is on it now. */
-import { h, keyed, setText } from "../dom.js";
-import { clock, compact, money, ms, number } from "../format.js";
+import * as actions from "../actions.js";
+import { h, setText } from "../dom.js";
+import { compact, money, ms, number } from "../format.js";
 import { bars } from "../ui/chart.js";
 import { press } from "../ui/dialog.js";
+import { filler } from "../ui/sheet.js";
 import { status } from "../ui/status.js";
 
 const HOUR_S = 3600;
@@ -29,38 +30,25 @@ const facts = (a, { t, ago, until }) => ({
   a_id: a.id,
 });
 
-/** Patches an element whose children are pairs of texts, given as [key, text, text]. */
-function pairs(el, tag, first, second) {
-  const rows = new Map();
-  return (lines) => {
-    keyed(el, lines.map(([key]) => key), rows, () => ({ el: h(tag, null, h(first), " ", h(second)) }));
-    for (const [key, one, other] of lines) {
-      setText(rows.get(key).el.firstChild, one);
-      setText(rows.get(key).el.lastChild, other);
-    }
-  };
-}
-
-export default async function mount(root, app, { id }) {
-  const [actions] = await Promise.all(
-    [app.actions(), app.strings("views"), app.css("views"), app.css("account")]);
+export default function mount(root, app, { id }) {
   const { t, store } = app, get = () => store.items("accounts").get(id);
   const panel = (title, ...content) => h("section", { class: "panel" }, h("h3", null, t(title)), content);
   const button = (label, run, kind) =>
     press({ label: t(label), kind, run: () => run(app, id), "data-write": true });
-  const title = h("h2", { tabindex: -1 }, t("a_title")), badge = status(app);
+  const title = h("h2", { tabindex: -1 }, get()?.name ?? t("accounts")), badge = status(app);
   const login = [button("reauthorise", actions.reauthorise), button("refresh_now", actions.refresh)];
-  // Whether an API key works by now, setting it active tells.
-  const off = ({ status: is, type }) => is === "inactive" || (is === "invalid" && type === "api_key");
-  const toggle = button("deactivate", () => actions.setStatus(app, id, off(get()) ? "active" : "inactive"));
+  const off = () => ["inactive", "invalid"].includes(get().status);
+  const toggle = button("deactivate", () => actions.setStatus(app, id, off() ? "active" : "inactive"));
   const away = async () => await actions.remove(app, id) && app.go("#/accounts");
-  const about = h("dl", { class: "panel facts" }), tell = pairs(about, "div", "dt", "dd");
+  const about = h("dl", { class: "panel facts" });
+  const tell = filler(about, () => h("div", null, h("dt"), h("dd")));
   const chart = bars(app, { label: t("a_usage"), series: [
     { key: "ok", label: t("usage.ok") }, { key: "upstream_error", label: t("usage.errors") }] });
   const note = h("p", { role: "status" });
   const lists = ["events", "sessions"].map((topic) => {
     const ul = h("ul", { class: "list" }), empty = h("p", { class: "muted" });
-    return { topic, empty, fill: pairs(ul, "li", "time", "span"), el: panel(`a_${topic}`, empty, ul) };
+    const fill = filler(ul, () => h("li", null, h("time"), h("span")));
+    return { topic, empty, fill, el: panel(`a_${topic}`, empty, ul) };
   });
   const none = h("p", null, t("a_none"));
   const body = h("div", { class: "account" }, h("div", { class: "row" }, badge.el, login,
@@ -71,9 +59,9 @@ export default async function mount(root, app, { id }) {
   async function load() {
     try {
       const { rows } = await app.api("GET", "api/admin/usage?by=account&interval=hour");
-      const used = rows.find((row) => row.id === id)?.buckets ?? [], now = Math.floor(app.now() / 1000);
+      const used = rows.find((row) => row.id === id)?.buckets ?? [];
       chart.patch(Array.from({ length: 24 }, (_, n) => {
-        const start = now - (now % HOUR_S) - (23 - n) * HOUR_S;
+        const start = (Math.floor(app.now() / 1000 / HOUR_S) - 23 + n) * HOUR_S;
         const { requests = 0, errors = 0 } = used.find((one) => ms(one.start) === start * 1000) ?? {};
         return { start, span_s: HOUR_S, ok: requests - errors, upstream_error: errors };
       }));
@@ -90,25 +78,20 @@ export default async function mount(root, app, { id }) {
     body.hidden = !account;
     if (!account) return;
     setText(title, account.name);
-    setText(toggle, t(off(account) ? "reactivate" : "deactivate"));
+    setText(toggle, t(off() ? "reactivate" : "deactivate"));
     for (const el of login) el.hidden = account.type !== "oauth";
-    const [oldest] = store.items("events").values(), when = (at) => clock(at, { now: app.now() });
+    badge.patch(account, app.now());
+    const texts = Object.entries(facts(account, app)).filter(([, text]) => text);
+    tell(texts.map(([key, text]) => [key, [t(key), text]]));
+    const [oldest] = store.items("events").values(), when = (at) => app.clock(at, { zone: false });
     for (const { topic, empty, fill } of lists) {
       const mine = [...store.items(topic)].filter(([, item]) => item.account_id === id).reverse();
-      fill(mine.map(([key, item]) => [key, when(item.at ?? item.last_seen_at), item.text ??
-        join(key.slice(0, 8), item.ip, item.user_agent, t("a_running", { n: item.in_flight }))]));
+      fill(mine.map(([key, item]) => [key, [when(item.at ?? item.last_seen_at), item.text ??
+        join(key.slice(0, 8), item.ip, item.user_agent, t("a_running", { n: item.in_flight }))]]));
       setText(empty, mine.length ? "" : t(`a_no_${topic}`, { at: when(oldest?.at) }));
     }
-    tick();
-  }
-
-  function tick() {
-    const account = get();
-    if (!account) return;
-    badge.patch(account, app.now());
-    tell(Object.entries(facts(account, app)).filter(([, text]) => text).map(([key, text]) => [key, t(key), text]));
   }
 
   load();
-  return { topics: ["events", "sessions"], title: t("a_title"), patch, tick, unmount() {} };
+  return { topics: ["events", "sessions"], patch, tick: patch };
 }

@@ -1,8 +1,7 @@
-// @ts-check
 /** The live table of accounts, and what can be done to one or to many. */
 import { act, h, setAttr, setText } from "../dom.js";
-import { compact, ms, number } from "../format.js";
-import { spark } from "../ui/spark.js";
+import { number } from "../format.js";
+import { columns } from "../ui/columns.js";
 import { bySeverity, SEVERITY, status } from "../ui/status.js";
 import { table } from "../ui/table.js";
 
@@ -14,12 +13,8 @@ const FIELDS = ["id", "name", "type", "organization_name", "status", "status_rea
 
 export default async function mount(root, app) {
   const { t } = app;
-  const life = new AbortController();
-  const column = (key, text, more) => ({ key, label: t(key), text, ...more });
-  const time = (key, field, text, more) =>
-    column(key, (a) => text(a[field], a), { sort: (a) => ms(a[field]), ...more });
-
-  const columns = [
+  const { column, plain, usage, choice } = columns(app);
+  const fields = [
     column("name", null, { sort: (a) => a.name.toLowerCase(), cell(td) {
       const link = h("a"), org = h("small");
       td.append(h("span", { class: "two" }, link, org));
@@ -34,16 +29,9 @@ export default async function mount(root, app) {
       td.append(el);
       return patch;
     } }),
-    time("expires", "expires_at", (at, a) => (a.refreshing ? t("refreshing") : app.until(at))),
-    time("resets", "rate_limited_until", (at) => app.until(at, "resetting")),
-    column("in_flight", (a) => number(a.in_flight), { cls: "num low", sort: (a) => a.in_flight }),
-    column("requests", null, { cls: "num low", sort: (a) => a.day.requests, cell(td) {
-      const count = h("span"), line = spark();
-      td.append(line.el, count);
-      return (a) => (setText(count, number(a.day.requests)), line.patch(a.spark));
-    } }),
-    column("tokens_24h", ({ day }) => `${compact(day.input_tokens)} / ${compact(day.output_tokens)}`,
-      { cls: "num low", sort: ({ day }) => day.input_tokens + day.output_tokens }),
+    plain("expires", "expires_at", (at, a) => (a.refreshing ? t("refreshing") : app.until(at))),
+    plain("resets", "rate_limited_until", (at) => app.until(at, "resetting")),
+    plain("in_flight", "in_flight", number, { cls: "num low" }), ...usage("num low"),
     column("refresh_error", null, { cls: "low", cell(td) {
       const error = h("button", { class: "link", "aria-expanded": "false" });
       error.onclick = () => (error.ariaExpanded = String(td.parentElement.classList.toggle("open")));
@@ -53,13 +41,12 @@ export default async function mount(root, app) {
         if (!error.isConnected) td.append(error);
       };
     } }),
-    time("last_used", "last_used_at", app.ago, { cls: "low" }),
+    plain("last_used", "last_used_at", app.ago, { cls: "low" }),
   ];
 
-  const choice = (name) => ({ act: name, label: t(name), danger: name === "delete" });
   const main = { invalid: "reauthorise", inactive: "reactivate" };
   const list = table(app, {
-    topic: "accounts", caption: t("accounts"), noun: t("account"), columns, order: bySeverity,
+    topic: "accounts", caption: t("accounts"), noun: t("account"), columns: fields, order: bySeverity,
     name: (a) => a.name,
     search: (a) => `${a.name} ${a.organization_name} ${a.id} ${a.last_refresh_error} ${a.status_reason}`,
     chips: { param: "status", label: t("status"), of: (a) => a.status, options:
@@ -82,11 +69,10 @@ export default async function mount(root, app) {
     },
     toolbar: [h("button", { "data-act": "export" }, t("export")),
       h("button", { class: "primary", "data-act": "add", "data-write": true }, t("add_account"))],
-  }, life.signal);
+  });
   act(root, {
     export: async (el) => (await import("../ui/export.js")).offer(app, el, "accounts", FIELDS, list.shown()),
-  }, life.signal);
-  root.append(h("h2", { tabindex: -1 }, t("accounts")), list.el);
-  return { topics: ["accounts"], title: t("accounts"), patch: list.patch, tick: list.tick, unmount: () =>
-    life.abort() };
+  });
+  root.append(list.el);
+  return { ...list, topics: ["accounts"] };
 }

@@ -1,128 +1,98 @@
-// @ts-check
-/** What has happened, newest first. What is being read does not move: newer events wait behind a button. */
-import { api } from "../api.js";
+/** What has happened, newest first. */
 import { act, h, keyed, setAttr, setText } from "../dom.js";
-import { clock, ms } from "../format.js";
-import { offer } from "../ui/export.js";
+import { ms } from "../format.js";
+import { exporter } from "../ui/export.js";
 
-const MOST = 500;
-const LEVELS = { info: "○", warning: "◐", error: "✕" };
-const KINDS = { account: "accounts", token: "tokens", session: "sessions", health: "health", admin: "admins",
-  server: "server" };
+const LEVELS = ["info", "warning", "error"];
+const KINDS = ["accounts", "tokens", "sessions", "health", "admins", "server"];
 const FIELDS = ["id", "at", "level", "kind", "text", "account_id", "token_id", "session_id"];
 
-/** When the feed was lost and when it was back, since this view was first opened. */
+/** When the feed was lost and when it was back, newest first. */
 const losses = [];
-let lostAt;
 
-function watch({ live }) {
-  if (lostAt === undefined) live.onstate(() => {
-    if (lostAt && !live.lostAt) losses.push({ from: lostAt, to: live.now() });
-    lostAt = live.lostAt;
-  });
-  lostAt = live.lostAt;
-}
-
-export default async function mount(root, app) {
-  await Promise.all([app.strings("views"), app.css("views")]);
-  watch(app);
-  const { store, t, settings } = app, items = store.items("events"), stop = new AbortController();
+export default function mount(root, app) {
+  const { store, live, t } = app, items = store.items("events");
   const rows = new Map(), loaded = new Map();
-  let following = true, shown = [];
+  let paused = false, shown = [], { lostAt } = live;
 
-  const filters = Object.entries({
-    level: Object.keys(LEVELS).map((level) => [level, t(`events.${level}`)]),
-    kind: Object.entries(KINDS).map(([kind, key]) => [kind, t(key)]),
-    account: [...store.items("accounts").values()].map(({ id, name }) => [id, name]),
-  }).map(([param, values]) => {
-    const name = t(`events.${param}`), now = app.query().get(param);
-    const select = h("select", { "aria-label": name }, [["", name], ...values].map(([value, label]) =>
-      h("option", { value, selected: now === value }, label)));
-    select.onchange = () => (app.setQuery({ [param]: select.value }), render());
-    return select;
-  });
-  const pass = ({ level, kind, account_id: account }) =>
-    [level, kind.split(".")[0], account].every((value, n) => ["", value].includes(filters[n].value));
-  const follow = h("button", { "data-act": "follow" }, t("events.pause"));
-  const voice = h("input",
-    { type: "checkbox", role: "switch", checked: settings.get("announceEvents") === "on" });
-  voice.onchange = () => settings.set("announceEvents", voice.checked ? "on" : "off");
-  const more = h("button", { class: "offer", "data-act": "newer", hidden: true });
-  const list = h("ol"), empty = h("p", { class: "note" });
-  const time = (at, seconds = true) =>
-    clock(at, { utc: settings.get("time") === "utc", seconds, now: app.now() });
+  const filter = (name, el) => {
+    el.value = app.query().get(name) ?? "";
+    el.oninput = () => (app.setQuery({ [name]: el.value }), render());
+    return el;
+  };
+  const select = (name, values) => filter(name, h("select", { "aria-label": t(name) },
+    ["", ...values].map((value) => h("option", { value: value.replace(/s$/, "") }, t(value || name)))));
+  const level = select("level", LEVELS), kind = select("kind", KINDS), label = t("accounts");
+  const account = filter("account", h("input", { type: "search", placeholder: label, "aria-label": label }));
+  const pass = (event) => event.level.startsWith(level.value) && event.kind.startsWith(kind.value) &&
+    (event.account_name ?? "").toLowerCase().includes(account.value.toLowerCase());
+  const voice = h("input", { type: "checkbox", role: "switch" });
+  const list = h("ol", { class: "list" }), empty = h("p", { class: "note" });
 
-  /** Events, gaps and lost connections by key, newest first. */
+  /** Events, losses of the connection, and where events are missing the id of the next; newest first. */
   function entries() {
-    const found = new Map(), gone = [...losses].reverse();
-    for (const event of shown.filter(pass).slice(0, MOST)) {
-      while (gone[0]?.to > ms(event.at)) found.set(gone[0].to, gone.shift());
-      found.set(`${event.id} ${event.at}`, event); // ids begin anew when the server does
-      if (event.skipped && !loaded.has(event.id - 1)) found.set(event.id, event);
+    const found = [], gone = [...losses];
+    for (const event of shown.filter(pass)) {
+      while (gone[0]?.to > ms(event.at)) found.push(gone.shift());
+      found.push(event);
+      if (event.skipped && !loaded.has(event.id - 1)) found.push(event.id);
     }
     return found;
   }
 
-  function make(key, { id, at, level, text, skipped: n, from, to, account_id: account, account_name: name }) {
-    if (to) return h("li", { class: "divider" }, t("events.lost", { from: time(from), to: time(to) }));
-    if (key === id) return h("li", { class: "divider" }, t("events.skipped", { n }), " · ",
-      h("button", { class: "link", "data-act": "load", value: id }, t("events.load")));
-    return h("li", { "data-kind": level }, h("time", { datetime: at }, time(at)),
-      h("b", null, `${LEVELS[level]} ${t(`events.${level}`)}`), h("span", null, text),
-      store.items("accounts").has(account) && h("a", { href: `#/accounts/${account}` }, name));
+  const skipped = (before) => shown.find(({ id }) => id === Number(before)).skipped;
+
+  function line(entry) {
+    const { at, from, to } = entry, time = (when) => app.clock(when, { zone: false });
+    if (at) return h("li", { class: "row", "data-kind": entry.level },
+      h("time", { class: "muted" }, app.clock(at)), h("b", null, t(entry.level)), h("span", null, entry.text),
+      entry.account_name && h("a", { href: `#/accounts/${entry.account_id}` }, entry.account_name));
+    return h("li", { class: "muted" }, to ? t("loss", { from: time(from), to: time(to) })
+      : [t("skipped", { n: skipped(entry) }), " · ",
+        h("button", { class: "link", "data-act": "load", value: entry }, t("load"))]);
   }
 
   function render() {
-    const found = entries(), had = new Set(shown);
-    const n = [...items.values()].filter((event) => !had.has(event) && pass(event)).length;
-    keyed(list, found.keys(), rows, (key) => ({ el: make(key, found.get(key)) }));
-    setText(more, t("events.new", { n }));
-    setAttr(more, "hidden", !n);
-    setText(empty, items.size ? t("events.no_match")
-      : t("no_events", { at: time(store.items("stats").get("health")?.started_at, false) }));
-    setAttr(empty, "hidden", found.size || !store.ready("events"));
-  }
-
-  function take() {
-    shown = [...loaded.values(), ...items.values()].sort((a, b) => ms(b.at) - ms(a.at) || b.id - a.id);
-    render();
+    if (!paused) shown = [...loaded.values(), ...items.values()].sort((a, b) => b.id - a.id);
+    const found = entries();
+    keyed(list, found, rows, (entry) => ({ el: line(entry) }));
+    setText(empty, items.size ? t("no_event")
+      : t("no_events", { at: app.clock(store.items("stats").get("health")?.started_at) }));
+    setAttr(empty, "hidden", found.length || !store.ready("events"));
   }
 
   act(root, {
-    follow() {
-      following = !following;
-      setText(follow, t(following ? "events.pause" : "events.follow"));
-      if (following) take();
-    },
-    newer() {
-      scrollTo(0, 0);
-      take();
-      root.querySelector("h2").focus();
+    follow(el) {
+      paused = !paused;
+      setText(el, t(paused ? "follow" : "pause"));
+      render();
     },
     async load({ value }) {
-      const since = value - items.get(value).skipped - 1;
-      const { frames } = await api("GET", `api/live?epoch=${store.epoch}&topics=events:${since}`);
+      const since = value - skipped(value) - 1;
+      const { frames } = await app.api("GET", `api/live?epoch=${store.epoch}&topics=events:${since}`);
       for (const event of frames.at(-1).items) items.has(String(event.id)) || loaded.set(event.id, event);
-      if (!loaded.has(value - 1)) app.toast({ text: t("events.not_kept") });
-      take();
+      if (!loaded.has(value - 1)) app.toast({ text: t("not_kept") });
+      render();
     },
-    export: (el) => offer(app, el, "events", FIELDS, [...entries().values()].filter((entry) => entry.at)),
-  }, stop.signal);
-  root.append(h("h2", { tabindex: -1 }, t("events")),
-    h("div", { class: "toolbar" }, filters, follow,
-      h("label", { class: "row" }, voice, t("settings.announceEvents")),
-      h("button", { "data-act": "export" }, t("export"))),
-    more, h("div", { role: "log", "aria-live": "off", "aria-label": t("events"), class: "log" }, list), empty);
+  });
+  root.append(
+    h("div", { class: "toolbar" }, level, kind, account, h("button", { "data-act": "follow" }, t("pause")),
+      h("label", { class: "row" }, voice, t("announce")),
+      exporter(app, "events", FIELDS, () => shown.filter(pass))),
+    h("div", { role: "log", "aria-live": "off", "aria-label": t("events"), class: "log" }, list), empty);
 
   return {
-    topics: ["events"], title: t("events"), tick() {}, unmount: () => stop.abort(),
+    topics: ["events"],
+    tick() {
+      if (lostAt && !live.lostAt) losses.unshift({ from: lostAt, to: live.now() }), render();
+      lostAt = live.lostAt;
+    },
     patch(dirty) {
       if (!dirty.has("events")) return;
       for (const event of [...dirty.get("events")].map((id) => items.get(id))) {
         if (voice.checked && shown.length && event && pass(event)) app.announce(event.text);
       }
-      if (!shown.length || (following && scrollY < 40)) take();
-      else render();
+      render();
     },
   };
 }

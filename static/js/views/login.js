@@ -1,4 +1,3 @@
-// @ts-check
 /** The login: the admin key, once, for a cookie that no script can read. */
 import { h, setAttr, setText } from "../dom.js";
 

@@ -1,4 +1,3 @@
-// @ts-check
 /** Whether all is well, what is going on, and what needs somebody. */
 import { h, keyed, setAttr, setText } from "../dom.js";
 import { compact, money, ms, number, span } from "../format.js";
@@ -35,7 +34,7 @@ export default async function mount(root, app) {
   const events = h("ul", { class: "list" }), none = h("p", { class: "muted" });
   const add = h("button", { class: "primary", "data-write": true }, t("add_account"));
   add.onclick = async () => (await app.actions()).addAccount(app);
-  root.append(h("h2", { tabindex: -1 }, t("overview")), health,
+  root.append(health,
     h("div", { class: "tiles" }, tiles.map(({ el }) => el)),
     h("div", { class: "panel figures" }, [flight, requests, tokens, today, cost, reset].map(({ el }) => el)),
     h("div", { class: "columns" }, panel(t("attention"), needs, calm, add),

@@ -1,79 +1,68 @@
-// @ts-check
 /** What was used: over time from the feed, and by whom from the usage report. */
-import { api } from "../api.js";
 import { h, setAttr } from "../dom.js";
 import { compact, money, number } from "../format.js";
 import { bars } from "../ui/chart.js";
+import { press } from "../ui/dialog.js";
 import { sheet } from "../ui/sheet.js";
 
-/** How long it is, and the interval of its export. */
-const RANGES = {
-  "1h": [3600, "minute"], "24h": [86_400, "hour"], "7d": [604_800, "hour"], "30d": [2_592_000, "day"],
-};
+const HOUR_MS = 3_600_000;
+/** How many hours, and the interval of the export. */
+const RANGES = { "1h": [1, "minute"], "24h": [24, "hour"], "7d": [168, "hour"], "30d": [720, "day"] };
 const TOKENS = ["input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"];
 const CHARTS = {
   requests: ["ok", "client_error", "limited", "upstream_error", "refused", "aborted"],
   tokens: TOKENS, cost: ["cost_usd"],
 };
-const RELOAD_MS = 60_000;
 
-export default async function mount(root, app) {
-  await Promise.all([app.strings("views"), app.css("views")]);
-  const { store, t } = app, stop = new AbortController(), query = app.query();
-  const range = query.get("range") in RANGES ? query.get("range") : "24h", [span_s, interval] = RANGES[range];
-  const topic = `usage:${range}`;
+export default function mount(root, app) {
+  const { store } = app, query = app.query();
+  const t = (key) => app.t(`usage.${key}`);
+  const range = query.get("range") in RANGES ? query.get("range") : "24h", topic = `usage:${range}`;
+  const [hours, interval] = RANGES[range];
   const charts = Object.entries(CHARTS).map(([what, keys]) => bars(app, {
-    label: `${t(`usage.${what}`)}, ${t(`usage.${range}`)}`, text: what === "cost" ? money : number,
-    series: keys.map((key) => ({ key, label: t(`usage.${key}`) })),
+    label: `${t(what)}, ${t(range)}`, text: what === "cost" ? money : number,
+    series: keys.map((key) => ({ key, label: t(key) })),
   }));
-  const empty = h("p", { class: "note", hidden: true }, t("usage.empty"));
-  const by = h("select", { "aria-label": t("usage.top") }, ["account", "token", "model"].map((value) =>
-    h("option", { value, selected: value === query.get("by") }, t(`usage.by_${value}`))));
+  const empty = h("p", { class: "note", hidden: true }, t("empty"));
+  const by = h("select", { "aria-label": t("top") }, ["account", "token", "model"].map((value) =>
+    h("option", { value, selected: value === query.get("by") }, t(`by_${value}`))));
   const links = ["csv", "json"].map((form) => h("a", { download: `usage.${form}` }, form.toUpperCase()));
+  const top = sheet(t("top"), [app.t("name"), ...["requests", "errors", ...TOKENS, "cost"].map(t)]);
   const note = h("p", { role: "alert" });
-  const heads = ["requests", "errors", ...TOKENS, "cost"].map((key) => t(`usage.${key}`));
-  const top = sheet(t("usage.top"), [t("name"), ...heads]);
-  const line = (row) => [row.id, [row.name ?? "–", number(row.requests), number(row.errors),
-    ...TOKENS.map((key) => compact(row[key])), money(row.cost_usd)]];
   let loadedAt = 0;
 
   async function load() {
-    loadedAt = performance.now();
-    const path = `api/admin/usage?by=${by.value}&from=${new Date(app.now() - span_s * 1000).toISOString()}`;
-    for (const link of links) {
-      link.href = `${path}&interval=${interval}&format=${link.textContent.toLowerCase()}`;
-    }
+    loadedAt = app.now();
+    const path = `api/admin/usage?by=${by.value}&from=${new Date(loadedAt - hours * HOUR_MS).toISOString()}`;
+    for (const link of links) link.href = `${path}&interval=${interval}&format=${link.download.slice(6)}`;
     try {
-      const { rows } = await api("GET", path, undefined, { signal: stop.signal });
-      top.fill(rows.sort((a, b) => b.requests - a.requests).slice(0, 10).map(line));
+      const { rows } = await app.api("GET", path);
+      top.fill(rows.sort((a, b) => b.requests - a.requests).slice(0, 10).map((row) => [row.id, [
+        row.name ?? "–", number(row.requests), number(row.errors), ...TOKENS.map((key) => compact(row[key])),
+        money(row.cost_usd)]]));
       note.replaceChildren();
     } catch {
-      if (stop.signal.aborted) return;
-      const again = h("button", null, t("retry"));
-      again.onclick = load;
-      note.replaceChildren(t("usage.failed"), " ", again);
+      note.replaceChildren(t("failed"), " ", press({ label: app.t("retry"), run: load }));
     }
   }
   by.onchange = () => (app.setQuery({ by: by.value }), load());
   load();
 
-  const panel = (title, ...parts) => h("section", { class: "panel" }, h("h3", null, title), ...parts);
-  root.append(h("h2", { tabindex: -1 }, t("usage")),
-    h("div", { class: "chips", role: "group", "aria-label": t("usage.range") }, Object.keys(RANGES).map((name) =>
-      h("a", { class: "chip", href: `#/usage?range=${name}`, "aria-current": name === range && "true" },
-        t(`usage.${name}`)))),
-    empty, ...Object.keys(CHARTS).map((what, n) => panel(t(`usage.${what}`), charts[n].el)),
-    panel(t("usage.top"),
-      h("div", { class: "row" }, by, h("span", { class: "grow" }), t("export"), links), top.el, note));
+  const panel = (what, ...parts) => h("section", { class: "panel" }, h("h3", null, t(what)), parts);
+  root.append(
+    h("div", { class: "chips", role: "group", "aria-label": t("range") }, Object.keys(RANGES).map((key) =>
+      press({ label: t(key), "aria-pressed": `${key === range}`, run: () =>
+        app.go(`#/usage?range=${key}`) }))),
+    empty, ...Object.keys(CHARTS).map((what, n) => panel(what, charts[n].el)),
+    panel("top", h("div", { class: "row" }, by, app.t("export"), links), top.el, note));
   return {
-    topics: [topic], title: t("usage"), unmount: () => stop.abort(),
-    tick: () => app.online() && performance.now() - loadedAt > RELOAD_MS && load(),
+    topics: [topic],
+    tick: (now) => app.online() && now - loadedAt > 60_000 && load(),
     patch(dirty) {
       if (!dirty.has(topic) || !store.ready(topic)) return;
-      const buckets = [...store.items(topic).values()].sort((a, b) => a.start - b.start);
+      const buckets = [...store.items(topic).values()];
       for (const chart of charts) chart.patch(buckets);
-      const used = buckets.some((bucket) => Object.values(CHARTS).flat().some((key) => bucket[key]));
-      setAttr(empty, "hidden", used);
+      setAttr(empty, "hidden", buckets.some((bucket) => CHARTS.requests.some((key) => bucket[key])));
     },
   };
 }
