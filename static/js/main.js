@@ -11,7 +11,7 @@ const FIRST = ["login", "overview", "accounts"];
 const VIEWS = ["overview", "accounts", "sessions", "tokens", "usage", "events", "connect", "settings"];
 
 const byId = (id) => document.getElementById(id);
-const strings = { ...english };
+const strings = { ...english }, known = {};
 const channel = new BroadcastChannel("cproxy");
 const store = createStore();
 const live = connect(store);
@@ -33,7 +33,7 @@ function stored(does) {
 
 /** "theme" system|light|dark, "time" relative|local|utc, "shortcuts" on|off */
 const settings = {
-  get: (key, usual = "") => stored((storage) => storage.getItem(`cproxy.${key}`)) ?? usual,
+  get: (key, usual = "") => (known[key] ??= stored((storage) => storage.getItem(`cproxy.${key}`)) ?? usual),
   set(key, value) {
     stored((storage) => storage.setItem(`cproxy.${key}`, value));
     channel.postMessage({ key, value });
@@ -42,6 +42,7 @@ const settings = {
 };
 
 function apply(key, value) {
+  known[key] = value;
   if (key === "theme") setAttr(document.documentElement, "data-theme", value !== "system" && value);
   if (byId(key)) byId(key).value = value;
   view?.tick(live.now());

@@ -19,7 +19,7 @@ export default {
   signing_in: "Signing in…", wrong_key: "That key is not valid.",
   too_many: "Too many attempts. Try again in {n} s.", unreachable: "The server cannot be reached.",
 
-  search: "Search", search_in: "Search {what}", sort_by: "Sort by", sort_usual: "Usual order",
+  search: "Search", search_in: "Search {what}",
   new_order: "New order · Apply", selected: "{n} selected", select: "Select {name}",
   select_page: "Select all on this page", clear_selection: "Clear selection", actions: "Actions",
   actions_for: "Actions for {name}", pages: "Pages", previous: "Previous", next: "Next",

@@ -22,11 +22,10 @@ export const menu = (button, items) => new Promise((resolve) => {
     const open = newState === "open";
     button.popoverTargetElement = open ? el : null; // so its next press closes this one,
     button.onclick = open ? (event) => event.stopPropagation() : null; // and opens no other
-    if (open) return;
+    if (open) return entries[0].focus();
     el.remove();
     resolve(chosen);
   };
   document.querySelector("main").append(el);
   el.showPopover({ source: button });
-  entries[0].focus();
 });

@@ -1,21 +1,19 @@
 /** The live table of accounts, and what can be done to one or to many. */
-import { act, h, setAttr, setText } from "../dom.js";
+import { h, setAttr, setText } from "../dom.js";
 import { number } from "../format.js";
-import { columns } from "../ui/columns.js";
-import { bySeverity, SEVERITY, status } from "../ui/status.js";
+import { plain, usage } from "../ui/columns.js";
+import { bySeverity, rank, status } from "../ui/status.js";
 import { table } from "../ui/table.js";
 
-const STATUSES = ["active", "rate_limited", "invalid", "inactive"];
 const FIELDS = ["id", "name", "type", "organization_name", "status", "status_reason", "status_since",
   "rate_limited_until", "expires_at", "last_refresh_at", "last_refresh_error", "last_used_at", "created_at",
   "in_flight", "requests", "errors", "day.requests", "day.errors", "day.input_tokens",
   "day.output_tokens", "day.cost_usd"];
 
-export default async function mount(root, app) {
+export default function mount(root, app) {
   const { t } = app;
-  const { column, plain, usage, choice } = columns(app);
-  const fields = [
-    column("name", null, { sort: (a) => a.name.toLowerCase(), cell(td) {
+  const columns = [
+    { key: "name", sort: (a) => a.name.toLowerCase(), title: (a) => a.name, cell(td) {
       const link = h("a"), org = h("small");
       td.append(h("span", { class: "two" }, link, org));
       return (a) => {
@@ -23,55 +21,46 @@ export default async function mount(root, app) {
         setAttr(link, "href", `#/accounts/${a.id}`);
         setText(org, a.type === "api_key" ? t("api_key") : a.organization_name ?? "");
       };
-    }, title: (a) => a.name }),
-    column("state", null, { sort: (a) => SEVERITY.indexOf(a.status), title: (a) => a.status_reason, cell(td) {
+    } },
+    { key: "state", sort: rank, title: (a) => a.status_reason, cell(td) {
       const { el, patch } = status(app);
       td.append(el);
       return patch;
-    } }),
+    } },
     plain("expires", "expires_at", (at, a) => (a.refreshing ? t("refreshing") : app.until(at))),
     plain("resets", "rate_limited_until", (at) => app.until(at, "resetting")),
     plain("in_flight", "in_flight", number, { cls: "num low" }), ...usage("num low"),
-    column("refresh_error", null, { cls: "low", cell(td) {
-      const error = h("button", { class: "link", "aria-expanded": "false" });
+    { key: "refresh_error", cls: "low", cell(td) {
+      const error = h("button", { class: "link error", "aria-expanded": "false" });
       error.onclick = () => (error.ariaExpanded = String(td.parentElement.classList.toggle("open")));
       return ({ last_refresh_error: text }) => {
         if (!text) return error.remove();
         setText(error, text);
         if (!error.isConnected) td.append(error);
       };
-    } }),
+    } },
     plain("last_used", "last_used_at", app.ago, { cls: "low" }),
   ];
-
-  const main = { invalid: "reauthorise", inactive: "reactivate" };
   const list = table(app, {
-    topic: "accounts", caption: t("accounts"), noun: t("account"), columns: fields, order: bySeverity,
-    name: (a) => a.name,
+    topic: "accounts", noun: t("account"), columns, order: bySeverity, fields: FIELDS,
     search: (a) => `${a.name} ${a.organization_name} ${a.id} ${a.last_refresh_error} ${a.status_reason}`,
-    chips: { param: "status", label: t("status"), of: (a) => a.status, options:
-      STATUSES.map((value) => ({ value, label: t(value === "rate_limited" ? "limited" : value) })) },
-    primary: ({ status: is, type }) =>
-      (type === "oauth" || is === "inactive" ? choice(main[is] ?? "refresh") : null),
-    menu: ({ status: is, type }) => ["open", "rename", ...(type === "oauth" ? ["reauthorise", "refresh"] : []),
-      is === "inactive" ? "reactivate" : "deactivate", "delete"].map(choice),
-    bulk: ["deactivate", "reactivate", "delete"].map(choice),
-    empty: { text: t("no_accounts"), act: "add", label: t("add_account") },
+    chips: { active: t("active"), rate_limited: t("limited"), invalid: t("invalid"),
+      inactive: t("inactive") },
+    primary: ({ status: is, type }) => (is === "inactive" ? "reactivate"
+      : type === "oauth" && (is === "invalid" ? "reauthorise" : "refresh")),
+    menu: ({ status: is, type }) => ["open", "rename",
+      ...(type === "oauth" ? ["reauthorise", "refresh"] : []),
+      is === "inactive" ? "reactivate" : "deactivate", "delete"],
+    bulk: ["deactivate", "reactivate", "delete"],
+    empty: { text: t("no_accounts"), act: "add_account", makes: true },
     async act(name, ids) {
-      const [id] = ids;
+      const [id] = ids, to = { reactivate: "active", deactivate: "inactive" }[name];
       if (name === "open") return app.go(`#/accounts/${id}`);
       const does = await app.actions();
-      if (name === "add") list.focusRow(await does.addAccount(app));
+      if (name === "add_account") list.focusRow(await does.addAccount(app));
       else if (name === "delete") await does.remove(app, ids);
-      else if (name === "reactivate") await does.setStatus(app, ids, "active");
-      else if (name === "deactivate") await does.setStatus(app, ids, "inactive");
-      else await does[name](app, id);
+      else await (to ? does.setStatus(app, ids, to) : does[name](app, id));
     },
-    toolbar: [h("button", { "data-act": "export" }, t("export")),
-      h("button", { class: "primary", "data-act": "add", "data-write": true }, t("add_account"))],
-  });
-  act(root, {
-    export: async (el) => (await import("../ui/export.js")).offer(app, el, "accounts", FIELDS, list.shown()),
   });
   root.append(list.el);
   return { ...list, topics: ["accounts"] };

@@ -1,8 +1,7 @@
 /** Who is connected, under which client key, on which account. */
 import { act, h, setAttr, setText } from "../dom.js";
 import { number } from "../format.js";
-import { columns } from "../ui/columns.js";
-import { exporter } from "../ui/export.js";
+import { plain } from "../ui/columns.js";
 import { table } from "../ui/table.js";
 import { copy } from "./connect.js";
 
@@ -14,8 +13,7 @@ export default function mount(root, app) {
   const named = (topic, id) => (id ? store.items(topic).get(id)?.name ?? id : "–");
   const key = (session) => named("tokens", session.token_id);
   const account = (session) => named("accounts", session.account_id);
-  const { column, plain, choice } = columns(app);
-  const titled = (label, text, more) => column(label, text, { sort: text, title: text, ...more });
+  const titled = (key, text, more) => ({ key, text, sort: text, title: text, ...more });
   const low = { cls: "low" };
   const copier = (td) => {
     const text = h("code"), button = h("button", { class: "link", "data-act": "copy" }, t("copy"));
@@ -26,9 +24,9 @@ export default function mount(root, app) {
     };
   };
   const grid = table(app, {
-    topic: "sessions", caption: t("sessions"), noun: t("session_noun"), name: ({ id }) => id.slice(0, 8),
+    topic: "sessions", noun: t("session_noun"), fields: FIELDS,
     columns: [
-      column("session_id", null, { cell: copier }), titled("client_key", key), titled("account_now", account),
+      { key: "session_id", cell: copier }, titled("client_key", key), titled("account_now", account),
       plain("in_flight", "in_flight", number, { cls: "num" }),
       plain("expires_in", "expires_at", (at) => (at ? app.until(at) : t("in_use"))),
       titled("ip", (one) => one.ip, low), titled("user_agent", (one) => one.user_agent, low),
@@ -38,11 +36,10 @@ export default function mount(root, app) {
     search: (one) => `${one.id} ${key(one)} ${account(one)} ${one.ip} ${one.user_agent}`,
     // One client key's stand together.
     order: (a, b) => key(a).localeCompare(key(b)) || (a.created_at < b.created_at ? 1 : -1),
-    primary: () => choice("revoke"), menu: () => [choice("revoke")], bulk: [choice("revoke")],
+    primary: () => "revoke", menu: () => ["revoke"], bulk: ["revoke"],
     act: async (name, ids) =>
       (name === "revoke" ? (await app.actions()).revokeSession(app, ids) : app.go("#/connect")),
-    empty: { text: t("no_sessions"), act: "connect", label: t("connect") },
-    toolbar: [exporter(app, "sessions", FIELDS, () => grid.shown())],
+    empty: { text: t("no_sessions"), act: "connect" },
   });
   act(root, {
     copy: async (el) => app.toast({ text: t(await copy(el.previousSibling) ? "copied" : "copy_manual") }),

@@ -2,8 +2,7 @@
 import { subject } from "../actions.js";
 import { h, setAttr, setText } from "../dom.js";
 import { compact, money, number } from "../format.js";
-import { columns } from "../ui/columns.js";
-import { exporter } from "../ui/export.js";
+import { plain, usage } from "../ui/columns.js";
 import { table } from "../ui/table.js";
 import { edit } from "./key.js";
 
@@ -27,7 +26,7 @@ export default function mount(root, app) {
       back && (() => send(back, id)));
   }
   const acts = {
-    create: () => edit(app), edit: (id) => edit(app, { ...items.get(id) }),
+    create_key: () => edit(app), edit: (id) => edit(app, { ...items.get(id) }),
     open: (id) => items.get(id).declared || acts.edit(id),
     sessions: (id) => app.go(`#/sessions?q=${encodeURIComponent(items.get(id).name)}`),
   };
@@ -37,11 +36,11 @@ export default function mount(root, app) {
     const text = key.startsWith("cost") ? money : compact;
     return most && t(key.replace(/.*_t/, "t"), { used: `${text(n)} / ${text(most)}` });
   }).filter(Boolean).join(" · ") || "–";
-  const { column, plain, usage, choice } = columns(app), low = { cls: "low" };
+  const low = { cls: "low" };
   const grid = table(app, {
-    topic: "tokens", caption: t("tokens"), noun: t("key_noun"), name: (token) => token.name,
+    topic: "tokens", noun: t("key_noun"), fields: FIELDS,
     columns: [
-      column("name", null, { sort: (token) => token.name.toLowerCase(), cell(td) {
+      { key: "name", sort: (token) => token.name.toLowerCase(), title: (token) => token.name, cell(td) {
         const name = h("b"), about = h("small");
         td.append(h("span", { class: "two" }, name, about));
         return (token) => {
@@ -49,25 +48,23 @@ export default function mount(root, app) {
           const from = token.declared ? [t("declared")] : [];
           setText(about, [token.key, t(token.role), ...from].join(" · "));
         };
-      }, title: (token) => token.name }),
-      column("state", null, { sort: (token) => token.status, cell: (td) => ({ status }) => {
+      } },
+      { key: "state", sort: (token) => token.status, cell: (td) => ({ status }) => {
         setAttr(td, "data-kind", status);
         setText(td, `${ICON[status]} ${t(status)}`);
-      } }),
+      } },
       ...usage("num"), plain("expires_in", "expires_at", app.until, low),
       plain("created", "created_at", app.ago, low), plain("last_used", "last_used_at", app.ago, low),
-      column("sessions", ({ id }) => number(connected(id)), { cls: "num low" }),
-      column("budgets", budgets, { cls: "low", title: budgets }),
+      { key: "sessions", cls: "num low", text: ({ id }) => number(connected(id)) },
+      { key: "budgets", cls: "low", text: budgets, title: budgets },
     ],
     search: (token) => `${token.name} ${token.id} ${token.key}`,
     order: (a, b) => a.name.localeCompare(b.name),
-    primary: (token) => (token.declared ? null : choice(NEXT[token.status])),
+    primary: (token) => !token.declared && NEXT[token.status],
     menu: (token) => ["sessions", ...(token.declared ? [] : token.status === "revoked" ? ["delete"]
-      : ["edit", NEXT[token.status], "revoke"])].map(choice),
+      : ["edit", NEXT[token.status], "revoke"])],
     act: (name, [id]) => (acts[name] ? acts[name](id) : send(name, id)),
-    empty: { text: t("no_keys"), act: "create", label: t("create_key") },
-    toolbar: [exporter(app, "client-keys", FIELDS, () => grid.shown()),
-      h("button", { class: "primary", "data-act": "create", "data-write": true }, t("create_key"))],
+    empty: { text: t("no_keys"), act: "create_key", makes: true },
   });
   root.append(grid.el);
   return {
