@@ -36,7 +36,7 @@ test: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run every test
 faults: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run the crash tests in their long forms: minutes
 	REFRESH_KILLS=200 CRASH_ROUNDS=100 $(BIN)/python -m pytest -n auto -rP --timeout 3600 tests/faults
 
-e2e-long: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run the browser tests in their long forms, and time them: half an hour
+e2e-long: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run the browser tests in their long forms, and time them: three quarters of an hour
 	E2E_LONG=1 $(BIN)/python -m pytest -p no:randomly -rP --timeout 3600 tests/e2e
 
 lint: $(VENV)/.tests-requirements ## check format, style and types

@@ -84,6 +84,7 @@ async def test_a_day_s_work_without_a_pointer(tmp_path: Path, browser: Browser) 
         await page.keyboard.type("team-d")  # over the selected old one
         await page.keyboard.press("Enter")
         await expect(row(page, "team-d")).to_be_visible()
+        await expect(dialog).to_have_count(0)
         # deactivate, undo
         await row(page, "team-d").focus()
         await press(page, ".")
@@ -103,6 +104,7 @@ async def test_a_day_s_work_without_a_pointer(tmp_path: Path, browser: Browser) 
         await tab_to(page, dialog.get_by_role("button", name="Delete team-d"))
         await page.keyboard.press("Enter")
         await expect(row(page, "team-d")).to_have_count(0)
+        await expect(dialog).to_have_count(0)
         assert await page.evaluate(FOCUS) == ""
         # revoke
         await press(page, "g", "s")
@@ -138,6 +140,7 @@ async def tab_down(page: Page, name: str) -> None:
 async def test_shortcuts(tmp_path: Path, browser: Browser) -> None:
     names = ("team-a", "team-b", "team-c")
     async with dashboard(tmp_path, browser, "overview", accounts=names) as (_, page):
+        await page.wait_for_load_state("networkidle")  # what may wait for the first view is there, too
         for keys, heading in GO.items():
             await press(page, *keys.split())
             await expect(page.get_by_role("heading", level=2, name=heading)).to_be_focused()

@@ -25,13 +25,14 @@ KEEP = """() => {
 SAME = "() => window.rows.every((row, at) => row === document.querySelectorAll('main tbody tr')[at])"
 
 
-async def changes(service: Service) -> None:
+async def changes(service: Service, for_s: float = FOR_S) -> None:
     """Traffic, and with it what moves accounts within the usual order."""
     async with traffic(service, per_s=200):
-        for n in range(max(4, round(FOR_S / 10))):
+        count = max(4, round(for_s / 10))
+        for n in range(count):
             account = next(a for a in service.parts.pool if a.name == NAMES[20 + n % 10])
             service.parts.pool.limit(account.id, service.clock.now() + 1, "the 5h window is used up")
-            await asyncio.sleep(FOR_S / max(4, round(FOR_S / 10)))
+            await asyncio.sleep(for_s / count)
 
 
 async def updated(page: Page) -> None:
@@ -96,7 +97,7 @@ async def test_text_that_is_typed_into_a_dialog_survives(tmp_path: Path, browser
         await page.get_by_role("menuitem", name="Rename").click()
         await page.get_by_role("dialog").get_by_label("Name").fill("half a na")
         await page.evaluate(KEEP)
-        await changes(service)
+        await changes(service, for_s=2)
         await updated(page)
         await page.keyboard.type("me")
         await expect(page.get_by_role("dialog").get_by_label("Name")).to_have_value("half a name")

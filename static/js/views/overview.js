@@ -30,7 +30,7 @@ export default async function mount(root, app) {
   const panel = (title, ...content) => h("section", { class: "panel" }, h("h3", null, t(title)), content);
   const figure = (key, line) => h("div", { class: "figure" }, value(key), line, h("span", null, t(key)));
 
-  const verdict = h("b"), reasons = h("ul"), about = h("p", { class: "muted" });
+  const verdict = h("b", null, "–"), reasons = h("ul"), about = h("p", { class: "muted" });
   const health = h("section", { class: "panel health", "aria-label": t("health") }, verdict, reasons, about);
   const tiles = ["", "active", "rate_limited", "invalid", "inactive"].map((status) =>
     h("a", { class: "tile", "data-kind": status, href: `#/accounts?status=${status}` },
