@@ -9,6 +9,7 @@ import secrets
 from http.client import responses
 from typing import Any
 
+from tornado.http1connection import HTTP1Connection
 from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream
 from tornado.netutil import bind_sockets
@@ -50,7 +51,7 @@ class _CappedServer(HTTPServer):
             return
         # Tornado answers what it cannot parse with a bare status line, which tells an API client nothing.
         write = stream.write
-        stream.write = lambda data: write(_MALFORMED if data == _BARE_400 else data)  # type: ignore[method-assign]
+        stream.write = lambda data: write(_MALFORMED if data is _BARE_400 else data)  # type: ignore[method-assign]
         super().handle_stream(stream, address)
 
 
@@ -61,7 +62,8 @@ def _answer(error: RequestError) -> bytes:
     return f"HTTP/1.1 {error.status} {responses[error.status]}\r\n{lines}\r\n".encode() + body
 
 
-_BARE_400 = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+# Tornado's own object, since an answer's body may have the same bytes.
+_BARE_400 = next(c for c in HTTP1Connection._read_message_inner.__code__.co_consts if isinstance(c, bytes))
 _MALFORMED = _answer(InvalidRequest("malformed request", should_retry=False))
 
 

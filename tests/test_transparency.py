@@ -649,3 +649,10 @@ def test_every_route_of_the_simulator_is_visited() -> None:
     visits = [(visit.method, visit.target.partition("?")[0]) for visit in VISITS]
     for method, path, _ in routes:
         assert any(asked == method and path.fullmatch(target) for asked, target in visits), (method, path)
+
+
+def test_a_body_that_reads_like_tornados_own_refusal_crosses_too(both: Both) -> None:
+    body = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+    script = Script(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+    crossed = both.exchange(Request("GET", "/v1/models", []), script)
+    assert_the_answer_crossed(crossed.said, crossed.heard)

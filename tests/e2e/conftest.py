@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from collections.abc import Iterator
 
@@ -20,6 +21,13 @@ FLAGS = [
     "--disable-sync",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",  # no page leaves this machine
 ]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is timed runs alone, by `make e2e-long`: a busy machine says nothing."""
+    timed = [item for item in items if item.get_closest_marker("timed") and "E2E_LONG" not in os.environ]
+    config.hook.pytest_deselected(items=timed)
+    items[:] = [item for item in items if item not in timed]
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,6 @@ from tests.e2e.traffic import add_sessions, traffic
 from tests.service import Service, serve
 
 LONG = "E2E_LONG" in os.environ
-timed = pytest.mark.skipif(not LONG, reason="timed: make e2e-long")
 NAMES = tuple(f"team-{n:03}" for n in range(200 if LONG else 30))
 SESSIONS = 1000 if LONG else 100
 PER_S = 10_000 / 60
@@ -100,7 +99,7 @@ async def test_a_change_is_painted(tmp_path: Path, browser: Browser) -> None:
         print(f"change to paint: {quantiles(took)}")
 
 
-@timed
+@pytest.mark.timed
 async def test_a_change_is_painted_in_time(tmp_path: Path, browser: Browser) -> None:
     async with loaded(tmp_path, browser) as (service, page, probe):
         await page.evaluate(LONG_TASKS)
@@ -112,7 +111,7 @@ async def test_a_change_is_painted_in_time(tmp_path: Path, browser: Browser) -> 
         assert tasks == []
 
 
-@timed
+@pytest.mark.timed
 async def test_a_change_is_painted_in_time_on_a_slow_machine(tmp_path: Path, browser: Browser) -> None:
     async with loaded(tmp_path, browser) as (service, page, probe):
         devtools = await page.context.new_cdp_session(page)

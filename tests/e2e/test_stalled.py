@@ -92,7 +92,7 @@ async def test_stalled_dashboards_cost_no_memory(tmp_path: Path) -> None:
                 assert resident() - before < MOST_GROWTH
 
 
-@pytest.mark.skipif(not LONG, reason="timed: make e2e-long")
+@pytest.mark.timed
 async def test_stalled_dashboards_slow_no_request_down(tmp_path: Path) -> None:
     names = [f"team-{n}" for n in range(50)]
     async with serve(tmp_path, accounts=names, clock=RunningClock()) as service:

@@ -10,6 +10,9 @@ const FIELDS = ["id", "name", "type", "organization_name", "status", "status_rea
   "in_flight", "requests", "errors", "day.requests", "day.errors", "day.input_tokens",
   "day.output_tokens", "day.cost_usd"];
 
+/** A key that was refused may work again: reactivating tries it. */
+const rests = ({ status: is, type }) => is === "inactive" || (is === "invalid" && type === "api_key");
+
 export default function mount(root, app) {
   const { t } = app;
   const columns = [
@@ -46,11 +49,10 @@ export default function mount(root, app) {
     search: (a) => `${a.name} ${a.organization_name} ${a.id} ${a.last_refresh_error} ${a.status_reason}`,
     chips: { active: t("active"), rate_limited: t("limited"), invalid: t("invalid"),
       inactive: t("inactive") },
-    primary: ({ status: is, type }) => (is === "inactive" ? "reactivate"
-      : type === "oauth" && (is === "invalid" ? "reauthorise" : "refresh")),
-    menu: ({ status: is, type }) => ["open", "rename",
-      ...(type === "oauth" ? ["reauthorise", "refresh"] : []),
-      is === "inactive" ? "reactivate" : "deactivate", "delete"],
+    primary: (a) => (rests(a) ? "reactivate"
+      : a.type === "oauth" && (a.status === "invalid" ? "reauthorise" : "refresh")),
+    menu: (a) => ["open", "rename", ...(a.type === "oauth" ? ["reauthorise", "refresh"] : []),
+      rests(a) ? "reactivate" : "deactivate", "delete"],
     bulk: ["deactivate", "reactivate", "delete"],
     empty: { text: t("no_accounts"), act: "add_account", makes: true },
     async act(name, ids) {
