@@ -275,13 +275,15 @@ class Socket:
     async def _send(self, frame: str) -> None:
         """Send it, and wait until it has left: a dashboard that takes nothing gets nothing more."""
         self._n += 1
-        try:
-            async with asyncio.timeout(STALLED_S):
-                await self._feed.write_message(numbered(self._n, frame))
-        except TimeoutError:
+        sent = self._feed.write_message(numbered(self._n, frame))
+        # Tornado does not bear that it is cancelled, and who waits for it may be gone when it fails.
+        sent.add_done_callback(lambda sent: sent.cancelled() or sent.exception())
+        await asyncio.wait([sent], timeout=STALLED_S)
+        if not sent.done():
             log.info("dashboard closed, it takes nothing any more client=%s", self._feed.address())
             self.close(TOO_SLOW, "too slow")
-            raise WebSocketClosedError from None
+            raise WebSocketClosedError
+        sent.result()
         self._sent_at = asyncio.get_running_loop().time()
 
 
