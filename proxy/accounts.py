@@ -95,14 +95,7 @@ class Account:
             return self
         if self.status is Status.RATE_LIMITED and (self.rate_limited_until or 0) >= until:
             return self
-        return replace(
-            self,
-            status=Status.RATE_LIMITED,
-            status_reason=reason,
-            status_since=now if self.status is Status.ACTIVE else self.status_since,
-            rate_limited_until=until,
-            updated_at=now,
-        )
+        return self._become(Status.RATE_LIMITED, reason, now, until=until)
 
     def limit_passed(self, now: float) -> bool:
         """Whether the account was benched and its time is over."""
@@ -116,27 +109,13 @@ class Account:
         """The credential is dead; it stays stored, and an admin's `inactive` stays too."""
         if self.status not in (Status.ACTIVE, Status.RATE_LIMITED):
             return self
-        return replace(
-            self,
-            status=Status.INVALID,
-            status_reason=reason,
-            status_since=now,
-            rate_limited_until=None,
-            updated_at=now,
-        )
+        return self._become(Status.INVALID, reason, now)
 
     def deactivated(self, reason: str, now: float) -> Account:
         """Taken out by an admin or by idle detection."""
         if self.status is Status.INACTIVE:
             return self
-        return replace(
-            self,
-            status=Status.INACTIVE,
-            status_reason=reason,
-            status_since=now,
-            rate_limited_until=None,
-            updated_at=now,
-        )
+        return self._become(Status.INACTIVE, reason, now)
 
     def activated(self, now: float) -> Account:
         """Put to work by an admin; for an INVALID account the caller has seen its credential work."""
@@ -146,14 +125,18 @@ class Account:
         return self if name == self.name else replace(self, name=name, updated_at=now)
 
     def _active(self, now: float) -> Account:
+        return replace(self._become(Status.ACTIVE, None, now), active_since=now)
+
+    def _become(
+        self, status: Status, reason: str | None, now: float, *, until: float | None = None
+    ) -> Account:
         return replace(
             self,
-            status=Status.ACTIVE,
-            status_reason=None,
-            status_since=now,
-            rate_limited_until=None,
+            status=status,
+            status_reason=reason,
+            status_since=self.status_since if status is self.status else now,
+            rate_limited_until=until,
             updated_at=now,
-            active_since=now,
         )
 
     def refresh_begun(self, now: float) -> Account:

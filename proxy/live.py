@@ -161,10 +161,10 @@ class Live:
         """Whether anybody waits for news."""
         return bool(self._waiting)
 
-    def sweep(self, *topics: str) -> None:
-        """Look at everything in these topics, or in all, since time alone may have changed it."""
-        for name in topics or self._topics:
-            self._topics[name].sweep()
+    def sweep(self) -> None:
+        """Look at everything, since time alone may have changed it."""
+        for topic in self._topics.values():
+            topic.sweep()
         self._tell_soon()
 
     def frames(self, topic: str, since: int) -> tuple[int, list[str]]:
@@ -210,8 +210,7 @@ class Live:
             found.touched.add(id)
             if len(found.touched) > MOST_TOUCHED:
                 found.settle(self._touches)
-        if self._waiting:
-            self._tell_soon()
+        self._tell_soon()
 
     def _tell_soon(self) -> None:
         # Once for all that happens in one turn of the loop.

@@ -126,21 +126,25 @@ class Series:
         """Everything since this process started, or since 0:00 UTC."""
         if since == "start":
             return counts_of(self._since_start)
-        return self.ring("30d").buckets[-1]
+        return self.bucket(floor(self._clock.now(), DAY), DAY)
+
+    def starts(self, name: RingName) -> range:
+        """Of the buckets that a chart shows, oldest first."""
+        count, span_s = RINGS[name]
+        end = floor(self._clock.now(), span_s) + span_s
+        return range(end - count * span_s, end, span_s)
 
     def ring(self, name: RingName, by: By | None = None, id: str | None = None) -> Ring:
         """What a chart shows: of everything, or of one account, client key or model."""
-        count, span_s = RINGS[name]
-        place = EVERYTHING if by is None else PLACE[by]
-        last = floor(self._clock.now(), span_s)
-        start = last - (count - 1) * span_s
-        found = map(self._buckets.levels[span_s].buckets.get, range(start, last + 1, span_s))
-        return Ring(start, span_s, tuple(counts_of(each[place].get(id) if each else None) for each in found))
+        starts = self.starts(name)
+        buckets = tuple(self.bucket(t, starts.step, by, id) for t in starts)
+        return Ring(starts.start, starts.step, buckets)
 
-    def bucket(self, start: int, span_s: int) -> Counts:
-        """What everything came to in one bucket of a ring."""
+    def bucket(self, start: int, span_s: int, by: By | None = None, id: str | None = None) -> Counts:
+        """What everything came to in one bucket of a ring, or one account, client key or model."""
         found = self._buckets.levels[span_s].buckets.get(start)
-        return counts_of(found[EVERYTHING].get(None) if found else None)
+        place = EVERYTHING if by is None else PLACE[by]
+        return counts_of(found[place].get(id) if found else None)
 
     def day(self, by: By, id: str) -> Counts:
         """What one account, client key or model came to in the last 24 hours."""

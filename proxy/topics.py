@@ -8,7 +8,7 @@ from typing import Any
 from proxy.accounting import Accounting
 from proxy.buckets import MINUTE, By, floor
 from proxy.clock import Clock
-from proxy.counts import Counts
+from proxy.counts import FIELDS, OUTCOMES, Counts
 from proxy.errors import NotFound
 from proxy.events import Feed, Happened
 from proxy.flows import Flows
@@ -24,7 +24,6 @@ View = dict[str, Any]
 
 STATS = ("health", "accounts", "traffic")
 LATELY = ("requests", "errors", "input_tokens", "output_tokens", "cost_usd")
-OUTCOMES = ("ok", "client_error", "limited", "upstream_error", "refused", "aborted")
 TOKENS = (
     "input_tokens",
     "output_tokens",
@@ -105,19 +104,14 @@ class Topics:
 
     def _usage(self, ring: RingName) -> Source:
         series = self._accounting.series
-        count, span_s = RINGS[ring]
-
-        def starts() -> list[str]:
-            newest = floor(self._clock.now(), span_s)
-            return [str(newest - n * span_s) for n in range(count)]
 
         def bucket(id: str) -> View | None:
-            start, newest = int(id), floor(self._clock.now(), span_s)
-            if not newest - count * span_s < start <= newest:
+            starts = series.starts(ring)
+            if int(id) not in starts:
                 return None
-            return _bucket(start, span_s, series.bucket(start, span_s))
+            return _bucket(int(id), starts.step, series.bucket(int(id), starts.step))
 
-        return Source(starts, bucket, lambda: [str(floor(self._clock.now(), span_s))])
+        return Source(lambda: map(str, series.starts(ring)), bucket, lambda: [str(series.starts(ring)[-1])])
 
     def _lately(self, by: By, id: str) -> View:
         series = self._accounting.series
@@ -127,7 +121,7 @@ class Topics:
 
 def _bucket(start: int, span_s: int, counts: Counts) -> View:
     view = counts.view()
-    outcomes = {name: getattr(counts, name) for name in OUTCOMES}
+    outcomes = {name: getattr(counts, name) for name in FIELDS[:OUTCOMES]}
     return {"start": start, "span_s": span_s} | outcomes | {name: view[name] for name in TOKENS}
 
 

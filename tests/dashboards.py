@@ -12,20 +12,9 @@ from tornado.httpclient import HTTPRequest
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from handlers.live import SUBPROTOCOL
-from tests.service import ADMIN_KEY, Service
-from tests.wire import fetch
+from tests.service import Service
 
 Frame = dict[str, Any]
-
-
-async def sign_in(service: Service, key: str = ADMIN_KEY) -> str:
-    """A cookie as a browser sends it."""
-    body = json.dumps({"api_key": key}).encode()
-    headers = [("Content-Type", "application/json"), ("Origin", f"http://127.0.0.1:{service.port}")]
-    host = [("Host", f"127.0.0.1:{service.port}")]
-    answer = await fetch(service.port, "POST", "/api/auth/login", [*host, *headers], body)
-    assert answer.status == 200, answer
-    return answer.header("set-cookie").partition(";")[0]
 
 
 class Dashboard:
@@ -95,7 +84,7 @@ async def dashboard(
 ) -> AsyncIterator[Dashboard]:
     """An open feed, with a sign-in of its own where no cookie is given. Raises HTTPClientError where refused."""
     given = {
-        "Cookie": cookie or await sign_in(service),
+        "Cookie": cookie or await service.login(),
         "Origin": f"http://127.0.0.1:{service.port}",
     } | {name.replace("_", "-"): value for name, value in headers.items()}
     request = HTTPRequest(

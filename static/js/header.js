@@ -6,7 +6,7 @@ const BANNER_AFTER_MS = 10_000;
 const BANNER_STAYS_MS = 4000;
 const KIND = { healthy: "ok", degraded: "warn", unhealthy: "bad" };
 /** A phone has the first four at hand, and the others behind "More". */
-const VIEWS = ["overview", "accounts", "sessions", "tokens", "usage", "events", "connect", "settings"];
+export const VIEWS = ["overview", "accounts", "sessions", "tokens", "usage", "events", "connect", "settings"];
 
 export function header(app, byId) {
   const { live, store, t } = app;

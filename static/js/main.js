@@ -2,13 +2,12 @@
 import { api } from "./api.js";
 import { act, h, setAttr } from "./dom.js";
 import { ago, clock, until } from "./format.js";
-import { header } from "./header.js";
+import { VIEWS, header } from "./header.js";
 import { connect } from "./live.js";
 import { createStore } from "./store.js";
 import english from "./strings.en.js";
 
 const FIRST = ["login", "overview", "accounts"];
-const VIEWS = ["overview", "accounts", "sessions", "tokens", "usage", "events", "connect", "settings"];
 
 const byId = (id) => document.getElementById(id);
 const strings = { ...english }, known = {};

@@ -12,7 +12,7 @@ from tornado.httpclient import HTTPClientError
 from handlers import live as module
 from proxy.simulator import quota_429
 from tests.canaries import leaked
-from tests.dashboards import dashboard, sign_in
+from tests.dashboards import dashboard
 from tests.service import ADMIN_KEY, CLIENT_KEY, Service, serve, until, upstream_key
 from tests.wire import fetch
 
@@ -254,7 +254,7 @@ async def test_polling_notices_what_time_has_changed(tmp_path: Path) -> None:
 )
 async def test_nobody_else_opens_it(tmp_path: Path, headers: dict[str, str], status: int) -> None:
     async with serve(tmp_path) as service:
-        cookie = await sign_in(service)
+        cookie = await service.login()
         with pytest.raises(HTTPClientError) as refused:
             async with dashboard(service, **({"cookie": cookie, "Cookie": cookie} | headers)):
                 pass
@@ -271,7 +271,7 @@ async def test_a_program_opens_it_with_the_admin_key(tmp_path: Path) -> None:
 
 async def test_signing_out_closes_its_dashboards_and_no_others(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
-        cookie, other = await sign_in(service), await sign_in(service)
+        cookie, other = await service.login(), await service.login()
         async with dashboard(service, cookie=cookie) as page, dashboard(service, cookie=other) as stays:
             await page.hello("stats")
             await stays.hello("stats")
@@ -291,7 +291,7 @@ async def test_another_version_of_the_protocol_is_told_so(tmp_path: Path) -> Non
 async def test_there_is_room_for_so_many_dashboards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_DASHBOARDS", 2)
     async with serve(tmp_path) as service:
-        cookie = await sign_in(service)
+        cookie = await service.login()
         async with dashboard(service, cookie=cookie) as first:
             async with dashboard(service, cookie=cookie), dashboard(service, cookie=cookie) as third:
                 assert await third.closed() == 4408
@@ -371,7 +371,7 @@ async def test_a_dashboard_that_has_gone_leaves_nothing(tmp_path: Path) -> None:
 async def test_no_frame_holds_a_secret(tmp_path: Path) -> None:
     async with serve(tmp_path, accounts=["a"]) as service, dashboard(service) as page:
         _, grant = await service.add_login("login")
-        cookie = await sign_in(service)
+        cookie = await service.login()
         await service.message()
         await page.hello(*TOPICS)
         secrets = [
