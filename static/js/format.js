@@ -17,12 +17,12 @@ export const money = (n) => (n == null ? "–" : `$${n && n < 0.1 ? n.toPrecisio
 
 /** Two units: 2d 04h, 3h 12m, 12m 05s; 42s */
 export function duration(span_ms) {
-  const s = Math.max(0, Math.floor(span_ms / 1000));
-  const two = (big, big_s, small, small_s) =>
-    `${Math.floor(s / big_s)}${big} ${String(Math.floor((s % big_s) / small_s)).padStart(2, "0")}${small}`;
-  if (s < 60) return `${s}s`;
-  if (s < 3600) return two("m", 60, "s", 1);
-  return s < 172_800 ? two("h", 3600, "m", 60) : two("d", 86_400, "h", 3600);
+	const s = Math.max(0, Math.floor(span_ms / 1000));
+	const two = (big, big_s, small, small_s) =>
+		`${Math.floor(s / big_s)}${big} ${String(Math.floor((s % big_s) / small_s)).padStart(2, "0")}${small}`;
+	if (s < 60) return `${s}s`;
+	if (s < 3600) return two("m", 60, "s", 1);
+	return s < 172_800 ? two("h", 3600, "m", 60) : two("d", 86_400, "h", 3600);
 }
 
 /** The largest unit: 2d, 3h, 12m, 42s */
@@ -30,33 +30,33 @@ export const span = (span_ms) => duration(span_ms).replace(/ .*/, "").replace(/^
 
 /** "12m ago" */
 export function ago(at, now) {
-  if (at == null) return "–";
-  return now - ms(at) < 5000 ? "just now" : `${span(now - ms(at))} ago`;
+	if (at == null) return "–";
+	return now - ms(at) < 5000 ? "just now" : `${span(now - ms(at))} ago`;
 }
 
 /** "3h 12m"; past due "expired 2m ago" or, with `past` "resetting", "resetting…": never a negative time */
 export function until(at, now, past = "expired") {
-  if (at == null) return "–";
-  if (ms(at) > now) return duration(ms(at) - now);
-  return past === "resetting" ? "resetting…" : `expired ${span(now - ms(at))} ago`;
+	if (at == null) return "–";
+	if (ms(at) > now) return duration(ms(at) - now);
+	return past === "resetting" ? "resetting…" : `expired ${span(now - ms(at))} ago`;
 }
 
 /** "14:02:11", with `zone` "14:02:11 UTC", and the day where it is not that of `now` */
 export function clock(at, { utc = false, zone = false, seconds = true, now = NaN } = {}) {
-  if (at == null) return "–";
-  const timeZone = utc ? "UTC" : undefined;
-  const day = (time) => format({ timeZone, dateStyle: "short" }, time);
-  return format({
-    timeZone, hour: "2-digit", minute: "2-digit",
-    ...(seconds && { second: "2-digit" }), ...(zone && { timeZoneName: "short" }),
-    ...(now && day(ms(at)) !== day(now) && { day: "numeric", month: "short" }),
-  }, ms(at));
+	if (at == null) return "–";
+	const timeZone = utc ? "UTC" : undefined;
+	const day = (time) => format({ timeZone, dateStyle: "short" }, time);
+	return format({
+		timeZone, hour: "2-digit", minute: "2-digit",
+		...(seconds && { second: "2-digit" }), ...(zone && { timeZoneName: "short" }),
+		...(now && day(ms(at)) !== day(now) && { day: "numeric", month: "short" }),
+	}, ms(at));
 }
 
 const formatters = new Map(); // one is dear to make
 
 function format(options, time) {
-  const key = JSON.stringify(options);
-  if (!formatters.has(key)) formatters.set(key, new Intl.DateTimeFormat("en-GB", options));
-  return formatters.get(key).format(time);
+	const key = JSON.stringify(options);
+	if (!formatters.has(key)) formatters.set(key, new Intl.DateTimeFormat("en-GB", options));
+	return formatters.get(key).format(time);
 }

@@ -9,66 +9,66 @@ const KIND = { healthy: "ok", degraded: "warn", unhealthy: "bad" };
 export const VIEWS = ["overview", "accounts", "sessions", "tokens", "usage", "events", "connect", "settings"];
 
 export function header(app, byId) {
-  const { live, store, t } = app;
-  const [main, health, chip, banner] = ["main", "health", "connection", "banner"].map(byId);
-  const text = h("span"), retry = h("button", { class: "link", "data-act": "live-retry" }, t("retry_now"));
-  const help = h("span", null, t("polling_why"), " · ", h("a", { href: "#/settings" }, t("how_to_fix")));
-  const icon = document.querySelector("link[rel=icon]");
-  let lost = false, againUntil = 0, told = false;
+	const { live, store, t } = app;
+	const [main, health, chip, banner] = ["main", "health", "connection", "banner"].map(byId);
+	const text = h("span"), retry = h("button", { class: "link", "data-act": "live-retry" }, t("retry_now"));
+	const help = h("span", null, t("polling_why"), " · ", h("a", { href: "#/settings" }, t("how_to_fix")));
+	const icon = document.querySelector("link[rel=icon]");
+	let lost = false, againUntil = 0, told = false;
 
-  const item = (tag, name, attrs) => h(tag, attrs, svg("svg", { class: "i", "aria-hidden": "true" },
-    svg("use", { href: new URL(`../icons.svg#${name}`, import.meta.url) })), h("span", null, t(name)));
-  const links = VIEWS.map((name) => item("a", name, { href: `#/${name}` }));
-  const out = h("button", { "data-act": "sign-out" }, t("log_out"));
-  byId("nav").append(...links.slice(0, 4), item("button", "more", { popovertarget: "more" }),
-    h("div", { id: "more", popover: true }, links.slice(4), out));
+	const item = (tag, name, attrs) => h(tag, attrs, svg("svg", { class: "i", "aria-hidden": "true" },
+		svg("use", { href: new URL(`../icons.svg#${name}`, import.meta.url) })), h("span", null, t(name)));
+	const links = VIEWS.map((name) => item("a", name, { href: `#/${name}` }));
+	const out = h("button", { "data-act": "sign-out" }, t("log_out"));
+	byId("nav").append(...links.slice(0, 4), item("button", "more", { popovertarget: "more" }),
+		h("div", { id: "more", popover: true }, links.slice(4), out));
 
-  function patch(title) {
-    const { status, reasons } = store.items("stats").get("health") ?? {};
-    const invalid = live.state !== "signed-out" && store.items("stats").get("accounts")?.invalid;
-    document.title = `${invalid ? `(${invalid}!) ` : ""}${title} – Claude Proxy`;
-    if (!status) return;
-    setAttr(health, "data-kind", KIND[status]);
-    setText(health.firstElementChild, t(status));
-    setText(health.lastElementChild, reasons.length ? `: ${reasons.join("; ")}` : "");
-    setAttr(icon, "href", icon.getAttribute("href").replace(/\w+\.svg/, `${KIND[status]}.svg`));
-  }
+	function patch(title) {
+		const { status, reasons } = store.items("stats").get("health") ?? {};
+		const invalid = live.state !== "signed-out" && store.items("stats").get("accounts")?.invalid;
+		document.title = `${invalid ? `(${invalid}!) ` : ""}${title} – Claude Proxy`;
+		if (!status) return;
+		setAttr(health, "data-kind", KIND[status]);
+		setText(health.firstElementChild, t(status));
+		setText(health.lastElementChild, reasons.length ? `: ${reasons.join("; ")}` : "");
+		setAttr(icon, "href", icon.getAttribute("href").replace(/\w+\.svg/, `${KIND[status]}.svg`));
+	}
 
-  const say = (news) => (setText(banner, news), app.announce(news));
+	const say = (news) => (setText(banner, news), app.announce(news));
 
-  /** After a change of the connection. */
-  function state() {
-    const online = app.online();
-    const more = live.state === "polling" ? help : live.lostAt ? retry : text;
-    // Put anew, the button would lose the focus.
-    if (chip.lastChild !== more) chip.replaceChildren(...new Set([text, more]));
-    setAttr(chip, "data-kind", live.state === "live" ? "ok" : live.state !== "connecting" && "warn");
-    setAttr(main, "data-stale", live.lostAt > 0);
-    if (online && lost) {
-      lost = false;
-      againUntil = live.now() + BANNER_STAYS_MS;
-      say(t("live_again", { n: live.applied }));
-    }
-    const reload = () => location.reload();
-    if (live.outdated && !told) app.toast({ text: t("outdated"), undo: reload, label: t("reload") });
-    told = live.outdated;
-    tick();
-  }
+	/** After a change of the connection. */
+	function state() {
+		const online = app.online();
+		const more = live.state === "polling" ? help : live.lostAt ? retry : text;
+		// Put anew, the button would lose the focus.
+		if (chip.lastChild !== more) chip.replaceChildren(...new Set([text, more]));
+		setAttr(chip, "data-kind", live.state === "live" ? "ok" : live.state !== "connecting" && "warn");
+		setAttr(main, "data-stale", live.lostAt > 0);
+		if (online && lost) {
+			lost = false;
+			againUntil = live.now() + BANNER_STAYS_MS;
+			say(t("live_again", { n: live.applied }));
+		}
+		const reload = () => location.reload();
+		if (live.outdated && !told) app.toast({ text: t("outdated"), undo: reload, label: t("reload") });
+		told = live.outdated;
+		tick();
+	}
 
-  function tick() {
-    const offline = !app.online();
-    setText(text, t(`state_${live.state}`, { wait: duration(live.retryAt - live.now() + 999) }));
-    if (live.lostAt && !lost && live.now() - live.lostAt > BANNER_AFTER_MS) {
-      lost = true;
-      say(t("lost", { at: clock(live.lostAt) }));
-    }
-    setAttr(banner, "data-kind", lost ? "warn" : "ok");
-    banner.hidden = !lost && live.now() > againUntil;
-    for (const el of document.querySelectorAll(offline ? "[data-write]" : "[data-write][aria-disabled]")) {
-      setAttr(el, "aria-disabled", offline && "true");
-      setAttr(el, "title", offline && t("not_sent"));
-    }
-  }
+	function tick() {
+		const offline = !app.online();
+		setText(text, t(`state_${live.state}`, { wait: duration(live.retryAt - live.now() + 999) }));
+		if (live.lostAt && !lost && live.now() - live.lostAt > BANNER_AFTER_MS) {
+			lost = true;
+			say(t("lost", { at: clock(live.lostAt) }));
+		}
+		setAttr(banner, "data-kind", lost ? "warn" : "ok");
+		banner.hidden = !lost && live.now() > againUntil;
+		for (const el of document.querySelectorAll(offline ? "[data-write]" : "[data-write][aria-disabled]")) {
+			setAttr(el, "aria-disabled", offline && "true");
+			setAttr(el, "title", offline && t("not_sent"));
+		}
+	}
 
-  return { patch, state, tick };
+	return { patch, state, tick };
 }

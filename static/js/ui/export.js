@@ -4,39 +4,39 @@ import { menu } from "./menu.js";
 
 /** A flat object; beside each time stand its seconds since the epoch. */
 const flat = (columns, row) => Object.fromEntries(columns.flatMap((path) => {
-  const value = path.split(".").reduce((part, key) => part?.[key], row) ?? null;
-  const epoch = /(^|_)(at|until)$/.test(path) ? [[`${path}_epoch`, value && Date.parse(value) / 1000]] : [];
-  return [[path, value], ...epoch];
+	const value = path.split(".").reduce((part, key) => part?.[key], row) ?? null;
+	const epoch = /(^|_)(at|until)$/.test(path) ? [[`${path}_epoch`, value && Date.parse(value) / 1000]] : [];
+	return [[path, value], ...epoch];
 }));
 
 /** RFC 4180; what a spreadsheet would take for a formula gets an apostrophe. */
 function cell(value) {
-  const text = String(value ?? "").replace(/^[=+\-@\t\r]/, "'$&");
-  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+	const text = String(value ?? "").replace(/^[=+\-@\t\r]/, "'$&");
+	return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
 const FORMS = {
-  csv: (rows) => [Object.keys(rows[0] ?? {}), ...rows.map(Object.values)]
-    .map((line) => `${line.map(cell).join(",")}\r\n`).join(""),
-  json: (rows) => JSON.stringify(rows, null, 2),
+	csv: (rows) => [Object.keys(rows[0] ?? {}), ...rows.map(Object.values)]
+		.map((line) => `${line.map(cell).join(",")}\r\n`).join(""),
+	json: (rows) => JSON.stringify(rows, null, 2),
 };
 
 /** Asks at the button for the format, and hands the browser a file. */
 export async function offer(app, button, name, columns, rows) {
-  await app.more();
-  const label = (form) => app.t("export_as", { form: form.toUpperCase(), n: rows.length });
-  const form = await menu(button, Object.keys(FORMS).map((act) => ({ act, label: label(act) })));
-  if (!form) return;
-  const text = FORMS[form](rows.map((row) => flat(columns, row)));
-  const type = form === "csv" ? "text/csv" : "application/json";
-  const href = URL.createObjectURL(new Blob([text], { type }));
-  h("a", { href, download: `${name}.${form}` }).click();
-  setTimeout(() => URL.revokeObjectURL(href), 1000);
+	await app.more();
+	const label = (form) => app.t("export_as", { form: form.toUpperCase(), n: rows.length });
+	const form = await menu(button, Object.keys(FORMS).map((act) => ({ act, label: label(act) })));
+	if (!form) return;
+	const text = FORMS[form](rows.map((row) => flat(columns, row)));
+	const type = form === "csv" ? "text/csv" : "application/json";
+	const href = URL.createObjectURL(new Blob([text], { type }));
+	h("a", { href, download: `${name}.${form}` }).click();
+	setTimeout(() => URL.revokeObjectURL(href), 1000);
 }
 
 /** The button that does. `rows()` are those shown by then. */
 export function exporter(app, name, columns, rows) {
-  const button = h("button", null, app.t("export")), el = h("span", null, button);
-  el.onclick = () => offer(app, button, name, columns, rows()); // the menu takes the button's own
-  return el;
+	const button = h("button", null, app.t("export")), el = h("span", null, button);
+	el.onclick = () => offer(app, button, name, columns, rows()); // the menu takes the button's own
+	return el;
 }

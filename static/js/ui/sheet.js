@@ -3,20 +3,20 @@ import { h, keyed, setText } from "../dom.js";
 
 /** Gives what fills `el` with lines of [id, texts]; the element that `make` gives has a child for each text. */
 export function filler(el, make) {
-  const rows = new Map();
-  return (lines) => {
-    keyed(el, lines.map(([id]) => id), rows, () => ({ el: make() }));
-    for (const [id, texts] of lines) texts.forEach((text, n) => setText(rows.get(id).el.children[n], text));
-  };
+	const rows = new Map();
+	return (lines) => {
+		keyed(el, lines.map(([id]) => id), rows, () => ({ el: make() }));
+		for (const [id, texts] of lines) texts.forEach((text, n) => setText(rows.get(id).el.children[n], text));
+	};
 }
 
 /** Without lines it is not shown. */
 export function sheet(label, heads) {
-  const body = h("tbody");
-  const head = h("tr", null, heads.map((text) => h("th", { scope: "col" }, text)));
-  const el = h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": label, hidden: true },
-    h("table", null, h("thead", null, head), body));
-  const cell = (_, n) => (n ? h("td") : h("th", { scope: "row" }));
-  const fill = filler(body, () => h("tr", null, heads.map(cell)));
-  return { el, fill: (lines) => ((el.hidden = !lines.length), fill(lines)) };
+	const body = h("tbody");
+	const head = h("tr", null, heads.map((text) => h("th", { scope: "col" }, text)));
+	const el = h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": label, hidden: true },
+		h("table", null, h("thead", null, head), body));
+	const cell = (_, n) => (n ? h("td") : h("th", { scope: "row" }));
+	const fill = filler(body, () => h("tr", null, heads.map(cell)));
+	return { el, fill: (lines) => ((el.hidden = !lines.length), fill(lines)) };
 }

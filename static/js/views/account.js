@@ -1,6 +1,6 @@
 /** One account: its facts, what became of it, its use and who is on it now. */
 import * as actions from "../actions.js";
-import { h, setText } from "../dom.js";
+import { h, panel, setText } from "../dom.js";
 import { compact, money, ms, number } from "../format.js";
 import { bars } from "../ui/chart.js";
 import { press } from "../ui/dialog.js";
@@ -12,86 +12,85 @@ const join = (...parts) => parts.filter(Boolean).join(" · ");
 
 /** Texts by the label's key; what has none is not shown. */
 const facts = (a, { t, ago, until }) => ({
-  a_type: t(`a_${a.type}`),
-  a_org: join(a.organization_name, a.organization_uuid),
-  expires: a.refreshing ? t("refreshing") : a.expires_at && until(a.expires_at),
-  resets: a.rate_limited_until && until(a.rate_limited_until, "resetting"),
-  a_refreshed: a.last_refresh_at && ago(a.last_refresh_at),
-  refresh_error: a.last_refresh_error,
-  in_flight: number(a.in_flight),
-  a_day: t("a_used", { requests: number(a.day.requests), errors: number(a.day.errors),
-    in: compact(a.day.input_tokens), out: compact(a.day.output_tokens), cost: money(a.day.cost_usd) }),
-  a_quota: join(...Object.entries(a.quota).map(([name, { used, limit, remaining, resets_at: at }]) => {
-    const left = used == null ? remaining / limit : 1 - used;
-    return t("a_left", { name, n: Math.max(0, Math.round(100 * left)), at: until(at, "resetting") });
-  })),
-  last_used: ago(a.last_used_at),
-  a_created: ago(a.created_at),
-  a_id: a.id,
+	a_type: t(`a_${a.type}`),
+	a_org: join(a.organization_name, a.organization_uuid),
+	expires: a.refreshing ? t("refreshing") : a.expires_at && until(a.expires_at),
+	resets: a.rate_limited_until && until(a.rate_limited_until, "resetting"),
+	a_refreshed: a.last_refresh_at && ago(a.last_refresh_at),
+	refresh_error: a.last_refresh_error,
+	in_flight: number(a.in_flight),
+	a_day: t("a_used", { requests: number(a.day.requests), errors: number(a.day.errors),
+		in: compact(a.day.input_tokens), out: compact(a.day.output_tokens), cost: money(a.day.cost_usd) }),
+	a_quota: join(...Object.entries(a.quota).map(([name, { used, limit, remaining, resets_at: at }]) => {
+		const left = used == null ? remaining / limit : 1 - used;
+		return t("a_left", { name, n: Math.max(0, Math.round(100 * left)), at: until(at, "resetting") });
+	})),
+	last_used: ago(a.last_used_at),
+	a_created: ago(a.created_at),
+	a_id: a.id,
 });
 
 export default function mount(root, app, { id }) {
-  const { t, store } = app, get = () => store.items("accounts").get(id);
-  const panel = (title, ...content) => h("section", { class: "panel" }, h("h3", null, t(title)), content);
-  const button = (label, run, kind) =>
-    press({ label: t(label), kind, run: () => run(app, id), "data-write": true });
-  const title = h("h2", { tabindex: -1 }, get()?.name ?? t("accounts")), badge = status(app);
-  const login = [button("reauthorise", actions.reauthorise), button("refresh_now", actions.refresh)];
-  const off = () => ["inactive", "invalid"].includes(get().status);
-  const toggle = button("deactivate", () => actions.setStatus(app, id, off() ? "active" : "inactive"));
-  const away = async () => await actions.remove(app, id) && app.go("#/accounts");
-  const about = h("dl", { class: "panel facts" });
-  const tell = filler(about, () => h("div", null, h("dt"), h("dd")));
-  const chart = bars(app, { label: t("a_usage"), series: [
-    { key: "ok", label: t("usage.ok") }, { key: "upstream_error", label: t("usage.errors") }] });
-  const note = h("p", { role: "status" });
-  const lists = ["events", "sessions"].map((topic) => {
-    const ul = h("ul", { class: "list" }), empty = h("p", { class: "muted" });
-    const fill = filler(ul, () => h("li", null, h("time"), h("span")));
-    return { topic, empty, fill, el: panel(`a_${topic}`, empty, ul) };
-  });
-  const none = h("p", null, t("a_none"));
-  const body = h("div", { class: "account" }, h("div", { class: "row" }, badge.el, login,
-    button("rename", actions.rename), toggle, button("delete", away, "danger")),
-  about, panel("a_usage", note, chart.el), lists.map(({ el }) => el));
-  root.append(h("a", { href: "#/accounts" }, `← ${t("accounts")}`), title, none, body);
+	const { t, store } = app, get = () => store.items("accounts").get(id);
+	const button = (label, run, kind) =>
+		press({ label: t(label), kind, run: () => run(app, id), "data-write": true });
+	const title = h("h2", { tabindex: -1 }, get()?.name ?? t("accounts")), badge = status(app);
+	const login = [button("reauthorise", actions.reauthorise), button("refresh_now", actions.refresh)];
+	const off = () => ["inactive", "invalid"].includes(get().status);
+	const toggle = button("deactivate", () => actions.setStatus(app, id, off() ? "active" : "inactive"));
+	const away = async () => await actions.remove(app, id) && app.go("#/accounts");
+	const about = h("dl", { class: "panel facts" });
+	const tell = filler(about, () => h("div", null, h("dt"), h("dd")));
+	const chart = bars(app, { label: t("a_usage"), series: [
+		{ key: "ok", label: t("usage.ok") }, { key: "upstream_error", label: t("usage.errors") }] });
+	const note = h("p", { role: "status" });
+	const lists = ["events", "sessions"].map((topic) => {
+		const ul = h("ul", { class: "list" }), empty = h("p", { class: "muted" });
+		const fill = filler(ul, () => h("li", null, h("time"), h("span")));
+		return { topic, empty, fill, el: panel(t(`a_${topic}`), empty, ul) };
+	});
+	const none = h("p", null, t("a_none"));
+	const body = h("div", { class: "account" }, h("div", { class: "row" }, badge.el, login,
+		button("rename", actions.rename), toggle, button("delete", away, "danger")),
+	about, panel(t("a_usage"), note, chart.el), lists.map(({ el }) => el));
+	root.append(h("a", { href: "#/accounts" }, `← ${t("accounts")}`), title, none, body);
 
-  async function load() {
-    try {
-      const { rows } = await app.api("GET", "api/admin/usage?by=account&interval=hour");
-      const used = rows.find((row) => row.id === id)?.buckets ?? [];
-      chart.patch(Array.from({ length: 24 }, (_, n) => {
-        const start = (Math.floor(app.now() / 1000 / HOUR_S) - 23 + n) * HOUR_S;
-        const { requests = 0, errors = 0 } = used.find((one) => ms(one.start) === start * 1000) ?? {};
-        return { start, span_s: HOUR_S, ok: requests - errors, upstream_error: errors };
-      }));
-      chart.el.hidden = !used.length;
-      note.replaceChildren(used.length ? "" : t("a_unused"));
-    } catch {
-      note.replaceChildren(t("usage.failed"), " ", press({ label: t("retry"), run: load }));
-    }
-  }
+	async function load() {
+		try {
+			const { rows } = await app.api("GET", "api/admin/usage?by=account&interval=hour");
+			const used = rows.find((row) => row.id === id)?.buckets ?? [];
+			chart.patch(Array.from({ length: 24 }, (_, n) => {
+				const start = (Math.floor(app.now() / 1000 / HOUR_S) - 23 + n) * HOUR_S;
+				const { requests = 0, errors = 0 } = used.find((one) => ms(one.start) === start * 1000) ?? {};
+				return { start, span_s: HOUR_S, ok: requests - errors, upstream_error: errors };
+			}));
+			chart.el.hidden = !used.length;
+			note.replaceChildren(used.length ? "" : t("a_unused"));
+		} catch {
+			note.replaceChildren(t("usage.failed"), " ", press({ label: t("retry"), run: load }));
+		}
+	}
 
-  function patch() {
-    const account = get();
-    none.hidden = Boolean(account) || !store.ready("accounts");
-    body.hidden = !account;
-    if (!account) return;
-    setText(title, account.name);
-    setText(toggle, t(off() ? "reactivate" : "deactivate"));
-    for (const el of login) el.hidden = account.type !== "oauth";
-    badge.patch(account, app.now());
-    const texts = Object.entries(facts(account, app)).filter(([, text]) => text);
-    tell(texts.map(([key, text]) => [key, [t(key), text]]));
-    const [oldest] = store.items("events").values(), when = (at) => app.clock(at, { zone: false });
-    for (const { topic, empty, fill } of lists) {
-      const mine = [...store.items(topic)].filter(([, item]) => item.account_id === id).reverse();
-      fill(mine.map(([key, item]) => [key, [when(item.at ?? item.last_seen_at), item.text ??
-        join(key.slice(0, 8), item.ip, item.user_agent, t("a_running", { n: item.in_flight }))]]));
-      setText(empty, mine.length ? "" : t(`a_no_${topic}`, { at: when(oldest?.at) }));
-    }
-  }
+	function patch() {
+		const account = get();
+		none.hidden = Boolean(account) || !store.ready("accounts");
+		body.hidden = !account;
+		if (!account) return;
+		setText(title, account.name);
+		setText(toggle, t(off() ? "reactivate" : "deactivate"));
+		for (const el of login) el.hidden = account.type !== "oauth";
+		badge.patch(account, app.now());
+		const texts = Object.entries(facts(account, app)).filter(([, text]) => text);
+		tell(texts.map(([key, text]) => [key, [t(key), text]]));
+		const [oldest] = store.items("events").values(), when = (at) => app.clock(at, { zone: false });
+		for (const { topic, empty, fill } of lists) {
+			const mine = [...store.items(topic)].filter(([, item]) => item.account_id === id).reverse();
+			fill(mine.map(([key, item]) => [key, [when(item.at ?? item.last_seen_at), item.text ??
+				join(key.slice(0, 8), item.ip, item.user_agent, t("a_running", { n: item.in_flight }))]]));
+			setText(empty, mine.length ? "" : t(`a_no_${topic}`, { at: when(oldest?.at) }));
+		}
+	}
 
-  load();
-  return { topics: ["events", "sessions"], patch, tick: patch };
+	load();
+	return { topics: ["events", "sessions"], patch, tick: patch };
 }

@@ -6,35 +6,35 @@ import { press } from "../ui/dialog.js";
 const here = () => new URL(".", document.baseURI).href.replace(/\/$/, "");
 
 const recipes = (url, key) => ({
-  "bash, zsh": `export ANTHROPIC_BASE_URL="${url}"
+	"bash, zsh": `export ANTHROPIC_BASE_URL="${url}"
 export ANTHROPIC_AUTH_TOKEN="${key}"
 unset ANTHROPIC_API_KEY`,
-  fish: `set -gx ANTHROPIC_BASE_URL "${url}"
+	fish: `set -gx ANTHROPIC_BASE_URL "${url}"
 set -gx ANTHROPIC_AUTH_TOKEN "${key}"
 set -e ANTHROPIC_API_KEY`,
-  PowerShell: `$env:ANTHROPIC_BASE_URL = "${url}"
+	PowerShell: `$env:ANTHROPIC_BASE_URL = "${url}"
 $env:ANTHROPIC_AUTH_TOKEN = "${key}"
 Remove-Item Env:ANTHROPIC_API_KEY -ErrorAction SilentlyContinue`,
-  cmd: `set "ANTHROPIC_BASE_URL=${url}"
+	cmd: `set "ANTHROPIC_BASE_URL=${url}"
 set "ANTHROPIC_AUTH_TOKEN=${key}"
 set "ANTHROPIC_API_KEY="`,
-  "Claude Code settings.json":
-    JSON.stringify({ env: { ANTHROPIC_BASE_URL: url, ANTHROPIC_AUTH_TOKEN: key } }, null, 2),
-  "Python SDK": `from anthropic import Anthropic
+	"Claude Code settings.json":
+		JSON.stringify({ env: { ANTHROPIC_BASE_URL: url, ANTHROPIC_AUTH_TOKEN: key } }, null, 2),
+	"Python SDK": `from anthropic import Anthropic
 
 client = Anthropic(base_url="${url}", api_key="${key}")
 message = client.messages.create(
     model="claude-haiku-4-5", max_tokens=100, messages=[{"role": "user", "content": "Hello"}]
 )
 print(message.content[0].text)`,
-  "TypeScript SDK": `import Anthropic from "@anthropic-ai/sdk";
+	"TypeScript SDK": `import Anthropic from "@anthropic-ai/sdk";
 
 const client = new Anthropic({ baseURL: "${url}", apiKey: "${key}" });
 const message = await client.messages.create({
   model: "claude-haiku-4-5", max_tokens: 100, messages: [{ role: "user", content: "Hello" }],
 });
 console.log(message.content);`,
-  curl: `curl -N "${url}/v1/messages" -H "Authorization: Bearer ${key}" \\
+	curl: `curl -N "${url}/v1/messages" -H "Authorization: Bearer ${key}" \\
   -H "anthropic-version: 2023-06-01" -H "content-type: application/json" \\
   -d '{"model": "claude-haiku-4-5", "max_tokens": 100, "stream": true,
        "messages": [{"role": "user", "content": "Hello"}]}'`,
@@ -42,30 +42,30 @@ console.log(message.content);`,
 
 /** Copies the element's text. Where the clipboard is closed, as over plain HTTP, it is selected: false. */
 export async function copy(el) {
-  try {
-    await navigator.clipboard.writeText(el.textContent);
-    return true;
-  } catch {
-    getSelection()?.selectAllChildren(el);
-    return document.execCommand("copy");
-  }
+	try {
+		await navigator.clipboard.writeText(el.textContent);
+		return true;
+	} catch {
+		getSelection()?.selectAllChildren(el);
+		return document.execCommand("copy");
+	}
 }
 
 /** A text with its Copy button; what came of it is said beside it, for toasts lie behind a dialog. */
 export function copyable({ t }, label, text) {
-  const pre = h("pre", null, text), said = h("span", { role: "status" });
-  const button = press({ label: t("copy"), "aria-label": t("copy_what", { what: label }),
-    run: async () => setText(said, t(await copy(pre) ? "copied" : "copy_manual")) });
-  return h("div", { class: "snippet" }, h("div", { class: "row" }, h("b", null, label), said, button), pre);
+	const pre = h("pre", null, text), said = h("span", { role: "status" });
+	const button = press({ label: t("copy"), "aria-label": t("copy_what", { what: label }),
+		run: async () => setText(said, t(await copy(pre) ? "copied" : "copy_manual")) });
+	return h("div", { class: "snippet" }, h("div", { class: "row" }, h("b", null, label), said, button), pre);
 }
 
 export const snippets = (app, key) => h("div", { class: "columns" },
-  Object.entries(recipes(here(), key)).map(([client, text]) => copyable(app, client, text)));
+	Object.entries(recipes(here(), key)).map(([client, text]) => copyable(app, client, text)));
 
 export default function mount(root, app) {
-  const { t } = app, key = "<YOUR_TOKEN>";
-  root.append(
-    h("p", null, t("connect_intro", { key }), " ", h("a", { href: "#/tokens" }, t("create_key"))),
-    copyable(app, t("base_url"), here()), h("p", { class: "muted" }, t("connect_note")),
-    snippets(app, key));
+	const { t } = app, key = "<YOUR_TOKEN>";
+	root.append(
+		h("p", null, t("connect_intro", { key }), " ", h("a", { href: "#/tokens" }, t("create_key"))),
+		copyable(app, t("base_url"), here()), h("p", { class: "muted" }, t("connect_note")),
+		snippets(app, key));
 }

@@ -6,133 +6,133 @@ import { copy } from "./connect.js";
 
 /** Resolves with the id of the account, or ""; `id` is that of one to authorise anew. */
 export async function wizard(app, id) {
-  const { t, store } = app, accounts = store.items("accounts");
-  const name = field(t("name"), { maxlength: 64 }, t("w_optional"));
-  const key = field(t("w_key"), { type: "password" });
-  const paste = field(t("w_paste"), { spellcheck: "false" });
-  const open = h("a", { class: "primary", target: "_blank", rel: "noopener", autofocus: true });
-  const left = h("p", { class: "muted" }), cancel = { label: t("cancel") };
-  const leave = { title: t("w_leave"), text: t("w_lost"), label: t("w_stop") };
-  let oauth = Boolean(id), told = "";
-  /** The login that is waited for. @type {any} */
-  let flow = null;
-  const box = dialog(app, { topic: "accounts", id, guard: () => !flow || confirm(app, leave) });
+	const { t, store } = app, accounts = store.items("accounts");
+	const name = field(t("name"), { maxlength: 64 }, t("w_optional"));
+	const key = field(t("w_key"), { type: "password" });
+	const paste = field(t("w_paste"), { spellcheck: "false" });
+	const open = h("a", { class: "primary", target: "_blank", rel: "noopener", autofocus: true });
+	const left = h("p", { class: "muted" }), cancel = { label: t("cancel") };
+	const leave = { title: t("w_leave"), text: t("w_lost"), label: t("w_stop") };
+	let oauth = Boolean(id), told = "";
+	/** The login that is waited for. @type {any} */
+	let flow = null;
+	const box = dialog(app, { topic: "accounts", id, guard: () => !flow || confirm(app, leave) });
 
-  /** Steps count from 1, and from the last one down to 0. */
-  function show(step, content, ...buttons) {
-    const of = oauth && !id ? 3 : 2, at = { step: step > 0 ? step : of + step, of };
-    box.show(t(id ? "w_again" : "w_title", { ...accounts.get(id), ...at }), content, buttons);
-  }
+	/** Steps count from 1, and from the last one down to 0. */
+	function show(step, content, ...buttons) {
+		const of = oauth && !id ? 3 : 2, at = { step: step > 0 ? step : of + step, of };
+		box.show(t(id ? "w_again" : "w_title", { ...accounts.get(id), ...at }), content, buttons);
+	}
 
-  function choose() {
-    const radio = (value, on) => h("label", null,
-      h("input", { type: "radio", name: "kind", checked: on, autofocus: on }), t(`w_${value}`));
-    const kinds = h("div", { role: "radiogroup", "aria-label": t("w_how") },
-      radio("api_key", !oauth), radio("oauth", oauth));
-    kinds.onchange = () => ((oauth = !oauth), choose());
-    const go = oauth ? { label: t("w_link"), run: link } : { label: t("add_account"), run: addKey };
-    show(1, [kinds, name.el, !oauth && key.el], cancel, { ...go, kind: "primary" });
-  }
+	function choose() {
+		const radio = (value, on) => h("label", null,
+			h("input", { type: "radio", name: "kind", checked: on, autofocus: on }), t(`w_${value}`));
+		const kinds = h("div", { role: "radiogroup", "aria-label": t("w_how") },
+			radio("api_key", !oauth), radio("oauth", oauth));
+		kinds.onchange = () => ((oauth = !oauth), choose());
+		const go = oauth ? { label: t("w_link"), run: link } : { label: t("add_account"), run: addKey };
+		show(1, [kinds, name.el, !oauth && key.el], cancel, { ...go, kind: "primary" });
+	}
 
-  /** Shows an error where it was made, with a way on. */
-  function failed({ type, message, details = {} }) {
-    const other = accounts.get(details.account_id), anew = { label: t("w_anew"), run: link };
-    const help = {
-      flow_expired: anew, invalid_grant: anew,
-      upstream_unreachable: !wrong() && { label: t("w_retry"), run: finish },
-      duplicate_org: other && { label: t("w_instead", other), run() {
-        id = other.id;
-        return wrong() ? link() : finish();
-      } },
-    }[type];
-    const at = type === "name_taken" ? name : [paste, key, name].find(({ el }) => el.isConnected);
-    if (!at.el.isConnected) paste.el.before(at.el);
-    told = details.message ?? told;
-    const own = t(`e_${type}`, { ...flow, ...other });
-    at.fail(own === `e_${type}` ? message : own, ...(help ? [help] : []));
-  }
+	/** Shows an error where it was made, with a way on. */
+	function failed({ type, message, details = {} }) {
+		const other = accounts.get(details.account_id), anew = { label: t("w_anew"), run: link };
+		const help = {
+			flow_expired: anew, invalid_grant: anew,
+			upstream_unreachable: !wrong() && { label: t("w_retry"), run: finish },
+			duplicate_org: other && { label: t("w_instead", other), run() {
+				id = other.id;
+				return wrong() ? link() : finish();
+			} },
+		}[type];
+		const at = type === "name_taken" ? name : [paste, key, name].find(({ el }) => el.isConnected);
+		if (!at.el.isConnected) paste.el.before(at.el);
+		told = details.message ?? told;
+		const own = t(`e_${type}`, { ...flow, ...other });
+		at.fail(own === `e_${type}` ? message : own, ...(help ? [help] : []));
+	}
 
-  const post = (path, body) => app.api("POST", path, body).then(result, failed);
+	const post = (path, body) => app.api("POST", path, body).then(result, failed);
 
-  function addKey() {
-    const [called, secret] = [name, key].map(({ input }) => input.value.trim());
-    if (!called || !secret) return (called ? key : name).fail(t("w_needed"));
-    return post("api/accounts", { name: called, type: "api_key", api_key: secret });
-  }
+	function addKey() {
+		const [called, secret] = [name, key].map(({ input }) => input.value.trim());
+		if (!called || !secret) return (called ? key : name).fail(t("w_needed"));
+		return post("api/accounts", { name: called, type: "api_key", api_key: secret });
+	}
 
-  function link() {
-    open.removeAttribute("href"); // a new link ends the old one
-    const query = new URLSearchParams(id ? { account_id: id } : { name: name.input.value });
-    return app.api("GET", `oauth/authorize?${query}`).then(authorise, failed);
-  }
+	function link() {
+		open.removeAttribute("href"); // a new link ends the old one
+		const query = new URLSearchParams(id ? { account_id: id } : { name: name.input.value });
+		return app.api("GET", `oauth/authorize?${query}`).then(authorise, failed);
+	}
 
-  function authorise(begun) {
-    const url = new URL(begun.authorization_url), said = h("p", { role: "status" });
-    flow = { ...begun, host: url.host };
-    open.href = url.href;
-    setText(open, t("w_open", flow));
-    const take = press({ label: t("w_copy"), async run() {
-      setText(said, url.href);
-      if (await copy(said)) setText(said, t("w_copied"));
-    } });
-    const back = url.searchParams.get("redirect_uri")?.startsWith(location.origin);
-    show(-1, [h("p", null, t("w_sign_in", flow)),
-      h("div", { class: "row" }, open, take, press({ label: t("w_renew"), run: link }), said), left,
-      back && h("p", { role: "status" }, t("w_waiting", flow)), paste.el],
-    cancel, { label: t("w_finish"), kind: "primary", run: finish });
-    paste.tell();
-    tick();
-  }
+	function authorise(begun) {
+		const url = new URL(begun.authorization_url), said = h("p", { role: "status" });
+		flow = { ...begun, host: url.host };
+		open.href = url.href;
+		setText(open, t("w_open", flow));
+		const take = press({ label: t("w_copy"), async run() {
+			setText(said, url.href);
+			if (await copy(said)) setText(said, t("w_copied"));
+		} });
+		const back = url.searchParams.get("redirect_uri")?.startsWith(location.origin);
+		show(-1, [h("p", null, t("w_sign_in", flow)),
+			h("div", { class: "row" }, open, take, press({ label: t("w_renew"), run: link }), said), left,
+			back && h("p", { role: "status" }, t("w_waiting", flow)), paste.el],
+		cancel, { label: t("w_finish"), kind: "primary", run: finish });
+		paste.tell();
+		tick();
+	}
 
-  /** What is wrong with what was pasted: a code, `code#state`, or the address that the browser came back to. */
-  function wrong() {
-    const pasted = paste.input.value.replace(/\s/g, "");
-    const query = /\?([^#]*)/.exec(pasted)?.[1] ?? `code=${pasted.replace("#", "&state=")}`;
-    const { code = "", state, error } = Object.fromEntries(new URLSearchParams(query));
-    if (error === "access_denied") return error;
-    if (/^\d{6}$/.test(code)) return "six_digits";
-    return code.length < 8 ? "code_missing" : state && state !== flow?.state && "state_mismatch";
-  }
+	/** What is wrong with what was pasted: a code, `code#state`, or the address that the browser came back to. */
+	function wrong() {
+		const pasted = paste.input.value.replace(/\s/g, "");
+		const query = /\?([^#]*)/.exec(pasted)?.[1] ?? `code=${pasted.replace("#", "&state=")}`;
+		const { code = "", state, error } = Object.fromEntries(new URLSearchParams(query));
+		if (error === "access_denied") return error;
+		if (/^\d{6}$/.test(code)) return "six_digits";
+		return code.length < 8 ? "code_missing" : state && state !== flow?.state && "state_mismatch";
+	}
 
-  paste.input.oninput = () => {
-    const type = wrong();
-    paste.tell(paste.input.value && type && t(`e_${type}`, flow));
-  };
+	paste.input.oninput = () => {
+		const type = wrong();
+		paste.tell(paste.input.value && type && t(`e_${type}`, flow));
+	};
 
-  function finish() {
-    const type = wrong(), { state } = flow;
-    if (type) return failed({ type });
-    const body = { code: paste.input.value, state, name: name.input.value.trim() || null };
-    return post(id ? `api/accounts/${id}/reauthorize` : "oauth/exchange", body);
-  }
+	function finish() {
+		const type = wrong(), { state } = flow;
+		if (type) return failed({ type });
+		const body = { code: paste.input.value, state, name: name.input.value.trim() || null };
+		return post(id ? `api/accounts/${id}/reauthorize` : "oauth/exchange", body);
+	}
 
-  function result({ account }) {
-    const facts = [t(id ? "w_renewed" : "w_added", account), account.organization_name && t("w_org", account),
-      account.expires_at && t("w_expires", { left: duration(ms(account.expires_at) - app.now() + 30_000) })];
-    flow = null;
-    show(0, h("p", { role: "status" }, facts.filter(Boolean).join(" · ")),
-      ...(id ? [] : [{ label: t("w_another"), value: "another" }]),
-      { label: t("close"), kind: "primary", value: account.id });
-  }
+	function result({ account }) {
+		const facts = [t(id ? "w_renewed" : "w_added", account), account.organization_name && t("w_org", account),
+			account.expires_at && t("w_expires", { left: duration(ms(account.expires_at) - app.now() + 30_000) })];
+		flow = null;
+		show(0, h("p", { role: "status" }, facts.filter(Boolean).join(" · ")),
+			...(id ? [] : [{ label: t("w_another"), value: "another" }]),
+			{ label: t("close"), kind: "primary", value: account.id });
+	}
 
-  function tick() {
-    const still = flow && Math.max(0, ms(flow.expires_at) - app.now());
-    const clock = new Date(still).toISOString().slice(14, 19).replace(/^0/, "");
-    setText(left, still ? t("w_left", { left: clock }) : t("e_flow_expired"));
-  }
+	function tick() {
+		const still = flow && Math.max(0, ms(flow.expires_at) - app.now());
+		const clock = new Date(still).toISOString().slice(14, 19).replace(/^0/, "");
+		setText(left, still ? t("w_left", { left: clock }) : t("e_flow_expired"));
+	}
 
-  const timer = setInterval(tick, 1000);
-  box.life.signal.onabort = () => clearInterval(timer);
-  store.watch(() => {
-    const now = flow && store.items("flows").get(flow.flow_id), account = accounts.get(now?.account_id);
-    if (now?.status === "done" && account) result({ account });
-    const { error_type: type, error_message: message } = now ?? {};
-    if (message && message !== told) failed({ type, message, details: { ...now, message } });
-  }, box.life.signal);
-  if (id) {
-    show(-1, paste.el, cancel);
-    await link();
-  } else choose();
-  const done = await box.closed;
-  return done === "another" ? wizard(app) : done;
+	const timer = setInterval(tick, 1000);
+	box.life.signal.onabort = () => clearInterval(timer);
+	store.watch(() => {
+		const now = flow && store.items("flows").get(flow.flow_id), account = accounts.get(now?.account_id);
+		if (now?.status === "done" && account) result({ account });
+		const { error_type: type, error_message: message } = now ?? {};
+		if (message && message !== told) failed({ type, message, details: { ...now, message } });
+	}, box.life.signal);
+	if (id) {
+		show(-1, paste.el, cancel);
+		await link();
+	} else choose();
+	const done = await box.closed;
+	return done === "another" ? wizard(app) : done;
 }
