@@ -68,9 +68,10 @@ export function rename(app, id) {
 	const { t } = app, { name, etag } = app.store.items("accounts").get(id);
 	const box = dialog(app, { topic: "accounts", id }), to = field(t("name"), { value: name, maxlength: 64 });
 	const run = async (ifMatch = etag) => {
-		const called = to.input.value.trim();
-		await app.api("PUT", `api/accounts/${id}`, { name: called }, { ifMatch });
-		app.toast({ text: t("did_rename", { name, to: called }) });
+		const called = to.input.value.trim(), path = `api/accounts/${id}`;
+		await app.api("PUT", path, { name: called }, { ifMatch });
+		const back = () => app.api("PUT", path, { name }).then(() => ({ name: called, to: name }));
+		app.toast({ text: t("did_rename", { name, to: called }), undo: () => subject(app, id).send("rename", back) });
 		return id;
 	};
 	const buttons = [{ label: t("cancel") }, { label: t("rename"), kind: "primary", run }];

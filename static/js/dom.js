@@ -1,21 +1,21 @@
 /** Building and patching the DOM: text and attributes only, so that no string ever becomes markup. */
 
-function build(el, attrs, children) {
+const builder = (create) => (tag, ...children) => {
+	const [name, ...classes] = tag.split("."), el = create(name);
+	const attrs = children[0]?.constructor === Object ? children.shift() : {};
+	setAttr(el, "class", classes.join(" ") || null);
 	for (const name in attrs) setAttr(el, name, attrs[name]);
 	el.append(...children.flat(9).filter((child) => child != null && child !== false && child !== ""));
 	return el;
-}
+};
 
-/** @returns {any} an element; strings among the children are text, null is skipped, lists are flattened */
-export const h = (tag, attrs, ...children) => build(document.createElement(tag), attrs, children);
+/** `h("p.muted", { title }, "text", …)` is an element; null and false among the children are skipped, lists flattened.
+ * @type {(tag: string, ...rest: any[]) => any} */
+export const h = builder((name) => document.createElement(name));
+export const svg = builder((name) => document.createElementNS("http://www.w3.org/2000/svg", name));
+export const panel = (title, ...content) => h("section.panel", h("h3", title), content);
 
-export const panel = (title, ...content) => h("section", { class: "panel" }, h("h3", null, title), content);
-
-export const svg = (tag, attrs, ...children) =>
-	build(document.createElementNS("http://www.w3.org/2000/svg", tag), attrs, children);
-
-/** Writes a text node, or that of an element which holds nothing else: the node stays, and so does a
- * selection. */
+/** The text of a node, or of an element that holds nothing else: the text node stays, and so does a selection. */
 export function setText(node, text) {
 	const leaf = node.nodeType === 1 ? (node.firstChild ?? node.appendChild(new Text())) : node;
 	if (leaf.data !== text) leaf.data = text;
@@ -51,9 +51,9 @@ export function keyed(container, ids, rows, make) {
 }
 
 /** A click on `[data-act=name]` calls `acts[name](el, event)`. */
-export function act(container, acts, signal) {
+export function act(container, acts) {
 	container.addEventListener("click", (event) => {
 		const el = event.target.closest("[data-act]");
 		if (el && container.contains(el)) acts[el.dataset.act]?.(el, event);
-	}, { signal });
+	});
 }

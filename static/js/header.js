@@ -11,13 +11,13 @@ export const VIEWS = ["overview", "accounts", "sessions", "tokens", "usage", "ev
 export function header(app, byId) {
 	const { live, store, t } = app;
 	const [main, health, chip, banner] = ["main", "health", "connection", "banner"].map(byId);
-	const text = h("span"), retry = h("button", { class: "link", "data-act": "live-retry" }, t("retry_now"));
-	const help = h("span", null, t("polling_why"), " · ", h("a", { href: "#/settings" }, t("how_to_fix")));
+	const text = h("span"), retry = h("button.link", { "data-act": "live-retry" }, t("retry_now"));
+	const help = h("span", t("polling_why"), " · ", h("a", { href: "#/settings" }, t("how_to_fix")));
 	const icon = document.querySelector("link[rel=icon]");
 	let lost = false, againUntil = 0, told = false;
 
-	const item = (tag, name, attrs) => h(tag, attrs, svg("svg", { class: "i", "aria-hidden": "true" },
-		svg("use", { href: new URL(`../icons.svg#${name}`, import.meta.url) })), h("span", null, t(name)));
+	const item = (tag, name, attrs) => h(tag, attrs, svg("svg.i", { "aria-hidden": "true" },
+		svg("use", { href: new URL(`../icons.svg#${name}`, import.meta.url) })), h("span", t(name)));
 	const links = VIEWS.map((name) => item("a", name, { href: `#/${name}` }));
 	const out = h("button", { "data-act": "sign-out" }, t("log_out"));
 	byId("nav").append(...links.slice(0, 4), item("button", "more", { popovertarget: "more" }),

@@ -6,16 +6,16 @@ const URL_OF = new URL("api/live", document.baseURI).href;
 const hz = () => (document.hidden ? 0.2 : 20);
 
 /** `state`: connecting, live, reconnecting, polling, signed-out or full. `retryAt` and `lostAt` (0: nothing is lost)
- * are server times in ms, `applied` is how many items the last recovery changed, `outdated` whether the server has
- * another version of this page. */
+ * are server times in ms; `losses` tell when it was lost (`from`) and back (`at`, RFC 3339), `applied` how many items
+ * the last recovery changed, `outdated` whether the server has another version of this page. */
 export function connect(store) {
 	let base = Date.now() - performance.now(), skew = base;
 	let socket = null, topics = [], pings = [], tell = () => {};
 	let seen = 0, since = 0, changes = 0, failures = 0, blocked = 0, timer = 0, beat = 0, beats = 0;
 	/** The server's time in ms; setting this machine's clock does not move it. */
 	const now = () => performance.now() + base;
-	const live = { state: "connecting", retryAt: 0, lostAt: 0, applied: 0, outdated: false, now, start, leave, retry,
-		want, get offset() { return now() - Date.now(); }, onstate: (fn) => void (tell = fn) };
+	const live = { state: "connecting", retryAt: 0, lostAt: 0, losses: [], applied: 0, outdated: false,
+		now, start, leave, retry, want, get offset() { return now() - Date.now(); }, onstate: (fn) => void (tell = fn) };
 
 	function start() {
 		beat ||= setInterval(check, 1000);
@@ -48,6 +48,7 @@ export function connect(store) {
 	function set(state) {
 		if (state === "live" || state === "polling") {
 			live.applied = store.changes - changes;
+			if (live.lostAt) live.losses.push({ from: live.lostAt, at: new Date(now()).toISOString() });
 			live.lostAt = 0;
 		}
 		since = performance.now();

@@ -8,10 +8,10 @@ import { createStore } from "./store.js";
 import english from "./strings.en.js";
 
 const FIRST = ["login", "overview", "accounts"];
+const PREFIX = "cproxy.";
 
-const byId = (id) => document.getElementById(id);
+const byId = (id) => document.getElementById(id), heading = () => byId("view").querySelector("h2");
 const strings = { ...english }, known = {};
-const channel = new BroadcastChannel("cproxy");
 const store = createStore();
 const live = connect(store);
 let view, shown, more, later, turn = 0;
@@ -30,12 +30,11 @@ function stored(does) {
 	}
 }
 
-/** "theme" system|light|dark, "time" relative|local|utc, "shortcuts" on|off */
+/** "theme" system|light|dark, "time" relative|local|utc, "shortcuts" on|off, "session" on|off: worth asking for */
 const settings = {
-	get: (key, usual = "") => (known[key] ??= stored((storage) => storage.getItem(`cproxy.${key}`)) ?? usual),
+	get: (key, usual = "") => (known[key] ??= stored((storage) => storage.getItem(PREFIX + key)) ?? usual),
 	set(key, value) {
-		stored((storage) => storage.setItem(`cproxy.${key}`, value));
-		channel.postMessage({ key, value });
+		stored((storage) => storage.setItem(PREFIX + key, value));
 		apply(key, value);
 	},
 };
@@ -51,8 +50,7 @@ const absolute = (at, options) =>
 	clock(at, { utc: settings.get("time") === "utc", zone: true, now: live.now(), ...options });
 const moment = (at) => (/utc|local/.test(settings.get("time")) ? absolute(at, { seconds: false }) : null);
 
-/** A control that changes something on the server has the attribute `data-write`: while `online()` is false
- * it is marked as disabled, with the reason, and a click on it goes nowhere. */
+/** A control with `data-write` changes something on the server: a click on it goes nowhere while `online()` is false. */
 const app = {
 	store, live, t, settings,
 	announce: (text) => void text, // nothing to say before the first view
@@ -60,14 +58,14 @@ const app = {
 	now: live.now,
 	online: () => live.state === "live" || live.state === "polling",
 	/** Nothing is changed while what is seen may be out of date. */
-	async api(method, ...rest) {
+	api: async (method, ...rest) => {
 		if (method !== "GET" && live.lostAt) throw new Error(t("not_sent"));
 		return api(method, ...rest);
 	},
 	clock: absolute,
 	ago: (at) => moment(at) ?? ago(at, live.now()),
 	until: (at, past) => moment(at) ?? until(at, live.now(), past),
-	go: (hash) => void (location.hash = hash),
+	go: (hash) => { location.hash = hash; },
 	query: () => new URLSearchParams(location.hash.split("?")[1]),
 	setQuery(changes) {
 		const query = app.query();
@@ -87,6 +85,7 @@ const app = {
 	])),
 	/** There is a session. */
 	enter() {
+		settings.set("session", "on");
 		live.start();
 		route();
 	},
@@ -100,27 +99,21 @@ function target() {
 
 /** Shows that view; without a session the login, and the address stays. */
 async function route() {
-	const [name, id] = target();
-	const wanted = live.state === "signed-out" ? "login" : name;
-	const mine = (turn += 1);
-	const heading = VIEWS.includes(wanted) && h("h2", { tabindex: -1 }, t(wanted));
-	let root = h("section", { class: "view" }, heading);
+	const [name, id] = target(), wanted = live.state === "signed-out" ? "login" : name, mine = (turn += 1);
+	const root = h("section.view", VIEWS.includes(wanted) && h("h2", { tabindex: -1 }, t(wanted)));
 	let next;
 	try {
 		const [{ default: mount }] =
 			await Promise.all([import(`./views/${wanted}.js`), FIRST.includes(wanted) || app.more()]);
-		next = await mount(root, app, { id });
+		if (mine !== turn) return;
+		next = mount(root, app, id);
 	} catch (error) {
 		console.error(error);
-		root = h("section", { class: "view" });
-		root.append(h("h2", { tabindex: -1 }, t("view_failed")),
+		root.replaceChildren(h("h2", { tabindex: -1 }, t("view_failed")),
 			h("button", { "data-act": "reload" }, t("reload")));
 	}
-	const title = root.querySelector("h2").textContent;
-	next = { topics: [], title, patch() {}, tick() {}, unmount() {}, ...next };
-	if (mine !== turn) return next.unmount();
-	view?.unmount();
-	view = next;
+	if (mine !== turn) return;
+	view = { topics: [], patch() {}, tick() {}, ...next };
 	byId("view").replaceChildren(root);
 	document.body.dataset.view = wanted;
 	const tab = wanted === "account" ? "accounts" : wanted;
@@ -129,9 +122,9 @@ async function route() {
 	}
 	for (const dialog of document.querySelectorAll("dialog")) dialog.close();
 	byId("more").hidePopover();
-	live.want(["accounts", "stats", "flows", ...next.topics]);
+	live.want(["accounts", "stats", "flows", ...view.topics]);
 	patch(store.all());
-	if (shown) root.querySelector("h2")?.focus();
+	if (shown) heading().focus();
 	shown = true;
 	scrollTo(0, 0);
 }
@@ -142,13 +135,14 @@ function patch(dirty) {
 	const { activeElement: focused, body } = document;
 	view?.patch(dirty);
 	// The row that had the focus may be gone.
-	if (focused !== body && document.activeElement === body) byId("view").querySelector("h2")?.focus();
-	frame.patch(view?.title ?? "");
+	if (focused !== body && document.activeElement === body) heading()?.focus();
+	frame.patch(heading()?.textContent ?? "");
 }
 store.watch(patch);
 
 live.onstate(() => {
 	if (live.state === "live") later ??= loadLater();
+	if (live.state === "signed-out") settings.set("session", "off");
 	if ((live.state === "signed-out") !== (document.body.dataset.view === "login")) route();
 	frame.state();
 });
@@ -170,25 +164,24 @@ async function loadLater() {
 
 async function signOut() {
 	await api("POST", "api/auth/logout").catch(() => {}); // without the server there is nothing to sign out of
-	channel.postMessage({ key: "signed-out" });
 	live.leave();
 }
 
 act(document.body, {
 	skip: (_, event) => (event.preventDefault(), byId("main").focus()),
 	reload: () => location.reload(),
-	"live-retry": () => live.retry(),
+	"live-retry": live.retry,
 	"sign-out": signOut,
 });
 addEventListener("click", (event) => {
-	if (app.online() || !(event.target.closest("[data-write]"))) return;
+	if (app.online() || !event.target.closest("[data-write]")) return;
 	event.stopPropagation();
 	event.preventDefault();
 	app.toast({ text: t("not_sent"), kind: "error" });
 }, true);
 addEventListener("hashchange", route);
-addEventListener("signed-out", () => live.leave());
-channel.onmessage = ({ data: { key, value } }) => (key === "signed-out" ? live.leave() : apply(key, value));
+addEventListener("signed-out", live.leave);
+addEventListener("storage", ({ key, newValue }) => key?.startsWith(PREFIX) && apply(key.slice(PREFIX.length), newValue));
 for (const key of ["theme", "time"]) {
 	byId(key).value = settings.get(key, byId(key).value);
 	byId(key).onchange = () => settings.set(key, byId(key).value);
@@ -196,4 +189,5 @@ for (const key of ["theme", "time"]) {
 
 tick();
 import(`./views/${target()[0]}.js`).catch(() => {}); // while the server says whether there is a session
-api("GET", "api/auth/me").then(app.enter, ({ status }) => (status === 401 ? live.leave() : app.enter()));
+if (settings.get("session") !== "on") live.leave();
+else api("GET", "api/auth/me").then(app.enter, ({ status }) => (status === 401 ? live.leave() : app.enter()));

@@ -1,6 +1,6 @@
 /** What the server said: per topic a map of items and its revision; and what changed since the last frame painted. */
 
-const MOST_EVENTS = 500;
+const MOST_EVENTS = 1000; // as many as the server keeps
 
 export function createStore(schedule = nextFrame) {
 	const topics = new Map(), watchers = new Set();

@@ -17,7 +17,7 @@ export default {
 
 	sign_in_title: "Sign in", admin_key: "Admin key", show: "Show", hide: "Hide", sign_in: "Sign in",
 	signing_in: "Signing in…", wrong_key: "That key is not valid.",
-	too_many: "Too many attempts. Try again in {n} s.", unreachable: "The server cannot be reached.",
+	too_many: "Too many attempts. Try again in {n} s.",
 
 	search: "Search", search_in: "Search {what}",
 	new_order: "New order · Apply", selected: "{n} selected", select: "Select {name}",
@@ -30,16 +30,16 @@ export default {
 	resets: "Limit resets", in_flight: "In flight", requests: "Requests 24 h", tokens_24h: "Tokens in / out",
 	refresh_error: "Last refresh error", last_used: "Last used", limited: "Limited", for_span: "for {span}",
 	refreshing: "refreshing…", api_key: "API key", reauthorise: "Re-authorise", reactivate: "Reactivate",
-	refresh: "Refresh now", refresh_now: "Refresh now", deactivate: "Deactivate", open: "Open",
+	refresh: "Refresh now", deactivate: "Deactivate", open: "Open",
 	rename: "Rename", delete: "Delete", add_account: "Add account",
 	no_accounts: "No accounts yet. Add one to start serving requests.",
 
-	health: "Health", all_well: "Every account in use is well.", running: "Up {span} · version {version}",
+	health: "Health", all_well: "Every account in use is well.",
 	insecure: "Served without TLS: keys and tokens cross the network in the clear.",
 	draining: "Draining: new requests are refused.", streams: "in flight", requests_min: "requests/min",
-	tokens_min: "tokens/min", requests_today: "requests today", cost_today: "cost today",
+	tokens_min: "tokens/min", cost_today: "cost today",
 	next_reset: "next limit reset", attention: "Needs attention", no_attention: "Nothing needs you.",
 	refresh_fails: "refresh fails: {error}", expires_soon: "token expires in {in}",
 	all_limited: "All usable accounts are rate limited", last_events: "Last events",
-	all_events: "All events", no_events: "Nothing has happened since {at} (server start).",
+	no_events: "Nothing has happened since {at} (server start).",
 };

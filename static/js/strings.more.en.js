@@ -1,6 +1,5 @@
 /** English texts of what is loaded after the first view. */
 export default {
-	// dialogs
 	cancel: "Cancel", close: "Close", type_name: "Type {name} to confirm", mistyped: "That is something else.",
 	gone: "Deleted by another admin", failed: "{n} of {of} failed: {text}",
 	n_accounts_one: "1 account", n_accounts_other: "{n} accounts", n_sessions_one: "1 session",
@@ -15,11 +14,10 @@ export default {
 	delete_move: "Clients move to other accounts.", final: "This cannot be undone.",
 	revoke_effect_one: "1 running request is cut.", revoke_effect_other: "{n} running requests are cut.",
 	conflict: "Changed by another admin: the name is now '{name}'.", theirs: "Use theirs", overwrite: "Overwrite",
-	// wizard
+
 	w_title: "Add account · step {step} of {of}", w_again: "Re-authorise {name} · step {step} of {of}",
 	w_how: "How it signs in", w_api_key: "Console API key (recommended)",
-	w_oauth: "OAuth login, by your own registration", w_key: "API key",
-	w_needed: "Please fill this in.",
+	w_oauth: "OAuth login, by your own registration", w_key: "API key", w_needed: "Please fill this in.",
 	w_optional: "For a login it may be left to its e-mail or organisation.", w_link: "Get authorization link",
 	w_sign_in: "Open {host}, sign in and press Authorise.", w_open: "Open {host} ↗", w_copy: "Copy link",
 	w_copied: "Link copied", w_renew: "New link", w_left: "Link valid for {left}",
@@ -28,16 +26,13 @@ export default {
 	w_instead: "Re-authorise {name} instead", w_leave: "Stop here?", w_lost: "What you entered is lost.",
 	w_stop: "Stop", w_added: "{name} added", w_renewed: "{name} re-authorised",
 	w_org: "organisation {organization_name}", w_expires: "token expires in {left}", w_another: "Add another",
-	// what a login fails with
 	e_code_missing: "Paste the code shown after you authorised. It is one long string, usually with a # in it.",
 	e_six_digits: "That looks like the 6-digit e-mail sign-in code. Enter it on {host} first; the code for " +
 		"this box comes after you press Authorise.",
 	e_state_mismatch: "This code belongs to a different link. Open the link above again and paste the new code.",
 	e_flow_expired: "This link expired (valid 10 minutes) or the server restarted.",
-	e_invalid_grant: "Claude did not accept the code. Codes work once and only for a few minutes.",
 	e_access_denied: "Authorisation was cancelled on {host}. Nothing was added.",
-	e_duplicate_org: "This organisation is already added as '{name}'.",
-	// one account
+
 	a_none: "This account does not exist (any more).", a_type: "Type",
 	a_oauth: "OAuth login", a_api_key: "Console API key", a_org: "Organisation", a_refreshed: "Last refresh",
 	a_day: "Last 24 h", a_used: "{requests} requests, {errors} errors · {in} tokens in, {out} out · {cost}",
@@ -68,20 +63,20 @@ export default {
 	key_once: "This key is shown only once. Copy it now.", done: "Done",
 	key_effect: "Its clients are refused from now on (sessions now: {n}). This cannot be undone.",
 
-	"usage.1h": "last hour", "usage.24h": "last 24 h", "usage.7d": "last 7 days", "usage.30d": "last 30 days",
-	"usage.range": "Range", "usage.requests": "Requests", "usage.tokens": "Tokens", "usage.cost": "Cost",
-	"usage.ok": "Answered", "usage.client_error": "Client errors", "usage.limited": "Rate limited",
-	"usage.upstream_error": "Upstream errors", "usage.refused": "Refused here", "usage.aborted": "Cut",
-	"usage.input_tokens": "In", "usage.output_tokens": "Out",
-	"usage.cache_creation_input_tokens": "Cache written", "usage.cache_read_input_tokens": "Cache read",
-	"usage.cost_usd": "Cost", "usage.errors": "Errors", "usage.top": "Top 10", "usage.by_account": "by account",
-	"usage.by_token": "by client key", "usage.by_model": "by model",
-	"usage.empty": "No usage recorded in this range.", "usage.failed": "Could not load usage.",
+	u_1h: "last hour", u_24h: "last 24 h", u_7d: "last 7 days", u_30d: "last 30 days",
+	u_range: "Range", u_requests: "Requests", u_tokens: "Tokens",
+	u_ok: "Answered", u_client_error: "Client errors", u_limited: "Rate limited",
+	u_upstream_error: "Upstream errors", u_refused: "Refused here", u_aborted: "Cut",
+	u_input_tokens: "In", u_output_tokens: "Out",
+	u_cache_creation_input_tokens: "Cache written", u_cache_read_input_tokens: "Cache read",
+	u_cost_usd: "Cost", u_errors: "Errors", u_top: "Top 10", u_by_account: "by account",
+	u_by_token: "by client key", u_by_model: "by model",
+	u_empty: "No usage recorded in this range.", u_failed: "Could not load usage.",
 
 	info: "Info", warning: "Warning", error: "Error", admins: "Sign-ins", server: "Server", level: "Level",
-	kind: "Kind", follow: "Follow", pause: "Pause", announce: "Announce events", load: "Load",
+	kind: "Kind", follow: "Follow", pause: "Pause", announce: "Announce events",
 	skipped_one: "1 event skipped (slow connection)", skipped_other: "{n} events skipped (slow connection)",
-	not_kept: "These events are no longer kept.", loss: "Connection lost {from} – restored {to}",
+	loss: "Connection lost {from} – restored {to}",
 	no_event: "No event matches.",
 
 	base_url: "Base URL", connect_intro: "Put a client key in the place of {key}.",

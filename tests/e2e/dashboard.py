@@ -56,7 +56,7 @@ class Served(Protocol):
 class Watch:
     """Collects what a page may not do: errors, warnings, violations of its policy, requests to other hosts.
 
-    That a request was refused (4xx) is told by the browser as an error, and is none: the page shows it.
+    That a request was refused (4xx) is told by the browser as an error, and is none where the page shows it.
     """
 
     def __init__(self, page: Page, origin: str, allow: str | None) -> None:
@@ -75,8 +75,9 @@ class Watch:
 
     def _console(self, message: ConsoleMessage) -> None:
         refused = re.search(r"Failed to load resource.* status of 4\d\d", message.text)
-        if message.type in ("error", "warning") and not refused:
-            self._saw(f"console: {message.text} ({message.location.get('url')})")
+        url = str(message.location.get("url"))
+        if message.type in ("error", "warning") and not (refused and "/api/auth/me" not in url):
+            self._saw(f"console: {message.text} ({url})")
 
     def _request(self, request: Request) -> None:
         self.asked.append(request.url)
@@ -106,8 +107,8 @@ async def goto(page: Page, route: str) -> None:
 
 
 async def shown(page: Page) -> str:
-    """All text of the view, but for how long ago things were, or how long they still take."""
-    text = await page.get_by_role("main").inner_text()
+    """All text of the view, but for how long ago things were or still take, and when this tab lost its connection."""
+    text = re.sub("Connection lost .*\n", "", await page.get_by_role("main").inner_text())
     return re.sub(r"\b\d+(s|m|h|d)\b( \d\d(s|m|h)\b)?( ago)?|just now", "…", text)
 
 

@@ -11,7 +11,7 @@ import pytest
 CSS = (Path(__file__).parents[2] / "static/app.css").read_text()
 BACKGROUNDS = ("bg", "panel")
 TEXT = ("fg", "muted", "accent", "ok", "warn", "bad")
-LINES = ("control", "focus", "series-1", "series-2", "series-3", "series-4")
+LINES = ("control", "orange", "violet")
 
 
 def colour(name: str, theme: str) -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Page, Route, expect
 
+from proxy.chronicle import MOST
+from proxy.events import Happened
 from tests.e2e.cable import cable
 from tests.e2e.dashboard import OFFLINE, VIEWS, RunningClock, dashboard, goto, sign_in, visit
 from tests.e2e.furniture import furnish
@@ -137,6 +139,29 @@ async def test_disconnected(tmp_path: Path, browser: Browser, view: str) -> None
             for button in await page.locator("main [data-write]").all():
                 await expect(button).to_have_attribute("aria-disabled", "true")
             await fine(page)
+
+
+async def test_events_that_were_missed(tmp_path: Path, browser: Browser) -> None:
+    async with (
+        serve(tmp_path, accounts=(), clock=RunningClock()) as service,
+        cable(service.port) as line,
+        visit(browser, line, "events", allow=OFFLINE) as page,
+    ):
+        log = page.get_by_role("log")
+        await goto(page, "events")
+        await expect(log.get_by_text("signed in")).to_be_visible()
+        line.cut()
+        await expect(page.get_by_text("Reconnecting")).to_be_visible()
+        for n in range(MOST + 37):
+            service.parts.tokens._feed.tell(Happened("server.tested", f"test {n}"))
+        line.mend()
+        rows = log.get_by_role("listitem")
+        await expect(rows.first).to_contain_text("Connection lost ", timeout=20_000)
+        await expect(rows.nth(1)).to_contain_text(f"test {MOST + 36}")
+        await expect(rows.last).to_contain_text("test 37")
+        await expect(rows.last).to_contain_text("37 events skipped (slow connection)")
+        await expect(rows).to_have_count(MOST + 1)
+        await fine(page)
 
 
 async def test_an_account_that_is_gone(tmp_path: Path, browser: Browser) -> None:

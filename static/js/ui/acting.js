@@ -8,9 +8,10 @@ export function acting(app, spec, { grid, body, rows, all }) {
 	const items = app.store.items(spec.topic);
 	const selected = new Set();
 	const count = h("b");
-	const bulk = h("div", { class: "bulk row" }, count, spec.bulk?.map(({ act, label, danger }) => press({
-		label, kind: danger && "danger", "data-write": true, run: () => spec.act(act, [...selected]),
-	})), press({ label: t("clear_selection"), run: () => (self.clear(), all.focus()) }));
+	const choice = (value) => ({ value, label: t(value), class: /delete|revoke/.test(value) && "danger" });
+	const bulk = h("div.bulk.row", count, spec.bulk?.map((name) =>
+		press({ ...choice(name), "data-write": true, run: () => spec.act(name, [...selected]) })),
+	press({ label: t("clear_selection"), run: () => (self.clear(), all.focus()) }));
 	grid.before(bulk);
 	const rowOf = (node) => node.closest("[data-id]");
 	const idOf = (node) => rowOf(node).dataset.id;
@@ -22,7 +23,6 @@ export function acting(app, spec, { grid, body, rows, all }) {
 	}
 
 	const self = {
-		menus: 0,
 		/** Shows the selection; what is gone is out of it. */
 		pick() {
 			let here = 0;
@@ -47,9 +47,7 @@ export function acting(app, spec, { grid, body, rows, all }) {
 		run: (source) => busy(source, () => spec.act(source.value, [idOf(source)])),
 		async menu(source) {
 			const id = idOf(source);
-			self.menus += 1;
-			const chosen = await menu(source, spec.menu?.(items.get(id)) ?? []);
-			self.menus -= 1;
+			const chosen = await menu(source, spec.menu(items.get(id)).map(choice));
 			if (chosen) busy(source, () => spec.act(chosen, [id]));
 		},
 		key(key, target) {

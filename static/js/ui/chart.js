@@ -9,25 +9,22 @@ const sum = (numbers) => numbers.reduce((a, b) => a + b);
 
 /** `series` are {key, label}: the key is a field of the buckets, and the class of a colour. */
 export function bars({ t, clock }, { series, label, text = number }) {
-	const brief = text === number ? compact : text, least = text === number ? 4 : 0.04;
+	const [brief, least] = text === number ? [compact, 4] : [text, 0.04];
 	const heads = [t("time"), ...series.map((one) => one.label)];
-	const square = (width, attrs) => svg("rect", { width, height: width, ...attrs });
 	const fill = (key) => ({ fill: `url(#${key})` });
 	const paths = series.map(({ key }) => svg("path", fill(key)));
-	const mark = svg("path", { class: "cursor" }), last = svg("path", { class: "partial" });
-	const patterns = series.map(({ key }, n) =>
-		svg("pattern", { id: key, width: 6, height: 6, patternUnits: "userSpaceOnUse" },
-			square(6, { class: key }), svg("path", { d: HATCHES[n] })));
-	const pic = svg("svg", {
-		role: "img", tabindex: 0, "aria-label": label,
-		viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none",
-	}, patterns, paths, last, mark);
-	const axis = (name, n) => h("div", { class: name }, Array.from({ length: n }, () => h("span")));
-	const y = axis("y", 5), x = axis("x", 6), readout = h("p", { class: "muted" }), table = sheet(label, heads);
-	const details = h("details", null, h("summary", null, t("as_table")), table.el);
-	const keys = h("ul", { class: "row" }, series.map((one) =>
-		h("li", null, svg("svg", { "aria-hidden": "true" }, square(12, fill(one.key))), one.label)),
-	h("li", { class: "partial" }, t("incomplete")));
+	const bands = ["partial", "cursor"].map((name) => svg(`path.${name}`));
+	const size = { width: 6, height: 6 };
+	const patterns = series.map(({ key }, n) => svg("pattern", { id: key, patternUnits: "userSpaceOnUse", ...size },
+		svg(`rect.${key}`, size), svg("path", { d: HATCHES[n] })));
+	const view = { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none" };
+	const pic = svg("svg", { role: "img", tabindex: 0, "aria-label": label, ...view }, patterns, paths, bands);
+	const axis = (name, n) => h(`div.${name}`, Array.from({ length: n }, () => h("span")));
+	const y = axis("y", 5), x = axis("x", 6), readout = h("p.muted"), table = sheet(label, heads);
+	const details = h("details", h("summary", t("as_table")), table.el);
+	const keys = h("ul.row", series.map((one) => h("li",
+		svg("svg", { "aria-hidden": "true" }, svg("path", { d: "M0 0h12v12H0", ...fill(one.key) })), one.label)),
+	h("li.partial", t("incomplete")));
 	let buckets = [], cursor = -1;
 
 	const of = (bucket) => series.map(({ key }) => bucket[key]);
@@ -45,10 +42,10 @@ export function bars({ t, clock }, { series, label, text = number }) {
 			return top - n * scale;
 		}, HEIGHT));
 		paths.forEach((path, s) => setAttr(path, "d", lines[s]));
-		for (const [line, i] of [[mark, cursor], [last, buckets.length - 1]]) {
-			setAttr(line, "d", `M${(i + 0.5) * each} 0v${HEIGHT}`);
-			setAttr(line, "stroke-width", each);
-		}
+		[buckets.length - 1, cursor].forEach((i, n) => {
+			setAttr(bands[n], "d", `M${(i + 0.5) * each} 0v${HEIGHT}`);
+			setAttr(bands[n], "stroke-width", each);
+		});
 		[...y.children].forEach((span, n) => setText(span, brief((4 - n) * step)));
 		[...x.children].forEach((span, n) => setText(span, when(buckets[n * buckets.length / 6], false)));
 		const peak = buckets[totals.indexOf(most)], here = buckets[cursor], { span_s: s } = peak;
@@ -78,7 +75,7 @@ export function bars({ t, clock }, { series, label, text = number }) {
 	};
 
 	return {
-		el: h("figure", { class: "chart" }, keys, y, pic, x, readout, details),
+		el: h("figure.chart", keys, y, pic, x, readout, details),
 		/** All buckets, oldest first. */
 		patch(all) {
 			buckets = all;

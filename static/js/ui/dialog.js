@@ -24,10 +24,10 @@ export function press({ label, kind, run, ...attrs }) {
 /** A labelled input. `tell` shows an error, with buttons, or none; `fail` moves the focus there as well. */
 export function field(label, attrs, hint) {
 	const id = `field-${++count}`, about = `${id}-about`;
-	const error = h("p", { class: "error row", "aria-live": "polite" });
+	const error = h("p.error.row", { "aria-live": "polite" });
 	const input = h("input", { id, autocomplete: "off", "aria-describedby": about, ...attrs });
-	const el = h("div", { class: "field" }, h("label", { for: id }, label), input,
-		h("div", { id: about }, error, h("p", { class: "muted" }, hint)));
+	const el = h("div.field", h("label", { for: id }, label), input,
+		h("div", { id: about }, error, h("p.muted", hint)));
 	const tell = (text = "", ...buttons) => {
 		input.ariaInvalid = text ? "true" : null;
 		error.replaceChildren(text, ...buttons.map(press));
@@ -72,15 +72,15 @@ export function dialog({ t, store }, { guard, topic, id } = {}) {
 		const foot = buttons.map(({ value = "", run = () => value, ...attrs }) =>
 			press({ ...attrs, run: () => end(run, at) }));
 		el.ariaLabel = title;
-		el.replaceChildren(h("form", { method: "dialog" }, h("h2", null, title), content,
-			h("footer", { class: "row" }, foot)));
+		el.replaceChildren(h("form", { method: "dialog" }, h("h2", title), content,
+			h("footer.row", foot)));
 		if (!el.open) document.body.append(el), el.showModal();
 		(el.querySelector("[autofocus]") ?? el.querySelector("input, footer :last-child")).focus();
 	}
 
 	if (id) store.watch(() => {
 		if (store.items(topic).has(id)) return;
-		show(el.ariaLabel, h("p", null, t("gone")), [{ label: t("close") }]);
+		show(el.ariaLabel, h("p", t("gone")), [{ label: t("close") }]);
 		life.abort();
 	}, life.signal);
 	return { el, show, closed, life };
@@ -90,8 +90,8 @@ export function dialog({ t, store }, { guard, topic, id } = {}) {
 export function confirm(app, { title, text, list, label, typeName }) {
 	const { t } = app, box = dialog(app), typed = typeName && field(t("type_name", { name: typeName }));
 	const run = () => !typed || typed.input.value.trim() === typeName || typed.fail(t("mistyped"));
-	const names = list && h("ul", null, list.map((name) => h("li", null, name)));
-	box.show(title, [h("p", null, text), names, typed?.el],
+	const names = list && h("ul", list.map((name) => h("li", name)));
+	box.show(title, [h("p", text), names, typed?.el],
 		[{ label: t("cancel"), autofocus: true }, { label, kind: "danger", run }]);
 	return box.closed.then(Boolean);
 }

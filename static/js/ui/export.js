@@ -25,18 +25,10 @@ const FORMS = {
 export async function offer(app, button, name, columns, rows) {
 	await app.more();
 	const label = (form) => app.t("export_as", { form: form.toUpperCase(), n: rows.length });
-	const form = await menu(button, Object.keys(FORMS).map((act) => ({ act, label: label(act) })));
+	const form = await menu(button, Object.keys(FORMS).map((value) => ({ value, label: label(value) })));
 	if (!form) return;
 	const text = FORMS[form](rows.map((row) => flat(columns, row)));
-	const type = form === "csv" ? "text/csv" : "application/json";
-	const href = URL.createObjectURL(new Blob([text], { type }));
+	const href = URL.createObjectURL(new Blob([text]));
 	h("a", { href, download: `${name}.${form}` }).click();
 	setTimeout(() => URL.revokeObjectURL(href), 1000);
-}
-
-/** The button that does. `rows()` are those shown by then. */
-export function exporter(app, name, columns, rows) {
-	const button = h("button", null, app.t("export")), el = h("span", null, button);
-	el.onclick = () => offer(app, button, name, columns, rows()); // the menu takes the button's own
-	return el;
 }

@@ -1,12 +1,12 @@
 /** A menu at a button, in the top layer: what becomes of the button's row does not touch it. */
 import { h } from "../dom.js";
 
-/** `items` are {act, label, danger?}; resolves with the act chosen, or null. */
+/** `items` are {value, label} and attributes; resolves with the value chosen, or null. */
 export const menu = (button, items) => new Promise((resolve) => {
 	let chosen = null;
-	const entries = items.map(({ act, label, danger }) =>
-		h("button", { role: "menuitem", tabindex: -1, value: act, class: danger && "danger" }, label));
-	const el = h("div", { role: "menu", class: "menu", popover: "", "aria-label": button.ariaLabel }, entries);
+	const entries = items.map(({ label, ...attrs }) =>
+		h("button", { role: "menuitem", tabindex: -1, ...attrs }, label));
+	const el = h("div.menu", { role: "menu", popover: "", "aria-label": button.ariaLabel }, entries);
 	el.onclick = ({ target }) => {
 		if ((chosen = target.value)) el.hidePopover();
 	};

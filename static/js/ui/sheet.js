@@ -12,11 +12,9 @@ export function filler(el, make) {
 
 /** Without lines it is not shown. */
 export function sheet(label, heads) {
-	const body = h("tbody");
-	const head = h("tr", null, heads.map((text) => h("th", { scope: "col" }, text)));
-	const el = h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": label, hidden: true },
-		h("table", null, h("thead", null, head), body));
-	const cell = (_, n) => (n ? h("td") : h("th", { scope: "row" }));
-	const fill = filler(body, () => h("tr", null, heads.map(cell)));
+	const body = h("tbody"), head = h("tr", heads.map((text) => h("th", { scope: "col" }, text)));
+	const el = h("div.scroll", { tabindex: 0, role: "group", "aria-label": label, hidden: true },
+		h("table", h("thead", head), body));
+	const fill = filler(body, () => h("tr", heads.map((_, n) => (n ? h("td") : h("th", { scope: "row" })))));
 	return { el, fill: (lines) => ((el.hidden = !lines.length), fill(lines)) };
 }

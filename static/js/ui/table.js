@@ -21,8 +21,6 @@ export function table(app, spec) {
 	const asked = () => ({ q: "", sort: "", status: "", p: 1, ...Object.fromEntries(app.query()) });
 	let view = asked(), order = [], seen = new Map(), moved = 0, awaited, acting;
 
-	const choice = (name) => ({ act: name, label: t(name), danger: /delete|revoke/.test(name) });
-	const bulk = spec.bulk?.map(choice), menu = (item) => spec.menu(item).map(choice);
 	const button = (name, attrs, label = t(name)) => h("button", { "data-act": name, ...attrs }, label);
 	const tickbox = (label) => h("input", { type: "checkbox", "aria-label": label });
 	const search = h("input", { type: "search", value: view.q, placeholder: t("search"),
@@ -33,14 +31,14 @@ export function table(app, spec) {
 	const all = tickbox(t("select_page")), body = h("tbody", { role: "rowgroup" });
 	const heads = columns.map(({ key, cls, sort }) =>
 		head({ key, cls }, sort ? button("sort", { value: key }, t(key)) : t(key)));
-	const grid = h("table", { class: `grid ${topic}`, role: "table" }, h("caption", { class: "sr" }, t(topic)),
-		h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, bulk && head({ key: "pick" }, all), heads,
+	const grid = h(`table.grid.${topic}`, { role: "table" }, h("caption.sr", t(topic)),
+		h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, spec.bulk && head({ key: "pick" }, all), heads,
 			head({ key: "acts", cls: "sr" }, t("actions")))), body);
-	const note = h("div", { class: "note" });
+	const note = h("div.note");
 	const range = h("span"), previous = button("previous"), next = button("next");
-	const pager = h("nav", { class: "pager", "aria-label": t("pages") }, previous, range, next);
-	const el = h("div", null, h("div", { class: "toolbar" }, search,
-		chips && h("div", { class: "chips", role: "group", "aria-label": t("status") }, options),
+	const pager = h("nav.pager", { "aria-label": t("pages") }, previous, range, next);
+	const el = h("div", h("div.toolbar", search,
+		chips && h("div.chips", { role: "group", "aria-label": t("status") }, options),
 		button("export"), empty.makes && button(empty.act, { class: "primary", ...WRITES })),
 	offer, grid, note, pager);
 
@@ -75,7 +73,7 @@ export function table(app, spec) {
 		const pages = Math.ceil(order.length / PAGE) || 1, ready = store.ready(topic);
 		view.p = Math.min(view.p, pages) || 1;
 		const from = (view.p - 1) * PAGE, ids = order.slice(from, from + PAGE);
-		const bone = () => h("tr", { class: "bone" });
+		const bone = () => h("tr.bone");
 		if (!rows.size) body.replaceChildren(...Array.from({ length: ready ? 0 : 8 }, bone));
 		keyed(body, ids, rows, make);
 		if (!body.querySelector("[tabindex='0']")) rows.get(ids[0])?.el.setAttribute("tabindex", "0");
@@ -118,7 +116,7 @@ export function table(app, spec) {
 			return td;
 		});
 		const el = h("tr", { role: "row", "data-id": id, tabindex: -1 },
-			bulk && data({ key: "pick" }, h("label", null, box)), cells, data({ key: "acts" }, main, more));
+			spec.bulk && data({ key: "pick" }, h("label", box)), cells, data({ key: "acts" }, main, more));
 		function patch() {
 			const item = items.get(id);
 			if (!item) return;
@@ -154,7 +152,7 @@ export function table(app, spec) {
 	/** What is done to rows is loaded when somebody begins to. */
 	async function then(name, ...args) {
 		const module = acting || await import("./acting.js"); // once it is here a key does not wait behind the next
-		acting ??= module.acting(app, { ...spec, bulk, menu }, { grid, body, rows, all });
+		acting ??= module.acting(app, spec, { grid, body, rows, all });
 		acting[name](...args);
 	}
 

@@ -7,15 +7,15 @@ const STAYS_MS = 6000;
 const UNDO_MS = 10_000;
 
 /** `kind` is "ok" or "error", `label` the text of the button that calls `undo`. */
-export function toast(host, list, t, { text, kind = "ok", undo = null, label = t("undo"), details = "" }) {
+export function toast(host, list, t, { text, kind = "ok", undo = null, label = t("undo") }) {
 	const bad = kind === "error";
 	let timer = 0;
 	const hold = () => clearTimeout(timer);
 	const wait = () => (hold(), bad || (timer = setTimeout(close, undo ? UNDO_MS : STAYS_MS)));
 	const button = (name, fn) =>
-		Object.assign(h("button", { class: "link" }, name), { onclick: () => (close(), fn?.()) });
-	const el = h("div", { class: "toast", "data-kind": kind, role: bad ? "alert" : "status" },
-		h("p", null, text, h("small", null, details)), undo && button(label, undo), button(t("dismiss")));
+		Object.assign(h("button.link", name), { onclick: () => (close(), fn?.()) });
+	const el = h("div.toast", { "data-kind": kind, role: bad ? "alert" : "status" },
+		h("p", text), undo && button(label, undo), button(t("dismiss")));
 	function close() {
 		hold();
 		if (el.contains(document.activeElement)) document.getElementById("main")?.focus();
@@ -25,6 +25,6 @@ export function toast(host, list, t, { text, kind = "ok", undo = null, label = t
 	for (const name of ["mouseleave", "focusout"]) el.addEventListener(name, wait);
 	while (host.children.length >= MOST) host.firstChild.remove();
 	host.append(el);
-	list.prepend(h("li", null, h("small", null, clock(Date.now())), ` ${text} ${details}`));
+	list.prepend(h("li", h("small", clock(Date.now())), ` ${text}`));
 	wait();
 }

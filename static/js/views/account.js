@@ -2,10 +2,10 @@
 import * as actions from "../actions.js";
 import { h, panel, setText } from "../dom.js";
 import { compact, money, ms, number } from "../format.js";
+import { status } from "../ui/cells.js";
 import { bars } from "../ui/chart.js";
 import { press } from "../ui/dialog.js";
 import { filler } from "../ui/sheet.js";
-import { status } from "../ui/status.js";
 
 const HOUR_S = 3600;
 const join = (...parts) => parts.filter(Boolean).join(" · ");
@@ -30,30 +30,29 @@ const facts = (a, { t, ago, until }) => ({
 	a_id: a.id,
 });
 
-export default function mount(root, app, { id }) {
+export default function mount(root, app, id) {
 	const { t, store } = app, get = () => store.items("accounts").get(id);
 	const button = (label, run, kind) =>
 		press({ label: t(label), kind, run: () => run(app, id), "data-write": true });
-	const title = h("h2", { tabindex: -1 }, get()?.name ?? t("accounts")), badge = status(app);
-	const login = [button("reauthorise", actions.reauthorise), button("refresh_now", actions.refresh)];
+	const title = h("h2", { tabindex: -1 }), badge = status(app);
+	const login = [button("reauthorise", actions.reauthorise), button("refresh", actions.refresh)];
 	const off = () => ["inactive", "invalid"].includes(get().status);
 	const toggle = button("deactivate", () => actions.setStatus(app, id, off() ? "active" : "inactive"));
 	const away = async () => await actions.remove(app, id) && app.go("#/accounts");
-	const about = h("dl", { class: "panel facts" });
-	const tell = filler(about, () => h("div", null, h("dt"), h("dd")));
+	const about = h("dl.panel.facts");
+	const tell = filler(about, () => h("div", h("dt"), h("dd")));
 	const chart = bars(app, { label: t("a_usage"), series: [
-		{ key: "ok", label: t("usage.ok") }, { key: "upstream_error", label: t("usage.errors") }] });
+		{ key: "ok", label: t("u_ok") }, { key: "upstream_error", label: t("u_errors") }] });
 	const note = h("p", { role: "status" });
 	const lists = ["events", "sessions"].map((topic) => {
-		const ul = h("ul", { class: "list" }), empty = h("p", { class: "muted" });
-		const fill = filler(ul, () => h("li", null, h("time"), h("span")));
+		const ul = h("ul.list"), empty = h("p.muted");
+		const fill = filler(ul, () => h("li", h("time"), h("span")));
 		return { topic, empty, fill, el: panel(t(`a_${topic}`), empty, ul) };
 	});
-	const none = h("p", null, t("a_none"));
-	const body = h("div", { class: "account" }, h("div", { class: "row" }, badge.el, login,
+	const body = h("div.account", h("div.row", badge.el, login,
 		button("rename", actions.rename), toggle, button("delete", away, "danger")),
 	about, panel(t("a_usage"), note, chart.el), lists.map(({ el }) => el));
-	root.append(h("a", { href: "#/accounts" }, `← ${t("accounts")}`), title, none, body);
+	root.append(h("a", { href: "#/accounts" }, `← ${t("accounts")}`), title, body);
 
 	async function load() {
 		try {
@@ -67,16 +66,15 @@ export default function mount(root, app, { id }) {
 			chart.el.hidden = !used.length;
 			note.replaceChildren(used.length ? "" : t("a_unused"));
 		} catch {
-			note.replaceChildren(t("usage.failed"), " ", press({ label: t("retry"), run: load }));
+			note.replaceChildren(t("u_failed"), " ", press({ label: t("retry"), run: load }));
 		}
 	}
 
 	function patch() {
 		const account = get();
-		none.hidden = Boolean(account) || !store.ready("accounts");
 		body.hidden = !account;
+		setText(title, account?.name ?? t(store.ready("accounts") ? "a_none" : "accounts"));
 		if (!account) return;
-		setText(title, account.name);
 		setText(toggle, t(off() ? "reactivate" : "deactivate"));
 		for (const el of login) el.hidden = account.type !== "oauth";
 		badge.patch(account, app.now());

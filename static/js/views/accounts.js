@@ -1,8 +1,7 @@
 /** The live table of accounts, and what can be done to one or to many. */
 import { h, setAttr, setText } from "../dom.js";
 import { number } from "../format.js";
-import { plain, usage } from "../ui/columns.js";
-import { bySeverity, rank, status } from "../ui/status.js";
+import { bySeverity, plain, rank, status, two, usage } from "../ui/cells.js";
 import { table } from "../ui/table.js";
 
 const FIELDS = ["id", "name", "type", "organization_name", "status", "status_reason", "status_since",
@@ -18,7 +17,7 @@ export default function mount(root, app) {
 	const columns = [
 		{ key: "name", sort: (a) => a.name.toLowerCase(), title: (a) => a.name, cell(td) {
 			const link = h("a"), org = h("small");
-			td.append(h("span", { class: "two" }, link, org));
+			td.append(two(link, org));
 			return (a) => {
 				setText(link, a.name);
 				setAttr(link, "href", `#/accounts/${a.id}`);
@@ -34,7 +33,7 @@ export default function mount(root, app) {
 		plain("resets", "rate_limited_until", (at) => app.until(at, "resetting")),
 		plain("in_flight", "in_flight", number, { cls: "num low" }), ...usage("num low"),
 		{ key: "refresh_error", cls: "low", cell(td) {
-			const error = h("button", { class: "link error", "aria-expanded": "false" });
+			const error = h("button.link.error", { "aria-expanded": "false" });
 			error.onclick = () => (error.ariaExpanded = String(td.parentElement.classList.toggle("open")));
 			return ({ last_refresh_error: text }) => {
 				if (!text) return error.remove();

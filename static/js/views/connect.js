@@ -3,7 +3,7 @@ import { h, setText } from "../dom.js";
 import { press } from "../ui/dialog.js";
 
 /** Where clients go: this page's address, without `/v1`. */
-const here = () => new URL(".", document.baseURI).href.replace(/\/$/, "");
+const HERE = new URL(".", document.baseURI).href.slice(0, -1);
 
 const recipes = (url, key) => ({
 	"bash, zsh": `export ANTHROPIC_BASE_URL="${url}"
@@ -46,26 +46,26 @@ export async function copy(el) {
 		await navigator.clipboard.writeText(el.textContent);
 		return true;
 	} catch {
-		getSelection()?.selectAllChildren(el);
+		getSelection().selectAllChildren(el);
 		return document.execCommand("copy");
 	}
 }
 
 /** A text with its Copy button; what came of it is said beside it, for toasts lie behind a dialog. */
 export function copyable({ t }, label, text) {
-	const pre = h("pre", null, text), said = h("span", { role: "status" });
+	const pre = h("pre", text), said = h("span", { role: "status" });
 	const button = press({ label: t("copy"), "aria-label": t("copy_what", { what: label }),
 		run: async () => setText(said, t(await copy(pre) ? "copied" : "copy_manual")) });
-	return h("div", { class: "snippet" }, h("div", { class: "row" }, h("b", null, label), said, button), pre);
+	return h("div.snippet", h("div.row", h("b", label), said, button), pre);
 }
 
-export const snippets = (app, key) => h("div", { class: "columns" },
-	Object.entries(recipes(here(), key)).map(([client, text]) => copyable(app, client, text)));
+export const snippets = (app, key) => h("div.columns",
+	Object.entries(recipes(HERE, key)).map(([client, text]) => copyable(app, client, text)));
 
 export default function mount(root, app) {
 	const { t } = app, key = "<YOUR_TOKEN>";
 	root.append(
-		h("p", null, t("connect_intro", { key }), " ", h("a", { href: "#/tokens" }, t("create_key"))),
-		copyable(app, t("base_url"), here()), h("p", { class: "muted" }, t("connect_note")),
+		h("p", t("connect_intro", { key }), " ", h("a", { href: "#/tokens" }, t("create_key"))),
+		copyable(app, t("base_url"), HERE), h("p.muted", t("connect_note")),
 		snippets(app, key));
 }

@@ -11,19 +11,19 @@ export function edit(app, token) {
 	const { t } = app, box = dialog(app, { topic: "tokens", id: token?.id });
 	const day = token?.expires_at?.slice(0, 10) ?? "";
 	const name = field(t("name"), { value: token?.name, maxlength: 64, required: true });
-	const role = h("select", null, ["user", "admin"].map((value) =>
+	const role = h("select", ["user", "admin"].map((value) =>
 		h("option", { value, selected: token?.role === value }, t(value))));
 	const expires = field(t("key_expires"), { type: "date", value: day }, t("key_zone"));
-	const limits = LIMITS.map((limit) => field(t(limit), { type: "number", value: token?.limits[limit],
+	const limits = LIMITS.map((limit) => field(t(limit), { type: "number", name: limit, value: token?.limits[limit],
 		...(limit.startsWith("cost") ? { min: 0.01, step: "any" } : { min: 1 }) }));
 
 	async function run(ifMatch = token?.etag) {
-		if (!box.el.querySelector("form").reportValidity()) return;
+		if (!name.input.form.reportValidity()) return;
 		const until = expires.input.value;
 		const [method, path] = token ? ["PUT", `api/tokens/${token.id}`] : ["POST", "api/tokens"];
 		const { token: made } = await app.api(method, path, {
 			name: name.input.value.trim(), role: role.value,
-			limits: Object.fromEntries(limits.map(({ input }, n) => [LIMITS[n], Number(input.value) || null])),
+			limits: Object.fromEntries(limits.map(({ input }) => [input.name, Number(input.value) || null])),
 			// The field has no time of day, so it is sent only where it was changed.
 			...(until !== day && { expires_at: until ? `${until}T00:00:00Z` : null }),
 		}, { ifMatch });
@@ -33,15 +33,15 @@ export function edit(app, token) {
 		}
 		const key = copyable(app, t("client_key"), made.key);
 		key.querySelector("button").autofocus = true;
-		box.show(t("key_made", made), [h("p", null, t("key_once")), key,
-			h("details", null, h("summary", null, t("connect")), snippets(app, made.key))],
+		box.show(t("key_made", made), [h("p", t("key_once")), key,
+			h("details", h("summary", t("connect")), snippets(app, made.key))],
 		[{ label: t("done"), kind: "primary" }]);
 	}
 
 	const label = t(token ? "save" : "create_key");
 	box.show(token ? t("edit_key", token) : label, [
-		name.el, h("label", { class: "field" }, t("role"), role), expires.el,
+		name.el, h("label.field", t("role"), role), expires.el,
 		h("details", { open: token && Object.values(token.limits).some(Boolean) },
-			h("summary", null, t("limits")), h("div", { class: "tiles pairs" }, limits.map(({ el }) => el)))],
+			h("summary", t("limits")), h("div.tiles.pairs", limits.map(({ el }) => el)))],
 	[{ label: t("cancel") }, { label, kind: "primary", run }], name);
 }

@@ -1,5 +1,5 @@
 /** What was used: over time from the feed, and by whom from the usage report. */
-import { h, panel, setAttr } from "../dom.js";
+import { h, panel } from "../dom.js";
 import { compact, money, number } from "../format.js";
 import { bars } from "../ui/chart.js";
 import { press } from "../ui/dialog.js";
@@ -11,23 +11,23 @@ const RANGES = { "1h": [1, "minute"], "24h": [24, "hour"], "7d": [168, "hour"], 
 const TOKENS = ["input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"];
 const CHARTS = {
 	requests: ["ok", "client_error", "limited", "upstream_error", "refused", "aborted"],
-	tokens: TOKENS, cost: ["cost_usd"],
+	tokens: TOKENS, cost_usd: ["cost_usd"],
 };
 
 export default function mount(root, app) {
 	const { store } = app, query = app.query();
-	const t = (key) => app.t(`usage.${key}`);
-	const range = query.get("range") in RANGES ? query.get("range") : "24h", topic = `usage:${range}`;
+	const t = (key) => app.t(`u_${key}`);
+	const asked = query.get("range"), range = asked in RANGES ? asked : "24h", topic = `usage:${range}`;
 	const [hours, interval] = RANGES[range];
 	const charts = Object.entries(CHARTS).map(([what, keys]) => bars(app, {
-		label: `${t(what)}, ${t(range)}`, text: what === "cost" ? money : number,
+		label: `${t(what)}, ${t(range)}`, text: what === "cost_usd" ? money : number,
 		series: keys.map((key) => ({ key, label: t(key) })),
 	}));
-	const empty = h("p", { class: "note", hidden: true }, t("empty"));
+	const empty = h("p.note", { hidden: true }, t("empty"));
 	const by = h("select", { "aria-label": t("top") }, ["account", "token", "model"].map((value) =>
 		h("option", { value, selected: value === query.get("by") }, t(`by_${value}`))));
 	const links = ["csv", "json"].map((form) => h("a", { download: `usage.${form}` }, form.toUpperCase()));
-	const top = sheet(t("top"), [app.t("name"), ...["requests", "errors", ...TOKENS, "cost"].map(t)]);
+	const top = sheet(t("top"), [app.t("name"), ...["requests", "errors", ...TOKENS, "cost_usd"].map(t)]);
 	const note = h("p", { role: "alert" });
 	let loadedAt = 0;
 
@@ -49,11 +49,10 @@ export default function mount(root, app) {
 	load();
 
 	root.append(
-		h("div", { class: "chips", role: "group", "aria-label": t("range") }, Object.keys(RANGES).map((key) =>
-			press({ label: t(key), "aria-pressed": `${key === range}`, run: () =>
-				app.go(`#/usage?range=${key}`) }))),
+		h("div.chips", { role: "group", "aria-label": t("range") }, Object.keys(RANGES).map((key) =>
+			press({ label: t(key), "aria-pressed": `${key === range}`, run: () => app.go(`#/usage?range=${key}`) }))),
 		empty, ...Object.keys(CHARTS).map((what, n) => panel(t(what), charts[n].el)),
-		panel(t("top"), h("div", { class: "row" }, by, app.t("export"), links), top.el, note));
+		panel(t("top"), h("div.row", by, app.t("export"), links), top.el, note));
 	return {
 		topics: [topic],
 		tick: (now) => app.online() && now - loadedAt > 60_000 && load(),
@@ -61,7 +60,7 @@ export default function mount(root, app) {
 			if (!dirty.has(topic) || !store.ready(topic)) return;
 			const buckets = [...store.items(topic).values()];
 			for (const chart of charts) chart.patch(buckets);
-			setAttr(empty, "hidden", buckets.some((bucket) => CHARTS.requests.some((key) => bucket[key])));
+			empty.hidden = buckets.some((bucket) => CHARTS.requests.some((key) => bucket[key]));
 		},
 	};
 }

@@ -10,12 +10,10 @@ export async function wizard(app, id) {
 	const name = field(t("name"), { maxlength: 64 }, t("w_optional"));
 	const key = field(t("w_key"), { type: "password" });
 	const paste = field(t("w_paste"), { spellcheck: "false" });
-	const open = h("a", { class: "primary", target: "_blank", rel: "noopener", autofocus: true });
-	const left = h("p", { class: "muted" }), cancel = { label: t("cancel") };
+	const left = h("p.muted"), cancel = { label: t("cancel") };
+	/** `flow` is the login that is waited for, `told` what the server said last. */
+	let flow = null, oauth = Boolean(id), told = "";
 	const leave = { title: t("w_leave"), text: t("w_lost"), label: t("w_stop") };
-	let oauth = Boolean(id), told = "";
-	/** The login that is waited for. @type {any} */
-	let flow = null;
 	const box = dialog(app, { topic: "accounts", id, guard: () => !flow || confirm(app, leave) });
 
 	/** Steps count from 1, and from the last one down to 0. */
@@ -25,7 +23,7 @@ export async function wizard(app, id) {
 	}
 
 	function choose() {
-		const radio = (value, on) => h("label", null,
+		const radio = (value, on) => h("label",
 			h("input", { type: "radio", name: "kind", checked: on, autofocus: on }), t(`w_${value}`));
 		const kinds = h("div", { role: "radiogroup", "aria-label": t("w_how") },
 			radio("api_key", !oauth), radio("oauth", oauth));
@@ -34,9 +32,9 @@ export async function wizard(app, id) {
 		show(1, [kinds, name.el, !oauth && key.el], cancel, { ...go, kind: "primary" });
 	}
 
-	/** Shows an error where it was made, with a way on. */
-	function failed({ type, message, details = {} }) {
-		const other = accounts.get(details.account_id), anew = { label: t("w_anew"), run: link };
+	/** Shows what the server refused where it was made, with a way on. */
+	function failed({ type, message, details }) {
+		const other = accounts.get(details?.account_id), anew = { label: t("w_anew"), run: link };
 		const help = {
 			flow_expired: anew, invalid_grant: anew,
 			upstream_unreachable: !wrong() && { label: t("w_retry"), run: finish },
@@ -47,9 +45,8 @@ export async function wizard(app, id) {
 		}[type];
 		const at = type === "name_taken" ? name : [paste, key, name].find(({ el }) => el.isConnected);
 		if (!at.el.isConnected) paste.el.before(at.el);
-		told = details.message ?? told;
-		const own = t(`e_${type}`, { ...flow, ...other });
-		at.fail(own === `e_${type}` ? message : own, ...(help ? [help] : []));
+		told = message;
+		at.fail(type === "access_denied" ? t("e_access_denied", flow) : message, ...[help].filter(Boolean));
 	}
 
 	const post = (path, body) => app.api("POST", path, body).then(result, failed);
@@ -61,24 +58,22 @@ export async function wizard(app, id) {
 	}
 
 	function link() {
-		open.removeAttribute("href"); // a new link ends the old one
 		const query = new URLSearchParams(id ? { account_id: id } : { name: name.input.value });
 		return app.api("GET", `oauth/authorize?${query}`).then(authorise, failed);
 	}
 
 	function authorise(begun) {
-		const url = new URL(begun.authorization_url), said = h("p", { role: "status" });
-		flow = { ...begun, host: url.host };
-		open.href = url.href;
-		setText(open, t("w_open", flow));
-		const take = press({ label: t("w_copy"), async run() {
-			setText(said, url.href);
+		const { host, href, searchParams } = new URL(begun.authorization_url), said = h("p", { role: "status" });
+		flow = { ...begun, host };
+		const take = async () => {
+			setText(said, href);
 			if (await copy(said)) setText(said, t("w_copied"));
-		} });
-		const back = url.searchParams.get("redirect_uri")?.startsWith(location.origin);
-		show(-1, [h("p", null, t("w_sign_in", flow)),
-			h("div", { class: "row" }, open, take, press({ label: t("w_renew"), run: link }), said), left,
-			back && h("p", { role: "status" }, t("w_waiting", flow)), paste.el],
+		};
+		const back = searchParams.get("redirect_uri")?.startsWith(location.origin);
+		show(-1, [h("p", t("w_sign_in", flow)), h("div.row",
+			h("a.primary", { href, target: "_blank", rel: "noopener", autofocus: true }, t("w_open", flow)),
+			press({ label: t("w_copy"), run: take }), press({ label: t("w_renew"), run: link }), said), left,
+		back && h("p", { role: "status" }, t("w_waiting", flow)), paste.el],
 		cancel, { label: t("w_finish"), kind: "primary", run: finish });
 		paste.tell();
 		tick();
@@ -89,20 +84,17 @@ export async function wizard(app, id) {
 		const pasted = paste.input.value.replace(/\s/g, "");
 		const query = /\?([^#]*)/.exec(pasted)?.[1] ?? `code=${pasted.replace("#", "&state=")}`;
 		const { code = "", state, error } = Object.fromEntries(new URLSearchParams(query));
-		if (error === "access_denied") return error;
-		if (/^\d{6}$/.test(code)) return "six_digits";
-		return code.length < 8 ? "code_missing" : state && state !== flow?.state && "state_mismatch";
+		const type = error === "access_denied" ? error : /^\d{6}$/.test(code) ? "six_digits"
+			: code.length < 8 ? "code_missing" : state && state !== flow?.state && "state_mismatch";
+		return type ? t(`e_${type}`, { ...flow }) : "";
 	}
 
-	paste.input.oninput = () => {
-		const type = wrong();
-		paste.tell(paste.input.value && type && t(`e_${type}`, flow));
-	};
+	paste.input.oninput = () => paste.tell(paste.input.value && wrong());
 
 	function finish() {
-		const type = wrong(), { state } = flow;
-		if (type) return failed({ type });
-		const body = { code: paste.input.value, state, name: name.input.value.trim() || null };
+		const text = wrong();
+		if (text) return paste.fail(text);
+		const body = { code: paste.input.value, state: flow.state, name: name.input.value.trim() || null };
 		return post(id ? `api/accounts/${id}/reauthorize` : "oauth/exchange", body);
 	}
 
@@ -121,18 +113,17 @@ export async function wizard(app, id) {
 		setText(left, still ? t("w_left", { left: clock }) : t("e_flow_expired"));
 	}
 
-	const timer = setInterval(tick, 1000);
-	box.life.signal.onabort = () => clearInterval(timer);
 	store.watch(() => {
-		const now = flow && store.items("flows").get(flow.flow_id), account = accounts.get(now?.account_id);
+		const now = store.items("flows").get(flow?.flow_id), account = accounts.get(now?.account_id);
 		if (now?.status === "done" && account) result({ account });
 		const { error_type: type, error_message: message } = now ?? {};
-		if (message && message !== told) failed({ type, message, details: { ...now, message } });
+		if (message && !told.startsWith(message)) failed({ type, message, details: now });
 	}, box.life.signal);
 	if (id) {
 		show(-1, paste.el, cancel);
 		await link();
 	} else choose();
-	const done = await box.closed;
+	const timer = setInterval(tick, 1000), done = await box.closed;
+	clearInterval(timer);
 	return done === "another" ? wizard(app) : done;
 }
