@@ -1,4 +1,4 @@
-/** What an admin does to accounts and sessions: asks first where needed, sends it, says what came of it. */
+/** What an admin does: asks first where needed, sends it, says what came of it. */
 import { ms, span } from "./format.js";
 import { confirm, dialog, field } from "./ui/dialog.js";
 
@@ -14,12 +14,12 @@ export function subject(app, ids, topic = "accounts", status = "") {
 		running: items.reduce((sum, item) => sum + item.in_flight, 0),
 		/** Whether no account stays active without these. */
 		last: inUse.length > 0 && inUse.every((item) => items.includes(item)),
-		/** Names each of several, and has a name typed before what is `grave`. */
+		/** Names each of several; what is `grave` has to be typed. */
 		ask: (verb, text, grave = false) => confirm(app, {
 			title: `${t(verb)} ${many ? what : `'${what}'`}?`, text, label: `${t(verb)} ${what}`,
 			list: many && names, typeName: (count > 5 || grave) && what,
 		}),
-		/** Sends one request for each, tells what came of it, and gives how many are done. */
+		/** Sends one request for each; gives how many are done. */
 		async send(verb, request, undo) {
 			const results = await Promise.allSettled(items.map(({ id }) => request(id)));
 			const done = items.map(({ id }) => id).filter((_, at) => !results[at].reason), n = done.length;
@@ -33,7 +33,6 @@ export function subject(app, ids, topic = "accounts", status = "") {
 	};
 }
 
-/** @param {string|string[]} ids @param {"active"|"inactive"} status */
 export async function setStatus(app, ids, status, asked = false) {
 	const about = subject(app, ids, "accounts", status), off = status === "inactive", last = off && about.last;
 	const verb = off ? "deactivate" : "reactivate", sure = asked || !(about.many || last);
@@ -42,13 +41,11 @@ export async function setStatus(app, ids, status, asked = false) {
 		(done) => setStatus(app, done, off ? "active" : "inactive", true));
 }
 
-/** New tokens now. */
 export const refresh = (app, id) => subject(app, id).send("refresh", async () => {
 	const { account } = await app.api("POST", `api/accounts/${id}/refresh`);
 	return { left: span(ms(account.expires_at) - app.now() + 30_000) }; // 8h, not 7h 59m 59s
 });
 
-/** Resolves with how many are deleted. */
 export async function remove(app, ids) {
 	const { t } = app, about = subject(app, ids), { last, running: n } = about;
 	const text = ["delete_effect", n && "delete_running", last ? "last_active" : "delete_move", "final"];
@@ -57,7 +54,6 @@ export async function remove(app, ids) {
 		about.send("delete", (id) => app.api("DELETE", `api/accounts/${id}`));
 }
 
-/** Ends sessions, and with them their requests. */
 export async function revokeSession(app, ids) {
 	const about = subject(app, ids, "sessions");
 	if (!about.count || !await about.ask("revoke", app.t("revoke_effect", { n: about.running }))) return;

@@ -1,14 +1,13 @@
 /** Calls of the admin API, with the session's cookie. */
 
-/** `status` 0: no answer came. `details` is the whole error of the answer; its id is what to look for in the log. */
+/** `status` 0: no answer came. `details` is the whole error of the answer; the id stands in the log. */
 function failure(status, details, headers) {
 	const id = headers?.get("x-request-id"), message = details.message + (id ? ` Request id: ${id}` : "");
 	const retryAfter = Number(headers?.get("retry-after"));
 	return Object.assign(new Error(message), { status, details, type: details.type, retryAfter });
 }
 
-/** The answer's JSON, or its text. The window gets "signed-out" where there is no session any more.
- * @param {{ifMatch?: string|null}} [options] @returns {Promise<any>} */
+/** The answer's JSON, or its text. The window gets "signed-out" where there is no session any more. */
 export async function api(method, path, body = undefined, { ifMatch } = {}) {
 	const headers = { "Content-Type": "application/json" };
 	if (ifMatch) headers["If-Match"] = `"${ifMatch}"`;

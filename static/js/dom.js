@@ -9,13 +9,12 @@ const builder = (create) => (tag, ...children) => {
 	return el;
 };
 
-/** `h("p.muted", { title }, "text", …)` is an element; null and false among the children are skipped, lists flattened.
- * @type {(tag: string, ...rest: any[]) => any} */
+/** `h("p.muted", { title }, "text", …)`; null and false among the children are skipped, lists flattened. */
 export const h = builder((name) => document.createElement(name));
 export const svg = builder((name) => document.createElementNS("http://www.w3.org/2000/svg", name));
 export const panel = (title, ...content) => h("section.panel", h("h3", title), content);
 
-/** The text of a node, or of an element that holds nothing else: the text node stays, and so does a selection. */
+/** The text of a node, or of an element that holds nothing else. The node stays, and so does a selection. */
 export function setText(node, text) {
 	const leaf = node.nodeType === 1 ? (node.firstChild ?? node.appendChild(new Text())) : node;
 	if (leaf.data !== text) leaf.data = text;
@@ -29,8 +28,7 @@ export function setAttr(el, name, value) {
 	else el.setAttribute(name, text);
 }
 
-/** Makes the rows of `ids` the container's children, in order. A row is made once; one that moves keeps its focus.
- * @param {Map<string, {el: any}>} rows */
+/** Makes the rows `{el}` of `ids` the container's children, in order. A row is made once, and keeps its focus. */
 export function keyed(container, ids, rows, make) {
 	const wanted = new Set(ids);
 	const focused = document.activeElement;

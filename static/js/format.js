@@ -1,19 +1,20 @@
-/** Times and numbers as text. Pure: times are RFC 3339 text or milliseconds, `now` is the server's clock
- * in ms. */
+/** Times (RFC 3339, or ms) and numbers as text; `now` is the server's clock in ms. */
 
 const grouped = new Intl.NumberFormat("en");
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 
 export const ms = (at) => (typeof at === "string" ? Date.parse(at) : at);
 
+const known = (text) => (n) => (n == null ? "–" : text(n));
+
 /** 12,430 */
-export const number = (n) => (n == null ? "–" : grouped.format(n));
+export const number = known(grouped.format);
 
 /** 12.4K */
-export const compact = (n) => (n == null ? "–" : short.format(n));
+export const compact = known(short.format);
 
 /** $1.23, and $0.0042 where cents say nothing */
-export const money = (n) => (n == null ? "–" : `$${n && n < 0.1 ? n.toPrecision(2) : n.toFixed(2)}`);
+export const money = known((n) => `$${n && n < 0.1 ? n.toPrecision(2) : n.toFixed(2)}`);
 
 /** Two units: 2d 04h, 3h 12m, 12m 05s; 42s */
 export function duration(span_ms) {
@@ -22,11 +23,11 @@ export function duration(span_ms) {
 		`${Math.floor(s / big_s)}${big} ${String(Math.floor((s % big_s) / small_s)).padStart(2, "0")}${small}`;
 	if (s < 60) return `${s}s`;
 	if (s < 3600) return two("m", 60, "s", 1);
-	return s < 172_800 ? two("h", 3600, "m", 60) : two("d", 86_400, "h", 3600);
+	return s < 86_400 ? two("h", 3600, "m", 60) : two("d", 86_400, "h", 3600);
 }
 
 /** The largest unit: 2d, 3h, 12m, 42s */
-export const span = (span_ms) => duration(span_ms).replace(/ .*/, "").replace(/^(2[4-9]|3\d|4[0-7])h$/, "1d");
+export const span = (span_ms) => duration(span_ms).replace(/ .*/, "");
 
 /** "12m ago" */
 export function ago(at, now) {
@@ -34,7 +35,7 @@ export function ago(at, now) {
 	return now - ms(at) < 5000 ? "just now" : `${span(now - ms(at))} ago`;
 }
 
-/** "3h 12m"; past due "expired 2m ago" or, with `past` "resetting", "resetting…": never a negative time */
+/** "3h 12m"; past due "expired 2m ago" or "resetting…", as `past` says */
 export function until(at, now, past = "expired") {
 	if (at == null) return "–";
 	if (ms(at) > now) return duration(ms(at) - now);

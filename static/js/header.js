@@ -1,11 +1,10 @@
-/** What frames every view: navigation, health, connection, banner, title; who may click while offline. */
+/** What frames every view: navigation, health, connection, banner, title. */
 import { h, setAttr, setText, svg } from "./dom.js";
 import { clock, duration } from "./format.js";
 
 const BANNER_AFTER_MS = 10_000;
 const BANNER_STAYS_MS = 4000;
-const KIND = { healthy: "ok", degraded: "warn", unhealthy: "bad" };
-/** A phone has the first four at hand, and the others behind "More". */
+/** A phone has the first four at hand, the others behind "More". */
 export const VIEWS = ["overview", "accounts", "sessions", "tokens", "usage", "events", "connect", "settings"];
 
 export function header(app, byId) {
@@ -28,15 +27,14 @@ export function header(app, byId) {
 		const invalid = live.state !== "signed-out" && store.items("stats").get("accounts")?.invalid;
 		document.title = `${invalid ? `(${invalid}!) ` : ""}${title} – Claude Proxy`;
 		if (!status) return;
-		setAttr(health, "data-kind", KIND[status]);
+		setAttr(health, "data-kind", status);
 		setText(health.firstElementChild, t(status));
 		setText(health.lastElementChild, reasons.length ? `: ${reasons.join("; ")}` : "");
-		setAttr(icon, "href", icon.getAttribute("href").replace(/\w+\.svg/, `${KIND[status]}.svg`));
+		setAttr(icon, "href", icon.getAttribute("href").replace(/\w+\.svg/, `${status}.svg`));
 	}
 
 	const say = (news) => (setText(banner, news), app.announce(news));
 
-	/** After a change of the connection. */
 	function state() {
 		const online = app.online();
 		const more = live.state === "polling" ? help : live.lostAt ? retry : text;

@@ -1,7 +1,7 @@
 /** What may wait for the first view: keys that work anywhere, and what is read aloud. */
 import { setText } from "./dom.js";
+import { VIEWS } from "./header.js";
 
-const VIEWS = { o: "overview", a: "accounts", s: "sessions", t: "tokens", u: "usage", e: "events" };
 const TOGETHER_MS = 1500;
 const SPEAK_MS = 5000;
 const MOST = 4;
@@ -13,7 +13,7 @@ export function listen(app) {
 		const { key, timeStamp, target } = event;
 		if (target.closest("input:not([type=checkbox]),select,textarea,dialog,[popover]") || event.ctrlKey ||
 			event.metaKey || event.altKey || app.settings.get("shortcuts") === "off" || app.live.state === "signed-out") return;
-		const name = timeStamp - began < TOGETHER_MS && VIEWS[key];
+		const name = timeStamp - began < TOGETHER_MS && VIEWS.find((view) => view[0] === key);
 		const search = document.querySelector("main [type=search]");
 		began = key === "g" ? timeStamp : -TOGETHER_MS;
 		if (name) app.go(`#/${name}`);
@@ -40,7 +40,7 @@ export function announcer(region) {
 	};
 }
 
-/** Says which accounts came into trouble, or out of it, and what that means for the whole. */
+/** Says which accounts came into trouble or out of it, and what health that makes. */
 export function watch({ store, t, announce }) {
 	const known = new Map();
 	const changed = (id, status) => {

@@ -1,4 +1,4 @@
-/** The server's feed into the store: a WebSocket that comes back by itself, or the same frames by polling. */
+/** The feed into the store: a WebSocket that comes back by itself, or the same frames by polling. */
 
 const STALE_MS = 25_000; // the server speaks every 10 s
 const POLL_MS = 3000;
@@ -15,7 +15,7 @@ export function connect(store) {
 	/** The server's time in ms; setting this machine's clock does not move it. */
 	const now = () => performance.now() + base;
 	const live = { state: "connecting", retryAt: 0, lostAt: 0, losses: [], applied: 0, outdated: false,
-		now, start, leave, retry, want, get offset() { return now() - Date.now(); }, onstate: (fn) => void (tell = fn) };
+		now, start, leave, retry, want, onstate: (fn) => void (tell = fn) };
 
 	function start() {
 		beat ||= setInterval(check, 1000);
@@ -23,7 +23,6 @@ export function connect(store) {
 		open();
 	}
 
-	/** The session has ended. */
 	function leave() {
 		clearInterval(beat);
 		beat = live.lostAt = 0;
@@ -31,12 +30,10 @@ export function connect(store) {
 		set("signed-out");
 	}
 
-	/** Now, instead of waiting. */
 	function retry() {
 		if (beat && !socket) open();
 	}
 
-	/** The topics that are needed from now on. */
 	function want(wanted) {
 		const before = topics;
 		topics = [...new Set(wanted)];
@@ -139,7 +136,7 @@ export function connect(store) {
 		timer = setTimeout(() => (times ? polling(times - 1) : open()), POLL_MS);
 	}
 
-	/** Whether it was answered. */
+	/** Resolves with whether it was answered. */
 	async function poll() {
 		const query = `epoch=${store.epoch ?? ""}&topics=${revs().map((pair) => pair.join(":"))}`;
 		try {

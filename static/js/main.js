@@ -16,9 +16,10 @@ const store = createStore();
 const live = connect(store);
 let view, shown, more, later, turn = 0;
 
-/** Text by key; with `n`, `key_one` or `key_other`. */
+/** Text by key; with `n`, `key_one` or `key_other`. A key that has none is its own: "log_out" is "Log out". */
 function t(key, params = {}) {
-	const text = strings[key] ?? strings[`${key}_${params.n === 1 ? "one" : "other"}`] ?? key;
+	const text = strings[key] ?? strings[`${key}_${params.n === 1 ? "one" : "other"}`] ??
+		(key[0].toUpperCase() + key.slice(1)).replaceAll("_", " ");
 	return text.replace(/\{(\w+)\}/g, (_, name) => params[name] ?? "");
 }
 
@@ -50,7 +51,7 @@ const absolute = (at, options) =>
 	clock(at, { utc: settings.get("time") === "utc", zone: true, now: live.now(), ...options });
 const moment = (at) => (/utc|local/.test(settings.get("time")) ? absolute(at, { seconds: false }) : null);
 
-/** A control with `data-write` changes something on the server: a click on it goes nowhere while `online()` is false. */
+/** A control with `data-write` changes something on the server: while not `online()` a click on it goes nowhere. */
 const app = {
 	store, live, t, settings,
 	announce: (text) => void text, // nothing to say before the first view
@@ -91,7 +92,7 @@ const app = {
 	},
 };
 
-/** The view that the address names, and the id in it. */
+/** The view and the id of the address. */
 function target() {
 	const [, name = "", id] = location.hash.match(/^#\/(\w+)(?:\/([^?]+))?/) ?? [];
 	return [name === "accounts" && id ? "account" : VIEWS.includes(name) ? name : "overview", id];
@@ -152,7 +153,7 @@ function tick() {
 	if (!document.hidden) view?.tick(live.now()), frame.tick();
 }
 
-/** Loaded when the first view is there, while there is a server to load it from. */
+/** What can wait, loaded while there is a server to load it from. */
 async function loadLater() {
 	app.more();
 	import("./ui/toast.js");
@@ -163,7 +164,7 @@ async function loadLater() {
 }
 
 async function signOut() {
-	await api("POST", "api/auth/logout").catch(() => {}); // without the server there is nothing to sign out of
+	await api("POST", "api/auth/logout").catch(() => {}); // no server, nothing to sign out of
 	live.leave();
 }
 

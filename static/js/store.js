@@ -1,4 +1,4 @@
-/** What the server said: per topic a map of items and its revision; and what changed since the last frame painted. */
+/** What the server said: per topic its items and revision; and what changed since the last paint. */
 
 const MOST_EVENTS = 1000; // as many as the server keeps
 
@@ -63,11 +63,10 @@ export function createStore(schedule = nextFrame) {
 		reset, watch, accept,
 		get epoch() { return epoch; },
 		get changes() { return changes; },
-		/** Read only; ids are strings. @returns {Map<string, any>} */
+		/** Read only, by id. */
 		items: (topic) => get(topic).items,
-		/** Whether it ever came whole. */
+		/** It came whole: ever, and on this connection. */
 		ready: (topic) => get(topic).ready,
-		/** Whether it came whole on this connection. */
 		current: (topic) => get(topic).current,
 		rev: (topic) => get(topic).rev,
 		/** All there is, as if it had just changed. */
@@ -97,7 +96,7 @@ function delta(items, { set, del }, mark) {
 	}
 }
 
-/** The event after a gap has the number of those that a slow connection did not get, as `skipped`. */
+/** The event after a gap has the number of those missing as `skipped`. */
 function ev(items, { items: events, dropped: skipped = 0 }, mark) {
 	for (const event of events) {
 		items.set(String(event.id), skipped ? { ...event, skipped } : event);

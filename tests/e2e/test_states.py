@@ -103,13 +103,16 @@ async def test_usage_that_cannot_be_loaded(tmp_path: Path, browser: Browser) -> 
         await expect(page.get_by_text("Could not load usage.")).not_to_be_visible()
 
 
-async def test_an_account_s_usage_that_cannot_be_loaded(tmp_path: Path, browser: Browser) -> None:
-    async with dashboard(tmp_path, browser, allow="500") as (service, page):
-        await page.route("**/api/admin/usage*", refuse)
+async def test_an_account_that_was_not_used(tmp_path: Path, browser: Browser) -> None:
+    async with dashboard(tmp_path, browser, accounts=("team-a",)) as (service, page):
         await goto(page, f"accounts/{next(iter(service.parts.pool)).id}")
-        await expect(page.get_by_text("Could not load usage.")).to_be_visible()
-        await expect(page.get_by_role("heading", name="team-")).to_be_visible()
-        await fine(page)
+        main = page.get_by_role("main")
+        await expect(main.get_by_text("No requests in the last 24 h.")).to_be_visible()
+        await expect(main.get_by_text("No client is on it.")).to_be_visible()
+        assert (await service.message()).status == 200
+        await expect(main.get_by_text("No requests in the last 24 h.")).not_to_be_visible()
+        service.clock.advance(60)
+        await expect(main.get_by_text("Requests, last hour: 1, peak 1/min")).to_be_visible()
 
 
 async def test_a_feed_that_never_comes(tmp_path: Path, browser: Browser) -> None:

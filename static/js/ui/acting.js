@@ -1,13 +1,10 @@
-/** What is done to the rows of a table: selection and bulk actions, the menu of a row, keys. */
+/** What is done to the rows of a table: selection, bulk actions, menus, keys. */
 import { h, setAttr, setText } from "../dom.js";
 import { busy, press } from "./dialog.js";
 import { menu } from "./menu.js";
 
 export function acting(app, spec, { grid, body, rows, all }) {
-	const { t } = app;
-	const items = app.store.items(spec.topic);
-	const selected = new Set();
-	const count = h("b");
+	const { t, store } = app, items = store.items(spec.topic), selected = new Set(), count = h("b");
 	const choice = (value) => ({ value, label: t(value), class: /delete|revoke/.test(value) && "danger" });
 	const bulk = h("div.bulk.row", count, spec.bulk?.map((name) =>
 		press({ ...choice(name), "data-write": true, run: () => spec.act(name, [...selected]) })),
@@ -46,8 +43,7 @@ export function acting(app, spec, { grid, body, rows, all }) {
 		},
 		run: (source) => busy(source, () => spec.act(source.value, [idOf(source)])),
 		async menu(source) {
-			const id = idOf(source);
-			const chosen = await menu(source, spec.menu(items.get(id)).map(choice));
+			const id = idOf(source), chosen = await menu(source, spec.menu(items.get(id)).map(choice));
 			if (chosen) busy(source, () => spec.act(chosen, [id]));
 		},
 		key(key, target) {
@@ -56,7 +52,7 @@ export function acting(app, spec, { grid, body, rows, all }) {
 			else if (key === "ArrowUp" || key === "k") tr.previousElementSibling?.focus();
 			else if (key === "Enter") spec.act("open", [id]);
 			else if (key === "x" && spec.bulk) self.check(box, !box.checked);
-			else if (key === "." && spec.menu) self.menu(more);
+			else if (key === ".") self.menu(more);
 		},
 	};
 	body.addEventListener("focusin", ({ target }) => rove(rowOf(target)));

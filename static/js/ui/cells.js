@@ -9,7 +9,7 @@ export const bySeverity = (a, b) => rank(a) - rank(b) || a.name.localeCompare(b.
 /** One text above a smaller one. */
 export const two = (...parts) => h("span.two", parts);
 
-/** The status of an account, "● Active for 12m"; it lights up when that changes. */
+/** "● Active for 12m"; it lights up when the status changes. */
 export function status({ t, now }) {
 	const icon = h("i", { "aria-hidden": "true" }), word = h("b"), since = h("small");
 	const el = h("span.status", icon, two(word, since));
@@ -22,7 +22,7 @@ export function status({ t, now }) {
 	} };
 }
 
-/** A sparkline, 80×20: an ornament, the number beside it is the text. */
+/** A sparkline, an ornament: the number beside it is the text. */
 export function spark() {
 	const path = svg("path"), box = { viewBox: "0 0 80 20", preserveAspectRatio: "none" };
 	let drawn;
@@ -35,11 +35,25 @@ export function spark() {
 	} };
 }
 
-/** A column of one field, by which rows can be sorted. */
+/** The column of names; `about(item)` is the smaller text. */
+export const named = (about, href) => ({ key: "name", sort: ({ name }) => name.toLowerCase(),
+	title: ({ name }) => name, cell(td) {
+		const name = h(href ? "a" : "b"), small = h("small");
+		td.append(two(name, small));
+		return (item) => {
+			setText(name, item.name);
+			setAttr(name, "href", href?.(item));
+			setText(small, about(item));
+		};
+	} });
+
+/** A column of one field. */
 export const plain = (key, field, text, more) =>
 	({ key, text: (item) => text(item[field], item), sort: (item) => item[field], ...more });
 
-/** The columns of what was used in the last 24 h. */
+export const DAY = ["requests", "errors", "input_tokens", "output_tokens", "cost_usd"].map((field) => `day.${field}`);
+
+/** Columns of the last 24 h. */
 export const usage = (cls) => [{ key: "requests", cls, sort: ({ day }) => day.requests, cell(td) {
 	const count = h("span"), line = spark();
 	td.append(line.el, count);

@@ -1,4 +1,4 @@
-/** Stacked bars over time: a picture, a cursor that reads a bar out, and the same numbers as a table. */
+/** Stacked bars over time: a picture, a cursor that reads a bar out, and a table. */
 import { h, setAttr, setText, svg } from "../dom.js";
 import { compact, number } from "../format.js";
 import { sheet } from "./sheet.js";
@@ -7,7 +7,7 @@ const WIDTH = 720, HEIGHT = 160; // stretched to the place there is
 const HATCHES = ["", "M0 6 6 0", "M0 3h6", "M3 0v6", "M0 0 6 6", "M2 2h2v2h-2z"];
 const sum = (numbers) => numbers.reduce((a, b) => a + b);
 
-/** `series` are {key, label}: the key is a field of the buckets, and the class of a colour. */
+/** `series` are {key, label}: a field of the buckets, and the class of its colour. */
 export function bars({ t, clock }, { series, label, text = number }) {
 	const [brief, least] = text === number ? [compact, 4] : [text, 0.04];
 	const heads = [t("time"), ...series.map((one) => one.label)];
@@ -21,7 +21,7 @@ export function bars({ t, clock }, { series, label, text = number }) {
 	const pic = svg("svg", { role: "img", tabindex: 0, "aria-label": label, ...view }, patterns, paths, bands);
 	const axis = (name, n) => h(`div.${name}`, Array.from({ length: n }, () => h("span")));
 	const y = axis("y", 5), x = axis("x", 6), readout = h("p.muted"), table = sheet(label, heads);
-	const details = h("details", h("summary", t("as_table")), table.el);
+	const details = h("details", h("summary", t("show_as_table")), table.el);
 	const keys = h("ul.row", series.map((one) => h("li",
 		svg("svg", { "aria-hidden": "true" }, svg("path", { d: "M0 0h12v12H0", ...fill(one.key) })), one.label)),
 	h("li.partial", t("incomplete")));
@@ -50,11 +50,11 @@ export function bars({ t, clock }, { series, label, text = number }) {
 		[...x.children].forEach((span, n) => setText(span, when(buckets[n * buckets.length / 6], false)));
 		const peak = buckets[totals.indexOf(most)], here = buckets[cursor], { span_s: s } = peak;
 		const [unit, unit_s] = s < 3600 ? ["min", 60] : s < 86_400 ? ["h", 3600] : ["day", 86_400];
-		const sentence = t(most ? "chart_sentence" : "chart_none",
-			{ label, total: text(sum(totals)), peak: brief(most * unit_s / s), unit, at: when(peak) });
+		const sentence = most ? t("chart_sentence",
+			{ label, total: text(sum(totals)), peak: brief(most * unit_s / s), unit, at: when(peak) }) : `${label}: –`;
 		setAttr(pic, "aria-label", sentence);
 		setText(readout, here ? texts(here).map((each, n) => `${heads[n]} ${each}`).join(" · ") : sentence);
-		if (details.open) table.fill(buckets.map((bucket) => [bucket, texts(bucket)]).reverse());
+		if (details.open) table.fill(buckets.map((bucket) => [bucket.start, texts(bucket)]).reverse());
 	}
 	details.ontoggle = draw;
 

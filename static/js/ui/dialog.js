@@ -1,9 +1,9 @@
-/** Modal dialogs on the native <dialog>: Esc closes them, and the focus goes back to the opener. */
+/** Modal dialogs on the native <dialog>. */
 import { h } from "../dom.js";
 
 let count = 0;
 
-/** Nothing that `el` began is begun again before it ends. */
+/** What `el` began is not begun again before it ends. */
 export async function busy(el, run) {
 	if (el.ariaBusy) return;
 	el.ariaBusy = "true";
@@ -21,7 +21,7 @@ export function press({ label, kind, run, ...attrs }) {
 	return el;
 }
 
-/** A labelled input. `tell` shows an error, with buttons, or none; `fail` moves the focus there as well. */
+/** A labelled input. `tell` shows an error with buttons, or none; `fail` also moves the focus there. */
 export function field(label, attrs, hint) {
 	const id = `field-${++count}`, about = `${id}-about`;
 	const error = h("p.error.row", { "aria-live": "polite" });
@@ -36,8 +36,8 @@ export function field(label, attrs, hint) {
 	return { el, input, tell, fail: (...what) => (tell(...what), input.focus()) };
 }
 
-/** A dialog to be shown, in steps if need be, and closed with a text. `guard` is asked before Esc closes it;
- * when the item that it is about is deleted, it keeps only Close. */
+/** A dialog to be shown, in steps if need be, and closed with a text. `guard` is asked before Esc closes it; it keeps
+ * only Close when the item that it is about is deleted. */
 export function dialog({ t, store }, { guard, topic, id } = {}) {
 	const el = h("dialog"), life = new AbortController();
 	el.oncancel = async (event) => {
@@ -48,12 +48,12 @@ export function dialog({ t, store }, { guard, topic, id } = {}) {
 	const closed = new Promise((resolve) => (el.onclose = () => {
 		life.abort();
 		el.remove();
-		// The opener has the focus again; but its row may be gone by now.
+		// The row of the opener may be gone.
 		if (document.activeElement === document.body) document.querySelector("main h2")?.focus();
 		resolve(el.returnValue);
 	}));
 
-	/** Closes with what `run` gives, unless that is undefined. What another admin changed is not lost unseen. */
+	/** Closes with what `run` gives, unless undefined. What another admin changed is not lost unseen. */
 	async function end(run, at, etag) {
 		try {
 			const got = await run(etag);
@@ -61,7 +61,7 @@ export function dialog({ t, store }, { guard, topic, id } = {}) {
 		} catch ({ message, details }) {
 			const theirs = details?.current;
 			if (!theirs) return at.fail(message);
-			at.fail(t("conflict", theirs), { label: t("theirs"), run: () => el.close() },
+			at.fail(t("conflict", theirs), { label: t("use_theirs"), run: () => el.close() },
 				{ label: t("overwrite"), run: () => end(run, at, theirs.etag) });
 		}
 	}
@@ -86,7 +86,7 @@ export function dialog({ t, store }, { guard, topic, id } = {}) {
 	return { el, show, closed, life };
 }
 
-/** Asks before what cannot be undone: the focus is on Cancel, and `typeName` has to be typed. */
+/** Asks before what cannot be undone; `typeName` has to be typed. */
 export function confirm(app, { title, text, list, label, typeName }) {
 	const { t } = app, box = dialog(app), typed = typeName && field(t("type_name", { name: typeName }));
 	const run = () => !typed || typed.input.value.trim() === typeName || typed.fail(t("mistyped"));

@@ -1,4 +1,4 @@
-/** Files of what is shown. Columns are dotted paths and an allow-list: nothing else gets out. */
+/** Files of what is shown. Columns are dotted paths: nothing else gets out. */
 import { h } from "../dom.js";
 import { menu } from "./menu.js";
 
@@ -21,7 +21,7 @@ const FORMS = {
 	json: (rows) => JSON.stringify(rows, null, 2),
 };
 
-/** Asks at the button for the format, and hands the browser a file. */
+/** Asks for the format, and hands the browser a file. */
 export async function offer(app, button, name, columns, rows) {
 	await app.more();
 	const label = (form) => app.t("export_as", { form: form.toUpperCase(), n: rows.length });

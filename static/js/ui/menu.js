@@ -1,4 +1,4 @@
-/** A menu at a button, in the top layer: what becomes of the button's row does not touch it. */
+/** A menu at a button, in the top layer: no matter what becomes of the button's row. */
 import { h } from "../dom.js";
 
 /** `items` are {value, label} and attributes; resolves with the value chosen, or null. */

@@ -1,7 +1,7 @@
 /** Lines of texts that are patched, in a plain table or in anything else. */
 import { h, keyed, setText } from "../dom.js";
 
-/** Gives what fills `el` with lines of [id, texts]; the element that `make` gives has a child for each text. */
+/** Gives what fills `el` with lines [id, texts]; what `make` gives has a child for each text. */
 export function filler(el, make) {
 	const rows = new Map();
 	return (lines) => {

@@ -1,7 +1,7 @@
-/** A live table over a topic of the store: search, chips, sort, pages of 100.
+/** A live table over a topic of the store: search, chips, sort, pages.
  *
- * A row is made once and then patched. The order is calm: it changes at most every 5 s, and under the pointer
- * or the focus only when asked to. The style sheet has the widths: `.grid.<topic>{--cols:…}`. */
+ * A row is made once, then patched. The order is calm: it changes every 5 s at most, and under the pointer or the
+ * focus only when asked to. The style sheet has the widths: `.<topic>{--cols:…}`. */
 import { act, h, keyed, setAttr, setText } from "../dom.js";
 
 const PAGE = 100;
@@ -13,8 +13,8 @@ const cell = (tag, attrs, { key, cls = "" }, ...content) =>
 const head = (column, content) => cell("th", { role: "columnheader", scope: "col" }, column, content);
 const data = (column, ...content) => cell("td", { role: "cell" }, column, ...content);
 
-/** A column is {key, cls, text(item) or cell(td) for a patch(item), sort(item), title(item)}. Acts are called
- * by the key of their label, that of `empty` may make an item; `chips` are texts by status. */
+/** A column is {key, cls, text(item) or cell(td) for a patch(item), sort(item), title(item)}. Acts are called by
+ * the key of their label; `chips` are texts by status. */
 export function table(app, spec) {
 	const { store, t } = app, { topic, columns, chips, empty } = spec;
 	const items = store.items(topic), rows = new Map();
@@ -47,7 +47,7 @@ export function table(app, spec) {
 	/** Where an item is shown and counted. */
 	const look = (item) => item && `${item.status} ${shows(item)}`;
 
-	/** Brings the rows in line with the filter; in order too, if `anew` or where it disturbs nobody. */
+	/** Applies the filter; the order too, if `anew` or where that disturbs nobody. */
 	function arrange(anew = !order.length) {
 		const by = columns.find(({ key }) => key === view.sort.replace("-", ""))?.sort;
 		const way = view.sort[0] === "-" ? -1 : 1, now = performance.now();
@@ -151,7 +151,7 @@ export function table(app, spec) {
 
 	/** What is done to rows is loaded when somebody begins to. */
 	async function then(name, ...args) {
-		const module = acting || await import("./acting.js"); // once it is here a key does not wait behind the next
+		const module = acting || await import("./acting.js"); // here already, a key does not wait
 		acting ??= module.acting(app, spec, { grid, body, rows, all });
 		acting[name](...args);
 	}

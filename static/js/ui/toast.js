@@ -1,4 +1,4 @@
-/** Short messages in the corner, three at most; all stay in the list of notifications. */
+/** Short messages in the corner; all stay in the list of notifications. */
 import { h } from "../dom.js";
 import { clock } from "../format.js";
 

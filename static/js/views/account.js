@@ -1,33 +1,33 @@
-/** One account: its facts, what became of it, its use and who is on it now. */
+/** One account: its facts, use, history, and who is on it now. */
 import * as actions from "../actions.js";
 import { h, panel, setText } from "../dom.js";
-import { compact, money, ms, number } from "../format.js";
+import { compact, money, number } from "../format.js";
 import { status } from "../ui/cells.js";
 import { bars } from "../ui/chart.js";
 import { press } from "../ui/dialog.js";
 import { filler } from "../ui/sheet.js";
 
-const HOUR_S = 3600;
+const HOUR_S = 3600, MINUTE_S = 60;
 const join = (...parts) => parts.filter(Boolean).join(" · ");
 
-/** Texts by the label's key; what has none is not shown. */
+/** Texts by the label's key. */
 const facts = (a, { t, ago, until }) => ({
-	a_type: t(`a_${a.type}`),
-	a_org: join(a.organization_name, a.organization_uuid),
+	type: t(`a_${a.type}`),
+	organisation: join(a.organization_name, a.organization_uuid),
 	expires: a.refreshing ? t("refreshing") : a.expires_at && until(a.expires_at),
 	resets: a.rate_limited_until && until(a.rate_limited_until, "resetting"),
-	a_refreshed: a.last_refresh_at && ago(a.last_refresh_at),
+	last_refresh: a.last_refresh_at && ago(a.last_refresh_at),
 	refresh_error: a.last_refresh_error,
 	in_flight: number(a.in_flight),
 	a_day: t("a_used", { requests: number(a.day.requests), errors: number(a.day.errors),
 		in: compact(a.day.input_tokens), out: compact(a.day.output_tokens), cost: money(a.day.cost_usd) }),
-	a_quota: join(...Object.entries(a.quota).map(([name, { used, limit, remaining, resets_at: at }]) => {
+	quota: join(...Object.entries(a.quota).map(([name, { used, limit, remaining, resets_at: at }]) => {
 		const left = used == null ? remaining / limit : 1 - used;
 		return t("a_left", { name, n: Math.max(0, Math.round(100 * left)), at: until(at, "resetting") });
 	})),
 	last_used: ago(a.last_used_at),
-	a_created: ago(a.created_at),
-	a_id: a.id,
+	added: ago(a.created_at),
+	id: a.id,
 });
 
 export default function mount(root, app, id) {
@@ -41,9 +41,8 @@ export default function mount(root, app, id) {
 	const away = async () => await actions.remove(app, id) && app.go("#/accounts");
 	const about = h("dl.panel.facts");
 	const tell = filler(about, () => h("div", h("dt"), h("dd")));
-	const chart = bars(app, { label: t("a_usage"), series: [
-		{ key: "ok", label: t("u_ok") }, { key: "upstream_error", label: t("u_errors") }] });
-	const note = h("p", { role: "status" });
+	const chart = bars(app, { label: t("a_usage"), series: [{ key: "ok", label: t("u_requests") }] });
+	const unused = h("p");
 	const lists = ["events", "sessions"].map((topic) => {
 		const ul = h("ul.list"), empty = h("p.muted");
 		const fill = filler(ul, () => h("li", h("time"), h("span")));
@@ -51,24 +50,8 @@ export default function mount(root, app, id) {
 	});
 	const body = h("div.account", h("div.row", badge.el, login,
 		button("rename", actions.rename), toggle, button("delete", away, "danger")),
-	about, panel(t("a_usage"), note, chart.el), lists.map(({ el }) => el));
+	about, panel(t("a_usage"), unused, chart.el), lists.map(({ el }) => el));
 	root.append(h("a", { href: "#/accounts" }, `← ${t("accounts")}`), title, body);
-
-	async function load() {
-		try {
-			const { rows } = await app.api("GET", "api/admin/usage?by=account&interval=hour");
-			const used = rows.find((row) => row.id === id)?.buckets ?? [];
-			chart.patch(Array.from({ length: 24 }, (_, n) => {
-				const start = (Math.floor(app.now() / 1000 / HOUR_S) - 23 + n) * HOUR_S;
-				const { requests = 0, errors = 0 } = used.find((one) => ms(one.start) === start * 1000) ?? {};
-				return { start, span_s: HOUR_S, ok: requests - errors, upstream_error: errors };
-			}));
-			chart.el.hidden = !used.length;
-			note.replaceChildren(used.length ? "" : t("a_unused"));
-		} catch {
-			note.replaceChildren(t("u_failed"), " ", press({ label: t("retry"), run: load }));
-		}
-	}
 
 	function patch() {
 		const account = get();
@@ -80,6 +63,9 @@ export default function mount(root, app, id) {
 		badge.patch(account, app.now());
 		const texts = Object.entries(facts(account, app)).filter(([, text]) => text);
 		tell(texts.map(([key, text]) => [key, [t(key), text]]));
+		setText(unused, account.day.requests ? "" : t("a_unused"));
+		const hour = Math.floor(app.now() / 1000 / MINUTE_S) * MINUTE_S - HOUR_S;
+		chart.patch(account.spark.map((ok, n) => ({ start: hour + n * MINUTE_S, span_s: MINUTE_S, ok })));
 		const [oldest] = store.items("events").values(), when = (at) => app.clock(at, { zone: false });
 		for (const { topic, empty, fill } of lists) {
 			const mine = [...store.items(topic)].filter(([, item]) => item.account_id === id).reverse();
@@ -89,6 +75,5 @@ export default function mount(root, app, id) {
 		}
 	}
 
-	load();
 	return { topics: ["events", "sessions"], patch, tick: patch };
 }

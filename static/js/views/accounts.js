@@ -1,13 +1,12 @@
-/** The live table of accounts, and what can be done to one or to many. */
-import { h, setAttr, setText } from "../dom.js";
+/** The accounts, and what can be done to one or to many. */
+import { h, setText } from "../dom.js";
 import { number } from "../format.js";
-import { bySeverity, plain, rank, status, two, usage } from "../ui/cells.js";
+import { DAY, bySeverity, named, plain, rank, status, usage } from "../ui/cells.js";
 import { table } from "../ui/table.js";
 
 const FIELDS = ["id", "name", "type", "organization_name", "status", "status_reason", "status_since",
 	"rate_limited_until", "expires_at", "last_refresh_at", "last_refresh_error", "last_used_at", "created_at",
-	"in_flight", "requests", "errors", "day.requests", "day.errors", "day.input_tokens",
-	"day.output_tokens", "day.cost_usd"];
+	"in_flight", "requests", "errors", ...DAY];
 
 /** A key that was refused may work again: reactivating tries it. */
 const rests = ({ status: is, type }) => is === "inactive" || (is === "invalid" && type === "api_key");
@@ -15,15 +14,7 @@ const rests = ({ status: is, type }) => is === "inactive" || (is === "invalid" &
 export default function mount(root, app) {
 	const { t } = app;
 	const columns = [
-		{ key: "name", sort: (a) => a.name.toLowerCase(), title: (a) => a.name, cell(td) {
-			const link = h("a"), org = h("small");
-			td.append(two(link, org));
-			return (a) => {
-				setText(link, a.name);
-				setAttr(link, "href", `#/accounts/${a.id}`);
-				setText(org, a.type === "api_key" ? t("api_key") : a.organization_name ?? "");
-			};
-		} },
+		named((a) => (a.type === "api_key" ? t("api_key") : a.organization_name ?? ""), (a) => `#/accounts/${a.id}`),
 		{ key: "state", sort: rank, title: (a) => a.status_reason, cell(td) {
 			const { el, patch } = status(app);
 			td.append(el);

@@ -1,4 +1,4 @@
-/** Ready snippets that point a client here; with the real key only where it has just been made. */
+/** Snippets that point a client here; with the real key only where it has just been made. */
 import { h, setText } from "../dom.js";
 import { press } from "../ui/dialog.js";
 
@@ -23,24 +23,22 @@ set "ANTHROPIC_API_KEY="`,
 	"Python SDK": `from anthropic import Anthropic
 
 client = Anthropic(base_url="${url}", api_key="${key}")
-message = client.messages.create(
+print(client.messages.create(
     model="claude-haiku-4-5", max_tokens=100, messages=[{"role": "user", "content": "Hello"}]
-)
-print(message.content[0].text)`,
+).content)`,
 	"TypeScript SDK": `import Anthropic from "@anthropic-ai/sdk";
 
 const client = new Anthropic({ baseURL: "${url}", apiKey: "${key}" });
-const message = await client.messages.create({
+console.log(await client.messages.create({
   model: "claude-haiku-4-5", max_tokens: 100, messages: [{ role: "user", content: "Hello" }],
-});
-console.log(message.content);`,
+}));`,
 	curl: `curl -N "${url}/v1/messages" -H "Authorization: Bearer ${key}" \\
   -H "anthropic-version: 2023-06-01" -H "content-type: application/json" \\
   -d '{"model": "claude-haiku-4-5", "max_tokens": 100, "stream": true,
        "messages": [{"role": "user", "content": "Hello"}]}'`,
 });
 
-/** Copies the element's text. Where the clipboard is closed, as over plain HTTP, it is selected: false. */
+/** Copies the element's text. Where the clipboard is closed, as over plain HTTP, it is selected. */
 export async function copy(el) {
 	try {
 		await navigator.clipboard.writeText(el.textContent);
@@ -51,7 +49,7 @@ export async function copy(el) {
 	}
 }
 
-/** A text with its Copy button; what came of it is said beside it, for toasts lie behind a dialog. */
+/** A text to copy; the outcome is said beside it, for toasts lie behind a dialog. */
 export function copyable({ t }, label, text) {
 	const pre = h("pre", text), said = h("span", { role: "status" });
 	const button = press({ label: t("copy"), "aria-label": t("copy_what", { what: label }),

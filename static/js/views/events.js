@@ -25,7 +25,6 @@ export default function mount(root, app) {
 	const list = h("ol.list"), empty = h("p.note");
 	const time = (at) => app.clock(at, { zone: false });
 
-	/** `skipped` is how many events before this one the server did not keep for a slow reader. */
 	function line({ from, at, level: grade, text, account_id: id, account_name: name, skipped: n }) {
 		if (from) return h("li.muted", t("loss", { from: time(from), to: time(at) }));
 		return h("li", { "data-kind": grade },
@@ -54,7 +53,7 @@ export default function mount(root, app) {
 	const button = (name, text) => h("button", { "data-act": name }, t(text));
 	root.append(
 		h("div.toolbar", level, kind, account, button("follow", "pause"),
-			h("label.row", voice, t("announce")), button("export", "export")),
+			h("label.row", voice, t("announce_events")), button("export", "export")),
 		h("div.log", { role: "log", "aria-live": "off", "aria-label": t("events") }, list), empty);
 
 	return {

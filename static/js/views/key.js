@@ -1,4 +1,4 @@
-/** The dialog that makes a client key, and shows it in full for the only time, or changes one. */
+/** Makes a client key, and shows it in full for the only time, or changes one. */
 import { h } from "../dom.js";
 import { dialog, field } from "../ui/dialog.js";
 import { copyable, snippets } from "./connect.js";
@@ -6,7 +6,6 @@ import { copyable, snippets } from "./connect.js";
 const LIMITS = ["requests_per_minute", "concurrent_requests", "tokens_per_day", "tokens_per_month",
 	"cost_usd_per_day", "cost_usd_per_month"];
 
-/** Without `token` it makes one. */
 export function edit(app, token) {
 	const { t } = app, box = dialog(app, { topic: "tokens", id: token?.id });
 	const day = token?.expires_at?.slice(0, 10) ?? "";
@@ -24,7 +23,7 @@ export function edit(app, token) {
 		const { token: made } = await app.api(method, path, {
 			name: name.input.value.trim(), role: role.value,
 			limits: Object.fromEntries(limits.map(({ input }) => [input.name, Number(input.value) || null])),
-			// The field has no time of day, so it is sent only where it was changed.
+			// The field has no time of day: sent only where it was changed.
 			...(until !== day && { expires_at: until ? `${until}T00:00:00Z` : null }),
 		}, { ifMatch });
 		if (token) {

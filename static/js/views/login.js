@@ -9,7 +9,7 @@ export default function mount(root, app) {
 	const trouble = h("p.error", { id: "trouble", tabindex: -1, role: "alert" });
 	const submit = h("button.primary", t("sign_in"));
 	const user = h("input", { autocomplete: "username", value: "admin", hidden: true });
-	const form = h("form.panel", h("h2", { tabindex: -1 }, t("sign_in_title")), user,
+	const form = h("form.panel", h("h2", { tabindex: -1 }, t("sign_in")), user,
 		h("label", { for: "key" }, t("admin_key")), h("div.row", key, show), trouble, submit);
 	root.append(form);
 

@@ -5,9 +5,9 @@ import { bySeverity, ICON, spark } from "../ui/cells.js";
 
 const SOON_MS = 600_000;
 const MOST = 8;
-const OUTCOMES = ["ok", "client_error", "limited", "upstream_error", "refused", "aborted"];
+export const OUTCOMES = ["ok", "client_error", "limited", "upstream_error", "refused", "aborted"];
 
-/** Lines [id, link, its text, more text, kind], and a text where there is none. */
+/** Lines [id, link, its text, more text, kind], and a text. */
 function list() {
 	const ul = h("ul.list"), empty = h("p.muted"), rows = new Map();
 	return { el: [ul, empty], patch(lines, text) {
@@ -40,9 +40,9 @@ export default function mount(root, app) {
 	root.append(health, h("div.tiles", tiles),
 		h("div.panel.figures", figure("streams"), figure("requests_min", requests.el),
 			figure("tokens_min", tokens.el), figure("cost_today"), figure("next_reset")),
-		h("div.columns", panel(t("attention"), needs.el, add), panel(t("last_events"), events.el)));
+		h("div.columns", panel(t("needs_attention"), needs.el, add), panel(t("last_events"), events.el)));
 
-	/** What is wrong with an account, if that needs somebody. */
+	/** What of an account needs somebody. */
 	function trouble({ status, status_reason: reason, last_refresh_error: error, expires_at: at, refreshing }) {
 		if (status === "inactive") return "";
 		if (status === "invalid") return reason ?? t("invalid");

@@ -8,7 +8,7 @@ const KEYS = {
 };
 
 export default function mount(root, app) {
-	const { t, settings, live } = app;
+	const { t, settings, live, store } = app;
 	// For those of the header a phone has no room there.
 	const selects = ["theme", "time"].map((id) => document.getElementById(id).cloneNode(true));
 	selects.push(h("select", { id: "shortcuts", "aria-label": t("shortcuts") },
@@ -18,17 +18,18 @@ export default function mount(root, app) {
 		el.id = el.className = "";
 		el.onchange = () => settings.set(el.name, el.value);
 	}
-	const clock = h("p.muted");
+	const clock = h("p.muted"), about = h("li");
 	root.append(h("div.columns",
-		panel(t("browser"), selects.map((el) => h("label.field", el.ariaLabel, el)), clock),
-		panel(t("keys"), h("dl.facts", Object.entries(KEYS).map(([key, does]) =>
+		panel(t("this_browser"), selects.map((el) => h("label.field", el.ariaLabel, el)), clock),
+		panel(t("keyboard"), h("dl.facts", Object.entries(KEYS).map(([key, does]) =>
 			[h("dt", h("kbd", key)), h("dd", t(does))]))),
 		panel(t("help"), h("ul.list",
-			h("li", t("help_proxy")), h("li", t("help_readme"))))));
+			h("li", t("help_proxy")), about))));
 
 	function tick() {
 		for (const el of selects) el.value = settings.get(el.name, el.options[0].value);
-		const n = Math.round(Math.abs(live.offset) / 1000);
+		const n = Math.round(Math.abs(live.now() - Date.now()) / 1000);
+		setText(about, t("help_readme", store.items("stats").get("health")));
 		setText(clock, n > 5 ? t("clock_differs", { n }) : "");
 	}
 	return { patch: tick, tick };

@@ -1,8 +1,8 @@
 /** Client keys: who may use the proxy, how much, and what they did. */
 import { subject } from "../actions.js";
-import { h, setAttr, setText } from "../dom.js";
+import { setAttr, setText } from "../dom.js";
 import { compact, money, number } from "../format.js";
-import { ICON, plain, two, usage } from "../ui/cells.js";
+import { DAY, ICON, named, plain, usage } from "../ui/cells.js";
 import { table } from "../ui/table.js";
 import { edit } from "./key.js";
 
@@ -20,7 +20,7 @@ export default function mount(root, app) {
 		await about.send(verb, () => app.api(status ? "PUT" : "DELETE", `api/tokens/${id}`, status && { status }),
 			back && (() => send(back, id)));
 	}
-	/** Of each budget that has a limit: "1.2M / 5M today". */
+	/** "1.2M / 5M today · …" */
 	const budgets = ({ used, limits }) => Object.entries(used).map(([key, n]) => {
 		const most = limits[key.replace("today", "per_day").replace("this", "per")];
 		const text = key.startsWith("cost") ? money : compact;
@@ -30,16 +30,9 @@ export default function mount(root, app) {
 	const grid = table(app, {
 		topic: "tokens", noun: t("key_noun"),
 		fields: ["id", "name", "role", "status", "declared", "created_at", "last_used_at", "expires_at", "requests",
-			"day.requests", "day.errors", "day.input_tokens", "day.output_tokens", "day.cost_usd"],
+			...DAY],
 		columns: [
-			{ key: "name", sort: (token) => token.name.toLowerCase(), title: (token) => token.name, cell(td) {
-				const name = h("b"), about = h("small");
-				td.append(two(name, about));
-				return (token) => {
-					setText(name, token.name);
-					setText(about, `${token.key} · ${t(token.role)}${token.declared ? ` · ${t("declared")}` : ""}`);
-				};
-			} },
+			named(({ key, role, declared }) => `${key} · ${t(role)}${declared ? ` · ${t("declared")}` : ""}`),
 			{ key: "state", sort: (token) => token.status, cell: (td) => ({ status }) => {
 				setAttr(td, "data-kind", status);
 				setText(td, `${ICON[status] ?? "✕"} ${t(status)}`);

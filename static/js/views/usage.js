@@ -1,18 +1,16 @@
-/** What was used: over time from the feed, and by whom from the usage report. */
+/** What was used: over time, from the feed, and by whom, from the report. */
 import { h, panel } from "../dom.js";
 import { compact, money, number } from "../format.js";
 import { bars } from "../ui/chart.js";
 import { press } from "../ui/dialog.js";
 import { sheet } from "../ui/sheet.js";
+import { OUTCOMES } from "./overview.js";
 
 const HOUR_MS = 3_600_000;
-/** How many hours, and the interval of the export. */
+/** Hours, and the interval of the export. */
 const RANGES = { "1h": [1, "minute"], "24h": [24, "hour"], "7d": [168, "hour"], "30d": [720, "day"] };
 const TOKENS = ["input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"];
-const CHARTS = {
-	requests: ["ok", "client_error", "limited", "upstream_error", "refused", "aborted"],
-	tokens: TOKENS, cost_usd: ["cost_usd"],
-};
+const CHARTS = { requests: OUTCOMES, tokens: TOKENS, cost_usd: ["cost_usd"] };
 
 export default function mount(root, app) {
 	const { store } = app, query = app.query();
@@ -60,7 +58,7 @@ export default function mount(root, app) {
 			if (!dirty.has(topic) || !store.ready(topic)) return;
 			const buckets = [...store.items(topic).values()];
 			for (const chart of charts) chart.patch(buckets);
-			empty.hidden = buckets.some((bucket) => CHARTS.requests.some((key) => bucket[key]));
+			empty.hidden = buckets.some((bucket) => OUTCOMES.some((key) => bucket[key]));
 		},
 	};
 }

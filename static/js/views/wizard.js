@@ -1,4 +1,4 @@
-/** Adds an account, by a Console API key or an OAuth login, or authorises one anew: a dialog in steps. */
+/** Adds an account, by an API key or a login, or authorises one anew: a dialog in steps. */
 import { h, setText } from "../dom.js";
 import { duration, ms } from "../format.js";
 import { confirm, dialog, field, press } from "../ui/dialog.js";
@@ -8,13 +8,13 @@ import { copy } from "./connect.js";
 export async function wizard(app, id) {
 	const { t, store } = app, accounts = store.items("accounts");
 	const name = field(t("name"), { maxlength: 64 }, t("w_optional"));
-	const key = field(t("w_key"), { type: "password" });
+	const key = field(t("api_key"), { type: "password" });
 	const paste = field(t("w_paste"), { spellcheck: "false" });
 	const left = h("p.muted"), cancel = { label: t("cancel") };
 	/** `flow` is the login that is waited for, `told` what the server said last. */
 	let flow = null, oauth = Boolean(id), told = "";
-	const leave = { title: t("w_leave"), text: t("w_lost"), label: t("w_stop") };
-	const box = dialog(app, { topic: "accounts", id, guard: () => !flow || confirm(app, leave) });
+	const box = dialog(app, { topic: "accounts", id, guard: () => !flow ||
+		confirm(app, { title: t("w_leave"), text: t("w_lost"), label: t("stop") }) });
 
 	/** Steps count from 1, and from the last one down to 0. */
 	function show(step, content, ...buttons) {
@@ -28,16 +28,16 @@ export async function wizard(app, id) {
 		const kinds = h("div", { role: "radiogroup", "aria-label": t("w_how") },
 			radio("api_key", !oauth), radio("oauth", oauth));
 		kinds.onchange = () => ((oauth = !oauth), choose());
-		const go = oauth ? { label: t("w_link"), run: link } : { label: t("add_account"), run: addKey };
+		const go = oauth ? { label: t("get_authorization_link"), run: link } : { label: t("add_account"), run: addKey };
 		show(1, [kinds, name.el, !oauth && key.el], cancel, { ...go, kind: "primary" });
 	}
 
 	/** Shows what the server refused where it was made, with a way on. */
 	function failed({ type, message, details }) {
-		const other = accounts.get(details?.account_id), anew = { label: t("w_anew"), run: link };
+		const other = accounts.get(details?.account_id), anew = { label: t("get_a_new_link"), run: link };
 		const help = {
 			flow_expired: anew, invalid_grant: anew,
-			upstream_unreachable: !wrong() && { label: t("w_retry"), run: finish },
+			upstream_unreachable: !wrong() && { label: t("try_again"), run: finish },
 			duplicate_org: other && { label: t("w_instead", other), run() {
 				id = other.id;
 				return wrong() ? link() : finish();
@@ -67,19 +67,19 @@ export async function wizard(app, id) {
 		flow = { ...begun, host };
 		const take = async () => {
 			setText(said, href);
-			if (await copy(said)) setText(said, t("w_copied"));
+			if (await copy(said)) setText(said, t("link_copied"));
 		};
 		const back = searchParams.get("redirect_uri")?.startsWith(location.origin);
 		show(-1, [h("p", t("w_sign_in", flow)), h("div.row",
 			h("a.primary", { href, target: "_blank", rel: "noopener", autofocus: true }, t("w_open", flow)),
-			press({ label: t("w_copy"), run: take }), press({ label: t("w_renew"), run: link }), said), left,
+			press({ label: t("copy_link"), run: take }), press({ label: t("new_link"), run: link }), said), left,
 		back && h("p", { role: "status" }, t("w_waiting", flow)), paste.el],
-		cancel, { label: t("w_finish"), kind: "primary", run: finish });
+		cancel, { label: t("finish"), kind: "primary", run: finish });
 		paste.tell();
 		tick();
 	}
 
-	/** What is wrong with what was pasted: a code, `code#state`, or the address that the browser came back to. */
+	/** What is wrong with what was pasted: a code, `code#state`, or the address of the way back. */
 	function wrong() {
 		const pasted = paste.input.value.replace(/\s/g, "");
 		const query = /\?([^#]*)/.exec(pasted)?.[1] ?? `code=${pasted.replace("#", "&state=")}`;
@@ -103,7 +103,7 @@ export async function wizard(app, id) {
 			account.expires_at && t("w_expires", { left: duration(ms(account.expires_at) - app.now() + 30_000) })];
 		flow = null;
 		show(0, h("p", { role: "status" }, facts.filter(Boolean).join(" · ")),
-			...(id ? [] : [{ label: t("w_another"), value: "another" }]),
+			...(id ? [] : [{ label: t("add_another"), value: "another" }]),
 			{ label: t("close"), kind: "primary", value: account.id });
 	}
 
