@@ -3,7 +3,7 @@ import { h, panel, setText } from "../dom.js";
 
 const KEYS = {
 	"/": "search", "?": "settings", "g o": "overview", "g a": "accounts", "g s": "sessions", "g t": "tokens",
-	"g u": "usage", "g e": "events", "↑ ↓ j k": "next_row", x: "select_row", Enter: "open", ".": "actions",
+	"g u": "usage", "g e": "events", "g c": "connect", "↑ ↓ j k": "next_row", x: "select_row", Enter: "open", ".": "actions",
 	"← →": "next_bar",
 };
 
