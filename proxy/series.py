@@ -103,8 +103,9 @@ class Series:
         self._clock = clock
         self._buckets = Buckets()
         self._since_start = no_sums()
-        self._day_sums: dict[tuple[int, str], tuple[int, Sums]] = {}
-        self._minute_counts: dict[tuple[int, str], tuple[int, list[int]]] = {}
+        # By place and id, as of the start of a quarter or a minute, and good until the next one.
+        self._day_sums: tuple[int, dict[tuple[int, str], Sums]] = (0, {})
+        self._minute_counts: tuple[int, dict[tuple[int, str], list[int]]] = (0, {})
         self._new: dict[Key, Sums] = {}  # not on disk yet
         self._stages: dict[str, int] = {}  # of each day's log, as it is on disk
         self._storing = asyncio.Lock()  # between reading a log and replacing it, nobody may append to it
@@ -150,13 +151,14 @@ class Series:
         """What one account, client key or model came to in the last 24 hours."""
         place, now = PLACE[by], floor(self._clock.now(), QUARTER)
         quarters = self._buckets.levels[QUARTER].buckets
-        start, sums = self._day_sums.get((place, id), (0, no_sums()))
-        if start != now:
+        if self._day_sums[0] != now:
+            self._day_sums = now, {}
+        sums = self._day_sums[1].get((place, id))
+        if sums is None:
             # What is over does not change any more, so it is added up once.
-            sums = no_sums()
+            sums = self._day_sums[1][place, id] = no_sums()
             for t in range(now + QUARTER - DAY, now, QUARTER):
                 _add_bucket(sums, quarters.get(t), place, id)
-            self._day_sums[place, id] = now, sums
         whole = sums[:]
         _add_bucket(whole, quarters.get(now), place, id)
         return counts_of(whole)
@@ -165,12 +167,14 @@ class Series:
         """The requests in each of the last 60 minutes that are over, oldest first."""
         place, now = PLACE[by], floor(self._clock.now(), MINUTE)
         minutes = self._buckets.levels[MINUTE].buckets
-        start, requests = self._minute_counts.get((place, id), (0, []))
-        if start != now:
+        if self._minute_counts[0] != now:
+            self._minute_counts = now, {}
+        requests = self._minute_counts[1].get((place, id))
+        if requests is None:
             found = (minutes.get(t) for t in range(now - HOUR, now, MINUTE))
             sums = (each and each[place].get(id) for each in found)
             requests = [int(sum(each[:OUTCOMES])) if each else 0 for each in sums]
-            self._minute_counts[place, id] = now, requests
+            self._minute_counts[1][place, id] = requests
         return requests
 
     def rows(self, by: By, *, start: float, end: float, interval: Interval | None = None) -> Report:
