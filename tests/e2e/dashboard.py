@@ -95,9 +95,9 @@ async def sign_in(page: Page, key: str = ADMIN_KEY) -> None:
     await page.get_by_role("button", name="Sign in").click()
 
 
-async def live(page: Page) -> None:
+async def live(page: Page, *, within_s: float = 10) -> None:
     """Return once what is shown is the server's."""
-    await expect(page.get_by_text("Live", exact=True).first).to_be_visible(timeout=10_000)
+    await expect(page.get_by_text("Live", exact=True).first).to_be_visible(timeout=within_s * 1000)
 
 
 async def goto(page: Page, route: str) -> None:
@@ -108,7 +108,7 @@ async def goto(page: Page, route: str) -> None:
 
 async def shown(page: Page) -> str:
     """All text of the view, but for how long ago things were or still take, and when this tab lost its connection."""
-    text = re.sub("Connection lost .*\n", "", await page.get_by_role("main").inner_text())
+    text = re.sub("(Connection lost|Live again) .*\n+", "", await page.get_by_role("main").inner_text())
     return re.sub(r"\b\d+(s|m|h|d)\b( \d\d(s|m|h)\b)?( ago)?|just now", "…", text)
 
 
