@@ -103,6 +103,8 @@ async def live(page: Page, *, within_s: float = 10) -> None:
 async def goto(page: Page, route: str) -> None:
     """Return once the view is there."""
     await page.evaluate("(hash) => { location.hash = hash; }", f"#/{route}")
+    view = "account" if route.startswith("accounts/") else route.partition("?")[0]
+    await expect(page.locator(f"body[data-view={view}]")).to_be_attached()
     await expect(page.get_by_role("main").get_by_role("heading", level=2)).to_be_visible()
 
 
