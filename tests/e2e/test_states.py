@@ -105,7 +105,10 @@ async def test_usage_that_cannot_be_loaded(tmp_path: Path, browser: Browser) -> 
 
 async def test_an_account_that_was_not_used(tmp_path: Path, browser: Browser) -> None:
     async with dashboard(tmp_path, browser, accounts=("team-a",)) as (service, page):
-        await goto(page, f"accounts/{next(iter(service.parts.pool)).id}")
+        account = next(iter(service.parts.pool))
+        await goto(page, f"accounts/{account.id}")
+        await service.parts.pool.update(account.id, name="team-z")
+        await expect(page).to_have_title(re.compile("^team-z "))
         main = page.get_by_role("main")
         await expect(main.get_by_text("No requests in the last 24 h.")).to_be_visible()
         await expect(main.get_by_text("No client is on it.")).to_be_visible()
