@@ -36,19 +36,17 @@ export function header(app, byId) {
 	const say = (news) => (setText(banner, news), app.announce(news));
 
 	function state() {
-		const online = app.online();
 		const more = live.state === "polling" ? help : live.lostAt ? retry : text;
 		// Put anew, the button would lose the focus.
 		if (chip.lastChild !== more) chip.replaceChildren(...new Set([text, more]));
 		setAttr(chip, "data-kind", live.state === "live" ? "ok" : live.state !== "connecting" && "warn");
 		setAttr(main, "data-stale", live.lostAt > 0);
-		if (online && lost) {
+		if (app.online() && lost) {
 			lost = false;
 			againUntil = live.now() + BANNER_STAYS_MS;
 			say(t("live_again", { n: live.applied }));
 		}
-		const reload = () => location.reload();
-		if (live.outdated && !told) app.toast({ text: t("outdated"), undo: reload, label: t("reload") });
+		if (live.outdated && !told) app.toast({ text: t("outdated"), undo: () => location.reload(), label: t("reload") });
 		told = live.outdated;
 		tick();
 	}

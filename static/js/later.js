@@ -11,8 +11,8 @@ export function listen(app) {
 	let began = -TOGETHER_MS;
 	addEventListener("keydown", (event) => {
 		const { key, timeStamp, target } = event;
-		if (target.closest("input:not([type=checkbox]),select,textarea,dialog,[popover]") || event.ctrlKey ||
-			event.metaKey || event.altKey || app.settings.get("shortcuts") === "off" || app.live.state === "signed-out") return;
+		if (target.closest("input:not([type=checkbox]),select,textarea,dialog,[popover]") || event.ctrlKey || event.metaKey ||
+			event.altKey || app.settings.get("shortcuts") === "off" || app.live.state === "signed-out") return;
 		const name = timeStamp - began < TOGETHER_MS && VIEWS.find((view) => view[0] === key);
 		const search = document.querySelector("main [type=search]");
 		began = key === "g" ? timeStamp : -TOGETHER_MS;

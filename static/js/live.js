@@ -15,7 +15,7 @@ export function connect(store) {
 	/** The server's time in ms; setting this machine's clock does not move it. */
 	const now = () => performance.now() + base;
 	const live = { state: "connecting", retryAt: 0, lostAt: 0, losses: [], applied: 0, outdated: false,
-		now, start, leave, retry, want, onstate: (fn) => void (tell = fn) };
+		now, start, leave, retry, want, onstate(fn) { tell = fn; } };
 
 	function start() {
 		beat ||= setInterval(check, 1000);

@@ -54,7 +54,7 @@ const moment = (at) => (/utc|local/.test(settings.get("time")) ? absolute(at, { 
 /** A control with `data-write` changes something on the server: while not `online()` a click on it goes nowhere. */
 const app = {
 	store, live, t, settings,
-	announce: (text) => void text, // nothing to say before the first view
+	announce() {}, // nothing to say before the first view
 	toast: async (options) => (await import("./ui/toast.js")).toast(byId("toasts"), byId("notes"), t, options),
 	now: live.now,
 	online: () => live.state === "live" || live.state === "polling",
@@ -182,7 +182,8 @@ addEventListener("click", (event) => {
 }, true);
 addEventListener("hashchange", route);
 addEventListener("signed-out", live.leave);
-addEventListener("storage", ({ key, newValue }) => key?.startsWith(PREFIX) && apply(key.slice(PREFIX.length), newValue));
+addEventListener("storage", ({ key, newValue: value }) =>
+	key?.startsWith(PREFIX) && apply(key.slice(PREFIX.length), value));
 for (const key of ["theme", "time"]) {
 	byId(key).value = settings.get(key, byId(key).value);
 	byId(key).onchange = () => settings.set(key, byId(key).value);

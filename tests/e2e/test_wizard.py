@@ -90,10 +90,9 @@ async def test_each_form_of_what_is_pasted_is_taken(tmp_path: Path, browser: Bro
             "code": code,
             "code with breaks": f"  {code[:9]}\n {code[9:]}#{state}\n",
         }[form]
-        await dialog.get_by_label(PASTE).fill(pasted)
-        await expect(dialog.get_by_label(PASTE)).to_have_accessible_description(
-            ""
-        )  # nothing to find fault with
+        field = dialog.get_by_label(PASTE)
+        await field.fill(pasted)
+        await expect(field).to_have_accessible_description("")  # nothing to find fault with
         await dialog.get_by_role("button", name="Finish").click()
         await expect(dialog).to_contain_text("added")
         assert len(service.parts.pool) == 1

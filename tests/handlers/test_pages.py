@@ -253,3 +253,10 @@ def test_all_code_is_at_most_120_kb() -> None:
     every = code(FILES)
     assert sum(every.values()) <= 120_000, every
     assert len(gzip.compress(b"".join((STATIC / name).read_bytes() for name in sorted(every)))) <= 43_000
+
+
+@pytest.mark.xfail(
+    strict=True, reason="not reached: 120 KB of readable code are more, however they are packed"
+)
+def test_all_code_is_at_most_35_kb_as_gzip() -> None:
+    assert sum(len(ASSETS.files[name].gzipped) for name in code(FILES)) <= 35_000

@@ -7,7 +7,7 @@ export const rank = ({ status }) => Object.keys(ICON).indexOf(status);
 export const bySeverity = (a, b) => rank(a) - rank(b) || a.name.localeCompare(b.name);
 
 /** One text above a smaller one. */
-export const two = (...parts) => h("span.two", parts);
+const two = (...parts) => h("span.two", parts);
 
 /** "● Active for 12m"; it lights up when the status changes. */
 export function status({ t, now }) {

@@ -50,10 +50,9 @@ export default function mount(root, app) {
 		},
 		export: (el) => offer(app, el, "events", FIELDS, shown.filter(pass)),
 	});
-	const button = (name, text) => h("button", { "data-act": name }, t(text));
 	root.append(
-		h("div.toolbar", level, kind, account, button("follow", "pause"),
-			h("label.row", voice, t("announce_events")), button("export", "export")),
+		h("div.toolbar", level, kind, account, h("button", { "data-act": "follow" }, t("pause")),
+			h("label.row", voice, t("announce_events")), h("button", { "data-act": "export" }, t("export"))),
 		h("div.log", { role: "log", "aria-live": "off", "aria-label": t("events") }, list), empty);
 
 	return {

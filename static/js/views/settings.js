@@ -3,12 +3,12 @@ import { h, panel, setText } from "../dom.js";
 
 const KEYS = {
 	"/": "search", "?": "settings", "g o": "overview", "g a": "accounts", "g s": "sessions", "g t": "tokens",
-	"g u": "usage", "g e": "events", "g c": "connect", "↑ ↓ j k": "next_row", x: "select_row", Enter: "open", ".": "actions",
-	"← →": "next_bar",
+	"g u": "usage", "g e": "events", "g c": "connect", "↑ ↓ j k": "next_row", x: "select_row", Enter: "open",
+	".": "actions", "← →": "next_bar",
 };
 
 export default function mount(root, app) {
-	const { t, settings, live, store } = app;
+	const { t, settings, store } = app;
 	// For those of the header a phone has no room there.
 	const selects = ["theme", "time"].map((id) => document.getElementById(id).cloneNode(true));
 	selects.push(h("select", { id: "shortcuts", "aria-label": t("shortcuts") },
@@ -28,7 +28,7 @@ export default function mount(root, app) {
 
 	function tick() {
 		for (const el of selects) el.value = settings.get(el.name, el.options[0].value);
-		const n = Math.round(Math.abs(live.now() - Date.now()) / 1000);
+		const n = Math.round(Math.abs(app.now() - Date.now()) / 1000);
 		setText(about, t("help_readme", store.items("stats").get("health")));
 		setText(clock, n > 5 ? t("clock_differs", { n }) : "");
 	}

@@ -11,7 +11,8 @@ const STATUS = { disable: "inactive", enable: "active", revoke: "revoked" };
 
 export default function mount(root, app) {
 	const { store, t } = app, items = store.items("tokens");
-	const connected = (id) => [...store.items("sessions").values()].filter((one) => one.token_id === id).length;
+	let sessions = new Map();
+	const connected = (id) => sessions.get(id)?.length ?? 0;
 
 	/** What has a way back needs no question. */
 	async function send(verb, id) {
@@ -57,5 +58,11 @@ export default function mount(root, app) {
 		empty: { text: t("no_keys"), act: "create_key", makes: true },
 	});
 	root.append(grid.el);
-	return { ...grid, topics: ["sessions", "tokens"] };
+	return {
+		...grid, topics: ["sessions", "tokens"],
+		patch(dirty) {
+			sessions = Map.groupBy(store.items("sessions").values(), (one) => one.token_id);
+			grid.patch(dirty);
+		},
+	};
 }
