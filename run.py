@@ -32,41 +32,41 @@ from handlers.pages import Assets
 from handlers.routes import Front, application
 from handlers.server import Server
 from handlers.v1 import V1
-from proxy import __version__, prices
-from proxy.accounting import Accounting
-from proxy.accounts import Account
-from proxy.balancer import REFRESH_AHEAD_S
-from proxy.budgets import Budgets
-from proxy.chronicle import Chronicle
+from proxy import __version__
+from proxy.accounts.account import Account, load_accounts
+from proxy.accounts.balancer import REFRESH_AHEAD_S
+from proxy.accounts.login import Flows
+from proxy.accounts.oauth import OAuthServer, Registration
+from proxy.accounts.pool import Pool
+from proxy.accounts.probe import Probe
+from proxy.accounts.refresh import Refresher
+from proxy.clients.budgets import Budgets
+from proxy.clients.keys import Role, Tokens, declared_token, load_tokens, token_record
+from proxy.clients.sessions import Sessions
+from proxy.clients.signins import Signins, load_signins
+from proxy.clients.throttle import Throttle
 from proxy.clock import Clock, SystemClock
+from proxy.config.settings import OAuth, Settings, load_settings
+from proxy.config.settings import Server as ServerSettings
+from proxy.dashboard.event_log import Chronicle
+from proxy.dashboard.health import Health
+from proxy.dashboard.revisions import Live
+from proxy.dashboard.summary import Overview
+from proxy.dashboard.topics import Topics
+from proxy.dashboard.webhook import Notifier
 from proxy.errors import StartError
-from proxy.events import Feed, Happened
-from proxy.flows import Flows
-from proxy.health import Health
+from proxy.feed import Feed, Happened
 from proxy.jobs import Jobs
-from proxy.live import Live
 from proxy.logs import set_up
-from proxy.notify import Notifier
-from proxy.oauth import OAuthServer, Registration
-from proxy.overview import Overview
-from proxy.pool import Pool
-from proxy.probe import Probe
-from proxy.refresh import Refresher
 from proxy.relay import Relay, Retry
-from proxy.series import Series
-from proxy.sessions import Sessions
-from proxy.settings import OAuth, Settings, load_settings
-from proxy.settings import Server as ServerSettings
-from proxy.signins import Signins, load_signins
 from proxy.simulator import Simulator
 from proxy.simulator.demo import Demo
 from proxy.storage.json_files import JsonFiles
-from proxy.stored import load_accounts, load_tokens
-from proxy.table import Table
-from proxy.throttle import Throttle
-from proxy.tokens import Role, Tokens, declared_token, token_record
-from proxy.topics import Topics
-from proxy.upstream import CurlClient, check_libcurl
+from proxy.storage.table import Table
+from proxy.upstream.exchange import CurlClient, check_libcurl
+from proxy.usage import prices
+from proxy.usage.accounting import Accounting
+from proxy.usage.series import Series
 
 HERE = Path(__file__).parent
 SAVE_COUNTERS_S = 5.0

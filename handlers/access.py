@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 
-from proxy.accounts import Account
+from proxy.accounts.account import Account
 from proxy.clock import Clock
 
 MAX_PATH = 256

@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 from handlers.base import AdminHandler, RequestBody
 from handlers.oauth import PastedCode
-from proxy.accounts import Account, ApiKey, Status
+from proxy.accounts.account import Account, ApiKey, Status
+from proxy.accounts.login import Flows
+from proxy.accounts.pool import Pool
+from proxy.accounts.probe import Probe
+from proxy.accounts.refresh import Refresher
 from proxy.errors import BadGateway, TokenRefused, TokenTrouble, Unprocessable
-from proxy.flows import Flows
-from proxy.pool import Pool
-from proxy.probe import Probe
-from proxy.refresh import Refresher
 
 
 class NewApiKeyAccount(RequestBody):

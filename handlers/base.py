@@ -14,7 +14,6 @@ from tornado.web import HTTPError, RequestHandler
 
 from handlers.access import AccessLine
 from handlers.gate import AdminGate
-from proxy.addresses import Network, client_address
 from proxy.errors import (
     Conflict,
     InvalidRequest,
@@ -25,6 +24,7 @@ from proxy.errors import (
     Unavailable,
     Unprocessable,
 )
+from proxy.http.addresses import Network, client_address
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "

@@ -10,12 +10,12 @@ from collections.abc import Iterable
 from tornado.httputil import HTTPServerRequest, parse_cookie
 
 from handlers.origin import Origins
-from proxy.addresses import address_group
+from proxy.clients.keys import Role, Token, Tokens
+from proxy.clients.signins import SignIn, Signins
+from proxy.clients.throttle import Throttle
 from proxy.errors import Forbidden, InvalidRequest, RateLimited, Unauthenticated
-from proxy.headers import client_keys
-from proxy.signins import SignIn, Signins
-from proxy.throttle import Throttle
-from proxy.tokens import Role, Token, Tokens
+from proxy.http.addresses import address_group
+from proxy.http.headers import client_keys
 
 COOKIE = "claude-proxy"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from handlers.base import BaseHandler
 from proxy import __version__
-from proxy.health import Health
+from proxy.dashboard.health import Health
 
 
 class HealthHandler(BaseHandler):

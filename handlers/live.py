@@ -30,11 +30,11 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler
 from handlers.base import AdminHandler
 from proxy import __version__
 from proxy.clock import Clock
+from proxy.dashboard.revisions import Live
+from proxy.dashboard.summary import Overview
+from proxy.dashboard.topics import Topics
 from proxy.errors import InvalidRequest
 from proxy.jobs import Jobs
-from proxy.live import Live
-from proxy.overview import Overview
-from proxy.topics import Topics
 
 SUBPROTOCOL = "cproxy.admin.v1"
 MOST_DASHBOARDS = 32

@@ -8,10 +8,10 @@ from typing import Any
 
 from handlers.base import AdminHandler, BaseHandler, RequestBody
 from handlers.origin import Origins
+from proxy.accounts.login import Flows
+from proxy.accounts.pool import Pool
 from proxy.clock import rfc3339
 from proxy.errors import Conflict, InvalidRequest, RequestError, StorageError
-from proxy.flows import Flows
-from proxy.pool import Pool
 
 log = logging.getLogger(__name__)
 

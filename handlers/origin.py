@@ -8,8 +8,8 @@ from ipaddress import ip_address
 
 from tornado.httputil import HTTPServerRequest
 
-from proxy.addresses import Network, within
 from proxy.errors import Forbidden, InvalidRequest
+from proxy.http.addresses import Network, within
 
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{1,5})?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}

@@ -8,7 +8,7 @@ import math
 from tornado.httputil import HTTPHeaders
 
 from proxy.errors import RequestError
-from proxy.headers import to_client
+from proxy.http.headers import to_client
 
 
 def refusal(

@@ -21,6 +21,7 @@ from handlers.auth import Login, Logout, Me
 from handlers.base import Unknown
 from handlers.gate import AdminGate
 from handlers.health import Alive, Hello, Ready
+from handlers.keys import OneToken, TokenList
 from handlers.live import MOST_MESSAGE_BYTES, Dashboards
 from handlers.live import Feed as LiveFeed
 from handlers.oauth import Authorize, Callback, Exchange, Reauthorize
@@ -28,19 +29,18 @@ from handlers.origin import Origins
 from handlers.pages import Assets, File, Page
 from handlers.sessions import OneSession, SessionList
 from handlers.statistics import Statistics, Usage
-from handlers.tokens import OneToken, TokenList
 from handlers.v1 import V1
-from proxy.accounting import Accounting
-from proxy.addresses import Network
+from proxy.accounts.login import Flows
+from proxy.accounts.pool import Pool
+from proxy.accounts.probe import Probe
+from proxy.accounts.refresh import Refresher
+from proxy.clients.keys import Tokens
+from proxy.clients.sessions import Sessions
 from proxy.clock import Clock
-from proxy.flows import Flows
-from proxy.health import Health
-from proxy.overview import Overview
-from proxy.pool import Pool
-from proxy.probe import Probe
-from proxy.refresh import Refresher
-from proxy.sessions import Sessions
-from proxy.tokens import Tokens
+from proxy.dashboard.health import Health
+from proxy.dashboard.summary import Overview
+from proxy.http.addresses import Network
+from proxy.usage.accounting import Accounting
 
 MAX_ADMIN_BODY_BYTES = 1024 * 1024
 PING_S = 20

@@ -19,8 +19,8 @@ from handlers.refusal import refusal
 from handlers.routes import Front
 from handlers.v1 import LAST_EVENT_S, V1
 from proxy.clock import Clock
+from proxy.dashboard.health import Health
 from proxy.errors import InvalidRequest, RequestError, StartError, Unavailable
-from proxy.health import Health
 
 MAX_HEADER_BYTES = 32 * 1024
 IDLE_CONNECTION_S = 75.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from handlers.base import AdminHandler
-from proxy.sessions import Sessions
+from proxy.clients.sessions import Sessions
 
 
 class SessionList(AdminHandler):

@@ -9,17 +9,17 @@ from datetime import UTC, datetime
 from typing import Any, Literal, cast, get_args
 
 from handlers.base import AdminHandler
-from proxy.accounting import Accounting
-from proxy.buckets import By
+from proxy.accounts.pool import Pool
+from proxy.clients.keys import Tokens
+from proxy.clients.sessions import Sessions
 from proxy.clock import Clock, rfc3339
-from proxy.counts import Counts
+from proxy.dashboard.health import Health
+from proxy.dashboard.summary import Overview
 from proxy.errors import Unprocessable
-from proxy.health import Health
-from proxy.overview import Overview
-from proxy.pool import Pool
-from proxy.series import Interval, Row
-from proxy.sessions import Sessions
-from proxy.tokens import Tokens
+from proxy.usage.accounting import Accounting
+from proxy.usage.buckets import By
+from proxy.usage.counts import Counts
+from proxy.usage.series import Interval, Row
 
 DEFAULT_SPAN_S = {None: 86_400.0, "minute": 3600.0, "hour": 86_400.0, "day": 30 * 86_400.0}
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")

@@ -36,10 +36,8 @@ from handlers.access import CLIENT_GONE, AccessLine
 from handlers.framing import MalformedFraming
 from handlers.origin import Origins
 from handlers.refusal import error_event, refusal
-from proxy import paths
-from proxy.accounting import Accounting, RequestAccount
-from proxy.addresses import Network, address_group, client_address
-from proxy.body import Body
+from proxy.clients.keys import Tokens
+from proxy.clients.sessions import Client, Place, Sessions
 from proxy.clock import Clock
 from proxy.errors import (
     BodyTooLarge,
@@ -48,11 +46,13 @@ from proxy.errors import (
     Unavailable,
     UpstreamError,
 )
-from proxy.headers import client_keys
+from proxy.http import target as paths
+from proxy.http.addresses import Network, address_group, client_address
+from proxy.http.body import Body
+from proxy.http.headers import client_keys
 from proxy.jobs import Jobs
 from proxy.relay import Answer, Attempts, Inbound, Relay
-from proxy.sessions import Client, Place, Sessions
-from proxy.tokens import Tokens
+from proxy.usage.accounting import Accounting, RequestAccount
 
 LINGER_S = 5.0
 """How long a refused request's body is read and thrown away: to close at once would reset the answer away."""

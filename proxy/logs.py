@@ -30,7 +30,7 @@ def redact(text: str) -> str:
 
 
 class TextLine(logging.Formatter):
-    """`2026-11-22T10:41:07.123Z INFO proxy.pool message`, with a traceback indented on the lines after it."""
+    """`2026-11-22T10:41:07.123Z INFO proxy.accounts.pool message`, with a traceback indented on the lines after it."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = f"{rfc3339(record.created)} {record.levelname} {record.name} {_one_line(record.getMessage())}"

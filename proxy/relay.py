@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import BinaryIO
 
-from proxy import paths, results_url
-from proxy.accounts import Account, OAuthTokens, Status
-from proxy.body import Body
+from proxy.accounts.account import Account, OAuthTokens, Status
+from proxy.accounts.pool import Pool
+from proxy.accounts.probe import Probe
+from proxy.accounts.refresh import Refresher
 from proxy.clock import Clock
 from proxy.errors import (
     BadGateway,
@@ -29,13 +30,13 @@ from proxy.errors import (
     UpstreamLost,
     UpstreamSilent,
 )
-from proxy.glance import glance
-from proxy.headers import to_client, to_upstream
-from proxy.pool import Pool
-from proxy.probe import Probe
-from proxy.refresh import Refresher
-from proxy.upstream import CurlClient, Exchange, Head, Header, Request
-from proxy.verdict import Action, AnswerHead, Verdict, judge
+from proxy.http import results_url
+from proxy.http import target as paths
+from proxy.http.body import Body
+from proxy.http.headers import to_client, to_upstream
+from proxy.http.peek import glance
+from proxy.upstream.exchange import CurlClient, Exchange, Head, Header, Request
+from proxy.upstream.verdict import Action, AnswerHead, Verdict, judge
 
 SHORT_WAIT_S = 5.0
 """A request waits itself for its only account to come back, up to this long."""

@@ -5,15 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 
-from proxy.accounts import Account, ApiKey
+from proxy.accounts.account import Account, ApiKey, load_accounts
+from proxy.accounts.pool import Pool
+from proxy.clients.keys import Tokens, load_tokens, token_record
 from proxy.errors import StorageError
-from proxy.events import Feed
+from proxy.feed import Feed
 from proxy.jobs import Jobs
-from proxy.pool import Pool
-from proxy.storage import Kind, Record
-from proxy.stored import load_accounts, load_tokens
-from proxy.table import Table
-from proxy.tokens import Tokens, token_record
+from proxy.storage.protocols import Kind, Record
+from proxy.storage.table import Table
 from tests.service import TestClock
 
 

@@ -12,11 +12,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from proxy.accounts import Account, OAuthTokens
+from proxy.accounts.account import Account, OAuthTokens
+from proxy.accounts.oauth import OAuthServer, Registration
+from proxy.accounts.pool import Pool
+from proxy.accounts.refresh import Refresher
 from proxy.jobs import Jobs
-from proxy.oauth import OAuthServer, Registration
-from proxy.pool import Pool
-from proxy.refresh import Refresher
 from proxy.simulator import Answer, Entry, Error, Fault, Grant, Raw, Reset, ResetEarly, Simulator
 from tests.disk import Disk, make_pool, new_ids
 from tests.service import SteppedClock, TestClock

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from proxy.accounts import Account, ApiKey, OAuthTokens
-from proxy.settings import load_settings
+from proxy.accounts.account import Account, ApiKey, OAuthTokens
+from proxy.config.settings import load_settings
 from proxy.simulator import Grant, Simulator
 from run import Parts, proxy
 from tests.wire import Answer, fetch

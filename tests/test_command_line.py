@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy import __version__
-from proxy.accounts import Account, ApiKey
+from proxy.accounts.account import Account, ApiKey
 from proxy.storage.codec import Document, encode, to_text
 from tests.canaries import leaked
 from tests.process import refusal, run, write_config

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from proxy.accounts import OAuthTokens
+from proxy.accounts.account import OAuthTokens
 from proxy.simulator import Simulator
 from tests.echo import Caller, Echo, Message, Script, chunked, echo
 from tests.service import CLIENT_KEY, MESSAGE_HEADERS, Service, TestClock, message, serve, upstream_key

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from proxy.errors import StorageError
-from proxy.storage import Record
+from proxy.storage.protocols import Record
 
 VERSION = 1
 

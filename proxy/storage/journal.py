@@ -11,9 +11,10 @@ from pathlib import Path
 
 from proxy.errors import StorageError
 from proxy.failpoints import failstep
-from proxy.storage import Kind, files
+from proxy.storage import files
 from proxy.storage.codec import Document, decode, encode, from_text, to_text
 from proxy.storage.layout import LAYOUTS
+from proxy.storage.protocols import Kind
 
 SIZE = 64 * 1024
 HALF = SIZE // 2

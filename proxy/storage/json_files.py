@@ -13,13 +13,14 @@ from typing import Any, ParamSpec, TypeVar
 
 from proxy.clock import Clock, rfc3339
 from proxy.errors import StorageError
-from proxy.storage import Kind, Record, files
+from proxy.storage import files
 from proxy.storage.codec import Document, encode, to_text
 from proxy.storage.files import told
 from proxy.storage.folder import make_private, take
 from proxy.storage.journal import Change, Journal, Key
 from proxy.storage.layout import JOURNAL, LAYOUTS, USAGE, checked
 from proxy.storage.logs import Logs
+from proxy.storage.protocols import Kind, Record
 from proxy.storage.recovery import recover, set_aside, set_record
 
 P = ParamSpec("P")

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from proxy.storage import Kind
+from proxy.storage.protocols import Kind
 
 ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 BACKUP: Final = ".bak"

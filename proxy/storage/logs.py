@@ -13,10 +13,11 @@ from typing import Final
 
 from proxy.errors import StorageError
 from proxy.failpoints import failstep
-from proxy.storage import Record, files
+from proxy.storage import files
 from proxy.storage.codec import to_text
 from proxy.storage.files import told
 from proxy.storage.layout import ID
+from proxy.storage.protocols import Record
 
 SUFFIX: Final = ".jsonl"
 GROWING: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK

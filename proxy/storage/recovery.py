@@ -20,10 +20,11 @@ from typing import Final
 from proxy.clock import Clock, rfc3339
 from proxy.errors import StorageError
 from proxy.failpoints import failstep
-from proxy.storage import Kind, files
+from proxy.storage import files
 from proxy.storage.codec import Document, decode
 from proxy.storage.journal import Change, Journal, Key
 from proxy.storage.layout import BACKUP, ID, JOURNAL, LAYOUTS, QUARANTINE, SUBFOLDERS, Layout, backup
+from proxy.storage.protocols import Kind
 
 NAME: Final = re.compile(rf"({ID.pattern})\.json({re.escape(BACKUP)})?")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from proxy.accounts import Status
-from proxy.tokens import Role, TokenStatus
+from proxy.accounts.account import Status
+from proxy.clients.keys import Role, TokenStatus
 from tests.service import Service
 
 HOUR = 3600.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.accounts import ApiKey
+from proxy.accounts.account import ApiKey
 from tests.service import Service, upstream_key
 
 HOSTILE = (

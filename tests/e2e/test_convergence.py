@@ -14,11 +14,11 @@ from typing import IO, Any
 import pytest
 
 from handlers.live import numbered, unbraced
-from proxy import live
-from proxy.chronicle import Chronicle
 from proxy.clock import SystemClock
-from proxy.events import Feed, Happened
-from proxy.live import Live, Source
+from proxy.dashboard import revisions as live
+from proxy.dashboard.event_log import Chronicle
+from proxy.dashboard.revisions import Live, Source
+from proxy.feed import Feed, Happened
 
 ROOT = Path(__file__).parents[2]
 SEEDS = 1000

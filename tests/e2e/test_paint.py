@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Page
 
-from proxy.accounts import Account
+from proxy.accounts.account import Account
 from tests.e2e.dashboard import RunningClock, goto, live, row, visit
 from tests.e2e.traffic import add_sessions, traffic
 from tests.service import Service, serve

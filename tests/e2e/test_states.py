@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Page, Route, expect
 
-from proxy.chronicle import MOST
-from proxy.events import Happened
+from proxy.dashboard.event_log import MOST
+from proxy.feed import Happened
 from tests.e2e.cable import cable
 from tests.e2e.dashboard import OFFLINE, VIEWS, RunningClock, dashboard, goto, sign_in, visit
 from tests.e2e.furniture import furnish

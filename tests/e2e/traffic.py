@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator
 
-from proxy.sessions import Client
+from proxy.clients.sessions import Client
 from tests.service import Service
 
 TICK_S = 0.01

@@ -13,14 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from proxy.accounts import Account, OAuthTokens
+from proxy.accounts.account import Account, OAuthTokens
 from proxy.clock import rfc3339
 from proxy.storage.codec import decode
 from tests.process import ROOT, Running, running, write_config
 
 CLIENT_KEY = "cp-a-client-key-of-crash-tests-9Kd"
 # What a start and a life may log at warning level; the last two are about accounts that are lost, or mended.
-INTERRUPTED = re.compile(r"WARNING proxy.refresh refresh interrupted, .* account=(\S+)$", re.MULTILINE)
+INTERRUPTED = re.compile(
+    r"WARNING proxy.accounts.refresh refresh interrupted, .* account=(\S+)$", re.MULTILINE
+)
 ABOUT_LOST = re.compile(r"WARNING proxy.(refresh refresh failed|pool account state) account=(\S+) ")
 
 

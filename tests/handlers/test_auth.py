@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from proxy.clients.keys import Role, TokenStatus
+from proxy.clients.signins import IDLE_S, LONGEST_S, MAX_SIGNINS
 from proxy.clock import rfc3339
-from proxy.signins import IDLE_S, LONGEST_S, MAX_SIGNINS
-from proxy.tokens import Role, TokenStatus
 from tests.canaries import holders, leaked
 from tests.disk import FullDisk
 from tests.service import ADMIN_KEY, CLIENT_KEY, PAGE_HEADERS, Service, TestClock, serve

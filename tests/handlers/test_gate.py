@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.tokens import Role, TokenStatus
+from proxy.clients.keys import Role, TokenStatus
 from tests.service import ADMIN_KEY, CLIENT_KEY, Service, serve
 from tests.wire import Answer, Wire
 

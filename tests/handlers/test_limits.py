@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from proxy import prices
 from proxy.simulator import Amend, Cut, Error, Silence, Slow, Stall, quota_429
-from proxy.usage import Usage
+from proxy.usage import prices
+from proxy.usage.meter import Usage
 from tests.service import (
     CLIENT_KEY,
     MESSAGE,

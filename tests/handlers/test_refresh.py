@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.accounts import Status
+from proxy.accounts.account import Status
 from proxy.simulator import Answer, Error, Fault, Slow
 from tests.canaries import holders, leaked
 from tests.logins import HOUR, TOKEN, as_json, pair, stored

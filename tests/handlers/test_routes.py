@@ -12,8 +12,8 @@ import pytest
 
 from handlers.base import SECURITY_HEADERS, AdminHandler
 from proxy import __version__
-from proxy.accounts import Status
-from proxy.tokens import Role, TokenStatus
+from proxy.accounts.account import Status
+from proxy.clients.keys import Role, TokenStatus
 from tests.routes import METHODS, ROUTES, methods_of, path_of, rules
 from tests.service import ADMIN_KEY, CLIENT_KEY, PAGE_HEADERS, Service, serve
 from tests.wire import Answer, fetch

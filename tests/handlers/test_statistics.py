@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from proxy.accounts import Status
+from proxy.accounts.account import Status
 from proxy.simulator import Amend, Cut, Error, Real, Slow, Steady, quota_429
 from tests import wire
 from tests.service import (

@@ -19,9 +19,9 @@ from urllib.parse import quote
 
 import pytest
 
-from proxy import prices
 from proxy.simulator import Amend, Cut, Error, Grant, quota_429
-from proxy.usage import Usage
+from proxy.usage import prices
+from proxy.usage.meter import Usage
 from tests import wire
 from tests.service import CLIENT_KEY, MESSAGE_HEADERS, Service, TestClock, message, serve, upstream_key
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from proxy.clients.keys import TokenStatus
 from proxy.simulator import Answer, Error, Steady
-from proxy.tokens import TokenStatus
 from tests.service import (
     CLIENT_KEY,
     MESSAGE_HEADERS,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from proxy.accounts.pool import Pool
+from proxy.clients.keys import Tokens
 from proxy.jobs import Jobs
-from proxy.pool import Pool
-from proxy.tokens import Tokens
 from tests.disk import Disk, make_pool, make_tokens
 from tests.service import TestClock
 

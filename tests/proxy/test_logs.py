@@ -36,7 +36,13 @@ each_format = pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS)
 def line(form: logging.Formatter, message: str, *args: Any, error: BaseException | None = None) -> str:
     """How a record is written."""
     record = logging.LogRecord(
-        "proxy.pool", logging.INFO, "pool.py", 1, message, args, (type(error), error, None) if error else None
+        "proxy.accounts.pool",
+        logging.INFO,
+        "pool.py",
+        1,
+        message,
+        args,
+        (type(error), error, None) if error else None,
     )
     record.created = 1_800_000_000.1234
     return form.format(record)
@@ -47,14 +53,14 @@ def line(form: logging.Formatter, message: str, *args: Any, error: BaseException
 
 def test_a_text_line_has_time_level_logger_and_message() -> None:
     written = line(TextLine(), "account added account=%s", "acc_1")
-    assert written == "2027-01-15T08:00:00.123Z INFO proxy.pool account added account=acc_1"
+    assert written == "2027-01-15T08:00:00.123Z INFO proxy.accounts.pool account added account=acc_1"
 
 
 def test_a_json_line_has_time_level_logger_and_message() -> None:
     assert json.loads(line(JsonLine(), "account added account=%s", "acc_1")) == {
         "time": "2027-01-15T08:00:00.123Z",
         "level": "info",
-        "logger": "proxy.pool",
+        "logger": "proxy.accounts.pool",
         "message": "account added account=acc_1",
     }
 
@@ -99,9 +105,9 @@ def test_an_exception_has_its_traceback(form: logging.Formatter) -> None:
 
 
 def test_a_traceback_cannot_steer_a_terminal_nor_look_like_another_record() -> None:
-    error = ValueError("\x1b[31m\x9b\r\n2027-01-15T08:00:00.123Z INFO proxy.pool forged")
+    error = ValueError("\x1b[31m\x9b\r\n2027-01-15T08:00:00.123Z INFO proxy.accounts.pool forged")
     first, *rest = line(TextLine(), "failed", error=error).split("\n")
-    assert first.endswith("INFO proxy.pool failed")
+    assert first.endswith("INFO proxy.accounts.pool failed")
     assert rest and not any(CONTROLS.search(each) or each.startswith("2027") for each in rest)
 
 
@@ -347,7 +353,9 @@ async def test_a_change_of_state_is_logged_with_its_reason(tmp_path: Path, log: 
     async with serve(tmp_path, accounts=["a", "b"]) as service:
         service.simulator.always(None, Error(401))
         await service.message()
-    changes = [json.loads(each)["message"] for each in log.lines("proxy.pool") if "account state" in each]
+    changes = [
+        json.loads(each)["message"] for each in log.lines("proxy.accounts.pool") if "account state" in each
+    ]
     assert changes
     for change in changes:
         assert re.match(r"account state account=acc_\w+ name=[ab] from=active to=invalid reason=401", change)

@@ -9,12 +9,12 @@ from dataclasses import replace
 from random import Random
 from typing import Final
 
-from proxy.accounts import Account, ApiKey, OAuthTokens
+from proxy.accounts.account import Account, ApiKey, OAuthTokens
+from proxy.clients.keys import Role, declared_token, token_record
 from proxy.clock import Clock, rfc3339
-from proxy.counts import to_line
 from proxy.simulator import Grant, Simulator
-from proxy.storage import Record, Storage
-from proxy.tokens import Role, declared_token, token_record
+from proxy.storage.protocols import Record, Storage
+from proxy.usage.counts import to_line
 
 from . import history
 from .traffic import Traffic

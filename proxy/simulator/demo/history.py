@@ -8,12 +8,12 @@ from random import Random
 from statistics import fmean
 from typing import Final
 
-from proxy import prices
-from proxy.buckets import floor
 from proxy.clock import rfc3339
-from proxy.counts import Counts, Key, Sums, add, add_up, amounts_of, counts_of, no_sums
-from proxy.storage import Record
-from proxy.usage import Usage
+from proxy.storage.protocols import Record
+from proxy.usage import prices
+from proxy.usage.buckets import floor
+from proxy.usage.counts import Counts, Key, Sums, add, add_up, amounts_of, counts_of, no_sums
+from proxy.usage.meter import Usage
 
 from .world import DAY_S, MINUTE_S, PROGRAMS, SEATS, Program
 

@@ -12,7 +12,7 @@ from typing import Final
 from proxy.clock import Clock
 from proxy.jobs import Jobs
 from proxy.simulator import Grant, Simulator, api_key_429, quota_429
-from proxy.upstream import CurlClient, Request
+from proxy.upstream.exchange import CurlClient, Request
 
 from .history import load
 from .world import MINUTE_S, PROGRAMS, Program

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.budgets import NO_LIMITS, KeyLimits
-from proxy.tokens import TokenStatus
+from proxy.clients.budgets import NO_LIMITS, KeyLimits
+from proxy.clients.keys import TokenStatus
 
 MINUTE_S: Final = 60
 DAY_S: Final = 86_400

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from statistics import fmean
 
-from proxy.series import RINGS, Series
+from proxy.accounts.account import load_accounts
+from proxy.clients.keys import load_tokens
 from proxy.simulator.demo import Demo
 from proxy.storage.json_files import JsonFiles
-from proxy.stored import load_accounts, load_tokens
+from proxy.usage.series import RINGS, Series
 from run import Parts, _demo_settings, proxy
 from tests.service import SteppedClock, TestClock, until
 

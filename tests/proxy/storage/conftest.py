@@ -15,8 +15,8 @@ import pytest
 from tornado.ioloop import IOLoop
 
 from proxy.clock import Clock
-from proxy.storage import Storage
 from proxy.storage.json_files import JsonFiles
+from proxy.storage.protocols import Storage
 
 ROOT = Path(__file__).parents[3]
 

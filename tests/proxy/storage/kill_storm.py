@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 
 from proxy.clock import SystemClock
-from proxy.storage import Kind
 from proxy.storage.json_files import JsonFiles
+from proxy.storage.protocols import Kind
 
 KINDS: tuple[Kind, ...] = ("accounts", "tokens")
 IDS = ("a", "b", "c")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from proxy.storage import Kind, Storage
+from proxy.storage.protocols import Kind, Storage
 
 DURABLE: list[Kind] = ["accounts", "tokens"]
 DISPOSABLE: list[Kind] = ["counters", "sessions"]

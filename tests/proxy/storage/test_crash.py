@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from proxy.storage import Kind, Record
 from proxy.storage.json_files import JsonFiles
+from proxy.storage.protocols import Kind, Record
 
 KILLED = -signal.SIGKILL
 OLD, NEW = {"n": 2}, {"n": 3}

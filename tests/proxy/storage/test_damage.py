@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from proxy.clock import Clock
 from proxy.errors import StorageError
-from proxy.storage import Kind, Record
 from proxy.storage.json_files import JsonFiles
+from proxy.storage.protocols import Kind, Record
 
 OLD = {"id": "a", "token": "old-1"}
 NEW = {"id": "a", "token": "new-é"}

@@ -16,8 +16,8 @@ import pytest
 
 from proxy.clock import Clock
 from proxy.errors import StorageError
-from proxy.storage import Kind
 from proxy.storage.json_files import JsonFiles
+from proxy.storage.protocols import Kind
 
 OLD, NEW = {"n": 2}, {"n": 3}
 FAILURES = [

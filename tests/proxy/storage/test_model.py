@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from proxy.clock import SystemClock
-from proxy.storage import Kind, Record
 from proxy.storage.json_files import JsonFiles
+from proxy.storage.protocols import Kind, Record
 
 durable = st.sampled_from(["accounts", "tokens"])
 disposable = st.sampled_from(["counters", "sessions"])

@@ -1,0 +1,290 @@
+"""One account and its four states; a transition returns a new Account, or the same where nothing changes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Literal, TypeVar
+
+from proxy.clock import rfc3339
+from proxy.errors import StorageError
+from proxy.http.headers import Credential
+from proxy.storage.protocols import Record
+
+T = TypeVar("T")
+
+
+class Status(StrEnum):
+    """The four states; only an admin leads out of INACTIVE."""
+
+    ACTIVE = "active"
+    INACTIVE = "inactive"
+    RATE_LIMITED = "rate_limited"
+    INVALID = "invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A Console API key."""
+
+    key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthTokens:
+    """Tokens of an OAuth login; `expires_at` in seconds since the epoch, None where the server named none."""
+
+    access_token: str = field(repr=False)
+    refresh_token: str | None = field(repr=False)
+    expires_at: float | None
+    scope: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An upstream account. Times are seconds since the epoch."""
+
+    id: str
+    name: str
+    credential: ApiKey | OAuthTokens
+    created_at: float
+    updated_at: float
+    organization_uuid: str | None = None
+    organization_name: str | None = None
+    status: Status = Status.ACTIVE
+    status_reason: str | None = None
+    status_since: float | None = None
+    rate_limited_until: float | None = None
+    last_refresh_at: float | None = None
+    last_refresh_error: str | None = None
+    active_since: float | None = None
+    """When it was put to work again; None where that was when it was made."""
+
+    refresh_began_at: float | None = None
+    """On disk while the OAuth server is asked; where a start finds it, an answer may have been lost."""
+
+    received: OAuthTokens | None = None
+    """New tokens that are not known to be on disk yet, so nobody uses them; a record holds them already."""
+
+    @property
+    def type(self) -> Literal["api_key", "oauth"]:
+        """`api_key` or `oauth`, as in the admin API."""
+        return "api_key" if isinstance(self.credential, ApiKey) else "oauth"
+
+    @property
+    def etag(self) -> str:
+        """Another one whenever what admins may edit has changed (RFC 9110 8.8.3)."""
+        edited = f"{self.name}\0{self.status is Status.INACTIVE}"
+        return hashlib.sha256(edited.encode()).hexdigest()[:12]
+
+    @property
+    def sent(self) -> Credential:
+        """What goes upstream. Raises ValueError where no header can carry it."""
+        if isinstance(self.credential, ApiKey):
+            return Credential("api_key", self.credential.key)
+        return Credential("oauth", self.credential.access_token)
+
+    @property
+    def expires_at(self) -> float | None:
+        """When the access token expires; None for an API key."""
+        return self.credential.expires_at if isinstance(self.credential, OAuthTokens) else None
+
+    def limited(self, until: float, reason: str, now: float) -> Account:
+        """Bench the account until `until`; an existing later time is never shortened."""
+        if self.status not in (Status.ACTIVE, Status.RATE_LIMITED):
+            return self
+        if self.status is Status.RATE_LIMITED and (self.rate_limited_until or 0) >= until:
+            return self
+        return self._become(Status.RATE_LIMITED, reason, now, until=until)
+
+    def limit_passed(self, now: float) -> bool:
+        """Whether the account was benched and its time is over."""
+        return self.status is Status.RATE_LIMITED and (self.rate_limited_until or 0) <= now
+
+    def recovered(self, now: float) -> Account:
+        """Back to active once the limit has passed."""
+        return self._active(now) if self.limit_passed(now) else self
+
+    def invalidated(self, reason: str, now: float) -> Account:
+        """The credential is dead; it stays stored, and an admin's `inactive` stays too."""
+        if self.status not in (Status.ACTIVE, Status.RATE_LIMITED):
+            return self
+        return self._become(Status.INVALID, reason, now)
+
+    def deactivated(self, reason: str, now: float) -> Account:
+        """Taken out by an admin or by idle detection."""
+        if self.status is Status.INACTIVE:
+            return self
+        return self._become(Status.INACTIVE, reason, now)
+
+    def activated(self, now: float) -> Account:
+        """Put to work by an admin; for an INVALID account the caller has seen its credential work."""
+        return self if self.status is Status.ACTIVE else self._active(now)
+
+    def renamed(self, name: str, now: float) -> Account:
+        return self if name == self.name else replace(self, name=name, updated_at=now)
+
+    def _active(self, now: float) -> Account:
+        return replace(self._become(Status.ACTIVE, None, now), active_since=now)
+
+    def _become(
+        self, status: Status, reason: str | None, now: float, *, until: float | None = None
+    ) -> Account:
+        return replace(
+            self,
+            status=status,
+            status_reason=reason,
+            status_since=self.status_since if status is self.status else now,
+            rate_limited_until=until,
+            updated_at=now,
+        )
+
+    def refresh_begun(self, now: float) -> Account:
+        """The OAuth server is about to be asked for new tokens."""
+        return replace(self, refresh_began_at=now)
+
+    def refresh_received(self, tokens: OAuthTokens, now: float) -> Account:
+        """The OAuth server gave new tokens; `refresh_saved` puts them to use."""
+        return replace(
+            self,
+            received=tokens,
+            refresh_began_at=None,
+            last_refresh_at=now,
+            last_refresh_error=None,
+            updated_at=now,
+        )
+
+    def refresh_saved(self) -> Account:
+        """What was received is on disk."""
+        return self if self.received is None else replace(self, credential=self.received, received=None)
+
+    def refresh_failed(self, why: str, now: float) -> Account:
+        """No tokens this time: that alone changes no state."""
+        return replace(self, refresh_began_at=None, last_refresh_error=why, updated_at=now)
+
+    def view(self) -> dict[str, Any]:
+        """What an admin may see: an allow-list, so that a new field stays private until it is named here."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "type": self.type,
+            "organization_uuid": self.organization_uuid,
+            "organization_name": self.organization_name,
+            "status": self.status.value,
+            "status_reason": self.status_reason,
+            "status_since": _time(self.status_since or self.created_at),
+            "rate_limited_until": _time(self.rate_limited_until),
+            "expires_at": _time(self.expires_at),
+            "last_refresh_at": _time(self.last_refresh_at),
+            "last_refresh_error": self.last_refresh_error,
+            "created_at": _time(self.created_at),
+            "updated_at": _time(self.updated_at),
+            "etag": self.etag,
+        }
+
+    def record(self) -> dict[str, Any]:
+        """What is stored, credential included; `from_record` reads it."""
+        credential: dict[str, Any]
+        match self.received or self.credential:
+            case ApiKey(key):
+                credential = {"api_key": key}
+            case OAuthTokens(access, refresh, expires_at, scope):
+                credential = {
+                    "access_token": access,
+                    "refresh_token": refresh,
+                    "expires_at": expires_at,
+                    "scope": scope,
+                }
+        return {
+            "id": self.id,
+            "name": self.name,
+            "type": self.type,
+            "credential": credential,
+            "organization_uuid": self.organization_uuid,
+            "organization_name": self.organization_name,
+            "status": self.status.value,
+            "status_reason": self.status_reason,
+            "status_since": self.status_since,
+            "rate_limited_until": self.rate_limited_until,
+            "last_refresh_at": self.last_refresh_at,
+            "last_refresh_error": self.last_refresh_error,
+            "refresh_began_at": self.refresh_began_at,
+            "active_since": self.active_since,
+            "created_at": self.created_at,
+            "updated_at": self.updated_at,
+        }
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Account:
+        """Read a stored record. Raises KeyError, TypeError or ValueError where it is not one."""
+        stored = record["credential"]
+        credential: ApiKey | OAuthTokens
+        match record["type"]:
+            case "api_key":
+                credential = ApiKey(_text(stored["api_key"]))
+            case "oauth":
+                credential = OAuthTokens(
+                    access_token=_text(stored["access_token"]),
+                    refresh_token=_or_none(_text, stored["refresh_token"]),
+                    expires_at=_or_none(_number, stored["expires_at"]),
+                    scope=_or_none(_text, stored["scope"]),
+                )
+            case other:
+                raise ValueError(f"unknown type {other!r}")
+        return cls(
+            id=_text(record["id"]),
+            name=_text(record["name"]),
+            credential=credential,
+            created_at=_number(record["created_at"]),
+            updated_at=_number(record["updated_at"]),
+            organization_uuid=_or_none(_text, record["organization_uuid"]),
+            organization_name=_or_none(_text, record.get("organization_name")),
+            status=Status(record["status"]),
+            status_reason=_or_none(_text, record["status_reason"]),
+            status_since=_or_none(_number, record.get("status_since")),
+            rate_limited_until=_or_none(_number, record["rate_limited_until"]),
+            last_refresh_at=_or_none(_number, record["last_refresh_at"]),
+            last_refresh_error=_or_none(_text, record["last_refresh_error"]),
+            active_since=_or_none(_number, record["active_since"]),
+            refresh_began_at=_or_none(_number, record["refresh_began_at"]),
+        )
+
+
+def load_accounts(records: Mapping[str, Record]) -> list[tuple[str, Account]]:
+    """Accounts as stored by id, oldest first. Raises StorageError where one is not an account."""
+    accounts = []
+    for id, record in records.items():
+        try:
+            account = Account.from_record(record)
+            _ = account.sent
+            if account.id != id:
+                raise ValueError("its id is another account's")
+            accounts.append(account)
+        except (KeyError, TypeError, ValueError) as error:
+            raise StorageError(
+                f"account {id!r} in the data folder is not complete ({error}): restore its file "
+                "from a backup, or move it away to start without it"
+            ) from error
+    return [(a.id, a) for a in sorted(accounts, key=lambda a: (a.created_at, a.id))]
+
+
+def _time(epoch_s: float | None) -> str | None:
+    return None if epoch_s is None else rfc3339(epoch_s)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"text expected, not {type(value).__name__}")
+    return value
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"a number expected, not {type(value).__name__}")
+    return value
+
+
+def _or_none(read: Callable[[object], T], value: object) -> T | None:
+    return None if value is None else read(value)

@@ -1,0 +1,257 @@
+"""The calls to the OAuth server: authorization URL, code exchange, refresh (RFC 6749, RFC 7636)."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import io
+import json
+import re
+import secrets
+from dataclasses import dataclass, field, replace
+from typing import Any, NoReturn
+from urllib.parse import urlencode, urlsplit
+
+from proxy import __version__
+from proxy.accounts.account import OAuthTokens
+from proxy.clock import Clock
+from proxy.errors import TokenRefused, TokenTrouble, UpstreamError, UpstreamLost
+from proxy.http.headers import Credential
+from proxy.upstream.exchange import CurlClient, Request
+
+TOTAL_S = 30.0
+MAX_ANSWER_BYTES = 64 * 1024
+MAX_TOKEN_CHARS = 16 * 1024
+DEFAULT_LIFE_S = 3600.0
+"""Where the server names no `expires_in`, or an absurd one."""
+
+LONGEST_LIFE_S = 366 * 86_400.0
+
+NO_ACCESS_TOKEN = "the token server's answer has no access_token"  # noqa: S105 - a text
+
+# Errors that are about this proxy's registration or request, not about the account's grant (RFC 6749 5.2).
+_OURS = {
+    "invalid_client",
+    "invalid_request",
+    "unsupported_grant_type",
+    "invalid_scope",
+    "temporarily_unavailable",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """The operator's own registration with the OAuth server."""
+
+    client_id: str
+    authorize_url: str
+    token_url: str
+    scope: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a login gives; who it belongs to as far as the server says."""
+
+    tokens: OAuthTokens = field(repr=False)
+    organization_uuid: str | None
+    organization_name: str | None
+    email: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pkce:
+    """RFC 7636: the verifier stays here, its SHA-256 goes out."""
+
+    verifier: str = field(repr=False)
+
+    @classmethod
+    def new(cls) -> Pkce:
+        return cls(secrets.token_urlsafe(32))
+
+    @property
+    def challenge(self) -> str:
+        digest = hashlib.sha256(self.verifier.encode()).digest()
+        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+class OAuthServer:
+    """The OAuth server, as far as this proxy talks to it."""
+
+    def __init__(self, registration: Registration, *, clock: Clock) -> None:
+        self.registration = registration
+        self._clock = clock
+        url = urlsplit(registration.token_url)
+        self._target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+        self._client = CurlClient(force_instance=True).connect_to(
+            f"{url.scheme}://{url.netloc}", idle_timeout_s=TOTAL_S
+        )
+
+    def close(self) -> None:
+        self._client.close()
+
+    def authorization_url(self, *, state: str, challenge: str, redirect_uri: str) -> str:
+        """Where an admin's browser goes to log in."""
+        url = self.registration.authorize_url
+        query = {
+            "response_type": "code",
+            "client_id": self.registration.client_id,
+            "redirect_uri": redirect_uri,
+            "scope": self.registration.scope,
+            "code_challenge": challenge,
+            "code_challenge_method": "S256",
+            "state": state,
+        }
+        return f"{url}{'&' if '?' in url else '?'}{urlencode(query)}"
+
+    async def exchange(self, code: str, *, state: str, verifier: str, redirect_uri: str) -> Grant:
+        """The grant for an authorization code. Raises TokenRefused, TokenTrouble."""
+        answer = await self._ask(
+            {
+                "grant_type": "authorization_code",
+                "code": code,
+                "redirect_uri": redirect_uri,
+                "client_id": self.registration.client_id,
+                "code_verifier": verifier,
+                "state": state,
+            }
+        )
+        organization, account = _object(answer, "organization"), _object(answer, "account")
+        return Grant(
+            self._tokens(answer, None),
+            _text(organization, "uuid"),
+            _text(organization, "name"),
+            _text(account, "email_address"),
+        )
+
+    async def refresh(self, tokens: OAuthTokens) -> OAuthTokens:
+        """New tokens for a refresh token, which stays where the answer has none (RFC 6749 6).
+
+        An answer that was lost may have rotated it: the same token is tried once more, and then the server's
+        word counts. Where the answer has a new refresh token but no access token, the old access token stays, and
+        when it ends. Raises TokenRefused, TokenTrouble.
+        """
+        form = {
+            "grant_type": "refresh_token",
+            "refresh_token": tokens.refresh_token,
+            "client_id": self.registration.client_id,
+        }
+        try:
+            answer = await self._ask(form)
+        except TokenTrouble as trouble:
+            if not isinstance(trouble.__cause__, UpstreamLost):
+                raise
+            answer = await self._ask(form)
+        return self._tokens(answer, tokens)
+
+    def _tokens(self, answer: dict[str, Any], old: OAuthTokens | None) -> OAuthTokens:
+        access, refresh = _token(answer.get("access_token")), _token(answer.get("refresh_token"))
+        if access is None:
+            if old is None or refresh in (None, old.refresh_token):
+                raise TokenTrouble(NO_ACCESS_TOKEN)
+            return replace(old, refresh_token=refresh)
+        return OAuthTokens(
+            access_token=access,
+            refresh_token=refresh or (old.refresh_token if old else None),
+            expires_at=self._clock.now() + life_s(answer.get("expires_in")),
+            scope=_text(answer, "scope") or (old.scope if old else None),
+        )
+
+    async def _ask(self, form: dict[str, str | None]) -> dict[str, Any]:
+        body = json.dumps(form).encode()
+        headers = [
+            ("content-type", "application/json"),
+            ("accept", "application/json"),
+            ("anthropic-beta", "oauth-2025-04-20"),
+            ("user-agent", f"claude-proxy/{__version__}"),
+        ]
+        # Codes and refresh tokens work once: what is sent again is decided here, not by libcurl.
+        request = Request("POST", self._target, headers, io.BytesIO(body), len(body), may_resend=False)
+        exchange = self._client.open(request)
+        try:
+            async with asyncio.timeout(TOTAL_S):
+                head = await exchange.head()
+                answer = b""
+                while data := await exchange.read():
+                    answer += data
+                    if len(answer) > MAX_ANSWER_BYTES:
+                        raise TokenTrouble(
+                            f"the token server's answer is larger than {MAX_ANSWER_BYTES} bytes"
+                        )
+        except UpstreamError as error:
+            raise TokenTrouble(f"the token server cannot be reached: {error}") from error
+        except TimeoutError as error:
+            raise TokenTrouble(f"the token server did not answer within {TOTAL_S:g} s") from error
+        finally:
+            exchange.close()
+        if head.status == 200:
+            return _json_object(answer)
+        _refuse(head.status, answer, {name.lower(): value for name, value in head.headers})
+
+
+def life_s(expires_in: object) -> float:
+    """`expires_in` in seconds; the default where it is missing or absurd."""
+    try:
+        seconds = 0.0 if expires_in is None or expires_in is True else float(expires_in)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return DEFAULT_LIFE_S
+    return seconds if 0 < seconds <= LONGEST_LIFE_S else DEFAULT_LIFE_S
+
+
+def _refuse(status: int, body: bytes, headers: dict[str, str]) -> NoReturn:
+    """Raise what an answer without tokens means; of its body only the error code is repeated."""
+    try:
+        code = _error_code(_json_object(body))
+    except TokenTrouble:
+        code = None
+    evidence = f"the token server answered {status}" + (f" {code}" if code else "")
+    terminal = code == "invalid_grant" if status == 400 else status in (401, 403) and code is not None
+    if terminal and code not in _OURS:
+        raise TokenRefused(evidence)
+    raise TokenTrouble(evidence, retry_after_s=_seconds(headers.get("retry-after")))
+
+
+def _error_code(answer: dict[str, Any]) -> str | None:
+    """`error` of RFC 6749, or `error.type` of the Claude API; nothing else, which may repeat a token."""
+    error = answer.get("error")
+    if isinstance(error, dict):
+        error = error.get("type")
+    return error if isinstance(error, str) and re.fullmatch(r"[a-z_]{1,64}", error) else None
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        # As int, a number of 5,000 digits would make an error of an answer that holds good tokens.
+        value = json.loads(body, parse_int=float)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise TokenTrouble("the token server's answer is no JSON object")
+    return value
+
+
+def _object(answer: dict[str, Any], name: str) -> dict[str, Any]:
+    value = answer.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _text(answer: dict[str, Any], name: str) -> str | None:
+    value = answer.get(name)
+    return value if isinstance(value, str) and 0 < len(value) <= 1024 and value.isprintable() else None
+
+
+def _token(value: object) -> str | None:
+    """A token that can be sent in a header."""
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_TOKEN_CHARS:
+        return None
+    try:
+        return Credential("oauth", value).secret
+    except ValueError:
+        return None
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    if retry_after is None or not retry_after.isascii() or not retry_after.isdigit():
+        return None
+    return float(retry_after[:9])

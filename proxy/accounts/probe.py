@@ -1,0 +1,49 @@
+"""Asks the upstream whether an account's credential works: one `GET /v1/models`."""
+
+from __future__ import annotations
+
+import asyncio
+
+from proxy.accounts.account import Account
+from proxy.errors import UpstreamError
+from proxy.http.headers import to_upstream
+from proxy.jobs import Jobs
+from proxy.upstream.exchange import CurlClient, Request
+
+API_VERSION = "2023-06-01"
+"""A request of our own has to name a version; a client's is never changed."""
+
+LONGEST_S = 10.0
+"""A request waits for the answer before it goes to the next account, so a silent one is no answer soon."""
+
+
+class Probe:
+    """One question per account at a time; whoever asks meanwhile shares its answer."""
+
+    def __init__(self, client: CurlClient, jobs: Jobs) -> None:
+        self._client = client
+        self._jobs = jobs
+        self._asking: dict[str, asyncio.Task[bool | None]] = {}
+
+    async def works(self, account: Account) -> bool | None:
+        """True where the API accepts the credential, False where it says 401, None where it says neither."""
+        task = self._asking.get(account.id)
+        if task is None:
+            task = self._jobs.start(f"probe {account.id}", self._ask(account), wait=False)
+            self._asking[account.id] = task
+            task.add_done_callback(lambda _: self._asking.pop(account.id, None))
+        return await asyncio.shield(task)
+
+    async def _ask(self, account: Account) -> bool | None:
+        headers = to_upstream([("anthropic-version", API_VERSION)], account.sent)
+        exchange = self._client.open(Request("GET", "/v1/models", headers))
+        try:
+            async with asyncio.timeout(LONGEST_S):
+                status = (await exchange.head()).status
+        except (UpstreamError, TimeoutError):
+            return None
+        finally:
+            exchange.close()
+        if status == 401:
+            return False
+        return True if status < 400 else None

@@ -1,0 +1,303 @@
+"""Keeps access tokens alive: one refresh per account at a time, durable before it is used, never abandoned."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any
+
+from proxy.accounts.account import Account, ApiKey, OAuthTokens, Status
+from proxy.accounts.balancer import REFRESH_AHEAD_S
+from proxy.accounts.oauth import NO_ACCESS_TOKEN, OAuthServer
+from proxy.accounts.pool import Pool
+from proxy.clock import Clock, rfc3339
+from proxy.errors import NotFound, StorageError, TokenRefused, TokenTrouble
+from proxy.failpoints import failstep
+from proxy.jobs import Jobs
+
+LEAST_INTERVAL_S = 60.0
+"""Between two refreshes of one account, so that no nonsense in `expires_in` makes a loop."""
+
+FIRST_BACKOFF_S = 5.0
+LAST_BACKOFF_S = 300.0
+LONGEST_WAIT_S = 75.0
+"""How long a request waits for a shared refresh: two token calls of 30 s and the disk."""
+
+AT_ONCE = 2
+SPREAD_S = 2.0
+"""The hourly job refreshes two accounts at a time, each after a random pause up to this long."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Trouble:
+    """Failed refreshes in a row; the next try is not before `until`, on the monotonic clock."""
+
+    failures: int
+    until: float
+    reason: str
+
+
+class Refresher:
+    """Hands out accounts whose access token is alive.
+
+    A rotation: intent on disk, which proves that we can write; the call; new tokens on disk; only then are they
+    used. It runs as a job of its own: a client that leaves does not cancel it, a shutdown waits for it.
+    """
+
+    def __init__(
+        self, pool: Pool, server: OAuthServer | None, *, jobs: Jobs, clock: Clock, rng: Random
+    ) -> None:
+        self._pool = pool
+        self._server = server
+        self._jobs = jobs
+        self._clock = clock
+        self._rng = rng
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._troubles: dict[str, Trouble] = {}
+        self._alive_until: dict[str, float] = {}
+        """By account, on the monotonic clock: a wall clock that jumps costs no account more than one refresh."""
+
+    async def usable(self, account: Account) -> Account:
+        """The account with a credential that is alive. Raises TokenRefused or TokenTrouble where there is none."""
+        if isinstance(account.credential, ApiKey):
+            return account
+        account = self._settled(account)
+        if not self._due(account, REFRESH_AHEAD_S):
+            return account
+        try:
+            return await self.refresh(account.id)
+        except TokenTrouble:
+            if account.id not in self._pool:
+                raise
+            account = self._pool[account.id]
+            if not self._ends(account, 0.0):
+                return account  # the old token lives on, and so does the account
+            if account.received is None:
+                raise
+            self._publish(account.id)  # not saved, but there is nothing else to use
+            return self._pool[account.id]
+
+    async def refresh(self, account_id: str, *, failed: str | None = None, forced: bool = False) -> Account:
+        """Refresh an account's token, or share the refresh that runs.
+
+        `failed` is an access token that the API has refused: where another has taken its place, that one is what
+        was asked for. `forced` is an admin's wish and waits for no backoff. Raises TokenRefused, TokenTrouble, and
+        NotFound where the account is deleted meanwhile.
+        """
+        account = self._settled(self._pool[account_id])
+        assert isinstance(account.credential, OAuthTokens)
+        if failed is not None and account.credential.access_token != failed:
+            return account
+        task = self._running.get(account_id)
+        if task is None:
+            if not forced:
+                self._may_start(account)
+            task = self._run(account_id, "refresh", self._rotate(account_id))
+        try:
+            async with asyncio.timeout(LONGEST_WAIT_S):
+                await asyncio.shield(task)
+        except TimeoutError:
+            raise TokenTrouble("the refresh takes too long") from None
+        except StorageError as error:  # of a re-authorisation
+            raise TokenTrouble(f"the new tokens could not be saved yet: {error}") from error
+        return self._pool[account_id]
+
+    async def reauthorize(self, account_id: str, tokens: OAuthTokens) -> Account:
+        """Give an account new credentials; an INVALID one works again. On disk when this returns.
+
+        Raises StorageError, and NotFound where the account is deleted meanwhile.
+        """
+        while (running := self._running.get(account_id)) is not None:
+            await asyncio.wait([running])
+        await asyncio.shield(self._run(account_id, "reauthorize", self._replace(account_id, tokens)))
+        return self._pool[account_id]
+
+    def needs_refresh(self, account: Account) -> bool:
+        """Whether a working account's token is about to end, or has ended."""
+        return self._works(account) and self._due(account, REFRESH_AHEAD_S)
+
+    def is_running(self, account_id: str) -> bool:
+        """Whether the account's token is being refreshed."""
+        return account_id in self._running
+
+    def is_fresh(self, account: Account) -> bool:
+        """Whether the token is so new that another refresh would tell nothing more."""
+        return 0 <= self._clock.now() - (account.last_refresh_at or 0.0) < LEAST_INTERVAL_S
+
+    async def refresh_due(self, within_s: float) -> None:
+        """Refresh every working account whose token ends `within_s`, two at a time, in random order."""
+        due = [a.id for a in self._pool if self._works(a) and self._due(a, within_s)]
+        self._rng.shuffle(due)
+        await asyncio.gather(*(self._refresh_each(due) for _ in range(AT_ONCE)))
+
+    def start(self) -> None:
+        """Look at the accounts as they were found."""
+        for account in self._pool:
+            self.learn(account)
+            if account.refresh_began_at is not None:
+                log.warning(
+                    "refresh interrupted, its answer may be lost: trying again account=%s", account.id
+                )
+
+    def learn(self, account: Account) -> None:
+        """Note on the monotonic clock how long a token lives that has just come."""
+        if account.expires_at is not None:
+            self._alive_until[account.id] = self._clock.monotonic() + account.expires_at - self._clock.now()
+
+    async def _refresh_each(self, due: list[str]) -> None:
+        while due:
+            account_id = due.pop()
+            await self._clock.sleep(self._rng.uniform(0, SPREAD_S))
+            if account_id not in self._pool or not self._works(self._pool[account_id]):
+                continue
+            try:
+                await self.refresh(account_id)
+            except (TokenRefused, TokenTrouble, NotFound):
+                continue  # logged and kept in last_refresh_error by _rotate
+
+    def _run(self, account_id: str, what: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """The account's tokens are in the hands of `work` alone until it ends."""
+        task = self._jobs.start(f"{what} {account_id}", work)
+        self._running[account_id] = task
+        task.add_done_callback(lambda _: self._ended(account_id))
+        self._pool.touch(account_id)
+        return task
+
+    def _ended(self, account_id: str) -> None:
+        del self._running[account_id]
+        self._pool.touch(account_id)
+
+    async def _replace(self, account_id: str, tokens: OAuthTokens) -> None:
+        now = self._clock.now()
+        self._troubles.pop(account_id, None)
+        await self._pool.change(account_id, lambda a: a.refresh_received(tokens, now))
+        self._publish(account_id)
+        await self._pool.change(account_id, lambda a: a.activated(now) if a.status is Status.INVALID else a)
+
+    async def _rotate(self, account_id: str) -> None:
+        tokens = self._pool[account_id].credential
+        assert isinstance(tokens, OAuthTokens)
+        try:
+            if self._server is None:
+                raise TokenTrouble(
+                    "oauth.client_id, oauth.authorize_url and oauth.token_url are not configured"
+                )
+            if tokens.refresh_token is None:
+                raise TokenTrouble("the account has no refresh token: re-authorise it before its token ends")
+            await self._intend(account_id)
+            with failstep("refresh.call"):
+                received = await self._server.refresh(tokens)
+        except TokenTrouble as trouble:
+            self._failed(account_id, str(trouble), trouble.retry_after_s)
+            raise
+        except TokenRefused as refusal:
+            await self._refused(account_id, tokens, str(refusal))
+            return
+        await self._save(account_id, tokens, received)
+        if not _is_renewed(tokens, received):
+            self._failed(account_id, NO_ACCESS_TOKEN, None)
+            raise TokenTrouble(NO_ACCESS_TOKEN)
+
+    async def _intend(self, account_id: str) -> None:
+        """Put the intent on disk. Raises TokenTrouble where it gets no further than the journal."""
+        pool = self._pool
+        try:
+            if not pool.unsaved:
+                with failstep("refresh.intent"):
+                    await pool.change(account_id, lambda a: a.refresh_begun(self._clock.now()))
+        except StorageError as error:
+            raise TokenTrouble(
+                f"the data folder cannot be written, so no token is rotated: {error}"
+            ) from error
+        if not pool.writable:
+            raise TokenTrouble("the data folder cannot be written, so no token is rotated")
+
+    async def _save(self, account_id: str, used: OAuthTokens, received: OAuthTokens) -> None:
+        pool, now = self._pool, self._clock.now()
+        if account_id not in pool:
+            return  # deleted meanwhile
+
+        def take(account: Account) -> Account:
+            if _is_renewed(used, received):
+                self._troubles.pop(account_id, None)
+                return account.refresh_received(received, now)
+            return replace(account, received=received)
+
+        try:
+            with failstep("refresh.save"):
+                await pool.change(account_id, take)
+        except StorageError as error:
+            # In memory, and written again every second; the old token is used as long as it lives.
+            log.error("new tokens are not on disk yet account=%s error=%s", account_id, error)
+            raise TokenTrouble("the new tokens could not be saved yet") from error
+        if account_id in pool:
+            with failstep("refresh.publish"):
+                self._publish(account_id)
+
+    def _publish(self, account_id: str) -> None:
+        account = self._pool.publish(account_id)
+        self.learn(account)
+        log.info("token refreshed account=%s expires_at=%s", account_id, rfc3339(account.expires_at or 0.0))
+
+    def _settled(self, account: Account) -> Account:
+        """The account with tokens put to use that could not be saved at first, but are on disk by now."""
+        if account.received is None or account.id in self._running or account.id in self._pool.unsaved:
+            return account
+        self._publish(account.id)
+        return self._pool[account.id]
+
+    async def _refused(self, account_id: str, used: OAuthTokens, why: str) -> None:
+        """The OAuth server refuses the refresh token: final, unless somebody else has rotated it."""
+        pool = self._pool
+        stored = await pool.stored_tokens(account_id)
+        if stored is not None and stored.refresh_token != used.refresh_token:
+            await self._save(account_id, used, stored)
+            return
+        self._failed(account_id, why, None)
+        if account_id in pool:
+            pool.invalidate(account_id, why)
+        raise TokenRefused(why)
+
+    def _failed(self, account_id: str, why: str, retry_after_s: float | None) -> None:
+        before = self._troubles.get(account_id)
+        failures = before.failures + 1 if before else 1
+        wait_s = min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(failures - 1, 10))
+        wait_s = max(wait_s * self._rng.uniform(0.8, 1.2), min(retry_after_s or 0.0, 3600.0))
+        self._troubles[account_id] = Trouble(failures, self._clock.monotonic() + wait_s, why)
+        log.warning("refresh failed account=%s again_in_s=%.0f reason=%s", account_id, wait_s, why)
+        if account_id in self._pool:
+            self._pool.change(account_id, lambda a: a.refresh_failed(why, self._clock.now()))
+
+    def _may_start(self, account: Account) -> None:
+        trouble = self._troubles.get(account.id)
+        if trouble is not None and trouble.until > self._clock.monotonic():
+            raise TokenTrouble(trouble.reason)
+        if account.refresh_began_at is None and self.is_fresh(account):
+            raise TokenTrouble("the token was refreshed less than a minute ago")
+
+    def _works(self, account: Account) -> bool:
+        return account.status in (Status.ACTIVE, Status.RATE_LIMITED)
+
+    def _due(self, account: Account, within_s: float) -> bool:
+        """Whether the token ends `within_s`, or an answer with another one may have been lost."""
+        interrupted = account.refresh_began_at is not None and account.id not in self._running
+        return interrupted or self._ends(account, within_s)
+
+    def _ends(self, account: Account, within_s: float) -> bool:
+        """Whether the access token ends `within_s`, by either clock."""
+        if account.expires_at is None:
+            return False
+        ends = self._alive_until.get(account.id)
+        return account.expires_at - self._clock.now() <= within_s or (
+            ends is not None and ends - self._clock.monotonic() <= within_s
+        )
+
+
+def _is_renewed(used: OAuthTokens, received: OAuthTokens) -> bool:
+    """Whether there is more than a new refresh token."""
+    return received != replace(used, refresh_token=received.refresh_token)

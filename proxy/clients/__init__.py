@@ -1,0 +1,1 @@
+"""Who asks: client keys, their budgets, sessions, and the sign-ins of admins."""

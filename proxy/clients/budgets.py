@@ -1,0 +1,219 @@
+"""What one client key may use: requests in a minute and at once, tokens and money in a day and a month (UTC)."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict
+
+from proxy.clock import Clock, rfc3339
+from proxy.errors import RateLimited
+from proxy.storage.protocols import Record
+
+MINUTE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLimits:
+    """None where there is no limit."""
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+
+    requests_per_minute: int | None = None
+    concurrent_requests: int | None = None
+    tokens_per_day: int | None = None
+    tokens_per_month: int | None = None
+    cost_usd_per_day: float | None = None
+    cost_usd_per_month: float | None = None
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether what a request costs has to be known."""
+        budgets = (self.tokens_per_day, self.tokens_per_month, self.cost_usd_per_day, self.cost_usd_per_month)
+        return any(budget is not None for budget in budgets)
+
+
+NO_LIMITS = KeyLimits()
+
+
+@dataclass(slots=True)
+class Window:
+    """What was spent in one day or month."""
+
+    name: str = ""
+    tokens: int = 0
+    cost_usd: float = 0.0
+
+
+@dataclass(slots=True)
+class _Account:
+    """One key's use, and what its `reservations` running requests may still spend."""
+
+    day: Window = field(default_factory=Window)
+    month: Window = field(default_factory=Window)
+    recent: deque[float] = field(default_factory=deque)
+    running: int = 0
+    reservations: int = 0
+    reserved_tokens: int = 0
+    reserved_usd: float = 0.0
+
+
+class Budgets:
+    """Keeps keys within their limits: what a request may cost is reserved before it and settled after it."""
+
+    def __init__(self, stored: dict[str, Record], *, clock: Clock) -> None:
+        self._clock = clock
+        self._accounts: dict[str, _Account] = {}
+        for id, record in stored.items():
+            if "day" in record:  # else an account's counters
+                self._accounts[id] = _Account(_read(record["day"]), _read(record.get("month")))
+
+    def begin(self, token_id: str, limits: KeyLimits) -> Callable[[], None]:
+        """Count one request, and hand over what ends it. Raises RateLimited."""
+        account = self._accounts.setdefault(token_id, _Account())
+        if limits.concurrent_requests is not None and account.running >= limits.concurrent_requests:
+            raise RateLimited(
+                f"this key has {account.running} requests in flight, which is its limit", retry_after_s=1
+            )
+        if limits.requests_per_minute is not None:
+            now = self._clock.monotonic()
+            while account.recent and account.recent[0] <= now - MINUTE_S:
+                account.recent.popleft()
+            if len(account.recent) >= limits.requests_per_minute:
+                wait_s = account.recent[-limits.requests_per_minute] + MINUTE_S - now
+                raise RateLimited(
+                    f"this key may send {limits.requests_per_minute} requests a minute",
+                    retry_after_s=max(1, math.ceil(wait_s)),
+                )
+            account.recent.append(now)
+        account.running += 1
+        ended = False
+
+        def end() -> None:
+            nonlocal ended
+            if not ended:
+                ended = True
+                account.running -= 1
+
+        return end
+
+    def reserve(self, token_id: str, limits: KeyLimits, *, tokens: int, cost_usd: float) -> Reservation:
+        """Set aside what a request may use at most. Raises RateLimited (`billing_error`) where that is too much."""
+        account = self._accounts.setdefault(token_id, _Account())
+        self._turn_over(account)
+        # The month first: where both are spent, the next day would not help.
+        for window, period, resets_at, most_tokens, most_usd in (
+            (account.month, "month", self._month_ends(), limits.tokens_per_month, limits.cost_usd_per_month),
+            (account.day, "day", self._day_ends(), limits.tokens_per_day, limits.cost_usd_per_day),
+        ):
+            spent = _over(window.tokens + account.reserved_tokens + tokens, most_tokens)
+            if spent or _over(window.cost_usd + account.reserved_usd + cost_usd, most_usd):
+                raise RateLimited(
+                    f"the {'token' if spent else 'cost'} budget of this key for the {period} is spent, or would be by "
+                    f"this request; it resets {rfc3339(resets_at)}",
+                    type="billing_error",
+                    should_retry=False,
+                    retry_after_s=math.ceil(resets_at - self._clock.now()),
+                )
+        account.reservations += 1
+        account.reserved_tokens += tokens
+        account.reserved_usd += cost_usd
+        return Reservation(self, account, tokens, cost_usd)
+
+    def spend(self, token_id: str, *, tokens: int, cost_usd: float) -> None:
+        """Count what a request used that had nothing reserved; of a key that is gone, nothing."""
+        account = self._accounts.get(token_id)
+        if account is not None:
+            self._count(account, tokens, cost_usd)
+
+    def settle(self, account: _Account, reservation: Reservation, *, tokens: int, cost_usd: float) -> None:
+        """Give back what was reserved and count what was used, in the day and month it is now."""
+        account.reservations -= 1
+        account.reserved_tokens -= reservation.tokens
+        account.reserved_usd -= reservation.cost_usd
+        if not account.reservations:
+            account.reserved_usd = 0.0  # what rounding left
+        self._count(account, tokens, cost_usd)
+
+    def _count(self, account: _Account, tokens: int, cost_usd: float) -> None:
+        self._turn_over(account)
+        for window in (account.day, account.month):
+            window.tokens += tokens
+            window.cost_usd += cost_usd
+
+    def view(self, token_id: str) -> dict[str, Any]:
+        """What a key has used of its budgets."""
+        account = self._accounts.get(token_id) or _Account()
+        self._turn_over(account)
+        return {
+            "tokens_today": account.day.tokens,
+            "tokens_this_month": account.month.tokens,
+            "cost_usd_today": round(account.day.cost_usd, 6),
+            "cost_usd_this_month": round(account.month.cost_usd, 6),
+        }
+
+    def forget(self, token_id: str) -> None:
+        """The key is gone."""
+        self._accounts.pop(token_id, None)
+
+    def records(self) -> dict[str, Record]:
+        """What is stored, by key."""
+        return {
+            token_id: {
+                period: {"name": window.name, "tokens": window.tokens, "cost_usd": window.cost_usd}
+                for period, window in (("day", account.day), ("month", account.month))
+            }
+            for token_id, account in self._accounts.items()
+        }
+
+    def _turn_over(self, account: _Account) -> None:
+        """Begin a new day or month; what runs stays reserved."""
+        today = self._today()
+        for window, name in ((account.day, f"{today:%Y-%m-%d}"), (account.month, f"{today:%Y-%m}")):
+            if window.name != name:
+                window.name, window.tokens, window.cost_usd = name, 0, 0.0
+
+    def _today(self) -> datetime:
+        now = datetime.fromtimestamp(self._clock.now(), UTC)
+        return now.replace(hour=0, minute=0, second=0, microsecond=0)
+
+    def _day_ends(self) -> float:
+        return (self._today() + timedelta(days=1)).timestamp()
+
+    def _month_ends(self) -> float:
+        return (self._today().replace(day=1) + timedelta(days=32)).replace(day=1).timestamp()
+
+
+class Reservation:
+    """What one request has set aside."""
+
+    def __init__(self, budgets: Budgets, account: _Account, tokens: int, cost_usd: float) -> None:
+        self._budgets = budgets
+        self._account = account
+        self._settled = False
+        self.tokens = tokens
+        self.cost_usd = cost_usd
+
+    def settle(self, *, tokens: int, cost_usd: float) -> None:
+        """What was used in fact; a second time does nothing."""
+        if not self._settled:
+            self._settled = True
+            self._budgets.settle(self._account, self, tokens=tokens, cost_usd=cost_usd)
+
+
+def _over(amount: float, most: float | None) -> bool:
+    return most is not None and amount > most
+
+
+def _read(record: object) -> Window:
+    if not isinstance(record, dict):
+        return Window()
+    name, tokens, cost = record.get("name"), record.get("tokens"), record.get("cost_usd")
+    if not isinstance(name, str) or type(tokens) is not int or not isinstance(cost, int | float):
+        return Window()
+    return Window(name, tokens, float(cost)) if tokens >= 0 and 0 <= cost < math.inf else Window()

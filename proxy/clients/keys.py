@@ -1,0 +1,358 @@
+"""Client keys: who may use `/v1`, and with role `admin` the admin API. A key is stored as its SHA-256 only."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import json
+import logging
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from itertools import chain
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from proxy.clients.budgets import NO_LIMITS, KeyLimits
+from proxy.clock import Clock, rfc3339
+from proxy.errors import Conflict, NotFound, StorageError, Unprocessable
+from proxy.feed import Feed, Happened
+from proxy.storage.names import clean_name
+from proxy.storage.protocols import Record
+from proxy.storage.table import Table
+
+KEY_PREFIX = "cp-"
+MIN_KEY = 16
+MAX_KEY = 256
+
+log = logging.getLogger(__name__)
+
+
+class TokenStatus(StrEnum):
+    """A revoked key stays revoked."""
+
+    ACTIVE = "active"
+    INACTIVE = "inactive"
+    REVOKED = "revoked"
+
+
+class Role(StrEnum):
+    USER = "user"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One client key; `masked` shows its last four characters. Times are seconds since the epoch."""
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+
+    id: str
+    name: str
+    key_sha256: str = field(repr=False)
+    masked: str
+    role: Role
+    status: TokenStatus
+    created_at: float
+    updated_at: float
+    expires_at: float | None = None
+    limits: KeyLimits = NO_LIMITS
+    models: tuple[str, ...] = ()
+    """Names or patterns (`claude-haiku-*`) of the models it may use; none for all."""
+
+    declared: bool = False
+    """In the configuration, so it is neither stored nor changed here."""
+
+    @property
+    def etag(self) -> str:
+        """Another one whenever what admins may edit has changed (RFC 9110 8.8.3)."""
+        edited = (self.name, self.role, self.status, self.expires_at, self.limits, self.models)
+        return _sha256(repr(edited))[:12]
+
+    def allows_model(self, model: str) -> bool:
+        """Whether the key may use the model."""
+        return not self.models or any(fnmatchcase(model, pattern) for pattern in self.models)
+
+
+@dataclass(slots=True)
+class TokenUse:
+    """What one key was used for."""
+
+    requests: int = 0
+    last_used_at: float | None = None
+
+
+class Tokens:
+    """The table of client keys. A change works at once; admin verbs return when it is on disk."""
+
+    def __init__(
+        self,
+        table: Table[Token],
+        counters: dict[str, Record],
+        *,
+        clock: Clock,
+        feed: Feed,
+        new_id: Callable[[str], str],
+        declared: Iterable[Token] = (),
+    ) -> None:
+        self._table = table
+        self._declared = {token.id: token for token in declared}
+        self._clock = clock
+        self._feed = feed
+        self._new_id = new_id
+        # A key that is both is the declared one.
+        tokens = chain(self._table.values(), self._declared.values())
+        self._by_hash = {token.key_sha256: token.id for token in tokens}
+        self._use = {token.id: _read_use(counters.get(token.id, {})) for token in self}
+
+    def __getitem__(self, token_id: str) -> Token:
+        """Raises NotFound."""
+        token = self._table.get(token_id) or self._declared.get(token_id)
+        if token is None:
+            raise NotFound(f"no token {token_id[:64]!r}")
+        return token
+
+    def __contains__(self, token_id: object) -> bool:
+        return token_id in self._declared or token_id in self._table
+
+    def __iter__(self) -> Iterator[Token]:
+        return chain(self._declared.values(), self._table.values())
+
+    def __len__(self) -> int:
+        return len(self._declared) + len(self._table)
+
+    @property
+    def unsaved(self) -> dict[str, str]:
+        """Ids whose last change is not on disk yet, with the reason."""
+        return self._table.unsaved
+
+    def accept(self, keys: Iterable[str]) -> Token | None:
+        """The first active token that one of `keys` belongs to.
+
+        Looked up by hash, so that a guess learns nothing from the time a lookup takes; the hashes are compared in
+        constant time all the same.
+        """
+        for key in keys:
+            digest = _sha256(key)
+            token_id = self._by_hash.get(digest)
+            token = None if token_id is None else self[token_id]
+            if token is not None and hmac.compare_digest(token.key_sha256, digest) and self.usable(token):
+                return token
+        return None
+
+    def usable(self, token: Token) -> bool:
+        """Whether it opens anything now."""
+        return token.status is TokenStatus.ACTIVE and (
+            token.expires_at is None or token.expires_at > self._clock.now()
+        )
+
+    def used(self, token: Token) -> None:
+        """Count one request of the key."""
+        use = self._use.get(token.id)
+        if use is not None:
+            use.requests += 1
+            use.last_used_at = self._clock.now()
+            self._feed.touch("tokens", token.id)
+
+    def view(self, token: Token) -> dict[str, Any]:
+        """What an admin may see: an allow-list without key and hash."""
+        use = self._use[token.id]
+        return {
+            "id": token.id,
+            "name": token.name,
+            "key": token.masked,
+            "role": token.role.value,
+            "status": token.status.value,
+            "expires_at": None if token.expires_at is None else rfc3339(token.expires_at),
+            "limits": asdict(token.limits),
+            "models": list(token.models),
+            "declared": token.declared,
+            "requests": use.requests,
+            "last_used_at": None if use.last_used_at is None else rfc3339(use.last_used_at),
+            "created_at": rfc3339(token.created_at),
+            "updated_at": rfc3339(token.updated_at),
+            "etag": token.etag,
+        }
+
+    def find(
+        self, *, role: Role | None = None, status: TokenStatus | None = None, search: str = ""
+    ) -> list[Token]:
+        """Tokens that match, in the order they were made; `search` is part of the name or id, in any case."""
+        wanted = search.casefold()
+        return [
+            token
+            for token in self
+            if (role is None or token.role is role)
+            and (status is None or token.status is status)
+            and (wanted in token.name.casefold() or wanted in token.id)
+        ]
+
+    async def add(
+        self,
+        name: str,
+        key: str | None = None,
+        *,
+        role: Role = Role.USER,
+        status: TokenStatus = TokenStatus.ACTIVE,
+        expires_at: float | None = None,
+        limits: KeyLimits = NO_LIMITS,
+        models: tuple[str, ...] = (),
+    ) -> tuple[Token, str]:
+        """Make a key and return it in full, for the only time. Raises Unprocessable, Conflict, StorageError."""
+        now = self._clock.now()
+        key = _new_key() if key is None else _checked_key(key)
+        digest = _sha256(key)
+        if digest in self._by_hash:
+            raise Conflict("this key exists already: choose another, or leave it out to have one made")
+        token = Token(
+            id=self._new_id("tok"),
+            name=clean_name(name),
+            key_sha256=digest,
+            masked=_masked(key),
+            role=role,
+            status=status,
+            created_at=now,
+            updated_at=now,
+            expires_at=expires_at,
+            limits=limits,
+            models=models,
+        )
+        self._by_hash[digest] = token.id
+        self._use[token.id] = TokenUse()
+        try:
+            await self._table.commit(token.id, token)
+        except StorageError:
+            # Nobody will learn this key, so it must not stay.
+            with contextlib.suppress(StorageError):
+                await self._forget(token)
+            raise
+        self._tell("added", token, f"client key {token.name} was made")
+        log.info("token added token=%s name=%s role=%s", token.id, token.name, token.role.value)
+        return token, key
+
+    async def update(self, token_id: str, **changes: Any) -> Token:
+        """Change fields of a token; it works as changed at once, and is on disk when this returns.
+
+        Raises Unprocessable, Conflict, StorageError.
+        """
+        old = self._own(token_id)
+        if "name" in changes:
+            changes["name"] = clean_name(changes["name"])
+        new = replace(old, **changes)
+        if old.status is TokenStatus.REVOKED and new.status is not TokenStatus.REVOKED:
+            raise Conflict("a revoked key stays revoked: create a new one")
+        if new != old:
+            new = replace(new, updated_at=self._clock.now())
+            log.info(
+                "token changed token=%s name=%s status=%s role=%s",
+                new.id,
+                new.name,
+                new.status.value,
+                new.role.value,
+            )
+            saved = self._table.commit(new.id, new)
+            self._tell("changed", new, f"client key {new.name} was changed: it is {new.status.value}")
+            await saved
+        return new
+
+    def _own(self, token_id: str) -> Token:
+        token = self[token_id]
+        if token.declared:
+            raise Conflict("this key is declared in the configuration: change it there")
+        return token
+
+    async def remove(self, token_id: str) -> None:
+        """Delete a token; it stops working at once, and is gone from disk when this returns."""
+        token = self._own(token_id)
+        forgotten = self._forget(token)
+        self._tell("deleted", token, f"client key {token.name} was deleted")
+        await forgotten
+        log.info("token deleted token=%s name=%s", token.id, token.name)
+
+    def counters(self) -> dict[str, Record]:
+        """The counters as they are stored."""
+        return {id: asdict(use) for id, use in self._use.items()}
+
+    async def save_again(self) -> None:
+        """Write once more what could not be written."""
+        await self._table.save_again()
+
+    def _tell(self, what: str, token: Token, text: str) -> None:
+        self._feed.touch("tokens", token.id)
+        self._feed.tell(Happened(f"token.{what}", text, token_id=token.id))
+
+    def _forget(self, token: Token) -> asyncio.Future[None]:
+        if self._by_hash.get(token.key_sha256) == token.id:
+            del self._by_hash[token.key_sha256]
+        self._use.pop(token.id, None)
+        return self._table.forget(token.id)
+
+
+def token_record(token: Token) -> Record:
+    """What is stored; `load_tokens` reads it."""
+    return asdict(token)
+
+
+def load_tokens(records: Iterable[Record]) -> list[tuple[str, Token]]:
+    """Tokens as stored, oldest first. Raises StorageError where one is not a token."""
+    reader = TypeAdapter(Token)
+    tokens = []
+    for record in records:
+        try:
+            tokens.append(reader.validate_json(json.dumps(record), strict=True))
+        except ValidationError as error:
+            fields = ", ".join(str(problem["loc"][0]) for problem in error.errors() if problem["loc"])
+            raise StorageError(
+                f"token {record.get('id')!r} in the data folder is not complete ({fields}): restore tokens.json "
+                "from a backup, or move it away to start without client keys"
+            ) from None  # the error holds the record
+    return [(t.id, t) for t in sorted(tokens, key=lambda t: (t.created_at, t.id))]
+
+
+def declared_token(name: str, key: str, role: Role, limits: KeyLimits, models: tuple[str, ...]) -> Token:
+    """A key from the configuration."""
+    digest = _sha256(key)
+    return Token(
+        id=f"tok_{digest[:16]}",
+        name=name,
+        key_sha256=digest,
+        masked=_masked(key),
+        role=role,
+        status=TokenStatus.ACTIVE,
+        created_at=0.0,
+        updated_at=0.0,
+        limits=limits,
+        models=models,
+        declared=True,
+    )
+
+
+def _masked(key: str) -> str:
+    return f"{KEY_PREFIX if key.startswith(KEY_PREFIX) else ''}…{key[-4:]}"
+
+
+def _read_use(record: Record) -> TokenUse:
+    requests, last_used_at = record.get("requests"), record.get("last_used_at")
+    return TokenUse(
+        requests=requests if isinstance(requests, int) else 0,
+        last_used_at=last_used_at if isinstance(last_used_at, int | float) else None,
+    )
+
+
+def _sha256(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _new_key() -> str:
+    return KEY_PREFIX + secrets.token_urlsafe(32)
+
+
+def _checked_key(key: str) -> str:
+    if not MIN_KEY <= len(key) <= MAX_KEY or not key.isascii() or not key.isprintable() or " " in key:
+        raise Unprocessable(f"key: {MIN_KEY} to {MAX_KEY} ASCII characters without spaces are needed")
+    return key

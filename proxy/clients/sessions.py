@@ -1,0 +1,308 @@
+"""Who is connected, and how many inference requests each client has in flight."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from proxy.clock import Clock, rfc3339
+from proxy.errors import NotFound, RateLimited
+from proxy.feed import Feed, Happened
+from proxy.storage.protocols import Record
+
+MAX_SESSIONS = 4096
+MAX_USER_AGENT = 256
+"""Both are chosen by clients: without bounds, a client could fill the memory with names. So many sessions are also
+stored within 50 ms of the event loop."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """An address (an IPv6 /64 counts as one) and a User-Agent under one client key."""
+
+    token_id: str
+    address: str
+    user_agent: str
+
+
+@dataclass(slots=True)
+class Session:
+    """What one client does. `limited` of its requests in flight hold a place; times are seconds since the epoch."""
+
+    id: str
+    client: Client
+    created_at: float
+    last_seen_at: float
+    requests: int = 0
+    in_flight: int = 0
+    limited: int = 0
+    account_id: str | None = None  # that answered last
+    waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+    running: set[Callable[[], None]] = field(default_factory=set)
+
+
+class Sessions:
+    """The table of sessions; bounded, the longest unused goes first."""
+
+    def __init__(
+        self,
+        stored: dict[str, Record],
+        *,
+        enabled: bool,
+        max_concurrent: int,
+        queue_timeout_s: float,
+        ttl_s: float,
+        clock: Clock,
+        feed: Feed,
+        new_id: Callable[[str], str],
+    ) -> None:
+        self._enabled = enabled
+        self._max_concurrent = max_concurrent
+        self._queue_timeout_s = queue_timeout_s
+        self._ttl_s = ttl_s
+        self._clock = clock
+        self._feed = feed
+        self._new_id = new_id
+        self._by_id: dict[str, Session] = {}
+        self._sessions: OrderedDict[Client, Session] = OrderedDict()
+        for id, record in stored.items():
+            session = _read(id, record, clock.now())
+            if session is not None:
+                self._put(session)
+        self.clean()
+
+    def __getitem__(self, session_id: str) -> Session:
+        """Raises NotFound."""
+        try:
+            return self._by_id[session_id]
+        except KeyError:
+            raise NotFound(f"no session {session_id[:64]!r}") from None
+
+    def __contains__(self, session_id: object) -> bool:
+        return session_id in self._by_id
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(tuple(self._sessions.values()))
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def enter(self, client: Client, *, limited: bool, cut: Callable[[], None]) -> Place:
+        """Begin a request; `cut` ends it when an admin ends its session. Whoever enters leaves."""
+        now = self._clock.now()
+        if len(client.user_agent) > MAX_USER_AGENT:
+            client = replace(client, user_agent=client.user_agent[:MAX_USER_AGENT])
+        session = self._sessions.get(client)
+        if session is not None and self._over(session):
+            self._drop(session)
+            session = None
+        if session is None:
+            self._make_room()
+            session = Session(self._new_id("ses"), client, now, now)
+            self._put(session)
+            self._tell("started", session, f"a session of {client.address} began")
+        self._sessions.move_to_end(client)
+        session.last_seen_at = now
+        session.requests += 1
+        session.in_flight += 1
+        session.running.add(cut)
+        self._touch(session)
+        return Place(self, session, cut, limited=limited and self._enabled)
+
+    def take_now(self, session: Session) -> bool:
+        """Take one of the session's places, if one is free and nobody waits for it."""
+        if session.limited >= self._max_concurrent or session.waiting:
+            return False
+        session.limited += 1
+        return True
+
+    async def take(self, session: Session) -> None:
+        """Wait for one of the session's places. Raises RateLimited where none gets free in time."""
+        if self.take_now(session):
+            return
+        if self._queue_timeout_s:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            session.waiting.append(turn)
+            try:
+                async with asyncio.timeout(self._queue_timeout_s):
+                    await turn
+                return
+            except TimeoutError:
+                if turn.done() and not turn.cancelled():
+                    return  # it came in the same moment
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self.give(session)
+                raise
+            finally:
+                if turn in session.waiting:
+                    session.waiting.remove(turn)
+        raise RateLimited(
+            f"this client has {self._max_concurrent} requests in flight, which is its limit", retry_after_s=1
+        )
+
+    def give(self, session: Session) -> None:
+        """Free a place, or hand it to who waits longest."""
+        while session.waiting:
+            turn = session.waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        session.limited -= 1
+
+    def leave(self, session: Session, cut: Callable[[], None]) -> None:
+        """A request is over."""
+        session.in_flight -= 1
+        session.running.discard(cut)
+        session.last_seen_at = self._clock.now()
+        if self._sessions.get(session.client) is session:
+            self._sessions.move_to_end(session.client)
+        self._touch(session)
+
+    def end(self, session_id: str) -> Session:
+        """Forget a session and end its requests. Raises NotFound."""
+        session = self[session_id]
+        self._end(session)
+        return session
+
+    def end_of(self, token_id: str) -> None:
+        """End every session of a client key that is no longer good."""
+        for session in self:
+            if session.client.token_id == token_id:
+                self._end(session)
+
+    def clean(self) -> None:
+        """Forget what is over."""
+        for session in self:
+            if self._over(session):
+                self._drop(session)
+                self._tell("ended", session, f"a session of {session.client.address} ended by itself")
+
+    def view(self, session: Session) -> dict[str, Any]:
+        """What an admin may see."""
+        return {
+            "id": session.id,
+            "token_id": session.client.token_id,
+            "account_id": session.account_id,
+            "ip": session.client.address,
+            "user_agent": session.client.user_agent,
+            "requests": session.requests,
+            "in_flight": session.in_flight,
+            "created_at": rfc3339(session.created_at),
+            "last_seen_at": rfc3339(session.last_seen_at),
+            "expires_at": None if session.in_flight else rfc3339(session.last_seen_at + self._ttl_s),
+        }
+
+    def records(self) -> dict[str, Record]:
+        """The sessions as they are stored, without their requests in flight."""
+        return {
+            s.id: {
+                "token_id": s.client.token_id,
+                "ip": s.client.address,
+                "user_agent": s.client.user_agent,
+                "created_at": s.created_at,
+                "last_seen_at": s.last_seen_at,
+                "requests": s.requests,
+            }
+            for s in self
+        }
+
+    def _over(self, session: Session) -> bool:
+        return not session.in_flight and session.last_seen_at + self._ttl_s <= self._clock.now()
+
+    def _end(self, session: Session) -> None:
+        self._drop(session)
+        address = session.client.address
+        self._tell("ended", session, f"a session of {address} was ended, with {session.in_flight} requests")
+        log.info("session ended session=%s requests_cut=%d", session.id, session.in_flight)
+        for cut in tuple(session.running):
+            cut()
+
+    def _make_room(self) -> None:
+        if len(self._sessions) < MAX_SESSIONS:
+            return
+        unused = next((s for s in self._sessions.values() if not s.in_flight), None)
+        if unused is not None:
+            self._drop(unused)
+
+    def _put(self, session: Session) -> None:
+        self._sessions[session.client] = self._by_id[session.id] = session
+        self._touch(session)
+
+    def _drop(self, session: Session) -> None:
+        del self._sessions[session.client], self._by_id[session.id]
+        self._touch(session)
+
+    def _touch(self, session: Session) -> None:
+        self._feed.touch("sessions", session.id)
+
+    def _tell(self, what: str, session: Session, text: str) -> None:
+        token_id = session.client.token_id
+        self._feed.tell(Happened(f"session.{what}", text, token_id=token_id, session_id=session.id))
+
+
+class Place:
+    """One request of a session; `take` a place for it, and `leave` in any case."""
+
+    def __init__(
+        self, sessions: Sessions, session: Session, cut: Callable[[], None], *, limited: bool
+    ) -> None:
+        self._sessions = sessions
+        self._session = session
+        self._cut = cut
+        self._limited = limited
+        self._taken = False
+        self._left = False
+
+    @property
+    def session_id(self) -> str:
+        return self._session.id
+
+    def answered_by(self, account_id: str) -> None:
+        """Note whose answer the client gets."""
+        self._session.account_id = account_id
+
+    def take_now(self) -> bool:
+        """Whether the request may go on: it needs no place, or has one now."""
+        if self._limited:
+            self._taken = self._sessions.take_now(self._session)
+        return self._taken or not self._limited
+
+    async def take(self) -> None:
+        """Wait for a place. Raises RateLimited."""
+        await self._sessions.take(self._session)
+        self._taken = True
+        if self._left:
+            self._sessions.give(self._session)  # the request ended while it waited
+
+    def leave(self) -> None:
+        """The request is over; a second time does nothing."""
+        if self._left:
+            return
+        self._left = True
+        if self._taken:
+            self._sessions.give(self._session)
+        self._sessions.leave(self._session, self._cut)
+
+
+def _read(id: str, record: Record, now: float) -> Session | None:
+    """A stored session; None where it is none: sessions are disposable."""
+    try:
+        client = Client(str(record["token_id"]), str(record["ip"]), str(record["user_agent"]))
+        created_at, seen_at = float(record["created_at"]), float(record["last_seen_at"])
+        requests = int(record["requests"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    # Where the clock was set back meanwhile, none lives longer for it.
+    return (
+        Session(id, client, min(created_at, now), min(seen_at, now), requests)
+        if math.isfinite(created_at + seen_at)
+        else None
+    )

@@ -1,0 +1,173 @@
+"""Who is signed in to the dashboard: one record for each browser, found by its cookie, which is not kept here."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import logging
+import secrets
+from asyncio import Task
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from pydantic import TypeAdapter, ValidationError
+
+from proxy.clients.keys import Role, Token, Tokens
+from proxy.clock import Clock
+from proxy.errors import StorageError
+from proxy.feed import Feed, Happened
+from proxy.storage.protocols import Record
+from proxy.storage.table import Table
+
+IDLE_S = 12 * 3600.0
+LONGEST_S = 7 * 86400.0
+MAX_SIGNINS = 100
+"""Who has a key could sign in without end: the longest unused goes."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """`id` is the SHA-256 of the cookie, `created_at` seconds since the epoch.
+
+    `admin_key_mac` is the HMAC of the admin key under the cookie: it tells a changed key, and since the cookie is
+    stored nowhere, whoever reads the file cannot try keys on it.
+    """
+
+    id: str
+    token_id: str | None  # the client key that was shown; None for the admin key
+    admin_key_mac: str
+    created_at: float
+
+
+class Signins:
+    """The table of sign-ins: on disk when they begin and end, so that they outlive a restart."""
+
+    def __init__(
+        self,
+        table: Table[SignIn],
+        counters: dict[str, Record],
+        *,
+        admin_key: str,
+        tokens: Tokens,
+        feed: Feed,
+        clock: Clock,
+    ) -> None:
+        self._table = table
+        self._admin_key = admin_key.encode()
+        self._tokens = tokens
+        self._feed = feed
+        self._clock = clock
+        self._seen_at = {each.id: _read_seen(counters.get(each.id, {}), each) for each in table.values()}
+        self._followers: list[Callable[[str], None]] = []
+
+    def on_end(self, follower: Callable[[str], None]) -> None:
+        """Call `follower` with the id of each sign-in that ends, whatever ends it."""
+        self._followers.append(follower)
+
+    async def begin(self, token: Token | None, address: str) -> tuple[str, SignIn]:
+        """A new sign-in with its cookie, for the only time. Raises StorageError."""
+        for each in sorted(self._table.values(), key=lambda each: self._seen_at[each.id])[: 1 - MAX_SIGNINS]:
+            self._forget(each)
+        cookie = secrets.token_urlsafe(32)
+        new = SignIn(
+            id=hashlib.sha256(cookie.encode()).hexdigest(),
+            token_id=None if token is None else token.id,
+            admin_key_mac=self._mac(cookie),
+            created_at=self._clock.now(),
+        )
+        self._seen_at[new.id] = new.created_at
+        try:
+            await self._table.commit(new.id, new)
+        except StorageError:
+            # Nobody will learn this cookie, so it must not stay.
+            with contextlib.suppress(StorageError):
+                await self._forget(new)
+            raise
+        self._tell("login", f"an admin signed in from {address}", new)
+        log.info("signed in client=%s key=%s", address, new.token_id or "admin")
+        return cookie, new
+
+    def find(self, cookie: str) -> SignIn | None:
+        """Whose cookie this is, if it is still good; it is in use then."""
+        found = self._table.get(hashlib.sha256(cookie.encode()).hexdigest())
+        if (
+            found is None
+            or self._over(found)
+            or not hmac.compare_digest(found.admin_key_mac, self._mac(cookie))
+        ):
+            return None
+        self.seen(found.id)
+        return found
+
+    def seen(self, id: str) -> bool:
+        """It is in use; False where it has ended."""
+        if id not in self._table:
+            return False
+        self._seen_at[id] = self._clock.now()
+        return True
+
+    def expires_at(self, sign_in: SignIn) -> float:
+        """When it ends if it is not used again, in seconds since the epoch."""
+        return min(self._seen_at.get(sign_in.id, 0.0) + IDLE_S, sign_in.created_at + LONGEST_S)
+
+    async def end(self, sign_in: SignIn) -> None:
+        """Sign out; it is over at once, and gone from disk when this returns. Raises StorageError."""
+        forgotten = self._forget(sign_in)
+        self._tell("logout", "an admin signed out", sign_in)
+        log.info("signed out key=%s", sign_in.token_id or "admin")
+        await forgotten
+
+    def clean(self) -> None:
+        """End those whose time is over, and those of client keys that are an admin's no longer."""
+        for each in tuple(self._table.values()):
+            if self._over(each):
+                self._forget(each)
+
+    def counters(self) -> dict[str, Record]:
+        """When each was used last, as it is stored."""
+        return {id: {"last_seen_at": at} for id, at in self._seen_at.items()}
+
+    async def save_again(self) -> None:
+        """Write once more what could not be written."""
+        await self._table.save_again()
+
+    def _over(self, sign_in: SignIn) -> bool:
+        return self.expires_at(sign_in) <= self._clock.now() or not self._is_admins(sign_in)
+
+    def _is_admins(self, sign_in: SignIn) -> bool:
+        if sign_in.token_id is None:
+            return True
+        if sign_in.token_id not in self._tokens:
+            return False
+        token = self._tokens[sign_in.token_id]
+        return token.role is Role.ADMIN and self._tokens.usable(token)
+
+    def _forget(self, sign_in: SignIn) -> Task[None]:
+        self._seen_at.pop(sign_in.id, None)
+        forgotten = self._table.forget(sign_in.id)
+        for follower in self._followers:
+            follower(sign_in.id)
+        return forgotten
+
+    def _mac(self, cookie: str) -> str:
+        return hmac.new(cookie.encode(), self._admin_key, hashlib.sha256).hexdigest()
+
+    def _tell(self, what: str, text: str, sign_in: SignIn) -> None:
+        self._feed.tell(Happened(f"admin.{what}", text, token_id=sign_in.token_id))
+
+
+def load_signins(records: Iterable[Record]) -> Iterator[tuple[str, SignIn]]:
+    """Those that are whole: what is lost here costs one more login."""
+    reader = TypeAdapter(SignIn)
+    for record in records:
+        with contextlib.suppress(ValidationError):
+            sign_in = reader.validate_python(record)
+            yield sign_in.id, sign_in
+
+
+def _read_seen(record: Record, sign_in: SignIn) -> float:
+    seen_at = record.get("last_seen_at")
+    return seen_at if isinstance(seen_at, int | float) else sign_in.created_at

@@ -1,0 +1,99 @@
+"""Client keys in the configuration: how they are written there, and what is wrong with them."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Annotated
+
+from pydantic import PlainValidator
+
+from proxy.clients.budgets import NO_LIMITS, KeyLimits
+from proxy.clients.keys import MAX_KEY, MIN_KEY, Role
+from proxy.errors import Unprocessable
+from proxy.storage.names import MAX_NAME, clean_name
+
+_KEY = re.compile(rf"[!-~]{{{MIN_KEY},{MAX_KEY}}}")
+_AMOUNT = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?")
+_ROLES = tuple(Role)
+_MEMBERS = ("name", "key", "role", "models", "limits")
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredKey:
+    """One of `auth.client_keys`."""
+
+    name: str
+    key: str = field(repr=False)
+    role: str = "user"
+    models: tuple[str, ...] = ()
+    limits: KeyLimits = NO_LIMITS
+
+
+def _client_keys(value: object) -> tuple[DeclaredKey, ...]:
+    if not isinstance(value, list):
+        raise ValueError(
+            "it has to be a list, each with a name and a key, and role, models and limits if wanted"
+        )
+    keys: list[DeclaredKey] = []
+    for number, item in enumerate(value, 1):
+        try:
+            new = _one(item)
+        except ValueError as error:
+            # By number: name and key may stand in each other's place.
+            raise ValueError(f"number {number} {error}") from None
+        for other, key in enumerate(keys, 1):
+            if key.key == new.key:
+                raise ValueError(f"number {number} has the key of number {other}: give each one of its own")
+        keys.append(new)
+    return tuple(keys)
+
+
+def _one(item: object) -> DeclaredKey:
+    if not isinstance(item, dict):
+        raise ValueError(f"has to hold keys of its own: {', '.join(_MEMBERS)}")
+    _check_members(item, _MEMBERS, "it")
+    key, role = item.get("key"), item.get("role") or "user"
+    try:
+        name = clean_name(item["name"] if isinstance(item.get("name"), str) else "")
+    except Unprocessable:
+        raise ValueError(f"needs a name of 1 to {MAX_NAME} printable characters") from None
+    if not isinstance(key, str) or not _KEY.fullmatch(key):
+        raise ValueError(f"needs a key of {MIN_KEY} to {MAX_KEY} ASCII characters without spaces")
+    if role not in _ROLES:
+        raise ValueError(f"has a role other than {' or '.join(_ROLES)}")
+    models = item.get("models") or []
+    if not isinstance(models, list) or not all(isinstance(model, str) and model for model in models):
+        raise ValueError("needs as models a list of names or patterns, such as [claude-haiku-*]")
+    return DeclaredKey(name, key, role, tuple(models), _limits(item.get("limits") or {}))
+
+
+def _limits(value: object) -> KeyLimits:
+    known = [each.name for each in fields(KeyLimits)]
+    if not isinstance(value, Mapping):
+        raise ValueError(f"needs as limits some of {', '.join(known)}")
+    _check_members(value, known, "limits")
+    numbers: dict[str, int | float] = {}
+    for member, text in value.items():
+        money = "usd" in member
+        if not isinstance(text, str) or not _AMOUNT.fullmatch(text) or float(text) <= 0:
+            raise ValueError(f"needs as {member} a number above zero")
+        if not money and "." in text:
+            raise ValueError(f"needs as {member} a whole number")
+        numbers[member] = float(text) if money else int(text)
+    return KeyLimits(**numbers)  # type: ignore[arg-type]
+
+
+def _check_members(value: Mapping[str, object], known: list[str] | tuple[str, ...], where: str) -> None:
+    """Raise ValueError for a strange one; not with its name, which may be a key that stands in the wrong place."""
+    for member in value:
+        if member not in known:
+            nearest = difflib.get_close_matches(member, known, n=1, cutoff=0.0)[0]
+            raise ValueError(
+                f"has in {where} what is none of {', '.join(known)}; the nearest one is {nearest}"
+            )
+
+
+ClientKeys = Annotated[tuple[DeclaredKey, ...], PlainValidator(_client_keys)]

@@ -1,0 +1,276 @@
+"""Every option: type, default, unit and meaning; read from a YAML file and the environment over it."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource, SettingsConfigDict
+
+from proxy.config.client_keys import ClientKeys
+from proxy.config.types import (
+    DAY,
+    HOUR,
+    MINUTE,
+    NEW_KEY,
+    SECOND,
+    AdminKey,
+    BaseUrl,
+    Duration,
+    Endpoint,
+    Flag,
+    Folder,
+    Host,
+    Networks,
+    Origins,
+    Port,
+    RedirectUri,
+    Secret,
+    Size,
+    Slots,
+    Text,
+    Tries,
+    Wait,
+    one_of,
+)
+from proxy.errors import SettingsError
+
+
+class Section(BaseModel):
+    """One group of keys; a key left empty has its default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty(cls, values: object) -> object:
+        if not isinstance(values, dict):
+            return {} if values is None else values
+        return {
+            key: value for key, value in values.items() if value is not None or key not in cls.model_fields
+        }
+
+
+class Server(Section):
+    host: Host = "127.0.0.1"  # where it listens
+    port: Port = 4000  # 0 takes any free one
+    request_timeout: Duration = 5 * MINUTE  # wait for the upstream's headers, and for each silence after them
+    drain_timeout: Wait = 30 * SECOND  # wait of a shutdown for streams
+    trusted_proxies: Networks = ()  # networks whose X-Forwarded-For and -Proto are believed
+    public_origins: Origins = ()  # origins under which admins reach the dashboard
+    max_body_size: Size = 512_000_000  # bytes of the largest request body
+
+
+class Logger(Section):
+    level: Annotated[str, one_of("debug", "info", "warning", "error")] = "info"  # the least that is written
+    format: Annotated[str, one_of("text", "json")] = "text"
+
+
+class Auth(Section):
+    api_key: AdminKey  # the admin key
+    client_keys: ClientKeys = ()  # beside those that admins make
+
+
+class OAuth(Section):
+    """The operator's own registration with the OAuth server; needed only to add OAuth accounts."""
+
+    client_id: Text | None = None
+    authorize_url: Endpoint | None = None  # where an admin is sent to consent
+    token_url: Endpoint | None = None  # takes JSON
+    redirect_uri: RedirectUri | None = None  # None: this server's /oauth/callback
+    scope: Text = "user:profile user:inference"
+
+
+class Claude(Section):
+    base_url: BaseUrl = "https://api.anthropic.com"  # the upstream
+    allow_admin_paths: Flag = False  # lets POST /v1/oauth/token and /v1/organizations/** go upstream
+
+
+class Storage(Section):
+    data_folder: Folder = Field(default="~/.claude-proxy/data", validate_default=True)  # 0700, its files 0600
+
+
+class Retry(Section):
+    """Tries of one request over all accounts, before its first byte reached the client."""
+
+    max_attempts: Tries = 5
+    base_delay: Duration = 1 * SECOND  # before the second try; doubles with each
+    max_delay: Duration = 60 * SECOND
+    jitter_max: Wait = 0.5 * SECOND  # at random on top of each delay
+    resend_posts: Flag = True  # also a POST whose connection was lost after it was sent
+
+    @model_validator(mode="after")
+    def _delays_grow(self) -> Self:
+        if self.max_delay < self.base_delay:
+            raise ValueError("max_delay is below base_delay: raise the one or lower the other")
+        return self
+
+
+class Session(Section):
+    """A client: an address and a User-Agent under one client key."""
+
+    enabled: Flag = True  # whether the limit holds
+    max_concurrent: Slots = 3  # inference requests of one client in flight
+    queue_timeout: Wait = 0.0  # wait for a place before the 429
+    session_ttl: Duration = 5 * MINUTE  # how long one lives past its last request
+    cleanup_enabled: Flag = True
+    cleanup_interval: Duration = 1 * MINUTE  # between two removals of ended sessions
+
+
+class Accounts(Section):
+    idle_threshold: Duration = 7 * DAY  # without a request for so long, an account is idle
+    auto_deactivate: Flag = False  # makes idle accounts inactive
+    rate_limit_default: Duration = 1 * HOUR  # bench after a quota 429 that names no reset
+
+
+class Scheduler(Section):
+    interval: Duration = 1 * HOUR  # between two rounds of refresh and recovery; one more at start
+
+
+class Balancer(Section):
+    strategy: Annotated[str, one_of("round_robin", "most_remaining")] = "round_robin"  # who gets what is new
+    affinity: Flag = True  # a conversation, a file, a batch stays with the account that has it
+    affinity_ttl: Duration = 1 * HOUR  # how long a conversation is remembered past its last turn
+
+
+class Notifications(Section):
+    """What an operator has to know is posted there."""
+
+    webhook_url: Endpoint | None = None
+    secret: Secret | None = None  # signs what is posted
+
+
+class Settings(BaseSettings):
+    """All of it. Made by `load_settings`: made directly it would read the process's own environment."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        env_nested_delimiter="__",
+        env_nested_max_split=1,
+        enable_decoding=False,
+    )
+
+    server: Server = Server()
+    logger: Logger = Logger()
+    auth: Auth
+    oauth: OAuth = OAuth()
+    claude: Claude = Claude()
+    storage: Storage = Field(default_factory=Storage)  # not at import: its home folder may be missing
+    retry: Retry = Retry()
+    session: Session = Session()
+    accounts: Accounts = Accounts()
+    scheduler: Scheduler = Scheduler()
+    balancer: Balancer = Balancer()
+    notifications: Notifications = Notifications()
+
+
+def keys() -> list[str]:
+    """Every key with its section: `server.host`, `server.port`, …"""
+    sections = {name: field.annotation for name, field in Settings.model_fields.items()}
+    return [f"{name}.{key}" for name, kind in sections.items() if kind for key in kind.model_fields]
+
+
+def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
+    """The file's values, where there is one, with `environ`'s `SECTION__KEY` over them.
+
+    Raises SettingsError with one line that names the file or the variable, the key and the fix.
+    """
+    variables = _variables(environ)
+    source = EnvSettingsSource(Settings)
+    source.env_vars = {name.lower(): value for name, value in variables.items()}
+    values = InitSettingsSource(Settings, _read(path) if path else {})
+    try:
+        return Settings(_build_sources=((source, values), {}))
+    except ValidationError as error:
+        problem = _problem(error, path, variables)
+    # Out here, so that the error above, which holds the values, is not this one's context.
+    raise SettingsError(problem)
+
+
+def _variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Those of a known section; all others are none of ours."""
+    known = {key.upper().replace(".", "__") for key in keys()}
+    sections = {name.partition("__")[0] for name in known}
+    ours = {name: environ[name] for name in environ if "__" in name and name.partition("__")[0] in sections}
+    for name in sorted(ours.keys() - known):
+        nearest = _nearest(name.upper(), sorted(known))
+        raise SettingsError(f"{name} is not a known variable; the nearest one is {nearest}")
+    return ours
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    return difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+
+
+def _problem(error: ValidationError, path: Path | None, variables: Mapping[str, str]) -> str:
+    """Where the first problem is, what it is, and the fix; of the values, only what their parsers repeat."""
+    # An unknown key first: what is missing may only be misspelt.
+    first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
+    key = ".".join(map(str, first["loc"][:2]))
+    variable = key.upper().replace(".", "__")
+    where = variable if variable in variables else f"{path}: {key}" if path else key
+    if first["type"] == "extra_forbidden":
+        nearest = _nearest(key.lower(), [*Settings.model_fields, *keys()])
+        return f"{path}: {key} is not a known key; the nearest one is {nearest}"
+    if first["type"] == "missing":
+        here = path or "the environment"
+        return f"{here}: auth.api_key is not set: set it there or as AUTH__API_KEY; make one with: {NEW_KEY}"
+    if first["type"] == "model_type":
+        return f"{where} has to hold keys of its own, each `key: value` on a line indented below `{key}:`"
+    return f"{where}: {first['ctx']['error']}"
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        create = f"create it with: cp conf/config.example.yaml {path}"
+        raise SettingsError(f"{path} is not there: {create}") from None
+    except IsADirectoryError:
+        raise SettingsError(f"{path} is a folder: name the file in it") from None
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read by this user: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path} is not UTF-8 at byte {error.start}: save it as UTF-8") from None
+    try:
+        node = yaml.compose(text, Loader=yaml.BaseLoader)
+        values = {} if node is None else _plain(node, path)
+    except yaml.MarkedYAMLError as error:
+        at = error.problem_mark or error.context_mark
+        place = f"{path}, line {at.line + 1}, column {at.column + 1}" if at else str(path)
+        # Not the parser's own words: they may quote a value.
+        raise SettingsError(f"{place}: not valid YAML: look at its indentation, colons and quotes") from None
+    except (yaml.reader.ReaderError, RecursionError):
+        raise SettingsError(f"{path} is not YAML: it holds control characters, or contains itself") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise SettingsError(f"{path} has to hold sections such as `auth:`, their keys indented below them")
+    return values
+
+
+def _plain(node: yaml.Node, path: Path) -> object:
+    """`node` as dicts, lists and text, with None for what is empty.
+
+    Only the kind of an option says what its text means: YAML 1.1 would make `no` a boolean and `1:30` ninety.
+    """
+    if isinstance(node, yaml.ScalarNode):
+        return None if node.style is None and node.value in ("", "~", "null") else node.value
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(item, path) for item in node.value]
+    values: dict[str, object] = {}
+    for name, value in node.value:
+        key, place = name.value, f"{path}, line {name.start_mark.line + 1}"
+        if not isinstance(key, str) or not re.fullmatch(r"\w+", key):
+            raise SettingsError(f"{place}: not a key: write `key: value`, with a space after the colon")
+        if key in values:
+            raise SettingsError(f"{place}: {key} stands there a second time: remove one of the two")
+        values[key] = _plain(value, path)
+    return values

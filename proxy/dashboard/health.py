@@ -1,0 +1,61 @@
+"""The verdict on the whole: healthy, degraded or unhealthy, and whether requests are to be sent here."""
+
+from __future__ import annotations
+
+from proxy.accounts.account import Status
+from proxy.accounts.pool import Pool
+from proxy.clients.keys import Tokens
+from proxy.clock import Clock
+from proxy.usage.series import Series
+
+
+class Health:
+    """Looks at the accounts and at what could not be saved."""
+
+    def __init__(self, pool: Pool, tokens: Tokens, series: Series, clock: Clock) -> None:
+        self._pool = pool
+        self._tokens = tokens
+        self._series = series
+        self._clock = clock
+        self._began = clock.monotonic()
+        self.draining = False
+
+    def uptime_s(self) -> float:
+        return self._clock.monotonic() - self._began
+
+    def status(self) -> str:
+        """`unhealthy` where no account is usable, `degraded` where one that should be is not."""
+        counts = self._pool.count()
+        if not counts[Status.ACTIVE]:
+            return "unhealthy"
+        unusable = counts[Status.RATE_LIMITED] + counts[Status.INVALID]
+        return "degraded" if unusable or self._unsaved() else "healthy"
+
+    def reasons(self) -> list[str]:
+        """Why it is not healthy, for admins."""
+        counts = self._pool.count()
+        none = [] if len(self._pool) else ["no accounts"]
+        accounts = [
+            f"{counts[status]} of {len(self._pool)} accounts {status.value.replace('_', ' ')}"
+            for status in (Status.RATE_LIMITED, Status.INVALID, Status.INACTIVE)
+            if counts[status] and (status is not Status.INACTIVE or not counts[Status.ACTIVE])
+        ]
+        return [*none, *accounts, *self._unsaved()]
+
+    def not_ready(self) -> str | None:
+        """Why no request should be sent here now; None where it may."""
+        if self.draining:
+            return "draining"
+        return None if self._pool.count()[Status.ACTIVE] else "no usable account"
+
+    def _unsaved(self) -> list[str]:
+        """What is in memory only."""
+        told = []
+        changes = len(self._pool.unsaved) + len(self._tokens.unsaved)
+        if changes:
+            told.append(f"{changes} changes are not on disk yet: the data folder cannot be written")
+        elif not self._pool.writable:
+            told.append("changes are on disk only in the journal: the data folder cannot be written")
+        if self._series.unsaved is not None:
+            told.append("usage is not on disk yet: the data folder cannot be written")
+        return told

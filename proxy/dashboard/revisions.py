@@ -1,0 +1,242 @@
+"""What every dashboard shows, with the revision at which each field changed last.
+
+Whoever has seen revision r of a topic is brought up to date by the fields that changed after r: so a reader costs no
+memory here, however slow it is, and a change that is overtaken by another is never sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import ujson
+
+from proxy.dashboard.event_log import Chronicle
+from proxy.feed import Feed
+
+MOST_TOMBSTONES = 1000
+"""Deleted ids that a topic remembers: who was away for more of them gets everything anew."""
+
+MOST_TOUCHED = 10_000
+"""Ids that wait to be looked at while no dashboard is open."""
+
+MOST_PIECES = 64
+"""Revisions from which the frames are kept for the next reader that has come as far."""
+
+PIECE_BYTES = 60_000
+FIRST_EVENTS = 200
+EVENTS = "events"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a topic comes from: all ids that there are now, and one's JSON fields; None where it is gone.
+
+    `moving` are the ids that may be another with any touch of anything, such as sums.
+    """
+
+    ids: Callable[[], Iterable[str]]
+    view: Callable[[str], Mapping[str, Any] | None]
+    moving: Callable[[], Iterable[str]] = tuple
+
+
+@dataclass(slots=True)
+class _Entity:
+    fields: dict[str, Any]
+    revs: dict[str, int]
+    rev: int
+
+
+@dataclass(slots=True)
+class _Topic:
+    """Entities by id in the order of their last change."""
+
+    source: Source
+    rev: int = 1
+    entities: OrderedDict[str, _Entity] = field(default_factory=OrderedDict)
+    deleted: OrderedDict[str, int] = field(default_factory=OrderedDict)
+    horizon: int = 1  # of what was deleted before, nothing is known
+    touched: set[str] = field(default_factory=set)
+    seen: int = 0  # of all touches of anything
+    pieces: dict[int, list[str]] = field(default_factory=dict)  # by the revision that they lead on from
+
+    def sweep(self) -> None:
+        """Look at everything."""
+        self.touched.update(self.source.ids(), self.entities)
+
+    def settle(self, touches: int) -> None:
+        """Bring what is known up to date; `touches` is how many there were of anything."""
+        if touches != self.seen:
+            self.seen = touches
+            self.touched.update(self.source.moving())
+        if not self.touched:
+            return
+        touched, self.touched = self.touched, set()
+        rev = self.rev + 1
+        for id in touched:
+            if self._look(id, rev):
+                self.rev = rev
+        if self.rev == rev:
+            self.pieces.clear()
+
+    def _look(self, id: str, rev: int) -> bool:
+        """Whether it has changed."""
+        view, known = self.source.view(id), self.entities.get(id)
+        if view is None:
+            if known is not None:
+                del self.entities[id]
+                self.deleted[id] = rev
+                if len(self.deleted) > MOST_TOMBSTONES:
+                    self.horizon = self.deleted.popitem(last=False)[1]
+            return known is not None
+        if known is None:
+            self.deleted.pop(id, None)
+            self.entities[id] = _Entity(dict(view), dict.fromkeys(view, rev), rev)
+            return True
+        changed = {name: value for name, value in view.items() if known.fields[name] != value}
+        if changed:
+            known.fields.update(changed)
+            known.revs.update(dict.fromkeys(changed, rev))
+            known.rev = rev
+            self.entities.move_to_end(id)
+        return bool(changed)
+
+    def frames(self, name: str, since: int) -> list[str]:
+        """What brings a reader from revision `since` to now; without its first brace, as `since` says."""
+        if not self.horizon <= since <= self.rev:
+            since = 0
+        if since not in self.pieces:
+            if len(self.pieces) >= MOST_PIECES:
+                self.pieces.clear()
+            self.pieces[since] = self._snapshot(name) if since == 0 else self._delta(name, since)
+        return self.pieces[since]
+
+    def _snapshot(self, name: str) -> list[str]:
+        items = (f"{_json(id)}:{_json(entity.fields)}" for id, entity in self.entities.items())
+        *first, last = _packed(items)
+        head = f'"t":"snap","topic":{_json(name)},"rev":{self.rev},"items":{{'
+        return [*(f'{head}{piece}}},"more":true}}' for piece in first), f"{head}{last}}}}}"]
+
+    def _delta(self, name: str, since: int) -> list[str]:
+        *first, last = _packed(self._changes(since))
+        gone = _json([id for id, rev in self.deleted.items() if rev > since])
+        head = f'"t":"delta","topic":{_json(name)},"rev":{self.rev},"set":{{'
+        return [
+            *(f'{head}{piece}}},"del":[],"more":true}}' for piece in first),
+            f'{head}{last}}},"del":{gone}}}',
+        ]
+
+    def _changes(self, since: int) -> Iterator[str]:
+        for id in reversed(self.entities):
+            entity = self.entities[id]
+            if entity.rev <= since:
+                break
+            changed = {name: value for name, value in entity.fields.items() if entity.revs[name] > since}
+            yield f"{_json(id)}:{_json(changed)}"
+
+
+class Live:
+    """The topics of the dashboard, kept up to date by what the feed says was touched."""
+
+    def __init__(
+        self, feed: Feed, sources: Mapping[str, Source], chronicle: Chronicle, *, epoch: str
+    ) -> None:
+        self.epoch = epoch
+        self._topics = {name: _Topic(source) for name, source in sources.items()}
+        self._chronicle = chronicle
+        self._waiting: set[asyncio.Event] = set()
+        self._telling = False
+        self._touches = 0
+        self.sweep()
+        feed.watch(self._touched)
+
+    def __contains__(self, topic: object) -> bool:
+        return topic == EVENTS or topic in self._topics
+
+    @property
+    def watched(self) -> bool:
+        """Whether anybody waits for news."""
+        return bool(self._waiting)
+
+    def sweep(self) -> None:
+        """Look at everything, since time alone may have changed it."""
+        for topic in self._topics.values():
+            topic.sweep()
+        self._tell_soon()
+
+    def frames(self, topic: str, since: int) -> tuple[int, list[str]]:
+        """The revision now, and the frames that lead there from `since`, 0 for a reader that has nothing.
+
+        A frame is a JSON object without its first brace, so that whoever sends it can number it.
+        """
+        if topic == EVENTS:
+            return self._events(since)
+        found = self._topics[topic]
+        found.settle(self._touches)
+        return found.rev, found.frames(topic, since)
+
+    def rev(self, topic: str) -> int:
+        """The revision that the topic has reached."""
+        if topic == EVENTS:
+            return self._chronicle.newest
+        found = self._topics[topic]
+        found.settle(self._touches)
+        return found.rev
+
+    def follow(self, news: asyncio.Event) -> None:
+        """Have `news` set when there may be some, until `unfollow`."""
+        if not self._waiting:
+            self.sweep()
+        self._waiting.add(news)
+
+    def unfollow(self, news: asyncio.Event) -> None:
+        self._waiting.discard(news)
+
+    def _events(self, since: int) -> tuple[int, list[str]]:
+        newest = self._chronicle.newest
+        known = 0 < since <= newest
+        events = self._chronicle.since(since) if known else self._chronicle.since(0, FIRST_EVENTS)
+        dropped = newest - since - len(events) if known else 0
+        told = f',"dropped":{dropped}' if dropped else ""
+        return newest, [f'"t":"ev","topic":"{EVENTS}","rev":{newest},"items":{_json(events)}{told}}}']
+
+    def _touched(self, topic: str, id: str) -> None:
+        self._touches += 1
+        found = self._topics.get(topic)
+        if found is not None:
+            found.touched.add(id)
+            if len(found.touched) > MOST_TOUCHED:
+                found.settle(self._touches)
+        self._tell_soon()
+
+    def _tell_soon(self) -> None:
+        # Once for all that happens in one turn of the loop.
+        if self._waiting and not self._telling:
+            self._telling = True
+            asyncio.get_running_loop().call_soon(self._tell)
+
+    def _tell(self) -> None:
+        self._telling = False
+        for news in self._waiting:
+            news.set()
+
+
+def _packed(items: Iterable[str]) -> list[str]:
+    """The items joined by commas, in pieces of a bounded size; at least one."""
+    pieces: list[str] = []
+    taken: list[str] = []
+    size = 0
+    for item in items:
+        if taken and size + len(item) > PIECE_BYTES:
+            pieces.append(",".join(taken))
+            taken, size = [], 0
+        taken.append(item)
+        size += len(item) + 1
+    return [*pieces, ",".join(taken)]
+
+
+def _json(value: object) -> str:
+    return ujson.dumps(value, escape_forward_slashes=False)

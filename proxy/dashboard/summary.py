@@ -1,0 +1,83 @@
+"""How the proxy does as a whole, for admins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from proxy import __version__
+from proxy.accounts.account import OAuthTokens, Status
+from proxy.accounts.pool import Pool
+from proxy.accounts.refresh import Refresher
+from proxy.clients.keys import Tokens
+from proxy.clients.sessions import Sessions
+from proxy.clock import Clock, rfc3339
+from proxy.dashboard.health import Health
+from proxy.usage.accounting import Accounting
+
+
+class Overview:
+    """`insecure` where it listens on more than this machine without TLS in front."""
+
+    def __init__(
+        self,
+        *,
+        pool: Pool,
+        tokens: Tokens,
+        refresher: Refresher,
+        sessions: Sessions,
+        accounting: Accounting,
+        health: Health,
+        clock: Clock,
+        insecure: bool,
+    ) -> None:
+        self._pool = pool
+        self._tokens = tokens
+        self._refresher = refresher
+        self._sessions = sessions
+        self._accounting = accounting
+        self._health = health
+        self._clock = clock
+        self._insecure = insecure
+        self.started_at = rfc3339(clock.now())
+
+    def health(self) -> dict[str, Any]:
+        """The verdict, and why."""
+        return {
+            "status": self._health.status(),
+            "reasons": self._health.reasons(),
+            "draining": self._health.draining,
+            "version": __version__,
+            "started_at": self.started_at,
+            "insecure": self._insecure,
+        }
+
+    def accounts(self) -> dict[str, Any]:
+        """How many accounts are in each state, and what they need."""
+        counts, now = self._pool.count(), self._clock.now()
+        ages = [
+            now - (account.last_refresh_at or account.created_at)
+            for account in self._pool
+            if isinstance(account.credential, OAuthTokens)
+        ]
+        resets = [a.rate_limited_until for a in self._pool if a.rate_limited_until is not None]
+        return {
+            "total": len(self._pool),
+            "active": counts[Status.ACTIVE],
+            "inactive": counts[Status.INACTIVE],
+            "rate_limited": counts[Status.RATE_LIMITED],
+            "invalid": counts[Status.INVALID],
+            "needing_refresh": sum(map(self._refresher.needs_refresh, self._pool)),
+            "oldest_token_age_hours": round(max([0.0, *ages]) / 3600, 3),
+            "next_reset_at": rfc3339(min(resets)) if resets else None,
+        }
+
+    def traffic(self) -> dict[str, Any]:
+        """What goes on."""
+        return {
+            "in_flight": sum(session.in_flight for session in self._sessions),
+            "sessions": len(self._sessions),
+            "client_keys": len(self._tokens),
+            "since_start": self._accounting.series.totals("start").view(),
+            "today": self._accounting.series.totals("today").view(),
+            "ttfb_ms": self._accounting.ttfb_ms(),
+        }

@@ -1,0 +1,135 @@
+"""What the dashboard shows, topic by topic, and when it has to be looked at anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from proxy.accounts.login import Flows
+from proxy.accounts.pool import Pool
+from proxy.accounts.refresh import Refresher
+from proxy.clients.keys import Tokens
+from proxy.clients.sessions import Sessions
+from proxy.clock import Clock
+from proxy.dashboard.revisions import Source
+from proxy.dashboard.summary import Overview
+from proxy.errors import NotFound
+from proxy.feed import Feed, Happened
+from proxy.usage.accounting import Accounting
+from proxy.usage.buckets import MINUTE, By, floor
+from proxy.usage.counts import FIELDS, OUTCOMES, Counts
+from proxy.usage.series import RINGS, RingName
+
+View = dict[str, Any]
+
+STATS = ("health", "accounts", "traffic")
+LATELY = ("requests", "errors", "input_tokens", "output_tokens", "cost_usd")
+TOKENS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_creation_input_tokens",
+    "cache_read_input_tokens",
+    "cost_usd",
+)
+
+
+class Topics:
+    """The sources of the feed, over the parts of the engine."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        *,
+        pool: Pool,
+        tokens: Tokens,
+        refresher: Refresher,
+        sessions: Sessions,
+        accounting: Accounting,
+        flows: Flows,
+        overview: Overview,
+        clock: Clock,
+    ) -> None:
+        self._feed = feed
+        self._pool = pool
+        self._tokens = tokens
+        self._refresher = refresher
+        self._sessions = sessions
+        self._accounting = accounting
+        self._flows = flows
+        self._overview = overview
+        self._clock = clock
+        self._minute = 0
+        self._health = overview.health()["status"]
+
+    def sources(self) -> dict[str, Source]:
+        """By topic."""
+        return {
+            "accounts": Source(lambda: [a.id for a in self._pool], _or_none(self.account)),
+            "tokens": Source(lambda: [t.id for t in self._tokens], _or_none(self.token)),
+            "sessions": Source(lambda: [s.id for s in self._sessions], _or_none(self.session)),
+            "flows": Source(self._flows.ids, self._flows.view),
+            "stats": Source(lambda: STATS, lambda id: getattr(self._overview, id)(), lambda: STATS),
+            **{f"usage:{ring}": self._usage(ring) for ring in RINGS},
+        }
+
+    def account(self, account_id: str) -> View:
+        """An account with what it did lately. Raises NotFound."""
+        account = self._pool.view(self._pool[account_id])
+        running = self._refresher.is_running(account_id)
+        return account | {"refreshing": running} | self._lately("account", account_id)
+
+    def token(self, token_id: str) -> View:
+        """A client key with what it did lately. Raises NotFound."""
+        token = self._tokens.view(self._tokens[token_id])
+        used = self._accounting.budgets.view(token_id)
+        return token | {"used": used} | self._lately("token", token_id)
+
+    def session(self, session_id: str) -> View:
+        """Raises NotFound."""
+        return self._sessions.view(self._sessions[session_id])
+
+    def tick(self) -> bool:
+        """Notice what time alone brings about, a second after the last call; True where a minute is over."""
+        self._pool.recover()
+        self._sessions.clean()
+        self._flows.forget_old()
+        self._feed.touch("stats", "health")
+        status = self._overview.health()["status"]
+        if status != self._health:
+            self._feed.tell(Happened("health.changed", f"health was {self._health} and is {status}"))
+            self._health = status
+        minute, before = floor(self._clock.now(), MINUTE), self._minute
+        self._minute = minute
+        return minute != before
+
+    def _usage(self, ring: RingName) -> Source:
+        series = self._accounting.series
+
+        def bucket(id: str) -> View | None:
+            starts = series.starts(ring)
+            if int(id) not in starts:
+                return None
+            return _bucket(int(id), starts.step, series.bucket(int(id), starts.step))
+
+        return Source(lambda: map(str, series.starts(ring)), bucket, lambda: [str(series.starts(ring)[-1])])
+
+    def _lately(self, by: By, id: str) -> View:
+        series = self._accounting.series
+        day = series.day(by, id).view()
+        return {"day": {name: day[name] for name in LATELY}, "spark": series.by_minute(by, id)}
+
+
+def _bucket(start: int, span_s: int, counts: Counts) -> View:
+    view = counts.view()
+    outcomes = {name: getattr(counts, name) for name in FIELDS[:OUTCOMES]}
+    return {"start": start, "span_s": span_s} | outcomes | {name: view[name] for name in TOKENS}
+
+
+def _or_none(view: Callable[[str], View]) -> Callable[[str], Mapping[str, Any] | None]:
+    def look(id: str) -> Mapping[str, Any] | None:
+        try:
+            return view(id)
+        except NotFound:
+            return None
+
+    return look

@@ -1,0 +1,140 @@
+"""Tells a webhook what an operator has to know: an account turned invalid, the pool is exhausted, health changed."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import html
+import io
+import json
+import logging
+from collections import deque
+from random import Random
+from typing import Any
+from urllib.parse import urlsplit
+
+from proxy import __version__
+from proxy.accounts.account import Status
+from proxy.clock import Clock, rfc3339
+from proxy.dashboard.health import Health
+from proxy.errors import UpstreamError
+from proxy.feed import AccountChanged
+from proxy.jobs import Jobs
+from proxy.upstream.exchange import CurlClient, Request
+
+TIMEOUT_S = 10.0
+TRIES = 6
+FIRST_WAIT_S = 1.0
+MAX_WAITING = 100
+"""Of notifications: a receiver that is gone for long gets the newest."""
+
+log = logging.getLogger(__name__)
+
+
+class Notifier:
+    """Posts JSON to one URL, in order, signed; it delays nothing and gives up after some tries.
+
+    The body's `text` is what Slack-compatible receivers show, with `&`, `<` and `>` as entities: else a name or a
+    reason could mention everybody (api.slack.com/reference/surfaces/formatting). `x-claude-proxy-signature` is
+    `t=<unix seconds>,v1=<hex>` with the HMAC-SHA256 of `<t>.<body>` under the secret.
+    """
+
+    def __init__(
+        self, url: str, secret: str | None, health: Health, *, jobs: Jobs, clock: Clock, rng: Random
+    ) -> None:
+        parts = urlsplit(url)
+        self._target = parts.path or "/"
+        self._client = CurlClient(force_instance=True).connect_to(
+            f"{parts.scheme}://{parts.netloc}", idle_timeout_s=TIMEOUT_S
+        )
+        self._secret = secret
+        self._health = health
+        self._jobs = jobs
+        self._clock = clock
+        self._rng = rng
+        self._waiting: deque[dict[str, Any]] = deque(maxlen=MAX_WAITING)
+        self._sending: asyncio.Task[None] | None = None
+        self._closed = False
+        self._last_health = health.status()
+
+    def close(self) -> None:
+        """Send nothing more: a receiver that hangs must not hold up a shutdown."""
+        self._closed = True
+        if self._sending is not None and self._sending.cancel():
+            log.warning("notifications not sent, since the proxy stops more=%d", len(self._waiting))
+        self._client.close()
+
+    def account_changed(self, event: AccountChanged) -> None:
+        """Follow the accounts."""
+        new, old = event.new, event.old
+        if (
+            new is not None
+            and new.status is Status.INVALID
+            and (old is None or old.status is not Status.INVALID)
+        ):
+            self._post(
+                "account.invalid",
+                f"account {new.name} is invalid: {new.status_reason}",
+                account={"id": new.id, "name": new.name, "reason": new.status_reason},
+            )
+        self.look()
+
+    def look(self) -> None:
+        """Compare the health with the last one; called after changes and now and then, since limits pass by time."""
+        status = self._health.status()
+        if status == self._last_health:
+            return
+        before, self._last_health = self._last_health, status
+        reasons = self._health.reasons()
+        event = "pool.exhausted" if status == "unhealthy" else "health.changed"
+        told = f" ({'; '.join(reasons)})" if reasons else ""
+        self._post(
+            event, f"health was {before} and is {status}{told}", health=status, was=before, reasons=reasons
+        )
+
+    def _post(self, event: str, text: str, **details: Any) -> None:
+        if self._closed:
+            return
+        if len(self._waiting) == MAX_WAITING:
+            log.warning("notification dropped, too many wait event=%s", self._waiting[0]["event"])
+        escaped = html.escape(f"Claude Proxy: {text}", quote=False)
+        self._waiting.append({"text": escaped, "event": event, "at": rfc3339(self._clock.now()), **details})
+        if self._sending is None or self._sending.done():
+            self._sending = self._jobs.start("notify", self._send_all())
+
+    async def _send_all(self) -> None:
+        while self._waiting:
+            await self._send(self._waiting.popleft())
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        for attempt in range(TRIES):
+            if attempt:
+                await self._clock.sleep(FIRST_WAIT_S * 2.0 ** (attempt - 1) * self._rng.uniform(0.8, 1.2))
+            problem = await self._try(json.dumps(message).encode())
+            if problem is None:
+                return
+            log.warning(
+                "notification failed event=%s attempt=%d problem=%s", message["event"], attempt + 1, problem
+            )
+        log.error("notification given up event=%s text=%s", message["event"], message["text"])
+
+    async def _try(self, body: bytes) -> str | None:
+        """Send once; what went wrong, or None."""
+        headers = [("content-type", "application/json"), ("user-agent", f"claude-proxy/{__version__}")]
+        if self._secret is not None:
+            at = str(int(self._clock.now()))
+            signed = hmac.new(self._secret.encode(), at.encode() + b"." + body, hashlib.sha256).hexdigest()
+            headers.append(("x-claude-proxy-signature", f"t={at},v1={signed}"))
+        exchange = self._client.open(Request("POST", self._target, headers, io.BytesIO(body), len(body)))
+        try:
+            # In all: a receiver that sends a byte now and then is never silent.
+            async with asyncio.timeout(TIMEOUT_S):
+                status = (await exchange.head()).status
+        except TimeoutError:
+            return f"no answer within {TIMEOUT_S:g} s"
+        except UpstreamError as error:
+            return str(error)
+        finally:
+            exchange.close()
+        return None if 200 <= status < 300 else f"it answered {status}"

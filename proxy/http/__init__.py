@@ -1,0 +1,1 @@
+"""What crosses the proxy: header names, request targets, bodies, content encodings, addresses."""

@@ -1,0 +1,95 @@
+"""Items by id, in memory and in storage: `commit` and `forget` are the only doors for change."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Generic, TypeVar
+
+from proxy.errors import StorageError
+from proxy.jobs import Jobs
+from proxy.storage.protocols import Kind, Record, Storage
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class Table(Mapping[str, T], Generic[T]):
+    """What is in memory is the truth; storage follows in the order of the changes.
+
+    A change takes effect at once, in one synchronous step. Awaiting what `commit` or `forget` returns waits until
+    it is on disk. A write that fails raises StorageError there, leaves its id in `unsaved` with the reason, and is
+    tried again by `save_again`.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        items: Iterable[tuple[str, T]],
+        *,
+        record: Callable[[T], Record],
+        storage: Storage,
+        jobs: Jobs,
+    ) -> None:
+        self._kind = kind
+        self._items = dict(items)
+        self._record = record
+        self._storage = storage
+        self._jobs = jobs
+        self.unsaved: dict[str, str] = {}
+
+    def __getitem__(self, id: str) -> T:
+        return self._items[id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def commit(self, id: str, item: T) -> asyncio.Task[None]:
+        """Set one item; the task ends when it is on disk."""
+        self._items[id] = item
+        return self._jobs.start(f"save {self._kind}/{id}", self._save(id, self._record(item)))
+
+    @property
+    def writable(self) -> bool:
+        """Whether what is changed now is likely to be on disk soon."""
+        return not self.unsaved and not self._storage.degraded
+
+    def publish(self, id: str, item: T) -> None:
+        """Set one item whose record is on disk already."""
+        self._items[id] = item
+
+    async def stored(self, id: str) -> Record | None:
+        """The record as it is in storage."""
+        return (await self._storage.load(self._kind)).get(id)
+
+    def forget(self, id: str) -> asyncio.Task[None]:
+        """Remove one item; the task ends when it is gone from disk."""
+        self._items.pop(id, None)
+        return self._jobs.start(f"delete {self._kind}/{id}", self._save(id, None))
+
+    async def save_again(self) -> None:
+        """Write once more what could not be written, as it is now."""
+        for id in tuple(self.unsaved):
+            item = self._items.get(id)
+            try:
+                await self._save(id, None if item is None else self._record(item))
+            except StorageError:
+                return  # logged by _save; the disk is still not well
+            log.warning("saved at last kind=%s id=%s", self._kind, id)
+
+    async def _save(self, id: str, record: Record | None) -> None:
+        try:
+            if record is None:
+                await self._storage.delete(self._kind, id)
+            else:
+                await self._storage.put(self._kind, id, record)
+        except StorageError as error:
+            self.unsaved[id] = str(error)
+            log.error("not saved, kept in memory kind=%s id=%s error=%s", self._kind, id, error)
+            raise
+        self.unsaved.pop(id, None)

@@ -1,0 +1,1 @@
+"""What it came to: what each request used and cost, and the sums over time."""

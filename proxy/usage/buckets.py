@@ -1,0 +1,109 @@
+"""Sums of requests by time, at four levels of detail, each kept for as long as somebody looks at it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
+
+from proxy.usage.counts import Amounts, Ids, Sums, add, no_sums
+
+MINUTE: Final = 60
+QUARTER: Final = 15 * MINUTE
+HOUR: Final = 60 * MINUTE
+TWO_HOURS: Final = 2 * HOUR
+DAY: Final = 24 * HOUR
+
+By: TypeAlias = Literal["account", "token", "model"]
+
+EVERYTHING: Final = 0
+PLACE: Final[Mapping[By, int]] = {"account": 1, "token": 2, "model": 3}
+
+Bucket: TypeAlias = tuple[dict[str | None, Sums], ...]
+"""The sums of everything (under None), by account, by client key, by model: not by all of them together, which
+would take their product in memory."""
+
+OTHER: Final = "other"
+MOST_IDS: Final = (1000, 1000, 100)
+"""How many accounts, client keys and models are told apart in a day; the rest is `OTHER`. The API knows some
+twenty models, but what a request calls one is the client's choice."""
+
+
+def floor(t: float, span_s: int) -> int:
+    """The start of the span that holds `t`: UTC has no time zone and, in this count, no leap seconds."""
+    return int(t // span_s) * span_s
+
+
+@dataclass(slots=True)
+class Level:
+    """Buckets of one length, by their start."""
+
+    span_s: int
+    keep_s: int
+    buckets: dict[int, Bucket] = field(default_factory=dict)
+
+    def oldest(self, now: float) -> int:
+        """The start of the oldest that is kept: a bit more than `keep_s`, so that the first hour is whole."""
+        return floor(now - self.keep_s, max(self.span_s, HOUR))
+
+    def bucket(self, t: float, now: float) -> Bucket | None:
+        """The bucket that holds `t`, made where it is missing; None where it is not kept."""
+        start = floor(t, self.span_s)
+        bucket = self.buckets.get(start)
+        if bucket is None:
+            oldest, newest = self.oldest(now), now + self.keep_s  # the clock may have been set back
+            if oldest <= start <= newest:
+                for old in [each for each in self.buckets if not oldest <= each <= newest]:
+                    del self.buckets[old]
+                bucket = self.buckets[start] = ({}, {}, {}, {})
+        return bucket
+
+
+class Buckets:
+    """Every level holds all that happened in its time, so a span is summed from the longest that fit into it."""
+
+    def __init__(self) -> None:
+        levels = (
+            Level(MINUTE, 2 * HOUR),
+            Level(QUARTER, 8 * DAY),
+            Level(TWO_HOURS, 8 * DAY),
+            Level(DAY, 31 * DAY),
+        )
+        self.levels = {each.span_s: each for each in levels}
+
+    def add(self, t: float, ids: Ids, amounts: Amounts, now: float) -> Ids:
+        """Count what happened at `t`; the ids under which it counts."""
+        day = self.levels[DAY].bucket(t, now)
+        if day is None:
+            return ids
+        ids = _told_apart(ids, day)
+        for level in self.levels.values():
+            bucket = level.bucket(t, now)
+            if bucket is not None:
+                for sums_by_id, id in zip(bucket, (None, *ids), strict=True):
+                    sums = sums_by_id.get(id)
+                    if sums is None:
+                        sums = sums_by_id[id] = no_sums()
+                    add(sums, amounts)
+        return ids
+
+    def between(self, start: int, end: int) -> Iterator[Bucket]:
+        """The buckets of a span whose ends are ends of buckets."""
+        while start < end:
+            span_s = max(each for each in self.levels if start % each == 0 and start + each <= end)
+            bucket = self.levels[span_s].buckets.get(start)
+            if bucket is not None:
+                yield bucket
+            start += span_s
+
+    def coarse(self, t: int, now: float) -> int:
+        """The start of the shortest bucket that is still kept and holds `t`."""
+        return floor(t, next((each.span_s for each in self.levels.values() if each.oldest(now) <= t), DAY))
+
+
+def _told_apart(ids: Ids, day: Bucket) -> Ids:
+    account, token, model = (
+        id if id in known or len(known) < most + (None in known) + (OTHER in known) or id is None else OTHER
+        for id, known, most in zip(ids, day[1:], MOST_IDS, strict=True)
+    )
+    return account, token, model

@@ -1,0 +1,168 @@
+"""What is counted of requests, how it adds up, and how it stands in a line of a log."""
+
+from __future__ import annotations
+
+import operator
+from array import array
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Final, TypeAlias, TypeVar
+
+from proxy.storage.protocols import Record
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What one request, or all requests of a while, came to. Every request has one of the first six outcomes."""
+
+    ok: int = 0
+    client_error: int = 0  # a 4xx of the upstream's, handed on
+    limited: int = 0  # 429
+    upstream_error: int = 0  # 5xx, or no answer
+    refused: int = 0  # by the proxy itself
+    aborted: int = 0  # the client went, or the stream was cut
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_creation_5m_tokens: int = 0
+    cache_creation_1h_tokens: int = 0
+    cache_read_tokens: int = 0
+    web_search_requests: int = 0
+    unpriced: int = 0  # requests whose model has no price
+    estimated: int = 0  # requests settled by an estimate
+    ttfb_ms: int = 0  # summed over the `ttfb_count` requests that had a first byte
+    ttfb_count: int = 0
+    duration_ms: int = 0  # summed over all requests
+    cost_usd: float = 0.0
+
+    @property
+    def requests(self) -> int:
+        return self.ok + self.errors + self.aborted
+
+    @property
+    def errors(self) -> int:
+        """Requests that failed; one that ended too early is none."""
+        return self.client_error + self.limited + self.upstream_error + self.refused
+
+    @property
+    def cache_creation_tokens(self) -> int:
+        return self.cache_creation_5m_tokens + self.cache_creation_1h_tokens
+
+    def view(self) -> dict[str, Any]:
+        """As an admin sees it."""
+        return {
+            "requests": self.requests,
+            "errors": self.errors,
+            "aborted": self.aborted,
+            "rate_limited": self.limited,
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "cache_creation_input_tokens": self.cache_creation_tokens,
+            "cache_read_input_tokens": self.cache_read_tokens,
+            "cost_usd": round(self.cost_usd, 6),
+            "unpriced_requests": self.unpriced,
+            "estimated_requests": self.estimated,
+        }
+
+
+Sums: TypeAlias = "array[float]"
+"""The fields of Counts in their order, to be added to: a quarter of the memory, and exact up to 2**53."""
+
+Amounts: TypeAlias = list[tuple[int, float]]
+"""What is to be added, by the place of its field in Sums."""
+
+Ids: TypeAlias = tuple[str | None, str | None, str | None]
+"""Account, client key, model; None where there is none."""
+
+Key: TypeAlias = tuple[int, Ids]
+"""The start of a span of time, in seconds since the epoch, and whose requests in it."""
+
+FIELDS: Final = tuple(field.name for field in fields(Counts))
+OUTCOMES: Final = FIELDS.index("aborted") + 1  # so many fields at the beginning, one for each request
+VERSION: Final = 1
+SHORT: Final[Mapping[str, str]] = {
+    "input_tokens": "in",
+    "output_tokens": "out",
+    "cache_creation_5m_tokens": "cache_5m",
+    "cache_creation_1h_tokens": "cache_1h",
+    "cache_read_tokens": "cache_read",
+    "web_search_requests": "searches",
+    "ttfb_count": "ttfb_n",
+    "cost_usd": "usd",
+}
+"""Fields that have another name in a line."""
+
+_NAMES: Final = tuple(SHORT.get(name, name) for name in FIELDS)
+_PLACES: Final[Mapping[str, int]] = {name: place for place, name in enumerate(_NAMES)}
+_COST: Final = FIELDS.index("cost_usd")
+_ZEROS: Final = bytes(array("d").itemsize * len(FIELDS))
+_values: Final[Callable[[Counts], tuple[float, ...]]] = operator.attrgetter(*FIELDS)
+
+
+def amounts_of(counts: Counts | Sums) -> Amounts:
+    values = _values(counts) if isinstance(counts, Counts) else counts
+    return [(place, value) for place, value in enumerate(values) if value]
+
+
+def no_sums() -> Sums:
+    return array("d", _ZEROS)
+
+
+def add(sums: Sums, amounts: Amounts) -> None:
+    for place, amount in amounts:
+        sums[place] += amount
+
+
+def counts_of(sums: Sums | None) -> Counts:
+    """None is nothing at all."""
+    if sums is None:
+        return Counts()
+    values: dict[str, Any] = {name: int(value) for name, value in zip(FIELDS, sums, strict=True)}
+    return Counts(**values | {"cost_usd": sums[_COST]})
+
+
+def add_up(rows: Iterable[tuple[A, Sums]], at: Callable[[A], B]) -> dict[B, Sums]:
+    """The rows under the keys that `at` gives them, those with the same one as one."""
+    added: dict[B, Sums] = {}
+    for key, sums in rows:
+        new_key = at(key)
+        before = added.get(new_key)
+        added[new_key] = sums[:] if before is None else array("d", map(operator.add, before, sums))
+    return added
+
+
+def to_line(key: Key, sums: Sums) -> Record:
+    """`{"v": 1, "t": 1795341600, "account": "…", "token": "…", "model": "…", "ok": 1, "in": 12, "usd": 0.01}`
+
+    Without what is zero.
+    """
+    start, (account, token, model) = key
+    values = {_NAMES[place]: amount if place == _COST else int(amount) for place, amount in amounts_of(sums)}
+    return {"v": VERSION, "t": start, "account": account, "token": token, "model": model, **values}
+
+
+def from_line(line: Record) -> tuple[Key, Sums] | None:
+    """None where this program cannot have written the line."""
+    rest = dict(line)
+    version, start = rest.pop("v", None), rest.pop("t", None)
+    ids = (rest.pop("account", None), rest.pop("token", None), rest.pop("model", None))
+    if (
+        (type(version), version) != (int, VERSION)
+        or type(start) is not int
+        or not all(id is None or isinstance(id, str) for id in ids)
+    ):
+        return None
+    sums = no_sums()
+    for name, value in rest.items():
+        place = _PLACES.get(name)
+        if place is None or not _countable(value, place):
+            return None
+        sums[place] = value
+    return (start, ids), sums
+
+
+def _countable(value: object, place: int) -> bool:
+    # A NaN is in no range.
+    return (type(value) is int or (type(value) is float and place == _COST)) and 0 <= value <= 2**53

@@ -1,0 +1,206 @@
+"""What an answer to `POST /v1/messages` used: tokens, counted out of a copy of its bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from proxy.http.decoding import ERRORS, Identity, decoder
+from proxy.usage.message_stream import Json, MessageStream, loads
+
+BYTES_PER_TOKEN = 4
+"""Of an answer that ends before it says what it used: Anthropic's own gateway settles those by about four
+characters a token (code.claude.com/docs/en/claude-apps-gateway-spend-limits)."""
+
+MAX_RATIO = 100
+"""Of a compressed answer; what expands more, over its first MiB, is a bomb and not read on. Events that are sent
+one by one come to about 10, text in JSON to about 4."""
+
+_KEPT_BYTES = 128 << 10  # of a JSON answer, at its beginning and again at its end
+_MOST_TOKENS = 10**12  # a larger number is damage
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The counts as the message's `usage` has them. `estimated`: the answer ended before it named them all.
+
+    Where the API lists `iterations`, they are what is billed, not the counts beside them: those leave out
+    compaction, an advisor's tokens and models that declined
+    (platform.claude.com/docs/en/build-with-claude/compaction-threshold, …/agents-and-tools/tool-use/advisor-tool).
+    """
+
+    model: str
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_creation_5m_tokens: int = 0
+    cache_creation_1h_tokens: int = 0
+    cache_read_tokens: int = 0
+    web_search_requests: int = 0
+    service_tier: str | None = None
+    inference_geo: str | None = None
+    speed: str | None = None
+    estimated: bool = False
+    iterations: tuple[Usage, ...] = ()
+
+    @property
+    def cache_creation_tokens(self) -> int:
+        return self.cache_creation_5m_tokens + self.cache_creation_1h_tokens
+
+    @property
+    def prompt_tokens(self) -> int:
+        return self.input_tokens + self.cache_creation_tokens + self.cache_read_tokens
+
+    @property
+    def billed(self) -> tuple[Usage, ...]:
+        """What the bill is the sum of, each with its own model."""
+        return self.iterations or (self,)
+
+    @property
+    def total(self) -> int:
+        """All tokens that are billed."""
+        return sum(each.prompt_tokens + each.output_tokens for each in self.billed)
+
+
+class Meter:
+    """Is fed an answer's body as it passes, and never fails: what it cannot read it does not count."""
+
+    __slots__ = ("_decoder", "_left", "_reader")
+
+    def __init__(self, content_type: str, content_encoding: str, status: int) -> None:
+        media_type = content_type.partition(";")[0].strip().lower()
+        self._reader: _Stream | _Body | None = None
+        if status == 200 and media_type == "text/event-stream":
+            self._reader = _Stream()
+        elif status == 200 and media_type == "application/json":
+            self._reader = _Body()
+        self._decoder = decoder(content_encoding.strip().lower())  # None once the rest is unreadable
+        self._left = 1 << 20  # bytes that may yet be decoded
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes, cut anywhere."""
+        if self._reader is None or self._decoder is None:
+            return
+        if type(self._decoder) is Identity:  # then the wire bounds the length
+            self._reader.feed(data)
+            return
+        self._left += MAX_RATIO * len(data)
+        try:
+            for piece in self._decoder.decode(data):
+                self._left -= len(piece)
+                if self._left < 0:
+                    self._decoder = None
+                    return
+                self._reader.feed(piece)
+        except ERRORS:
+            self._decoder = None
+
+    def finish(self, complete: bool) -> Usage | None:
+        """Settle at the end of the body; `complete` means that it was not cut. None: that was no message."""
+        if self._reader is None:
+            return None
+        return self._reader.settle(whole=complete and self._decoder is not None)
+
+
+class _Stream(MessageStream):
+    """A message as server-sent events."""
+
+    __slots__ = ()
+
+    def settle(self, *, whole: bool) -> Usage | None:
+        self.close()
+        if not self.begun:
+            return None
+        if self.settled and not self.failed and (whole or self.ended):
+            return _usage(self.model, self.usage)
+        told = _count(self.usage, "output_tokens")
+        # What message_start names is the beginning of what the deltas then bring.
+        before = told if self.settled else 0
+        output = max(told, before + -(-self.delta_bytes // BYTES_PER_TOKEN))
+        return _usage(self.model, self.usage | {"output_tokens": output}, estimated=True)
+
+
+class _Body:
+    """A message as one JSON object: whole while it is small, else its beginning and its end."""
+
+    __slots__ = ("_head", "_size", "_tail")
+
+    def __init__(self) -> None:
+        self._head = bytearray()
+        self._tail = bytearray()
+        self._size = 0
+
+    def feed(self, data: bytes) -> None:
+        self._size += len(data)
+        room = _KEPT_BYTES - len(self._head)
+        if room > 0:
+            self._head += data[:room]
+            data = data[room:]
+        self._tail += data[-2 * _KEPT_BYTES :]
+        if len(self._tail) > 2 * _KEPT_BYTES:
+            del self._tail[:-_KEPT_BYTES]
+
+    def settle(self, *, whole: bool) -> Usage | None:
+        head, tail = bytes(self._head), bytes(self._tail)
+        message = loads(head + tail) if self._size == len(head) + len(tail) else {}
+        message = message or _around_content(head, tail)
+        if message.get("type") != "message":
+            return None
+        model, usage = message.get("model"), message.get("usage")
+        if isinstance(usage, dict) and isinstance(usage.get("output_tokens"), int):
+            return _usage(model, usage)
+        return _usage(model, {"output_tokens": self._size // BYTES_PER_TOKEN}, estimated=True)
+
+
+def _around_content(head: bytes, tail: bytes) -> Json:
+    """What a message says before its content, and from `usage` on, which the API writes after the content."""
+    before = loads(head[: max(head.find(b'"content"'), 0)] + b'"content":0}')
+    at = len(tail)
+    for _ in range(8):  # `"usage"` may stand inside the content too; from there the braces do not match
+        at = tail.rfind(b'"usage"', 0, at)
+        if at < 0:
+            break
+        if after := loads(b"{" + tail[at:]):
+            return before | after
+    return before
+
+
+def _usage(model: object, fields: Json, *, estimated: bool = False) -> Usage:
+    """Of a message's `usage`; what is missing, null or damaged counts nothing."""
+    name = model if isinstance(model, str) else ""
+    created, created_1h = _created(fields)
+    # The same for every iteration, and named only beside them.
+    how = {key: fields.get(key) for key in ("service_tier", "inference_geo", "speed")}
+    how = {key: value if isinstance(value, str) else None for key, value in how.items()}
+    iterations = fields.get("iterations")
+    searches = fields.get("server_tool_use")
+    return Usage(
+        model=name,
+        input_tokens=_count(fields, "input_tokens"),
+        output_tokens=_count(fields, "output_tokens"),
+        cache_creation_5m_tokens=created - created_1h,
+        cache_creation_1h_tokens=created_1h,
+        cache_read_tokens=_count(fields, "cache_read_input_tokens"),
+        web_search_requests=_count(searches, "web_search_requests"),
+        estimated=estimated,
+        iterations=tuple(
+            _usage(each.get("model") or name, each | how | {"iterations": None}, estimated=estimated)
+            for each in (iterations if isinstance(iterations, list) else ())
+            if isinstance(each, dict)
+        ),
+        **how,
+    )
+
+
+def _created(fields: Json) -> tuple[int, int]:
+    """Tokens written to the cache, and how many of them for an hour."""
+    split = fields.get("cache_creation")
+    hour = _count(split, "ephemeral_1h_input_tokens")
+    if fields.get("cache_creation_input_tokens") is None:
+        return hour + _count(split, "ephemeral_5m_input_tokens"), hour
+    # message_start alone has the split: what a message_delta has more than that is taken for the shorter one.
+    created = _count(fields, "cache_creation_input_tokens")
+    return created, min(hour, created)
+
+
+def _count(fields: object, name: str) -> int:
+    value = fields.get(name) if isinstance(fields, dict) else None
+    return value if type(value) is int and 0 < value < _MOST_TOKENS else 0

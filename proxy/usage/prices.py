@@ -1,0 +1,125 @@
+"""What tokens cost: list prices in US dollars, by date and by length of the prompt, without a network.
+
+genai-prices has them; here stands what is documented beside it, or what it has only as of today.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING
+
+from proxy.usage.meter import Usage
+
+if TYPE_CHECKING:
+    from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
+
+# platform.claude.com/docs/en/about-claude/pricing, as of 2026-11-22:
+_BATCH = 0.5  # genai-prices has it from 2026-10-14 on, and not for every model
+_US_ONLY = 1.1  # `inference_geo: us`, every kind of token
+_WEB_SEARCH_USD = 0.01
+# The same model and prices as Fable; genai-prices has only Mythos 5.2.
+_MYTHOS = re.compile(r"claude-mythos-5(-1)?(-\d{8})?")
+# Before that day Sonnet 5.5's cache reads were at the usual tenth of its input price.
+_SONNET_5_5_READS_CUT = datetime(2026, 10, 7, tzinfo=UTC).timestamp()
+
+_MAX_MODEL_CHARS = 128  # a client may write anything
+
+
+@dataclass(frozen=True, slots=True)
+class _Rates:
+    """US dollars per million tokens."""
+
+    input: float
+    cache_creation_5m: float
+    cache_creation_1h: float
+    cache_read: float
+    output: float
+
+
+def cost_usd(usage: Usage, *, at: float, batch: bool = False) -> float | None:
+    """What `usage` costs by list price at that time, in epoch seconds; None where a model has no known price."""
+    cost = usage.web_search_requests * _WEB_SEARCH_USD
+    for each in usage.billed:
+        model = _model(each.model)
+        if model is None:
+            return None
+        rates = _rates(model, at, prompt_tokens=each.prompt_tokens, fast=each.speed == "fast")
+        tokens = (
+            each.input_tokens * rates.input
+            + each.cache_creation_5m_tokens * rates.cache_creation_5m
+            + each.cache_creation_1h_tokens * rates.cache_creation_1h
+            + each.cache_read_tokens * rates.cache_read
+            + each.output_tokens * rates.output
+        )
+        if batch or each.service_tier == "batch":
+            tokens *= _BATCH
+        if each.inference_geo == "us":
+            tokens *= _US_ONLY
+        cost += tokens / 1e6
+    return cost
+
+
+def highest_rates(model: str, at: float, *, fast: bool = False) -> tuple[float, float] | None:
+    """The most that one token of a request's prompt, and one of its answer, may cost, in US dollars.
+
+    That is with the longest prompt, all of it written to the cache, and inference in the US, which a workspace
+    may have as its default; `fast` where the request asks for `speed: fast`. None where no price is known.
+    """
+    known = _model(model)
+    if known is None:
+        return None
+    rates = _rates(known, at, prompt_tokens=1 << 40, fast=fast)
+    dearest = max(rates.input, rates.cache_creation_5m, rates.cache_creation_1h)
+    return dearest * _US_ONLY / 1e6, rates.output * _US_ONLY / 1e6
+
+
+def load() -> None:
+    """Read the table, before a request has to wait for that: 0.15 s and 16 MB."""
+    _anthropic()
+
+
+@cache
+def _anthropic() -> Provider:
+    from genai_prices.data import providers  # not before prices are wanted
+
+    return next(provider for provider in providers if provider.id == "anthropic")
+
+
+@lru_cache(maxsize=256)
+def _model(name: str) -> ModelInfo | None:
+    if len(name) > _MAX_MODEL_CHARS:
+        return None
+    if _MYTHOS.fullmatch(name):
+        name = name.replace("mythos", "fable")
+    return _anthropic().find_model(name.removesuffix("-latest"))
+
+
+def _rates(model: ModelInfo, at: float, *, prompt_tokens: int, fast: bool) -> _Rates:
+    prices: ModelPrice = model.get_prices(
+        datetime.fromtimestamp(at, UTC), {"speed": "fast"} if fast else None
+    )
+    base = _rate(prices.input_mtok, prompt_tokens)
+    read = _rate(prices.cache_read_mtok, prompt_tokens, base)
+    if model.id == "claude-sonnet-5-5" and at < _SONNET_5_5_READS_CUT:
+        read = base / 10
+    return _Rates(
+        input=base,
+        cache_creation_5m=_rate(prices.cache_write_mtok, prompt_tokens, base),
+        cache_creation_1h=_rate(prices.cache_write_1h_mtok, prompt_tokens, base),
+        cache_read=read,
+        output=_rate(prices.output_mtok, prompt_tokens),
+    )
+
+
+def _rate(price: Decimal | TieredPrices | None, prompt_tokens: int, default: float = 0.0) -> float:
+    """A tier's price is for every token of a request whose prompt is longer than the tier's start."""
+    if price is None:
+        return default
+    if isinstance(price, Decimal):
+        return float(price)
+    reached = [tier.price for tier in price.tiers if prompt_tokens > tier.start]
+    return float(reached[-1] if reached else price.base)

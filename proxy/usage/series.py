@@ -1,0 +1,342 @@
+"""Usage over time: what requests came to by account, client key and model, asked for and kept on disk by day."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Literal, TypeAlias
+
+from proxy.clock import Clock, rfc3339
+from proxy.errors import StorageError, Unprocessable
+from proxy.storage.protocols import Record, Storage
+from proxy.usage.buckets import (
+    DAY,
+    EVERYTHING,
+    HOUR,
+    MINUTE,
+    OTHER,
+    PLACE,
+    QUARTER,
+    TWO_HOURS,
+    Bucket,
+    Buckets,
+    By,
+    floor,
+)
+from proxy.usage.counts import (
+    OUTCOMES,
+    Counts,
+    Key,
+    Sums,
+    add,
+    add_up,
+    amounts_of,
+    counts_of,
+    from_line,
+    no_sums,
+    to_line,
+)
+
+Interval: TypeAlias = Literal["minute", "hour", "day"]
+RingName: TypeAlias = Literal["1h", "24h", "7d", "30d"]
+
+INTERVALS: Final[Mapping[Interval, tuple[int, int]]] = {
+    "minute": (MINUTE, MINUTE),
+    "hour": (HOUR, QUARTER),
+    "day": (DAY, DAY),
+}
+"""How many seconds it has, and which level it is summed from."""
+
+RINGS: Final[Mapping[RingName, tuple[int, int]]] = {
+    "1h": (60, MINUTE),
+    "24h": (96, QUARTER),
+    "7d": (84, TWO_HOURS),
+    "30d": (30, DAY),
+}
+"""How many buckets of which level a chart shows."""
+
+MODEL_LENGTH: Final = 80  # the longest known, of Bedrock, has some sixty
+MOST_CELLS: Final = 50_000  # rows times buckets of a report; more would hold the event loop for too long
+MOST_UNSAVED: Final = 10_000  # rows; some 4 MB
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One account, client key or model; `buckets` are those with requests, by their start."""
+
+    id: str | None
+    counts: Counts
+    buckets: tuple[tuple[int, Counts], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The span is the asked one, rounded outwards to what is kept; rows are in the order of their ids."""
+
+    start: int
+    end: int
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """One Counts for each `span_s` seconds from `start` on; the last is the one that time is in."""
+
+    start: int
+    span_s: int
+    buckets: tuple[Counts, ...]
+
+
+class Series:
+    """What is in memory answers; storage follows by `flush`, so a crash loses what came after the last one.
+
+    On disk are what each flush added, a log for each UTC day. Old lines are added up as time goes by: the
+    sums are the same, and no buckets that are still kept tell them apart.
+    """
+
+    def __init__(self, *, clock: Clock) -> None:
+        self._clock = clock
+        self._buckets = Buckets()
+        self._since_start = no_sums()
+        # By place and id, as of the start of a quarter or a minute, and good until the next one.
+        self._day_sums: tuple[int, dict[tuple[int, str], Sums]] = (0, {})
+        self._minute_counts: tuple[int, dict[tuple[int, str], list[int]]] = (0, {})
+        self._new: dict[Key, Sums] = {}  # not on disk yet
+        self._stages: dict[str, int] = {}  # of each day's log, as it is on disk
+        self._storing = asyncio.Lock()  # between reading a log and replacing it, nobody may append to it
+        self.unsaved: str | None = None  # why the last flush failed
+
+    def record(self, *, account: str | None, token: str, model: str | None, counts: Counts) -> None:
+        """Count a request that has just ended. `model` may be whatever a client wrote."""
+        now, amounts = self._clock.now(), amounts_of(counts)
+        ids = self._buckets.add(now, (account, token, _clean(model)), amounts, now)
+        add(self._since_start, amounts)
+        key = floor(now, MINUTE), ids
+        sums = self._new.get(key)
+        if sums is None:
+            self._bound_new()
+            sums = self._new[key] = no_sums()
+        add(sums, amounts)
+
+    def totals(self, since: Literal["start", "today"]) -> Counts:
+        """Everything since this process started, or since 0:00 UTC."""
+        if since == "start":
+            return counts_of(self._since_start)
+        return self.bucket(floor(self._clock.now(), DAY), DAY)
+
+    def starts(self, name: RingName) -> range:
+        """Of the buckets that a chart shows, oldest first."""
+        count, span_s = RINGS[name]
+        end = floor(self._clock.now(), span_s) + span_s
+        return range(end - count * span_s, end, span_s)
+
+    def ring(self, name: RingName, by: By | None = None, id: str | None = None) -> Ring:
+        """What a chart shows: of everything, or of one account, client key or model."""
+        starts = self.starts(name)
+        buckets = tuple(self.bucket(t, starts.step, by, id) for t in starts)
+        return Ring(starts.start, starts.step, buckets)
+
+    def bucket(self, start: int, span_s: int, by: By | None = None, id: str | None = None) -> Counts:
+        """What everything came to in one bucket of a ring, or one account, client key or model."""
+        found = self._buckets.levels[span_s].buckets.get(start)
+        place = EVERYTHING if by is None else PLACE[by]
+        return counts_of(found[place].get(id) if found else None)
+
+    def day(self, by: By, id: str) -> Counts:
+        """What one account, client key or model came to in the last 24 hours."""
+        place, now = PLACE[by], floor(self._clock.now(), QUARTER)
+        quarters = self._buckets.levels[QUARTER].buckets
+        if self._day_sums[0] != now:
+            self._day_sums = now, {}
+        sums = self._day_sums[1].get((place, id))
+        if sums is None:
+            # What is over does not change any more, so it is added up once.
+            sums = self._day_sums[1][place, id] = no_sums()
+            for t in range(now + QUARTER - DAY, now, QUARTER):
+                _add_bucket(sums, quarters.get(t), place, id)
+        whole = sums[:]
+        _add_bucket(whole, quarters.get(now), place, id)
+        return counts_of(whole)
+
+    def by_minute(self, by: By, id: str) -> list[int]:
+        """The requests in each of the last 60 minutes that are over, oldest first."""
+        place, now = PLACE[by], floor(self._clock.now(), MINUTE)
+        minutes = self._buckets.levels[MINUTE].buckets
+        if self._minute_counts[0] != now:
+            self._minute_counts = now, {}
+        requests = self._minute_counts[1].get((place, id))
+        if requests is None:
+            found = (minutes.get(t) for t in range(now - HOUR, now, MINUTE))
+            sums = (each and each[place].get(id) for each in found)
+            requests = [int(sum(each[:OUTCOMES])) if each else 0 for each in sums]
+            self._minute_counts[1][place, id] = requests
+        return requests
+
+    def rows(self, by: By, *, start: float, end: float, interval: Interval | None = None) -> Report:
+        """What happened from `start` to `end`, one row for each account, client key or model.
+
+        Raises Unprocessable where that is not kept, or no span of the past.
+        """
+        now = self._clock.now()
+        if start > now:
+            raise Unprocessable("from is in the future")
+        if not start < end:
+            raise Unprocessable("from has to be before to")
+        span_s = self._span(start, interval, now)
+        # What happens now is in the bucket that starts now, also where that was asked for to the second.
+        first, last = floor(start, span_s), -floor(-end, span_s) if end < now else floor(now, span_s) + span_s
+        sums = self._sums(PLACE[by], first, last)
+        if interval is not None and len(sums) * (last - first) // span_s > MOST_CELLS:
+            raise Unprocessable("that is too much at once: choose a shorter span, or a longer interval")
+        buckets: dict[str | None, list[tuple[int, Counts]]] = {id: [] for id in sums}
+        for t in range(first, last, span_s) if interval else ():
+            for id, part in self._sums(PLACE[by], t, t + span_s).items():
+                buckets[id].append((t, counts_of(part)))
+        ids = sorted(sums, key=lambda id: id or "")
+        return Report(first, last, tuple(Row(id, counts_of(sums[id]), tuple(buckets[id])) for id in ids))
+
+    async def load(self, storage: Storage) -> None:
+        """Count what is on disk; once, at the start. A log that cannot be read is told of and left alone."""
+        async with self._storing:
+            for day in await self._days(storage):
+                for (t, ids), sums in (await self._compact(storage, day)).items():
+                    self._buckets.add(t, ids, amounts_of(sums), self._clock.now())
+
+    async def flush(self, storage: Storage) -> None:
+        """Bring to disk what is new; what cannot be written is kept for the next time, and `unsaved` says why."""
+        async with self._storing:
+            for day in sorted({_day(t) for t, _ in self._new}):
+                rows = {key: self._new.pop(key) for key in tuple(self._new) if _day(key[0]) == day}
+                self._stages.pop(day, None)
+                try:
+                    await storage.append(day, [to_line(key, sums) for key, sums in rows.items()])
+                except StorageError as error:
+                    self._new = add_up([*self._new.items(), *rows.items()], lambda key: key)
+                    self._failed(str(error))
+                    return
+            self._failed(None)
+
+    async def compact(self, storage: Storage) -> None:
+        """Add up the lines of each log as far as memory does, and remove the logs that nobody asks for any more.
+
+        Raises StorageError.
+        """
+        async with self._storing:
+            for day in await self._days(storage):
+                if self._stages.get(day) != self._stage(day):
+                    await self._compact(storage, day)
+
+    def _span(self, start: float, interval: Interval | None, now: float) -> int:
+        """How many seconds to sum up at once: the interval, or the shortest that is kept as far back as `start`."""
+        levels = self._buckets.levels
+        spans = zip(levels, levels, strict=True) if interval is None else (INTERVALS[interval],)
+        for span_s, level in spans:
+            if now - levels[level].keep_s <= start:
+                return span_s
+        raise Unprocessable(
+            "usage is kept by minute for 2 hours, by hour for 8 days and by day for 31 days: "
+            "choose a later from, or a longer interval"
+        )
+
+    def _sums(self, place: int, start: int, end: int) -> dict[str | None, Sums]:
+        found = (item for bucket in self._buckets.between(start, end) for item in bucket[place].items())
+        return add_up(found, lambda id: id)
+
+    def _bound_new(self) -> None:
+        """Tell less apart where the disk has taken nothing for long; no sum changes."""
+        if len(self._new) < MOST_UNSAVED:
+            return
+        self._new = add_up(self._new.items(), lambda key: (floor(key[0], QUARTER), key[1]))
+        if len(self._new) > MOST_UNSAVED // 2:
+            log.warning("usage waits too long for the disk, so it is kept for it without details")
+            self._new = add_up(self._new.items(), lambda key: (floor(key[0], DAY), (OTHER, OTHER, OTHER)))
+
+    def _failed(self, reason: str | None) -> None:
+        if reason is not None and self.unsaved is None:
+            log.error("usage not saved, kept in memory error=%s", reason)
+        elif reason is None and self.unsaved is not None:
+            log.warning("usage saved at last")
+        self.unsaved = reason
+
+    async def _days(self, storage: Storage) -> list[str]:
+        """The days that have a log; those that are too old are removed."""
+        kept = []
+        oldest = self._buckets.levels[DAY].oldest(self._clock.now())
+        for name in await storage.logs():
+            start = _start_of(name)
+            if start is not None and start < oldest:
+                await storage.remove_log(name)
+                self._stages.pop(name, None)
+            elif start is not None:
+                kept.append(name)
+        return kept
+
+    def _stage(self, day: str) -> int:
+        """How many of the levels do not hold that day any more: its lines have no use for their detail."""
+        end = (_start_of(day) or 0) + DAY
+        return sum(end <= each.oldest(self._clock.now()) for each in self._buckets.levels.values())
+
+    async def _compact(self, storage: Storage, day: str) -> dict[Key, Sums]:
+        """Add up the lines of a log as far as memory does; what they hold."""
+        now, stage = self._clock.now(), self._stage(day)
+
+        def at(key: Key) -> Key:
+            return self._buckets.coarse(key[0], now), key[1]
+
+        try:
+            lines = await storage.read_log(day)
+            # In a thread: a day of many clients takes a second, and the event loop has none.
+            rows, fewer, strange = await asyncio.to_thread(_compacted, lines, at)
+        except StorageError as error:
+            log.error("usage of a day is left out day=%s error=%s", day, error)
+            return {}
+        if strange:
+            log.warning("lines of another program are left alone, and out day=%s lines=%s", day, strange)
+        elif fewer:
+            try:
+                await storage.replace_log(day, fewer)
+            except StorageError as error:
+                log.warning("usage not compacted day=%s error=%s", day, error)
+                return rows
+        self._stages[day] = stage
+        return rows
+
+
+def _add_bucket(sums: Sums, bucket: Bucket | None, place: int, id: str) -> None:
+    found = bucket and bucket[place].get(id)
+    if found:
+        add(sums, amounts_of(found))
+
+
+def _compacted(lines: list[Record], at: Callable[[Key], Key]) -> tuple[dict[Key, Sums], list[Record], int]:
+    """What the lines hold, fewer lines that hold the same, and how many there are that cannot be understood."""
+    found = [row for row in map(from_line, lines) if row is not None]
+    rows = add_up(found, at)
+    fewer = [to_line(key, sums) for key, sums in rows.items()] if len(rows) < len(found) else []
+    return rows, fewer, len(lines) - len(found)
+
+
+def _day(t: float) -> str:
+    return rfc3339(t)[:10]
+
+
+def _start_of(day: str) -> int | None:
+    """0:00 UTC of a day such as 2026-11-22; None where it is none."""
+    try:
+        start = int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp())
+    except ValueError:
+        return None
+    return start if _day(start) == day else None
+
+
+def _clean(model: str | None) -> str | None:
+    """The name as it can be shown and written; None where there is nothing in it."""
+    cut = (model or "")[:MODEL_LENGTH]
+    if not cut.isprintable():
+        cut = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in cut)
+    return cut or None

@@ -1,0 +1,391 @@
+"""The table of accounts: who is chosen, what is learned, and what a full disk does not take away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.accounts.account import Account, OAuthTokens, Status
+from proxy.accounts.pool import Pool
+from proxy.errors import RateLimited, Unavailable
+from proxy.jobs import Jobs
+from tests.disk import Disk, added, make_pool
+from tests.service import TestClock
+
+DAYS_7 = 7 * 86_400.0
+
+
+def chosen(pool: Pool, model: str | None = None, **options: Any) -> str | None:
+    account = pool.choose(model, **options)
+    return None if account is None else account.name
+
+
+# ---- choice
+
+
+async def test_accounts_are_chosen_in_turn(pool: Pool) -> None:
+    await added(pool, "a", "b", "c")
+    assert [chosen(pool) for _ in range(6)] == ["a", "b", "c", "a", "b", "c"]
+
+
+async def test_a_thousand_requests_are_shared_evenly(pool: Pool) -> None:
+    await added(pool, *"abcdefg")
+    asked = Counter(chosen(pool) for _ in range(1000))
+    assert max(asked.values()) - min(asked.values()) <= 1
+
+
+async def test_a_refused_account_is_not_chosen(pool: Pool) -> None:
+    a, b = await added(pool, "a", "b")
+    assert [chosen(pool, refused={a}) for _ in range(2)] == ["b", "b"]
+    assert chosen(pool, refused={a, b}) is None
+
+
+async def test_an_account_is_chosen_again_from_the_end_of_its_limit(pool: Pool, clock: TestClock) -> None:
+    [a] = await added(pool, "a")
+    pool.limit(a, clock.now() + 60, "5h rejected")
+    clock.advance(59)
+    assert chosen(pool) is None
+    clock.advance(1)
+    assert (chosen(pool), pool[a].status) == ("a", Status.ACTIVE)
+
+
+async def test_a_limit_that_passed_ends_at_the_next_choice_whoever_is_chosen(
+    pool: Pool, clock: TestClock
+) -> None:
+    a, _ = await added(pool, "a", "b")
+    pool.limit(a, clock.now() + 60, "5h rejected")
+    clock.advance(60)
+    assert (chosen(pool), pool[a].status) == ("b", Status.ACTIVE)
+
+
+async def test_recovery_needs_no_request(pool: Pool, clock: TestClock) -> None:
+    [a] = await added(pool, "a")
+    pool.limit(a, clock.now() + 60, "5h rejected")
+    clock.advance(60)
+    pool.recover()
+    assert pool[a].status is Status.ACTIVE
+
+
+async def test_a_model_limit_concerns_that_model_only(pool: Pool, clock: TestClock) -> None:
+    a, _ = await added(pool, "a", "b")
+    pool.limit_model(a, "opus", clock.now() + 60, "7d_oi rejected")
+    assert [chosen(pool, "opus") for _ in range(2)] == ["b", "b"]
+    assert {chosen(pool, "sonnet") for _ in range(2)} == {"a", "b"}
+    assert {chosen(pool, None) for _ in range(2)} == {"a", "b"}
+    assert pool[a].status is Status.ACTIVE
+
+
+async def test_a_model_limit_ends_with_its_time(pool: Pool, clock: TestClock) -> None:
+    [a] = await added(pool, "a")
+    pool.limit_model(a, "opus", clock.now() + 60, "7d_oi rejected")
+    pool.limit_model(a, "opus", clock.now() + 30, "an earlier one")
+    clock.advance(59)
+    assert chosen(pool, "opus") is None
+    clock.advance(1)
+    assert chosen(pool, "opus") == "a"
+    assert not pool.has_model_limits()
+
+
+async def test_counting_states_takes_a_limit_that_passed_for_active(pool: Pool, clock: TestClock) -> None:
+    a, b, c, _ = await added(pool, "a", "b", "c", "d")
+    pool.limit(a, clock.now(), "passed")
+    pool.limit(b, clock.now() + 60, "5h rejected")
+    pool.invalidate(c, "401")
+    assert pool.count() == {
+        Status.ACTIVE: 2,
+        Status.INACTIVE: 0,
+        Status.RATE_LIMITED: 1,
+        Status.INVALID: 1,
+    }
+
+
+# ---- limits by either clock, and after a long one
+
+
+class JumpingClock(TestClock):
+    """Its wall clock can be set, as an operator or NTP does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set_by = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.set_by
+
+
+async def test_a_wall_clock_set_back_does_not_prolong_a_limit(disk: Disk) -> None:
+    clock = JumpingClock()
+    pool = make_pool(disk, clock)
+    [a] = await added(pool, "a")
+    pool.limit(a, clock.now() + 60, "5h rejected")
+    clock.set_by = -86_400
+    clock.advance(59)
+    assert chosen(pool) is None
+    clock.advance(1)
+    assert (pool.count()[Status.ACTIVE], chosen(pool), pool[a].status) == (1, "a", Status.ACTIVE)
+
+
+async def test_a_wall_clock_set_ahead_ends_a_limit(disk: Disk) -> None:
+    clock = JumpingClock()
+    pool = make_pool(disk, clock)
+    [a] = await added(pool, "a")
+    pool.limit(a, clock.now() + 60, "5h rejected")
+    clock.set_by = 60
+    assert (chosen(pool), pool[a].status) == ("a", Status.ACTIVE)
+
+
+async def test_after_a_long_limit_one_request_finds_out(pool: Pool, clock: TestClock) -> None:
+    [a] = await added(pool, "a")
+    pool.limit(a, clock.now() + 3600, "5h rejected")
+    clock.advance(3600)
+    with pool.using(pool[a]):
+        assert [chosen(pool), chosen(pool)] == ["a", None]
+        pool.answered(a)
+        assert chosen(pool) == "a"
+
+
+@pytest.mark.parametrize("outcome", ["answered", "limited", "removed", "over"])
+async def test_whoever_waits_for_the_one_that_finds_out_goes_on(
+    pool: Pool, clock: TestClock, outcome: str
+) -> None:
+    [a] = await added(pool, "a")
+    pool.limit(a, clock.now() + 3600, "5h rejected")
+    clock.advance(3600)
+    assert chosen(pool) == "a"
+    with pool.using(pool[a]):
+        waiting = asyncio.create_task(pool.tested())
+        await asyncio.sleep(0)
+        match outcome:
+            case "answered":
+                pool.answered(a)
+            case "limited":
+                pool.limit(a, clock.now() + 3600, "5h rejected")
+            case "removed":
+                await pool.remove(a)
+    assert await waiting
+    assert not await pool.tested()
+
+
+# ---- idle accounts
+
+
+async def test_an_account_that_nobody_used_for_the_threshold_is_taken_out(
+    pool: Pool, clock: TestClock
+) -> None:
+    a, b = await added(pool, "a", "b")
+    clock.advance(DAYS_7 - 1)
+    with pool.using(pool[b]):
+        pass
+    pool.deactivate_idle()
+    assert pool.count()[Status.ACTIVE] == 2
+    clock.advance(1)
+    pool.deactivate_idle()
+    assert (pool[a].status, pool[b].status) == (Status.INACTIVE, Status.ACTIVE)
+    assert pool[a].status_reason == "idle: no request since 2027-01-15T08:00:00.000Z"
+
+
+async def test_an_idle_account_that_an_admin_sets_active_has_its_time_anew(
+    pool: Pool, clock: TestClock
+) -> None:
+    [a] = await added(pool, "a")
+    clock.advance(DAYS_7)
+    pool.deactivate_idle()
+    await pool.update(a, status=Status.ACTIVE)
+    pool.deactivate_idle()
+    assert pool[a].status is Status.ACTIVE
+
+
+async def test_only_an_active_account_is_taken_out_for_being_idle(pool: Pool, clock: TestClock) -> None:
+    a, b = await added(pool, "a", "b")
+    clock.advance(DAYS_7)
+    pool.limit(a, clock.now() + 60, "5h rejected")
+    pool.invalidate(b, "401")
+    pool.deactivate_idle()
+    assert (pool[a].status, pool[b].status) == (Status.RATE_LIMITED, Status.INVALID)
+
+
+# ---- what a client is told when nobody can be asked
+
+
+async def test_without_accounts_there_are_none_available(pool: Pool) -> None:
+    error = pool.exhausted(None)
+    assert isinstance(error, Unavailable)
+    assert (error.message, error.should_retry) == ("no accounts available", False)
+
+
+async def test_where_no_time_brings_one_back_all_are_invalid_or_inactive(pool: Pool) -> None:
+    a, b = await added(pool, "a", "b")
+    pool.invalidate(a, "401")
+    await pool.update(b, status=Status.INACTIVE)
+    error = pool.exhausted(None)
+    assert isinstance(error, Unavailable)
+    assert (error.message, error.should_retry) == ("all accounts invalid or inactive", False)
+
+
+@pytest.mark.parametrize(("wait_s", "should_retry"), [(0.2, None), (60, None), (60.1, False), (7200, False)])
+async def test_where_all_are_rate_limited_the_wait_is_for_the_first_to_return(
+    pool: Pool, clock: TestClock, wait_s: float, should_retry: bool | None
+) -> None:
+    a, b = await added(pool, "a", "b")
+    pool.limit(a, clock.now() + wait_s + 100, "7d rejected")
+    pool.limit(b, clock.now() + wait_s, "5h rejected")
+    error = pool.exhausted(None)
+    assert isinstance(error, RateLimited)
+    assert (error.message, error.should_retry) == ("all accounts rate limited", should_retry)
+    assert error.retry_after_s is not None and 0 <= error.retry_after_s - wait_s < 1
+
+
+async def test_the_wait_for_a_model_ends_when_both_account_and_model_are_back(
+    pool: Pool, clock: TestClock
+) -> None:
+    [a] = await added(pool, "a")
+    pool.limit(a, clock.now() + 10, "5h rejected")
+    pool.limit_model(a, "opus", clock.now() + 90, "7d_oi rejected")
+    assert (pool.recovers_in("opus"), pool.recovers_in("sonnet"), pool.recovers_in(None)) == (90, 10, 10)
+
+
+async def test_who_is_usable_need_not_be_waited_for(pool: Pool) -> None:
+    await added(pool, "a")
+    assert pool.recovers_in(None) is None
+
+
+# ---- counters
+
+
+async def test_a_use_is_counted_while_it_runs_and_after(pool: Pool, clock: TestClock) -> None:
+    [a] = await added(pool, "a")
+    with pool.using(pool[a]):
+        assert pool.view(pool[a])["in_flight"] == 1
+    view = pool.view(pool[a])
+    assert (view["requests"], view["in_flight"]) == (1, 0)
+    assert view["last_used_at"] == "2027-01-15T08:00:00.000Z"
+
+
+async def test_a_use_that_fails_is_over_too(pool: Pool) -> None:
+    [a] = await added(pool, "a")
+    with pytest.raises(asyncio.CancelledError), pool.using(pool[a]):
+        raise asyncio.CancelledError
+    assert pool.view(pool[a])["in_flight"] == 0
+
+
+async def test_failures_and_limits_are_counted(pool: Pool, clock: TestClock) -> None:
+    [a] = await added(pool, "a")
+    pool.failed(a)
+    pool.failed(a)
+    pool.limit(a, clock.now() + 1, "5h rejected")
+    view = pool.view(pool[a])
+    assert (view["errors"], view["rate_limits"]) == (2, 1)
+
+
+async def test_counters_survive_a_restart(pool: Pool, disk: Disk, clock: TestClock) -> None:
+    [a] = await added(pool, "a")
+    with pool.using(pool[a]):
+        pool.failed(a)
+        await disk.replace("counters", pool.counters())
+    after = make_pool(disk, clock)
+    view = after.view(after[a])
+    assert (view["requests"], view["errors"], view["in_flight"]) == (1, 1, 0)
+    assert view["last_used_at"] == "2027-01-15T08:00:00.000Z"
+
+
+@pytest.mark.parametrize("stored", [{}, {"requests": "many", "errors": None, "rate_limits": True}, {"x": 1}])
+async def test_counters_that_cannot_be_read_are_zero(
+    pool: Pool, disk: Disk, clock: TestClock, stored: dict[str, Any]
+) -> None:
+    [a] = await added(pool, "a")
+    await disk.replace("counters", {a: stored})
+    after = make_pool(disk, clock)
+    assert after.counters()[a] == {"requests": 0, "errors": 0, "rate_limits": 0, "last_used_at": None}
+
+
+async def test_the_view_holds_no_credential(pool: Pool) -> None:
+    account = await pool.add("a", OAuthTokens("access-secret", "refresh-secret", None))
+    assert "secret" not in repr(pool.view(account)) + repr(account)
+
+
+# ---- whatever happens
+
+NAMES = ["a", "b", "c"]
+some_name = st.sampled_from(NAMES)
+steps = st.one_of(
+    st.tuples(st.just("429"), some_name, st.floats(0, 500)),
+    st.tuples(st.just("401"), some_name, st.none()),
+    st.tuples(st.just("model"), some_name, st.floats(0, 200)),
+    st.tuples(st.just("wait"), st.just(""), st.floats(0, 300)),
+    st.tuples(st.just("recover"), st.just(""), st.none()),
+    st.tuples(st.just("choose"), st.just(""), st.none()),
+    st.tuples(st.just("rename"), some_name, st.sampled_from(["x", "y"])),
+    st.tuples(st.just("refreshed"), some_name, st.none()),
+    st.tuples(st.just("not refreshed"), some_name, st.none()),
+    st.tuples(st.just("idle"), st.just(""), st.none()),
+    st.tuples(st.just("set"), some_name, st.sampled_from([Status.ACTIVE, Status.INACTIVE])),
+)
+
+
+async def take(pool: Pool, clock: TestClock, account_id: str, step: tuple[str, str, Any]) -> Account | None:
+    """Do one step; the account that was chosen."""
+    what, _, value = step
+    match what:
+        case "429":
+            pool.limit(account_id, clock.now() + value, "429")
+        case "401":
+            pool.invalidate(account_id, "401")
+        case "model":
+            pool.limit_model(account_id, "opus", clock.now() + value, "429")
+        case "wait":
+            clock.advance(value)
+        case "recover":
+            pool.recover()
+        case "choose":
+            return pool.choose("opus")
+        case "refreshed":
+            tokens = OAuthTokens(f"new of {account_id}", "new", clock.now() + 3600)
+            pool.change(account_id, lambda a: a.refresh_received(tokens, clock.now()))
+            pool.publish(account_id)
+        case "not refreshed":
+            pool.change(account_id, lambda a: a.refresh_begun(clock.now()))
+            pool.change(account_id, lambda a: a.refresh_failed("502", clock.now()))
+        case "idle":
+            pool.deactivate_idle()
+        case "rename":
+            await pool.update(account_id, name=value + account_id)
+        case "set":
+            await pool.update(account_id, status=value)
+    return None
+
+
+def passed(account: Account, clock: TestClock) -> bool:
+    """Whether its limit is over, as far as floats can tell."""
+    return account.limit_passed(clock.now() + 1e-3)
+
+
+@given(st.lists(steps, max_size=40))
+def test_whatever_happens_the_states_hold(story: list[tuple[str, str, Any]]) -> None:
+    async def live() -> None:
+        disk, clock, jobs = Disk(), TestClock(), Jobs()
+        pool = make_pool(disk, clock, jobs)
+        ids = {name: (await pool.add(name, OAuthTokens(name, name, None))).id for name in NAMES}
+        for step in story:
+            before = {account.id: account for account in pool}
+            chosen = await take(pool, clock, ids.get(step[1], ""), step)
+            for old, new in ((before[id], pool[id]) for id in before):
+                by_an_admin = step[0] == "set" and ids[step[1]] == new.id
+                if not by_an_admin and old.status in (Status.INACTIVE, Status.INVALID):
+                    assert new.status is old.status
+                if old.status is new.status is Status.RATE_LIMITED:
+                    assert (new.rate_limited_until or 0) >= (old.rate_limited_until or 0)
+                if not by_an_admin and old.status is Status.RATE_LIMITED is not new.status:
+                    assert passed(old, clock) or new.status is Status.INVALID
+            if chosen is not None:
+                old = before[chosen.id]
+                assert old.status is Status.ACTIVE or passed(old, clock)
+                assert chosen is pool[chosen.id] and chosen.status is Status.ACTIVE
+        await jobs.close()
+        assert {id: Account.from_record(r) for id, r in disk["accounts"].items()} == {a.id: a for a in pool}
+
+    asyncio.run(live())

@@ -1,0 +1,394 @@
+"""Limits of one client key: requests in a minute and at once, tokens and money in a day and a month."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from proxy.clients.budgets import NO_LIMITS, Budgets, KeyLimits, Reservation
+from proxy.errors import RateLimited
+from tests.service import TestClock
+
+KEY = "tok_1"
+TOKENS_A_DAY = KeyLimits(tokens_per_day=100)
+
+
+def at(clock: TestClock, time: str) -> None:
+    """Set the clock to a time such as 2027-01-31T23:59:59."""
+    clock.jump(datetime.fromisoformat(time).replace(tzinfo=UTC).timestamp() - clock.now())
+
+
+@pytest.fixture
+def budgets(clock: TestClock) -> Budgets:
+    return Budgets({}, clock=clock)
+
+
+def reserved(budgets: Budgets, limits: KeyLimits, tokens: int = 0, cost_usd: float = 0.0) -> Reservation:
+    return budgets.reserve(KEY, limits, tokens=tokens, cost_usd=cost_usd)
+
+
+def refused(budgets: Budgets, limits: KeyLimits, tokens: int = 0, cost_usd: float = 0.0) -> RateLimited:
+    """The error that a request of that size gets."""
+    with pytest.raises(RateLimited) as caught:
+        reserved(budgets, limits, tokens, cost_usd)
+    return caught.value
+
+
+def used(budgets: Budgets, **expected: float) -> bool:
+    view = budgets.view(KEY)
+    return {name: view[name] for name in expected} == expected
+
+
+# ---- requests in a minute
+
+
+def begin(budgets: Budgets, limits: KeyLimits, times: int = 1) -> None:
+    for _ in range(times):
+        budgets.begin(KEY, limits)()
+
+
+def test_without_limits_nothing_is_refused(budgets: Budgets) -> None:
+    begin(budgets, NO_LIMITS, 1000)
+    reserved(budgets, NO_LIMITS, tokens=10**12, cost_usd=1e9)
+
+
+def test_one_request_more_than_a_minute_allows_waits_for_the_first_to_leave_it(
+    budgets: Budgets, clock: TestClock
+) -> None:
+    limits = KeyLimits(requests_per_minute=3)
+    begin(budgets, limits)
+    clock.advance(20)
+    begin(budgets, limits, 2)
+    with pytest.raises(RateLimited) as caught:
+        begin(budgets, limits)
+    assert (caught.value.type, caught.value.retry_after_s) == ("rate_limit_error", 40)
+    clock.advance(40)
+    begin(budgets, limits)
+
+
+def test_a_refused_request_does_not_count_in_the_minute(budgets: Budgets, clock: TestClock) -> None:
+    limits = KeyLimits(requests_per_minute=1)
+    begin(budgets, limits)
+    clock.advance(59)
+    with pytest.raises(RateLimited):
+        begin(budgets, limits)
+    clock.advance(1)
+    begin(budgets, limits)
+
+
+def test_the_wait_is_right_after_the_limit_was_lowered(budgets: Budgets, clock: TestClock) -> None:
+    for _ in range(10):
+        begin(budgets, KeyLimits(requests_per_minute=10))
+        clock.advance(1)
+    lowered = KeyLimits(requests_per_minute=1)
+    with pytest.raises(RateLimited) as caught:
+        begin(budgets, lowered)
+    assert caught.value.retry_after_s == 59
+    clock.advance(59)
+    begin(budgets, lowered)
+
+
+def test_the_minute_takes_no_notice_of_the_wall_clock(budgets: Budgets, clock: TestClock) -> None:
+    limits = KeyLimits(requests_per_minute=1)
+    begin(budgets, limits)
+    clock.jump(3600)
+    with pytest.raises(RateLimited):
+        begin(budgets, limits)
+
+
+# ---- requests at once
+
+
+def test_one_request_more_at_once_is_refused_until_one_ends(budgets: Budgets) -> None:
+    limits = KeyLimits(concurrent_requests=2)
+    ends = [budgets.begin(KEY, limits) for _ in range(2)]
+    with pytest.raises(RateLimited) as caught:
+        budgets.begin(KEY, limits)
+    assert (caught.value.type, caught.value.retry_after_s) == ("rate_limit_error", 1)
+    ends[0]()
+    budgets.begin(KEY, limits)
+
+
+def test_to_end_a_request_twice_frees_one_place(budgets: Budgets) -> None:
+    limits = KeyLimits(concurrent_requests=1)
+    end = budgets.begin(KEY, limits)
+    end()
+    end()
+    budgets.begin(KEY, limits)
+    with pytest.raises(RateLimited):
+        budgets.begin(KEY, limits)
+
+
+def test_a_request_refused_by_the_minute_holds_no_place(budgets: Budgets, clock: TestClock) -> None:
+    limits = KeyLimits(requests_per_minute=1, concurrent_requests=1)
+    begin(budgets, limits)
+    with pytest.raises(RateLimited):
+        begin(budgets, limits)
+    clock.advance(60)
+    begin(budgets, limits)
+
+
+def test_one_keys_requests_are_not_anothers(budgets: Budgets) -> None:
+    limits = KeyLimits(requests_per_minute=1, concurrent_requests=1, tokens_per_day=10)
+    budgets.begin("one", limits)
+    budgets.begin("two", limits)
+    budgets.reserve("one", limits, tokens=10, cost_usd=0)
+    budgets.reserve("two", limits, tokens=10, cost_usd=0)
+
+
+# ---- budgets
+
+BUDGETS: list[tuple[KeyLimits, dict[str, Any], str]] = [
+    (KeyLimits(tokens_per_day=10), {"tokens": 1}, "the token budget of this key for the day"),
+    (KeyLimits(tokens_per_month=10), {"tokens": 1}, "the token budget of this key for the month"),
+    (KeyLimits(cost_usd_per_day=10.0), {"cost_usd": 1.0}, "the cost budget of this key for the day"),
+    (KeyLimits(cost_usd_per_month=10.0), {"cost_usd": 1.0}, "the cost budget of this key for the month"),
+]
+
+
+@pytest.mark.parametrize(("limits", "size", "named"), BUDGETS)
+def test_a_budget_is_used_to_its_last_bit_and_no_further(
+    budgets: Budgets, limits: KeyLimits, size: dict[str, Any], named: str
+) -> None:
+    for _ in range(10):
+        reserved(budgets, limits, **size)
+    assert named in refused(budgets, limits, **size).message
+
+
+def test_a_spent_budget_is_told_as_anthropics_gateway_tells_it(budgets: Budgets, clock: TestClock) -> None:
+    at(clock, "2027-01-15T08:00:00.500")
+    error = refused(budgets, TOKENS_A_DAY, tokens=101)
+    assert (error.status, error.type, error.should_retry) == (429, "billing_error", False)
+    assert error.message.endswith("it resets 2027-01-16T00:00:00.000Z")
+    assert error.retry_after_s == 16 * 3600
+
+
+def test_where_month_and_day_are_spent_the_month_is_told(budgets: Budgets, clock: TestClock) -> None:
+    at(clock, "2028-02-28T12:00:00")
+    error = refused(budgets, KeyLimits(tokens_per_day=1, tokens_per_month=1), tokens=2)
+    assert error.message.endswith("it resets 2028-03-01T00:00:00.000Z")
+    assert error.retry_after_s == 1.5 * 86_400
+
+
+@pytest.mark.parametrize(
+    ("now", "resets"),
+    [
+        ("2027-01-31T23:59:59.999", "2027-02-01T00:00:00.000Z"),
+        ("2027-12-31T00:00:00", "2028-01-01T00:00:00.000Z"),
+        ("2028-02-29T13:00:00", "2028-03-01T00:00:00.000Z"),
+        ("2027-02-01T00:00:00", "2027-03-01T00:00:00.000Z"),
+    ],
+)
+def test_a_month_ends_with_its_last_day_in_utc(
+    budgets: Budgets, clock: TestClock, now: str, resets: str
+) -> None:
+    at(clock, now)
+    error = refused(budgets, KeyLimits(tokens_per_month=1), tokens=2)
+    assert error.message.endswith(resets)
+    assert error.retry_after_s is not None and error.retry_after_s >= 1
+
+
+def test_what_a_request_did_not_use_is_free_again(budgets: Budgets) -> None:
+    first = reserved(budgets, TOKENS_A_DAY, tokens=100)
+    refused(budgets, TOKENS_A_DAY, tokens=1)
+    first.settle(tokens=30, cost_usd=0.0)
+    reserved(budgets, TOKENS_A_DAY, tokens=70)
+    refused(budgets, TOKENS_A_DAY, tokens=1)
+
+
+def test_to_settle_twice_counts_once(budgets: Budgets) -> None:
+    reservation = reserved(budgets, TOKENS_A_DAY, tokens=50)
+    reservation.settle(tokens=10, cost_usd=0.5)
+    reservation.settle(tokens=10, cost_usd=0.5)
+    assert used(budgets, tokens_today=10, cost_usd_today=0.5)
+
+
+def test_a_refused_reservation_sets_nothing_aside(budgets: Budgets) -> None:
+    for _ in range(10):
+        refused(budgets, TOKENS_A_DAY, tokens=101)
+    reserved(budgets, TOKENS_A_DAY, tokens=100)
+
+
+def test_nothing_stays_reserved_when_all_requests_ended(budgets: Budgets) -> None:
+    limits = KeyLimits(cost_usd_per_day=10.0)
+    running = [reserved(budgets, limits, cost_usd=0.1 * n) for n in range(1, 10)]
+    for each in running:
+        each.settle(tokens=0, cost_usd=0.0)
+    reserved(budgets, limits, cost_usd=10.0)
+
+
+def test_what_a_key_without_a_budget_uses_counts_once_it_has_one(budgets: Budgets) -> None:
+    budgets.begin(KEY, NO_LIMITS)()
+    budgets.spend(KEY, tokens=90, cost_usd=0.0)
+    refused(budgets, TOKENS_A_DAY, tokens=11)
+
+
+# ---- midnight
+
+
+def test_a_new_day_has_its_whole_budget(budgets: Budgets, clock: TestClock) -> None:
+    at(clock, "2027-01-15T23:59:59")
+    reserved(budgets, TOKENS_A_DAY, tokens=100).settle(tokens=100, cost_usd=1.0)
+    refused(budgets, TOKENS_A_DAY, tokens=1)
+    clock.advance(1)
+    assert used(budgets, tokens_today=0, tokens_this_month=100, cost_usd_this_month=1.0)
+    reserved(budgets, TOKENS_A_DAY, tokens=100)
+
+
+def test_a_new_month_has_its_whole_budget(budgets: Budgets, clock: TestClock) -> None:
+    limits = KeyLimits(tokens_per_month=100)
+    at(clock, "2027-01-31T23:59:59")
+    reserved(budgets, limits, tokens=100).settle(tokens=100, cost_usd=1.0)
+    clock.advance(1)
+    assert used(budgets, tokens_this_month=0, cost_usd_this_month=0.0)
+    reserved(budgets, limits, tokens=100)
+
+
+def test_what_runs_over_midnight_is_reserved_in_the_new_day_and_counts_in_it(
+    budgets: Budgets, clock: TestClock
+) -> None:
+    at(clock, "2027-01-31T23:59:59")
+    running = reserved(budgets, TOKENS_A_DAY, tokens=60)
+    clock.advance(1)
+    refused(budgets, TOKENS_A_DAY, tokens=41)
+    running.settle(tokens=20, cost_usd=0.0)
+    assert used(budgets, tokens_today=20, tokens_this_month=20)
+    reserved(budgets, TOKENS_A_DAY, tokens=80)
+
+
+def test_the_day_turns_in_the_view_too(budgets: Budgets, clock: TestClock) -> None:
+    budgets.begin(KEY, NO_LIMITS)()
+    budgets.spend(KEY, tokens=5, cost_usd=0.1)
+    clock.advance(86_400)
+    assert used(budgets, tokens_today=0, tokens_this_month=5)
+
+
+# ---- kept, and forgotten
+
+
+def test_what_was_used_survives_a_restart_and_what_was_reserved_does_not(
+    budgets: Budgets, clock: TestClock
+) -> None:
+    reserved(budgets, TOKENS_A_DAY, tokens=70).settle(tokens=70, cost_usd=0.25)
+    reserved(budgets, TOKENS_A_DAY, tokens=30)
+    again = Budgets(budgets.records(), clock=clock)
+    assert again.view(KEY) == budgets.view(KEY)
+    reserved(again, TOKENS_A_DAY, tokens=30)
+    refused(again, TOKENS_A_DAY, tokens=1)
+
+
+def test_a_new_day_begins_also_while_it_is_down(budgets: Budgets, clock: TestClock) -> None:
+    reserved(budgets, TOKENS_A_DAY, tokens=100).settle(tokens=100, cost_usd=0.0)
+    clock.advance(86_400)
+    reserved(Budgets(budgets.records(), clock=clock), TOKENS_A_DAY, tokens=100)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        None,
+        [],
+        {},
+        {"name": 7, "tokens": 1, "cost_usd": 1.0},
+        {"name": "2027-01-15", "tokens": "9", "cost_usd": 1.0},
+        {"name": "2027-01-15", "tokens": True, "cost_usd": 1.0},
+        {"name": "2027-01-15", "tokens": -9, "cost_usd": 1.0},
+        {"name": "2027-01-15", "tokens": 9, "cost_usd": float("nan")},
+        {"name": "2027-01-15", "tokens": 9, "cost_usd": float("inf")},
+    ],
+)
+def test_a_damaged_record_counts_nothing(clock: TestClock, damaged: object) -> None:
+    budgets = Budgets({KEY: {"day": damaged, "month": damaged}}, clock=clock)
+    reserved(budgets, KeyLimits(tokens_per_day=100, cost_usd_per_month=1.0), tokens=100, cost_usd=1.0)
+
+
+def test_records_of_anything_but_keys_are_passed_over(clock: TestClock) -> None:
+    assert Budgets({"acc_1": {"requests": 7, "in_flight": 0}}, clock=clock).records() == {}
+
+
+def test_a_forgotten_key_is_not_stored_any_more_whatever_of_it_still_runs(budgets: Budgets) -> None:
+    end = budgets.begin(KEY, NO_LIMITS)
+    reservation = reserved(budgets, TOKENS_A_DAY, tokens=10)
+    budgets.forget(KEY)
+    end()
+    reservation.settle(tokens=10, cost_usd=0.1)
+    budgets.spend(KEY, tokens=10, cost_usd=0.1)
+    assert budgets.records() == {}
+
+
+# ---- any order
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Requests that begin, end and run over midnight, against a plain sum of what they were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = TestClock()
+        self.budgets = Budgets({}, clock=self.clock)
+        self.running: list[tuple[Reservation, int, float]] = []
+        self.today = self.this_month = 0
+        self.cost_today = 0.0
+
+    @initialize(day=st.integers(1, 200), month=st.integers(1, 400), usd=st.integers(1, 40))
+    def limit(self, day: int, month: int, usd: int) -> None:
+        self.limits = KeyLimits(tokens_per_day=day, tokens_per_month=month, cost_usd_per_day=usd / 10)
+
+    @rule(tokens=st.integers(0, 80), tenths=st.integers(0, 9))
+    def ask(self, tokens: int, tenths: int) -> None:
+        held = sum(tokens for _, tokens, _ in self.running) + tokens
+        held_usd = sum(cost for _, _, cost in self.running) + tenths / 10
+        fits = (
+            self.today + held <= (self.limits.tokens_per_day or 0)
+            and self.this_month + held <= (self.limits.tokens_per_month or 0)
+            and round(self.cost_today + held_usd, 6) <= (self.limits.cost_usd_per_day or 0)
+        )
+        near = abs(self.cost_today + held_usd - (self.limits.cost_usd_per_day or 0)) < 1e-6
+        try:
+            new = reserved(self.budgets, self.limits, tokens, tenths / 10)
+        except RateLimited:
+            assert not fits or near  # floats that meet exactly may be refused
+        else:
+            assert fits
+            self.running.append((new, tokens, tenths / 10))
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def end(self, data: st.DataObject) -> None:
+        which = data.draw(st.integers(0, len(self.running) - 1))
+        reservation, tokens, cost = self.running.pop(which)
+        share = data.draw(st.integers(0, 4)) / 4
+        reservation.settle(tokens=int(tokens * share), cost_usd=cost * share)
+        self.today += int(tokens * share)
+        self.this_month += int(tokens * share)
+        self.cost_today += cost * share
+
+    @rule(hours=st.integers(1, 30))
+    def wait(self, hours: int) -> None:
+        before = datetime.fromtimestamp(self.clock.now(), UTC)
+        self.clock.advance(hours * 3600)
+        after = datetime.fromtimestamp(self.clock.now(), UTC)
+        if after.date() != before.date():
+            self.today, self.cost_today = 0, 0.0
+        if after.month != before.month:
+            self.this_month = 0
+
+    @rule()
+    def restart(self) -> None:
+        if not self.running:
+            self.budgets = Budgets(self.budgets.records(), clock=self.clock)
+
+    @invariant()
+    def what_is_used_is_what_was_settled(self) -> None:
+        view = self.budgets.view(KEY)
+        assert (view["tokens_today"], view["tokens_this_month"]) == (self.today, self.this_month)
+        assert abs(view["cost_usd_today"] - self.cost_today) < 1e-6
+
+
+AnyOrder.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAnyOrder = AnyOrder.TestCase

@@ -1,0 +1,224 @@
+"""What each kind of option takes, and what it refuses; asked through the settings."""
+
+from __future__ import annotations
+
+import base64
+import traceback
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.config.settings import Settings, load_settings
+from proxy.errors import SettingsError
+
+KEY = "Zx9Zx8qWm2LpR7tUv"
+
+
+def load(**variables: str) -> Settings:
+    return load_settings(None, {"AUTH__API_KEY": KEY} | variables)
+
+
+def refusal(**variables: str) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load(**variables)
+    return str(caught.value)
+
+
+def each(name: str, *values: str) -> list[tuple[str, str]]:
+    return [(name, value) for value in values]
+
+
+def test_a_refusal_repeats_the_value_and_says_the_fix() -> None:
+    assert refusal(SERVER__PORT="65536") == (
+        "SERVER__PORT: '65536' will not do: use a whole number from 0 to 65535"
+    )
+
+
+def test_a_long_value_is_cut_in_the_refusal() -> None:
+    assert len(refusal(SERVER__PORT="1" * 10_000)) < 200
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("250ms", 0.25),
+        ("30s", 30),
+        ("5m", 300),
+        ("1h", 3600),
+        ("7d", 604800),
+        ("60", 60),
+        ("0.5", 0.5),
+        ("1.5h", 5400),
+    ],
+)
+def test_a_duration_has_a_unit_or_is_in_seconds(text: str, seconds: float) -> None:
+    assert load(SERVER__REQUEST_TIMEOUT=text).server.request_timeout == seconds
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0",
+        "0s",
+        "-1s",
+        "1:30",
+        "010",
+        "1_000",
+        "5 m",
+        "5M",
+        "1e3",
+        ".inf",
+        "nan",
+        "5min",
+        "366d",
+        "٣s",
+        "9" * 400,
+    ],
+)
+def test_other_durations_are_refused(text: str) -> None:
+    assert "use a duration such as" in refusal(SERVER__REQUEST_TIMEOUT=text)
+
+
+@pytest.mark.parametrize("name", ["SERVER__DRAIN_TIMEOUT", "RETRY__JITTER_MAX", "SESSION__QUEUE_TIMEOUT"])
+def test_a_wait_may_be_zero(name: str) -> None:
+    load(**{name: "0s"})
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("64KB", 64_000),
+        ("512MB", 512_000_000),
+        ("1GB", 10**9),
+        ("64KiB", 2**16),
+        ("1MiB", 2**20),
+        ("1.5GiB", 3 * 2**29),
+        ("1024", 1024),
+    ],
+)
+def test_a_size_has_a_unit_or_is_in_bytes(text: str, size: int) -> None:
+    assert load(SERVER__MAX_BODY_SIZE=text).server.max_body_size == size
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "512mb", "512M", "1 GB", "010", "0.5", "lots"])
+def test_other_sizes_are_refused(text: str) -> None:
+    assert "use a size such as" in refusal(SERVER__MAX_BODY_SIZE=text)
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("False", False), ("TRUE", True)])
+def test_a_switch_is_true_or_false_in_any_case(text: str, value: bool) -> None:
+    assert load(SESSION__ENABLED=text).session.enabled is value
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *each("SERVER__PORT", "0", "65535"),
+        *each("RETRY__MAX_ATTEMPTS", "1", "20"),
+        *each("SESSION__MAX_CONCURRENT", "1", "500"),
+        *each("LOGGER__LEVEL", "debug", "WARNING", "error"),
+        *each("LOGGER__FORMAT", "text", "json"),
+        *each("BALANCER__STRATEGY", "round_robin", "most_remaining"),
+        *each("SERVER__HOST", "192.0.2.1", "::1", "localhost", "a-b.example"),
+        *each("SERVER__TRUSTED_PROXIES", "", "::1", "10.0.0.0/8, fd00::/8"),
+        *each("SERVER__PUBLIC_ORIGINS", "", "http://a:81,https://b"),
+        *each("CLAUDE__BASE_URL", "https://a", "https://a:8443/p", "http://127.0.0.1:1", "http://127.9.9.9"),
+        *each("CLAUDE__BASE_URL", "http://[::1]:1", "http://localhost"),
+        *each("OAUTH__AUTHORIZE_URL", "https://a/authorize", "http://127.0.0.1:1/a"),
+        *each("OAUTH__REDIRECT_URI", "http://192.168.1.2:4000/oauth/callback"),
+        *each("OAUTH__CLIENT_ID", "9d1c"),
+        *each("STORAGE__DATA_FOLDER", "data", "/srv/data"),
+    ],
+)
+def test_a_good_value_is_taken(name: str, value: str) -> None:
+    load(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *each("SERVER__PORT", "65536", "-1", "080", "0x50", "80.0", "http", ""),
+        *each("RETRY__MAX_ATTEMPTS", "0", "21", "five"),
+        *each("SESSION__MAX_CONCURRENT", "0", "-1"),
+        *each("SESSION__ENABLED", "yes", "on", "1", "y"),
+        *each("LOGGER__LEVEL", "warn", "trace", "10"),
+        *each("LOGGER__FORMAT", "xml"),
+        *each("BALANCER__STRATEGY", "random"),
+        *each("SERVER__HOST", "127.0.0.1:80", "[::1]", "*", "http://a", "127.1", "a b", "-a", "a..b"),
+        *each("SERVER__TRUSTED_PROXIES", "10.0.0.1/8", "10.0.0.0/33", "localhost", "10.0.0.0/8;::1"),
+        *each(
+            "SERVER__PUBLIC_ORIGINS", "https://a/", "https://a/b", "a.example", "*", "ftp://a", "https://a?b"
+        ),
+        *each("SERVER__PUBLIC_ORIGINS", "https://u@a", "https://a:0", "https://a:99999", "https://", "null"),
+        *each("SERVER__PUBLIC_ORIGINS", "https://a\\b", "https://a b", "https://a#"),
+        *each("CLAUDE__BASE_URL", "http://a", "http://10.0.0.1", "http://127.0.0.1.nip.io", "http://127.1"),
+        *each(
+            "CLAUDE__BASE_URL", "http://localhost.evil.example", "https://u:p@a", "https://a?b", "https://a#b"
+        ),
+        *each(
+            "CLAUDE__BASE_URL", "file:///a", "a", "https://[::1", "https://é", "http://127.0.0.1@evil.example"
+        ),
+        *each("OAUTH__AUTHORIZE_URL", "http://a/b"),
+        *each("OAUTH__TOKEN_URL", "http://a/b", ""),
+        *each("OAUTH__REDIRECT_URI", "/oauth/callback", "https://a/b#c"),
+        *each("OAUTH__CLIENT_ID", "", " "),
+        *each("STORAGE__DATA_FOLDER", "", "~nobody-of-that-name/data"),
+    ],
+)
+def test_a_bad_value_is_refused_under_its_name(name: str, value: str) -> None:
+    assert refusal(**{name: value}).startswith(f"{name}: ")
+
+
+def test_a_bare_address_is_a_network_of_one() -> None:
+    networks = load(SERVER__TRUSTED_PROXIES="10.0.0.1,::1").server.trusted_proxies
+    assert networks == (ip_network("10.0.0.1/32"), ip_network("::1/128"))
+
+
+def test_an_origin_is_kept_as_browsers_send_it() -> None:
+    origins = "https://Proxy.Example:443,http://[::1]:80,http://a:443"
+    kept = ("https://proxy.example", "http://[::1]", "http://a:443")
+    assert load(SERVER__PUBLIC_ORIGINS=origins).server.public_origins == kept
+
+
+def test_the_upstream_keeps_its_path_and_loses_its_trailing_slash() -> None:
+    assert load(CLAUDE__BASE_URL="https://a.example/prefix/").claude.base_url == "https://a.example/prefix"
+
+
+def test_a_tilde_in_the_data_folder_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/of")
+    assert load().storage.data_folder == Path("/home/of/.claude-proxy/data")
+    assert load(STORAGE__DATA_FOLDER="~/elsewhere").storage.data_folder == Path("/home/of/elsewhere")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "fifteen-charact",
+        "change-me-change-me",
+        "changeme12345678",
+        "Change_Me_To_A_Long_Key",
+        "your-secret-key-of-thirty-two-ch",
+        "your-admin-api-key-here",
+        "sk-ant-api03-Zx9Zx8qWm2LpR7tUv",
+        "aaaaaaaaaaaaaaaaaaaaaaaa",
+        "abababababababababababab",
+        "0123456789abcdef",
+        "Zx9 Zx8qWm2LpR7tUv",
+        "Zx9Zx8qWm2LpR7tÜv",
+        "Zx9Zx8qWm2LpR7tUv\n",
+    ],
+)
+def test_a_weak_admin_key_is_refused_and_never_repeated(key: str) -> None:
+    with pytest.raises(SettingsError, match=r"^AUTH__API_KEY: it ") as caught:
+        load(AUTH__API_KEY=key)
+    assert key.strip() not in "".join(traceback.format_exception(caught.value))
+    assert caught.value.__context__ is None
+
+
+@given(st.binary(min_size=32, max_size=32).filter(lambda data: len(set(data)) > 16))
+def test_a_generated_admin_key_is_taken(data: bytes) -> None:
+    key = base64.urlsafe_b64encode(data).rstrip(b"=").decode()  # as secrets.token_urlsafe makes it
+    assert load(AUTH__API_KEY=key).auth.api_key.get_secret_value() == key

@@ -1,0 +1,224 @@
+"""The feed's topics: what a reader gets from the revision that it has is what there is now, however it came here."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from proxy.dashboard import revisions as module
+from proxy.dashboard.event_log import MOST, Chronicle
+from proxy.dashboard.revisions import FIRST_EVENTS, PIECE_BYTES, Live, Source
+from proxy.feed import Feed, Happened
+from tests.service import TestClock
+
+Items = dict[str, dict[str, Any]]
+
+
+class Page:
+    """What a dashboard does with the frames of one topic."""
+
+    def __init__(self) -> None:
+        self.items: Items = {}
+        self.rev = 0
+
+    def take(self, frames: list[str]) -> list[dict[str, Any]]:
+        """Apply frames; what they were."""
+        read = [json.loads("{" + frame) for frame in frames]
+        if read[0]["t"] == "snap":
+            self.items = {}
+        for frame in read:
+            for id, fields in (frame.get("items") or frame.get("set") or {}).items():
+                self.items.setdefault(id, {}).update(fields)
+            for id in frame.get("del", ()):
+                self.items.pop(id, None)
+        self.rev = read[-1]["rev"]
+        return read
+
+
+class World:
+    """A feed over things that a test sets."""
+
+    def __init__(self) -> None:
+        self.things: Items = {}
+        self.feed = Feed()
+        self.chronicle = Chronicle(self.feed, clock=TestClock())
+        self.live = self.make()
+
+    def make(self) -> Live:
+        source = Source(lambda: list(self.things), lambda id: self.things.get(id))
+        return Live(self.feed, {"things": source}, self.chronicle, epoch="e")
+
+    def set(self, id: str, **fields: Any) -> None:
+        self.things[id] = self.things.get(id, {"a": 0, "b": 0}) | fields
+        self.feed.touch("things", id)
+
+    def delete(self, id: str) -> None:
+        del self.things[id]
+        self.feed.touch("things", id)
+
+    def frames(self, since: int) -> list[str]:
+        return self.live.frames("things", since)[1]
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    yield World()
+
+
+def test_a_new_reader_gets_everything(world: World) -> None:
+    world.set("x", a=1)
+    (frame,) = Page().take(world.frames(0))
+    assert (frame["t"], frame["items"]) == ("snap", {"x": {"a": 1, "b": 0}})
+
+
+def test_what_was_there_before_the_feed_is_shown_too() -> None:
+    world = World()
+    world.things["x"] = {"a": 1}
+    assert Page().take(world.make().frames("things", 0)[1])[0]["items"] == {"x": {"a": 1}}
+
+
+def test_only_the_fields_that_changed_are_sent(world: World) -> None:
+    world.set("x")
+    world.set("y")
+    page = Page()
+    page.take(world.frames(0))
+    world.set("x", b=2)
+    (frame,) = page.take(world.frames(page.rev))
+    assert (frame["t"], frame["set"], frame["del"]) == ("delta", {"x": {"b": 2}}, [])
+
+
+def test_of_many_changes_only_the_last_is_sent(world: World) -> None:
+    page = Page()
+    page.take(world.frames(0))
+    for n in range(1000):
+        world.set("x", a=n)
+        world.frames(page.rev)
+    (frame,) = page.take(world.frames(page.rev))
+    assert frame["set"] == {"x": {"a": 999, "b": 0}}
+
+
+def test_a_touch_that_changes_nothing_sends_nothing(world: World) -> None:
+    world.set("x")
+    rev = world.live.rev("things")
+    world.feed.touch("things", "x")
+    world.feed.touch("things", "never there")
+    assert world.live.rev("things") == rev
+
+
+def test_a_reader_that_is_up_to_date_gets_an_empty_delta(world: World) -> None:
+    world.set("x")
+    (frame,) = Page().take(world.frames(world.live.rev("things")))
+    assert (frame["t"], frame["set"], frame["del"]) == ("delta", {}, [])
+
+
+def test_a_revision_that_was_never_reached_gets_everything(world: World) -> None:
+    world.set("x")
+    assert Page().take(world.frames(99))[0]["t"] == "snap"
+
+
+def test_after_too_many_deletions_a_reader_gets_everything(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_TOMBSTONES", 3)
+    for n in range(5):
+        world.set(str(n))
+    old = world.live.rev("things")
+    for n in range(4):
+        world.delete(str(n))
+        newer = world.live.rev("things")
+    assert Page().take(world.frames(old))[0]["t"] == "snap"
+    assert Page().take(world.frames(newer))[0]["t"] == "delta"
+
+
+def test_frames_are_bounded_and_say_that_more_comes(world: World) -> None:
+    for n in range(2000):
+        world.set(str(n), a="x" * 100)
+    page = Page()
+    snapshot = world.frames(0)
+    assert all(len(frame) < PIECE_BYTES + 1000 for frame in snapshot)
+    assert [frame.get("more") for frame in page.take(snapshot)] == [True] * (len(snapshot) - 1) + [None]
+    assert page.items == world.things
+    for n in range(2000):
+        world.set(str(n), a="y" * 100)
+    delta = world.frames(page.rev)
+    assert len(delta) > 1 and all(len(frame) < PIECE_BYTES + 1000 for frame in delta)
+    page.take(delta)
+    assert page.items == world.things
+
+
+def test_whatever_is_touched_while_nobody_looks_takes_little_memory(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_TOUCHED", 10)
+    for n in range(1000):
+        world.set(str(n))
+        world.delete(str(n))
+        assert len(world.live._topics["things"].touched) <= 10
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_any_reader_ends_where_the_server_is(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_TOMBSTONES", 4)
+    monkeypatch.setattr(module, "PIECE_BYTES", 80)
+    rng, world = random.Random(seed), World()
+    pages = [Page() for _ in range(3)]
+    for _ in range(60):
+        id = rng.choice("abcdefgh")
+        if id in world.things and rng.random() < 0.4:
+            world.delete(id)
+        else:
+            world.set(id, **{rng.choice("ab"): rng.randrange(3)})
+        if rng.random() < 0.3:
+            page = rng.choice(pages)
+            page.take(world.frames(page.rev))
+            assert page.items == world.things
+    for page in pages:
+        page.take(world.frames(page.rev))
+        assert page.items == world.things
+
+
+def test_events_are_numbered_and_only_newer_ones_are_sent(world: World) -> None:
+    for n in range(3):
+        world.feed.tell(Happened("thing.done", f"thing {n}"))
+    rev, (frame,) = world.live.frames("events", 1)
+    read = json.loads("{" + frame)
+    assert (rev, read["rev"], [event["id"] for event in read["items"]]) == (3, 3, [2, 3])
+    assert "dropped" not in read
+    assert read["items"][0] == {
+        "id": 2, "at": "2027-01-15T08:00:00.000Z", "level": "info", "kind": "thing.done", "text": "thing 1",
+    }  # fmt: skip
+
+
+def test_a_new_reader_gets_the_newest_events(world: World) -> None:
+    for n in range(FIRST_EVENTS + 50):
+        world.feed.tell(Happened("thing.done", str(n)))
+    events = json.loads("{" + world.live.frames("events", 0)[1][0])["items"]
+    assert [event["text"] for event in events] == [str(n) for n in range(50, FIRST_EVENTS + 50)]
+
+
+def test_events_that_are_forgotten_are_counted(world: World) -> None:
+    world.feed.tell(Happened("thing.done", "first"))
+    for n in range(MOST + 7):
+        world.feed.tell(Happened("thing.done", str(n)))
+    assert json.loads("{" + world.live.frames("events", 1)[1][0])["dropped"] == 7
+
+
+async def test_who_waits_is_woken_once_for_all_of_a_turn(world: World) -> None:
+    news = asyncio.Event()
+    world.live.follow(news)
+    await asyncio.sleep(0)
+    news.clear()
+    world.set("x")
+    assert not news.is_set()
+    await asyncio.sleep(0)
+    assert news.is_set()
+    news.clear()
+    world.live.unfollow(news)
+    world.set("x", a=5)
+    await asyncio.sleep(0)
+    assert not news.is_set()

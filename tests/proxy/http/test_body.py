@@ -1,0 +1,124 @@
+"""A request body while it may have to be sent again: whole, as often as asked, and never cut in silence."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tornado.ioloop import IOLoop
+
+from proxy.http.body import SPOOL_ABOVE_BYTES, Body
+from tests.service import serve, until
+
+MB = 1_000_000
+
+
+@pytest.fixture
+def body() -> Iterator[Body]:
+    body = Body()
+    yield body
+    body.close()
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that temporary files go to."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path
+
+
+def open_files(folder: Path) -> list[int]:
+    """This process's descriptors of files in `folder`, whether they have a name still or not."""
+    found = []
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{fd}").startswith(f"{folder}/"):
+                found.append(int(fd))
+    return found
+
+
+async def write(body: Body, megabytes: int) -> bytes:
+    """Fill the body; what was written."""
+    parts = [bytes([number]) * MB for number in range(megabytes)]
+    for part in parts:
+        await body.write(part)
+    return b"".join(parts)
+
+
+@given(st.lists(st.binary()))
+def test_what_was_written_is_read_as_often_as_asked(parts: list[bytes]) -> None:
+    async def fill() -> None:
+        for part in parts:
+            await body.write(part)
+
+    body, whole = Body(), b"".join(parts)
+    IOLoop.current().run_sync(fill)
+    assert (body.open().read(), body.open().read(), body.size) == (whole, whole, len(whole))
+    body.close()
+
+
+@pytest.mark.parametrize("megabytes", [1, 4, 5, 9])
+async def test_a_large_body_is_read_as_often_as_asked(body: Body, megabytes: int) -> None:
+    whole = await write(body, megabytes)
+    assert body.size == len(whole)
+    assert body.open().read() == whole
+    body.open().read(100)
+    assert body.open().read() == whole
+
+
+async def test_a_small_body_is_in_memory(body: Body, temporary: Path) -> None:
+    await body.write(b"x" * SPOOL_ABOVE_BYTES)
+    assert open_files(temporary) == []
+
+
+async def test_a_large_body_is_in_a_file_that_nobody_else_can_open(body: Body, temporary: Path) -> None:
+    await body.write(b"x" * (SPOOL_ABOVE_BYTES + 1))
+    [fd] = open_files(temporary)
+    assert os.fstat(fd).st_nlink == 0
+    assert stat.S_IMODE(os.fstat(fd).st_mode) & 0o077 == 0
+    assert os.listdir(temporary) == []
+
+
+async def test_closing_gives_the_file_back(body: Body, temporary: Path) -> None:
+    await write(body, 5)
+    body.close()
+    body.close()
+    assert open_files(temporary) == []
+
+
+@contextlib.contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Files of this process end at `size` bytes, as on a disk with no more space."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+async def test_a_body_that_does_not_fit_is_an_error_and_never_cut(body: Body) -> None:
+    await write(body, 5)
+    with largest_file(5_500_000), pytest.raises(OSError, match="too large"):
+        await body.write(b"x" * MB)
+
+
+async def test_a_client_whose_body_does_not_fit_is_told_so(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        with largest_file(5_500_000):
+            answer = await service.send("POST", "/v1/files", body=b"x" * 9 * MB)
+        assert (answer.status, answer.json()["error"]["type"]) == (503, "api_error")
+        assert "no space left" in answer.json()["error"]["message"]
+        await until(lambda: not service.running)
+        assert len(service.simulator.ledger) == 0
+        assert (await service.message()).status == 200

@@ -1,0 +1,488 @@
+"""What each kind of upstream answer means. Long: the contract's table with headers as recorded."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.clock import rfc3339
+from proxy.http.headers import CredentialKind
+from proxy.upstream.verdict import LONGEST_LIMIT_S, Action, AnswerHead, Verdict, judge
+
+NOW = 1_774_470_000.0
+HOUR = 3600.0
+U = "anthropic-ratelimit-unified-"
+
+# 429 of a subscription whose five hours are used up, as a public sniffer logged it in March 2026.
+FIVE_HOURS_USED = {
+    U + "status": "rejected",
+    U + "5h-status": "rejected",
+    U + "5h-reset": "1774472400",
+    U + "5h-utilization": "1.0",
+    U + "7d-status": "allowed",
+    U + "7d-reset": "1774580400",
+    U + "7d-utilization": "0.59",
+    U + "representative-claim": "five_hour",
+    U + "fallback-percentage": "0.5",
+    U + "overage-disabled-reason": "out_of_credits",
+    U + "overage-status": "rejected",
+    "retry-after": "2094",
+}
+# 429 of one model's week, as recorded in August 2026 (times moved).
+ONE_MODEL_USED = {
+    U + "status": "rejected",
+    U + "reset": str(int(NOW + 52_000)),
+    U + "5h-status": "allowed",
+    U + "5h-reset": str(int(NOW + 212)),
+    U + "5h-utilization": "0.0",
+    U + "7d-status": "allowed_warning",
+    U + "7d-reset": str(int(NOW + 51_812)),
+    U + "7d-utilization": "0.94",
+    U + "7d_oi-status": "rejected",
+    U + "7d_oi-reset": str(int(NOW + 51_812)),
+    U + "7d_oi-utilization": "1.0",
+    U + "representative-claim": "seven_day_overage_included",
+    U + "overage-status": "rejected",
+    "retry-after": "51811",
+}
+# 429 of an API key's input tokens.
+TOKENS_USED = {
+    "retry-after": "17",
+    "anthropic-ratelimit-requests-limit": "50",
+    "anthropic-ratelimit-requests-remaining": "49",
+    "anthropic-ratelimit-requests-reset": rfc3339(NOW + 2),
+    "anthropic-ratelimit-input-tokens-limit": "30000",
+    "anthropic-ratelimit-input-tokens-remaining": "0",
+    "anthropic-ratelimit-input-tokens-reset": rfc3339(NOW + 40),
+    "anthropic-ratelimit-output-tokens-limit": "8000",
+    "anthropic-ratelimit-output-tokens-remaining": "8000",
+    "anthropic-ratelimit-output-tokens-reset": rfc3339(NOW + 300),
+}
+
+
+def error_body(type_: str, message: str, code: str | None = None) -> bytes:
+    error: dict[str, Any] = {"type": type_, "message": message}
+    if code is not None:
+        error["details"] = {"error_code": code}
+    return json.dumps({"type": "error", "error": error, "request_id": "req_011"}).encode()
+
+
+def judged(
+    status: int,
+    headers: dict[str, str] | None = None,
+    body: bytes = b"",
+    *,
+    kind: CredentialKind = "oauth",
+    model: str | None = "claude-opus-5-5",
+) -> Verdict:
+    head = AnswerHead(status, list((headers or {}).items()), body)
+    return judge(head, account_kind=kind, model=model, now=NOW)
+
+
+def limited_for(headers: dict[str, str]) -> float | None:
+    verdict = judged(429, headers)
+    assert verdict.action is Action.BENCH_THEN_NEXT
+    return None if verdict.limited_until is None else verdict.limited_until - NOW
+
+
+def without(headers: dict[str, str], *names: str) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if name not in names}
+
+
+# ---- the table
+
+TABLE: list[tuple[int, CredentialKind, Action]] = [
+    *[(status, "oauth", Action.HAND_ON) for status in (200, 201, 204, 206, 301, 304, 307)],
+    *[(status, "api_key", Action.HAND_ON) for status in (400, 404, 405, 409, 410, 412, 413, 415, 422, 499)],
+    (401, "oauth", Action.REFRESH_THEN_NEXT),
+    (401, "api_key", Action.CONFIRM_KEY_THEN_NEXT),
+    (402, "oauth", Action.NEXT_ACCOUNT),
+    (403, "api_key", Action.NEXT_ACCOUNT),
+    (429, "oauth", Action.BENCH_THEN_NEXT),
+    (429, "api_key", Action.BENCH_THEN_NEXT),
+    *[(status, "oauth", Action.RETRY) for status in (408, 500, 502, 503, 504, 520, 529)],
+    (999, "oauth", Action.HAND_ON),
+]
+
+
+@pytest.mark.parametrize(("status", "kind", "action"), TABLE)
+def test_a_status_alone_means_what_the_table_says(status: int, kind: CredentialKind, action: Action) -> None:
+    verdict = judged(status, kind=kind)
+    assert verdict.action is action
+    assert (verdict.limited_until, verdict.model, verdict.invalid_reason) == (None, None, None)
+    assert verdict.evidence == f"{status}" or action is Action.BENCH_THEN_NEXT
+
+
+@pytest.mark.parametrize("status", [200, 400, 403, 529])
+def test_limit_headers_mean_nothing_on_any_other_status(status: int) -> None:
+    assert judged(status, FIVE_HOURS_USED) == judged(status)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "You have reached your specified API usage limits. You will regain access on 2026-12-01.",
+        "Your credit balance is too low to access the Anthropic API.",
+        "messages.0.content: OAuth token has been revoked.",
+    ],
+)
+def test_a_400_is_handed_on_whatever_it_says(message: str) -> None:
+    body = error_body("invalid_request_error", message, "organization_on_hold")
+    assert judged(400, body=body) == Verdict(Action.HAND_ON, "400")
+
+
+def test_an_answer_to_a_browsers_origin_costs_no_token() -> None:
+    body = error_body(
+        "authentication_error", "CORS requests are not allowed for this Organization because of x."
+    )
+    assert judged(401, body=body).action is Action.NEXT_ACCOUNT
+    assert judged(401, body=body, kind="api_key").action is Action.NEXT_ACCOUNT
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "OAuth token has expired. Please obtain a new token or refresh your existing token.",
+        "OAuth access token has been revoked.",
+        "invalid x-api-key",
+    ],
+)
+def test_any_other_401_is_about_the_credential(message: str) -> None:
+    body = error_body("authentication_error", message)
+    assert judged(401, body=body).action is Action.REFRESH_THEN_NEXT
+    assert judged(401, body=body, kind="api_key").action is Action.CONFIRM_KEY_THEN_NEXT
+
+
+# ---- 402 and 403
+
+DEAD = [
+    ("permission_error", "OAuth token has been revoked. Please obtain a new token.", None),
+    ("permission_error", "OAuth access token has been revoked.", None),
+    ("invalid_request_error", "This organization has been disabled.", None),
+    ("permission_error", "this organization has been disabled", None),
+    ("permission_error", "This API key has been revoked.", None),
+    ("permission_error", "", "organization_disabled"),
+]
+ALIVE = [
+    ("permission_error", "Your API key does not have permission to use the specified resource.", None),
+    ("permission_error", "OAuth authentication is currently not allowed for this organization.", None),
+    ("permission_error", "Web search has been disabled for this organization.", None),
+    ("permission_error", "This organization has been disabled from using web search.", None),
+    ("permission_error", "Your organization has disabled Claude subscription access.", None),
+    ("permission_error", "tool 'OAuth token has been revoked.' is not allowed", None),
+    ("permission_error", "", "user_profile_not_billable"),
+    ("billing_error", "Your credit balance is too low.", "linked_organization_spend_limit_reached"),
+    ("forbidden", "Request not allowed", None),
+]
+
+
+@pytest.mark.parametrize("status", [402, 403])
+@pytest.mark.parametrize(("type_", "message", "code"), DEAD)
+def test_a_dead_credential_is_known_by_its_wording(
+    status: int, type_: str, message: str, code: str | None
+) -> None:
+    verdict = judged(status, body=error_body(type_, message, code))
+    assert verdict.action is Action.NEXT_ACCOUNT
+    assert verdict.invalid_reason == f"{status} {type_}: {message}".strip()
+
+
+@pytest.mark.parametrize("status", [402, 403])
+@pytest.mark.parametrize(("type_", "message", "code"), ALIVE)
+def test_any_other_refusal_leaves_the_account_as_it_is(
+    status: int, type_: str, message: str, code: str | None
+) -> None:
+    verdict = judged(status, body=error_body(type_, message, code))
+    assert (verdict.action, verdict.invalid_reason) == (Action.NEXT_ACCOUNT, None)
+
+
+def test_an_edges_page_of_html_says_nothing_about_the_account() -> None:
+    body = b"<!DOCTYPE html><title>OAuth token has been revoked.</title>"
+    assert judged(403, {"content-type": "text/html"}, body) == Verdict(Action.NEXT_ACCOUNT, "403")
+
+
+def raw_deflate(data: bytes) -> bytes:
+    compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return compressor.compress(data) + compressor.flush()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "encode"),
+    [("gzip", gzip.compress), ("GZIP", gzip.compress), ("deflate", zlib.compress), ("deflate", raw_deflate)],
+)
+def test_a_compressed_body_is_read(encoding: str, encode: Any) -> None:
+    body = encode(error_body("permission_error", "OAuth token has been revoked."))
+    assert judged(403, {"content-encoding": encoding}, body).invalid_reason is not None
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("br", b"\x0b\x02\x80{}\x03"),
+        ("zstd", b"\x28\xb5\x2f\xfd\x04"),
+        ("gzip", gzip.compress(b'{"error":{}}', mtime=0)[:-9]),
+        ("gzip", b"\x1f\x8b broken"),
+        pytest.param("gzip", gzip.compress(b"[" * 50_000_000, mtime=0), id="a bomb"),
+        ("", b"[" * 60_000),
+        ("", b'{"error":{"type":1,"message":["a"],"details":"b"}}'),
+        ("", b'{"error":null}'),
+        ("", b"\xff\xfe\x00"),
+    ],
+)
+def test_a_body_that_cannot_be_read_says_nothing(encoding: str, body: bytes) -> None:
+    assert judged(403, {"content-encoding": encoding}, body) == Verdict(Action.NEXT_ACCOUNT, "403")
+
+
+# ---- 429: whose limit it is
+
+
+def test_a_rejected_shared_window_benches_the_account_until_its_reset() -> None:
+    assert judged(429, FIVE_HOURS_USED) == Verdict(
+        Action.BENCH_THEN_NEXT,
+        "429 rejected 5h window, resets 2026-03-25T21:00:00.000Z",
+        1_774_472_400.0,
+    )
+
+
+def test_of_two_rejected_windows_the_later_one_counts() -> None:
+    verdict = judged(429, FIVE_HOURS_USED | {U + "7d-status": "rejected"})
+    assert verdict.limited_until == 1_774_580_400.0
+    assert "5h+7d" in verdict.evidence
+
+
+def test_one_models_rejected_window_passes_over_that_model_only() -> None:
+    verdict = judged(429, ONE_MODEL_USED, model="claude-fable-5-1")
+    assert verdict.action is Action.SKIP_MODEL_THEN_NEXT
+    assert verdict.model == "claude-fable-5-1"
+    assert verdict.limited_until == NOW + 51_812
+    assert "7d_oi" in verdict.evidence
+
+
+@pytest.mark.parametrize("window", ["7d_opus", "7d_sonnet", "7d-sonnet", "30d_future"])
+def test_any_window_with_a_suffix_is_one_models(window: str) -> None:
+    headers = {U + "5h-status": "allowed", U + "7d-status": "allowed", f"{U}{window}-status": "rejected"}
+    assert judged(429, headers).action is Action.SKIP_MODEL_THEN_NEXT
+
+
+def test_a_missing_shared_status_does_not_make_a_models_limit_the_accounts() -> None:
+    headers = without(ONE_MODEL_USED, U + "5h-status", U + "7d_oi-reset", U + "reset")
+    verdict = judged(429, headers)
+    assert (verdict.action, verdict.limited_until) == (Action.SKIP_MODEL_THEN_NEXT, NOW + 51_811)
+
+
+def test_a_shared_window_outweighs_a_models() -> None:
+    verdict = judged(429, ONE_MODEL_USED | {U + "5h-status": "rejected"})
+    assert (verdict.action, verdict.limited_until) == (Action.BENCH_THEN_NEXT, NOW + 212)
+
+
+def test_a_refusal_that_both_shared_windows_allow_is_the_models() -> None:
+    headers = without(ONE_MODEL_USED, U + "7d_oi-status", U + "representative-claim")
+    assert judged(429, headers).action is Action.SKIP_MODEL_THEN_NEXT
+
+
+@pytest.mark.parametrize(
+    ("claim", "action"),
+    [
+        ("five_hour", Action.BENCH_THEN_NEXT),
+        ("seven_day", Action.BENCH_THEN_NEXT),
+        ("seven_day_opus", Action.SKIP_MODEL_THEN_NEXT),
+        ("seven_day_overage_included", Action.SKIP_MODEL_THEN_NEXT),
+        ("something_new", Action.BENCH_THEN_NEXT),
+    ],
+)
+def test_where_windows_have_no_status_the_claim_says_whose_limit_it_is(claim: str, action: Action) -> None:
+    headers = {U + "status": "rejected", U + "representative-claim": claim, U + "reset": str(int(NOW + HOUR))}
+    verdict = judged(429, headers)
+    assert (verdict.action, verdict.limited_until) == (action, NOW + HOUR)
+
+
+def test_a_windows_own_status_outweighs_the_claim() -> None:
+    verdict = judged(429, ONE_MODEL_USED | {U + "representative-claim": "five_hour"})
+    assert verdict.action is Action.SKIP_MODEL_THEN_NEXT
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Extra usage is required for long context requests.",
+        "Usage credits are required for long context requests.",
+    ],
+)
+def test_long_context_credit_passes_over_the_model_without_a_time(message: str) -> None:
+    headers = {U + "status": "rejected", U + "reset": str(int(NOW + 9 * 86_400)), "retry-after": "777600"}
+    verdict = judged(429, headers, error_body("rate_limit_error", message))
+    assert (verdict.action, verdict.limited_until) == (Action.SKIP_MODEL_THEN_NEXT, None)
+    assert verdict.model == "claude-opus-5-5"
+
+
+def test_a_used_up_account_is_benched_even_where_it_asks_for_long_context_credit() -> None:
+    body = error_body("rate_limit_error", "Extra usage is required for long context requests.")
+    assert judged(429, FIVE_HOURS_USED, body).action is Action.BENCH_THEN_NEXT
+
+
+def test_a_models_limit_of_a_request_without_a_model_names_none() -> None:
+    verdict = judged(429, ONE_MODEL_USED, model=None)
+    assert (verdict.action, verdict.model) == (Action.SKIP_MODEL_THEN_NEXT, None)
+
+
+@pytest.mark.parametrize("name", ["overage", "slow", "grace", "overage-period"])
+def test_what_follows_a_used_up_window_is_no_window(name: str) -> None:
+    verdict = judged(429, {f"{U}{name}-status": "rejected", "retry-after": "30"})
+    assert (verdict.action, verdict.limited_until) == (Action.BENCH_THEN_NEXT, NOW + 30)
+
+
+# ---- 429: until when
+
+
+def test_the_windows_reset_comes_before_retry_after_and_that_before_the_other_resets() -> None:
+    headers = FIVE_HOURS_USED | without(TOKENS_USED, "retry-after")
+    assert limited_for(headers) == 2400
+    assert limited_for(without(headers, U + "5h-reset")) == 2094
+    assert limited_for(without(headers, U + "5h-reset", "retry-after")) == 40
+
+
+def test_a_passed_reset_gives_way_to_a_later_source() -> None:
+    assert limited_for(FIVE_HOURS_USED | {U + "5h-reset": str(int(NOW - 10))}) == 2094
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("17", 17.0),
+        (" 17 ", 17.0),
+        ("0.25", 1.0),
+        ("90.5", 90.5),
+        ("0", 1.0),
+        (formatdate(NOW + 120, usegmt=True), 120.0),
+        (formatdate(NOW - 120, usegmt=True), 1.0),
+        ("Wednesday, 25-Mar-26 20:40:00 GMT", 1200.0),
+        ("Wed Mar 25 20:40:00 2026", 1200.0),
+        ("99999999", LONGEST_LIMIT_S),
+        ("9" * 400, LONGEST_LIMIT_S),
+        ("-5", None),
+        ("", None),
+        ("soon", None),
+        ("1e3", None),
+        ("nan", None),
+        ("inf", None),
+        ("0x10", None),
+        ("\u0661\u0662", None),
+        ("Wed, 99 Foo 2026 99:99:99 GMT", None),
+    ],
+)
+def test_every_form_of_retry_after_is_read_or_ignored(value: str, seconds: float | None) -> None:
+    assert limited_for({"Retry-After": value}) == seconds
+
+
+def test_retry_after_ms_is_read_first_as_sdks_do() -> None:
+    assert limited_for({"retry-after": "30", "retry-after-ms": "2500"}) == 2.5
+
+
+def test_the_spent_limit_names_the_time() -> None:
+    assert limited_for(without(TOKENS_USED, "retry-after")) == 40
+
+
+def test_where_no_limit_says_it_is_spent_the_latest_counts() -> None:
+    headers = without(TOKENS_USED, "retry-after")
+    assert limited_for({name: value for name, value in headers.items() if "remaining" not in name}) == 300
+
+
+def test_unified_windows_that_allow_name_no_time() -> None:
+    headers = {U + "5h-status": "allowed", U + "5h-reset": str(int(NOW + HOUR)), U + "status": "allowed"}
+    assert limited_for(headers) is None
+
+
+def test_a_429_without_any_hint_is_the_accounts_and_names_no_time() -> None:
+    verdict = judged(429, body=error_body("rate_limit_error", "Error"))
+    assert verdict == Verdict(Action.BENCH_THEN_NEXT, "429 rate_limit_error: Error, no reset named")
+
+
+def test_should_retry_without_a_limit_header_is_a_short_throttle() -> None:
+    assert limited_for({"x-should-retry": "true"}) == 5
+    assert limited_for({"x-should-retry": "false"}) is None
+    assert limited_for({"x-should-retry": "true", U + "status": "allowed"}) is None
+    assert limited_for({"x-should-retry": "true", "retry-after": "30"}) == 30
+
+
+# ---- evidence
+
+
+def test_evidence_is_one_short_line_without_anything_secret() -> None:
+    secret = "sk-ant-oat01-" + "x" * 30
+    jwt = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"
+    message = f"bad\r\n\x1b[2J key {secret} (sk-ant-short) or {jwt}, caf\xe9 " + "word " * 100
+    verdict = judged(403, body=error_body("permission_error", message))
+    assert verdict.evidence.startswith("403 permission_error: bad [2J key [...] [...] or [...]")
+    assert len(verdict.evidence) <= 160
+    assert verdict.evidence.isprintable()
+
+
+def test_an_answer_shows_neither_headers_nor_body() -> None:
+    assert repr(AnswerHead(429, [("set-cookie", "s")], b"prompt")) == "AnswerHead(status=429)"
+
+
+# ---- properties
+
+NAMES = sorted(
+    {*FIVE_HOURS_USED, *ONE_MODEL_USED, *TOKENS_USED, "retry-after-ms", "x-should-retry", "content-encoding"}
+)
+VALUES = [
+    "rejected",
+    "allowed",
+    "true",
+    "0",
+    "-1",
+    "1e9",
+    "nan",
+    "9" * 30,
+    "1774472400",
+    "1774472400000",
+    "gzip",
+]
+VALUES += ["2026-03-25T21:00:00Z", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "five_hour"]
+VALUES += [
+    "Fri, 31 Dec 9999 23:59:59 -9999",
+    "Mon, 01 Jan 0001 00:00:00 +9999",
+    "25 Mar 99999999999999999999",
+]
+soup = st.lists(
+    st.tuples(
+        st.one_of(
+            st.sampled_from(NAMES), st.text(max_size=20), st.text(max_size=9).map(lambda w: f"{U}{w}-status")
+        ),
+        st.one_of(
+            st.sampled_from(VALUES), st.text(max_size=40), st.floats().map(str), st.datetimes().map(str)
+        ),
+    ),
+    max_size=14,
+)
+bodies = st.one_of(
+    st.binary(max_size=200), st.text(max_size=60).map(lambda text: error_body(text, text, text))
+)
+
+
+@given(
+    st.one_of(st.just(429), st.integers(100, 999)),
+    soup,
+    bodies,
+    st.sampled_from(["oauth", "api_key"]),
+    st.none() | st.text(max_size=20),
+)
+def test_no_answer_whatever_raises_or_names_a_time_out_of_bounds(
+    status: int, headers: list[tuple[str, str]], body: bytes, kind: CredentialKind, model: str | None
+) -> None:
+    verdict = judge(AnswerHead(status, headers, body), account_kind=kind, model=model, now=NOW)
+    if verdict.limited_until is not None:
+        assert status == 429
+        assert NOW + 1 <= verdict.limited_until <= NOW + LONGEST_LIMIT_S
+    assert verdict.model in (None, model)
+    assert verdict.evidence.startswith(str(status))
+    assert verdict.evidence.isascii()
+    assert verdict.evidence.isprintable()
+    assert len(verdict.evidence) < 260
