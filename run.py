@@ -19,7 +19,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -35,25 +35,25 @@ from handlers.v1 import V1
 from proxy import __version__
 from proxy.accounts.account import Account, load_accounts
 from proxy.accounts.balancer import REFRESH_AHEAD_S
-from proxy.accounts.login import Flows
+from proxy.accounts.login import Logins
 from proxy.accounts.oauth import OAuthServer, Registration
 from proxy.accounts.pool import Pool
 from proxy.accounts.probe import Probe
 from proxy.accounts.refresh import Refresher
 from proxy.clients.budgets import Budgets
-from proxy.clients.keys import Role, Tokens, declared_token, load_tokens, token_record
+from proxy.clients.keys import ClientKeys, Role, declared_key, key_record, load_keys
 from proxy.clients.sessions import Sessions
-from proxy.clients.signins import Signins, load_signins
+from proxy.clients.signins import Signins, load_signins, signin_record
 from proxy.clients.throttle import Throttle
 from proxy.clock import Clock, SystemClock
 from proxy.config.settings import OAuth, Settings, load_settings
 from proxy.config.settings import Server as ServerSettings
-from proxy.dashboard.event_log import Chronicle
+from proxy.dashboard.event_log import EventLog
 from proxy.dashboard.health import Health
-from proxy.dashboard.revisions import Live
-from proxy.dashboard.summary import Overview
+from proxy.dashboard.revisions import Revisions
+from proxy.dashboard.summary import Summary
 from proxy.dashboard.topics import Topics
-from proxy.dashboard.webhook import Notifier
+from proxy.dashboard.webhook import Webhook
 from proxy.errors import StartError
 from proxy.feed import Feed, Happened
 from proxy.jobs import Jobs
@@ -84,7 +84,7 @@ class Parts:
     """What a running proxy consists of."""
 
     pool: Pool
-    tokens: Tokens
+    keys: ClientKeys
     signins: Signins
     health: Health
     server: Server
@@ -149,7 +149,7 @@ async def _check(settings: Settings) -> None:
     storage = JsonFiles.open(settings.storage.data_folder, clock=SystemClock())
     try:
         accounts = load_accounts(await storage.load("accounts"))
-        tokens = load_tokens((await storage.load("tokens")).values())
+        keys = load_keys((await storage.load("tokens")).values())
     finally:
         await storage.close()
     for notice in storage.notices:
@@ -157,7 +157,7 @@ async def _check(settings: Settings) -> None:
     print(f"would listen on   {_url(settings.server.host, settings.server.port)}")
     print(f"would forward to  {settings.claude.base_url}")
     print(
-        f"data folder       {settings.storage.data_folder}: {len(accounts)} accounts, {len(tokens)} client keys"
+        f"data folder       {settings.storage.data_folder}: {len(accounts)} accounts, {len(keys)} client keys"
     )
 
 
@@ -234,11 +234,11 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
             new_id=_new_id,
             idle_threshold_s=settings.accounts.idle_threshold,
         )
-        tokens = Tokens(
+        keys = ClientKeys(
             Table(
                 "tokens",
-                load_tokens((await storage.load("tokens")).values()),
-                record=token_record,
+                load_keys((await storage.load("tokens")).values()),
+                record=key_record,
                 storage=storage,
                 jobs=jobs,
             ),
@@ -247,7 +247,7 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
             feed=feed,
             new_id=_new_id,
             declared=[
-                declared_token(each.name, each.key, Role(each.role), each.limits, each.models)
+                declared_key(each.name, each.key, Role(each.role), each.limits, each.models)
                 for each in settings.auth.client_keys
             ],
         )
@@ -255,13 +255,13 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
             Table(
                 "signins",
                 load_signins((await storage.load("signins")).values()),
-                record=asdict,
+                record=signin_record,
                 storage=storage,
                 jobs=jobs,
             ),
             counters,
             admin_key=settings.auth.api_key.get_secret_value(),
-            tokens=tokens,
+            keys=keys,
             feed=feed,
             clock=clock,
         )
@@ -285,11 +285,11 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
         oauth = _oauth_server(settings.oauth, clock)
         if oauth is not None:
             stack.callback(oauth.close)
-        save_counters = functools.partial(_save_counters, storage, pool, tokens, signins, budgets, sessions)
+        save_counters = functools.partial(_save_counters, storage, pool, keys, signins, budgets, sessions)
         save_usage = functools.partial(series.flush, storage)
         stack.push_async_callback(save_usage)
         stack.push_async_callback(save_counters)
-        save_again = functools.partial(_save_again, pool, tokens, signins)
+        save_again = functools.partial(_save_again, pool, keys, signins)
         stack.push_async_callback(save_again)
         stack.push_async_callback(jobs.close)
         probe = Probe(client, jobs)
@@ -311,13 +311,13 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
             rng=rng,
         )
         accounting = Accounting(budgets, series, feed=feed, clock=clock)
-        health = Health(pool, tokens, series, clock)
-        flows = Flows(pool, refresher, oauth, feed=feed, jobs=jobs, clock=clock, new_id=_new_id)
-        chronicle = Chronicle(feed, clock=clock)
+        health = Health(pool, keys, series, clock)
+        logins = Logins(pool, refresher, oauth, feed=feed, jobs=jobs, clock=clock, new_id=_new_id)
+        event_log = EventLog(feed, clock=clock)
         feed.tell(Happened("server.started", f"Claude Proxy {__version__} started"))
-        overview = Overview(
+        summary = Summary(
             pool=pool,
-            tokens=tokens,
+            keys=keys,
             refresher=refresher,
             sessions=sessions,
             accounting=accounting,
@@ -328,18 +328,18 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
         topics = Topics(
             feed,
             pool=pool,
-            tokens=tokens,
+            keys=keys,
             refresher=refresher,
             sessions=sessions,
             accounting=accounting,
-            flows=flows,
-            overview=overview,
+            logins=logins,
+            summary=summary,
             clock=clock,
         )
-        live = Live(feed, topics.sources(), chronicle, epoch=secrets.token_hex(8))
+        live = Revisions(feed, topics.sources(), event_log, epoch=secrets.token_hex(8))
         if settings.notifications.webhook_url is not None:
             secret = settings.notifications.secret
-            notifier = Notifier(
+            webhook = Webhook(
                 settings.notifications.webhook_url,
                 None if secret is None else secret.get_secret_value(),
                 health,
@@ -347,15 +347,15 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
                 clock=clock,
                 rng=rng,
             )
-            stack.callback(notifier.close)
-            feed.follow(notifier.account_changed)
-            jobs.every("look at health", LOOK_S, notifier.look)
+            stack.callback(webhook.close)
+            feed.on_account_change(webhook.account_changed)
+            jobs.every("look at health", LOOK_S, webhook.look)
         origins = Origins(settings.server.public_origins, settings.server.trusted_proxies)
-        dashboards = Dashboards(live, topics, overview, assets=assets.version, jobs=jobs, clock=clock)
+        dashboards = Dashboards(live, topics, summary, assets=assets.version, jobs=jobs, clock=clock)
         signins.on_end(dashboards.signed_out)
         v1 = V1(
             relay,
-            tokens,
+            keys,
             sessions,
             accounting,
             jobs=jobs,
@@ -367,18 +367,18 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
         )
         rest = application(
             pool=pool,
-            tokens=tokens,
+            keys=keys,
             probe=probe,
             refresher=refresher,
             sessions=sessions,
             accounting=accounting,
-            flows=flows,
-            overview=overview,
+            logins=logins,
+            summary=summary,
             dashboards=dashboards,
             health=health,
             gate=AdminGate(
                 settings.auth.api_key.get_secret_value(),
-                tokens,
+                keys,
                 signins,
                 origins,
                 throttle=Throttle(limit=10, window_s=60, clock=clock),
@@ -413,25 +413,25 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
         jobs.every("upkeep", settings.scheduler.interval, upkeep, jitter=0.1)
         refresher.start()
         jobs.start("upkeep at start", upkeep())
-        yield Parts(pool, tokens, signins, health, server)
+        yield Parts(pool, keys, signins, health, server)
 
 
 async def _save_counters(
-    storage: JsonFiles, pool: Pool, tokens: Tokens, signins: Signins, budgets: Budgets, sessions: Sessions
+    storage: JsonFiles, pool: Pool, keys: ClientKeys, signins: Signins, budgets: Budgets, sessions: Sessions
 ) -> None:
     spent = budgets.records()
     await storage.replace(
         "counters",
         pool.counters()
         | signins.counters()
-        | {id: use | spent.get(id, {}) for id, use in tokens.counters().items()},
+        | {id: use | spent.get(id, {}) for id, use in keys.counters().items()},
     )
     await storage.replace("sessions", sessions.records())
 
 
-async def _save_again(pool: Pool, tokens: Tokens, signins: Signins) -> None:
+async def _save_again(pool: Pool, keys: ClientKeys, signins: Signins) -> None:
     await pool.save_again()
-    await tokens.save_again()
+    await keys.save_again()
     await signins.save_again()
 
 
@@ -475,7 +475,7 @@ def _announce(settings: Settings, parts: Parts, port: int) -> None:
   listening on  {_url(settings.server.host, port)}
   upstream      {settings.claude.base_url}
   accounts      {counts or "none yet: add one with POST /api/accounts"}
-  client keys   {len(parts.tokens) or "none yet: make one with POST /api/tokens"}
+  client keys   {len(parts.keys) or "none yet: make one with POST /api/tokens"}
   data folder   {settings.storage.data_folder}""",
         flush=True,
     )

@@ -26,7 +26,7 @@ class AccessLine:
         self.method = "-"
         self.path = "-"
         self.address = "-"
-        self.token_id: str | None = None
+        self.key_id: str | None = None
         self.account: Account | None = None
         self.attempts = 0
         self.status = 0
@@ -69,7 +69,7 @@ class AccessLine:
                 "status": self.status,
                 "request": self.request_id,
                 "client": self.address,
-                "key": self.token_id or "-",
+                "key": self.key_id or "-",
                 "account": self.account.name if self.account else "-",
                 "attempts": self.attempts,
                 "ttfb_ms": "-" if self.ttfb_s is None else round(self.ttfb_s * 1000),

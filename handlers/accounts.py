@@ -7,7 +7,7 @@ from typing import Any, Literal
 from handlers.base import AdminHandler, RequestBody
 from handlers.oauth import PastedCode
 from proxy.accounts.account import Account, ApiKey, Status
-from proxy.accounts.login import Flows
+from proxy.accounts.login import Logins
 from proxy.accounts.pool import Pool
 from proxy.accounts.probe import Probe
 from proxy.accounts.refresh import Refresher
@@ -37,7 +37,7 @@ class Accounts(AdminHandler):
     def initialize(self, **parts: Any) -> None:
         super().initialize(**parts)
         self.pool: Pool = parts["pool"]
-        self.flows: Flows = parts["flows"]
+        self.logins: Logins = parts["flows"]
 
     def get(self) -> None:
         self.pool.recover()
@@ -52,7 +52,7 @@ class Accounts(AdminHandler):
             account = await self.pool.add(new.name, _api_key(new.api_key))
         else:
             login = self.body(NewAccount)
-            account = await self.flows.finish(
+            account = await self.logins.finish(
                 login.code, state=login.state, name=login.name, org_id=login.org_id
             )
         self.answer({"account": self.pool.view(account)}, 201)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from tornado.httputil import HTTPServerRequest, parse_cookie
 
 from handlers.origin import Origins
-from proxy.clients.keys import Role, Token, Tokens
+from proxy.clients.keys import ClientKey, ClientKeys, Role
 from proxy.clients.signins import SignIn, Signins
 from proxy.clients.throttle import Throttle
 from proxy.errors import Forbidden, InvalidRequest, RateLimited, Unauthenticated
@@ -26,7 +26,7 @@ class AdminGate:
     def __init__(
         self,
         admin_key: str,
-        tokens: Tokens,
+        keys: ClientKeys,
         signins: Signins,
         origins: Origins,
         *,
@@ -34,7 +34,7 @@ class AdminGate:
         login_throttle: Throttle,
     ) -> None:
         self._digest = _digest(admin_key)
-        self._tokens = tokens
+        self._keys = keys
         self.signins = signins
         self._origins = origins
         self._throttle = throttle
@@ -88,16 +88,16 @@ class AdminGate:
         """A browser takes `__Host-` cookies from this very host only, and only by https (RFC 6265bis 4.1.3)."""
         return f"__Host-{COOKIE}" if self._origins.secure(request) else COOKIE
 
-    def _admin(self, keys: Iterable[str], address: str, throttle: Throttle) -> Token | None:
+    def _admin(self, keys: Iterable[str], address: str, throttle: Throttle) -> ClientKey | None:
         """The client key of role `admin` among these; None where the admin key is."""
         keys = list(keys)
         for key in keys:
             if hmac.compare_digest(_digest(key), self._digest):
                 return None
-        token = self._tokens.accept(keys)
-        if token is not None:
-            if token.role is Role.ADMIN:
-                return token
+        client_key = self._keys.accept(keys)
+        if client_key is not None:
+            if client_key.role is Role.ADMIN:
+                return client_key
             raise Forbidden("this client key has no access to the admin API: role `admin` is needed")
         group = address_group(address)
         for _ in keys:

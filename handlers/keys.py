@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, Field
 
 from handlers.base import AdminHandler, RequestBody
 from proxy.clients.budgets import KeyLimits
-from proxy.clients.keys import Role, Token, Tokens, TokenStatus
+from proxy.clients.keys import ClientKey, ClientKeys, KeyStatus, Role
 from proxy.clients.sessions import Sessions
 from proxy.errors import NotFound, Unprocessable
 from proxy.usage.accounting import Accounting
@@ -45,7 +45,7 @@ class TokenFields(RequestBody):
         given = {name: value for name, value in given.items() if value is not None or name == "expires_at"}
         readers: dict[str, Callable[[Any], Any]] = {
             "role": Role,
-            "status": TokenStatus,
+            "status": KeyStatus,
             "expires_at": lambda at: None if at is None else at.timestamp(),
             "limits": lambda limits: KeyLimits(**limits.model_dump()),
             "models": tuple,
@@ -69,37 +69,37 @@ class TokenHandler(AdminHandler):
 
     def initialize(self, **parts: Any) -> None:
         super().initialize(**parts)
-        self.tokens: Tokens = parts["tokens"]
+        self.keys: ClientKeys = parts["tokens"]
         self.sessions: Sessions = parts["sessions"]
         self.accounting: Accounting = parts["accounting"]
 
-    def view(self, token: Token) -> dict[str, Any]:
+    def view(self, client_key: ClientKey) -> dict[str, Any]:
         """A key as an admin sees it, with what it has used of its budgets."""
-        return self.tokens.view(token) | {"used": self.accounting.budgets.view(token.id)}
+        return self.keys.view(client_key) | {"used": self.accounting.budgets.view(client_key.id)}
 
 
 class TokenList(TokenHandler):
     """`/api/tokens`"""
 
     def get(self) -> None:
-        found = self.tokens.find(
+        found = self.keys.find(
             role=self._one_of("role", Role),
-            status=self._one_of("status", TokenStatus),
+            status=self._one_of("status", KeyStatus),
             search=self._query("search"),
         )
         page, limit = self._number("page", 1, 10**6), self._number("limit", 50, MAX_LIMIT)
         shown = found[(page - 1) * limit : page * limit]
         self.answer(
             {
-                "tokens": [self.view(token) for token in shown],
+                "tokens": [self.view(client_key) for client_key in shown],
                 "paging": {"page": page, "limit": limit, "total": len(found)},
             }
         )
 
     async def post(self) -> None:
         new = self.body(NewToken)
-        token, key = await self.tokens.add(key=new.key, **new.changes())
-        self.answer({"token": self.view(token) | {"key": key}}, 201)
+        client_key, key = await self.keys.add(key=new.key, **new.changes())
+        self.answer({"token": self.view(client_key) | {"key": key}}, 201)
 
     def _query(self, name: str) -> str:
         return self.get_query_argument(name, "")
@@ -123,32 +123,32 @@ class TokenList(TokenHandler):
 class OneToken(TokenHandler):
     """`/api/tokens/{id}`"""
 
-    def get(self, token_id: str) -> None:
-        self.answer({"token": self.view(self.tokens[token_id])})
+    def get(self, key_id: str) -> None:
+        self.answer({"token": self.view(self.keys[key_id])})
 
-    async def put(self, token_id: str) -> None:
+    async def put(self, key_id: str) -> None:
         change = self.body(TokenChange)
-        self.check_unedited(self.tokens[token_id].etag, self.view(self.tokens[token_id]))
+        self.check_unedited(self.keys[key_id].etag, self.view(self.keys[key_id]))
         try:
-            await self.tokens.update(token_id, **change.changes())
+            await self.keys.update(key_id, **change.changes())
         finally:
-            self._end_unless_active(token_id)
-        self.answer({"token": self.view(self.tokens[token_id])})  # or NotFound: deleted meanwhile
+            self._end_unless_active(key_id)
+        self.answer({"token": self.view(self.keys[key_id])})  # or NotFound: deleted meanwhile
 
-    async def delete(self, token_id: str) -> None:
-        view = self.view(self.tokens[token_id])
+    async def delete(self, key_id: str) -> None:
+        view = self.view(self.keys[key_id])
         try:
-            await self.tokens.remove(token_id)
+            await self.keys.remove(key_id)
         finally:
-            self._end_unless_active(token_id)
+            self._end_unless_active(key_id)
         self.answer({"token": view})
 
-    def _end_unless_active(self, token_id: str) -> None:
+    def _end_unless_active(self, key_id: str) -> None:
         # A key stops working at once, also where that cannot be stored yet, and so does what runs with it.
         try:
-            active = self.tokens[token_id].status is TokenStatus.ACTIVE
+            active = self.keys[key_id].status is KeyStatus.ACTIVE
         except NotFound:
             active = False
-            self.accounting.budgets.forget(token_id)
+            self.accounting.budgets.forget(key_id)
         if not active:
-            self.sessions.end_of(token_id)
+            self.sessions.end_of(key_id)

@@ -30,8 +30,8 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler
 from handlers.base import AdminHandler
 from proxy import __version__
 from proxy.clock import Clock
-from proxy.dashboard.revisions import Live
-from proxy.dashboard.summary import Overview
+from proxy.dashboard.revisions import Revisions
+from proxy.dashboard.summary import Summary
 from proxy.dashboard.topics import Topics
 from proxy.errors import InvalidRequest
 from proxy.jobs import Jobs
@@ -55,12 +55,12 @@ class Dashboards:
     """All that are open, and the frames that they get."""
 
     def __init__(
-        self, live: Live, topics: Topics, overview: Overview, *, assets: str, jobs: Jobs, clock: Clock
+        self, live: Revisions, topics: Topics, summary: Summary, *, assets: str, jobs: Jobs, clock: Clock
     ) -> None:
         self.live = live
         self.jobs = jobs
         self._topics = topics
-        self._overview = overview
+        self._summary = summary
         self._assets = assets
         self._clock = clock
         self._open: set[Socket] = set()
@@ -97,7 +97,7 @@ class Dashboards:
             "v": 1,
             "epoch": self.live.epoch,
             "now": self.now(),
-            "started_at": self._overview.started_at,
+            "started_at": self._summary.started_at,
             "server_version": __version__,
             "assets": self._assets,
             "heartbeat_s": HEARTBEAT_S,

@@ -8,7 +8,7 @@ from typing import Any
 
 from handlers.base import AdminHandler, BaseHandler, RequestBody
 from handlers.origin import Origins
-from proxy.accounts.login import Flows
+from proxy.accounts.login import Logins
 from proxy.accounts.pool import Pool
 from proxy.clock import rfc3339
 from proxy.errors import Conflict, InvalidRequest, RequestError, StorageError
@@ -28,13 +28,13 @@ class Authorize(AdminHandler):
 
     def initialize(self, **parts: Any) -> None:
         super().initialize(**parts)
-        self.flows: Flows = parts["flows"]
+        self.logins: Logins = parts["flows"]
         self.redirect_uri: str | None = parts["redirect_uri"]
         self.origins: Origins = parts["origins"]
 
     def get(self) -> None:
         here = f"{self.origins.of(self.request.host)}/oauth/callback"
-        flow, url = self.flows.begin(
+        login, url = self.logins.begin(
             redirect_uri=self.redirect_uri or here,
             org_id=self.get_query_argument("org_id", "") or None,
             account_id=self.get_query_argument("account_id", "") or None,
@@ -43,9 +43,9 @@ class Authorize(AdminHandler):
         self.answer(
             {
                 "authorization_url": url,
-                "state": flow.state,
-                "flow_id": flow.id,
-                "expires_at": rfc3339(flow.expires_at),
+                "state": login.state,
+                "flow_id": login.id,
+                "expires_at": rfc3339(login.expires_at),
             }
         )
 
@@ -55,12 +55,14 @@ class Exchange(AdminHandler):
 
     def initialize(self, **parts: Any) -> None:
         super().initialize(**parts)
-        self.flows: Flows = parts["flows"]
+        self.logins: Logins = parts["flows"]
         self.pool: Pool = parts["pool"]
 
     async def post(self) -> None:
         given = self.body(PastedCode)
-        account = await self.flows.finish(given.code, state=given.state, name=given.name, org_id=given.org_id)
+        account = await self.logins.finish(
+            given.code, state=given.state, name=given.name, org_id=given.org_id
+        )
         self.answer({"account": self.pool.view(account)}, 201)
 
 
@@ -69,7 +71,7 @@ class Reauthorize(Exchange):
 
     async def post(self, account_id: str) -> None:  # type: ignore[override]
         given = self.body(PastedCode)
-        account = await self.flows.finish(given.code, state=given.state, account_id=self.pool[account_id].id)
+        account = await self.logins.finish(given.code, state=given.state, account_id=self.pool[account_id].id)
         self.answer({"account": self.pool.view(account)})
 
 
@@ -78,19 +80,19 @@ class Callback(BaseHandler):
 
     def initialize(self, **parts: Any) -> None:
         super().initialize(**parts)
-        self.flows: Flows = parts["flows"]
+        self.logins: Logins = parts["flows"]
 
     async def get(self) -> None:
         state = self.get_query_argument("state", "")
         try:
             if error_code := self.get_query_argument("error", ""):
-                raise self.flows.refused(state, error_code)
+                raise self.logins.refused(state, error_code)
             code = self.get_query_argument("code", "")
             if not code:
                 raise InvalidRequest(
                     "There is no code in this address. Begin the login once more.", type="code_missing"
                 )
-            await self.flows.finish(code, state=state or "-")
+            await self.logins.finish(code, state=state or "-")
         except RequestError as error:
             self.line.error = error.type
             # A conflict's text names other accounts, and this page is open to whoever has the state.

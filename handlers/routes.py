@@ -30,15 +30,15 @@ from handlers.pages import Assets, File, Page
 from handlers.sessions import OneSession, SessionList
 from handlers.statistics import Statistics, Usage
 from handlers.v1 import V1
-from proxy.accounts.login import Flows
+from proxy.accounts.login import Logins
 from proxy.accounts.pool import Pool
 from proxy.accounts.probe import Probe
 from proxy.accounts.refresh import Refresher
-from proxy.clients.keys import Tokens
+from proxy.clients.keys import ClientKeys
 from proxy.clients.sessions import Sessions
 from proxy.clock import Clock
 from proxy.dashboard.health import Health
-from proxy.dashboard.summary import Overview
+from proxy.dashboard.summary import Summary
 from proxy.http.addresses import Network
 from proxy.usage.accounting import Accounting
 
@@ -49,14 +49,14 @@ PING_S = 20
 def application(
     *,
     pool: Pool,
-    tokens: Tokens,
+    keys: ClientKeys,
     probe: Probe,
     refresher: Refresher,
-    flows: Flows,
+    logins: Logins,
     sessions: Sessions,
     accounting: Accounting,
     health: Health,
-    overview: Overview,
+    summary: Summary,
     dashboards: Dashboards,
     gate: AdminGate,
     clock: Clock,
@@ -69,8 +69,8 @@ def application(
     anyone: dict[str, Any] = {"clock": clock, "trusted_proxies": trusted_proxies}
     files = anyone | {"assets": assets, "origins": origins}
     admin = anyone | {"gate": gate}
-    login = {"pool": pool, "flows": flows}
-    keys = {"tokens": tokens, "sessions": sessions, "accounting": accounting}
+    login = {"pool": pool, "flows": logins}
+    key_parts = {"tokens": keys, "sessions": sessions, "accounting": accounting}
     account = {"pool": pool, "probe": probe, "refresher": refresher}
     return Application(
         [
@@ -96,14 +96,14 @@ def application(
             URLSpec(
                 r"/api/admin/statistics",
                 Statistics,
-                admin | {"health": health, "sessions": sessions, "overview": overview},
+                admin | {"health": health, "sessions": sessions, "overview": summary},
             ),
-            URLSpec(r"/api/admin/usage", Usage, admin | account | keys),
+            URLSpec(r"/api/admin/usage", Usage, admin | account | key_parts),
             URLSpec(r"/api/admin/sessions", SessionList, admin | {"sessions": sessions}),
             URLSpec(r"/api/sessions/([^/]+)", OneSession, admin | {"sessions": sessions}),
             URLSpec(r"/api/live", LiveFeed, admin | {"dashboards": dashboards}),
-            URLSpec(r"/api/tokens", TokenList, admin | keys),
-            URLSpec(r"/api/tokens/([^/]+)", OneToken, admin | keys),
+            URLSpec(r"/api/tokens", TokenList, admin | key_parts),
+            URLSpec(r"/api/tokens/([^/]+)", OneToken, admin | key_parts),
         ],
         default_handler_class=Unknown,
         default_handler_args=anyone,

@@ -10,11 +10,11 @@ from typing import Any, Literal, cast, get_args
 
 from handlers.base import AdminHandler
 from proxy.accounts.pool import Pool
-from proxy.clients.keys import Tokens
+from proxy.clients.keys import ClientKeys
 from proxy.clients.sessions import Sessions
 from proxy.clock import Clock, rfc3339
 from proxy.dashboard.health import Health
-from proxy.dashboard.summary import Overview
+from proxy.dashboard.summary import Summary
 from proxy.errors import Unprocessable
 from proxy.usage.accounting import Accounting
 from proxy.usage.buckets import By
@@ -32,11 +32,11 @@ class Statistics(AdminHandler):
         super().initialize(**parts)
         self.health: Health = parts["health"]
         self.sessions: Sessions = parts["sessions"]
-        self.overview: Overview = parts["overview"]
+        self.summary: Summary = parts["overview"]
 
     def get(self) -> None:
         self.sessions.clean()
-        accounts, health = self.overview.accounts(), self.overview.health()
+        accounts, health = self.summary.accounts(), self.summary.health()
         self.answer(
             {
                 "total_accounts": accounts["total"],
@@ -49,7 +49,7 @@ class Statistics(AdminHandler):
                 "system_health": health["status"],
                 "reasons": health["reasons"],
                 "uptime_seconds": round(self.health.uptime_s(), 3),
-                **self.overview.traffic(),
+                **self.summary.traffic(),
             }
         )
 
@@ -61,7 +61,7 @@ class Usage(AdminHandler):
         super().initialize(**parts)
         self.clock: Clock = parts["clock"]
         self.pool: Pool = parts["pool"]
-        self.tokens: Tokens = parts["tokens"]
+        self.keys: ClientKeys = parts["tokens"]
         self.accounting: Accounting = parts["accounting"]
 
     def get(self) -> None:
@@ -104,7 +104,7 @@ class Usage(AdminHandler):
     def _names(self, by: By) -> dict[str, str]:
         if by == "account":
             return {account.id: account.name for account in self.pool}
-        return {token.id: token.name for token in self.tokens} if by == "token" else {}
+        return {client_key.id: client_key.name for client_key in self.keys} if by == "token" else {}
 
     def _one_of(self, name: str, words: tuple[str, ...], default: str | None) -> str | None:
         word = self.get_query_argument(name, "") or default

@@ -36,7 +36,7 @@ from handlers.access import CLIENT_GONE, AccessLine
 from handlers.framing import MalformedFraming
 from handlers.origin import Origins
 from handlers.refusal import error_event, refusal
-from proxy.clients.keys import Tokens
+from proxy.clients.keys import ClientKeys
 from proxy.clients.sessions import Client, Place, Sessions
 from proxy.clock import Clock
 from proxy.errors import (
@@ -77,7 +77,7 @@ class V1(HTTPServerConnectionDelegate):
     def __init__(
         self,
         relay: Relay,
-        tokens: Tokens,
+        keys: ClientKeys,
         sessions: Sessions,
         accounting: Accounting,
         *,
@@ -89,7 +89,7 @@ class V1(HTTPServerConnectionDelegate):
         origins: Origins,
     ) -> None:
         self.relay = relay
-        self.tokens = tokens
+        self.keys = keys
         self.sessions = sessions
         self.accounting = accounting
         self.jobs = jobs
@@ -216,26 +216,26 @@ class V1Request(HTTPMessageDelegate):
         has_body = framing.has_body(headers)
         if server.draining:
             raise Unavailable("this proxy is shutting down: try again", retry_after_s=1)
-        token = server.tokens.accept(client_keys(lines))
-        if token is None:
+        client_key = server.keys.accept(client_keys(lines))
+        if client_key is None:
             raise Unauthenticated(
                 "no valid client key: send one as `x-api-key` or `Authorization: Bearer`; "
                 "an admin makes them with POST /api/tokens",
                 should_retry=False,
             )
-        self._line.token_id = token.id
-        server.tokens.used(token)
+        self._line.key_id = client_key.id
+        server.keys.used(client_key)
         # HTTP/1.0 knows no Host, and nothing better than our own address.
         host = headers.get("Host", "" if self._version == "HTTP/1.1" else "localhost")
         origin = server.origins.of(host)
         target = paths.upstream_target(start_line.path, allow_admin_paths=server.allow_admin_paths)
-        client = Client(token.id, address_group(self._line.address), headers.get("User-Agent", ""))
+        client = Client(client_key.id, address_group(self._line.address), headers.get("User-Agent", ""))
         self._place = server.sessions.enter(
             client,
             limited=paths.is_inference(start_line.method, target),
             cut=lambda: self.cut("an admin ended this session"),
         )
-        self._account = server.accounting.begin(token, start_line.method, target)
+        self._account = server.accounting.begin(client_key, start_line.method, target)
         self._account.admit()
         if has_body:
             length = int(headers.get("Content-Length", server.max_body_bytes))

@@ -1,69 +1,73 @@
-"""What changed: followers are told in order, in the same step, and only take note."""
+"""What changed, as three channels: account changes, events for people, and touched views.
+
+Listeners are called in order, within the step that made the change. They take a note and return: no listener awaits,
+changes state or raises.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Generic, Literal, TypeVar
 
-from proxy.accounts.account import Account
+T = TypeVar("T")
 
 Level = Literal["info", "warning", "error"]
 
 
 @dataclass(frozen=True, slots=True)
-class AccountChanged:
-    """`old` is None where it was added, `new` where it was deleted."""
+class Changed(Generic[T]):
+    """One item before and after a change. `old` is None if it was added, `new` is None if it was deleted."""
 
-    old: Account | None
-    new: Account | None
+    old: T | None
+    new: T | None
 
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """Something else that an admin may want to read of; `kind` as `session.started`, `text` for people."""
+    """An event for people other than an account change: `kind` such as `session.started`, `text` in plain words."""
 
     kind: str
     text: str
     level: Level = "info"
-    token_id: str | None = None
+    key_id: str | None = None
     session_id: str | None = None
 
 
-Follower = Callable[[AccountChanged], None]
-
-
 class Feed:
-    """Tells its followers. One that raises is a bug, and is heard."""
+    """Passes changes on to whoever listens. An exception of a listener is a bug and reaches the caller."""
 
     def __init__(self) -> None:
-        self._followers: list[Follower] = []
-        self._readers: list[Callable[[Happened], None]] = []
-        self._touched: Callable[[str, str], None] = _nobody
+        self._on_account_change: list[Callable[[Changed[Any]], None]] = []
+        self._on_event: list[Callable[[Happened], None]] = []
+        self._on_touch: Callable[[str, str], None] = _ignore
 
-    def follow(self, follower: Follower) -> None:
-        self._followers.append(follower)
+    def on_account_change(self, listener: Callable[[Changed[Any]], None]) -> None:
+        """Call `listener` with each change of an account."""
+        self._on_account_change.append(listener)
 
-    def read(self, reader: Callable[[Happened], None]) -> None:
-        """Hear what is told."""
-        self._readers.append(reader)
+    def on_event(self, listener: Callable[[Happened], None]) -> None:
+        """Call `listener` with each event for people."""
+        self._on_event.append(listener)
 
-    def watch(self, touched: Callable[[str, str], None]) -> None:
-        """Hear what is touched: the topic and the id. There is one who does, since this is called often."""
-        self._touched = touched
+    def on_touch(self, listener: Callable[[str, str], None]) -> None:
+        """Set the listener for (topic, id) touches. A single one: `touch` is on the hot path."""
+        self._on_touch = listener
 
-    def publish(self, event: AccountChanged) -> None:
-        for follower in self._followers:
-            follower(event)
+    def publish(self, change: Changed[Any]) -> None:
+        """Tell of a change of an account."""
+        for listener in self._on_account_change:
+            listener(change)
 
     def tell(self, event: Happened) -> None:
-        for reader in self._readers:
-            reader(event)
+        """Tell of an event for people."""
+        for listener in self._on_event:
+            listener(event)
 
     def touch(self, topic: str, id: str) -> None:
-        """What is shown of this one may be another by now."""
-        self._touched(topic, id)
+        """Mark an entity as possibly changed; its view is re-read when a dashboard asks."""
+        self._on_touch(topic, id)
 
 
-def _nobody(topic: str, id: str) -> None:
-    """Before the dashboard's feed there is nobody to hear."""
+def _ignore(topic: str, id: str) -> None:
+    """Stand in for the listener until the dashboard's feed sets one."""

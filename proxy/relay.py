@@ -34,7 +34,7 @@ from proxy.http import results_url
 from proxy.http import target as paths
 from proxy.http.body import Body
 from proxy.http.headers import to_client, to_upstream
-from proxy.http.peek import glance
+from proxy.http.peek import peek
 from proxy.upstream.exchange import CurlClient, Exchange, Head, Header, Request
 from proxy.upstream.verdict import Action, AnswerHead, Verdict, judge
 
@@ -183,7 +183,7 @@ class Attempts:
             self._backs_off = False
             await self._relay.clock.sleep(self._relay.retry.delay_s(self._failures, self._relay.rng))
         if pool.has_model_limits() and self._model is None:
-            self._model = (await glance(self._inbound.body, self._inbound.content_encoding)).model
+            self._model = (await peek(self._inbound.body, self._inbound.content_encoding)).model
         again, self._again = self._again, None
         if again is not None and again in pool and pool[again].status is Status.ACTIVE:
             return pool[again]
@@ -262,7 +262,7 @@ class Attempts:
     async def _judge(self, account: Account, answer: AnswerHead) -> Verdict:
         now = self._relay.clock.now()
         if answer.status == 429 and self._model is None:
-            self._model = (await glance(self._inbound.body, self._inbound.content_encoding)).model
+            self._model = (await peek(self._inbound.body, self._inbound.content_encoding)).model
         return judge(answer, account_kind=account.type, model=self._model, now=now)
 
     async def _learn(self, account: Account, verdict: Verdict) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from proxy.accounts.account import Account, ApiKey, load_accounts
 from proxy.accounts.pool import Pool
-from proxy.clients.keys import Tokens, load_tokens, token_record
+from proxy.clients.keys import ClientKeys, key_record, load_keys
 from proxy.errors import StorageError
 from proxy.feed import Feed
 from proxy.jobs import Jobs
@@ -89,12 +89,10 @@ def make_pool(disk: Disk, clock: TestClock, jobs: Jobs | None = None) -> Pool:
     )
 
 
-def make_tokens(disk: Disk, clock: TestClock) -> Tokens:
+def make_tokens(disk: Disk, clock: TestClock) -> ClientKeys:
     """The client keys as they are after a start with what is on `disk`."""
-    table = Table(
-        "tokens", load_tokens(disk["tokens"].values()), record=token_record, storage=disk, jobs=Jobs()
-    )
-    return Tokens(table, disk["counters"], clock=clock, feed=Feed(), new_id=new_ids())
+    table = Table("tokens", load_keys(disk["tokens"].values()), record=key_record, storage=disk, jobs=Jobs())
+    return ClientKeys(table, disk["counters"], clock=clock, feed=Feed(), new_id=new_ids())
 
 
 def new_ids() -> Callable[[str], str]:

@@ -216,8 +216,8 @@ async def serve(
         async with proxy(load_settings(config, environ), clock, random.Random(1)) as parts:
             port = parts.server.listen("127.0.0.1", 0)
             service = Service(parts, simulator, clock, port)
-            if not any(token.name == "tests" for token in parts.tokens):
-                await parts.tokens.add("tests", CLIENT_KEY)
+            if not any(token.name == "tests" for token in parts.keys):
+                await parts.keys.add("tests", CLIENT_KEY)
             for name in accounts:
                 await service.add_account(name)
             try:

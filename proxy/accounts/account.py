@@ -6,10 +6,11 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from proxy.clock import rfc3339
 from proxy.errors import StorageError
+from proxy.feed import Changed
 from proxy.http.headers import Credential
 from proxy.storage.protocols import Record
 
@@ -250,6 +251,9 @@ class Account:
             active_since=_or_none(_number, record["active_since"]),
             refresh_began_at=_or_none(_number, record["refresh_began_at"]),
         )
+
+
+AccountChanged: TypeAlias = Changed[Account]
 
 
 def load_accounts(records: Mapping[str, Record]) -> list[tuple[str, Account]]:

@@ -32,14 +32,14 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class Probation:
     """A request that finds out whether an account works again."""
 
     done: asyncio.Future[None]
     until: float
 
 
-class Limits:
+class Cooldowns:
     """What the pool knows of limits beside the accounts' own states. Kept in memory: answers tell it again."""
 
     def __init__(self, clock: Clock) -> None:
@@ -47,7 +47,7 @@ class Limits:
         self._limits: dict[str, Limit] = {}
         self._models: dict[tuple[str, str], Moment] = {}
         self._untested: set[str] = set()
-        self._trials: dict[str, Trial] = {}
+        self._trials: dict[str, Probation] = {}
 
     def changed(self, account: Account) -> None:
         """Note on the monotonic clock when the account's limit ends: a wall clock set back must not prolong it."""
@@ -127,7 +127,7 @@ class Limits:
         if account_id in self._untested:
             self._untested.discard(account_id)
             done = asyncio.get_running_loop().create_future()
-            self._trials[account_id] = Trial(done, self._clock.monotonic() + LONGEST_TEST_S)
+            self._trials[account_id] = Probation(done, self._clock.monotonic() + LONGEST_TEST_S)
 
     def answered(self, account_id: str) -> None:
         """The account has answered, or its request is over."""

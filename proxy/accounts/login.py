@@ -34,7 +34,7 @@ SHORTEST_CODE = 8
 
 
 @dataclass(slots=True)
-class Flow:
+class Login:
     """One login on its way. `grant` is kept when it could not be used yet: a code works only once."""
 
     id: str
@@ -62,7 +62,7 @@ class Pasted:
     state: str | None
 
 
-class Flows:
+class Logins:
     """Starts logins and finishes them, by redirect or by hand; twice gives the same outcome."""
 
     def __init__(
@@ -83,7 +83,7 @@ class Flows:
         self._jobs = jobs
         self._clock = clock
         self._new_id = new_id
-        self._flows: OrderedDict[str, Flow] = OrderedDict()
+        self._logins: OrderedDict[str, Login] = OrderedDict()
 
     def begin(
         self,
@@ -92,16 +92,16 @@ class Flows:
         org_id: str | None = None,
         account_id: str | None = None,
         name: str | None = None,
-    ) -> tuple[Flow, str]:
+    ) -> tuple[Login, str]:
         """A new login and the URL to open. Raises Unprocessable, NotFound."""
         server = self._configured()
         if account_id is not None:
             _refuse_api_key(self._pool[account_id])
         name = None if name is None else self._pool.free_name(name)
         self.forget_old()
-        while len(self._flows) >= MAX_WAITING:
-            self._drop(next(iter(self._flows)))
-        flow = Flow(
+        while len(self._logins) >= MAX_WAITING:
+            self._drop(next(iter(self._logins)))
+        login = Login(
             id=self._new_id("flow"),
             state=secrets.token_urlsafe(32),
             pkce=Pkce.new(),
@@ -112,31 +112,31 @@ class Flows:
             account_id=account_id,
             name=name,
         )
-        self._flows[flow.state] = flow
-        self._touch(flow)
+        self._logins[login.state] = login
+        self._touch(login)
         url = server.authorization_url(
-            state=flow.state, challenge=flow.pkce.challenge, redirect_uri=redirect_uri
+            state=login.state, challenge=login.pkce.challenge, redirect_uri=redirect_uri
         )
-        return flow, url
+        return login, url
 
     def ids(self) -> list[str]:
         """Of all that are known."""
-        return [flow.id for flow in self._flows.values()]
+        return [login.id for login in self._logins.values()]
 
     def view(self, flow_id: str) -> dict[str, Any] | None:
         """What an admin may see of a login, without its state; None where it is over for long."""
-        flow = next((flow for flow in self._flows.values() if flow.id == flow_id), None)
-        if flow is None:
+        login = next((login for login in self._logins.values() if login.id == flow_id), None)
+        if login is None:
             return None
         return {
-            "id": flow.id,
-            "status": "done" if flow.done else "failed" if flow.error else "waiting",
-            "account_id": flow.done
-            or (flow.error and flow.error.details.get("account_id"))
-            or flow.account_id,
-            "expires_at": rfc3339(flow.expires_at),
-            "error_type": flow.error and flow.error.type,
-            "error_message": flow.error and flow.error.message,
+            "id": login.id,
+            "status": "done" if login.done else "failed" if login.error else "waiting",
+            "account_id": login.done
+            or (login.error and login.error.details.get("account_id"))
+            or login.account_id,
+            "expires_at": rfc3339(login.expires_at),
+            "error_type": login.error and login.error.type,
+            "error_message": login.error and login.error.message,
         }
 
     async def finish(
@@ -154,35 +154,37 @@ class Flows:
         given = read_pasted(pasted)
         if state and given.state and state != given.state:
             raise _state_mismatch()
-        flow = self._flow(given.state or state or None, given.code)
-        account_id = account_id or flow.account_id
-        if flow.over:
+        login = self._flow(given.state or state or None, given.code)
+        account_id = account_id or login.account_id
+        if login.over:
             raise _expired()
-        if flow.done is not None:
+        if login.done is not None:
             # The redirect may have finished what is pasted as well.
-            if flow.code == given.code and flow.done in self._pool and account_id in (None, flow.done):
-                return self._pool[flow.done]
+            if login.code == given.code and login.done in self._pool and account_id in (None, login.done):
+                return self._pool[login.done]
             raise _expired()
-        if flow.running is None:
-            flow.running = self._jobs.start("login", self._finish(flow, given.code, name, org_id, account_id))
-            flow.running.add_done_callback(lambda task: self._ended(flow, task))
-        return await asyncio.shield(flow.running)
+        if login.running is None:
+            login.running = self._jobs.start(
+                "login", self._finish(login, given.code, name, org_id, account_id)
+            )
+            login.running.add_done_callback(lambda task: self._ended(login, task))
+        return await asyncio.shield(login.running)
 
     def refused(self, state: str, error: str) -> RequestError:
         """The provider says that the login was refused: its state is used up. Raises InvalidRequest."""
         self.forget_old()
-        flow = self._flows.get(state)
-        if flow is None or flow.over:
+        login = self._logins.get(state)
+        if login is None or login.over:
             raise _expired()
-        flow.error, flow.over = refused_by_provider(error), True
-        self._touch(flow)
-        return flow.error
+        login.error, login.over = refused_by_provider(error), True
+        self._touch(login)
+        return login.error
 
     async def _finish(
-        self, flow: Flow, code: str, name: str | None, org_id: str | None, account_id: str | None
+        self, login: Login, code: str, name: str | None, org_id: str | None, account_id: str | None
     ) -> Account:
-        grant = await self._grant(flow, code)
-        wanted_org = org_id or flow.org_id
+        grant = await self._grant(login, code)
+        wanted_org = org_id or login.org_id
         if wanted_org is not None and grant.organization_uuid != wanted_org:
             raise Conflict(
                 f"You signed in to {_shown(grant)}, but the organisation {wanted_org} was asked for. "
@@ -192,22 +194,22 @@ class Flows:
         if account_id is not None:
             account = await self._reauthorize(self._pool[account_id], grant)
         else:
-            account = await self._add(grant, name or flow.name)
-        flow.done, flow.grant = account.id, None
+            account = await self._add(grant, name or login.name)
+        login.done, login.grant = account.id, None
         return account
 
-    def _ended(self, flow: Flow, task: asyncio.Task[Account]) -> None:
-        flow.running = None
+    def _ended(self, login: Login, task: asyncio.Task[Account]) -> None:
+        login.running = None
         error = None if task.cancelled() else task.exception()
-        flow.error = error if isinstance(error, RequestError) else None
-        self._touch(flow)
+        login.error = error if isinstance(error, RequestError) else None
+        self._touch(login)
 
-    async def _grant(self, flow: Flow, code: str) -> Grant:
-        if flow.grant is None or flow.code != code:
-            flow.code = code
+    async def _grant(self, login: Login, code: str) -> Grant:
+        if login.grant is None or login.code != code:
+            login.code = code
             try:
-                flow.grant = await self._configured().exchange(
-                    code, state=flow.state, verifier=flow.pkce.verifier, redirect_uri=flow.redirect_uri
+                login.grant = await self._configured().exchange(
+                    code, state=login.state, verifier=login.pkce.verifier, redirect_uri=login.redirect_uri
                 )
             except TokenRefused as refusal:
                 raise Unprocessable(
@@ -217,7 +219,7 @@ class Flows:
                 ) from refusal
             except TokenTrouble as trouble:
                 raise _no_tokens(trouble) from trouble
-        return flow.grant
+        return login.grant
 
     async def _add(self, grant: Grant, name: str | None) -> Account:
         for other in self._pool:
@@ -250,11 +252,11 @@ class Flows:
             )
         return await self._refresher.reauthorize(account.id, grant.tokens)
 
-    def _flow(self, state: str | None, code: str) -> Flow:
+    def _flow(self, state: str | None, code: str) -> Login:
         if state is None:
-            flows = self._flows.values()
-            waiting = [f for f in flows if f.code == code] or [
-                f for f in flows if f.done is None and not f.over
+            logins = self._logins.values()
+            waiting = [f for f in logins if f.code == code] or [
+                f for f in logins if f.done is None and not f.over
             ]
             if len(waiting) != 1:
                 raise (
@@ -266,25 +268,25 @@ class Flows:
                     )
                 )
             return waiting[0]
-        flow = self._flows.get(state)
-        if flow is None:
+        login = self._logins.get(state)
+        if login is None:
             raise _expired()
-        return flow
+        return login
 
     def forget_old(self) -> None:
         """Forget the logins whose time is over."""
         now = self._clock.monotonic()
-        while self._flows:
-            oldest = next(iter(self._flows.values()))
+        while self._logins:
+            oldest = next(iter(self._logins.values()))
             if oldest.ends > now:
                 break
             self._drop(oldest.state)
 
     def _drop(self, state: str) -> None:
-        self._touch(self._flows.pop(state))
+        self._touch(self._logins.pop(state))
 
-    def _touch(self, flow: Flow) -> None:
-        self._feed.touch("flows", flow.id)
+    def _touch(self, login: Login) -> None:
+        self._feed.touch("flows", login.id)
 
     def _configured(self) -> OAuthServer:
         if self._server is None:

@@ -18,11 +18,11 @@ from typing import Any
 from proxy.accounts import quota
 from proxy.accounts.account import Account, ApiKey, OAuthTokens, Status
 from proxy.accounts.balancer import RoundRobin
-from proxy.accounts.cooldown import Limits
+from proxy.accounts.cooldown import Cooldowns
 from proxy.accounts.quota import Quota
 from proxy.clock import Clock, rfc3339
 from proxy.errors import Conflict, NotFound, RateLimited, RequestError, StorageError, Unavailable
-from proxy.feed import AccountChanged, Feed
+from proxy.feed import Changed, Feed
 from proxy.storage.names import MAX_NAME, clean_name
 from proxy.storage.protocols import Record
 from proxy.storage.table import Table
@@ -69,7 +69,7 @@ class Pool:
         self._quota: dict[str, Quota] = {}
         self._new_id = new_id
         self._use = {id: _read_use(counters.get(id, {})) for id in table}
-        self._limits = Limits(clock)
+        self._limits = Cooldowns(clock)
         for account in table.values():
             self._limits.changed(account)
 
@@ -289,7 +289,7 @@ class Pool:
                 await self._forget(account.id)
             raise
         self.touch(account.id)
-        self._feed.publish(AccountChanged(None, account))
+        self._feed.publish(Changed(None, account))
         log.info("account added account=%s name=%s type=%s", account.id, account.name, account.type)
         return account
 
@@ -316,7 +316,7 @@ class Pool:
         account = self[account_id]
         forgotten = self._forget(account_id)
         self.touch(account_id)
-        self._feed.publish(AccountChanged(account, None))
+        self._feed.publish(Changed(account, None))
         await forgotten
         log.info("account deleted account=%s name=%s", account.id, account.name)
 
@@ -345,7 +345,7 @@ class Pool:
         self._limits.changed(new)
         saved = self._table.commit(account_id, new)
         self.touch(account_id)
-        self._feed.publish(AccountChanged(old, new))
+        self._feed.publish(Changed(old, new))
         return saved
 
     def touch(self, account_id: str) -> None:

@@ -73,9 +73,9 @@ class Budgets:
             if "day" in record:  # else an account's counters
                 self._accounts[id] = _Account(_read(record["day"]), _read(record.get("month")))
 
-    def begin(self, token_id: str, limits: KeyLimits) -> Callable[[], None]:
+    def begin(self, key_id: str, limits: KeyLimits) -> Callable[[], None]:
         """Count one request, and hand over what ends it. Raises RateLimited."""
-        account = self._accounts.setdefault(token_id, _Account())
+        account = self._accounts.setdefault(key_id, _Account())
         if limits.concurrent_requests is not None and account.running >= limits.concurrent_requests:
             raise RateLimited(
                 f"this key has {account.running} requests in flight, which is its limit", retry_after_s=1
@@ -102,9 +102,9 @@ class Budgets:
 
         return end
 
-    def reserve(self, token_id: str, limits: KeyLimits, *, tokens: int, cost_usd: float) -> Reservation:
+    def reserve(self, key_id: str, limits: KeyLimits, *, tokens: int, cost_usd: float) -> Reservation:
         """Set aside what a request may use at most. Raises RateLimited (`billing_error`) where that is too much."""
-        account = self._accounts.setdefault(token_id, _Account())
+        account = self._accounts.setdefault(key_id, _Account())
         self._turn_over(account)
         # The month first: where both are spent, the next day would not help.
         for window, period, resets_at, most_tokens, most_usd in (
@@ -125,9 +125,9 @@ class Budgets:
         account.reserved_usd += cost_usd
         return Reservation(self, account, tokens, cost_usd)
 
-    def spend(self, token_id: str, *, tokens: int, cost_usd: float) -> None:
+    def spend(self, key_id: str, *, tokens: int, cost_usd: float) -> None:
         """Count what a request used that had nothing reserved; of a key that is gone, nothing."""
-        account = self._accounts.get(token_id)
+        account = self._accounts.get(key_id)
         if account is not None:
             self._count(account, tokens, cost_usd)
 
@@ -146,9 +146,9 @@ class Budgets:
             window.tokens += tokens
             window.cost_usd += cost_usd
 
-    def view(self, token_id: str) -> dict[str, Any]:
+    def view(self, key_id: str) -> dict[str, Any]:
         """What a key has used of its budgets."""
-        account = self._accounts.get(token_id) or _Account()
+        account = self._accounts.get(key_id) or _Account()
         self._turn_over(account)
         return {
             "tokens_today": account.day.tokens,
@@ -157,18 +157,18 @@ class Budgets:
             "cost_usd_this_month": round(account.month.cost_usd, 6),
         }
 
-    def forget(self, token_id: str) -> None:
+    def forget(self, key_id: str) -> None:
         """The key is gone."""
-        self._accounts.pop(token_id, None)
+        self._accounts.pop(key_id, None)
 
     def records(self) -> dict[str, Record]:
         """What is stored, by key."""
         return {
-            token_id: {
+            key_id: {
                 period: {"name": window.name, "tokens": window.tokens, "cost_usd": window.cost_usd}
                 for period, window in (("day", account.day), ("month", account.month))
             }
-            for token_id, account in self._accounts.items()
+            for key_id, account in self._accounts.items()
         }
 
     def _turn_over(self, account: _Account) -> None:

@@ -33,7 +33,7 @@ MAX_KEY = 256
 log = logging.getLogger(__name__)
 
 
-class TokenStatus(StrEnum):
+class KeyStatus(StrEnum):
     """A revoked key stays revoked."""
 
     ACTIVE = "active"
@@ -47,7 +47,7 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
+class ClientKey:
     """One client key; `masked` shows its last four characters. Times are seconds since the epoch."""
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
@@ -57,7 +57,7 @@ class Token:
     key_sha256: str = field(repr=False)
     masked: str
     role: Role
-    status: TokenStatus
+    status: KeyStatus
     created_at: float
     updated_at: float
     expires_at: float | None = None
@@ -80,47 +80,47 @@ class Token:
 
 
 @dataclass(slots=True)
-class TokenUse:
+class KeyUse:
     """What one key was used for."""
 
     requests: int = 0
     last_used_at: float | None = None
 
 
-class Tokens:
+class ClientKeys:
     """The table of client keys. A change works at once; admin verbs return when it is on disk."""
 
     def __init__(
         self,
-        table: Table[Token],
+        table: Table[ClientKey],
         counters: dict[str, Record],
         *,
         clock: Clock,
         feed: Feed,
         new_id: Callable[[str], str],
-        declared: Iterable[Token] = (),
+        declared: Iterable[ClientKey] = (),
     ) -> None:
         self._table = table
-        self._declared = {token.id: token for token in declared}
+        self._declared = {client_key.id: client_key for client_key in declared}
         self._clock = clock
         self._feed = feed
         self._new_id = new_id
         # A key that is both is the declared one.
-        tokens = chain(self._table.values(), self._declared.values())
-        self._by_hash = {token.key_sha256: token.id for token in tokens}
-        self._use = {token.id: _read_use(counters.get(token.id, {})) for token in self}
+        keys = chain(self._table.values(), self._declared.values())
+        self._by_hash = {client_key.key_sha256: client_key.id for client_key in keys}
+        self._use = {client_key.id: _read_use(counters.get(client_key.id, {})) for client_key in self}
 
-    def __getitem__(self, token_id: str) -> Token:
+    def __getitem__(self, key_id: str) -> ClientKey:
         """Raises NotFound."""
-        token = self._table.get(token_id) or self._declared.get(token_id)
-        if token is None:
-            raise NotFound(f"no token {token_id[:64]!r}")
-        return token
+        client_key = self._table.get(key_id) or self._declared.get(key_id)
+        if client_key is None:
+            raise NotFound(f"no token {key_id[:64]!r}")
+        return client_key
 
-    def __contains__(self, token_id: object) -> bool:
-        return token_id in self._declared or token_id in self._table
+    def __contains__(self, key_id: object) -> bool:
+        return key_id in self._declared or key_id in self._table
 
-    def __iter__(self) -> Iterator[Token]:
+    def __iter__(self) -> Iterator[ClientKey]:
         return chain(self._declared.values(), self._table.values())
 
     def __len__(self) -> int:
@@ -131,7 +131,7 @@ class Tokens:
         """Ids whose last change is not on disk yet, with the reason."""
         return self._table.unsaved
 
-    def accept(self, keys: Iterable[str]) -> Token | None:
+    def accept(self, keys: Iterable[str]) -> ClientKey | None:
         """The first active token that one of `keys` belongs to.
 
         Looked up by hash, so that a guess learns nothing from the time a lookup takes; the hashes are compared in
@@ -139,57 +139,59 @@ class Tokens:
         """
         for key in keys:
             digest = _sha256(key)
-            token_id = self._by_hash.get(digest)
-            token = None if token_id is None else self[token_id]
-            if token is not None and hmac.compare_digest(token.key_sha256, digest) and self.usable(token):
-                return token
+            key_id = self._by_hash.get(digest)
+            client_key = None if key_id is None else self[key_id]
+            if client_key is None or not hmac.compare_digest(client_key.key_sha256, digest):
+                continue
+            if self.usable(client_key):
+                return client_key
         return None
 
-    def usable(self, token: Token) -> bool:
+    def usable(self, client_key: ClientKey) -> bool:
         """Whether it opens anything now."""
-        return token.status is TokenStatus.ACTIVE and (
-            token.expires_at is None or token.expires_at > self._clock.now()
+        return client_key.status is KeyStatus.ACTIVE and (
+            client_key.expires_at is None or client_key.expires_at > self._clock.now()
         )
 
-    def used(self, token: Token) -> None:
+    def used(self, client_key: ClientKey) -> None:
         """Count one request of the key."""
-        use = self._use.get(token.id)
+        use = self._use.get(client_key.id)
         if use is not None:
             use.requests += 1
             use.last_used_at = self._clock.now()
-            self._feed.touch("tokens", token.id)
+            self._feed.touch("tokens", client_key.id)
 
-    def view(self, token: Token) -> dict[str, Any]:
+    def view(self, client_key: ClientKey) -> dict[str, Any]:
         """What an admin may see: an allow-list without key and hash."""
-        use = self._use[token.id]
+        use = self._use[client_key.id]
         return {
-            "id": token.id,
-            "name": token.name,
-            "key": token.masked,
-            "role": token.role.value,
-            "status": token.status.value,
-            "expires_at": None if token.expires_at is None else rfc3339(token.expires_at),
-            "limits": asdict(token.limits),
-            "models": list(token.models),
-            "declared": token.declared,
+            "id": client_key.id,
+            "name": client_key.name,
+            "key": client_key.masked,
+            "role": client_key.role.value,
+            "status": client_key.status.value,
+            "expires_at": None if client_key.expires_at is None else rfc3339(client_key.expires_at),
+            "limits": asdict(client_key.limits),
+            "models": list(client_key.models),
+            "declared": client_key.declared,
             "requests": use.requests,
             "last_used_at": None if use.last_used_at is None else rfc3339(use.last_used_at),
-            "created_at": rfc3339(token.created_at),
-            "updated_at": rfc3339(token.updated_at),
-            "etag": token.etag,
+            "created_at": rfc3339(client_key.created_at),
+            "updated_at": rfc3339(client_key.updated_at),
+            "etag": client_key.etag,
         }
 
     def find(
-        self, *, role: Role | None = None, status: TokenStatus | None = None, search: str = ""
-    ) -> list[Token]:
+        self, *, role: Role | None = None, status: KeyStatus | None = None, search: str = ""
+    ) -> list[ClientKey]:
         """Tokens that match, in the order they were made; `search` is part of the name or id, in any case."""
         wanted = search.casefold()
         return [
-            token
-            for token in self
-            if (role is None or token.role is role)
-            and (status is None or token.status is status)
-            and (wanted in token.name.casefold() or wanted in token.id)
+            client_key
+            for client_key in self
+            if (role is None or client_key.role is role)
+            and (status is None or client_key.status is status)
+            and (wanted in client_key.name.casefold() or wanted in client_key.id)
         ]
 
     async def add(
@@ -198,18 +200,18 @@ class Tokens:
         key: str | None = None,
         *,
         role: Role = Role.USER,
-        status: TokenStatus = TokenStatus.ACTIVE,
+        status: KeyStatus = KeyStatus.ACTIVE,
         expires_at: float | None = None,
         limits: KeyLimits = NO_LIMITS,
         models: tuple[str, ...] = (),
-    ) -> tuple[Token, str]:
+    ) -> tuple[ClientKey, str]:
         """Make a key and return it in full, for the only time. Raises Unprocessable, Conflict, StorageError."""
         now = self._clock.now()
         key = _new_key() if key is None else _checked_key(key)
         digest = _sha256(key)
         if digest in self._by_hash:
             raise Conflict("this key exists already: choose another, or leave it out to have one made")
-        token = Token(
+        client_key = ClientKey(
             id=self._new_id("tok"),
             name=clean_name(name),
             key_sha256=digest,
@@ -222,29 +224,31 @@ class Tokens:
             limits=limits,
             models=models,
         )
-        self._by_hash[digest] = token.id
-        self._use[token.id] = TokenUse()
+        self._by_hash[digest] = client_key.id
+        self._use[client_key.id] = KeyUse()
         try:
-            await self._table.commit(token.id, token)
+            await self._table.commit(client_key.id, client_key)
         except StorageError:
             # Nobody will learn this key, so it must not stay.
             with contextlib.suppress(StorageError):
-                await self._forget(token)
+                await self._forget(client_key)
             raise
-        self._tell("added", token, f"client key {token.name} was made")
-        log.info("token added token=%s name=%s role=%s", token.id, token.name, token.role.value)
-        return token, key
+        self._tell("added", client_key, f"client key {client_key.name} was made")
+        log.info(
+            "token added token=%s name=%s role=%s", client_key.id, client_key.name, client_key.role.value
+        )
+        return client_key, key
 
-    async def update(self, token_id: str, **changes: Any) -> Token:
+    async def update(self, key_id: str, **changes: Any) -> ClientKey:
         """Change fields of a token; it works as changed at once, and is on disk when this returns.
 
         Raises Unprocessable, Conflict, StorageError.
         """
-        old = self._own(token_id)
+        old = self._own(key_id)
         if "name" in changes:
             changes["name"] = clean_name(changes["name"])
         new = replace(old, **changes)
-        if old.status is TokenStatus.REVOKED and new.status is not TokenStatus.REVOKED:
+        if old.status is KeyStatus.REVOKED and new.status is not KeyStatus.REVOKED:
             raise Conflict("a revoked key stays revoked: create a new one")
         if new != old:
             new = replace(new, updated_at=self._clock.now())
@@ -260,19 +264,19 @@ class Tokens:
             await saved
         return new
 
-    def _own(self, token_id: str) -> Token:
-        token = self[token_id]
-        if token.declared:
+    def _own(self, key_id: str) -> ClientKey:
+        client_key = self[key_id]
+        if client_key.declared:
             raise Conflict("this key is declared in the configuration: change it there")
-        return token
+        return client_key
 
-    async def remove(self, token_id: str) -> None:
+    async def remove(self, key_id: str) -> None:
         """Delete a token; it stops working at once, and is gone from disk when this returns."""
-        token = self._own(token_id)
-        forgotten = self._forget(token)
-        self._tell("deleted", token, f"client key {token.name} was deleted")
+        client_key = self._own(key_id)
+        forgotten = self._forget(client_key)
+        self._tell("deleted", client_key, f"client key {client_key.name} was deleted")
         await forgotten
-        log.info("token deleted token=%s name=%s", token.id, token.name)
+        log.info("token deleted token=%s name=%s", client_key.id, client_key.name)
 
     def counters(self) -> dict[str, Record]:
         """The counters as they are stored."""
@@ -282,48 +286,48 @@ class Tokens:
         """Write once more what could not be written."""
         await self._table.save_again()
 
-    def _tell(self, what: str, token: Token, text: str) -> None:
-        self._feed.touch("tokens", token.id)
-        self._feed.tell(Happened(f"token.{what}", text, token_id=token.id))
+    def _tell(self, what: str, client_key: ClientKey, text: str) -> None:
+        self._feed.touch("tokens", client_key.id)
+        self._feed.tell(Happened(f"token.{what}", text, key_id=client_key.id))
 
-    def _forget(self, token: Token) -> asyncio.Future[None]:
-        if self._by_hash.get(token.key_sha256) == token.id:
-            del self._by_hash[token.key_sha256]
-        self._use.pop(token.id, None)
-        return self._table.forget(token.id)
+    def _forget(self, client_key: ClientKey) -> asyncio.Future[None]:
+        if self._by_hash.get(client_key.key_sha256) == client_key.id:
+            del self._by_hash[client_key.key_sha256]
+        self._use.pop(client_key.id, None)
+        return self._table.forget(client_key.id)
 
 
-def token_record(token: Token) -> Record:
+def key_record(client_key: ClientKey) -> Record:
     """What is stored; `load_tokens` reads it."""
-    return asdict(token)
+    return asdict(client_key)
 
 
-def load_tokens(records: Iterable[Record]) -> list[tuple[str, Token]]:
+def load_keys(records: Iterable[Record]) -> list[tuple[str, ClientKey]]:
     """Tokens as stored, oldest first. Raises StorageError where one is not a token."""
-    reader = TypeAdapter(Token)
-    tokens = []
+    reader = TypeAdapter(ClientKey)
+    keys = []
     for record in records:
         try:
-            tokens.append(reader.validate_json(json.dumps(record), strict=True))
+            keys.append(reader.validate_json(json.dumps(record), strict=True))
         except ValidationError as error:
             fields = ", ".join(str(problem["loc"][0]) for problem in error.errors() if problem["loc"])
             raise StorageError(
                 f"token {record.get('id')!r} in the data folder is not complete ({fields}): restore tokens.json "
                 "from a backup, or move it away to start without client keys"
             ) from None  # the error holds the record
-    return [(t.id, t) for t in sorted(tokens, key=lambda t: (t.created_at, t.id))]
+    return [(t.id, t) for t in sorted(keys, key=lambda t: (t.created_at, t.id))]
 
 
-def declared_token(name: str, key: str, role: Role, limits: KeyLimits, models: tuple[str, ...]) -> Token:
+def declared_key(name: str, key: str, role: Role, limits: KeyLimits, models: tuple[str, ...]) -> ClientKey:
     """A key from the configuration."""
     digest = _sha256(key)
-    return Token(
+    return ClientKey(
         id=f"tok_{digest[:16]}",
         name=name,
         key_sha256=digest,
         masked=_masked(key),
         role=role,
-        status=TokenStatus.ACTIVE,
+        status=KeyStatus.ACTIVE,
         created_at=0.0,
         updated_at=0.0,
         limits=limits,
@@ -336,9 +340,9 @@ def _masked(key: str) -> str:
     return f"{KEY_PREFIX if key.startswith(KEY_PREFIX) else ''}…{key[-4:]}"
 
 
-def _read_use(record: Record) -> TokenUse:
+def _read_use(record: Record) -> KeyUse:
     requests, last_used_at = record.get("requests"), record.get("last_used_at")
-    return TokenUse(
+    return KeyUse(
         requests=requests if isinstance(requests, int) else 0,
         last_used_at=last_used_at if isinstance(last_used_at, int | float) else None,
     )

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 class Client:
     """An address (an IPv6 /64 counts as one) and a User-Agent under one client key."""
 
-    token_id: str
+    key_id: str
     address: str
     user_agent: str
 
@@ -172,10 +172,10 @@ class Sessions:
         self._end(session)
         return session
 
-    def end_of(self, token_id: str) -> None:
+    def end_of(self, key_id: str) -> None:
         """End every session of a client key that is no longer good."""
         for session in self:
-            if session.client.token_id == token_id:
+            if session.client.key_id == key_id:
                 self._end(session)
 
     def clean(self) -> None:
@@ -189,7 +189,7 @@ class Sessions:
         """What an admin may see."""
         return {
             "id": session.id,
-            "token_id": session.client.token_id,
+            "token_id": session.client.key_id,
             "account_id": session.account_id,
             "ip": session.client.address,
             "user_agent": session.client.user_agent,
@@ -204,7 +204,7 @@ class Sessions:
         """The sessions as they are stored, without their requests in flight."""
         return {
             s.id: {
-                "token_id": s.client.token_id,
+                "token_id": s.client.key_id,
                 "ip": s.client.address,
                 "user_agent": s.client.user_agent,
                 "created_at": s.created_at,
@@ -244,8 +244,8 @@ class Sessions:
         self._feed.touch("sessions", session.id)
 
     def _tell(self, what: str, session: Session, text: str) -> None:
-        token_id = session.client.token_id
-        self._feed.tell(Happened(f"session.{what}", text, token_id=token_id, session_id=session.id))
+        key_id = session.client.key_id
+        self._feed.tell(Happened(f"session.{what}", text, key_id=key_id, session_id=session.id))
 
 
 class Place:

@@ -9,11 +9,11 @@ import logging
 import secrets
 from asyncio import Task
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from pydantic import TypeAdapter, ValidationError
 
-from proxy.clients.keys import Role, Token, Tokens
+from proxy.clients.keys import ClientKey, ClientKeys, Role
 from proxy.clock import Clock
 from proxy.errors import StorageError
 from proxy.feed import Feed, Happened
@@ -37,7 +37,7 @@ class SignIn:
     """
 
     id: str
-    token_id: str | None  # the client key that was shown; None for the admin key
+    key_id: str | None  # the client key that was shown; None for the admin key
     admin_key_mac: str
     created_at: float
 
@@ -51,13 +51,13 @@ class Signins:
         counters: dict[str, Record],
         *,
         admin_key: str,
-        tokens: Tokens,
+        keys: ClientKeys,
         feed: Feed,
         clock: Clock,
     ) -> None:
         self._table = table
         self._admin_key = admin_key.encode()
-        self._tokens = tokens
+        self._keys = keys
         self._feed = feed
         self._clock = clock
         self._seen_at = {each.id: _read_seen(counters.get(each.id, {}), each) for each in table.values()}
@@ -67,14 +67,14 @@ class Signins:
         """Call `follower` with the id of each sign-in that ends, whatever ends it."""
         self._followers.append(follower)
 
-    async def begin(self, token: Token | None, address: str) -> tuple[str, SignIn]:
+    async def begin(self, client_key: ClientKey | None, address: str) -> tuple[str, SignIn]:
         """A new sign-in with its cookie, for the only time. Raises StorageError."""
         for each in sorted(self._table.values(), key=lambda each: self._seen_at[each.id])[: 1 - MAX_SIGNINS]:
             self._forget(each)
         cookie = secrets.token_urlsafe(32)
         new = SignIn(
             id=hashlib.sha256(cookie.encode()).hexdigest(),
-            token_id=None if token is None else token.id,
+            key_id=None if client_key is None else client_key.id,
             admin_key_mac=self._mac(cookie),
             created_at=self._clock.now(),
         )
@@ -87,7 +87,7 @@ class Signins:
                 await self._forget(new)
             raise
         self._tell("login", f"an admin signed in from {address}", new)
-        log.info("signed in client=%s key=%s", address, new.token_id or "admin")
+        log.info("signed in client=%s key=%s", address, new.key_id or "admin")
         return cookie, new
 
     def find(self, cookie: str) -> SignIn | None:
@@ -117,7 +117,7 @@ class Signins:
         """Sign out; it is over at once, and gone from disk when this returns. Raises StorageError."""
         forgotten = self._forget(sign_in)
         self._tell("logout", "an admin signed out", sign_in)
-        log.info("signed out key=%s", sign_in.token_id or "admin")
+        log.info("signed out key=%s", sign_in.key_id or "admin")
         await forgotten
 
     def clean(self) -> None:
@@ -138,12 +138,12 @@ class Signins:
         return self.expires_at(sign_in) <= self._clock.now() or not self._is_admins(sign_in)
 
     def _is_admins(self, sign_in: SignIn) -> bool:
-        if sign_in.token_id is None:
+        if sign_in.key_id is None:
             return True
-        if sign_in.token_id not in self._tokens:
+        if sign_in.key_id not in self._keys:
             return False
-        token = self._tokens[sign_in.token_id]
-        return token.role is Role.ADMIN and self._tokens.usable(token)
+        client_key = self._keys[sign_in.key_id]
+        return client_key.role is Role.ADMIN and self._keys.usable(client_key)
 
     def _forget(self, sign_in: SignIn) -> Task[None]:
         self._seen_at.pop(sign_in.id, None)
@@ -156,7 +156,13 @@ class Signins:
         return hmac.new(cookie.encode(), self._admin_key, hashlib.sha256).hexdigest()
 
     def _tell(self, what: str, text: str, sign_in: SignIn) -> None:
-        self._feed.tell(Happened(f"admin.{what}", text, token_id=sign_in.token_id))
+        self._feed.tell(Happened(f"admin.{what}", text, key_id=sign_in.key_id))
+
+
+def signin_record(sign_in: SignIn) -> Record:
+    """What is stored; `load_signins` reads it."""
+    record = asdict(sign_in)
+    return record | {"token_id": record.pop("key_id")}  # the name that it has on disk
 
 
 def load_signins(records: Iterable[Record]) -> Iterator[tuple[str, SignIn]]:
@@ -164,7 +170,7 @@ def load_signins(records: Iterable[Record]) -> Iterator[tuple[str, SignIn]]:
     reader = TypeAdapter(SignIn)
     for record in records:
         with contextlib.suppress(ValidationError):
-            sign_in = reader.validate_python(record)
+            sign_in = reader.validate_python(record | {"key_id": record.get("token_id")})
             yield sign_in.id, sign_in
 
 

@@ -8,16 +8,16 @@ from dataclasses import replace
 from itertools import dropwhile
 from typing import Any
 
-from proxy.accounts.account import Account, Status
+from proxy.accounts.account import Account, AccountChanged, Status
 from proxy.clock import Clock, rfc3339
-from proxy.feed import AccountChanged, Feed, Happened, Level
+from proxy.feed import Feed, Happened, Level
 
 MOST = 1000
 
 LEVELS: dict[Status, Level] = {Status.RATE_LIMITED: "warning", Status.INVALID: "error"}
 
 
-class Chronicle:
+class EventLog:
     """Follows the feed. An event is a mapping: `id` (1, 2, 3…), `at`, `level`, `kind`, `text`, and whom it is about."""
 
     def __init__(self, feed: Feed, *, clock: Clock) -> None:
@@ -25,8 +25,8 @@ class Chronicle:
         self._feed = feed
         self._events: deque[dict[str, Any]] = deque(maxlen=MOST)
         self.newest = 0
-        feed.follow(self._account_changed)
-        feed.read(self._happened)
+        feed.on_account_change(self._account_changed)
+        feed.on_event(self._happened)
 
     def since(self, id: int, most: int = MOST) -> list[dict[str, Any]]:
         """The newest events after `id`, oldest first."""
@@ -34,7 +34,7 @@ class Chronicle:
         return found[-most:]
 
     def _happened(self, event: Happened) -> None:
-        about = {"token_id": event.token_id, "session_id": event.session_id}
+        about = {"token_id": event.key_id, "session_id": event.session_id}
         self._note(event.level, event.kind, event.text, about)
 
     def _account_changed(self, event: AccountChanged) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from proxy.accounts.account import Status
 from proxy.accounts.pool import Pool
-from proxy.clients.keys import Tokens
+from proxy.clients.keys import ClientKeys
 from proxy.clock import Clock
 from proxy.usage.series import Series
 
@@ -12,9 +12,9 @@ from proxy.usage.series import Series
 class Health:
     """Looks at the accounts and at what could not be saved."""
 
-    def __init__(self, pool: Pool, tokens: Tokens, series: Series, clock: Clock) -> None:
+    def __init__(self, pool: Pool, keys: ClientKeys, series: Series, clock: Clock) -> None:
         self._pool = pool
-        self._tokens = tokens
+        self._keys = keys
         self._series = series
         self._clock = clock
         self._began = clock.monotonic()
@@ -51,7 +51,7 @@ class Health:
     def _unsaved(self) -> list[str]:
         """What is in memory only."""
         told = []
-        changes = len(self._pool.unsaved) + len(self._tokens.unsaved)
+        changes = len(self._pool.unsaved) + len(self._keys.unsaved)
         if changes:
             told.append(f"{changes} changes are not on disk yet: the data folder cannot be written")
         elif not self._pool.writable:

@@ -14,7 +14,7 @@ from typing import Any
 
 import ujson
 
-from proxy.dashboard.event_log import Chronicle
+from proxy.dashboard.event_log import EventLog
 from proxy.feed import Feed
 
 MOST_TOMBSTONES = 1000
@@ -138,20 +138,18 @@ class _Topic:
             yield f"{_json(id)}:{_json(changed)}"
 
 
-class Live:
+class Revisions:
     """The topics of the dashboard, kept up to date by what the feed says was touched."""
 
-    def __init__(
-        self, feed: Feed, sources: Mapping[str, Source], chronicle: Chronicle, *, epoch: str
-    ) -> None:
+    def __init__(self, feed: Feed, sources: Mapping[str, Source], event_log: EventLog, *, epoch: str) -> None:
         self.epoch = epoch
         self._topics = {name: _Topic(source) for name, source in sources.items()}
-        self._chronicle = chronicle
+        self._event_log = event_log
         self._waiting: set[asyncio.Event] = set()
         self._telling = False
         self._touches = 0
         self.sweep()
-        feed.watch(self._touched)
+        feed.on_touch(self._touched)
 
     def __contains__(self, topic: object) -> bool:
         return topic == EVENTS or topic in self._topics
@@ -181,7 +179,7 @@ class Live:
     def rev(self, topic: str) -> int:
         """The revision that the topic has reached."""
         if topic == EVENTS:
-            return self._chronicle.newest
+            return self._event_log.newest
         found = self._topics[topic]
         found.settle(self._touches)
         return found.rev
@@ -196,9 +194,9 @@ class Live:
         self._waiting.discard(news)
 
     def _events(self, since: int) -> tuple[int, list[str]]:
-        newest = self._chronicle.newest
+        newest = self._event_log.newest
         known = 0 < since <= newest
-        events = self._chronicle.since(since) if known else self._chronicle.since(0, FIRST_EVENTS)
+        events = self._event_log.since(since) if known else self._event_log.since(0, FIRST_EVENTS)
         dropped = newest - since - len(events) if known else 0
         told = f',"dropped":{dropped}' if dropped else ""
         return newest, [f'"t":"ev","topic":"{EVENTS}","rev":{newest},"items":{_json(events)}{told}}}']

@@ -8,21 +8,21 @@ from proxy import __version__
 from proxy.accounts.account import OAuthTokens, Status
 from proxy.accounts.pool import Pool
 from proxy.accounts.refresh import Refresher
-from proxy.clients.keys import Tokens
+from proxy.clients.keys import ClientKeys
 from proxy.clients.sessions import Sessions
 from proxy.clock import Clock, rfc3339
 from proxy.dashboard.health import Health
 from proxy.usage.accounting import Accounting
 
 
-class Overview:
+class Summary:
     """`insecure` where it listens on more than this machine without TLS in front."""
 
     def __init__(
         self,
         *,
         pool: Pool,
-        tokens: Tokens,
+        keys: ClientKeys,
         refresher: Refresher,
         sessions: Sessions,
         accounting: Accounting,
@@ -31,7 +31,7 @@ class Overview:
         insecure: bool,
     ) -> None:
         self._pool = pool
-        self._tokens = tokens
+        self._keys = keys
         self._refresher = refresher
         self._sessions = sessions
         self._accounting = accounting
@@ -76,7 +76,7 @@ class Overview:
         return {
             "in_flight": sum(session.in_flight for session in self._sessions),
             "sessions": len(self._sessions),
-            "client_keys": len(self._tokens),
+            "client_keys": len(self._keys),
             "since_start": self._accounting.series.totals("start").view(),
             "today": self._accounting.series.totals("today").view(),
             "ttfb_ms": self._accounting.ttfb_ms(),

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from proxy.accounts.login import Flows
+from proxy.accounts.login import Logins
 from proxy.accounts.pool import Pool
 from proxy.accounts.refresh import Refresher
-from proxy.clients.keys import Tokens
+from proxy.clients.keys import ClientKeys
 from proxy.clients.sessions import Sessions
 from proxy.clock import Clock
 from proxy.dashboard.revisions import Source
-from proxy.dashboard.summary import Overview
+from proxy.dashboard.summary import Summary
 from proxy.errors import NotFound
 from proxy.feed import Feed, Happened
 from proxy.usage.accounting import Accounting
@@ -41,34 +41,34 @@ class Topics:
         feed: Feed,
         *,
         pool: Pool,
-        tokens: Tokens,
+        keys: ClientKeys,
         refresher: Refresher,
         sessions: Sessions,
         accounting: Accounting,
-        flows: Flows,
-        overview: Overview,
+        logins: Logins,
+        summary: Summary,
         clock: Clock,
     ) -> None:
         self._feed = feed
         self._pool = pool
-        self._tokens = tokens
+        self._keys = keys
         self._refresher = refresher
         self._sessions = sessions
         self._accounting = accounting
-        self._flows = flows
-        self._overview = overview
+        self._logins = logins
+        self._summary = summary
         self._clock = clock
         self._minute = 0
-        self._health = overview.health()["status"]
+        self._health = summary.health()["status"]
 
     def sources(self) -> dict[str, Source]:
         """By topic."""
         return {
             "accounts": Source(lambda: [a.id for a in self._pool], _or_none(self.account)),
-            "tokens": Source(lambda: [t.id for t in self._tokens], _or_none(self.token)),
+            "tokens": Source(lambda: [t.id for t in self._keys], _or_none(self.client_key)),
             "sessions": Source(lambda: [s.id for s in self._sessions], _or_none(self.session)),
-            "flows": Source(self._flows.ids, self._flows.view),
-            "stats": Source(lambda: STATS, lambda id: getattr(self._overview, id)(), lambda: STATS),
+            "flows": Source(self._logins.ids, self._logins.view),
+            "stats": Source(lambda: STATS, lambda id: getattr(self._summary, id)(), lambda: STATS),
             **{f"usage:{ring}": self._usage(ring) for ring in RINGS},
         }
 
@@ -78,11 +78,11 @@ class Topics:
         running = self._refresher.is_running(account_id)
         return account | {"refreshing": running} | self._lately("account", account_id)
 
-    def token(self, token_id: str) -> View:
+    def client_key(self, key_id: str) -> View:
         """A client key with what it did lately. Raises NotFound."""
-        token = self._tokens.view(self._tokens[token_id])
-        used = self._accounting.budgets.view(token_id)
-        return token | {"used": used} | self._lately("token", token_id)
+        client_key = self._keys.view(self._keys[key_id])
+        used = self._accounting.budgets.view(key_id)
+        return client_key | {"used": used} | self._lately("token", key_id)
 
     def session(self, session_id: str) -> View:
         """Raises NotFound."""
@@ -92,9 +92,9 @@ class Topics:
         """Notice what time alone brings about, a second after the last call; True where a minute is over."""
         self._pool.recover()
         self._sessions.clean()
-        self._flows.forget_old()
+        self._logins.forget_old()
         self._feed.touch("stats", "health")
-        status = self._overview.health()["status"]
+        status = self._summary.health()["status"]
         if status != self._health:
             self._feed.tell(Happened("health.changed", f"health was {self._health} and is {status}"))
             self._health = status

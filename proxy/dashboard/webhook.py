@@ -15,11 +15,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from proxy import __version__
-from proxy.accounts.account import Status
+from proxy.accounts.account import AccountChanged, Status
 from proxy.clock import Clock, rfc3339
 from proxy.dashboard.health import Health
 from proxy.errors import UpstreamError
-from proxy.feed import AccountChanged
 from proxy.jobs import Jobs
 from proxy.upstream.exchange import CurlClient, Request
 
@@ -32,7 +31,7 @@ MAX_WAITING = 100
 log = logging.getLogger(__name__)
 
 
-class Notifier:
+class Webhook:
     """Posts JSON to one URL, in order, signed; it delays nothing and gives up after some tries.
 
     The body's `text` is what Slack-compatible receivers show, with `&`, `<` and `>` as entities: else a name or a

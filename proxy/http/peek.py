@@ -28,7 +28,7 @@ _PLAIN = ("", "identity")
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
+class Peek:
     """Members of a JSON body; None where there is none, or where it cannot be read.
 
     `others` are models that may do a part of it: server-side fallbacks, and an advisor's. `max_tokens` is the highest
@@ -43,28 +43,28 @@ class Glance:
     size: int | None = None
 
 
-async def glance(body: Body | None, content_encoding: str = "") -> Glance:
+async def peek(body: Body | None, content_encoding: str = "") -> Peek:
     """Look into a body, of which a large one is read in a thread."""
     if body is None or not 0 < body.size <= MOST_BYTES:
-        return Glance()
+        return Peek()
     encoding = content_encoding.strip().lower()
     if body.size <= AT_ONCE_BYTES and encoding in _PLAIN:
         return _read(body.open(), encoding)
     return await asyncio.get_running_loop().run_in_executor(None, _read, body.open(), encoding)
 
 
-def _read(source: BinaryIO, encoding: str) -> Glance:
+def _read(source: BinaryIO, encoding: str) -> Peek:
     try:
         data = _decoded(source.read(), encoding)
         value = json.loads(data)
     except (ValueError, RecursionError, *ERRORS):
-        return Glance()  # what is wrong with it is for the upstream to say
+        return Peek()  # what is wrong with it is for the upstream to say
     if not isinstance(value, dict):
-        return Glance()
+        return Peek()
     parts = list(_parts(value))
     most = [_tokens(part["max_tokens"]) for part in parts if part.get("max_tokens") is not None]
     others = [_model(part.get("model")) or "" for part in parts[1:]]
-    return Glance(
+    return Peek(
         model=_model(value.get("model")),
         others=(*others, "default") if value.get("fallbacks") == "default" else tuple(others),
         max_tokens=max(most, default=None),

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from proxy.clients.budgets import Budgets, Reservation
-from proxy.clients.keys import Token
+from proxy.clients.keys import ClientKey
 from proxy.clock import Clock
 from proxy.errors import Forbidden
 from proxy.feed import Feed
 from proxy.http import target as paths
 from proxy.http.body import Body
-from proxy.http.peek import MOST_BYTES, Glance, glance
+from proxy.http.peek import MOST_BYTES, Peek, peek
 from proxy.upstream.exchange import Header
 from proxy.usage import prices
 from proxy.usage.counts import Counts
@@ -72,21 +72,21 @@ class Accounting:
         """Note one."""
         self._first_bytes.append((self.clock.monotonic(), ttfb_s))
 
-    def begin(self, token: Token, method: str, target: str) -> RequestAccount:
+    def begin(self, client_key: ClientKey, method: str, target: str) -> RequestAccount:
         """One request's; whoever begins it ends it."""
-        return RequestAccount(self, token, method, target)
+        return RequestAccount(self, client_key, method, target)
 
 
 class RequestAccount:
     """One request of one key."""
 
-    def __init__(self, accounting: Accounting, token: Token, method: str, target: str) -> None:
+    def __init__(self, accounting: Accounting, client_key: ClientKey, method: str, target: str) -> None:
         self._accounting = accounting
-        self._token = token
+        self._client_key = client_key
         self._reads = method in ("GET", "HEAD")
         self._path = target.partition("?")[0]
         self._inference = paths.is_inference(method, target)
-        self._restricted = token.limits.has_budget or bool(token.models)
+        self._restricted = client_key.limits.has_budget or bool(client_key.models)
         self._leave: Callable[[], None] | None = None
         self._body_bytes = 0
         self.model: str | None = None
@@ -102,14 +102,14 @@ class RequestAccount:
                 should_retry=False,
             )
         if not self._reads and self._path != "/v1/messages/count_tokens":
-            self._leave = self._accounting.budgets.begin(self._token.id, self._token.limits)
+            self._leave = self._accounting.budgets.begin(self._client_key.id, self._client_key.limits)
 
     async def reserve(self, body: Body | None, content_encoding: str) -> None:
         """Check the models and set aside what the request may use. Raises Forbidden, RateLimited."""
         if not self._inference:
             return
-        token = self._token
-        wanted = await glance(body, content_encoding)
+        client_key = self._client_key
+        wanted = await peek(body, content_encoding)
         self.model = wanted.model
         self._body_bytes = wanted.size or (0 if body is None else body.size)
         if self._restricted and wanted.size is None:
@@ -119,15 +119,15 @@ class RequestAccount:
                 should_retry=False,
             )
         for model in (wanted.model or "", *wanted.others):
-            if not token.allows_model(model):
+            if not client_key.allows_model(model):
                 raise Forbidden(f"this key may not use the model {model[:80]!r}", should_retry=False)
-        if token.limits.has_budget:
+        if client_key.limits.has_budget:
             tokens, cost_usd = self._most(wanted)
             self._reservation = self._accounting.budgets.reserve(
-                token.id, token.limits, tokens=tokens, cost_usd=cost_usd
+                client_key.id, client_key.limits, tokens=tokens, cost_usd=cost_usd
             )
 
-    def _most(self, wanted: Glance) -> tuple[int, float]:
+    def _most(self, wanted: Peek) -> tuple[int, float]:
         """Tokens and US dollars that the request may use; each of its models may have all of it to do."""
         tokens_in = -(-(wanted.size or 0) // BYTES_PER_TOKEN_RESERVED)
         tokens_out = DEFAULT_MAX_TOKENS if wanted.max_tokens is None else wanted.max_tokens
@@ -178,10 +178,10 @@ class RequestAccount:
         request = replace(request, **{_outcome(status, self._complete, sent): 1})
         for model, counts in self._by_model(usage, request, now).items():
             self._accounting.series.record(
-                account=account_id, token=self._token.id, model=model, counts=counts
+                account=account_id, token=self._client_key.id, model=model, counts=counts
             )
         feed = self._accounting.feed
-        feed.touch("tokens", self._token.id)
+        feed.touch("tokens", self._client_key.id)
         feed.touch("usage", "")
         if account_id is not None:
             feed.touch("accounts", account_id)
@@ -217,7 +217,7 @@ class RequestAccount:
         if self._reservation is not None:
             self._reservation.settle(tokens=tokens, cost_usd=cost or 0.0)
         elif tokens:
-            self._accounting.budgets.spend(self._token.id, tokens=tokens, cost_usd=cost or 0.0)
+            self._accounting.budgets.spend(self._client_key.id, tokens=tokens, cost_usd=cost or 0.0)
 
 
 def _fallback_rates() -> tuple[float, float]:

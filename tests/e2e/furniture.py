@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from proxy.accounts.account import Status
-from proxy.clients.keys import Role, TokenStatus
+from proxy.clients.keys import KeyStatus, Role
 from tests.service import Service
 
 HOUR = 3600.0
@@ -29,12 +29,12 @@ async def furnish(service: Service) -> None:
     inactive, _ = await service.add_account("team-inactive")
     await pool.update(inactive.id, status=Status.INACTIVE)
 
-    tokens = service.parts.tokens
+    tokens = service.parts.keys
     await tokens.add("laptop-of-ada")
     await tokens.add("operations", role=Role.ADMIN)
-    await tokens.add("paused", status=TokenStatus.INACTIVE)
+    await tokens.add("paused", status=KeyStatus.INACTIVE)
     revoked, _ = await tokens.add("lost-laptop")
-    await tokens.update(revoked.id, status=TokenStatus.REVOKED)
+    await tokens.update(revoked.id, status=KeyStatus.REVOKED)
 
     for agent in AGENTS:
         for _ in range(3):

@@ -74,7 +74,7 @@ async def plant(service: Service) -> list[str]:
         keys.append(upstream_key(str(n)))
         service.simulator.add_api_key(keys[-1], organization=str(n))
         await service.parts.pool.add(text, ApiKey(keys[-1]))
-        await service.parts.tokens.add(text)
+        await service.parts.keys.add(text)
     for text in HOSTILE:
         answer = await service.message(headers=[("user-agent", as_agent(text))])
         assert answer.status == 200, answer.body

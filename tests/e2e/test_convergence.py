@@ -16,8 +16,8 @@ import pytest
 from handlers.live import numbered, unbraced
 from proxy.clock import SystemClock
 from proxy.dashboard import revisions as live
-from proxy.dashboard.event_log import Chronicle
-from proxy.dashboard.revisions import Live, Source
+from proxy.dashboard.event_log import EventLog
+from proxy.dashboard.revisions import Revisions, Source
 from proxy.feed import Feed, Happened
 
 ROOT = Path(__file__).parents[2]
@@ -71,10 +71,10 @@ class Server:
         self.feed = Feed()
         self.things: dict[str, dict[str, dict[str, Any]]] = {"accounts": {}, "sessions": {}}
         sources = {name: Source(things.keys, things.get) for name, things in self.things.items()}
-        self.chronicle = Chronicle(self.feed, clock=SystemClock())
+        self.chronicle = EventLog(self.feed, clock=SystemClock())
         for _ in range(self._rng.randrange(8)):
             self.change()
-        self.live = Live(self.feed, sources, self.chronicle, epoch=f"e{self.epoch}")
+        self.live = Revisions(self.feed, sources, self.chronicle, epoch=f"e{self.epoch}")
 
     def change(self) -> None:
         rng = self._rng

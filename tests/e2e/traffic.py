@@ -50,7 +50,7 @@ def _begin(service: Service, but: str, rng: random.Random) -> contextlib.ExitSta
     request = contextlib.ExitStack()
     accounts = [account for account in service.parts.pool if account.id != but]
     request.enter_context(service.parts.pool.using(rng.choice(accounts)))
-    service.parts.tokens.used(rng.choice(tuple(service.parts.tokens)))
+    service.parts.keys.used(rng.choice(tuple(service.parts.keys)))
     sessions = service.parts.server._v1.sessions
     if len(sessions):
         client = rng.choice(tuple(sessions)).client
@@ -60,7 +60,7 @@ def _begin(service: Service, but: str, rng: random.Random) -> contextlib.ExitSta
 
 def add_sessions(service: Service, count: int) -> None:
     """Clients of the key called `tests`."""
-    [token] = [token for token in service.parts.tokens if token.name == "tests"]
+    [token] = [token for token in service.parts.keys if token.name == "tests"]
     for n in range(count):
         client = Client(token.id, f"10.0.{n // 256}.{n % 256}", f"client/{n}")
         service.parts.server._v1.sessions.enter(client, limited=False, cut=_nothing).leave()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from proxy.clients.keys import Role, TokenStatus
+from proxy.clients.keys import KeyStatus, Role
 from proxy.clients.signins import IDLE_S, LONGEST_S, MAX_SIGNINS
 from proxy.clock import rfc3339
 from tests.canaries import holders, leaked
@@ -61,7 +61,7 @@ async def test_space_around_a_pasted_key_does_not_matter(tmp_path: Path, around:
 
 async def test_a_client_key_of_an_admin_signs_in_too(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
-        _, key = await service.parts.tokens.add("admin", role=Role.ADMIN)
+        _, key = await service.parts.keys.add("admin", role=Role.ADMIN)
         assert await me(service, await service.login(key)) == 200
 
 
@@ -324,8 +324,8 @@ async def test_one_whose_time_is_over_is_ended_without_being_asked_for(tmp_path:
 
 
 CHANGES: list[dict[str, Any] | None] = [
-    {"status": TokenStatus.INACTIVE},
-    {"status": TokenStatus.REVOKED},
+    {"status": KeyStatus.INACTIVE},
+    {"status": KeyStatus.REVOKED},
     {"role": Role.USER},
     {"expires_at": 1.0},
     None,
@@ -337,13 +337,13 @@ async def test_one_that_was_made_with_a_client_key_ends_with_it(
     tmp_path: Path, change: dict[str, Any] | None
 ) -> None:
     async with serve(tmp_path) as service:
-        token, key = await service.parts.tokens.add("admin", role=Role.ADMIN)
+        token, key = await service.parts.keys.add("admin", role=Role.ADMIN)
         cookie, other, ended = await service.login(key), await service.login(), list[str]()
         service.parts.signins.on_end(ended.append)
         if change is None:
-            await service.parts.tokens.remove(token.id)
+            await service.parts.keys.remove(token.id)
         else:
-            await service.parts.tokens.update(token.id, **change)
+            await service.parts.keys.update(token.id, **change)
         assert (await me(service, cookie), await me(service, other)) == (401, 200)
         service.parts.signins.clean()
         assert len(ended) == 1
@@ -373,7 +373,7 @@ async def test_after_a_restart_its_hours_count_from_its_last_use(tmp_path: Path)
 
 async def test_another_admin_key_ends_all(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
-        _, key = await service.parts.tokens.add("admin", role=Role.ADMIN)
+        _, key = await service.parts.keys.add("admin", role=Role.ADMIN)
         cookies = [await service.login(), await service.login(key)]
     async with serve(tmp_path, accounts=(), auth__api_key=OTHER_ADMIN_KEY) as service:
         assert [await me(service, cookie) for cookie in cookies] == [401, 401]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.clients.keys import Role, TokenStatus
+from proxy.clients.keys import KeyStatus, Role
 from tests.service import ADMIN_KEY, CLIENT_KEY, Service, serve
 from tests.wire import Answer, Wire
 
@@ -74,7 +74,7 @@ async def test_after_a_minute_it_is_401_again(tmp_path: Path) -> None:
 
 async def test_the_right_key_is_let_in_from_a_throttled_address(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
-        _, admin = await service.parts.tokens.add("admin", role=Role.ADMIN)
+        _, admin = await service.parts.keys.add("admin", role=Role.ADMIN)
         await show(service, WRONG * 3)
         assert await show(service, [ADMIN_KEY, admin, CLIENT_KEY]) == [200, 200, 403]
 
@@ -120,19 +120,19 @@ async def test_a_users_key_is_no_guess(tmp_path: Path) -> None:
         assert await show(service, [CLIENT_KEY] * 12) == [403] * 12
 
 
-@pytest.mark.parametrize("status", [TokenStatus.INACTIVE, TokenStatus.REVOKED])
-async def test_an_admins_key_that_is_not_active_is_a_wrong_one(tmp_path: Path, status: TokenStatus) -> None:
+@pytest.mark.parametrize("status", [KeyStatus.INACTIVE, KeyStatus.REVOKED])
+async def test_an_admins_key_that_is_not_active_is_a_wrong_one(tmp_path: Path, status: KeyStatus) -> None:
     async with serve(tmp_path) as service:
-        token, admin = await service.parts.tokens.add("admin", role=Role.ADMIN)
+        token, admin = await service.parts.keys.add("admin", role=Role.ADMIN)
         assert await show(service, [admin]) == [200]
-        await service.parts.tokens.update(token.id, status=status)
+        await service.parts.keys.update(token.id, status=status)
         assert await show(service, [admin] * 11) == [401] * 10 + [429]
 
 
 async def test_an_admin_who_becomes_a_user_is_refused_at_once(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
-        token, admin = await service.parts.tokens.add("admin", role=Role.ADMIN)
-        await service.parts.tokens.update(token.id, role=Role.USER)
+        token, admin = await service.parts.keys.add("admin", role=Role.ADMIN)
+        await service.parts.keys.update(token.id, role=Role.USER)
         assert await show(service, [admin]) == [403]
 
 

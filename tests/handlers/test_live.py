@@ -198,7 +198,7 @@ async def test_a_topic_may_be_asked_for_later_and_given_up(tmp_path: Path) -> No
         pong = await page.read()
         assert (pong["t"], pong["c"], pong["now"]) == ("pong", 1.5, service.clock.now())
         await service.add_account("new")
-        await service.parts.tokens.add("new")
+        await service.parts.keys.add("new")
         assert (await page.read())["topic"] == "tokens"
 
 

@@ -13,7 +13,7 @@ import pytest
 from handlers.base import SECURITY_HEADERS, AdminHandler
 from proxy import __version__
 from proxy.accounts.account import Status
-from proxy.clients.keys import Role, TokenStatus
+from proxy.clients.keys import KeyStatus, Role
 from tests.routes import METHODS, ROUTES, methods_of, path_of, rules
 from tests.service import ADMIN_KEY, CLIENT_KEY, PAGE_HEADERS, Service, serve
 from tests.wire import Answer, fetch
@@ -82,7 +82,7 @@ async def test_who_is_no_admin_is_refused(
     tmp_path: Path, method: str, path: str, caller: str, status: int, type: str
 ) -> None:
     async with serve(tmp_path) as service:
-        _, inactive = await service.parts.tokens.add("a", role=Role.ADMIN, status=TokenStatus.INACTIVE)
+        _, inactive = await service.parts.keys.add("a", role=Role.ADMIN, status=KeyStatus.INACTIVE)
         keys = {
             "with a wrong key": ADMIN_KEY + "x",
             "with a user's key": CLIENT_KEY,
@@ -96,7 +96,7 @@ async def test_who_is_no_admin_is_refused(
 @every_admin_route
 async def test_an_admin_is_let_in(tmp_path: Path, method: str, path: str) -> None:
     async with serve(tmp_path) as service:
-        _, admin = await service.parts.tokens.add("admin", role=Role.ADMIN)
+        _, admin = await service.parts.keys.add("admin", role=Role.ADMIN)
         for key in (ADMIN_KEY, admin):
             for header in (("X-API-Key", key), ("x-api-key", key), ("Authorization", f"Bearer {key}")):
                 answer = await fetch(service.port, method, path, [header], b"{}")
@@ -185,7 +185,7 @@ every_body = pytest.mark.parametrize(("method", "path"), BODIES)
 async def send_body(
     service: Service, method: str, path: str, body: bytes, kind: str = "application/json"
 ) -> Answer:
-    account, token = next(iter(service.parts.pool)), next(iter(service.parts.tokens))
+    account, token = next(iter(service.parts.pool)), next(iter(service.parts.keys))
     path = path.format(account=account.id, token=token.id)
     return await fetch(service.port, method, path, [("X-API-Key", ADMIN_KEY), ("Content-Type", kind)], body)
 

@@ -25,7 +25,7 @@ CANARIES = [ACCOUNT_KEY, OTHER_KEY, USER_KEY, ADMIN_KEY, CLIENT_KEY]
 async def calls(service: Service) -> AsyncIterator[Answer]:
     """Answers of every kind, of every route."""
     new = {"name": "canary", "type": "api_key", "api_key": ACCOUNT_KEY}
-    ids = ["nobody", *(account.id for account in service.parts.pool), next(iter(service.parts.tokens)).id]
+    ids = ["nobody", *(account.id for account in service.parts.pool), next(iter(service.parts.keys)).id]
     yield await service.admin("POST", "/api/accounts", new)
     for change in ({}, {"name": "other"}, {"api_key": OTHER_KEY}, {"colour": OTHER_KEY}, {"type": "oauth"}):
         yield await service.admin("POST", "/api/accounts", new | change)

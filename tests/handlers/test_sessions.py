@@ -572,7 +572,7 @@ async def test_it_does_so_also_where_the_disk_does_not_take_it(
     tmp_path: Path, method: str, change: dict[str, str] | None
 ) -> None:
     async with serve(tmp_path) as service:
-        id, table = await other_key(service), service.parts.tokens._table
+        id, table = await other_key(service), service.parts.keys._table
         async with running(service, 1, key=OTHER_KEY) as (wire,):
             storage, table._storage = table._storage, FullDisk()  # type: ignore[assignment]
             answer = await service.admin(method, f"/api/tokens/{id}", change)

@@ -168,7 +168,7 @@ class Clients:
         assert (found is None) == (wanted in REFUSED), answer.body
         model = json.loads(body)["model"]
         cost = 0.0 if found is None else price(found, model, service.clock.now())
-        token = service.parts.tokens.accept([key])
+        token = service.parts.keys.accept([key])
         assert token is not None
         account = id_of(service, str(answer.header("x-proxy-account")))
         for by, id in (("account", account), ("token", token.id), ("model", model)):
@@ -201,7 +201,7 @@ async def mixed(folder: Path, clock: TestClock, seed: int) -> AsyncIterator[tupl
     """A proxy whose accounts fail now and then, after much traffic of all kinds."""
     async with serve(folder, accounts=["a", "b"], clock=clock) as service:
         _, grant = await service.add_login("login")
-        await service.parts.tokens.add("other", OTHER_KEY)
+        await service.parts.keys.add("other", OTHER_KEY)
         rng = random.Random(seed)
         clients = Clients(service, rng)
         for _ in range(3):
@@ -311,7 +311,7 @@ async def test_what_is_deleted_is_shown_by_its_id(tmp_path: Path) -> None:
     async with serve(tmp_path, accounts=["a", "b"]) as service:
         await service.message()
         account = id_of(service, "a")
-        token = next(each for each in service.parts.tokens if each.name == "tests")
+        token = next(each for each in service.parts.keys if each.name == "tests")
         for by, path in (("account", f"/api/accounts/{account}"), ("token", f"/api/tokens/{token.id}")):
             (before,) = (await usage(service, f"?by={by}"))["rows"]
             assert before["name"] in ("a", "tests")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from proxy.clients.keys import TokenStatus
+from proxy.clients.keys import KeyStatus
 from proxy.simulator import Answer, Error, Steady
 from tests.service import (
     CLIENT_KEY,
@@ -308,19 +308,19 @@ async def test_without_a_valid_key_there_is_a_401(tmp_path: Path, headers: list[
         assert len(service.simulator.ledger) == 0
 
 
-@pytest.mark.parametrize("status", [TokenStatus.INACTIVE, TokenStatus.REVOKED])
-async def test_a_key_that_was_taken_back_is_refused_at_once(tmp_path: Path, status: TokenStatus) -> None:
+@pytest.mark.parametrize("status", [KeyStatus.INACTIVE, KeyStatus.REVOKED])
+async def test_a_key_that_was_taken_back_is_refused_at_once(tmp_path: Path, status: KeyStatus) -> None:
     async with serve(tmp_path) as service:
         assert (await service.send("GET", "/v1/models")).status == 200
-        token = next(iter(service.parts.tokens))
-        await service.parts.tokens.update(token.id, status=status)
+        token = next(iter(service.parts.keys))
+        await service.parts.keys.update(token.id, status=status)
         check_error(await service.send("GET", "/v1/models"), 401, "authentication_error")
         assert len(service.simulator.ledger) == 1
 
 
 async def test_a_deleted_key_is_refused_at_once(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
-        await service.parts.tokens.remove(next(iter(service.parts.tokens)).id)
+        await service.parts.keys.remove(next(iter(service.parts.keys)).id)
         assert (await service.send("GET", "/v1/models")).status == 401
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.accounts.pool import Pool
-from proxy.clients.keys import Tokens
+from proxy.clients.keys import ClientKeys
 from proxy.jobs import Jobs
 from tests.disk import Disk, make_pool, make_tokens
 from tests.service import TestClock
@@ -33,5 +33,5 @@ def pool(disk: Disk, clock: TestClock, jobs: Jobs) -> Pool:
 
 
 @pytest.fixture
-def tokens(disk: Disk, clock: TestClock) -> Tokens:
+def tokens(disk: Disk, clock: TestClock) -> ClientKeys:
     return make_tokens(disk, clock)

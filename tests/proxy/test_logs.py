@@ -175,7 +175,7 @@ def access(log: Log) -> dict[str, Any]:
 async def test_a_request_is_one_line_with_every_field(tmp_path: Path, log: Log) -> None:
     async with serve(tmp_path) as service:
         answer = await service.message()
-        token = next(iter(service.parts.tokens))
+        token = next(iter(service.parts.keys))
     fields = access(log)
     assert fields.pop("time").startswith("20")
     assert fields.pop("request").startswith("req_")
@@ -201,7 +201,7 @@ async def test_a_request_is_one_line_with_every_field(tmp_path: Path, log: Log) 
 async def test_a_request_as_text_has_the_same_fields(tmp_path: Path, log: Log) -> None:
     async with serve(tmp_path) as service:
         answer = await service.message()
-        token = next(iter(service.parts.tokens))
+        token = next(iter(service.parts.keys))
     [only] = log.lines()
     assert re.fullmatch(
         r"\S+Z INFO proxy\.access POST /v1/messages 200 request=req_\w+ client=127\.0\.0\.1 "

@@ -10,7 +10,7 @@ from random import Random
 from typing import Final
 
 from proxy.accounts.account import Account, ApiKey, OAuthTokens
-from proxy.clients.keys import Role, declared_token, token_record
+from proxy.clients.keys import Role, declared_key, key_record
 from proxy.clock import Clock, rfc3339
 from proxy.simulator import Grant, Simulator
 from proxy.storage.protocols import Record, Storage
@@ -51,7 +51,7 @@ class Demo:
         accounts = [self._account(seat, now) for seat in SEATS]
         tokens = [
             replace(
-                declared_token(key.name, self._keys[key.name], Role.USER, key.limits, key.models),
+                declared_key(key.name, self._keys[key.name], Role.USER, key.limits, key.models),
                 status=key.status,
                 declared=False,
                 created_at=now - 40 * DAY_S,
@@ -62,7 +62,7 @@ class Demo:
         for account in accounts:
             await storage.put("accounts", account.id, account.record())
         for token in tokens:
-            await storage.put("tokens", token.id, token_record(token))
+            await storage.put("tokens", token.id, key_record(token))
         account_ids = {account.name: account.id for account in accounts}
         token_ids = {token.name: token.id for token in tokens}
         used = history.usage(now, account_ids, token_ids, self._rng)

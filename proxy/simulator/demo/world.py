@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy.clients.budgets import NO_LIMITS, KeyLimits
-from proxy.clients.keys import TokenStatus
+from proxy.clients.keys import KeyStatus
 
 MINUTE_S: Final = 60
 DAY_S: Final = 86_400
@@ -52,7 +52,7 @@ class ClientKey:
     name: str
     limits: KeyLimits = NO_LIMITS
     models: tuple[str, ...] = ()
-    status: TokenStatus = TokenStatus.ACTIVE
+    status: KeyStatus = KeyStatus.ACTIVE
 
 
 DEMO_KEY: Final = "Your own terminal"
@@ -61,7 +61,7 @@ KEYS: Final = (
     ClientKey("Code review", KeyLimits(concurrent_requests=8, cost_usd_per_day=250.0)),
     ClientKey("Support assistant", KeyLimits(requests_per_minute=60), ("claude-haiku-*", "claude-sonnet-*")),
     ClientKey("Notebooks", KeyLimits(tokens_per_month=2_000_000_000)),
-    ClientKey("Summer interns", status=TokenStatus.INACTIVE),
+    ClientKey("Summer interns", status=KeyStatus.INACTIVE),
     ClientKey(DEMO_KEY),
 )
 

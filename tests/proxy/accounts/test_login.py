@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.accounts.account import Account, ApiKey, Status
-from proxy.accounts.login import LIFE_S, MAX_WAITING, Flow, Flows, Pasted, read_pasted
+from proxy.accounts.login import LIFE_S, MAX_WAITING, Login, Logins, Pasted, read_pasted
 from proxy.accounts.oauth import OAuthServer
 from proxy.errors import Conflict, InvalidRequest, NotFound, RequestError, StorageError, Unprocessable
 from proxy.feed import Feed
@@ -26,38 +26,40 @@ from tests.service import SteppedClock, TestClock, until
 REDIRECT = "http://127.0.0.1:4000/oauth/callback"
 
 
-class Logins:
-    """Flows before a simulator, and an admin's browser."""
+class Scene:
+    """Logins before a simulator, and an admin's browser."""
 
     def __init__(self, w: World, server: OAuthServer | None) -> None:
         self.world = w
         self.pool = w.pool
-        self.flows = Flows(
+        self.logins = Logins(
             w.pool, w.refresher, server, feed=Feed(), jobs=w.jobs, clock=w.clock, new_id=new_ids()
         )
 
-    def begin(self, organization: str = "Acme", email: str | None = None, **options: Any) -> tuple[Flow, str]:
+    def begin(
+        self, organization: str = "Acme", email: str | None = None, **options: Any
+    ) -> tuple[Login, str]:
         """A login that came as far as its code."""
-        flow, url = self.flows.begin(redirect_uri=REDIRECT, **options)
+        flow, url = self.logins.begin(redirect_uri=REDIRECT, **options)
         location = self.world.simulator.authorize(url, organization=organization, email=email)
         return flow, arguments(location)["code"]
 
     async def log_in(self, organization: str = "Acme", email: str | None = None, **options: Any) -> Account:
         """A whole login."""
         flow, code = self.begin(organization, email)
-        return await self.flows.finish(f"{code}#{flow.state}", **options)
+        return await self.logins.finish(f"{code}#{flow.state}", **options)
 
     async def refused(self, pasted: str, **options: Any) -> RequestError:
         """What is said of a login that is not finished."""
         with pytest.raises(RequestError) as error:
-            await self.flows.finish(pasted, **options)
+            await self.logins.finish(pasted, **options)
         return error.value
 
 
 @contextlib.asynccontextmanager
-async def logins(clock: TestClock | None = None) -> AsyncIterator[Logins]:
+async def scene(clock: TestClock | None = None) -> AsyncIterator[Scene]:
     async with world(clock) as w:
-        yield Logins(w, w.server)
+        yield Scene(w, w.server)
 
 
 # ---- what is pasted
@@ -123,7 +125,7 @@ def test_no_repr_shows_a_code() -> None:
 
 
 async def test_a_login_makes_an_account_that_is_on_disk() -> None:
-    async with logins() as it:
+    async with scene() as it:
         account = await it.log_in("Acme")
         simulator = it.world.simulator
         [entry] = simulator.ledger.token_calls()
@@ -136,24 +138,24 @@ async def test_a_login_makes_an_account_that_is_on_disk() -> None:
 
 @pytest.mark.parametrize("form", ["code#state", "url", "bare", "state beside it", "both"])
 async def test_a_login_is_finished_by_whatever_is_pasted(form: str) -> None:
-    async with logins() as it:
+    async with scene() as it:
         flow, code = it.begin()
         match form:
             case "code#state":
-                account = await it.flows.finish(f"{code}#{flow.state}")
+                account = await it.logins.finish(f"{code}#{flow.state}")
             case "url":
-                account = await it.flows.finish(f"{REDIRECT}?code={code}\n&state={flow.state}\n")
+                account = await it.logins.finish(f"{REDIRECT}?code={code}\n&state={flow.state}\n")
             case "bare":
-                account = await it.flows.finish(code)
+                account = await it.logins.finish(code)
             case "state beside it":
-                account = await it.flows.finish(code, state=flow.state)
+                account = await it.logins.finish(code, state=flow.state)
             case _:
-                account = await it.flows.finish(f"{code}#{flow.state}", state=flow.state)
+                account = await it.logins.finish(f"{code}#{flow.state}", state=flow.state)
         assert account.id in it.pool
 
 
 async def test_a_new_token_counts_on_the_monotonic_clock_too() -> None:
-    async with logins() as it:
+    async with scene() as it:
         account = await it.log_in()
         it.world.clock.jump(-DAY)
         it.world.clock.advance(8 * HOUR)
@@ -161,72 +163,72 @@ async def test_a_new_token_counts_on_the_monotonic_clock_too() -> None:
 
 
 async def test_states_and_verifiers_are_never_the_same() -> None:
-    async with logins() as it:
-        flows = [it.begin()[0] for _ in range(50)]
-        assert len({flow.state for flow in flows}) == len({flow.pkce.verifier for flow in flows}) == 50
-        assert all(len(flow.state) >= 43 for flow in flows)
+    async with scene() as it:
+        logins = [it.begin()[0] for _ in range(50)]
+        assert len({flow.state for flow in logins}) == len({flow.pkce.verifier for flow in logins}) == 50
+        assert all(len(flow.state) >= 43 for flow in logins)
 
 
 async def test_no_repr_of_a_login_shows_its_secrets() -> None:
-    async with logins() as it:
+    async with scene() as it:
         flow, code = it.begin()
-        await it.flows.finish(code)
+        await it.logins.finish(code)
         assert not leaked(repr(flow), [flow.pkce.verifier, code])
 
 
 @pytest.mark.parametrize("times", [2, 10])
 async def test_a_login_finished_many_times_at_once_is_one_account(times: int) -> None:
-    async with logins() as it:
+    async with scene() as it:
         flow, code = it.begin()
-        accounts = await asyncio.gather(*(it.flows.finish(f"{code}#{flow.state}") for _ in range(times)))
+        accounts = await asyncio.gather(*(it.logins.finish(f"{code}#{flow.state}") for _ in range(times)))
         assert len({account.id for account in accounts}) == len(it.pool) == it.world.calls == 1
 
 
 @pytest.mark.parametrize("again", ["code#state", "bare", "url"])
 async def test_a_login_finished_again_gives_the_same_success(again: str) -> None:
-    async with logins() as it:
+    async with scene() as it:
         flow, code = it.begin()
-        account = await it.flows.finish(f"{code}#{flow.state}")
+        account = await it.logins.finish(f"{code}#{flow.state}")
         it.begin("another that waits")
         pasted = {
             "code#state": f"{code}#{flow.state}",
             "bare": code,
             "url": f"?code={code}&state={flow.state}",
         }
-        assert await it.flows.finish(pasted[again]) == account
+        assert await it.logins.finish(pasted[again]) == account
         assert it.world.calls == len(it.pool) == 1
 
 
 async def test_what_is_shown_the_second_time_is_the_account_as_it_is_by_then() -> None:
-    async with logins() as it:
+    async with scene() as it:
         flow, code = it.begin()
-        account = await it.flows.finish(code)
+        account = await it.logins.finish(code)
         await it.pool.update(account.id, name="renamed")
-        assert (await it.flows.finish(f"{code}#{flow.state}")).name == "renamed"
+        assert (await it.logins.finish(f"{code}#{flow.state}")).name == "renamed"
 
 
 async def test_a_state_works_once_with_one_code() -> None:
-    async with logins() as it:
+    async with scene() as it:
         flow, code = it.begin()
-        await it.flows.finish(code)
+        await it.logins.finish(code)
         assert (await it.refused(f"another-code#{flow.state}")).type == "flow_expired"
         assert it.world.calls == 1
 
 
 async def test_a_login_whose_account_was_deleted_is_used_up() -> None:
-    async with logins() as it:
+    async with scene() as it:
         flow, code = it.begin()
-        account = await it.flows.finish(code)
+        account = await it.logins.finish(code)
         await it.pool.remove(account.id)
         assert (await it.refused(f"{code}#{flow.state}")).type == "flow_expired"
         assert it.world.calls == 1
 
 
 async def test_a_client_that_leaves_does_not_end_a_login() -> None:
-    async with logins(SteppedClock()) as it:
+    async with scene(SteppedClock()) as it:
         _, code = it.begin()
         it.world.answer(Slow(5))
-        leaving = asyncio.create_task(it.flows.finish(code))
+        leaving = asyncio.create_task(it.logins.finish(code))
         await it.world.held()
         leaving.cancel()
         await asyncio.wait([leaving])
@@ -238,12 +240,12 @@ async def test_a_client_that_leaves_does_not_end_a_login() -> None:
 
 
 async def test_a_login_may_take_ten_minutes() -> None:
-    async with logins() as it:
-        flow, _ = it.flows.begin(redirect_uri=REDIRECT)
+    async with scene() as it:
+        flow, _ = it.logins.begin(redirect_uri=REDIRECT)
         assert flow.expires_at == it.world.clock.now() + LIFE_S == it.world.clock.now() + 600
         early, code = it.begin()
         it.world.clock.advance(LIFE_S - 1)
-        await it.flows.finish(f"{code}#{early.state}")
+        await it.logins.finish(f"{code}#{early.state}")
         late, code = it.begin()
         it.world.clock.advance(LIFE_S)
         assert (await it.refused(f"{code}#{late.state}")).type == "flow_expired"
@@ -252,39 +254,39 @@ async def test_a_login_may_take_ten_minutes() -> None:
 
 @pytest.mark.parametrize("jump", [DAY, -DAY])
 async def test_a_jump_of_the_wall_clock_ends_no_login_and_prolongs_none(jump: float) -> None:
-    async with logins() as it:
-        flow, url = it.flows.begin(redirect_uri=REDIRECT)
+    async with scene() as it:
+        flow, url = it.logins.begin(redirect_uri=REDIRECT)
         it.world.clock.jump(jump)
         it.world.clock.advance(LIFE_S - 1)
         code = arguments(it.world.simulator.authorize(url, organization="Acme"))["code"]
-        await it.flows.finish(f"{code}#{flow.state}")
+        await it.logins.finish(f"{code}#{flow.state}")
         it.world.clock.advance(1)
         assert (await it.refused(f"{code}#{flow.state}")).type == "flow_expired"
 
 
 async def test_a_hundred_logins_wait_and_each_can_be_finished() -> None:
-    async with logins() as it:
+    async with scene() as it:
         open_logins = [it.begin(f"org {n}") for n in range(MAX_WAITING)]
         for flow, code in open_logins:
-            await it.flows.finish(f"{code}#{flow.state}")
+            await it.logins.finish(f"{code}#{flow.state}")
         assert len(it.pool) == MAX_WAITING == 100
 
 
 async def test_one_more_takes_the_place_of_the_oldest() -> None:
-    async with logins() as it:
+    async with scene() as it:
         (first, first_code), (second, second_code) = it.begin("1"), it.begin("2")
         for _ in range(MAX_WAITING - 1):
-            it.flows.begin(redirect_uri=REDIRECT)
+            it.logins.begin(redirect_uri=REDIRECT)
         assert (await it.refused(f"{first_code}#{first.state}")).type == "flow_expired"
-        await it.flows.finish(f"{second_code}#{second.state}")
-        assert len(it.flows._flows) == MAX_WAITING
+        await it.logins.finish(f"{second_code}#{second.state}")
+        assert len(it.logins._logins) == MAX_WAITING
 
 
 # ---- what goes wrong
 
 
 async def test_a_state_that_nobody_gave_is_expired() -> None:
-    async with logins() as it:
+    async with scene() as it:
         _, code = it.begin()
         error = await it.refused(f"{code}#of-somebody-else")
         assert (error.status, error.type) == (400, "flow_expired")
@@ -295,7 +297,7 @@ async def test_a_state_that_nobody_gave_is_expired() -> None:
 
 
 async def test_two_states_that_differ_belong_to_different_links() -> None:
-    async with logins() as it:
+    async with scene() as it:
         flow, code = it.begin()
         other, _ = it.begin()
         error = await it.refused(f"{code}#{flow.state}", state=other.state)
@@ -307,7 +309,7 @@ async def test_two_states_that_differ_belong_to_different_links() -> None:
 
 
 async def test_a_bare_code_with_several_open_logins_needs_its_state() -> None:
-    async with logins() as it:
+    async with scene() as it:
         _, code = it.begin()
         it.begin()
         error = await it.refused(code)
@@ -316,24 +318,24 @@ async def test_a_bare_code_with_several_open_logins_needs_its_state() -> None:
 
 @pytest.mark.parametrize("state", ["", None])
 async def test_an_empty_state_is_none(state: str | None) -> None:
-    async with logins() as it:
+    async with scene() as it:
         _, code = it.begin()
-        assert await it.flows.finish(code, state=state)
+        assert await it.logins.finish(code, state=state)
 
 
 async def test_a_code_that_claude_refuses_is_told_and_the_login_goes_on() -> None:
-    async with logins() as it:
+    async with scene() as it:
         flow, code = it.begin()
         error = await it.refused(f"a-wrong-code#{flow.state}")
         assert (error.status, error.type) == (422, "invalid_grant")
         assert error.message.startswith(
             "Claude did not accept the code. Codes work once and only for a few minutes. Get a new link."
         )
-        assert await it.flows.finish(f"{code}#{flow.state}")
+        assert await it.logins.finish(f"{code}#{flow.state}")
 
 
 async def test_a_code_of_another_link_is_refused_by_its_challenge() -> None:
-    async with logins() as it:
+    async with scene() as it:
         _, code = it.begin()
         other, _ = it.begin()
         assert (await it.refused(f"{code}#{other.state}")).type == "invalid_grant"
@@ -341,25 +343,25 @@ async def test_a_code_of_another_link_is_refused_by_its_challenge() -> None:
 
 
 async def test_a_login_that_was_cancelled_is_used_up() -> None:
-    async with logins() as it:
+    async with scene() as it:
         flow, code = it.begin()
-        assert it.flows.refused(flow.state, "access_denied").type == "access_denied"
+        assert it.logins.refused(flow.state, "access_denied").type == "access_denied"
         assert (await it.refused(f"{code}#{flow.state}")).type == "flow_expired"
         assert (await it.refused(code)).type == "flow_expired"
         with pytest.raises(InvalidRequest):
-            it.flows.refused(flow.state, "access_denied")
+            it.logins.refused(flow.state, "access_denied")
 
 
 async def test_what_became_of_a_login_can_be_seen_without_its_state() -> None:
-    async with logins() as it:
+    async with scene() as it:
         done, code = it.begin("Acme")
-        account = await it.flows.finish(f"{code}#{done.state}")
+        account = await it.logins.finish(f"{code}#{done.state}")
         again, code = it.begin("Acme")
         await it.refused(f"{code}#{again.state}")
         cancelled, _ = it.begin("Globex")
-        it.flows.refused(cancelled.state, "access_denied")
+        it.logins.refused(cancelled.state, "access_denied")
         it.begin("Globex", name="waits")
-        views = [it.flows.view(id) or {} for id in it.flows.ids()]
+        views = [it.logins.view(id) or {} for id in it.logins.ids()]
         assert [(v["status"], v["account_id"], v["error_type"]) for v in views] == [
             ("done", account.id, None),
             ("failed", account.id, "duplicate_org"),
@@ -368,14 +370,14 @@ async def test_what_became_of_a_login_can_be_seen_without_its_state() -> None:
         ]
         assert not leaked(repr(views), [done.state, again.state, cancelled.state])
         it.world.clock.advance(LIFE_S)
-        it.flows.forget_old()
-        assert it.flows.ids() == [] and it.flows.view(done.id) is None
+        it.logins.forget_old()
+        assert it.logins.ids() == [] and it.logins.view(done.id) is None
 
 
 async def test_a_name_given_at_the_beginning_is_the_accounts() -> None:
-    async with logins() as it:
+    async with scene() as it:
         flow, code = it.begin("Acme", name=" mine ")
-        assert (await it.flows.finish(f"{code}#{flow.state}")).name == "mine"
+        assert (await it.logins.finish(f"{code}#{flow.state}")).name == "mine"
         with pytest.raises(Conflict, match=r"An account called 'Mine' exists") as taken:
             it.begin("Globex", name="Mine")
         assert taken.value.type == "name_taken"
@@ -396,18 +398,18 @@ async def test_a_name_given_at_the_beginning_is_the_accounts() -> None:
 async def test_trouble_at_the_token_server_is_told_and_the_same_code_works_later(
     faults: list[Fault], text: str, wait: float | None
 ) -> None:
-    async with logins() as it:
+    async with scene() as it:
         flow, code = it.begin()
         it.world.answer(*faults)
         error = await it.refused(f"{code}#{flow.state}")
         assert (error.status, error.type) == (502, "upstream_unreachable")
         assert text in error.message and error.retry_after_s == wait
         assert error.message.endswith("Your code may still be valid: try again.")
-        assert await it.flows.finish(f"{code}#{flow.state}")
+        assert await it.logins.finish(f"{code}#{flow.state}")
 
 
 async def test_a_code_whose_answer_was_lost_is_refused_the_next_time() -> None:
-    async with logins() as it:
+    async with scene() as it:
         flow, code = it.begin()
         it.world.answer(Lost(reset=True))
         assert (await it.refused(f"{code}#{flow.state}")).type == "upstream_unreachable"
@@ -415,7 +417,7 @@ async def test_a_code_whose_answer_was_lost_is_refused_the_next_time() -> None:
 
 
 async def test_no_error_repeats_a_secret() -> None:
-    async with logins() as it:
+    async with scene() as it:
         flow, code = it.begin()
         secrets = [code, flow.pkce.verifier]
         for fault in (
@@ -429,20 +431,20 @@ async def test_no_error_repeats_a_secret() -> None:
 
 
 async def test_without_a_registration_it_says_what_to_set() -> None:
-    async with logins() as it:
-        flows = Logins(it.world, server=None).flows
+    async with scene() as it:
+        logins = Scene(it.world, server=None).logins
         told = r"OAuth is not configured: set oauth\.client_id, oauth\.authorize_url and oauth\.token_url"
         with pytest.raises(Unprocessable, match=told):
-            flows.begin(redirect_uri=REDIRECT)
+            logins.begin(redirect_uri=REDIRECT)
         with pytest.raises(Unprocessable, match=told):
-            await flows.finish(CODE)
+            await logins.finish(CODE)
 
 
 # ---- names
 
 
 async def test_a_name_is_what_was_asked_for_or_the_e_mail_numbered_where_it_is_taken() -> None:
-    async with logins() as it:
+    async with scene() as it:
         assert (await it.log_in("1", name=" team ")).name == "team"
         assert (await it.log_in("2", "ada@acme.example")).name == "ada@acme.example"
         assert (await it.log_in("3", "ADA@acme.example")).name == "ADA@acme.example 2"
@@ -450,7 +452,7 @@ async def test_a_name_is_what_was_asked_for_or_the_e_mail_numbered_where_it_is_t
 
 
 async def test_without_an_e_mail_the_organisation_is_the_name() -> None:
-    async with logins() as it:
+    async with scene() as it:
         it.world.simulator.always(None, Amend(remove=("account",)), path=TOKEN)
         assert (await it.log_in("Acme")).name == "Acme"
         it.world.simulator.always(None, Amend(remove=("account", "organization")), path=TOKEN)
@@ -458,34 +460,34 @@ async def test_without_an_e_mail_the_organisation_is_the_name() -> None:
 
 
 async def test_a_long_e_mail_is_cut_to_a_name() -> None:
-    async with logins() as it:
+    async with scene() as it:
         names = [(await it.log_in(str(n), "x" * 90 + "@acme.example")).name for n in range(3)]
         assert len(set(names)) == 3 and all(len(name) <= 64 for name in names)
 
 
 async def test_a_name_that_is_taken_is_told_and_another_works_with_the_same_code() -> None:
-    async with logins() as it:
+    async with scene() as it:
         await it.log_in("Acme", name="x")
         flow, code = it.begin("Globex")
         error = await it.refused(f"{code}#{flow.state}", name="X ")
         assert (error.status, error.type) == (409, "name_taken")
         assert error.message == "An account called 'X' exists. Choose another name."
-        assert (await it.flows.finish(f"{code}#{flow.state}", name="y")).name == "y"
+        assert (await it.logins.finish(f"{code}#{flow.state}", name="y")).name == "y"
         assert it.world.calls == 2
 
 
 async def test_a_name_that_will_not_do_is_told_and_another_works_with_the_same_code() -> None:
-    async with logins() as it:
+    async with scene() as it:
         flow, code = it.begin()
         assert (await it.refused(f"{code}#{flow.state}", name="x" * 65)).status == 422
-        assert (await it.flows.finish(code, name="y")).name == "y"
+        assert (await it.logins.finish(code, name="y")).name == "y"
 
 
 # ---- organisations
 
 
 async def test_the_same_organisation_twice_names_its_account_and_offers_to_re_authorise() -> None:
-    async with logins() as it:
+    async with scene() as it:
         first = await it.log_in("Acme", name="team-a")
         flow, code = it.begin("Acme")
         error = await it.refused(f"{code}#{flow.state}")
@@ -493,34 +495,34 @@ async def test_the_same_organisation_twice_names_its_account_and_offers_to_re_au
         assert error.message == (
             "This organisation is already added as 'team-a'. Re-authorise 'team-a' instead."
         )
-        again = await it.flows.finish(f"{code}#{flow.state}", account_id=first.id)
+        again = await it.logins.finish(f"{code}#{flow.state}", account_id=first.id)
         assert again.id == first.id and pair(again) != pair(first)
         assert pair(it.world.on_disk(first.id)) == pair(again)
         assert len(it.pool) == 1 and it.world.calls == 2
 
 
 async def test_whoever_chose_the_wrong_organisation_may_choose_again_on_the_same_link() -> None:
-    async with logins() as it:
+    async with scene() as it:
         await it.log_in("Acme")
-        flow, url = it.flows.begin(redirect_uri=REDIRECT)
+        flow, url = it.logins.begin(redirect_uri=REDIRECT)
         locations = [it.world.simulator.authorize(url, organization=name) for name in ("Acme", "Globex")]
         assert (await it.refused(f"{arguments(locations[0])['code']}#{flow.state}")).type == "duplicate_org"
-        account = await it.flows.finish(f"{arguments(locations[1])['code']}#{flow.state}")
+        account = await it.logins.finish(f"{arguments(locations[1])['code']}#{flow.state}")
         assert account.organization_uuid == it.world.simulator._keyring.organization("Globex").uuid
 
 
 async def test_two_logins_of_one_organisation_at_once_are_one_account() -> None:
-    async with logins() as it:
+    async with scene() as it:
         begun = [it.begin("Acme") for _ in range(3)]
         outcomes = await asyncio.gather(
-            *(it.flows.finish(f"{code}#{flow.state}") for flow, code in begun), return_exceptions=True
+            *(it.logins.finish(f"{code}#{flow.state}") for flow, code in begun), return_exceptions=True
         )
         assert len(it.pool) == 1
         assert sum(isinstance(outcome, Conflict) for outcome in outcomes) == 2
 
 
 async def test_logins_without_an_organisation_are_no_duplicates() -> None:
-    async with logins() as it:
+    async with scene() as it:
         it.world.simulator.always(None, Amend(remove=("organization",)), path=TOKEN)
         await it.log_in()
         await it.log_in()
@@ -529,7 +531,7 @@ async def test_logins_without_an_organisation_are_no_duplicates() -> None:
 
 @pytest.mark.parametrize("where", ["at the start", "at the end"])
 async def test_another_organisation_than_the_one_asked_for_is_refused(where: str) -> None:
-    async with logins() as it:
+    async with scene() as it:
         wanted = it.world.simulator._keyring.organization("Globex").uuid
         flow, code = it.begin("Acme", **({"org_id": wanted} if where == "at the start" else {}))
         options = {} if where == "at the start" else {"org_id": wanted}
@@ -540,21 +542,21 @@ async def test_another_organisation_than_the_one_asked_for_is_refused(where: str
 
 
 async def test_the_organisation_asked_for_is_let_in() -> None:
-    async with logins() as it:
+    async with scene() as it:
         wanted = it.world.simulator._keyring.organization("Acme").uuid
         flow, code = it.begin("Acme", org_id=wanted)
-        assert (await it.flows.finish(f"{code}#{flow.state}", org_id=wanted)).organization_uuid == wanted
+        assert (await it.logins.finish(f"{code}#{flow.state}", org_id=wanted)).organization_uuid == wanted
 
 
 async def test_what_cannot_be_saved_is_not_added_and_the_same_code_works_later() -> None:
-    async with logins() as it:
+    async with scene() as it:
         flow, code = it.begin()
         it.world.disk.full = True
         with pytest.raises(StorageError):
-            await it.flows.finish(f"{code}#{flow.state}")
+            await it.logins.finish(f"{code}#{flow.state}")
         assert len(it.pool) == 0
         it.world.disk.full = False
-        account = await it.flows.finish(f"{code}#{flow.state}")
+        account = await it.logins.finish(f"{code}#{flow.state}")
         assert pair(it.world.on_disk(account.id)) == pair(account) and it.world.calls == 1
 
 
@@ -563,7 +565,7 @@ async def test_what_cannot_be_saved_is_not_added_and_the_same_code_works_later()
 
 @pytest.mark.parametrize("by", ["the link", "the paste"])
 async def test_new_credentials_keep_everything_else(by: str) -> None:
-    async with logins() as it:
+    async with scene() as it:
         first = await it.log_in("Acme", name="team-a")
         with it.pool.using(first):
             pass
@@ -571,7 +573,7 @@ async def test_new_credentials_keep_everything_else(by: str) -> None:
         it.world.clock.advance(100)
         flow, code = it.begin("Acme", **({"account_id": first.id} if by == "the link" else {}))
         options = {} if by == "the link" else {"account_id": first.id}
-        again = await it.flows.finish(f"{code}#{flow.state}", **options)
+        again = await it.logins.finish(f"{code}#{flow.state}", **options)
         kept = ("id", "name", "created_at", "organization_uuid", "status", "active_since")
         assert [getattr(again, name) for name in kept] == [getattr(first, name) for name in kept]
         view = it.pool.view(again)
@@ -588,51 +590,51 @@ async def test_new_credentials_keep_everything_else(by: str) -> None:
 async def test_new_credentials_heal_what_is_invalid_but_lead_nobody_out_of_inactive(
     before: str, after: str
 ) -> None:
-    async with logins() as it:
+    async with scene() as it:
         first = await it.log_in("Acme")
         if before == "invalid":
             it.pool.invalidate(first.id, "401")
         else:
             await it.pool.update(first.id, status=Status.INACTIVE)
         flow, code = it.begin("Acme", account_id=first.id)
-        again = await it.flows.finish(f"{code}#{flow.state}")
+        again = await it.logins.finish(f"{code}#{flow.state}")
         assert (again.status.value, it.world.on_disk(first.id)["status"]) == (after, after)
 
 
 async def test_another_organisation_may_not_take_an_account_over() -> None:
-    async with logins() as it:
+    async with scene() as it:
         first = await it.log_in("Acme", name="team-a")
         flow, code = it.begin("Globex")
         error = await it.refused(f"{code}#{flow.state}", account_id=first.id)
         assert (error.status, error.type) == (409, "wrong_org")
         assert "'Globex'" in error.message and "'team-a'" in error.message
         assert it.pool[first.id] == first and pair(it.world.on_disk(first.id)) == pair(first)
-        assert (await it.flows.finish(f"{code}#{flow.state}", name="team-b")).name == "team-b"
+        assert (await it.logins.finish(f"{code}#{flow.state}", name="team-b")).name == "team-b"
         assert it.world.calls == 2
 
 
 async def test_an_account_of_unknown_organisation_takes_any() -> None:
-    async with logins() as it:
+    async with scene() as it:
         it.world.answer(Amend(remove=("organization",)))
         first = await it.log_in("Acme")
         flow, code = it.begin("Globex", account_id=first.id)
-        assert (await it.flows.finish(f"{code}#{flow.state}")).id == first.id
+        assert (await it.logins.finish(f"{code}#{flow.state}")).id == first.id
 
 
 async def test_an_api_key_account_has_nothing_to_authorise() -> None:
-    async with logins() as it:
+    async with scene() as it:
         key = await it.pool.add("key", ApiKey("sk-ant-api03-x"))
         with pytest.raises(Unprocessable, match="'key' is an API-key account"):
-            it.flows.begin(redirect_uri=REDIRECT, account_id=key.id)
+            it.logins.begin(redirect_uri=REDIRECT, account_id=key.id)
         flow, code = it.begin()
         assert (await it.refused(f"{code}#{flow.state}", account_id=key.id)).status == 422
         assert it.pool[key.id] == key
 
 
 async def test_an_account_that_is_gone_cannot_be_re_authorised() -> None:
-    async with logins() as it:
+    async with scene() as it:
         with pytest.raises(NotFound):
-            it.flows.begin(redirect_uri=REDIRECT, account_id="acc_unknown")
+            it.logins.begin(redirect_uri=REDIRECT, account_id="acc_unknown")
         first = await it.log_in("Acme")
         flow, code = it.begin("Acme", account_id=first.id)
         await it.pool.remove(first.id)
@@ -640,11 +642,11 @@ async def test_an_account_that_is_gone_cannot_be_re_authorised() -> None:
 
 
 async def test_a_re_authorisation_finished_again_gives_the_same_success() -> None:
-    async with logins() as it:
+    async with scene() as it:
         first = await it.log_in("Acme")
         flow, code = it.begin("Acme", account_id=first.id)
-        once = await it.flows.finish(f"{code}#{flow.state}")
-        assert await it.flows.finish(f"{code}#{flow.state}", account_id=first.id) == once
+        once = await it.logins.finish(f"{code}#{flow.state}")
+        assert await it.logins.finish(f"{code}#{flow.state}", account_id=first.id) == once
         other = await it.log_in("Globex")
         assert (await it.refused(f"{code}#{flow.state}", account_id=other.id)).type == "flow_expired"
         assert replace(once) == it.pool[first.id]

@@ -323,7 +323,7 @@ def test_all_sessions_of_a_key_end_together(sessions: Sessions) -> None:
     for number in range(100):
         visit(sessions, Client(f"tok_{number % 2}", str(number), ""))
     sessions.end_of("tok_1")
-    assert {session.client.token_id for session in sessions} == {"tok_0"}
+    assert {session.client.key_id for session in sessions} == {"tok_0"}
     assert len(sessions) == 50
 
 

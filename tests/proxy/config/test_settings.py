@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from proxy.config.settings import Settings, keys, load_settings
 from proxy.errors import SettingsError
 
-EXAMPLE = Path(__file__).parents[2] / "conf" / "config.example.yaml"
+EXAMPLE = Path(__file__).parents[3] / "conf" / "config.example.yaml"
 KEY = "Zx9Zx8qWm2LpR7tUv"
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from proxy.accounts.account import Account, OAuthTokens
-from proxy.dashboard.event_log import Chronicle
-from proxy.feed import AccountChanged, Feed, Happened
+from proxy.dashboard.event_log import EventLog
+from proxy.feed import Changed, Feed, Happened
 from tests.service import TestClock
 
 NOW = 1_800_000_000.0
@@ -18,8 +18,8 @@ TOKENS = OAuthTokens("secret-b", "secret-s", NOW + 3600)
 
 def told(old: Account | None, new: Account | None) -> list[tuple[str, str, str]]:
     feed = Feed()
-    chronicle = Chronicle(feed, clock=TestClock())
-    feed.publish(AccountChanged(old, new))
+    chronicle = EventLog(feed, clock=TestClock())
+    feed.publish(Changed(old, new))
     return [(event["level"], event["kind"], event["text"]) for event in chronicle.since(0)]
 
 
@@ -85,8 +85,8 @@ def test_steps_of_a_refresh_are_not_told() -> None:
 
 def test_an_event_says_whom_it_is_about() -> None:
     feed = Feed()
-    chronicle = Chronicle(feed, clock=TestClock())
-    feed.publish(AccountChanged(None, replace(OLD, name="x")))
+    chronicle = EventLog(feed, clock=TestClock())
+    feed.publish(Changed(None, replace(OLD, name="x")))
     feed.tell(Happened("session.started", "a session began", "info", "tok_1", "ses_1"))
     first, second = chronicle.since(0)
     assert (first["account_id"], first["account_name"]) == ("acc_1", "x")

@@ -6,7 +6,7 @@ import pytest
 
 from proxy.accounts.account import ApiKey, Status
 from proxy.accounts.pool import Pool
-from proxy.clients.keys import Tokens
+from proxy.clients.keys import ClientKeys
 from proxy.dashboard.health import Health
 from proxy.errors import StorageError
 from proxy.usage.series import Series
@@ -20,7 +20,7 @@ def series(clock: TestClock) -> Series:
 
 
 @pytest.fixture
-def health(pool: Pool, tokens: Tokens, series: Series, clock: TestClock) -> Health:
+def health(pool: Pool, tokens: ClientKeys, series: Series, clock: TestClock) -> Health:
     return Health(pool, tokens, series, clock)
 
 
@@ -76,7 +76,7 @@ async def test_an_account_that_is_not_saved_degrades(
 
 
 async def test_a_client_key_that_is_not_saved_degrades(
-    health: Health, pool: Pool, tokens: Tokens, clock: TestClock, disk: Disk
+    health: Health, pool: Pool, tokens: ClientKeys, clock: TestClock, disk: Disk
 ) -> None:
     await fill(pool, clock, "active")
     token, _ = await tokens.add("client")
@@ -97,7 +97,7 @@ async def test_usage_that_is_not_saved_degrades(
 
 
 async def test_every_reason_is_told(
-    health: Health, pool: Pool, tokens: Tokens, series: Series, disk: Disk
+    health: Health, pool: Pool, tokens: ClientKeys, series: Series, disk: Disk
 ) -> None:
     token, _ = await tokens.add("client")
     disk.full = True

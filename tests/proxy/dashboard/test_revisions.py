@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from proxy.dashboard import revisions as module
-from proxy.dashboard.event_log import MOST, Chronicle
-from proxy.dashboard.revisions import FIRST_EVENTS, PIECE_BYTES, Live, Source
+from proxy.dashboard.event_log import MOST, EventLog
+from proxy.dashboard.revisions import FIRST_EVENTS, PIECE_BYTES, Revisions, Source
 from proxy.feed import Feed, Happened
 from tests.service import TestClock
 
@@ -46,12 +46,12 @@ class World:
     def __init__(self) -> None:
         self.things: Items = {}
         self.feed = Feed()
-        self.chronicle = Chronicle(self.feed, clock=TestClock())
+        self.chronicle = EventLog(self.feed, clock=TestClock())
         self.live = self.make()
 
-    def make(self) -> Live:
+    def make(self) -> Revisions:
         source = Source(lambda: list(self.things), lambda id: self.things.get(id))
-        return Live(self.feed, {"things": source}, self.chronicle, epoch="e")
+        return Revisions(self.feed, {"things": source}, self.chronicle, epoch="e")
 
     def set(self, id: str, **fields: Any) -> None:
         self.things[id] = self.things.get(id, {"a": 0, "b": 0}) | fields

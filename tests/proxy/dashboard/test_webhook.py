@@ -16,14 +16,14 @@ from typing import Any
 
 import pytest
 
-from proxy.accounts.account import Account, ApiKey, Status
+from proxy.accounts.account import Account, AccountChanged, ApiKey, Status
 from proxy.accounts.pool import Pool
-from proxy.clients.keys import Tokens
+from proxy.clients.keys import ClientKeys
 from proxy.config.settings import load_settings
 from proxy.dashboard.health import Health
-from proxy.dashboard.webhook import MAX_WAITING, TRIES, Notifier
+from proxy.dashboard.webhook import MAX_WAITING, TRIES, Webhook
 from proxy.errors import SettingsError
-from proxy.feed import AccountChanged
+from proxy.feed import Changed
 from proxy.jobs import Jobs
 from proxy.simulator import Error, quota_429
 from proxy.usage.series import Series
@@ -331,8 +331,8 @@ async def test_a_receiver_that_is_never_silent_and_never_done_is_given_up(
 
 
 @contextlib.asynccontextmanager
-async def notifying(url: str, health: Health, jobs: Jobs, clock: TestClock) -> AsyncIterator[Notifier]:
-    notifier = Notifier(url, None, health, jobs=jobs, clock=clock, rng=random.Random(1))
+async def notifying(url: str, health: Health, jobs: Jobs, clock: TestClock) -> AsyncIterator[Webhook]:
+    notifier = Webhook(url, None, health, jobs=jobs, clock=clock, rng=random.Random(1))
     try:
         yield notifier
     finally:
@@ -341,13 +341,13 @@ async def notifying(url: str, health: Health, jobs: Jobs, clock: TestClock) -> A
 
 
 @pytest.fixture
-def health(pool: Pool, tokens: Tokens, clock: TestClock) -> Health:
+def health(pool: Pool, tokens: ClientKeys, clock: TestClock) -> Health:
     return Health(pool, tokens, Series(clock=clock), clock)
 
 
 def turned_invalid(number: int) -> AccountChanged:
     old = Account(f"acc_{number}", str(number), ApiKey(f"key {number}"), created_at=0, updated_at=0)
-    return AccountChanged(old, replace(old, status=Status.INVALID, status_reason="401"))
+    return Changed(old, replace(old, status=Status.INVALID, status_reason="401"))
 
 
 async def test_what_waits_is_bounded_and_the_newest_stays(

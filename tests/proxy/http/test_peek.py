@@ -16,19 +16,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.http.body import SPOOL_ABOVE_BYTES, Body
-from proxy.http.peek import AT_ONCE_BYTES, MAX_MODEL, MOST_BYTES, MOST_TOKENS, Glance, glance
+from proxy.http.peek import AT_ONCE_BYTES, MAX_MODEL, MOST_BYTES, MOST_TOKENS, Peek, peek
 
 MODEL = "claude-haiku-5-5"
 
 
-async def seen(data: bytes | None, encoding: str = "") -> Glance:
+async def seen(data: bytes | None, encoding: str = "") -> Peek:
     """What is seen of a body with these bytes."""
     if data is None:
-        return await glance(None, encoding)
+        return await peek(None, encoding)
     body = Body()
     await body.write(data)
     try:
-        return await glance(body, encoding)
+        return await peek(body, encoding)
     finally:
         body.close()
 
@@ -38,7 +38,7 @@ def request(**members: Any) -> bytes:
 
 
 async def test_model_and_most_tokens_and_size_are_seen() -> None:
-    assert await seen(request()) == Glance(MODEL, (), 64, False, len(request()))
+    assert await seen(request()) == Peek(MODEL, (), 64, False, len(request()))
 
 
 async def test_fast_is_seen() -> None:
@@ -49,7 +49,7 @@ async def test_fast_is_seen() -> None:
 async def test_the_body_can_be_read_again() -> None:
     body = Body()
     await body.write(request())
-    assert await glance(body) == await glance(body)
+    assert await peek(body) == await peek(body)
     assert body.open().read() == request()
 
 
@@ -175,18 +175,18 @@ async def test_all_members_of_a_gzip_body_are_read() -> None:
     ids=lambda value: repr(value)[:20],
 )
 async def test_what_is_no_json_object_is_unreadable(data: bytes | None, encoding: str) -> None:
-    assert await seen(data, encoding) == Glance()
+    assert await seen(data, encoding) == Peek()
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "zstd", "deflate"])
 async def test_a_body_that_expands_without_end_is_unreadable(encoding: str) -> None:
     bomb = ENCODINGS[encoding](request(system=" " * (MOST_BYTES + 1)))
     assert len(bomb) < 100_000
-    assert await seen(bomb, encoding) == Glance()
+    assert await seen(bomb, encoding) == Peek()
 
 
 async def test_a_body_larger_than_the_api_takes_is_not_even_read() -> None:
-    assert await seen(b" " * (MOST_BYTES + 1) + request()) == Glance()
+    assert await seen(b" " * (MOST_BYTES + 1) + request()) == Peek()
 
 
 @pytest.mark.parametrize("size", [AT_ONCE_BYTES + 1, SPOOL_ABOVE_BYTES + 1])

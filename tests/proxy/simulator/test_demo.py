@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 
 from proxy.accounts.account import load_accounts
-from proxy.clients.keys import load_tokens
+from proxy.clients.keys import load_keys
 from proxy.simulator.demo import Demo
 from proxy.storage.json_files import JsonFiles
 from proxy.usage.series import RINGS, Series
@@ -83,7 +83,7 @@ async def test_requests_come_from_several_clients_at_several_addresses(tmp_path:
         sessions = parts.server._v1.sessions
         await reach(clock, lambda: len({session.client.address for session in sessions}) >= 9)
         assert len({session.client.user_agent for session in sessions}) >= 6
-        assert len({session.client.token_id for session in sessions}) >= 4
+        assert len({session.client.key_id for session in sessions}) >= 4
 
 
 async def test_the_past_fills_each_chart(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ async def test_the_past_is_that_of_the_accounts_and_keys(tmp_path: Path) -> None
         await series.load(storage)
         counters = await storage.load("counters")
         accounts = load_accounts(await storage.load("accounts"))
-        tokens = load_tokens((await storage.load("tokens")).values())
+        tokens = load_keys((await storage.load("tokens")).values())
         assert len(accounts) == 10
         assert {id for id, _ in accounts} <= counters.keys() <= {id for id, _ in [*accounts, *tokens]}
         start = clock.now() - 30 * 86_400

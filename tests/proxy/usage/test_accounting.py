@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.clients.budgets import NO_LIMITS, Budgets, KeyLimits
-from proxy.clients.keys import Role, Token, declared_token
+from proxy.clients.keys import ClientKey, Role, declared_key
 from proxy.errors import Forbidden, RateLimited, RequestError
 from proxy.feed import Feed
 from proxy.http.body import Body
@@ -37,8 +37,8 @@ def accounting(clock: TestClock) -> Accounting:
     return Accounting(Budgets({}, clock=clock), Series(clock=clock), feed=Feed(), clock=clock)
 
 
-def key(limits: KeyLimits = NO_LIMITS, models: tuple[str, ...] = ()) -> Token:
-    return declared_token("n", "cp-a-key-of-this-test", Role.USER, limits, models)
+def key(limits: KeyLimits = NO_LIMITS, models: tuple[str, ...] = ()) -> ClientKey:
+    return declared_key("n", "cp-a-key-of-this-test", Role.USER, limits, models)
 
 
 def request(**members: Any) -> bytes:
@@ -50,7 +50,7 @@ def answer(**members: Any) -> bytes:
 
 
 async def reserved(
-    accounting: Accounting, token: Token, data: bytes | None = None, encoding: str = ""
+    accounting: Accounting, token: ClientKey, data: bytes | None = None, encoding: str = ""
 ) -> RequestAccount:
     """The account of a message request that may be sent."""
     account = accounting.begin(token, *POST)
@@ -62,7 +62,7 @@ async def reserved(
 
 
 async def refused(
-    accounting: Accounting, token: Token, data: bytes | None = None, encoding: str = ""
+    accounting: Accounting, token: ClientKey, data: bytes | None = None, encoding: str = ""
 ) -> RequestError:
     """The error of a message request that may not."""
     with pytest.raises(RequestError) as caught:
@@ -93,12 +93,12 @@ def total(accounting: Accounting) -> Counts:
     return accounting.series.totals("start")
 
 
-def spent(accounting: Accounting, token: Token) -> tuple[int, float]:
+def spent(accounting: Accounting, token: ClientKey) -> tuple[int, float]:
     view = accounting.budgets.view(token.id)
     return view["tokens_today"], view["cost_usd_today"]
 
 
-def still_reserved(accounting: Accounting, token: Token) -> tuple[int, int, float]:
+def still_reserved(accounting: Accounting, token: ClientKey) -> tuple[int, int, float]:
     held = accounting.budgets._accounts[token.id]
     return held.reservations, held.reserved_tokens, held.reserved_usd
 
@@ -136,7 +136,7 @@ MEASURED = [
 @pytest.mark.parametrize("token", [key(MUCH), key(models=("*",))], ids=["budget", "models"])
 @pytest.mark.parametrize(("method", "target"), UNMEASURED)
 def test_what_cannot_be_measured_is_not_for_a_key_with_a_budget_or_models(
-    accounting: Accounting, token: Token, method: str, target: str
+    accounting: Accounting, token: ClientKey, method: str, target: str
 ) -> None:
     with pytest.raises(Forbidden) as caught:
         accounting.begin(token, method, target).admit()
@@ -246,7 +246,7 @@ async def test_no_other_model_comes_in_by_a_side_door(accounting: Accounting, al
     [(b"", ""), (b"{", ""), (b"[]", ""), (b"x", "gzip"), (request(), "rot13"), (request(), "gzip, gzip")],
 )
 async def test_a_body_that_cannot_be_read_is_forbidden(
-    accounting: Accounting, token: Token, data: bytes, encoding: str
+    accounting: Accounting, token: ClientKey, data: bytes, encoding: str
 ) -> None:
     error = await refused(accounting, token, data, encoding)
     assert (error.status, error.type, error.should_retry) == (403, "permission_error", False)

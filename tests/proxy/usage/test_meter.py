@@ -19,7 +19,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.proxy.message_answers import (
+
+from proxy.simulator import Cut, MidStreamError, Simulator, Steady
+from proxy.usage.meter import Meter, Usage
+from tests.proxy.usage.message_answers import (
     ALL,
     COUNTED,
     ENCODERS,
@@ -32,9 +35,6 @@ from tests.proxy.message_answers import (
     event,
     start,
 )
-
-from proxy.simulator import Cut, MidStreamError, Simulator, Steady
-from proxy.usage.meter import Meter, Usage
 from tests.wire import Cut as WireCut
 from tests.wire import connect, fetch
 

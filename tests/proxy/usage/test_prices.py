@@ -12,7 +12,7 @@ import pytest
 from proxy.usage.meter import Usage
 from proxy.usage.prices import cost_usd, highest_rates
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NOW = datetime(2026, 11, 22, tzinfo=UTC).timestamp()
 MILLION = 1_000_000
 
