@@ -46,10 +46,10 @@ from proxy.errors import (
     Unavailable,
     UpstreamError,
 )
-from proxy.http import target as paths
 from proxy.http.addresses import Network, address_group, client_address
 from proxy.http.body import Body
 from proxy.http.headers import client_keys
+from proxy.http.target import parse
 from proxy.jobs import Jobs
 from proxy.relay import Answer, Attempts, Inbound, Relay
 from proxy.usage.accounting import Accounting, RequestAccount
@@ -228,11 +228,11 @@ class V1Request(HTTPMessageDelegate):
         # HTTP/1.0 knows no Host, and nothing better than our own address.
         host = headers.get("Host", "" if self._version == "HTTP/1.1" else "localhost")
         origin = server.origins.of(host)
-        target = paths.upstream_target(start_line.path, allow_admin_paths=server.allow_admin_paths)
+        target = parse(start_line.path, allow_admin_paths=server.allow_admin_paths)
         client = Client(client_key.id, address_group(self._line.address), headers.get("User-Agent", ""))
         self._place = server.sessions.enter(
             client,
-            limited=paths.is_inference(start_line.method, target),
+            limited=target.is_inference(start_line.method),
             cut=lambda: self.cut("an admin ended this session"),
         )
         self._account = server.accounting.begin(client_key, start_line.method, target)

@@ -31,12 +31,12 @@ from proxy.errors import (
     UpstreamSilent,
 )
 from proxy.http import results_url
-from proxy.http import target as paths
 from proxy.http.body import Body
-from proxy.http.headers import to_client, to_upstream
+from proxy.http.headers import AnswerHeaders, to_upstream
 from proxy.http.peek import peek
+from proxy.http.target import Target
 from proxy.upstream.exchange import CurlClient, Exchange, Head, Header, Request
-from proxy.upstream.verdict import Action, AnswerHead, Verdict, judge
+from proxy.upstream.verdict import Action, Verdict, judge
 
 SHORT_WAIT_S = 5.0
 """A request waits itself for its only account to come back, up to this long."""
@@ -53,10 +53,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Inbound:
-    """A client's request: `target` as received, `origin` as the client sees this proxy."""
+    """A client's request; `origin` is as the client sees this proxy."""
 
     method: str
-    target: str
+    target: Target
     headers: list[Header]
     body: Body | None
     origin: str
@@ -152,7 +152,7 @@ class Attempts:
         self._replayed: set[str] = set()
         self._token_error: ProxyError | None = None
         self._held = contextlib.ExitStack()
-        self._last: tuple[Account, Exchange, Head, Verdict] | None = None
+        self._last: tuple[Account, Exchange, Head, AnswerHeaders, Verdict] | None = None
         self._error: UpstreamError | None = None
         self.number = 0
         self.account: Account | None = None
@@ -224,14 +224,15 @@ class Attempts:
         except UpstreamError as error:
             self._upstream_failed(account, error)
             return None
-        relay.pool.saw(account.id, head.headers)
-        verdict = await self._judge(account, AnswerHead(head.status, head.headers, start))
+        headers = AnswerHeaders(head.headers)
+        relay.pool.saw(account.id, headers)
+        verdict = await self._judge(account, head.status, headers, start)
         exchange.put_back(start)
         if verdict.action is Action.HAND_ON:
             relay.pool.answered(account.id)
-            return await self._hand_over(account, exchange, head)
+            return await self._hand_over(account, exchange, head, headers)
         relay.pool.failed(account.id)
-        self._last = (account, exchange, head, verdict)
+        self._last = (account, exchange, head, headers, verdict)
         await self._learn(account, verdict)
         relay.pool.answered(account.id)
         return None
@@ -239,7 +240,7 @@ class Attempts:
     def _request(self, account: Account) -> Request:
         inbound = self._inbound
         headers = to_upstream(inbound.headers, account.sent)
-        if paths.holds_results_url(inbound.target):
+        if inbound.target.holds_results_url:
             headers = [
                 (n, results_url.readable_encodings(v) if n.lower() == "accept-encoding" else v)
                 for n, v in headers
@@ -249,7 +250,7 @@ class Attempts:
             body = inbound.body.open()
         return Request(
             inbound.method,
-            inbound.target,
+            inbound.target.raw,
             headers,
             body,
             inbound.body.size if inbound.body is not None else 0,
@@ -259,11 +260,11 @@ class Attempts:
     def _may_resend(self) -> bool:
         return self._relay.retry.resend_posts or self._inbound.method in ("GET", "HEAD")
 
-    async def _judge(self, account: Account, answer: AnswerHead) -> Verdict:
+    async def _judge(self, account: Account, status: int, headers: AnswerHeaders, start: bytes) -> Verdict:
         now = self._relay.clock.now()
-        if answer.status == 429 and self._model is None:
+        if status == 429 and self._model is None:
             self._model = (await peek(self._inbound.body, self._inbound.content_encoding)).model
-        return judge(answer, account_kind=account.type, model=self._model, now=now)
+        return judge(status, headers, start, account_kind=account.type, model=self._model, now=now)
 
     async def _learn(self, account: Account, verdict: Verdict) -> None:
         """Tell the pool what the answer means for the account, and this request where not to go again."""
@@ -343,12 +344,14 @@ class Attempts:
         self._failures += 1
         self._backs_off = True
 
-    async def _hand_over(self, account: Account, exchange: Exchange, head: Head) -> Answer:
-        headers = to_client(head.headers, account=account.name, attempts=self.number)
+    async def _hand_over(
+        self, account: Account, exchange: Exchange, head: Head, answered: AnswerHeaders
+    ) -> Answer:
+        headers = answered.for_client(account.name, self.number)
         has_body = self._inbound.method != "HEAD" and head.status == 200
-        if has_body and paths.holds_results_url(self._inbound.target):
+        if has_body and self._inbound.target.holds_results_url:
             try:
-                body = await _rewritten(exchange, head, self._inbound.origin)
+                body = await _rewritten(exchange, answered, self._inbound.origin)
             except UpstreamError as error:
                 raise BadGateway(f"the upstream's answer was cut: {error}") from error
             headers = [(n, v) for n, v in headers if n.lower() != "content-length"]
@@ -367,7 +370,7 @@ class Attempts:
                     f"no account has a live token: {self._token_error}", retry_after_s=TOKEN_RETRY_S
                 )
             raise pool.exhausted(self._model)
-        account, exchange, head, verdict = self._last
+        account, exchange, head, headers, verdict = self._last
         # A model passed over without a time is a matter of the request itself: the upstream's words say which.
         if verdict.action is Action.BENCH_THEN_NEXT or verdict.limited_until is not None:
             if not pool.has_usable(self._model):
@@ -380,7 +383,7 @@ class Attempts:
             raise Unavailable(
                 f"no account's credential is accepted: {verdict.evidence}", retry_after_s=TOKEN_RETRY_S
             )
-        return await self._hand_over(account, exchange, head)
+        return await self._hand_over(account, exchange, head, headers)
 
 
 async def _start_of(exchange: Exchange) -> bytes:
@@ -392,11 +395,8 @@ async def _start_of(exchange: Exchange) -> bytes:
     return start
 
 
-async def _rewritten(exchange: Exchange, head: Head, origin: str) -> bytes:
+async def _rewritten(exchange: Exchange, headers: AnswerHeaders, origin: str) -> bytes:
     body = bytearray()
     while data := await exchange.read():
         body += data
-    encoding = next(
-        (v.strip().lower() for n, v in head.headers if n.lower() == "content-encoding"), "identity"
-    )
-    return results_url.rewrite(bytes(body), encoding, origin)
+    return results_url.rewrite(bytes(body), headers.get("content-encoding").lower(), origin)

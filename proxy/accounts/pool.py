@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import logging
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -23,6 +23,7 @@ from proxy.accounts.quota import Quota
 from proxy.clock import Clock, rfc3339
 from proxy.errors import Conflict, NotFound, RateLimited, RequestError, StorageError, Unavailable
 from proxy.feed import Changed, Feed
+from proxy.http.headers import AnswerHeaders
 from proxy.storage.names import MAX_NAME, clean_name
 from proxy.storage.protocols import Record
 from proxy.storage.table import Table
@@ -176,7 +177,7 @@ class Pool:
             self._limits.answered(account.id)
             self.touch(account.id)
 
-    def saw(self, account_id: str, headers: Iterable[tuple[str, str]]) -> None:
+    def saw(self, account_id: str, headers: AnswerHeaders) -> None:
         """Learn from an answer's headers what the account has left."""
         if account_id in self._table:
             self._quota[account_id] = quota.read_quota(headers, self._quota.get(account_id, {}))

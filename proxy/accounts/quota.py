@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
 from proxy.clock import rfc3339
+from proxy.http.headers import AnswerHeaders
+from proxy.upstream.limits import Fields, Limits, moment, number
 from proxy.upstream.verdict import LONGEST_LIMIT_S
 
-_UNIFIED = re.compile(
-    r"anthropic-ratelimit-unified-([0-9]{1,3}[a-z](?:_[a-z0-9]{1,16})?)-(utilization|reset|status)"
-)
-_CLASSIC = re.compile(
-    r"anthropic-ratelimit-(requests|tokens|input-tokens|output-tokens)-(limit|remaining|reset)"
-)
+_WINDOW = re.compile(r"[0-9]{1,3}[a-z](?:_[a-z0-9]{1,16})?")
+_CLASSIC = frozenset({"requests", "tokens", "input-tokens", "output-tokens"})
 _OF_A_MODEL = re.compile(r"[0-9]+[a-z]_.+")  # `7d_oi`
-_NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,20})?(?:e[+-]?[0-9]{1,3})?")
+_FLOAT = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,20})?(?:e[+-]?[0-9]{1,3})?")
+_STATUS = re.compile(r"[a-z_]{1,32}")
+_FIELDS = ("utilization", "limit", "remaining", "reset", "status")
+_LONGEST_VALUE = 64  # what is longer is damage, and as damaged when it is cut
 _MOST = 1e11  # more is damage: as a time, milliseconds; as a limit, more than anyone has
 
 MAX_WINDOWS = 8
@@ -50,30 +50,29 @@ class Window:
         return None
 
 
+_NOTHING = Window()
+
 Quota = dict[str, Window]
 """By window: `5h`, `7d`, …, or `requests`, `tokens`, `input_tokens`, `output_tokens`."""
 
 
-def read_quota(headers: Iterable[tuple[str, str]], known: Quota) -> Quota:
+def read_quota(headers: AnswerHeaders, known: Quota) -> Quota:
     """What the headers say over what was known.
 
     A window that they leave out stays as it was; one that they name is as they say, since it may be another one by now.
     """
-    told: dict[str, dict[str, Any]] = {}
-    for name, value in headers:
-        lower = name.lower()
-        if not lower.startswith("anthropic-ratelimit-"):
-            continue
-        found = _UNIFIED.fullmatch(lower) or _CLASSIC.fullmatch(lower)
-        if found is None:
-            continue
-        field = {"utilization": "used", "reset": "resets_at"}.get(found[2], found[2])
-        read = _read(field, value.strip().lower())
-        if read is not None:
-            told.setdefault(found[1].replace("-", "_"), {})[field] = read
-    if not told:
+    if not headers.limits:
         return known
-    news = {window: Window(**fields) for window, fields in told.items()}
+    limits = Limits(headers.limits)
+    news: Quota = {}
+    for name, fields in limits.windows.items():
+        if _WINDOW.fullmatch(name) and (window := _told(fields)) is not None:
+            news[name] = window
+    for name, fields in limits.classic.items():
+        if name in _CLASSIC and (window := _told(fields)) is not None:
+            news[name.replace("-", "_")] = window
+    if not news:
+        return known
     return dict(islice((news | (known | news)).items(), MAX_WINDOWS))
 
 
@@ -102,20 +101,33 @@ def view(quota: Quota, now: float) -> dict[str, Any]:
     }
 
 
-def _read(field: str, value: str) -> Any:
-    """A header's value; None where it makes no sense."""
-    if field == "status":
-        return value if re.fullmatch(r"[a-z_]{1,32}", value) else None
-    if _NUMBER.fullmatch(value):
-        number = float(value)
-    elif field == "resets_at":
-        try:
-            moment = datetime.fromisoformat(value.upper())
-        except ValueError:
-            return None
-        number = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    else:
-        return None
-    if not 0 <= number < _MOST:
-        return None
-    return number if field in ("used", "resets_at") else int(number)
+def _told(fields: Fields) -> Window | None:
+    """What an answer says of one limit; None if nothing of it makes sense."""
+    return _window(*[fields.get(name, "")[:_LONGEST_VALUE] for name in _FIELDS])
+
+
+@lru_cache(maxsize=1024)
+def _window(used: str, limit: str, remaining: str, reset: str, status: str) -> Window | None:
+    """Remembered, since most windows are answer by answer the same."""
+    window = Window(
+        used=_fraction(used.lower()),
+        limit=_count(limit),
+        remaining=_count(remaining),
+        resets_at=_sane(moment(reset)),
+        status=status.lower() if _STATUS.fullmatch(status.lower()) else None,
+    )
+    return None if window == _NOTHING else window
+
+
+def _fraction(text: str) -> float | None:
+    """A utilization, which may come with an exponent."""
+    return _sane(float(text)) if _FLOAT.fullmatch(text) else None
+
+
+def _count(text: str) -> int | None:
+    counted = _sane(number(text))
+    return None if counted is None else int(counted)
+
+
+def _sane(value: float | None) -> float | None:
+    return value if value is not None and 0 <= value < _MOST else None

@@ -14,6 +14,15 @@ PIECE_BYTES = 64 << 10
 ERRORS = (zlib.error, brotli.error, ZstdError)
 """What `decode` raises where the bytes are not in that encoding."""
 
+
+class Undecodable(ValueError):
+    """The encoding is not known here, or the bytes are not in it."""
+
+
+class TooLarge(Undecodable):
+    """More bytes come out than were asked for."""
+
+
 _ZSTD_WINDOW_LOG = 23  # RFC 9659 §3: at most 8 MB
 
 
@@ -22,6 +31,33 @@ class Decoder(Protocol):
 
     def decode(self, data: bytes) -> Iterator[bytes]:
         """What the next bytes hold; a few kB may be held back until the ones after them."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the bytes so far are a whole, with nothing missing."""
+
+
+def decoded(data: bytes, encoding: str, most_bytes: int, *, whole: bool = False) -> bytes:
+    """`data` without its content encoding, at most `most_bytes` of it; `whole` if it must not be cut at its end.
+
+    Raises Undecodable, of which TooLarge is one.
+    """
+    unpacker = decoder(encoding)
+    if unpacker is None:
+        raise Undecodable("an encoding that cannot be read here")
+    if type(unpacker) is Identity and len(data) <= most_bytes:
+        return data
+    found = bytearray()
+    try:
+        for piece in unpacker.decode(data):
+            if len(found) + len(piece) > most_bytes:
+                raise TooLarge(f"more than {most_bytes} bytes")
+            found += piece
+    except ERRORS as error:
+        raise Undecodable(f"not {encoding}") from error
+    if whole and not unpacker.ended:
+        raise Undecodable("its end is missing")
+    return bytes(found)
 
 
 def decoder(encoding: str) -> Decoder | None:
@@ -43,6 +79,8 @@ def decoder(encoding: str) -> Decoder | None:
 class Identity:
     """No encoding."""
 
+    ended = True
+
     def decode(self, data: bytes) -> Iterator[bytes]:
         yield data
 
@@ -53,6 +91,10 @@ class Zlib:
     def __init__(self, wbits: int | None) -> None:
         self._wbits = wbits
         self._stream: zlib._Decompress | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self._stream is not None and self._stream.eof
 
     def decode(self, data: bytes) -> Iterator[bytes]:
         while data:
@@ -76,6 +118,10 @@ class Brotli:
     def __init__(self) -> None:
         self._stream = brotli.Decompressor()
 
+    @property
+    def ended(self) -> bool:
+        return bool(self._stream.is_finished())
+
     def decode(self, data: bytes) -> Iterator[bytes]:
         piece = self._stream.process(data, output_buffer_limit=PIECE_BYTES)
         # It may accept more while it still holds output back.
@@ -89,6 +135,10 @@ class Zstd:
 
     def __init__(self) -> None:
         self._stream = self._frame()
+
+    @property
+    def ended(self) -> bool:
+        return self._stream.eof
 
     def _frame(self) -> ZstdDecompressor:
         return ZstdDecompressor(options={DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG})

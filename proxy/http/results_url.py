@@ -6,10 +6,15 @@ import gzip
 import re
 import zlib
 
+from proxy.http.decoding import Undecodable, decoded
+
 # JSON may escape a slash. The path stays; what comes before it is the upstream's origin.
 _RESULTS_URL = re.compile(rb'("results_url"\s*:\s*")[^"]*?((?:\\?/)v1(?:\\?/)messages(?:\\?/)batches[^"]*")')
 READABLE = ("gzip", "deflate", "identity")
-"""Content encodings of which `rewrite` can see the text."""
+"""Content encodings that `rewrite` reads, and writes again."""
+
+MOST_BYTES = 32 * 1024 * 1024
+"""Of an answer that is rewritten, decoded: a list has at most 1000 batches of less than 1 kB."""
 
 
 def rewrite(body: bytes, encoding: str, origin: str) -> bytes:
@@ -17,9 +22,11 @@ def rewrite(body: bytes, encoding: str, origin: str) -> bytes:
 
     Bytes that cannot be decoded come back as they are.
     """
+    if encoding not in (*READABLE, "x-gzip", ""):
+        return body
     try:
-        text = _decode(body, encoding)
-    except (OSError, EOFError, zlib.error):
+        text = decoded(body, encoding, MOST_BYTES, whole=True)
+    except Undecodable:
         return body
     changed = _RESULTS_URL.sub(lambda found: found[1] + origin.encode() + found[2], text)
     return body if changed == text else _encode(changed, encoding)
@@ -29,15 +36,6 @@ def readable_encodings(accept_encoding: str) -> str:
     """What of an `accept-encoding` value may be sent upstream so that the answer can be read; order is kept."""
     wanted = [part for part in accept_encoding.split(",") if part.split(";")[0].strip().lower() in READABLE]
     return ",".join(wanted).strip() or "identity"
-
-
-def _decode(body: bytes, encoding: str) -> bytes:
-    match encoding:
-        case "gzip" | "x-gzip":
-            return gzip.decompress(body)
-        case "deflate":
-            return zlib.decompress(body)
-    return body
 
 
 def _encode(text: bytes, encoding: str) -> bytes:

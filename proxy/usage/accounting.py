@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,9 +11,9 @@ from proxy.clients.keys import ClientKey
 from proxy.clock import Clock
 from proxy.errors import Forbidden
 from proxy.feed import Feed
-from proxy.http import target as paths
 from proxy.http.body import Body
 from proxy.http.peek import MOST_BYTES, Peek, peek
+from proxy.http.target import Target
 from proxy.upstream.exchange import Header
 from proxy.usage import prices
 from proxy.usage.counts import Counts
@@ -44,9 +43,6 @@ _TOKENS = (
     "cache_read_tokens",
 )
 
-# What a key with a budget or a list of models may call beside inference and GET: here no token is used.
-_FREE = re.compile(r"/v1/(messages/count_tokens|models(/.*)?|files(/.*)?|skills(/.*)?)")
-
 
 class Accounting:
     """Keeps requests within their keys' limits and counts what they use."""
@@ -72,7 +68,7 @@ class Accounting:
         """Note one."""
         self._first_bytes.append((self.clock.monotonic(), ttfb_s))
 
-    def begin(self, client_key: ClientKey, method: str, target: str) -> RequestAccount:
+    def begin(self, client_key: ClientKey, method: str, target: Target) -> RequestAccount:
         """One request's; whoever begins it ends it."""
         return RequestAccount(self, client_key, method, target)
 
@@ -80,12 +76,12 @@ class Accounting:
 class RequestAccount:
     """One request of one key."""
 
-    def __init__(self, accounting: Accounting, client_key: ClientKey, method: str, target: str) -> None:
+    def __init__(self, accounting: Accounting, client_key: ClientKey, method: str, target: Target) -> None:
         self._accounting = accounting
         self._client_key = client_key
         self._reads = method in ("GET", "HEAD")
-        self._path = target.partition("?")[0]
-        self._inference = paths.is_inference(method, target)
+        self._target = target
+        self._inference = target.is_inference(method)
         self._restricted = client_key.limits.has_budget or bool(client_key.models)
         self._leave: Callable[[], None] | None = None
         self._body_bytes = 0
@@ -96,12 +92,12 @@ class RequestAccount:
 
     def admit(self) -> None:
         """Count it among its key's requests, before its body is read. Raises Forbidden, RateLimited."""
-        if self._restricted and not (self._reads or self._inference or _FREE.fullmatch(self._path)):
+        if self._restricted and not (self._reads or self._inference or self._target.free):
             raise Forbidden(
                 "this key has a budget or a list of models, and what this route uses cannot be held to it",
                 should_retry=False,
             )
-        if not self._reads and self._path != "/v1/messages/count_tokens":
+        if not self._reads and self._target.path != "/v1/messages/count_tokens":
             self._leave = self._accounting.budgets.begin(self._client_key.id, self._client_key.limits)
 
     async def reserve(self, body: Body | None, content_encoding: str) -> None:

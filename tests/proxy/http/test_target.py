@@ -11,11 +11,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.errors import InvalidRequest, NotFound
-from proxy.http.target import holds_results_url, is_inference, upstream_target
+from proxy.http.target import parse
 
 
 def sent(target: str, *, allow_admin_paths: bool = False) -> str:
-    return upstream_target(target, allow_admin_paths=allow_admin_paths)
+    return parse(target, allow_admin_paths=allow_admin_paths).raw
 
 
 @pytest.mark.parametrize(
@@ -220,8 +220,6 @@ def test_whatever_passes_has_no_second_reading(rest: str) -> None:
 @given(st.text())
 def test_no_text_raises_anything_but_a_refusal(target: str) -> None:
     for candidate in (target, "/v1/" + target, "/v1/" + quote(target, safe="", errors="replace")):
-        is_inference("POST", candidate)
-        holds_results_url(candidate)
         with contextlib.suppress(InvalidRequest, NotFound):
             assert sent(candidate) == candidate
 
@@ -240,7 +238,7 @@ def test_no_text_raises_anything_but_a_refusal(target: str) -> None:
     ],
 )
 def test_only_post_messages_counts_as_inference(method: str, target: str, counts: bool) -> None:
-    assert is_inference(method, target) is counts
+    assert parse(target, allow_admin_paths=False).is_inference(method) is counts
 
 
 @pytest.mark.parametrize(
@@ -258,4 +256,4 @@ def test_only_post_messages_counts_as_inference(method: str, target: str, counts
     ],
 )
 def test_batch_objects_hold_a_results_url_and_their_results_do_not(target: str, holds: bool) -> None:
-    assert holds_results_url(target) is holds
+    assert parse(target, allow_admin_paths=False).holds_results_url is holds

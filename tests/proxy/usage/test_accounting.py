@@ -17,6 +17,7 @@ from proxy.clients.keys import ClientKey, Role, declared_key
 from proxy.errors import Forbidden, RateLimited, RequestError
 from proxy.feed import Feed
 from proxy.http.body import Body
+from proxy.http.target import Target, parse
 from proxy.usage import prices
 from proxy.usage.accounting import BYTES_PER_TOKEN, BYTES_PER_TOKEN_RESERVED, Accounting, RequestAccount
 from proxy.usage.counts import Counts
@@ -25,7 +26,6 @@ from proxy.usage.series import Series
 from tests.service import TestClock
 
 MODEL = "claude-sonnet-5-5"
-POST = ("POST", "/v1/messages")
 MUCH = KeyLimits(tokens_per_day=10**9, cost_usd_per_day=10.0**9)
 USAGE = {"input_tokens": 12, "output_tokens": 34, "cache_read_input_tokens": 5}
 START = json.dumps({"message": {"model": MODEL, "usage": {"input_tokens": 12, "output_tokens": 1}}})
@@ -35,6 +35,10 @@ STREAM = f"event: message_start\ndata: {START}\n\n".encode()
 @pytest.fixture
 def accounting(clock: TestClock) -> Accounting:
     return Accounting(Budgets({}, clock=clock), Series(clock=clock), feed=Feed(), clock=clock)
+
+
+def at(target: str) -> Target:
+    return parse(target, allow_admin_paths=False)
 
 
 def key(limits: KeyLimits = NO_LIMITS, models: tuple[str, ...] = ()) -> ClientKey:
@@ -53,7 +57,7 @@ async def reserved(
     accounting: Accounting, token: ClientKey, data: bytes | None = None, encoding: str = ""
 ) -> RequestAccount:
     """The account of a message request that may be sent."""
-    account = accounting.begin(token, *POST)
+    account = accounting.begin(token, "POST", at("/v1/messages"))
     account.admit()
     body = Body()
     await body.write(request() if data is None else data)
@@ -139,7 +143,7 @@ def test_what_cannot_be_measured_is_not_for_a_key_with_a_budget_or_models(
     accounting: Accounting, token: ClientKey, method: str, target: str
 ) -> None:
     with pytest.raises(Forbidden) as caught:
-        accounting.begin(token, method, target).admit()
+        accounting.begin(token, method, at(target)).admit()
     assert (caught.value.type, caught.value.should_retry) == ("permission_error", False)
 
 
@@ -147,14 +151,14 @@ def test_what_cannot_be_measured_is_not_for_a_key_with_a_budget_or_models(
 def test_what_can_be_measured_or_is_free_is_for_every_key(
     accounting: Accounting, method: str, target: str
 ) -> None:
-    accounting.begin(key(MUCH, ("*",)), method, target).admit()
+    accounting.begin(key(MUCH, ("*",)), method, at(target)).admit()
 
 
 @pytest.mark.parametrize(("method", "target"), UNMEASURED)
 def test_a_key_without_a_budget_and_models_may_call_anything(
     accounting: Accounting, method: str, target: str
 ) -> None:
-    accounting.begin(key(KeyLimits(requests_per_minute=1)), method, target).admit()
+    accounting.begin(key(KeyLimits(requests_per_minute=1)), method, at(target)).admit()
 
 
 @pytest.mark.parametrize(
@@ -166,22 +170,22 @@ def test_what_only_looks_is_neither_counted_nor_blocked(
 ) -> None:
     token = key(KeyLimits(requests_per_minute=1, concurrent_requests=1))
     for _ in range(10):
-        accounting.begin(token, method, target).admit()
-    accounting.begin(token, *POST).admit()
-    accounting.begin(token, method, target).admit()
+        accounting.begin(token, method, at(target)).admit()
+    accounting.begin(token, "POST", at("/v1/messages")).admit()
+    accounting.begin(token, method, at(target)).admit()
 
 
 def test_a_request_that_was_not_admitted_frees_nobodys_place(accounting: Accounting) -> None:
     token = key(KeyLimits(concurrent_requests=1))
-    first, second = (accounting.begin(token, *POST) for _ in range(2))
+    first, second = (accounting.begin(token, "POST", at("/v1/messages")) for _ in range(2))
     first.admit()
     with pytest.raises(RateLimited):
         second.admit()
     ended(second, 429, sent=False)
     with pytest.raises(RateLimited):
-        accounting.begin(token, *POST).admit()
+        accounting.begin(token, "POST", at("/v1/messages")).admit()
     ended(first)
-    accounting.begin(token, *POST).admit()
+    accounting.begin(token, "POST", at("/v1/messages")).admit()
 
 
 # ---- models
@@ -392,7 +396,7 @@ async def test_a_key_is_charged_what_was_used(accounting: Accounting, limits: Ke
 
 @pytest.mark.parametrize("target", ["/v1/messages/count_tokens", "/v1/files", "/v1/messages/batches"])
 async def test_what_is_no_inference_is_not_counted(accounting: Accounting, target: str) -> None:
-    account = accounting.begin(key(), "POST", target)
+    account = accounting.begin(key(), "POST", at(target))
     account.admit()
     await account.reserve(None, "")
     measured(account, answer())
@@ -453,7 +457,7 @@ async def test_what_failed_counts_for_the_model_that_was_asked_for_and_costs_not
 
 
 async def test_what_a_key_may_not_do_is_counted_too(accounting: Accounting) -> None:
-    account = accounting.begin(key(models=("claude-haiku-*",)), *POST)
+    account = accounting.begin(key(models=("claude-haiku-*",)), "POST", at("/v1/messages"))
     account.admit()
     body = Body()
     await body.write(request())
