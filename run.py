@@ -64,8 +64,9 @@ from proxy.simulator.demo import Demo
 from proxy.storage.json_files import JsonFiles
 from proxy.storage.table import Table
 from proxy.upstream.exchange import CurlClient, check_libcurl
-from proxy.usage import prices
-from proxy.usage.accounting import Accounting
+from proxy.usage import access_log, prices
+from proxy.usage.allowance import Allowance, price
+from proxy.usage.latency import Latency
 from proxy.usage.series import Series
 
 HERE = Path(__file__).parent
@@ -87,6 +88,8 @@ class Parts:
     keys: ClientKeys
     signins: Signins
     health: Health
+    budgets: Budgets
+    series: Series
     server: Server
 
 
@@ -310,7 +313,8 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
             clock=clock,
             rng=rng,
         )
-        accounting = Accounting(budgets, series, feed=feed, clock=clock)
+        latency = Latency(clock=clock)
+        allowance = Allowance(budgets, clock=clock)
         health = Health(pool, keys, series, clock)
         logins = Logins(pool, refresher, oauth, feed=feed, jobs=jobs, clock=clock, new_id=_new_id)
         event_log = EventLog(feed, clock=clock)
@@ -320,7 +324,8 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
             keys=keys,
             refresher=refresher,
             sessions=sessions,
-            accounting=accounting,
+            series=series,
+            latency=latency,
             health=health,
             clock=clock,
             insecure=_is_insecure(settings.server),
@@ -331,7 +336,8 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
             keys=keys,
             refresher=refresher,
             sessions=sessions,
-            accounting=accounting,
+            budgets=budgets,
+            series=series,
             logins=logins,
             summary=summary,
             clock=clock,
@@ -357,7 +363,15 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
             relay,
             keys,
             sessions,
-            accounting,
+            allowance,
+            [
+                lambda record: price(record, clock.now()),
+                allowance.settle,
+                series.count,
+                latency.count,
+                topics.ended,
+                access_log.write,
+            ],
             jobs=jobs,
             clock=clock,
             max_body_bytes=settings.server.max_body_size,
@@ -371,7 +385,8 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
             probe=probe,
             refresher=refresher,
             sessions=sessions,
-            accounting=accounting,
+            budgets=budgets,
+            series=series,
             logins=logins,
             summary=summary,
             dashboards=dashboards,
@@ -413,7 +428,7 @@ async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIt
         jobs.every("upkeep", settings.scheduler.interval, upkeep, jitter=0.1)
         refresher.start()
         jobs.start("upkeep at start", upkeep())
-        yield Parts(pool, keys, signins, health, server)
+        yield Parts(pool, keys, signins, health, budgets, series, server)
 
 
 async def _save_counters(

@@ -12,8 +12,8 @@ import ujson
 from pydantic import BaseModel, ConfigDict, ValidationError
 from tornado.web import HTTPError, RequestHandler
 
-from handlers.access import AccessLine
 from handlers.gate import AdminGate
+from proxy.clock import Clock
 from proxy.errors import (
     Conflict,
     InvalidRequest,
@@ -25,6 +25,8 @@ from proxy.errors import (
     Unprocessable,
 )
 from proxy.http.addresses import Network, client_address
+from proxy.usage import access_log
+from proxy.usage.request import RequestRecord
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -60,9 +62,12 @@ class BaseHandler(RequestHandler):
     def initialize(self, **parts: Any) -> None:
         """Take what the route hands over; a subclass takes more of it."""
         self.trusted_proxies: Sequence[Network] = parts["trusted_proxies"]
-        self.line = AccessLine(parts["clock"])
+        self.clock: Clock = parts["clock"]
+        self.record = RequestRecord(self.clock.monotonic())
         # Here, since Tornado refuses a method that it does not know before it calls `prepare`.
-        self.line.begin(self.request.method or "-", self.request.uri or "-", self.address())
+        self.record.method = self.request.method or "-"
+        self.record.path = access_log.logged_path(self.request.uri or "-")
+        self.record.address = self.address()
 
     def set_default_headers(self) -> None:
         self.clear_header("Server")
@@ -118,7 +123,7 @@ class BaseHandler(RequestHandler):
             self.set_header("Allow", ", ".join(self._allowed()))
         if error.retry_after_s is not None:
             self.set_header("Retry-After", str(math.ceil(error.retry_after_s)))
-        self.line.error = error.type
+        self.record.error = error.type
         self.answer({"error": {"type": error.type, "message": error.message, **error.details}}, error.status)
 
     def _allowed(self) -> list[str]:
@@ -128,12 +133,13 @@ class BaseHandler(RequestHandler):
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         if not isinstance(value, RequestError | StorageError | HTTPError):
-            log.error("request failed request=%s", self.line.request_id, exc_info=(typ, value, tb))
+            log.error("request failed request=%s", self.record.id, exc_info=(typ, value, tb))
 
     def on_finish(self) -> None:
-        self.line.answered(self.get_status())
-        self.line.bytes = int(self._headers.get("Content-Length", 0))
-        self.line.log(self.log_level())
+        self.record.status = self.get_status()
+        self.record.answer_bytes = int(self._headers.get("Content-Length", 0))
+        self.record.first_byte_at = self.record.ended_at = self.clock.monotonic()
+        access_log.write(self.record, self.log_level())
 
     def log_level(self) -> int:
         """How loud a request to this route is in the access log."""

@@ -9,11 +9,10 @@ from typing import Any, Literal, TypeVar
 from pydantic import AwareDatetime, Field
 
 from handlers.base import AdminHandler, RequestBody
-from proxy.clients.budgets import KeyLimits
+from proxy.clients.budgets import Budgets, KeyLimits
 from proxy.clients.keys import ClientKey, ClientKeys, KeyStatus, Role
 from proxy.clients.sessions import Sessions
 from proxy.errors import NotFound, Unprocessable
-from proxy.usage.accounting import Accounting
 
 MAX_LIMIT = 1000
 
@@ -71,11 +70,11 @@ class TokenHandler(AdminHandler):
         super().initialize(**parts)
         self.keys: ClientKeys = parts["tokens"]
         self.sessions: Sessions = parts["sessions"]
-        self.accounting: Accounting = parts["accounting"]
+        self.budgets: Budgets = parts["budgets"]
 
     def view(self, client_key: ClientKey) -> dict[str, Any]:
         """A key as an admin sees it, with what it has used of its budgets."""
-        return self.keys.view(client_key) | {"used": self.accounting.budgets.view(client_key.id)}
+        return self.keys.view(client_key) | {"used": self.budgets.view(client_key.id)}
 
 
 class TokenList(TokenHandler):
@@ -149,6 +148,6 @@ class OneToken(TokenHandler):
             active = self.keys[key_id].status is KeyStatus.ACTIVE
         except NotFound:
             active = False
-            self.accounting.budgets.forget(key_id)
+            self.budgets.forget(key_id)
         if not active:
             self.sessions.end_of(key_id)

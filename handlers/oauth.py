@@ -94,13 +94,13 @@ class Callback(BaseHandler):
                 )
             await self.logins.finish(code, state=state or "-")
         except RequestError as error:
-            self.line.error = error.type
+            self.record.error = error.type
             # A conflict's text names other accounts, and this page is open to whoever has the state.
             known = "This login cannot be used as it is: see the dashboard, or the log of this proxy."
             self._show(error.status, "Not added", known if isinstance(error, Conflict) else error.message)
         except StorageError as error:
             log.error("login not saved error=%s", error)
-            self.line.error = "api_error"
+            self.record.error = "api_error"
             self._show(
                 503,
                 "Not added",

@@ -83,7 +83,7 @@ class Page(AssetHandler):
         try:
             self.origins.check_host(self.request.host)
         except Forbidden as refused:
-            self.line.error = refused.type
+            self.record.error = refused.type
             self.set_status(refused.status)
             self.set_header("Content-Type", "text/plain; charset=utf-8")
             self.finish(refused.message)

@@ -34,13 +34,14 @@ from proxy.accounts.login import Logins
 from proxy.accounts.pool import Pool
 from proxy.accounts.probe import Probe
 from proxy.accounts.refresh import Refresher
+from proxy.clients.budgets import Budgets
 from proxy.clients.keys import ClientKeys
 from proxy.clients.sessions import Sessions
 from proxy.clock import Clock
 from proxy.dashboard.health import Health
 from proxy.dashboard.summary import Summary
 from proxy.http.addresses import Network
-from proxy.usage.accounting import Accounting
+from proxy.usage.series import Series
 
 MAX_ADMIN_BODY_BYTES = 1024 * 1024
 PING_S = 20
@@ -54,7 +55,8 @@ def application(
     refresher: Refresher,
     logins: Logins,
     sessions: Sessions,
-    accounting: Accounting,
+    budgets: Budgets,
+    series: Series,
     health: Health,
     summary: Summary,
     dashboards: Dashboards,
@@ -70,7 +72,7 @@ def application(
     files = anyone | {"assets": assets, "origins": origins}
     admin = anyone | {"gate": gate}
     login = {"pool": pool, "flows": logins}
-    key_parts = {"tokens": keys, "sessions": sessions, "accounting": accounting}
+    key_parts = {"tokens": keys, "sessions": sessions, "budgets": budgets, "series": series}
     account = {"pool": pool, "probe": probe, "refresher": refresher}
     return Application(
         [

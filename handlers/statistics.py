@@ -16,10 +16,9 @@ from proxy.clock import Clock, rfc3339
 from proxy.dashboard.health import Health
 from proxy.dashboard.summary import Summary
 from proxy.errors import Unprocessable
-from proxy.usage.accounting import Accounting
 from proxy.usage.buckets import By
 from proxy.usage.counts import Counts
-from proxy.usage.series import Interval, Row
+from proxy.usage.series import Interval, Row, Series
 
 DEFAULT_SPAN_S = {None: 86_400.0, "minute": 3600.0, "hour": 86_400.0, "day": 30 * 86_400.0}
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -62,7 +61,7 @@ class Usage(AdminHandler):
         self.clock: Clock = parts["clock"]
         self.pool: Pool = parts["pool"]
         self.keys: ClientKeys = parts["tokens"]
-        self.accounting: Accounting = parts["accounting"]
+        self.series: Series = parts["series"]
 
     def get(self) -> None:
         by = cast(By, self._one_of("by", get_args(By), "account"))
@@ -70,7 +69,7 @@ class Usage(AdminHandler):
         form = self._one_of("format", ("json", "csv"), "json")
         end = self._time("to", self.clock.now())
         start = self._time("from", end - DEFAULT_SPAN_S[interval])
-        report = self.accounting.series.rows(by, start=start, end=end, interval=interval)
+        report = self.series.rows(by, start=start, end=end, interval=interval)
         names = self._names(by)
         if form == "csv":
             self._answer_csv(report.rows, names, by, with_buckets=interval is not None)

@@ -74,6 +74,11 @@ class ClientKey:
         edited = (self.name, self.role, self.status, self.expires_at, self.limits, self.models)
         return _sha256(repr(edited))[:12]
 
+    @property
+    def is_restricted(self) -> bool:
+        """Whether it has to be known what a request uses, and by which model."""
+        return bool(self.models) or self.limits.has_budget
+
     def allows_model(self, model: str) -> bool:
         """Whether the key may use the model."""
         return not self.models or any(fnmatchcase(model, pattern) for pattern in self.models)
