@@ -40,7 +40,6 @@ class Accounts(AdminHandler):
         self.logins: Logins = parts["flows"]
 
     def get(self) -> None:
-        self.pool.recover()
         self.answer({"accounts": [self.pool.view(account) for account in self.pool]})
 
     async def post(self) -> None:
@@ -68,7 +67,6 @@ class OneAccount(AdminHandler):
         self.refresher: Refresher = parts["refresher"]
 
     def get(self, account_id: str) -> None:
-        self.pool.recover()
         self.answer({"account": self.pool.view(self.pool[account_id])})
 
     async def put(self, account_id: str) -> None:

@@ -98,7 +98,7 @@ def application(
             URLSpec(
                 r"/api/admin/statistics",
                 Statistics,
-                admin | {"health": health, "sessions": sessions, "overview": summary},
+                admin | {"health": health, "overview": summary},
             ),
             URLSpec(r"/api/admin/usage", Usage, admin | account | key_parts),
             URLSpec(r"/api/admin/sessions", SessionList, admin | {"sessions": sessions}),

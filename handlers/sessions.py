@@ -16,7 +16,6 @@ class SessionList(AdminHandler):
         self.sessions: Sessions = parts["sessions"]
 
     def get(self) -> None:
-        self.sessions.clean()
         shown = [self.sessions.view(session) for session in self.sessions]
         self.answer({"sessions": shown, "total": len(shown)})
 

@@ -11,7 +11,6 @@ from typing import Any, Literal, cast, get_args
 from handlers.base import AdminHandler
 from proxy.accounts.pool import Pool
 from proxy.clients.keys import ClientKeys
-from proxy.clients.sessions import Sessions
 from proxy.clock import Clock, rfc3339
 from proxy.dashboard.health import Health
 from proxy.dashboard.summary import Summary
@@ -30,11 +29,9 @@ class Statistics(AdminHandler):
     def initialize(self, **parts: Any) -> None:
         super().initialize(**parts)
         self.health: Health = parts["health"]
-        self.sessions: Sessions = parts["sessions"]
         self.summary: Summary = parts["overview"]
 
     def get(self) -> None:
-        self.sessions.clean()
         accounts, health = self.summary.accounts(), self.summary.health()
         self.answer(
             {

@@ -54,8 +54,9 @@ class Disk:
     async def delete(self, kind: Kind, id: str) -> None:
         self._write(kind, id, None)
 
-    async def replace(self, kind: Kind, records: Mapping[str, Record]) -> None:
-        self._kinds[kind] = dict(records)
+    async def update(self, kind: Kind, records: Mapping[str, Record | None]) -> None:
+        for id, record in records.items():
+            self._set(kind, id, record)
 
     async def close(self) -> None:
         pass
@@ -64,6 +65,9 @@ class Disk:
         if self.full:
             raise StorageError("no space left on device")
         self.writes.append((kind, id, record))
+        self._set(kind, id, record)
+
+    def _set(self, kind: Kind, id: str, record: Record | None) -> None:
         if record is None:
             self._kinds[kind].pop(id, None)
         else:

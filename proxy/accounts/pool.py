@@ -11,7 +11,7 @@ import itertools
 import logging
 import math
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -25,8 +25,9 @@ from proxy.errors import Conflict, NotFound, RateLimited, RequestError, StorageE
 from proxy.feed import Changed, Feed
 from proxy.http.headers import AnswerHeaders
 from proxy.storage.names import MAX_NAME, clean_name
-from proxy.storage.protocols import Record
+from proxy.storage.protocols import Record, Storage
 from proxy.storage.table import Table
+from proxy.storage.unsaved import Unsaved
 
 LONG_WAIT_S = 60.0
 """Clients obey any `retry-after`: above this they are told not to wait."""
@@ -43,6 +44,9 @@ class Use:
     rate_limits: int = 0
     last_used_at: float | None = None
     in_flight: int = 0
+
+
+STORED_USE = ("requests", "errors", "rate_limits", "last_used_at")
 
 
 class Pool:
@@ -70,6 +74,7 @@ class Pool:
         self._quota: dict[str, Quota] = {}
         self._new_id = new_id
         self._use = {id: _read_use(counters.get(id, {})) for id in table}
+        self._unsaved_use = Unsaved("counters", self._use_record)
         self._limits = Cooldowns(clock)
         for account in table.values():
             self._limits.changed(account)
@@ -169,7 +174,7 @@ class Pool:
         use.requests += 1
         use.in_flight += 1
         use.last_used_at = self._clock.now()
-        self.touch(account.id)
+        self._used(account.id)
         try:
             yield
         finally:
@@ -191,13 +196,13 @@ class Pool:
         """Count one answer of the account that was no success."""
         if account_id in self._use:
             self._use[account_id].errors += 1
-            self.touch(account_id)
+            self._used(account_id)
 
     def limit(self, account_id: str, until: float, reason: str) -> None:
         """Bench the account; an existing later time stays."""
         if account_id in self._use:
             self._use[account_id].rate_limits += 1
-            self.touch(account_id)
+            self._used(account_id)
             now = self._clock.now()
             self.change(account_id, lambda a: a.limited(until, reason, now))
 
@@ -321,11 +326,9 @@ class Pool:
         await forgotten
         log.info("account deleted account=%s name=%s", account.id, account.name)
 
-    def counters(self) -> dict[str, Record]:
-        """The counters as they are stored."""
-        return {
-            id: {k: v for k, v in asdict(use).items() if k != "in_flight"} for id, use in self._use.items()
-        }
+    async def save_counters(self, storage: Storage) -> None:
+        """Write the counters that have changed. Raises StorageError."""
+        await self._unsaved_use.save(storage)
 
     async def save_again(self) -> None:
         """Write once more what could not be written."""
@@ -373,7 +376,16 @@ class Pool:
         names = (plain if n == 1 else f"{plain} {n}" for n in itertools.count(1))
         return next(name for name in names if name.casefold() not in taken)
 
+    def _used(self, account_id: str) -> None:
+        self._unsaved_use.add(account_id)
+        self.touch(account_id)
+
+    def _use_record(self, account_id: str) -> Record | None:
+        use = self._use.get(account_id)
+        return None if use is None else {name: getattr(use, name) for name in STORED_USE}
+
     def _forget(self, account_id: str) -> asyncio.Future[None]:
+        self._unsaved_use.add(account_id)
         self._balancer.forget(account_id)
         self._use.pop(account_id, None)
         self._limits.forget(account_id)
@@ -406,7 +418,7 @@ class Pool:
 
 def _read_use(record: Record) -> Use:
     use = Use()
-    for name in ("requests", "errors", "rate_limits", "last_used_at"):
+    for name in STORED_USE:
         value = record.get(name)
         if isinstance(value, int | float) and not isinstance(value, bool):
             setattr(use, name, value)

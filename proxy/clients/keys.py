@@ -114,6 +114,11 @@ class ClientKeys:
         keys = chain(self._table.values(), self._declared.values())
         self._by_hash = {client_key.key_sha256: client_key.id for client_key in keys}
         self._use = {client_key.id: _read_use(counters.get(client_key.id, {})) for client_key in self}
+        self._on_use: Callable[[str], None] = _ignore
+
+    def on_use(self, listener: Callable[[str], None]) -> None:
+        """Call `listener` with the id of each key whose counters change, or that is deleted."""
+        self._on_use = listener
 
     def __getitem__(self, key_id: str) -> ClientKey:
         """Raises NotFound."""
@@ -164,6 +169,7 @@ class ClientKeys:
         if use is not None:
             use.requests += 1
             use.last_used_at = self._clock.now()
+            self._on_use(client_key.id)
             self._feed.touch("tokens", client_key.id)
 
     def view(self, client_key: ClientKey) -> dict[str, Any]:
@@ -283,9 +289,10 @@ class ClientKeys:
         await forgotten
         log.info("token deleted token=%s name=%s", client_key.id, client_key.name)
 
-    def counters(self) -> dict[str, Record]:
-        """The counters as they are stored."""
-        return {id: asdict(use) for id, use in self._use.items()}
+    def use_record(self, key_id: str) -> Record | None:
+        """The counters of a key as they are stored; None if there is no such key."""
+        use = self._use.get(key_id)
+        return None if use is None else {"requests": use.requests, "last_used_at": use.last_used_at}
 
     async def save_again(self) -> None:
         """Write once more what could not be written."""
@@ -299,7 +306,12 @@ class ClientKeys:
         if self._by_hash.get(client_key.key_sha256) == client_key.id:
             del self._by_hash[client_key.key_sha256]
         self._use.pop(client_key.id, None)
+        self._on_use(client_key.id)
         return self._table.forget(client_key.id)
+
+
+def _ignore(key_id: str) -> None:
+    """Stand in for the listener until one is set."""
 
 
 def key_record(client_key: ClientKey) -> Record:

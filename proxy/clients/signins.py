@@ -17,8 +17,9 @@ from proxy.clients.keys import ClientKey, ClientKeys, Role
 from proxy.clock import Clock
 from proxy.errors import StorageError
 from proxy.feed import Feed, Happened
-from proxy.storage.protocols import Record
+from proxy.storage.protocols import Record, Storage
 from proxy.storage.table import Table
+from proxy.storage.unsaved import Unsaved
 
 IDLE_S = 12 * 3600.0
 LONGEST_S = 7 * 86400.0
@@ -61,7 +62,11 @@ class Signins:
         self._feed = feed
         self._clock = clock
         self._seen_at = {each.id: _read_seen(counters.get(each.id, {}), each) for each in table.values()}
+        self._unsaved = Unsaved("counters", self._record)
         self._followers: list[Callable[[str], None]] = []
+
+    def __contains__(self, id: object) -> bool:
+        return id in self._table
 
     def on_end(self, follower: Callable[[str], None]) -> None:
         """Call `follower` with the id of each sign-in that ends, whatever ends it."""
@@ -78,7 +83,7 @@ class Signins:
             admin_key_mac=self._mac(cookie),
             created_at=self._clock.now(),
         )
-        self._seen_at[new.id] = new.created_at
+        self._see(new.id)
         try:
             await self._table.commit(new.id, new)
         except StorageError:
@@ -106,7 +111,7 @@ class Signins:
         """It is in use; False where it has ended."""
         if id not in self._table:
             return False
-        self._seen_at[id] = self._clock.now()
+        self._see(id)
         return True
 
     def expires_at(self, sign_in: SignIn) -> float:
@@ -126,13 +131,20 @@ class Signins:
             if self._over(each):
                 self._forget(each)
 
-    def counters(self) -> dict[str, Record]:
-        """When each was used last, as it is stored."""
-        return {id: {"last_seen_at": at} for id, at in self._seen_at.items()}
+    async def save_counters(self, storage: Storage) -> None:
+        """Write when each was used last, where that has changed. Raises StorageError."""
+        await self._unsaved.save(storage)
 
     async def save_again(self) -> None:
         """Write once more what could not be written."""
         await self._table.save_again()
+
+    def _see(self, id: str) -> None:
+        self._seen_at[id] = self._clock.now()
+        self._unsaved.add(id)
+
+    def _record(self, id: str) -> Record | None:
+        return {"last_seen_at": self._seen_at[id]} if id in self._seen_at else None
 
     def _over(self, sign_in: SignIn) -> bool:
         return self.expires_at(sign_in) <= self._clock.now() or not self._is_admins(sign_in)
@@ -147,6 +159,7 @@ class Signins:
 
     def _forget(self, sign_in: SignIn) -> Task[None]:
         self._seen_at.pop(sign_in.id, None)
+        self._unsaved.add(sign_in.id)
         forgotten = self._table.forget(sign_in.id)
         for follower in self._followers:
             follower(sign_in.id)

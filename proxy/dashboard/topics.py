@@ -100,10 +100,7 @@ class Topics:
                 self._feed.touch("accounts", record.account_id)
 
     def tick(self) -> bool:
-        """Notice what time alone brings about, a second after the last call; True where a minute is over."""
-        self._pool.recover()
-        self._sessions.clean()
-        self._logins.forget_old()
+        """Tell of a health that has changed; True if another minute has begun since the last call."""
         self._feed.touch("stats", "health")
         status = self._summary.health()["status"]
         if status != self._health:

@@ -147,7 +147,7 @@ async def test_what_cannot_be_saved_degrades_and_says_so(
 async def test_usage_that_cannot_be_saved_degrades_and_says_so_until_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("run.SAVE_USAGE_S", 0.01)
+    monkeypatch.setattr("proxy.assembly.SAVE_USAGE_S", 0.01)
     async with serve(tmp_path) as service:
         (tmp_path / "usage").rename(tmp_path / "elsewhere")
         await service.message()
@@ -220,6 +220,7 @@ async def test_requests_in_flight_and_their_sessions_are_counted(tmp_path: Path)
         found = await statistics(service)
         assert (found["in_flight"], found["sessions"], found["since_start"]["aborted"]) == (0, 2, 2)
         clock.advance(300)
+            service.tick()
         assert (await statistics(service))["sessions"] == 0
 
 
