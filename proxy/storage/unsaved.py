@@ -14,7 +14,9 @@ class Unsaved:
     ids than records now and at the last save, whatever comes and goes between two saves or while none succeeds.
     """
 
-    def __init__(self, kind: Kind, record: Callable[[str], Record | None], stored: Iterable[str] = ()) -> None:
+    def __init__(
+        self, kind: Kind, record: Callable[[str], Record | None], stored: Iterable[str] = ()
+    ) -> None:
         self._kind = kind
         self._record = record
         self._stored = set(stored)

@@ -220,6 +220,7 @@ async def test_requests_in_flight_and_their_sessions_are_counted(tmp_path: Path)
         found = await statistics(service)
         assert (found["in_flight"], found["sessions"], found["since_start"]["aborted"]) == (0, 2, 2)
         clock.advance(300)
+        service.tick()
         assert (await statistics(service))["sessions"] == 0
 
 
