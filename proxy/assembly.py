@@ -417,7 +417,7 @@ def _webhook(given: _Given, health: Health, jobs: Jobs) -> Webhook | None:
 
 def _orphans(given: _Given, parts: Parts) -> Unsaved:
     """The stored counters whose account, key or sign-in is gone, to be removed: it was deleted just before a crash."""
-    orphans = Unsaved("counters", lambda id: None)
+    orphans = Unsaved("counters", lambda id: None, given.counters)
     for id in given.counters:
         if not any(id in owner for owner in (parts.pool, parts.keys, parts.signins)):
             orphans.add(id)

@@ -74,7 +74,7 @@ class Pool:
         self._quota: dict[str, Quota] = {}
         self._new_id = new_id
         self._use = {id: _read_use(counters.get(id, {})) for id in table}
-        self._unsaved_use = Unsaved("counters", self._use_record)
+        self._unsaved_use = Unsaved("counters", self._use_record, counters)
         self._limits = Cooldowns(clock)
         for account in table.values():
             self._limits.changed(account)
@@ -385,7 +385,7 @@ class Pool:
         return None if use is None else {name: getattr(use, name) for name in STORED_USE}
 
     def _forget(self, account_id: str) -> asyncio.Future[None]:
-        self._unsaved_use.add(account_id)
+        self._unsaved_use.remove(account_id)
         self._balancer.forget(account_id)
         self._use.pop(account_id, None)
         self._limits.forget(account_id)

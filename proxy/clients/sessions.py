@@ -73,7 +73,7 @@ class Sessions:
         self._new_id = new_id
         self._by_id: dict[str, Session] = {}
         self._sessions: OrderedDict[Client, Session] = OrderedDict()
-        self._unsaved = Unsaved("sessions", self._record)
+        self._unsaved = Unsaved("sessions", self._record, stored)
         self._restore(stored)
 
     def __getitem__(self, session_id: str) -> Session:
@@ -162,7 +162,7 @@ class Sessions:
         session.last_seen_at = self._clock.now()
         if self._sessions.get(session.client) is session:
             self._sessions.move_to_end(session.client)
-        self._touch(session)
+            self._touch(session)
 
     def end(self, session_id: str) -> Session:
         """Forget a session and end its requests. Raises NotFound."""
@@ -210,7 +210,7 @@ class Sessions:
             self._sessions[session.client] = self._by_id[session.id] = session
         self.clean()
         for id in stored.keys() - self._by_id.keys():
-            self._unsaved.add(id)
+            self._unsaved.remove(id)
 
     def _record(self, session_id: str) -> Record | None:
         session = self._by_id.get(session_id)
@@ -250,7 +250,8 @@ class Sessions:
 
     def _drop(self, session: Session) -> None:
         del self._sessions[session.client], self._by_id[session.id]
-        self._touch(session)
+        self._unsaved.remove(session.id)
+        self._feed.touch("sessions", session.id)
 
     def _touch(self, session: Session) -> None:
         self._unsaved.add(session.id)

@@ -62,7 +62,7 @@ class Signins:
         self._feed = feed
         self._clock = clock
         self._seen_at = {each.id: _read_seen(counters.get(each.id, {}), each) for each in table.values()}
-        self._unsaved = Unsaved("counters", self._record)
+        self._unsaved = Unsaved("counters", self._record, counters)
         self._followers: list[Callable[[str], None]] = []
 
     def __contains__(self, id: object) -> bool:
@@ -159,7 +159,7 @@ class Signins:
 
     def _forget(self, sign_in: SignIn) -> Task[None]:
         self._seen_at.pop(sign_in.id, None)
-        self._unsaved.add(sign_in.id)
+        self._unsaved.remove(sign_in.id)
         forgotten = self._table.forget(sign_in.id)
         for follower in self._followers:
             follower(sign_in.id)

@@ -230,6 +230,7 @@ async def test_polling_notices_what_time_has_changed(tmp_path: Path) -> None:
         _, accounts = await poll(service, "topics=accounts:0")
         assert only(accounts["items"])["status"] == "rate_limited"
         service.clock.advance(61)
+        service.tick()
         _, accounts = await poll(service, "topics=accounts:0")
         assert only(accounts["items"])["status"] == "active"
 
