@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from proxy.clock import rfc3339
 from proxy.http.headers import AnswerHeaders
@@ -22,8 +21,7 @@ _MOST = 1e11  # more is damage: as a time, milliseconds; as a limit, more than a
 MAX_WINDOWS = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """One limit. `used` is a fraction, above 1 where it is overdrawn; `resets_at` in seconds since the epoch.
 
     None is what no header has said.
@@ -94,7 +92,8 @@ def room(quota: Quota, now: float) -> float:
 def view(quota: Quota, now: float) -> dict[str, Any]:
     """A quota as an admin sees it, without what has been reset since."""
     return {
-        name: asdict(window) | {"resets_at": None if window.resets_at is None else rfc3339(window.resets_at)}
+        name: window._asdict()
+        | {"resets_at": None if window.resets_at is None else rfc3339(window.resets_at)}
         for name, window in sorted(quota.items())
         if window.resets_at is None or window.resets_at > now
     }
@@ -113,11 +112,11 @@ def _window(used: str, limit: str, remaining: str, reset: str, status: str) -> W
     """Remembered, since most windows are answer by answer the same."""
     status = status.lower()
     window = Window(
-        used=_fraction(used.lower()),
+        used=_fraction(used.lower()) if used else None,
         limit=_count(limit),
         remaining=_count(remaining),
         resets_at=_sane(moment(reset)),
-        status=status if _STATUS.fullmatch(status) else None,
+        status=status if status and _STATUS.fullmatch(status) else None,
     )
     return None if window == _NOTHING else window
 

@@ -73,7 +73,7 @@ def number(text: str) -> float | None:
     """A count as limit headers have it: not negative, no `nan`, not in another script's digits."""
     if text.isdigit() and text.isascii():  # the most of them, without a regex
         return float(text)
-    return float(text) if _NUMBER.fullmatch(text) else None
+    return float(text) if text and _NUMBER.fullmatch(text) else None
 
 
 @lru_cache(maxsize=1024)  # an answer names the same time for several limits, and the next answer again
