@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from proxy.clock import rfc3339
 from proxy.http.headers import AnswerHeaders
@@ -15,18 +14,14 @@ from proxy.upstream.verdict import LONGEST_LIMIT_S
 
 _WINDOW = re.compile(r"[0-9]{1,3}[a-z](?:_[a-z0-9]{1,16})?")
 _CLASSIC = frozenset({"requests", "tokens", "input-tokens", "output-tokens"})
-_OF_A_MODEL = re.compile(r"[0-9]+[a-z]_.+")  # `7d_oi`
 _FLOAT = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,20})?(?:e[+-]?[0-9]{1,3})?")
 _STATUS = re.compile(r"[a-z_]{1,32}")
-_FIELDS = ("utilization", "limit", "remaining", "reset", "status")
-_LONGEST_VALUE = 64  # what is longer is damage, and as damaged when it is cut
 _MOST = 1e11  # more is damage: as a time, milliseconds; as a limit, more than anyone has
 
 MAX_WINDOWS = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """One limit. `used` is a fraction, above 1 where it is overdrawn; `resets_at` in seconds since the epoch.
 
     None is what no header has said.
@@ -66,13 +61,15 @@ def read_quota(headers: AnswerHeaders, known: Quota) -> Quota:
     limits = Limits(headers.limits)
     news: Quota = {}
     for name, fields in limits.windows.items():
-        if _WINDOW.fullmatch(name) and (window := _told(fields)) is not None:
+        if _is_window(name) and (window := _told(fields)) is not None:
             news[name] = window
     for name, fields in limits.classic.items():
         if name in _CLASSIC and (window := _told(fields)) is not None:
             news[name.replace("-", "_")] = window
     if not news:
         return known
+    if len(news) <= MAX_WINDOWS and news.keys() >= known.keys():
+        return news  # the usual answer names all there is
     return dict(islice((news | (known | news)).items(), MAX_WINDOWS))
 
 
@@ -87,7 +84,7 @@ def room(quota: Quota, now: float) -> float:
         for name, window in quota.items()
         if window.resets_at is not None
         and now < window.resets_at <= now + LONGEST_LIMIT_S
-        and not _OF_A_MODEL.fullmatch(name)
+        and not _is_of_a_model(name)
     ]
     return min((each for each in left if each is not None), default=1.0)
 
@@ -95,7 +92,8 @@ def room(quota: Quota, now: float) -> float:
 def view(quota: Quota, now: float) -> dict[str, Any]:
     """A quota as an admin sees it, without what has been reset since."""
     return {
-        name: asdict(window) | {"resets_at": None if window.resets_at is None else rfc3339(window.resets_at)}
+        name: window._asdict()
+        | {"resets_at": None if window.resets_at is None else rfc3339(window.resets_at)}
         for name, window in sorted(quota.items())
         if window.resets_at is None or window.resets_at > now
     }
@@ -103,20 +101,35 @@ def view(quota: Quota, now: float) -> dict[str, Any]:
 
 def _told(fields: Fields) -> Window | None:
     """What an answer says of one limit; None if nothing of it makes sense."""
-    return _window(*[fields.get(name, "")[:_LONGEST_VALUE] for name in _FIELDS])
+    get = fields.get
+    return _window(
+        get("utilization", ""), get("limit", ""), get("remaining", ""), get("reset", ""), get("status", "")
+    )
 
 
 @lru_cache(maxsize=1024)
 def _window(used: str, limit: str, remaining: str, reset: str, status: str) -> Window | None:
     """Remembered, since most windows are answer by answer the same."""
+    status = status.lower()
     window = Window(
-        used=_fraction(used.lower()),
+        used=_fraction(used.lower()) if used else None,
         limit=_count(limit),
         remaining=_count(remaining),
         resets_at=_sane(moment(reset)),
-        status=status.lower() if _STATUS.fullmatch(status.lower()) else None,
+        status=status if status and _STATUS.fullmatch(status) else None,
     )
     return None if window == _NOTHING else window
+
+
+@lru_cache(maxsize=256)
+def _is_window(name: str) -> bool:
+    """Whether a window of the unified family is shown: `overage` and its like are none."""
+    return _WINDOW.fullmatch(name) is not None
+
+
+def _is_of_a_model(name: str) -> bool:
+    """As `7d_oi`; a classic limit, as `input_tokens`, begins with a letter."""
+    return "_" in name and name[0].isdigit()
 
 
 def _fraction(text: str) -> float | None:

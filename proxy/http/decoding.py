@@ -23,6 +23,7 @@ class TooLarge(Undecodable):
     """More bytes come out than were asked for."""
 
 
+_BY_HEADER = 32 + zlib.MAX_WBITS  # gzip or zlib's format, as its header says
 _ZSTD_WINDOW_LOG = 23  # RFC 9659 §3: at most 8 MB
 
 
@@ -66,7 +67,7 @@ def decoder(encoding: str) -> Decoder | None:
         case "" | "identity":
             return Identity()
         case "gzip" | "x-gzip":
-            return Zlib(16 + zlib.MAX_WBITS)
+            return Zlib(_BY_HEADER)
         case "deflate":
             return Zlib(None)
         case "br":
@@ -86,7 +87,7 @@ class Identity:
 
 
 class Zlib:
-    """gzip with all its members (RFC 1952 §2.2), or deflate where `wbits` is None."""
+    """gzip with all its members (RFC 1952 §2.2), or deflate if `wbits` is None."""
 
     def __init__(self, wbits: int | None) -> None:
         self._wbits = wbits
@@ -100,8 +101,8 @@ class Zlib:
         while data:
             if self._wbits is None:
                 # Some servers send bare deflate where RFC 9110 §8.4.1.2 wants it inside zlib's format, which
-                # begins with the method, 8.
-                self._wbits = zlib.MAX_WBITS if data[0] & 0x0F == 8 else -zlib.MAX_WBITS
+                # begins with the method, 8; others gzip, which begins with what no bare deflate begins with.
+                self._wbits = _BY_HEADER if data[0] & 0x0F == 8 or data[0] == 0x1F else -zlib.MAX_WBITS
             if self._stream is None or self._stream.eof:
                 self._stream = zlib.decompressobj(self._wbits)
             piece = self._stream.decompress(data, PIECE_BYTES)

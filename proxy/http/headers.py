@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
@@ -44,11 +44,13 @@ def client_keys(headers: Headers) -> list[str]:
     """The keys that a client presents as `Authorization: Bearer` or `x-api-key`, in order, each once."""
     keys: dict[str, None] = {}
     for name, value in headers:
-        lower = kind_of(name).lower
+        kind = kind_of(name)
+        if kind.goes_up:
+            continue
         key = ""
-        if lower == "x-api-key":
+        if kind.lower == "x-api-key":
             key = value.strip()
-        elif lower == "authorization":
+        elif kind.lower == "authorization":
             scheme, _, rest = value.strip().partition(" ")
             key = rest.strip() if scheme.lower() == "bearer" else ""
         if key and len(key) <= _MAX_CLIENT_KEY_CHARS:
@@ -75,7 +77,8 @@ def to_upstream(headers: Headers, credential: Credential) -> list[tuple[str, str
     if named := _named_by(options):
         passed = [line for line in passed if kind_of(line[0]).lower not in named]
         refused = [lower for lower in refused if lower not in named]
-    if refused or not _are_sendable([value for _, value in passed]):
+    values = [value for _, value in passed]
+    if refused or not (_is_plain("".join(values)) or all(map(_VALUE.fullmatch, values))):
         raise InvalidRequest("a header holds a character that may not be sent", should_retry=False)
     # Added last, so that nothing the client sent can take it away.
     if credential.kind == "api_key":
@@ -93,23 +96,30 @@ class AnswerHeaders:
     the first counts.
     """
 
-    __slots__ = ("_first", "_options", "limits", "lines")
+    __slots__ = ("_first", "_options", "_passing", "limits", "lines")
 
     def __init__(self, lines: Headers) -> None:
-        self.lines = lines
-        self.limits: dict[str, str] = {}
-        self._first: dict[str, str] = {}
-        self._options: list[str] = []
-        first = self._first
-        for name, value in lines:
+        first: dict[str, str] = {}
+        limits: dict[str, str] = {}
+        passing: list[tuple[str, str]] = []
+        options: list[str] = []
+        for line in lines:
+            name, value = line
             kind = kind_of(name)
             lower = kind.lower
-            if lower == "connection":
-                self._options.append(value)
             if lower not in first:
                 first[lower] = value
                 if kind.limit:
-                    self.limits[lower] = value.strip()
+                    limits[lower] = value.strip()
+            if kind.goes_down:
+                passing.append(line)
+            elif lower == "connection":
+                options.append(value)
+        self.lines = lines
+        self.limits = limits
+        self._first = first
+        self._passing = passing
+        self._options = options
 
     def get(self, lower_name: str) -> str:
         """The value of a header, without blanks around it; "" if there is none."""
@@ -120,37 +130,14 @@ class AnswerHeaders:
 
         In `x-proxy-account`, `%` and all but printable ASCII is percent-encoded as UTF-8.
         """
-        all_sendable = _is_plain("".join([value for _, value in self.lines]))
-        named = _named_by(self._options)
-        length = self._length()
-        passed: list[tuple[str, str]] = []
-        for name, value in self.lines:
-            kind = kind_of(name)
-            if not kind.goes_down or kind.lower in named:
-                continue
-            if not (all_sendable or _VALUE.fullmatch(value)):
-                continue
-            value = value.strip(" \t")  # RFC 9110 §5.5: not a part of the value; Tornado refuses to send it
-            if kind.lower == "content-length":
-                if value != length:
-                    continue
-                length = None  # once
-            passed.append((name, value))
+        passed = _sendable(self._passing)
+        if named := _named_by(self._options):
+            passed = [line for line in passed if kind_of(line[0]).lower not in named]
+        if "content-length" in self._first:
+            passed = _with_one_length(passed, chunked="transfer-encoding" in self._first)
         passed.append(("x-proxy-account", _account_value(account)))
         passed.append(("x-proxy-attempts", str(attempts)))
         return passed
-
-    def _length(self) -> str | None:
-        """The one Content-Length, a number (RFC 9110 §8.6), and not beside Transfer-Encoding (RFC 9112 §6.3)."""
-        if "content-length" not in self._first or "transfer-encoding" in self._first:
-            return None
-        lengths = {
-            value.strip(" \t")
-            for name, value in self.lines
-            if kind_of(name).lower == "content-length" and _VALUE.fullmatch(value)
-        }
-        length = lengths.pop() if len(lengths) == 1 else ""
-        return length if _LENGTH.fullmatch(length) else None
 
 
 def to_client(headers: Headers, *, account: str, attempts: int) -> list[tuple[str, str]]:
@@ -163,18 +150,29 @@ def _account_value(name: str) -> str:
     return quote(name.strip(), safe=_ACCOUNT_SAFE, errors="replace")
 
 
+def _sendable(lines: Headers) -> list[tuple[str, str]]:
+    """The lines whose values can be sent. Blanks around a value are no part of it (RFC 9110 §5.5), and go."""
+    text = f"|{'|'.join([value for _, value in lines])}|"
+    if _is_plain(text) and " |" not in text and "| " not in text:
+        return list(lines)
+    return [(name, value.strip(" \t")) for name, value in lines if _VALUE.fullmatch(value)]
+
+
+def _with_one_length(lines: list[tuple[str, str]], *, chunked: bool) -> list[tuple[str, str]]:
+    """Content-Length once, as a number (RFC 9110 §8.6), and not beside Transfer-Encoding (RFC 9112 §6.3)."""
+    at = [index for index, (name, _) in enumerate(lines) if kind_of(name).lower == "content-length"]
+    values = {lines[index][1] for index in at}
+    if len(values) == 1 and not chunked and _LENGTH.fullmatch(values.pop()):
+        del at[0]  # the others go
+    return [line for index, line in enumerate(lines) if index not in at] if at else lines
+
+
 def _named_by(options: Sequence[str]) -> Set[str]:
-    """The lower-case names that `Connection` takes out of a message."""
-    return {name for name in _tokens(options) if kind_of(name).nameable} if options else frozenset()
-
-
-def _tokens(values: Iterable[str]) -> set[str]:
-    """The elements of a comma list in lower case; repeated lines are one list (RFC 9110 §5.3)."""
-    return {token.strip() for value in values for token in value.lower().split(",")}
-
-
-def _are_sendable(values: list[str]) -> bool:
-    return _is_plain("".join(values)) or all(_VALUE.fullmatch(value) for value in values)
+    """The lower-case names that `Connection` takes out of a message; repeated lines are one list (RFC 9110 §5.3)."""
+    if not options:
+        return frozenset()
+    names = {token.strip() for value in options for token in value.lower().split(",")}
+    return {name for name in names if kind_of(name).nameable}
 
 
 def _is_plain(text: str) -> bool:

@@ -43,8 +43,8 @@ class Kind:
     limit: bool
 
 
-class _Kinds(dict[str, Kind]):
-    """A memory of `_kind_of`: a dict finds a known name several times faster than a function call."""
+class Kinds(dict[str, Kind]):
+    """The kinds of the names met so far. A dict finds a known one several times faster than a function does."""
 
     def __missing__(self, name: str) -> Kind:
         kind = _kind_of(name)
@@ -71,5 +71,5 @@ def _kind_of(name: str) -> Kind:
     )
 
 
-kind_of: Callable[[str], Kind] = _Kinds().__getitem__
+kind_of: Callable[[str], Kind] = Kinds().__getitem__
 """The kind of a header by its name, in any case."""

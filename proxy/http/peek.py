@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from proxy.http.body import Body
-from proxy.http.decoding import Undecodable, decoded
+from proxy.http.decoding import decoded
 
 AT_ONCE_BYTES = 256 * 1024
 """Below, `json.loads` takes less than a thread's detour and about a millisecond of the loop."""
@@ -57,7 +57,7 @@ def _read(source: BinaryIO, encoding: str) -> Peek:
     try:
         data = decoded(source.read(), encoding, MOST_BYTES)
         value = json.loads(data)
-    except (Undecodable, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         return Peek()  # what is wrong with it is for the upstream to say
     if not isinstance(value, dict):
         return Peek()

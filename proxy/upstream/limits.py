@@ -17,8 +17,8 @@ _WINDOW = re.compile(r"(.+)-(utilization|reset|status)")
 _CLASSIC = re.compile(r"anthropic-ratelimit-(.+)-(limit|remaining|reset)")
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 
-# The longest recorded name has 53 characters.
-LONGEST_NAME = 100
+# The longest recorded name has 53 characters, the longest value 29. What is longer is damage, and kept in no cache.
+_LONGEST = 100
 
 Fields = dict[str, str]
 """What an answer says of one limit, as text: `utilization`, `limit`, `remaining`, `reset`, `status`."""
@@ -39,7 +39,7 @@ class Limits:
         self.classic: dict[str, Fields] = {}
         self.unified: Fields = {}
         for name, value in headers.items():
-            if len(name) > LONGEST_NAME:
+            if len(name) > _LONGEST or len(value) > _LONGEST:
                 continue
             is_unified, limit, field = _parts_of(name)
             if limit:
@@ -71,9 +71,12 @@ def _parts_of(name: str) -> tuple[bool, str, str]:
 
 def number(text: str) -> float | None:
     """A count as limit headers have it: not negative, no `nan`, not in another script's digits."""
-    return float(text) if _NUMBER.fullmatch(text) else None
+    if text.isdigit() and text.isascii():  # the most of them, without a regex
+        return float(text)
+    return float(text) if text and _NUMBER.fullmatch(text) else None
 
 
+@lru_cache(maxsize=1024)  # an answer names the same time for several limits, and the next answer again
 def moment(text: str) -> float | None:
     """Unix seconds (the unified family) or RFC 3339 (the classic one), as seconds since the epoch."""
     if (seconds := number(text)) is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +111,7 @@ def test_a_time_without_a_zone_is_utc(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_room_is_the_fraction_left_and_what_is_unknown_is_full(window: Window, left: float) -> None:
-    assert room({"5h": replace(window, resets_at=LATER)}, NOW) == left
+    assert room({"5h": window._replace(resets_at=LATER)}, NOW) == left
 
 
 def test_room_is_that_of_the_tightest_window() -> None:

@@ -171,6 +171,38 @@ def test_a_refusal_tells_clients_not_to_try_again_and_repeats_nothing_of_the_pat
     assert "secret" not in refused.value.message
 
 
+def test_a_target_is_refused_however_often_it_is_asked_for() -> None:
+    for _ in range(2):
+        with pytest.raises(NotFound):
+            sent("/v1/organizations/once-more")
+        assert sent("/v1/organizations/once-more", allow_admin_paths=True)
+
+
+@pytest.mark.parametrize("target", ["/v1/models/caf%25C3%25A9?x=%2F", f"/v1/models/caf%C3%A9?{'x' * 5000}"])
+def test_a_target_knows_its_path_as_received_and_its_segments_decoded(target: str) -> None:
+    parsed = parse(target, allow_admin_paths=False)
+    assert (parsed.raw, parsed.path) == (target, target.partition("?")[0])
+    assert parsed.segments == ("v1", "models", "caf\xe9")
+
+
+@pytest.mark.parametrize(
+    ("path", "free"),
+    [
+        ("/v1/messages/count_tokens", True),
+        ("/v1/models", True),
+        ("/v1/models/claude-opus-5-5", True),
+        ("/v1/files?limit=1", True),
+        ("/v1/skills/skill_1/versions", True),
+        ("/v1/messages", False),
+        ("/v1/messages/batches", False),
+        ("/v1/filesystem", False),
+        ("/v1/fi%6ces", False),
+    ],
+)
+def test_a_path_is_free_where_no_tokens_are_used(path: str, free: bool) -> None:
+    assert parse(path, allow_admin_paths=False).free is free
+
+
 def fully_decoded(path: str) -> str:
     while (decoded := unquote(path)) != path:
         path = decoded

@@ -8,7 +8,9 @@ import zlib
 from email.utils import formatdate
 from typing import Any
 
+import brotli  # type: ignore[import-untyped]
 import pytest
+from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -214,7 +216,15 @@ def raw_deflate(data: bytes) -> bytes:
 
 @pytest.mark.parametrize(
     ("encoding", "encode"),
-    [("gzip", gzip.compress), ("GZIP", gzip.compress), ("deflate", zlib.compress), ("deflate", raw_deflate)],
+    [
+        ("gzip", gzip.compress),
+        ("GZIP", gzip.compress),
+        ("deflate", zlib.compress),
+        ("deflate", raw_deflate),
+        ("br", brotli.compress),
+        ("zstd", zstd.compress),
+        ("gzip", bytes),  # a lie of an edge's
+    ],
 )
 def test_a_compressed_body_is_read(encoding: str, encode: Any) -> None:
     body = encode(error_body("permission_error", "OAuth token has been revoked."))
