@@ -1,4 +1,4 @@
-"""The dashboard's feed over a WebSocket, and the same frames by polling where one does not get through.
+"""The dashboard's feed over a WebSocket, and the same frames by polling if a WebSocket does not get through.
 
 What crosses it, as JSON text:
 
@@ -27,7 +27,7 @@ from typing import Any
 import ujson
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
-from handlers.base import AdminHandler
+from handlers.base import AdminHandler, Admins
 from proxy import __version__
 from proxy.clock import Clock
 from proxy.dashboard.revisions import Revisions
@@ -113,9 +113,9 @@ class Dashboards:
 class Feed(AdminHandler, WebSocketHandler):
     """`/api/live`"""
 
-    def initialize(self, **parts: Any) -> None:
-        AdminHandler.initialize(self, **parts)
-        self.dashboards: Dashboards = parts["dashboards"]
+    def initialize(self, *, who: Admins, dashboards: Dashboards) -> None:
+        self.only_for(who)
+        self.dashboards = dashboards
         self.socket: Socket | None = None
 
     async def get(self, *args: Any, **kwargs: Any) -> None:
@@ -128,9 +128,9 @@ class Feed(AdminHandler, WebSocketHandler):
         """`?epoch=k3f&topics=accounts:8812,stats:0`"""
         live = self.dashboards.live
         self.dashboards.look()
-        known = self.get_query_argument("epoch", "") == live.epoch
+        known = self.query.text("epoch") == live.epoch
         frames = [self.dashboards.hello()]
-        for each in filter(None, self.get_query_argument("topics", "").split(",")):
+        for each in filter(None, self.query.text("topics").split(",")):
             topic, _, rev = each.rpartition(":")
             if topic not in live or not rev.isascii() or not rev.isdigit() or len(rev) > 15:
                 raise InvalidRequest(f"topics: no such topic and revision: {each[:64]!r}")
@@ -158,7 +158,8 @@ class Feed(AdminHandler, WebSocketHandler):
         self.socket = socket
 
     def on_message(self, message: str | bytes) -> None:
-        if self.sign_in is not None and not self.gate.signins.seen(self.sign_in.id):
+        sign_in = self.actor.sign_in
+        if sign_in is not None and not self.gate.signins.seen(sign_in.id):
             self.close(SIGNED_OUT, "signed out")
         elif self.socket is not None:
             self.socket.receive(message)
@@ -172,7 +173,7 @@ class Socket:
     """One dashboard: which revision of each topic it has, and the task that sends it what is newer."""
 
     def __init__(self, feed: Feed, dashboards: Dashboards) -> None:
-        self.sign_in = feed.sign_in
+        self.sign_in = feed.actor.sign_in
         self._feed = feed
         self._dashboards = dashboards
         self._live = dashboards.live
