@@ -82,9 +82,8 @@ class OneAccount(AdminHandler):
                 "re-authorise it, or add it anew with a working key"
             )
         await self.pool.update(account_id, name=change.name, status=status)
-        self.answer(
-            {"account": self.pool.view(self.pool[account_id])}
-        )  # NotFound if it was deleted meanwhile
+        account = self.pool[account_id]  # NotFound if it was deleted meanwhile
+        self.answer({"account": self.pool.view(account)})
 
     async def _works(self, account: Account) -> bool:
         if account.type == "oauth":

@@ -49,13 +49,13 @@ Parts = ParamSpec("Parts")
 
 
 class Route(Protocol[Parts]):
-    """A handler, seen by the parts that it needs."""
+    """A handler whose `initialize` takes `Parts`."""
 
     def initialize(self, *args: Parts.args, **parts: Parts.kwargs) -> None: ...
 
 
 def route(pattern: str, handler: type[Route[Parts]], *args: Parts.args, **parts: Parts.kwargs) -> URLSpec:
-    """A route of `handler`, with the keyword parameters of its `initialize`: mypy checks that they fit."""
+    """A row of the table. `parts` are what `handler.initialize` takes: mypy checks that they fit."""
     return URLSpec(pattern, handler, parts)
 
 
@@ -163,7 +163,7 @@ class Front(HTTPServerConnectionDelegate):
 
 
 class _Choice(HTTPMessageDelegate):
-    """Stands in for the delegate until the request line is known."""
+    """Hands a request to `/v1` or to the other routes, as soon as its request line is known."""
 
     def __init__(self, v1: V1, rest: Application, server_conn: object, connection: HTTPConnection) -> None:
         self._v1 = v1
