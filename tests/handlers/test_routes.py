@@ -60,15 +60,15 @@ THROTTLED_S = 60
 """For so long a wrong key is remembered."""
 
 
-async def failing(cases: Iterable[tuple[Any, ...]], look: Callable[..., Awaitable[None]]) -> list[str]:
-    """The cases in which an assertion of `look` fails, each with what it says."""
+async def for_all(cases: Iterable[tuple[Any, ...]], look: Callable[..., Awaitable[None]]) -> None:
+    """Fail with a line for each case in which an assertion of `look` fails."""
     failures = []
     for case in cases:
         try:
             await look(*case)
         except AssertionError as error:
-            failures.append(f"{' '.join(map(str, case))[:200]}: {error}")
-    return failures
+            failures.append(f"{' '.join(map(str, case))[:200]}: {str(error).splitlines()[0][:200]}")
+    assert not failures, "\n".join(failures)
 
 
 def error_of(answer: Answer) -> str:
@@ -113,7 +113,7 @@ async def test_who_is_no_admin_is_refused(tmp_path: Path, caller: str, status: i
             answer = await fetch(service.port, method, path, headers, b"{}")
             assert (answer.status, error_of(answer)) == (status, type)
 
-        assert await failing(ADMIN_ROUTES, look) == []
+        await for_all(ADMIN_ROUTES, look)
 
 
 def assert_let_in(answer: Answer) -> None:
@@ -132,7 +132,7 @@ async def test_an_admin_is_let_in(tmp_path: Path) -> None:
         async def look(route: tuple[str, str], header: tuple[str, str]) -> None:
             assert_let_in(await fetch(service.port, *route, [header], b"{}"))
 
-        assert await failing(product(ADMIN_ROUTES, headers), look) == []
+        await for_all(product(ADMIN_ROUTES, headers), look)
 
 
 async def test_an_admin_who_signed_in_is_let_in(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ async def test_an_admin_who_signed_in_is_let_in(tmp_path: Path) -> None:
         async def look(method: str, path: str) -> None:
             assert_let_in(await service.page(method, path, {}, cookie=await service.login()))
 
-        assert await failing(ADMIN_ROUTES, look) == []
+        await for_all(ADMIN_ROUTES, look)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ async def test_a_sign_in_is_of_no_use_to_another_site(tmp_path: Path, header: tu
             answer = await fetch(service.port, method, path, headers, b"{}")
             assert (answer.status, error_of(answer)) == (403, "permission_error")
 
-        assert await failing(ADMIN_ROUTES, look) == []
+        await for_all(ADMIN_ROUTES, look)
 
 
 async def test_the_admin_key_is_no_client_key(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ async def test_an_unknown_path_is_not_found_whoever_asks(tmp_path: Path) -> None
             answer = await fetch(service.port, "GET", path, [("X-API-Key", key)] if key else [])
             assert (answer.status, error_of(answer)) == (404, "not_found_error")
 
-        assert await failing(product(UNKNOWN_PATHS, [None, ADMIN_KEY]), look) == []
+        await for_all(product(UNKNOWN_PATHS, [None, ADMIN_KEY]), look)
 
 
 async def test_an_unknown_id_is_not_found(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ async def test_an_unknown_id_is_not_found(tmp_path: Path) -> None:
             assert len(answer.body) < 300
 
         assert len(ROUTES_OF_AN_ID) >= 6
-        assert await failing(product(ROUTES_OF_AN_ID, UNKNOWN_IDS), look) == []
+        await for_all(product(ROUTES_OF_AN_ID, UNKNOWN_IDS), look)
 
 
 async def test_a_method_that_a_route_does_not_know_is_405(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ async def test_a_method_that_a_route_does_not_know_is_405(tmp_path: Path) -> Non
             assert answer.status == 405
             assert method == "HEAD" or error_of(answer) == "invalid_request_error"
 
-        assert await failing(UNKNOWN_METHODS, look) == []
+        await for_all(UNKNOWN_METHODS, look)
 
 
 async def test_a_method_that_http_does_not_know_is_405_and_logged_as_any_other(
@@ -222,7 +222,7 @@ async def test_who_is_no_admin_learns_nothing_about_methods_and_ids(tmp_path: Pa
             unknown = await fetch(service.port, "PATCH", path)
             assert (known.status, unknown.status, known.body) == (401, 401, unknown.body)
 
-        assert await failing(ADMIN_ROUTES, look) == []
+        await for_all(ADMIN_ROUTES, look)
 
 
 # ---- bodies
@@ -282,7 +282,7 @@ async def test_a_body_that_is_no_json_object_is_400(tmp_path: Path) -> None:
             answer = await send_body(service, *route, body)
             assert (answer.status, error_of(answer)) == (400, "invalid_request_error")
 
-        assert await failing(product(BODIES, NOT_AN_OBJECT), look) == []
+        await for_all(product(BODIES, NOT_AN_OBJECT), look)
 
 
 async def test_a_field_that_is_unknown_or_wrong_is_422_and_named(tmp_path: Path) -> None:
@@ -294,7 +294,7 @@ async def test_a_field_that_is_unknown_or_wrong_is_422_and_named(tmp_path: Path)
             assert (answer.status, error_of(answer)) == (422, "invalid_request_error")
             assert named in answer.json()["error"]["message"]
 
-        assert await failing(product(BODIES, WRONG_FIELDS), look) == []
+        await for_all(product(BODIES, WRONG_FIELDS), look)
 
 
 @pytest.mark.parametrize(
@@ -308,7 +308,7 @@ async def test_a_body_is_json_whatever_it_calls_itself(tmp_path: Path, kind: str
             answer = await send_body(service, method, path, json.dumps(body).encode(), kind)
             assert answer.status == (201 if method == "POST" else 200)
 
-        assert await failing(BODIES, look) == []
+        await for_all(BODIES, look)
 
 
 async def test_a_broken_form_is_an_error_as_any_other(tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ async def test_a_broken_form_is_an_error_as_any_other(tmp_path: Path) -> None:
             answer = await send_body(service, method, path, b"garbage", "multipart/form-data; boundary=x")
             assert (answer.status, error_of(answer)) == (400, "invalid_request_error")
 
-        assert await failing(BODIES, look) == []
+        await for_all(BODIES, look)
 
 
 async def test_what_is_not_utf8_in_a_path_or_query_is_400(tmp_path: Path) -> None:
@@ -328,7 +328,7 @@ async def test_what_is_not_utf8_in_a_path_or_query_is_400(tmp_path: Path) -> Non
             answer = await service.admin("GET", path)
             assert (answer.status, error_of(answer)) == (400, "invalid_request_error")
 
-        assert await failing(product(NOT_UTF8), look) == []
+        await for_all(product(NOT_UTF8), look)
 
 
 # ---- security headers
@@ -368,7 +368,7 @@ async def test_every_answer_has_the_security_headers(tmp_path: Path) -> None:
             service.clock.advance(THROTTLED_S)
             assert_secure(await fetch(service.port, *route, [("X-API-Key", key)], b"{}"))
 
-        assert await failing(product(sorted(cases), ["", "wrong", CLIENT_KEY, ADMIN_KEY]), look) == []
+        await for_all(product(sorted(cases), ["", "wrong", CLIENT_KEY, ADMIN_KEY]), look)
 
 
 async def test_an_internal_error_has_them_too_and_tells_nothing(
