@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import pytest
 
 from proxy.accounts.account import Account, ApiKey, load_accounts
 from proxy.accounts.pool import Pool
@@ -11,6 +14,7 @@ from proxy.clients.keys import ClientKeys, key_record, load_keys
 from proxy.errors import StorageError
 from proxy.feed import Feed
 from proxy.jobs import Jobs
+from proxy.storage.json_files import JsonFiles
 from proxy.storage.protocols import Kind, Record
 from proxy.storage.table import Table
 from tests.service import TestClock
@@ -25,6 +29,15 @@ class FullDisk:
         raise StorageError("no space left on device")
 
     delete = put
+
+
+@contextlib.contextmanager
+def full_disk() -> Iterator[None]:
+    """A running proxy cannot store a record meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JsonFiles, "put", FullDisk.put)
+        patch.setattr(JsonFiles, "delete", FullDisk.delete)
+        yield
 
 
 class Disk:
