@@ -12,7 +12,7 @@ TEST_PACKAGES := $(if $(shell command -v npm),,nodejs npm) $(if $(shell command 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test faults e2e-long lint format screenshots clean
+.PHONY: help run demo test faults e2e-long bench-self lint format screenshots clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ faults: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run the crash tes
 
 e2e-long: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run the browser tests in their long forms, and time them: three quarters of an hour
 	E2E_LONG=1 $(BIN)/python -m pytest -p no:randomly -rP --timeout 3600 tests/e2e
+
+bench-self: $(VENV)/.requirements ## measure this checkout against another: REV=<git revision>; two minutes
+	$(BIN)/python -m tests.bench.self $(OPTIONS) -- $(or $(REV),$(error REV=<git revision> is missing))
 
 lint: $(VENV)/.tests-requirements ## check format, style and types
 	$(BIN)/ruff format --check
