@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import hashlib
 import hmac
 import json
@@ -237,13 +235,7 @@ class ClientKeys:
         )
         self._by_hash[digest] = client_key.id
         self._use[client_key.id] = KeyUse()
-        try:
-            await self._table.commit(client_key.id, client_key)
-        except StorageError:
-            # Nobody will learn this key, so it must not stay.
-            with contextlib.suppress(StorageError):
-                await self._forget(client_key)
-            raise
+        await self._table.add(client_key.id, client_key, undo=lambda: self._drop(client_key))
         self._tell("added", client_key, f"client key {client_key.name} was made")
         log.info(
             "token added token=%s name=%s role=%s", client_key.id, client_key.name, client_key.role.value
@@ -284,7 +276,8 @@ class ClientKeys:
     async def remove(self, key_id: str) -> None:
         """Delete a token; it stops working at once, and is gone from disk when this returns."""
         client_key = self._own(key_id)
-        forgotten = self._forget(client_key)
+        self._drop(client_key)
+        forgotten = self._table.forget(key_id)
         self._tell("deleted", client_key, f"client key {client_key.name} was deleted")
         await forgotten
         log.info("token deleted token=%s name=%s", client_key.id, client_key.name)
@@ -302,12 +295,11 @@ class ClientKeys:
         self._feed.touch("tokens", client_key.id)
         self._feed.tell(Happened(f"token.{what}", text, key_id=client_key.id))
 
-    def _forget(self, client_key: ClientKey) -> asyncio.Future[None]:
+    def _drop(self, client_key: ClientKey) -> None:
         if self._by_hash.get(client_key.key_sha256) == client_key.id:
             del self._by_hash[client_key.key_sha256]
         self._use.pop(client_key.id, None)
         self._on_use(client_key.id)
-        return self._table.forget(client_key.id)
 
 
 def _ignore(key_id: str) -> None:

@@ -15,7 +15,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from proxy.clients.keys import ClientKey, ClientKeys, Role
 from proxy.clock import Clock
-from proxy.errors import StorageError
 from proxy.feed import Feed, Happened
 from proxy.storage.protocols import Record, Storage
 from proxy.storage.table import Table
@@ -84,13 +83,7 @@ class Signins:
             created_at=self._clock.now(),
         )
         self._see(new.id)
-        try:
-            await self._table.commit(new.id, new)
-        except StorageError:
-            # Nobody will learn this cookie, so it must not stay.
-            with contextlib.suppress(StorageError):
-                await self._forget(new)
-            raise
+        await self._table.add(new.id, new, undo=lambda: self._drop(new.id))
         self._tell("login", f"an admin signed in from {address}", new)
         log.info("signed in client=%s key=%s", address, new.key_id or "admin")
         return cookie, new
@@ -158,12 +151,15 @@ class Signins:
         return client_key.role is Role.ADMIN and self._keys.usable(client_key)
 
     def _forget(self, sign_in: SignIn) -> Task[None]:
-        self._seen_at.pop(sign_in.id, None)
-        self._unsaved.remove(sign_in.id)
         forgotten = self._table.forget(sign_in.id)
-        for follower in self._followers:
-            follower(sign_in.id)
+        self._drop(sign_in.id)
         return forgotten
+
+    def _drop(self, id: str) -> None:
+        self._seen_at.pop(id, None)
+        self._unsaved.remove(id)
+        for follower in self._followers:
+            follower(id)
 
     def _mac(self, cookie: str) -> str:
         return hmac.new(cookie.encode(), self._admin_key, hashlib.sha256).hexdigest()
