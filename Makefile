@@ -12,7 +12,7 @@ TEST_PACKAGES := $(if $(shell command -v npm),,nodejs npm) $(if $(shell command 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test faults e2e-long bench-self lint format screenshots clean
+.PHONY: help run demo test faults e2e-long bench-self same-wire lint format screenshots clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ e2e-long: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run the browser
 
 bench-self: $(VENV)/.requirements ## measure this checkout against another: REV=<git revision>; two minutes
 	$(BIN)/python -m tests.bench.self $(OPTIONS) -- $(or $(REV),$(error REV=<git revision> is missing))
+
+same-wire: $(VENV)/.tests-requirements ## compare every byte on the wire with that of another version: REV=<git revision>
+	$(BIN)/python -m tests.bench.same_wire $(OPTIONS) -- $(or $(REV),$(error REV=<git revision> is missing))
 
 lint: $(VENV)/.tests-requirements ## check format, style and types
 	$(BIN)/ruff format --check

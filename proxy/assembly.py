@@ -415,9 +415,9 @@ def _webhook(given: _Given, health: Health, jobs: Jobs) -> Webhook | None:
     return webhook
 
 
-def _orphans(given: _Given, parts: Parts) -> Unsaved:
+def _orphans(given: _Given, parts: Parts) -> Unsaved[Record]:
     """The stored counters whose account, key or sign-in is gone, to be removed: it was deleted just before a crash."""
-    orphans = Unsaved("counters", lambda id: None, given.counters)
+    orphans = Unsaved[Record]("counters", lambda id: None, dict, given.counters)
     for id in given.counters:
         if not any(id in owner for owner in (parts.pool, parts.keys, parts.signins)):
             orphans.add(id)

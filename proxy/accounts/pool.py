@@ -74,7 +74,7 @@ class Pool:
         self._quota: dict[str, Quota] = {}
         self._new_id = new_id
         self._use = {id: _read_use(counters.get(id, {})) for id in table}
-        self._unsaved_use = Unsaved("counters", self._use_record, counters)
+        self._unsaved_use = Unsaved("counters", self._use_record, dict, counters)
         self._limits = Cooldowns(clock)
         for account in table.values():
             self._limits.changed(account)

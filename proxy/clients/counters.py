@@ -14,7 +14,7 @@ class KeyCounters:
     def __init__(self, keys: ClientKeys, budgets: Budgets) -> None:
         self._keys = keys
         self._budgets = budgets
-        self._unsaved = Unsaved("counters", self._record)
+        self._unsaved = Unsaved("counters", self._record, dict)
         keys.on_use(self._unsaved.add)
         budgets.on_spend(self._unsaved.add)
 

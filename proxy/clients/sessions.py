@@ -73,7 +73,7 @@ class Sessions:
         self._new_id = new_id
         self._by_id: dict[str, Session] = {}
         self._sessions: OrderedDict[Client, Session] = OrderedDict()
-        self._unsaved = Unsaved("sessions", self._record, stored)
+        self._unsaved = Unsaved("sessions", self._snapshot, _record, stored)
         self._restore(stored)
 
     def __getitem__(self, session_id: str) -> Session:
@@ -212,19 +212,11 @@ class Sessions:
         for id in stored.keys() - self._by_id.keys():
             self._unsaved.remove(id)
 
-    def _record(self, session_id: str) -> Record | None:
+    def _snapshot(self, session_id: str) -> Snapshot | None:
         session = self._by_id.get(session_id)
         if session is None:
             return None
-        client = session.client
-        return {
-            "token_id": client.key_id,
-            "ip": client.address,
-            "user_agent": client.user_agent,
-            "created_at": session.created_at,
-            "last_seen_at": session.last_seen_at,
-            "requests": session.requests,
-        }
+        return session.client, session.created_at, session.last_seen_at, session.requests
 
     def _over(self, session: Session) -> bool:
         return not session.in_flight and session.last_seen_at + self._ttl_s <= self._clock.now()
@@ -304,6 +296,22 @@ class Place:
         if self._taken:
             self._sessions.give(self._session)
         self._sessions.leave(self._session, self._cut)
+
+
+Snapshot = tuple[Client, float, float, int]
+
+
+def _record(snapshot: Snapshot) -> Record:
+    """A session as it is stored."""
+    client, created_at, last_seen_at, requests = snapshot
+    return {
+        "token_id": client.key_id,
+        "ip": client.address,
+        "user_agent": client.user_agent,
+        "created_at": created_at,
+        "last_seen_at": last_seen_at,
+        "requests": requests,
+    }
 
 
 def _read(id: str, record: Record, now: float) -> Session | None:

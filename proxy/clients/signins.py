@@ -61,7 +61,7 @@ class Signins:
         self._feed = feed
         self._clock = clock
         self._seen_at = {each.id: _read_seen(counters.get(each.id, {}), each) for each in table.values()}
-        self._unsaved = Unsaved("counters", self._record, counters)
+        self._unsaved = Unsaved("counters", self._record, dict, counters)
         self._followers: list[Callable[[str], None]] = []
 
     def __contains__(self, id: object) -> bool:

@@ -144,13 +144,18 @@ def proxy(
     *,
     core: int | None = None,
     log: Path | None = None,
+    client_key: str | None = None,
 ) -> Iterator[Proxy]:
-    """`run.py` of `folder` with a data folder of its own, serving; `log` gets its standard error."""
+    """`run.py` of `folder` with a data folder of its own, serving; `log` gets its standard error.
+
+    `client_key` is declared in the configuration.
+    """
     with tempfile.TemporaryDirectory(prefix="claude-proxy-bench-") as home, contextlib.ExitStack() as stack:
         port = free_port()
+        keys = "" if client_key is None else f"  client_keys:\n  - name: declared\n    key: {client_key}\n"
         config = Path(home) / "config.yaml"
         config.write_text(
-            f"auth:\n  api_key: {ADMIN_KEY}\n"
+            f"auth:\n  api_key: {ADMIN_KEY}\n{keys}"
             f"server:\n  port: {port}\n"
             f"claude:\n  base_url: http://127.0.0.1:{upstream_port}\n"
             f"storage:\n  data_folder: {home}/data\n"

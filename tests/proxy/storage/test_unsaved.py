@@ -41,7 +41,7 @@ class Owner:
 
     def __init__(self, stored: Mapping[str, Record] | None = None) -> None:
         self.records = dict(stored or {})
-        self.unsaved = Unsaved("counters", self.records.get, self.records)
+        self.unsaved = Unsaved("counters", self.records.get, dict, self.records)
         self.written = Written()
 
     def set(self, id: str, n: int) -> None:
