@@ -68,9 +68,9 @@ class ClientKey:
 
     @property
     def etag(self) -> str:
-        """Another one whenever what admins may edit has changed (RFC 9110 8.8.3)."""
-        edited = (self.name, self.role, self.status, self.expires_at, self.limits, self.models)
-        return _sha256(repr(edited))[:12]
+        """ETag of the admin-editable fields: changes whenever one of them does (RFC 9110 §8.8.3)."""
+        edited = (self.name, self.role, self.status, self.expires_at, asdict(self.limits), self.models)
+        return _sha256(json.dumps(edited))[:12]
 
     @property
     def is_restricted(self) -> bool:
