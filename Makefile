@@ -31,6 +31,7 @@ demo: $(VENV)/.requirements ## serve against the embedded simulator, on a throw-
 	@exec $(BIN)/python run.py --demo
 
 test: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run every test
+	node --no-warnings --test --test-reporter=dot tests/static/*.test.js
 	$(BIN)/python -m pytest -n auto
 
 faults: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run the crash tests in their long forms: minutes
@@ -45,10 +46,11 @@ bench-self: $(VENV)/.requirements ## measure this checkout against another: REV=
 same-wire: $(VENV)/.tests-requirements ## compare every byte on the wire with that of another version: REV=<git revision>
 	$(BIN)/python -m tests.bench.same_wire $(OPTIONS) -- $(or $(REV),$(error REV=<git revision> is missing))
 
-lint: $(VENV)/.tests-requirements ## check format, style and types
+lint: $(VENV)/.tests-requirements $(VENV)/tsc/.installed ## check format, style and types
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+	$(VENV)/tsc/node_modules/.bin/tsc --project tests/static
 
 format: $(VENV)/.tests-requirements ## bring the code into its format, and mend what ruff can
 	$(BIN)/ruff format
@@ -110,6 +112,14 @@ $(CLIENTS)/%/.installed: tests/clients/%/package.json tests/clients/%/package-lo
 	@rm -rf $(@D) && mkdir -p $(@D) && cp $^ $(@D)
 	@(cd $(@D) && npm ci --no-audit --no-fund) >$(@D)/install.log 2>&1 \
 		&& touch $@ || echo "it could not be installed: see $(@D)/install.log" >&2
+
+# TypeScript only checks the dashboard's types; the page is served as it is written.
+
+$(VENV)/tsc/.installed: tests/static/package.json tests/static/package-lock.json | $(VENV)/.tests-packages
+	@echo "installing the type checker of the dashboard"
+	@rm -rf $(@D) && mkdir -p $(@D) && cp $^ $(@D)
+	@(cd $(@D) && npm ci --no-audit --no-fund) >$(@D)/install.log 2>&1 \
+		&& touch $@ || { echo "it could not be installed: see $(@D)/install.log" >&2; exit 1; }
 
 # axe-core (MPL-2.0) looks for barriers in tests/e2e; no part of the dashboard. As with the clients: where it cannot
 # be had, its tests fail, and the next `make test` tries again.
