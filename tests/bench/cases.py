@@ -299,6 +299,8 @@ def _lines(rng: random.Random, names: list[str] = NAMES, most: int = 6) -> list[
         value = rng.choice(VALUES.get(name, SOME_VALUES))
         spelled = rng.choice([name, name.lower(), name.upper(), name.title()])
         lines.append(f"{spelled}:{rng.choice(['', ' ', '  ', chr(9)])}{value}{rng.choice(['', ' '])}")
+        if name == "connection" and "x-named" in value.lower():
+            lines.append("x-Named: hop by hop")
     return lines
 
 
@@ -431,6 +433,8 @@ def _answer_lines(rng: random.Random, now: float) -> list[str]:
         name = rng.choice([*OF_UPSTREAMS, "x-" + "".join(rng.choices(string.ascii_lowercase, k=3))])
         if name != "location" or not any(line.lower().startswith("location") for line in lines):
             value = rng.choice(SOMETIMES.get(name, SOME_VALUES))
+            if "x-named" in value.lower():
+                lines.append("x-named: hop by hop")
             lines += [f"{rng.choice([name, name.title(), name.upper()])}: {value}"] * (
                 1 + (rng.random() < 0.2 and name != "location")
             )

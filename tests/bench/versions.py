@@ -45,8 +45,8 @@ def checkout(revision: str) -> Iterator[Path]:
             _git("worktree", "add", "--quiet", "--detach", str(path), f"{revision}^{{commit}}")
             yield path
         finally:
-            if path.exists():
-                _git("worktree", "remove", "--force", str(path))
+            with contextlib.suppress(BenchError):  # there is none if git refused
+                _git("worktree", "remove", "--force", "--force", str(path))
 
 
 def short_name(folder: Path) -> str:
