@@ -193,7 +193,7 @@ async def test_each_change_of_state_is_logged_with_its_reason(
     with caplog.at_level(logging.INFO, "proxy.accounts.pool"):
         pool.limit(a, clock.now() + 60, "429 5h rejected")
         clock.advance(60)
-        pool.recover()
+        pool.tick()
         pool.invalidate(a, "401 confirmed")
         await pool.update(a, status=Status.INACTIVE)
         await pool.update(a, status=Status.ACTIVE, name="squad")
@@ -213,5 +213,5 @@ async def test_no_change_is_no_line(pool: Pool, clock: TestClock, caplog: pytest
     pool.limit(a, clock.now() + 60, "5h rejected")
     caplog.clear()
     pool.limit(a, clock.now() + 30, "5h rejected")
-    pool.recover()
+    pool.tick()
     assert caplog.messages == []

@@ -1,0 +1,80 @@
+"""What accounts were used for: counters that outlive a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+
+from proxy.storage.protocols import Record
+
+
+@dataclass(slots=True)
+class Use:
+    """What one account was used for since it was added; `in_flight` since the start, and not stored."""
+
+    requests: int = 0
+    errors: int = 0
+    rate_limits: int = 0
+    last_used_at: float | None = None
+    in_flight: int = 0
+
+
+class Uses:
+    """The use of each account by its id.
+
+    `generation` grows with every change of what is stored, so whoever saves can tell whether there is anything new.
+    """
+
+    def __init__(self, account_ids: Iterable[str], counters: Mapping[str, Record]) -> None:
+        self._uses = {id: _read_use(counters.get(id, {})) for id in account_ids}
+        self.generation = 0
+
+    def __getitem__(self, account_id: str) -> Use:
+        return self._uses[account_id]
+
+    def __contains__(self, account_id: object) -> bool:
+        return account_id in self._uses
+
+    def add(self, account_id: str) -> None:
+        """Count from zero for a new account."""
+        self._uses[account_id] = Use()
+        self.generation += 1
+
+    def forget(self, account_id: str) -> None:
+        """The account is gone."""
+        if self._uses.pop(account_id, None) is not None:
+            self.generation += 1
+
+    def begin(self, account_id: str, now: float) -> Use:
+        """Count a request that begins; whoever ends it takes it off `in_flight`."""
+        use = self._uses[account_id]
+        use.requests += 1
+        use.in_flight += 1
+        use.last_used_at = now
+        self.generation += 1
+        return use
+
+    def failed(self, account_id: str) -> None:
+        """Count an answer that was no success."""
+        self._uses[account_id].errors += 1
+        self.generation += 1
+
+    def limited(self, account_id: str) -> None:
+        """Count an answer that was a rate limit."""
+        self._uses[account_id].rate_limits += 1
+        self.generation += 1
+
+    def records(self) -> dict[str, Record]:
+        """The counters as they are stored, by account."""
+        return {
+            id: {k: v for k, v in asdict(use).items() if k != "in_flight"} for id, use in self._uses.items()
+        }
+
+
+def _read_use(record: Record) -> Use:
+    use = Use()
+    for name in ("requests", "errors", "rate_limits", "last_used_at"):
+        value = record.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            setattr(use, name, value)
+    return use
