@@ -1,8 +1,7 @@
-"""The table of accounts: the only place where account state changes, with the reason in the log."""
+"""The pool of accounts: whom to ask next, and what is learned from the answers."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import math
@@ -11,15 +10,15 @@ from functools import partial
 from typing import Any
 
 from proxy.accounts import quota
-from proxy.accounts.account import Account, ApiKey, OAuthTokens, Status
+from proxy.accounts.account import Account, Status
 from proxy.accounts.balancer import Balancer
 from proxy.accounts.cooldown import Cooldowns
-from proxy.accounts.names import free_name
 from proxy.accounts.quota import Quota
+from proxy.accounts.table import AccountTable
 from proxy.accounts.use import Uses
 from proxy.clock import Clock, rfc3339
-from proxy.errors import Conflict, NotFound, RateLimited, RequestError, Unavailable
-from proxy.feed import Changed, Feed
+from proxy.errors import RateLimited, RequestError, Unavailable
+from proxy.feed import Feed
 from proxy.storage.protocols import Record
 from proxy.storage.table import Table
 
@@ -29,10 +28,10 @@ LONG_WAIT_S = 60.0
 log = logging.getLogger(__name__)
 
 
-class Pool:
+class Pool(AccountTable):
     """Chooses accounts and records what became of them.
 
-    Only admin verbs await, and only after the change is made; so each decision runs whole on the event loop.
+    Nothing here awaits but `probation_ended`; so each decision runs whole on the event loop.
     A question changes nothing: what time changes, `tick` changes, and `take` for the one account that is asked.
     """
 
@@ -47,45 +46,17 @@ class Pool:
         new_id: Callable[[str], str],
         idle_threshold_s: float,
     ) -> None:
-        self._table = table
+        super().__init__(table, clock=clock, feed=feed, new_id=new_id)
         self._idle_threshold_s = idle_threshold_s
-        self._clock = clock
-        self._feed = feed
-        self._new_id = new_id
         self._by_room = most_remaining
         self._quota: dict[str, Quota] = {}
+        self._room_until: dict[str, float] = {}
         self._use = Uses(table, counters)
         self._counts = dict.fromkeys(Status, 0)
         self._balancer = Balancer(table)
         self._cooldowns = Cooldowns(clock)
         for account in table.values():
-            self._file(None, account)
-
-    def __getitem__(self, account_id: str) -> Account:
-        """Raises NotFound."""
-        try:
-            return self._table[account_id]
-        except KeyError:
-            raise NotFound(f"no account {account_id[:64]!r}") from None
-
-    def __iter__(self) -> Iterator[Account]:
-        return iter(self._table.values())
-
-    def __len__(self) -> int:
-        return len(self._table)
-
-    def __contains__(self, account_id: object) -> bool:
-        return account_id in self._table
-
-    @property
-    def writable(self) -> bool:
-        """Whether what is changed now is likely to be on disk soon."""
-        return self._table.writable
-
-    @property
-    def unsaved(self) -> dict[str, str]:
-        """Ids whose last change is not on disk yet, with the reason."""
-        return self._table.unsaved
+            self._follow(None, account)
 
     def count(self) -> dict[Status, int]:
         """How many accounts are in each state; one whose limit has passed counts as active."""
@@ -174,8 +145,12 @@ class Pool:
         if account_id in self._table:
             self._quota[account_id] = quota.read_quota(headers, self._quota.get(account_id, {}))
             if self._by_room:
-                self._balancer.set_room(account_id, self.room(account_id))
+                self._file_room(account_id)
             self.touch(account_id)
+
+    def _file_room(self, account_id: str) -> None:
+        self._balancer.set_room(account_id, self.room(account_id))
+        self._room_until[account_id] = quota.room_until(self._quota[account_id], self._clock.now())
 
     def room(self, account_id: str) -> float:
         """The fraction of its limits that the account has left; 1 where nothing is known."""
@@ -197,8 +172,11 @@ class Pool:
 
     def limit_model(self, account_id: str, model: str, until: float, reason: str) -> None:
         """Pass the account over for one model. Kept in memory: after a restart one answer tells it again."""
-        self._cooldowns.rest_model(account_id, model, until)
-        log.info("account passed over for a model account=%s model=%s reason=%s", account_id, model, reason)
+        if account_id in self._table:
+            self._cooldowns.rest_model(account_id, model, until)
+            log.info(
+                "account passed over for a model account=%s model=%s reason=%s", account_id, model, reason
+            )
 
     def invalidate(self, account_id: str, reason: str) -> None:
         """The account's credential is dead."""
@@ -206,15 +184,15 @@ class Pool:
             self.change(account_id, lambda a: a.invalidated(reason, self._clock.now()))
 
     def tick(self) -> None:
-        """Do what time does: bring accounts back whose limit has passed, drop what no longer holds. Once a second."""
+        """Do what time does, once a second: bring back accounts whose limit has passed, drop what no longer holds."""
         for account_id in tuple(self._cooldowns.passed()):
             self._recover(account_id)
         self._cooldowns.drop_passed_models()
-        if self._by_room:
-            for account_id in self._quota:
-                self._balancer.set_room(account_id, self.room(account_id))  # a window may have been reset
+        now = self._clock.now()
+        for account_id in [id for id, until in self._room_until.items() if until <= now]:
+            self._file_room(account_id)
 
-    recover = tick
+    recover = tick  # its name before, for who still calls it
 
     def _recover(self, account_id: str) -> None:
         self._cooldowns.recovered(account_id)
@@ -257,66 +235,6 @@ class Pool:
             retry_after_s=max(1, math.ceil(wait_s)),
         )
 
-    # the admin's verbs
-
-    async def add(
-        self,
-        name: str,
-        credential: ApiKey | OAuthTokens,
-        *,
-        organization_uuid: str | None = None,
-        organization_name: str | None = None,
-    ) -> Account:
-        """Add an account; on disk when this returns. Raises Unprocessable, Conflict, StorageError."""
-        now = self._clock.now()
-        account = Account(
-            id=self._new_id("acc"),
-            name=free_name(self, name),
-            credential=credential,
-            created_at=now,
-            updated_at=now,
-            organization_uuid=organization_uuid,
-            organization_name=organization_name,
-        )
-        for other in self:
-            if other.credential == credential:
-                raise Conflict(f"this key is already the account {other.name!r}")
-        self._use.add(account.id)
-        self._file(None, account)
-        await self._table.add(account.id, account, undo=lambda: self._drop(account))
-        self.touch(account.id)
-        self._feed.publish(Changed(None, account))
-        log.info("account added account=%s name=%s type=%s", account.id, account.name, account.type)
-        return account
-
-    async def update(
-        self, account_id: str, *, name: str | None = None, status: Status | None = None
-    ) -> Account:
-        """Rename an account or set it `active` or `inactive`; on disk when this returns.
-
-        An INVALID account becomes active only by whoever has seen its credential work.
-        """
-        now = self._clock.now()
-        changed = self[account_id]
-        if name is not None and name != changed.name:
-            changed = changed.renamed(free_name(self, name, but=account_id), now)
-        if status is Status.INACTIVE:
-            changed = changed.deactivated("set inactive by an admin", now)
-        elif status is Status.ACTIVE:
-            changed = changed.activated(now)
-        await self.change(account_id, lambda _: changed)
-        return changed
-
-    async def remove(self, account_id: str) -> None:
-        """Delete an account and its credential; gone from disk when this returns."""
-        account = self[account_id]
-        forgotten = self._table.forget(account_id)
-        self._drop(account)
-        self.touch(account_id)
-        self._feed.publish(Changed(account, None))
-        await forgotten
-        log.info("account deleted account=%s name=%s", account.id, account.name)
-
     def counters(self) -> dict[str, Record]:
         """The counters as they are stored."""
         return self._use.records()
@@ -326,72 +244,17 @@ class Pool:
         """Another number whenever `counters` may have changed."""
         return self._use.generation
 
-    async def save_again(self) -> None:
-        """Write once more what could not be written."""
-        await self._table.save_again()
-
-    def change(self, account_id: str, step: Callable[[Account], Account]) -> asyncio.Future[None]:
-        """The one door for change: applies `step` to the account as it is now.
-
-        The change works at once; awaiting what is returned waits until it is on disk. Raises StorageError there.
-        """
-        old = self[account_id]
-        new = step(old)
-        if new is old:
-            nothing = asyncio.get_running_loop().create_future()
-            nothing.set_result(None)
-            return nothing
-        _log_change(old, new)
-        self._file(old, new)
-        saved = self._table.commit(account_id, new)
-        self.touch(account_id)
-        self._feed.publish(Changed(old, new))
-        return saved
-
-    def touch(self, account_id: str) -> None:
-        """What is shown of the account may be another by now."""
-        self._feed.touch("accounts", account_id)
-
-    def publish(self, account_id: str) -> Account:
-        """Put received tokens to use, which are on disk already, or which nothing else can replace."""
-        account = self[account_id].refresh_saved()
-        self._table.publish(account_id, account)
-        self.touch(account_id)
-        return account
-
-    async def stored_tokens(self, account_id: str) -> OAuthTokens | None:
-        """The account's tokens as they are in storage, where another process may have renewed them."""
-        record = await self._table.stored(account_id)
-        credential = None if record is None else Account.from_record(record).credential
-        return credential if isinstance(credential, OAuthTokens) else None
-
-    def _file(self, old: Account | None, new: Account) -> None:
-        """Follow a change in everything that is kept by status."""
+    def _follow(self, old: Account | None, new: Account | None) -> None:
         if old is not None:
             self._counts[old.status] -= 1
-        self._counts[new.status] += 1
-        self._cooldowns.file(new)
-        self._balancer.file(new)
-
-    def _drop(self, account: Account) -> None:
-        self._counts[account.status] -= 1
-        self._cooldowns.forget(account.id)
-        self._balancer.forget(account.id)
-        self._use.forget(account.id)
-        self._quota.pop(account.id, None)
-
-
-def _log_change(old: Account, new: Account) -> None:
-    if old.name != new.name:
-        log.info("account renamed account=%s name=%s was=%s", new.id, new.name, old.name)
-    if (old.status, old.rate_limited_until) != (new.status, new.rate_limited_until):
-        until = "" if new.rate_limited_until is None else f" until={rfc3339(new.rate_limited_until)}"
-        log.warning(
-            "account state account=%s name=%s from=%s to=%s%s reason=%s",
-            new.id,
-            new.name,
-            old.status.value,
-            new.status.value,
-            until,
-            new.status_reason or "-",
-        )
+        if new is not None:
+            self._counts[new.status] += 1
+            self._use.add(new.id)
+            self._cooldowns.file(new)
+            self._balancer.file(new)
+        elif old is not None:
+            self._use.forget(old.id)
+            self._cooldowns.forget(old.id)
+            self._balancer.forget(old.id)
+            self._quota.pop(old.id, None)
+            self._room_until.pop(old.id, None)

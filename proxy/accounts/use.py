@@ -36,9 +36,10 @@ class Uses:
         return account_id in self._uses
 
     def add(self, account_id: str) -> None:
-        """Count from zero for a new account."""
-        self._uses[account_id] = Use()
-        self.generation += 1
+        """Count from zero if the account is new."""
+        if account_id not in self._uses:
+            self._uses[account_id] = Use()
+            self.generation += 1
 
     def forget(self, account_id: str) -> None:
         """The account is gone."""

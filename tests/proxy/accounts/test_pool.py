@@ -306,6 +306,25 @@ async def test_counters_survive_a_restart(pool: Pool, disk: Disk, clock: TestClo
     assert view["last_used_at"] == "2027-01-15T08:00:00.000Z"
 
 
+async def test_the_generation_of_counters_tells_whether_there_is_anything_to_save(
+    pool: Pool, clock: TestClock
+) -> None:
+    a, b = await added(pool, "a", "b")
+    seen = [pool.counters_generation]
+    with pool.using(pool[a]):
+        seen.append(pool.counters_generation)
+        pool.failed(a)
+        seen.append(pool.counters_generation)
+        pool.limit(a, clock.now() + 60, "5h rejected")
+        seen.append(pool.counters_generation)
+    await pool.remove(b)
+    seen.append(pool.counters_generation)
+    assert len(set(seen)) == 5
+    pool.tick()
+    await pool.update(a, name="c")
+    assert pool.counters_generation == seen[-1]
+
+
 @pytest.mark.parametrize("stored", [{}, {"requests": "many", "errors": None, "rate_limits": True}, {"x": 1}])
 async def test_counters_that_cannot_be_read_are_zero(
     pool: Pool, disk: Disk, clock: TestClock, stored: dict[str, Any]
