@@ -105,7 +105,7 @@ class Parts:
 
     def tick(self) -> None:
         """Change what time changes: cooldowns that pass, logins and sign-ins that expire, sessions that end."""
-        self.pool.recover()
+        self.pool.tick()
         self.logins.forget_old()
         self.signins.clean()
         if self.clean_sessions:
@@ -240,7 +240,7 @@ async def _accounts(given: _Given, client: CurlClient) -> AsyncIterator[_Account
 
     async def upkeep() -> None:
         """Look at every account, and renew only the tokens that end before the next time."""
-        pool.recover()
+        pool.tick()
         if settings.accounts.auto_deactivate:
             pool.deactivate_idle()
         await refresher.refresh_due(interval_s * 1.1 + REFRESH_AHEAD_S)

@@ -200,16 +200,19 @@ class Attempts:
         if again is not None and again in pool and pool[again].status is Status.ACTIVE:
             return pool[again]
         account = pool.choose(self._record.model, refused=self._refused, later=self._tried)
-        while account is None and await pool.tested():
+        while account is None and await pool.probation_ended():
             account = pool.choose(self._record.model, refused=self._refused, later=self._tried)
-        if account is not None or not self._record.attempts:
-            return account
+        if account is not None:
+            return pool.take(account.id)
+        if not self._record.attempts:
+            return None
         wait_s = pool.recovers_in(self._record.model)
         usable = [a for a in pool if a.status in (Status.ACTIVE, Status.RATE_LIMITED)]
         if wait_s is None or wait_s > SHORT_WAIT_S or len(usable) != 1 or usable[0].id in self._refused:
             return None
         await self._relay.clock.sleep(wait_s)
-        return pool.choose(self._record.model, refused=self._refused)
+        account = pool.choose(self._record.model, refused=self._refused)
+        return None if account is None else pool.take(account.id)
 
     async def _with_live_token(self, account: Account) -> Account | None:
         try:

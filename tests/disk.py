@@ -87,7 +87,9 @@ class Disk:
             self._kinds[kind][id] = record
 
 
-def make_pool(disk: Disk, clock: TestClock, jobs: Jobs | None = None) -> Pool:
+def make_pool(
+    disk: Disk, clock: TestClock, jobs: Jobs | None = None, *, most_remaining: bool = False
+) -> Pool:
     """The pool as it is after a start with what is on `disk`."""
     table = Table(
         "accounts",
@@ -100,6 +102,7 @@ def make_pool(disk: Disk, clock: TestClock, jobs: Jobs | None = None) -> Pool:
         table,
         disk["counters"],
         clock=clock,
+        most_remaining=most_remaining,
         feed=Feed(),
         new_id=new_ids(),
         idle_threshold_s=7 * 86_400,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from functools import lru_cache
 from itertools import islice
@@ -87,6 +88,13 @@ def room(quota: Quota, now: float) -> float:
         and not _is_of_a_model(name)
     ]
     return min((each for each in left if each is not None), default=1.0)
+
+
+def room_until(quota: Quota, now: float) -> float:
+    """When time alone changes `room`: a window is reset, or a reset comes near enough to count. Infinity if never."""
+    resets = [window.resets_at for window in quota.values() if window.resets_at is not None]
+    moments = resets + [reset - LONGEST_LIMIT_S for reset in resets]
+    return min((moment for moment in moments if moment > now), default=math.inf)
 
 
 def view(quota: Quota, now: float) -> dict[str, Any]:

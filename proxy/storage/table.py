@@ -58,16 +58,15 @@ class Table(Mapping[str, T], Generic[T]):
     async def add(self, id: str, item: T, *, undo: Callable[[], object]) -> None:
         """Add a new item; it is on disk when this returns.
 
-        If it cannot be saved, it is forgotten and `undo` takes back what the caller noted of it: the caller reports a
+        If it cannot be saved, `undo` takes back what the caller noted of it, and it is forgotten: the caller reports a
         failure, so the item must not work on, nor appear after a restart. Raises StorageError then.
         """
         try:
             await self.commit(id, item)
         except StorageError:
-            forgotten = self.forget(id)
             undo()
             with contextlib.suppress(StorageError):
-                await forgotten
+                await self.forget(id)
             raise
 
     @property
