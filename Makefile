@@ -12,7 +12,7 @@ TEST_PACKAGES := $(if $(shell command -v npm),,nodejs npm) $(if $(shell command 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test faults e2e-long bench-self same-wire lint format screenshots clean
+.PHONY: help run demo test test-hours faults e2e-long bench-self same-wire lint format screenshots clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,11 @@ demo: $(VENV)/.requirements ## serve against the embedded simulator, on a throw-
 test: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run every test
 	node --no-warnings --test --test-reporter=dot tests/static/*.test.js
 	$(BIN)/python -m pytest -n auto
+
+TESTS ?=
+
+test-hours: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run every test, or TESTS, with the clock at eight hours of other days (libfaketime): eight times `make test`
+	$(BIN)/python -m tests.hours $(TESTS)
 
 faults: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run the crash tests in their long forms: minutes
 	REFRESH_KILLS=200 CRASH_ROUNDS=100 $(BIN)/python -m pytest -n auto -rP --timeout 3600 tests/faults
@@ -99,7 +104,7 @@ $(VENV)/.tests-packages: Makefile $(VENV)/pyvenv.cfg
 
 CLIENTS := $(VENV)/clients
 
-test: $(patsubst %,$(CLIENTS)/%/.installed,anthropic-0.121.0 anthropic-2.12.0 typescript claude-code)
+test test-hours: $(patsubst %,$(CLIENTS)/%/.installed,anthropic-0.121.0 anthropic-2.12.0 typescript claude-code)
 
 $(CLIENTS)/anthropic-%/.installed: tests/clients/requirements-%.txt | $(VENV)/pyvenv.cfg
 	@echo "installing the client anthropic-$*"
@@ -127,7 +132,7 @@ $(VENV)/tsc/.installed: tests/static/package.json tests/static/package-lock.json
 AXE := axe-core-4.14.1
 AXE_SHA256 := e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745
 
-test e2e-long: $(VENV)/$(AXE)/axe.min.js
+test test-hours e2e-long: $(VENV)/$(AXE)/axe.min.js
 
 $(VENV)/$(AXE)/axe.min.js: | $(VENV)/.tests-packages
 	@echo "fetching $(AXE)"
