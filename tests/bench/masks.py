@@ -25,6 +25,8 @@ _PATTERNS = [
     (re.compile(r"\b20\d\d-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)?"), "<time>"),
     (re.compile(r"\breq_(?!up_)[0-9A-Za-z]{8,}"), "<request>"),
     (re.compile(r'("(?:uptime_seconds|[a-z_]*age_hours|[a-z_]*_ms|expires_in)": ?)[\d.]+'), r"\1<number>"),
+    (re.compile(r'("etag": ?)"[^"]*"'), r'\1"<etag>"'),  # opaque (RFC 9110 §8.8.3)
+    (re.compile(r"((?:GET|HEAD) /(?:static/\S*)? 200 .* bytes=)\d+"), r"\1<of the page>"),
     (re.compile(r'("version": ?)"[^"]*"'), r'\1"<version>"'),
     (re.compile(r"\b(ttfb_ms|duration_ms)=\d+"), r"\1=<number>"),
     (re.compile(r"\bcp-(?!bench|inactive)[A-Za-z0-9_-]{20,}"), "<new key>"),
