@@ -30,19 +30,7 @@ def make_server(parts: Parts) -> Server:
         parts.revisions, parts.topics, parts.summary, assets=assets.version, jobs=parts.jobs, clock=clock
     )
     parts.signins.on_end(dashboards.signed_out)
-    v1 = V1(
-        parts.relay,
-        parts.keys,
-        parts.sessions,
-        parts.allowance,
-        parts.sinks,
-        jobs=parts.jobs,
-        clock=clock,
-        max_body_bytes=http.max_body_bytes,
-        allow_admin_paths=http.allow_admin_paths,
-        trusted_proxies=http.trusted_proxies,
-        origins=origins,
-    )
+    v1 = _v1(parts, origins)
     rest = application(
         pool=parts.pool,
         keys=parts.keys,
@@ -64,6 +52,22 @@ def make_server(parts: Parts) -> Server:
     )
     return Server(
         Front(v1, rest), v1, dashboards, parts.health, drain_timeout_s=http.drain_timeout_s, clock=clock
+    )
+
+
+def _v1(parts: Parts, origins: Origins) -> V1:
+    return V1(
+        parts.relay,
+        parts.keys,
+        parts.sessions,
+        parts.allowance,
+        parts.sinks,
+        jobs=parts.jobs,
+        clock=parts.clock,
+        max_body_bytes=parts.http.max_body_bytes,
+        allow_admin_paths=parts.http.allow_admin_paths,
+        trusted_proxies=parts.http.trusted_proxies,
+        origins=origins,
     )
 
 

@@ -9,7 +9,6 @@ import contextlib
 import logging
 from dataclasses import dataclass
 from random import Random
-from typing import BinaryIO
 
 from proxy.accounts.account import Account, OAuthTokens, Status
 from proxy.accounts.pool import Pool
@@ -68,6 +67,17 @@ class Inbound:
         if self._peeked is None:
             self._peeked = await peek(self.body, self.content_encoding)
         return self._peeked
+
+    def request(self, account: Account, *, may_resend: bool) -> Request:
+        """The request as it goes upstream. Raises InvalidRequest if a header could not be sent."""
+        headers = to_upstream(self.headers, account.sent)
+        if self.target.holds_results_url:
+            headers = [
+                (n, results_url.readable_encodings(v) if n.lower() == "accept-encoding" else v)
+                for n, v in headers
+            ]
+        body, size = (None, 0) if self.body is None else (self.body.open(), self.body.size)
+        return Request(self.method, self.target.raw, headers, body, size, may_resend=may_resend)
 
     @property
     def content_encoding(self) -> str:
@@ -207,7 +217,7 @@ class Attempts:
         if not self._record.attempts:
             return None
         wait_s = pool.recovers_in(self._record.model)
-        usable = [a for a in pool if a.status in (Status.ACTIVE, Status.RATE_LIMITED)]
+        usable = [a for a in pool if a.works]
         if wait_s is None or wait_s > SHORT_WAIT_S or len(usable) != 1 or usable[0].id in self._refused:
             return None
         await self._relay.clock.sleep(wait_s)
@@ -232,7 +242,7 @@ class Attempts:
         self._record.attempts.append(attempt)
         self._tried.add(account.id)
         self._held.enter_context(relay.pool.using(account))
-        exchange = relay.client.open(self._request(account))
+        exchange = relay.client.open(self._inbound.request(account, may_resend=self._may_resend()))
         self._held.callback(exchange.close)
         try:
             head = await exchange.head()
@@ -254,26 +264,6 @@ class Attempts:
         await self._learn(account, verdict)
         relay.pool.answered(account.id)
         return None
-
-    def _request(self, account: Account) -> Request:
-        inbound = self._inbound
-        headers = to_upstream(inbound.headers, account.sent)
-        if inbound.target.holds_results_url:
-            headers = [
-                (n, results_url.readable_encodings(v) if n.lower() == "accept-encoding" else v)
-                for n, v in headers
-            ]
-        body: BinaryIO | None = None
-        if inbound.body is not None:
-            body = inbound.body.open()
-        return Request(
-            inbound.method,
-            inbound.target.raw,
-            headers,
-            body,
-            inbound.body.size if inbound.body is not None else 0,
-            may_resend=self._may_resend(),
-        )
 
     def _may_resend(self) -> bool:
         return self._relay.retry.resend_posts or self._inbound.method in ("GET", "HEAD")
@@ -403,7 +393,7 @@ class Attempts:
             raise RateLimited(
                 f"{len(self._record.attempts)} accounts in a row are rate limited", retry_after_s=1
             )
-        if not any(a.status in (Status.ACTIVE, Status.RATE_LIMITED) for a in pool):
+        if not any(a.works for a in pool):
             raise pool.exhausted(self._record.model)
         if verdict.action in (Action.REFRESH_THEN_NEXT, Action.CONFIRM_KEY_THEN_NEXT):
             # The client's own key is fine: a 401 would say otherwise, and clients would ask for another.
