@@ -103,11 +103,9 @@ class Pool(AccountTable):
         return self._balancer.first_of(id for id in self._cooldowns.passed() if not away(id))
 
     def take(self, account_id: str) -> Account:
-        """Mark the turn of the account that `choose` named: it is on probation after a long limit.
-
-        Limits that have passed end here too: the next choice must not prefer others until the next tick.
-        """
-        self._recover_passed()
+        """Mark the turn of an account that `choose` named; it is active then, and on probation after a long limit."""
+        if self._cooldowns.has_passed(account_id):
+            self._recover(account_id)
         self._balancer.took(account_id)
         self._cooldowns.probations.begin(account_id)
         return self[account_id]
@@ -186,17 +184,16 @@ class Pool(AccountTable):
 
     def tick(self) -> None:
         """Do what time does, once a second: bring back accounts whose limit has passed, drop what no longer holds."""
-        self._recover_passed()
+        for account_id in tuple(self._cooldowns.passed()):
+            self._recover(account_id)
         self._cooldowns.drop_passed_models()
         now = self._clock.now()
         for account_id in [id for id, until in self._room_until.items() if until <= now]:
             self._file_room(account_id)
 
-    def _recover_passed(self) -> None:
-        """Bring back every account whose limit has passed."""
-        for account_id in tuple(self._cooldowns.passed()):
-            self._cooldowns.recovered(account_id)
-            self.change(account_id, lambda a: a.activated(self._clock.now()))
+    def _recover(self, account_id: str) -> None:
+        self._cooldowns.recovered(account_id)
+        self.change(account_id, lambda a: a.activated(self._clock.now()))
 
     def deactivate_idle(self) -> None:
         """Take out every active account that nobody has used for the threshold."""
@@ -217,7 +214,7 @@ class Pool(AccountTable):
             (
                 wait_s
                 for account_id, wait_s in self._cooldowns.waits_s(model).items()
-                if self._table[account_id].status in (Status.ACTIVE, Status.RATE_LIMITED)
+                if self._table[account_id].works
             ),
             default=None,
         )

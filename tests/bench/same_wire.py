@@ -27,6 +27,9 @@ from tests.bench.recorder import Recorder, recording, talk
 from tests.bench.versions import ROOT, BenchError, Proxy, checkout, end_on_signals, proxy, short_name
 
 BLOCK = 60
+LONG_S = 0.3
+"""After a longer case the accounts are made active again: when a limit ends by itself is a matter of each version."""
+
 """Cases of one pair of processes; a multiple of STATES_LAST."""
 TRIES = 3
 """What comes so often is a difference; a block without any shows that it was one of time."""
@@ -130,6 +133,7 @@ class Comparison:
     families: Counter[str] = field(default_factory=Counter)
     upstream_requests: int = 0
     unsteady: list[str] = field(default_factory=list)
+    took_long: bool = False
 
     async def run(self, first: int, count: int) -> str:
         """The first difference, empty if there is none."""
@@ -160,12 +164,14 @@ class Comparison:
 
     async def _case(self, this: Side, other: Side, index: int) -> str:
         asked = case(self.seed, index)
-        if index % STATES_LAST == 0:
+        if index % STATES_LAST == 0 or self.took_long:
             await asyncio.gather(this.activate(), other.activate())
+        began = time.monotonic()
         sent_at = formatdate(self.now, usegmt=True)
         both = await asyncio.gather(
             this.lines(asked, self.seed, sent_at), other.lines(asked, self.seed, sent_at)
         )
+        self.took_long = time.monotonic() - began > LONG_S
         self.upstream_requests += len(this.recorder.requests)
         if found := difference(*both, self.names):
             sent = "\n".join(request_lines(asked.data, {}))

@@ -55,22 +55,13 @@ async def test_an_account_is_chosen_again_from_the_end_of_its_limit(pool: Pool, 
     assert (chosen(pool), pool[a].status) == ("a", Status.ACTIVE)
 
 
-async def test_an_account_whose_limit_has_passed_comes_back_with_the_next_request_of_any(
+async def test_an_account_whose_limit_has_passed_is_asked_before_the_tick_only_if_no_other_is_usable(
     pool: Pool, clock: TestClock
 ) -> None:
     a, b = await added(pool, "a", "b")
     pool.limit(a, clock.now() + 60, "5h rejected")
     clock.advance(60)
-    assert [chosen(pool) for _ in range(2)] == ["b", "a"]
-    assert pool[a].status is Status.ACTIVE
-
-
-async def test_the_only_account_is_asked_as_soon_as_its_limit_has_passed(
-    pool: Pool, clock: TestClock
-) -> None:
-    a, b = await added(pool, "a", "b")
-    pool.limit(a, clock.now() + 60, "5h rejected")
-    clock.advance(60)
+    assert [chosen(pool) for _ in range(2)] == ["b", "b"]
     assert (chosen(pool, refused={b}), pool[a].status) == ("a", Status.ACTIVE)
 
 
