@@ -242,6 +242,7 @@ async def both(pool: Pool, plain: Plain, clock: TestClock, step: tuple[Any, ...]
         case ("tick",):
             for id in IDS:
                 plain.recover(id)
+            plain.models = {key: end for key, end in plain.models.items() if not plain.passed(end)}
             pool.tick()
         case ("answered", id):
             plain.tested_until.pop(id, None)
