@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from tornado.ioloop import IOLoop
+
+# A proxy waits for the disk ten times before it serves. Memory takes what is on disk as well as a disk does where
+# no more than a process is killed, and does not keep its tests waiting.
+MEMORY = Path("/dev/shm")  # noqa: S108 - pytest makes a folder of its own in it
+if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 2 << 30:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("untimed", deadline=None)

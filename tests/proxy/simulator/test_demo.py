@@ -39,10 +39,12 @@ async def serving(folder: Path, clock: SteppedClock) -> AsyncIterator[Parts]:
         settings = _demo_settings(demo.simulator, folder, {})
         async with proxy(settings, clock, random.Random(1)) as parts:
             port = parts.server.listen("127.0.0.1", 0)
-            async with demo.traffic(f"http://127.0.0.1:{port}"):
-                yield parts
-            clock.free()
-            await parts.server.drain()
+            try:
+                async with demo.traffic(f"http://127.0.0.1:{port}"):
+                    yield parts
+            finally:  # of a test that fails too, or all of this would wait for a clock that nobody moves
+                clock.free()
+                await parts.server.drain()
 
 
 async def reach(clock: SteppedClock, condition: Callable[[], object]) -> None:
