@@ -12,7 +12,7 @@ TEST_PACKAGES := $(if $(shell command -v npm),,nodejs npm) $(if $(shell command 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test faults e2e-long lint format screenshots clean
+.PHONY: help run demo test test-hours faults e2e-long bench-self same-wire lint format screenshots clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,7 +31,13 @@ demo: $(VENV)/.requirements ## serve against the embedded simulator, on a throw-
 	@exec $(BIN)/python run.py --demo
 
 test: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run every test
+	node --no-warnings --test --test-reporter=dot tests/static/*.test.js
 	$(BIN)/python -m pytest -n auto
+
+TESTS ?=
+
+test-hours: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run every test, or TESTS, with the clock at eight hours of other days (libfaketime): eight times `make test`
+	$(BIN)/python -m tests.hours $(TESTS)
 
 faults: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run the crash tests in their long forms: minutes
 	REFRESH_KILLS=200 CRASH_ROUNDS=100 $(BIN)/python -m pytest -n auto -rP --timeout 3600 tests/faults
@@ -39,10 +45,17 @@ faults: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run the crash tes
 e2e-long: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run the browser tests in their long forms, and time them: three quarters of an hour
 	E2E_LONG=1 $(BIN)/python -m pytest -p no:randomly -rP --timeout 3600 tests/e2e
 
-lint: $(VENV)/.tests-requirements ## check format, style and types
+bench-self: $(VENV)/.requirements ## measure this checkout against another: REV=<git revision>; two minutes
+	$(BIN)/python -m tests.bench.self $(OPTIONS) -- $(or $(REV),$(error REV=<git revision> is missing))
+
+same-wire: $(VENV)/.tests-requirements ## compare every byte on the wire with that of another version: REV=<git revision>
+	$(BIN)/python -m tests.bench.same_wire $(OPTIONS) -- $(or $(REV),$(error REV=<git revision> is missing))
+
+lint: $(VENV)/.tests-requirements $(VENV)/tsc/.installed ## check format, style and types
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+	$(VENV)/tsc/node_modules/.bin/tsc --project tests/static
 
 format: $(VENV)/.tests-requirements ## bring the code into its format, and mend what ruff can
 	$(BIN)/ruff format
@@ -91,7 +104,7 @@ $(VENV)/.tests-packages: Makefile $(VENV)/pyvenv.cfg
 
 CLIENTS := $(VENV)/clients
 
-test: $(patsubst %,$(CLIENTS)/%/.installed,anthropic-0.121.0 anthropic-2.12.0 typescript claude-code)
+test test-hours: $(patsubst %,$(CLIENTS)/%/.installed,anthropic-0.121.0 anthropic-2.12.0 typescript claude-code)
 
 $(CLIENTS)/anthropic-%/.installed: tests/clients/requirements-%.txt | $(VENV)/pyvenv.cfg
 	@echo "installing the client anthropic-$*"
@@ -105,13 +118,21 @@ $(CLIENTS)/%/.installed: tests/clients/%/package.json tests/clients/%/package-lo
 	@(cd $(@D) && npm ci --no-audit --no-fund) >$(@D)/install.log 2>&1 \
 		&& touch $@ || echo "it could not be installed: see $(@D)/install.log" >&2
 
+# TypeScript only checks the dashboard's types; the page is served as it is written.
+
+$(VENV)/tsc/.installed: tests/static/package.json tests/static/package-lock.json | $(VENV)/.tests-packages
+	@echo "installing the type checker of the dashboard"
+	@rm -rf $(@D) && mkdir -p $(@D) && cp $^ $(@D)
+	@(cd $(@D) && npm ci --no-audit --no-fund) >$(@D)/install.log 2>&1 \
+		&& touch $@ || { echo "it could not be installed: see $(@D)/install.log" >&2; exit 1; }
+
 # axe-core (MPL-2.0) looks for barriers in tests/e2e; no part of the dashboard. As with the clients: where it cannot
 # be had, its tests fail, and the next `make test` tries again.
 
 AXE := axe-core-4.14.1
 AXE_SHA256 := e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745
 
-test e2e-long: $(VENV)/$(AXE)/axe.min.js
+test test-hours e2e-long: $(VENV)/$(AXE)/axe.min.js
 
 $(VENV)/$(AXE)/axe.min.js: | $(VENV)/.tests-packages
 	@echo "fetching $(AXE)"

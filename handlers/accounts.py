@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from handlers.base import AdminHandler, RequestBody
+from handlers.base import AdminHandler, Admins, RequestBody
 from handlers.oauth import PastedCode
 from proxy.accounts.account import Account, ApiKey, Status
 from proxy.accounts.login import Logins
@@ -21,7 +21,7 @@ class NewApiKeyAccount(RequestBody):
 
 
 class NewAccount(PastedCode):
-    """A login's code, or with `type` a Console API key."""
+    """The code of an OAuth login: what is added if `type` is not `api_key`."""
 
     type: Literal["oauth"] = "oauth"
 
@@ -34,13 +34,12 @@ class AccountChange(RequestBody):
 class Accounts(AdminHandler):
     """`/api/accounts`"""
 
-    def initialize(self, **parts: Any) -> None:
-        super().initialize(**parts)
-        self.pool: Pool = parts["pool"]
-        self.logins: Logins = parts["flows"]
+    def initialize(self, *, who: Admins, pool: Pool, logins: Logins) -> None:
+        self.only_for(who)
+        self.pool = pool
+        self.logins = logins
 
     def get(self) -> None:
-        self.pool.recover()
         self.answer({"accounts": [self.pool.view(account) for account in self.pool]})
 
     async def post(self) -> None:
@@ -61,14 +60,13 @@ class Accounts(AdminHandler):
 class OneAccount(AdminHandler):
     """`/api/accounts/{id}`"""
 
-    def initialize(self, **parts: Any) -> None:
-        super().initialize(**parts)
-        self.pool: Pool = parts["pool"]
-        self.probe: Probe = parts["probe"]
-        self.refresher: Refresher = parts["refresher"]
+    def initialize(self, *, who: Admins, pool: Pool, probe: Probe, refresher: Refresher) -> None:
+        self.only_for(who)
+        self.pool = pool
+        self.probe = probe
+        self.refresher = refresher
 
     def get(self, account_id: str) -> None:
-        self.pool.recover()
         self.answer({"account": self.pool.view(self.pool[account_id])})
 
     async def put(self, account_id: str) -> None:
@@ -82,7 +80,8 @@ class OneAccount(AdminHandler):
                 "re-authorise it, or add it anew with a working key"
             )
         await self.pool.update(account_id, name=change.name, status=status)
-        self.answer({"account": self.pool.view(self.pool[account_id])})  # or NotFound: deleted meanwhile
+        account = self.pool[account_id]  # NotFound if it was deleted meanwhile
+        self.answer({"account": self.pool.view(account)})
 
     async def _works(self, account: Account) -> bool:
         if account.type == "oauth":
@@ -102,10 +101,10 @@ class OneAccount(AdminHandler):
 class Refresh(AdminHandler):
     """`POST /api/accounts/{id}/refresh`"""
 
-    def initialize(self, **parts: Any) -> None:
-        super().initialize(**parts)
-        self.pool: Pool = parts["pool"]
-        self.refresher: Refresher = parts["refresher"]
+    def initialize(self, *, who: Admins, pool: Pool, refresher: Refresher) -> None:
+        self.only_for(who)
+        self.pool = pool
+        self.refresher = refresher
 
     async def post(self, account_id: str) -> None:
         account = self.pool[account_id]

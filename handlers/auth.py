@@ -1,10 +1,10 @@
-"""Signing in to the dashboard: the admin's key is shown once, for a cookie that no script can read."""
+"""Signing in to the dashboard: an admin's key is exchanged for a cookie that no script can read."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from handlers.base import AdminHandler, BaseHandler, RequestBody
+from handlers.base import AdminHandler, Admins, Anyone, BaseHandler, RequestBody
 from handlers.gate import AdminGate
 from proxy.clock import rfc3339
 
@@ -16,9 +16,9 @@ class GivenKey(RequestBody):
 class Login(BaseHandler):
     """`POST /api/auth/login`"""
 
-    def initialize(self, **parts: Any) -> None:
-        super().initialize(**parts)
-        self.gate: AdminGate = parts["gate"]
+    def initialize(self, *, who: Anyone, gate: AdminGate) -> None:
+        self.open_to(who)
+        self.gate = gate
 
     async def post(self) -> None:
         self.gate.same_origin(self.request)
@@ -29,26 +29,34 @@ class Login(BaseHandler):
         self.answer({"authenticated": True, "expires_at": expires_at})
 
 
-class Logout(AdminHandler):
+class AuthHandler(AdminHandler):
+    """A route about the caller's own sign-in."""
+
+    def initialize(self, *, who: Admins) -> None:
+        self.only_for(who)
+
+
+class Logout(AuthHandler):
     """`POST /api/auth/logout`"""
 
     async def post(self) -> None:
         name = self.gate.cookie_name(self.request)
         self.clear_cookie(name, **_attributes(name))
-        if self.sign_in is not None:
-            await self.gate.signins.end(self.sign_in)
+        if self.actor.sign_in is not None:
+            await self.gate.signins.end(self.actor.sign_in)
         self.answer({"authenticated": False})
 
 
-class Me(AdminHandler):
-    """`GET /api/auth/me`; a key has no end of its own here."""
+class Me(AuthHandler):
+    """`GET /api/auth/me`; `expires_at` is null if a key is sent instead of a cookie."""
 
     def get(self) -> None:
-        end = None if self.sign_in is None else rfc3339(self.gate.signins.expires_at(self.sign_in))
+        sign_in = self.actor.sign_in
+        end = None if sign_in is None else rfc3339(self.gate.signins.expires_at(sign_in))
         self.answer({"authenticated": True, "expires_at": end})
 
 
 def _attributes(name: str) -> dict[str, Any]:
-    # The path cannot be narrower: a proxy in front may have taken a prefix off. Without an age the cookie goes with
-    # the browser's session; how long it is good is decided here.
+    # The path cannot be narrower: a proxy in front may have taken a prefix off. There is no Max-Age: the cookie goes
+    # when the browser is closed, and until then `Signins` decides how long it is valid.
     return {"path": "/", "httponly": True, "samesite": "Strict", "secure": name.startswith("__Host-")}

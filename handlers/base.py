@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from http.client import responses
 from typing import Any, TypeVar
 
@@ -12,8 +13,9 @@ import ujson
 from pydantic import BaseModel, ConfigDict, ValidationError
 from tornado.web import HTTPError, RequestHandler
 
-from handlers.access import AccessLine
 from handlers.gate import AdminGate
+from handlers.query import Query
+from proxy.clock import Clock
 from proxy.errors import (
     Conflict,
     InvalidRequest,
@@ -25,6 +27,8 @@ from proxy.errors import (
     Unprocessable,
 )
 from proxy.http.addresses import Network, client_address
+from proxy.usage import access_log
+from proxy.usage.request import RequestRecord
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -54,15 +58,36 @@ class RequestBody(BaseModel):
 B = TypeVar("B", bound=RequestBody)
 
 
-class BaseHandler(RequestHandler):
-    """An open route; AdminHandler is one for admins."""
+@dataclass(frozen=True, slots=True)
+class Anyone:
+    """Who may call an open route, and what every route needs."""
 
-    def initialize(self, **parts: Any) -> None:
-        """Take what the route hands over; a subclass takes more of it."""
-        self.trusted_proxies: Sequence[Network] = parts["trusted_proxies"]
-        self.line = AccessLine(parts["clock"])
+    clock: Clock
+    trusted_proxies: Sequence[Network]
+
+
+@dataclass(frozen=True, slots=True)
+class Admins(Anyone):
+    """Who may call an admin route: callers that the gate lets in."""
+
+    gate: AdminGate
+
+
+class BaseHandler(RequestHandler):
+    """An open route; AdminHandler is one for admins.
+
+    Each route's own `initialize` names what it needs and calls `open_to` or `only_for` first.
+    """
+
+    def open_to(self, who: Anyone) -> None:
+        """Begin a request that anyone may send."""
+        self.trusted_proxies = who.trusted_proxies
+        self.clock = who.clock
+        self.record = RequestRecord(self.clock.monotonic())
         # Here, since Tornado refuses a method that it does not know before it calls `prepare`.
-        self.line.begin(self.request.method or "-", self.request.uri or "-", self.address())
+        self.record.method = self.request.method or "-"
+        self.record.path = access_log.logged_path(self.request.uri or "-")
+        self.record.address = self.address()
 
     def set_default_headers(self) -> None:
         self.clear_header("Server")
@@ -73,17 +98,22 @@ class BaseHandler(RequestHandler):
         self.authorize()
 
     def authorize(self) -> None:
-        """Raise RequestError where the caller may not call this route."""
+        """Raise RequestError if the caller may not call this route."""
 
     def address(self) -> str:
-        """Where the request comes from."""
+        """The client's address: behind a trusted proxy the one that it forwards."""
         forwarded = self.request.headers.get_list("X-Forwarded-For")
         return client_address(self.request.remote_ip or "", forwarded, self.trusted_proxies)
 
-    def body(self, model: type[B]) -> B:
-        """The request's body.
+    @property
+    def query(self) -> Query:
+        """The arguments in the request's query."""
+        return Query(self)
 
-        Raises InvalidRequest where it is no JSON object, Unprocessable where a field is off.
+    def body(self, model: type[B]) -> B:
+        """The request's body as `model`.
+
+        Raises InvalidRequest if it is not a JSON object, Unprocessable if a field is unknown or wrong.
         """
         try:
             return model.model_validate(self.json())
@@ -91,7 +121,7 @@ class BaseHandler(RequestHandler):
             raise Unprocessable(_describe(error)) from None
 
     def json(self) -> dict[str, Any]:
-        """The request's body as it is. Raises InvalidRequest where it is no JSON object."""
+        """The request's body as it is. Raises InvalidRequest if it is not a JSON object."""
         try:
             value = ujson.loads(self.request.body)
         except ValueError:
@@ -118,7 +148,7 @@ class BaseHandler(RequestHandler):
             self.set_header("Allow", ", ".join(self._allowed()))
         if error.retry_after_s is not None:
             self.set_header("Retry-After", str(math.ceil(error.retry_after_s)))
-        self.line.error = error.type
+        self.record.error = error.type
         self.answer({"error": {"type": error.type, "message": error.message, **error.details}}, error.status)
 
     def _allowed(self) -> list[str]:
@@ -128,30 +158,32 @@ class BaseHandler(RequestHandler):
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         if not isinstance(value, RequestError | StorageError | HTTPError):
-            log.error("request failed request=%s", self.line.request_id, exc_info=(typ, value, tb))
+            log.error("request failed request=%s", self.record.id, exc_info=(typ, value, tb))
 
     def on_finish(self) -> None:
-        self.line.answered(self.get_status())
-        self.line.bytes = int(self._headers.get("Content-Length", 0))
-        self.line.log(self.log_level())
+        self.record.status = self.get_status()
+        self.record.answer_bytes = int(self._headers.get("Content-Length", 0))
+        self.record.first_byte_at = self.record.ended_at = self.clock.monotonic()
+        access_log.write(self.record, self.log_level())
 
     def log_level(self) -> int:
-        """How loud a request to this route is in the access log."""
+        """The level at which the access log shows a request to this route."""
         return logging.INFO
 
 
 class AdminHandler(BaseHandler):
-    """A route for admins."""
+    """A route for admins; `actor` is the one who calls it."""
 
-    def initialize(self, **parts: Any) -> None:
-        super().initialize(**parts)
-        self.gate: AdminGate = parts["gate"]
+    def only_for(self, who: Admins) -> None:
+        """Begin a request that only admins may send."""
+        self.open_to(who)
+        self.gate = who.gate
 
     def authorize(self) -> None:
-        self.sign_in = self.gate.check(self.request, self.address())
+        self.actor = self.gate.check(self.request, self.address())
 
     def check_unedited(self, etag: str, current: dict[str, Any]) -> None:
-        """Raise Conflict where the request's `If-Match` names another state than `etag` (RFC 9110 13.1.1)."""
+        """Raise Conflict if the request's `If-Match` names another state than `etag` (RFC 9110 §13.1.1)."""
         wanted = self.request.headers.get("If-Match", "*")
         if wanted not in ("*", f'"{etag}"'):
             raise Conflict(
@@ -161,6 +193,9 @@ class AdminHandler(BaseHandler):
 
 class Unknown(BaseHandler):
     """Every path that is no route."""
+
+    def initialize(self, *, who: Anyone) -> None:
+        self.open_to(who)
 
     def prepare(self) -> None:
         super().prepare()
@@ -178,7 +213,7 @@ def _from_http_error(error: HTTPError) -> RequestError:
 
 
 def _describe(error: ValidationError) -> str:
-    """The fields that are off, by name; never their values, which may be secrets."""
+    """The fields that are wrong, by name; never their values, which may be secrets."""
     return "; ".join(
         f"{'.'.join(str(part) for part in problem['loc']) or 'body'}: {problem['msg']}"
         for problem in error.errors()

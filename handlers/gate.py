@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from tornado.httputil import HTTPServerRequest, parse_cookie
 
 from handlers.origin import Origins
+from proxy.clients.actor import Actor
 from proxy.clients.keys import ClientKey, ClientKeys, Role
 from proxy.clients.signins import SignIn, Signins
 from proxy.clients.throttle import Throttle
@@ -21,7 +22,7 @@ COOKIE = "claude-proxy"
 
 
 class AdminGate:
-    """Lets admins in. The right key is always let in: only who has shown wrong ones is throttled."""
+    """Lets admins in. A right key always opens; an address that showed too many wrong ones is told to wait."""
 
     def __init__(
         self,
@@ -40,31 +41,35 @@ class AdminGate:
         self._throttle = throttle
         self._login_throttle = login_throttle
 
-    def check(self, request: HTTPServerRequest, address: str) -> SignIn | None:
-        """The sign-in whose cookie lets the request in; None where a key does, which no other site can send.
+    def check(self, request: HTTPServerRequest, address: str) -> Actor:
+        """The admin who sends this request, by key or by cookie.
 
+        A cookie has to come from the dashboard's own page. A key may come from anywhere: a browser adds none by itself.
         Raises Unauthenticated, Forbidden, RateLimited or InvalidRequest.
         """
         keys = client_keys(list(request.headers.get_all()))
         if keys:
-            self._admin(keys, address, self._throttle)
-            return None
+            client_key = self._admin(keys, address, self._throttle)
+            if client_key is None:
+                return Actor("admin_key", None, address)
+            return Actor("key", client_key.id, address)
         cookie = parse_cookie(request.headers.get("Cookie", "")).get(self.cookie_name(request))
         if cookie:
             self.same_origin(request)
             sign_in = self.signins.find(cookie)
             if sign_in is not None:
-                return sign_in
+                return Actor("sign_in", sign_in.id, address, sign_in)
         raise Unauthenticated("sign in, or send the admin key as X-API-Key")
 
     async def login(self, key: str, address: str) -> tuple[str, SignIn]:
-        """Exchange the key for a cookie. Raises Unauthenticated, Forbidden, RateLimited, StorageError."""
+        """Exchange an admin's key for a cookie. Raises Unauthenticated, Forbidden, RateLimited, StorageError."""
         return await self.signins.begin(self._admin([key], address, self._login_throttle), address)
 
     def same_origin(self, request: HTTPServerRequest) -> None:
-        """Raise Forbidden where not the dashboard's own page sends this; InvalidRequest where the body is not JSON.
+        """Raise Forbidden if the request is not of the dashboard's own page, InvalidRequest if its body is not JSON.
 
-        Reading needs no proof, since no other site sees the answer; but a WebSocket is open to all of them.
+        A request that only reads needs no proof, since the browser shows the answer to no other site. A WebSocket
+        needs it: any site can open one and read from it.
         """
         self._origins.check_host(request.host)
         site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
@@ -85,11 +90,14 @@ class AdminGate:
             raise InvalidRequest("the body has to be application/json")
 
     def cookie_name(self, request: HTTPServerRequest) -> str:
-        """A browser takes `__Host-` cookies from this very host only, and only by https (RFC 6265bis 4.1.3)."""
+        """The cookie's name. A browser takes `__Host-` from this very host and by https only (RFC 6265bis §4.1.3)."""
         return f"__Host-{COOKIE}" if self._origins.secure(request) else COOKIE
 
     def _admin(self, keys: Iterable[str], address: str, throttle: Throttle) -> ClientKey | None:
-        """The client key of role `admin` among these; None where the admin key is."""
+        """The client key of role `admin` that is among `keys`; None if the admin key is.
+
+        Raises Unauthenticated, Forbidden or RateLimited.
+        """
         keys = list(keys)
         for key in keys:
             if hmac.compare_digest(_digest(key), self._digest):

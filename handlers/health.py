@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
-from handlers.base import BaseHandler
+from handlers.base import Anyone, BaseHandler
 from proxy import __version__
 from proxy.dashboard.health import Health
 
 
 class HealthHandler(BaseHandler):
-    def initialize(self, **parts: Any) -> None:
-        super().initialize(**parts)
-        self.health: Health = parts["health"]
+    """A route that monitors poll, so that its requests are in the access log for debugging only."""
+
+    def initialize(self, *, who: Anyone, health: Health) -> None:
+        self.open_to(who)
+        self.health = health
 
     def log_level(self) -> int:
         return logging.DEBUG
 
 
 class Alive(HealthHandler):
-    """`/health`: the process answers, whatever its accounts."""
+    """`/health`: 200 as long as the process answers, whatever the state of its accounts."""
 
     def get(self) -> None:
         self.answer(
@@ -48,7 +49,7 @@ class Ready(HealthHandler):
 
 
 class Hello(HealthHandler):
-    """`/api/hello`: clients probe it with HEAD at their start, without a key."""
+    """`/api/hello`: clients probe it when they start, with HEAD and without a key."""
 
     def head(self) -> None:
         self.finish()

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import StrEnum
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from pydantic import AwareDatetime, Field
 
-from handlers.base import AdminHandler, RequestBody
-from proxy.clients.budgets import KeyLimits
+from handlers.base import AdminHandler, Admins, RequestBody
+from proxy.clients.budgets import Budgets, KeyLimits
 from proxy.clients.keys import ClientKey, ClientKeys, KeyStatus, Role
 from proxy.clients.sessions import Sessions
-from proxy.errors import NotFound, Unprocessable
-from proxy.usage.accounting import Accounting
+from proxy.errors import NotFound
 
 MAX_LIMIT = 1000
 
-E = TypeVar("E", bound=StrEnum)
-
 
 class Limits(RequestBody):
-    """What a key may use; null for no limit."""
+    """What a key may use at most; null is no limit."""
 
     requests_per_minute: int | None = Field(default=None, ge=1)
     concurrent_requests: int | None = Field(default=None, ge=1)
@@ -32,7 +28,7 @@ class Limits(RequestBody):
 
 
 class TokenFields(RequestBody):
-    """What may be set with a new key and changed later."""
+    """What may be set when a key is made and changed later."""
 
     role: Literal["user", "admin"] | None = None
     expires_at: AwareDatetime | None = Field(default=None, strict=False)
@@ -40,7 +36,9 @@ class TokenFields(RequestBody):
     models: list[str] | None = None
 
     def changes(self) -> dict[str, Any]:
-        """The fields that were given, as the engine takes them; null changes nothing but an expiry date."""
+        """The fields that were given, as `ClientKeys` takes them. A field that is null counts as not given, except
+        `expires_at`, where null removes the date.
+        """
         given = {name: getattr(self, name) for name in self.model_fields_set - {"key"}}
         given = {name: value for name, value in given.items() if value is not None or name == "expires_at"}
         readers: dict[str, Callable[[Any], Any]] = {
@@ -67,15 +65,15 @@ class TokenChange(TokenFields):
 class TokenHandler(AdminHandler):
     """What both routes of client keys need."""
 
-    def initialize(self, **parts: Any) -> None:
-        super().initialize(**parts)
-        self.keys: ClientKeys = parts["tokens"]
-        self.sessions: Sessions = parts["sessions"]
-        self.accounting: Accounting = parts["accounting"]
+    def initialize(self, *, who: Admins, keys: ClientKeys, sessions: Sessions, budgets: Budgets) -> None:
+        self.only_for(who)
+        self.keys = keys
+        self.sessions = sessions
+        self.budgets = budgets
 
     def view(self, client_key: ClientKey) -> dict[str, Any]:
-        """A key as an admin sees it, with what it has used of its budgets."""
-        return self.keys.view(client_key) | {"used": self.accounting.budgets.view(client_key.id)}
+        """The key as an admin sees it, with what was used of its budgets."""
+        return self.keys.view(client_key) | {"used": self.budgets.view(client_key.id)}
 
 
 class TokenList(TokenHandler):
@@ -83,11 +81,11 @@ class TokenList(TokenHandler):
 
     def get(self) -> None:
         found = self.keys.find(
-            role=self._one_of("role", Role),
-            status=self._one_of("status", KeyStatus),
-            search=self._query("search"),
+            role=self.query.one_of("role", Role),
+            status=self.query.one_of("status", KeyStatus),
+            search=self.query.text("search"),
         )
-        page, limit = self._number("page", 1, 10**6), self._number("limit", 50, MAX_LIMIT)
+        page, limit = self.query.number("page", 1, 10**6), self.query.number("limit", 50, MAX_LIMIT)
         shown = found[(page - 1) * limit : page * limit]
         self.answer(
             {
@@ -100,24 +98,6 @@ class TokenList(TokenHandler):
         new = self.body(NewToken)
         client_key, key = await self.keys.add(key=new.key, **new.changes())
         self.answer({"token": self.view(client_key) | {"key": key}}, 201)
-
-    def _query(self, name: str) -> str:
-        return self.get_query_argument(name, "")
-
-    def _one_of(self, name: str, kind: type[E]) -> E | None:
-        text = self._query(name)
-        if not text:
-            return None
-        try:
-            return kind(text)
-        except ValueError:
-            raise Unprocessable(f"{name}: one of {', '.join(kind)} is needed") from None
-
-    def _number(self, name: str, default: int, most: int) -> int:
-        text = self._query(name) or str(default)
-        if not text.isascii() or not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= most:
-            raise Unprocessable(f"{name}: a whole number from 1 to {most} is needed")
-        return int(text)
 
 
 class OneToken(TokenHandler):
@@ -133,7 +113,7 @@ class OneToken(TokenHandler):
             await self.keys.update(key_id, **change.changes())
         finally:
             self._end_unless_active(key_id)
-        self.answer({"token": self.view(self.keys[key_id])})  # or NotFound: deleted meanwhile
+        self.answer({"token": self.view(self.keys[key_id])})  # NotFound if it was deleted meanwhile
 
     async def delete(self, key_id: str) -> None:
         view = self.view(self.keys[key_id])
@@ -144,11 +124,11 @@ class OneToken(TokenHandler):
         self.answer({"token": view})
 
     def _end_unless_active(self, key_id: str) -> None:
-        # A key stops working at once, also where that cannot be stored yet, and so does what runs with it.
+        # A key stops working at once, even if that cannot be stored yet; so do the requests that run with it.
         try:
             active = self.keys[key_id].status is KeyStatus.ACTIVE
         except NotFound:
             active = False
-            self.accounting.budgets.forget(key_id)
+            self.budgets.forget(key_id)
         if not active:
             self.sessions.end_of(key_id)

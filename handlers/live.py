@@ -1,4 +1,4 @@
-"""The dashboard's feed over a WebSocket, and the same frames by polling where one does not get through.
+"""The dashboard's feed over a WebSocket, and the same frames by polling if a WebSocket does not get through.
 
 What crosses it, as JSON text:
 
@@ -27,7 +27,7 @@ from typing import Any
 import ujson
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
-from handlers.base import AdminHandler
+from handlers.base import AdminHandler, Admins
 from proxy import __version__
 from proxy.clock import Clock
 from proxy.dashboard.revisions import Revisions
@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 
 
 class Dashboards:
-    """All that are open, and the frames that they get."""
+    """The open dashboards, and the parts that their frames are made from."""
 
     def __init__(
         self, live: Revisions, topics: Topics, summary: Summary, *, assets: str, jobs: Jobs, clock: Clock
@@ -67,7 +67,7 @@ class Dashboards:
         jobs.every("look", TICK_S, self.look)
 
     def admit(self, socket: Socket) -> bool:
-        """Whether there is room for one more."""
+        """Add a dashboard. False if MOST_DASHBOARDS are open already."""
         if len(self._open) >= MOST_DASHBOARDS:
             return False
         self._open.add(socket)
@@ -83,7 +83,7 @@ class Dashboards:
                 socket.close(SIGNED_OUT, "signed out")
 
     def close(self) -> None:
-        """The server stops."""
+        """Close all dashboards, since the server stops."""
         for socket in tuple(self._open):
             socket.close(GOING_AWAY, "the server stops")
 
@@ -91,7 +91,7 @@ class Dashboards:
         return self._clock.now()
 
     def hello(self) -> str:
-        """The first frame, without its first brace."""
+        """The first frame of a connection, as `unbraced` makes it."""
         hello = {
             "t": "hello",
             "v": 1,
@@ -105,7 +105,7 @@ class Dashboards:
         return unbraced(hello)
 
     def look(self) -> None:
-        """Notice what time alone has changed."""
+        """Look for changes that come with time alone, such as a cooldown that ends."""
         if self._topics.tick():
             self.live.sweep()
 
@@ -113,9 +113,9 @@ class Dashboards:
 class Feed(AdminHandler, WebSocketHandler):
     """`/api/live`"""
 
-    def initialize(self, **parts: Any) -> None:
-        AdminHandler.initialize(self, **parts)
-        self.dashboards: Dashboards = parts["dashboards"]
+    def initialize(self, *, who: Admins, dashboards: Dashboards) -> None:
+        self.only_for(who)
+        self.dashboards = dashboards
         self.socket: Socket | None = None
 
     async def get(self, *args: Any, **kwargs: Any) -> None:
@@ -128,9 +128,9 @@ class Feed(AdminHandler, WebSocketHandler):
         """`?epoch=k3f&topics=accounts:8812,stats:0`"""
         live = self.dashboards.live
         self.dashboards.look()
-        known = self.get_query_argument("epoch", "") == live.epoch
+        known = self.query.text("epoch") == live.epoch
         frames = [self.dashboards.hello()]
-        for each in filter(None, self.get_query_argument("topics", "").split(",")):
+        for each in filter(None, self.query.text("topics").split(",")):
             topic, _, rev = each.rpartition(":")
             if topic not in live or not rev.isascii() or not rev.isdigit() or len(rev) > 15:
                 raise InvalidRequest(f"topics: no such topic and revision: {each[:64]!r}")
@@ -138,10 +138,10 @@ class Feed(AdminHandler, WebSocketHandler):
         self.set_header("Content-Type", "application/json")
         self.finish(f'{{"frames":[{",".join(map(numbered, itertools.count(1), frames))}]}}')
 
-    # what Tornado asks and tells
+    # called by Tornado
 
     def check_origin(self, origin: str) -> bool:
-        return True  # the gate has looked at it, and at requests without one
+        return True  # the gate has checked it, and requests without one too
 
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
         return SUBPROTOCOL if SUBPROTOCOL in subprotocols else None
@@ -158,7 +158,8 @@ class Feed(AdminHandler, WebSocketHandler):
         self.socket = socket
 
     def on_message(self, message: str | bytes) -> None:
-        if self.sign_in is not None and not self.gate.signins.seen(self.sign_in.id):
+        sign_in = self.actor.sign_in
+        if sign_in is not None and not self.gate.signins.seen(sign_in.id):
             self.close(SIGNED_OUT, "signed out")
         elif self.socket is not None:
             self.socket.receive(message)
@@ -169,15 +170,15 @@ class Feed(AdminHandler, WebSocketHandler):
 
 
 class Socket:
-    """One dashboard: which revision of each topic it has, and the task that sends it what is newer."""
+    """One dashboard: the revision that it has of each topic, and the task that sends it newer ones."""
 
     def __init__(self, feed: Feed, dashboards: Dashboards) -> None:
-        self.sign_in = feed.sign_in
+        self.sign_in = feed.actor.sign_in
         self._feed = feed
         self._dashboards = dashboards
         self._live = dashboards.live
         self._seen: dict[str, int] = {}
-        self._asked: set[str] = set()  # topics to be answered also where nothing is new
+        self._asked: set[str] = set()  # topics to answer even if nothing is new
         self._pongs: deque[str] = deque(maxlen=MOST_MESSAGES_S)
         self._received: deque[float] = deque(maxlen=MOST_MESSAGES_S)
         self._interval_s = 1 / FASTEST_HZ
@@ -188,7 +189,7 @@ class Socket:
         self._pump: asyncio.Task[None] | None = None
 
     def receive(self, text: str | bytes) -> None:
-        """Do what the page asks for."""
+        """Do what a message of the page asks for; close the connection if it is malformed or one too many."""
         now = asyncio.get_running_loop().time()
         if len(self._received) == MOST_MESSAGES_S and now - self._received[0] < 1:
             self.close(REFUSED, "too many messages")
@@ -231,12 +232,12 @@ class Socket:
         self._interval_s = 1 / min(FASTEST_HZ, max(SLOWEST_HZ, hz))
 
     def close(self, code: int, reason: str) -> None:
-        """Tell the page why, and end."""
+        """Close the connection with a code and a reason for the page."""
         self.gone()
         self._feed.close(code, reason)
 
     def gone(self) -> None:
-        """The connection has ended."""
+        """Clean up after the connection has ended."""
         self._dashboards.forget(self)
         self._live.unfollow(self._news)
         if self._pump is not None:
@@ -251,7 +252,7 @@ class Socket:
                 await self._send_news()
                 if loop.time() - self._sent_at >= HEARTBEAT_S:
                     await self._send(unbraced({"t": "hb", "now": self._dashboards.now()}))
-                # There is some at least once a second: `Dashboards` looks at the clock so often.
+                # `Dashboards.look` causes news at least once a second, so that the heartbeat needs no timer.
                 await self._news.wait()
                 self._urgent.clear()
                 with contextlib.suppress(TimeoutError):
@@ -261,7 +262,7 @@ class Socket:
 
     async def _send_news(self) -> None:
         while self._pongs:
-            # The time has to be that of the sending.
+            # The page sets its clock by `now`, so this is read when the pong is sent.
             await self._send(f'"now":{self._dashboards.now()},{self._pongs.popleft()}')
         for topic in tuple(self._seen):
             since = self._seen.get(topic)
@@ -273,10 +274,11 @@ class Socket:
                 await self._send(frame)
 
     async def _send(self, frame: str) -> None:
-        """Send it, and wait until it has left: a dashboard that takes nothing gets nothing more."""
+        """Send a frame and wait until the socket has taken it. Close a dashboard that takes nothing for STALLED_S."""
         self._n += 1
         sent = self._feed.write_message(numbered(self._n, frame))
-        # Tornado does not bear that it is cancelled, and who waits for it may be gone when it fails.
+        # `wait` does not cancel Tornado's future, which cannot be cancelled; the callback collects its exception in
+        # case this task is cancelled before the future fails.
         sent.add_done_callback(lambda sent: sent.cancelled() or sent.exception())
         await asyncio.wait([sent], timeout=STALLED_S)
         if not sent.done():
@@ -288,7 +290,7 @@ class Socket:
 
 
 def unbraced(message: dict[str, Any]) -> str:
-    """A frame to which its number is still to come."""
+    """A frame as JSON without its first brace: `numbered` puts the frame's number there."""
     return ujson.dumps(message, escape_forward_slashes=False)[1:]
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import html
 import logging
-from typing import Any
 
-from handlers.base import AdminHandler, BaseHandler, RequestBody
+from handlers.base import AdminHandler, Admins, Anyone, BaseHandler, RequestBody
 from handlers.origin import Origins
 from proxy.accounts.login import Logins
 from proxy.accounts.pool import Pool
@@ -26,19 +25,19 @@ class PastedCode(RequestBody):
 class Authorize(AdminHandler):
     """`GET /oauth/authorize?name=…&org_id=…&account_id=…`"""
 
-    def initialize(self, **parts: Any) -> None:
-        super().initialize(**parts)
-        self.logins: Logins = parts["flows"]
-        self.redirect_uri: str | None = parts["redirect_uri"]
-        self.origins: Origins = parts["origins"]
+    def initialize(self, *, who: Admins, logins: Logins, redirect_uri: str | None, origins: Origins) -> None:
+        self.only_for(who)
+        self.logins = logins
+        self.redirect_uri = redirect_uri
+        self.origins = origins
 
     def get(self) -> None:
         here = f"{self.origins.of(self.request.host)}/oauth/callback"
         login, url = self.logins.begin(
             redirect_uri=self.redirect_uri or here,
-            org_id=self.get_query_argument("org_id", "") or None,
-            account_id=self.get_query_argument("account_id", "") or None,
-            name=self.get_query_argument("name", "") or None,
+            org_id=self.query.text("org_id") or None,
+            account_id=self.query.text("account_id") or None,
+            name=self.query.text("name") or None,
         )
         self.answer(
             {
@@ -53,10 +52,10 @@ class Authorize(AdminHandler):
 class Exchange(AdminHandler):
     """`POST /oauth/exchange`"""
 
-    def initialize(self, **parts: Any) -> None:
-        super().initialize(**parts)
-        self.logins: Logins = parts["flows"]
-        self.pool: Pool = parts["pool"]
+    def initialize(self, *, who: Admins, logins: Logins, pool: Pool) -> None:
+        self.only_for(who)
+        self.logins = logins
+        self.pool = pool
 
     async def post(self) -> None:
         given = self.body(PastedCode)
@@ -76,31 +75,31 @@ class Reauthorize(Exchange):
 
 
 class Callback(BaseHandler):
-    """`GET /oauth/callback`: authorised by its state alone, since the cookie does not come along from elsewhere."""
+    """`GET /oauth/callback`: its `state` authorises it, since a browser sends no SameSite cookie along a redirect."""
 
-    def initialize(self, **parts: Any) -> None:
-        super().initialize(**parts)
-        self.logins: Logins = parts["flows"]
+    def initialize(self, *, who: Anyone, logins: Logins) -> None:
+        self.open_to(who)
+        self.logins = logins
 
     async def get(self) -> None:
-        state = self.get_query_argument("state", "")
+        state = self.query.text("state")
         try:
-            if error_code := self.get_query_argument("error", ""):
+            if error_code := self.query.text("error"):
                 raise self.logins.refused(state, error_code)
-            code = self.get_query_argument("code", "")
+            code = self.query.text("code")
             if not code:
                 raise InvalidRequest(
                     "There is no code in this address. Begin the login once more.", type="code_missing"
                 )
             await self.logins.finish(code, state=state or "-")
         except RequestError as error:
-            self.line.error = error.type
-            # A conflict's text names other accounts, and this page is open to whoever has the state.
+            self.record.error = error.type
+            # The text of a conflict names other accounts, and whoever has the state can see this page.
             known = "This login cannot be used as it is: see the dashboard, or the log of this proxy."
             self._show(error.status, "Not added", known if isinstance(error, Conflict) else error.message)
         except StorageError as error:
             log.error("login not saved error=%s", error)
-            self.line.error = "api_error"
+            self.record.error = "api_error"
             self._show(
                 503,
                 "Not added",

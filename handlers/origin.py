@@ -1,4 +1,4 @@
-"""Under which origin a client sees this proxy, and under which ones the dashboard may be seen at all."""
+"""The origin that a client sees this proxy under, and the origins that the dashboard is served under."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Origins:
-    """The configured origins, and else what the request's `Host` says."""
+    """The configured origins; for any other host the origin that the request's `Host` names."""
 
     def __init__(self, public: Iterable[str], trusted_proxies: Sequence[Network]) -> None:
         self._public = {origin.lower() for origin in public}
@@ -27,16 +27,19 @@ class Origins:
         self._trusted_proxies = trusted_proxies
 
     def of(self, host: str) -> str:
-        """Such as `https://proxy.example.com`. Raises InvalidRequest where `host` is none (RFC 9112 3.2)."""
+        """The origin of a `Host`, such as `https://proxy.example.com`.
+
+        Raises InvalidRequest if `host` is malformed (RFC 9112 §3.2).
+        """
         if not _HOST.fullmatch(host):
             raise InvalidRequest("malformed Host header", should_retry=False)
         return self._by_host.get(host.lower()) or f"http://{host}"
 
     def check_host(self, host: str) -> None:
-        """Raise Forbidden where the dashboard is not served under this name.
+        """Raise Forbidden if the dashboard is not served under this name.
 
-        Any site can make its own name lead here, and would share an origin with the dashboard then (DNS rebinding).
-        It can do so neither with `localhost` nor with an address.
+        Any site can point its own name at this server, and would then share an origin with the dashboard (DNS
+        rebinding). It cannot do so with `localhost` or with an address.
         """
         match = _HOST.fullmatch(host)
         if host.lower() not in self._by_host and not (match and _is_local(match[1] or match[2])):
@@ -55,9 +58,9 @@ class Origins:
         return self._by_host.get(request.host.lower(), "").startswith("https:")
 
     def own(self, origin: str, host: str) -> bool:
-        """Whether a page of `origin` is the dashboard, to a request with this `Host`.
+        """Whether `origin` is the dashboard's own, for a request with this `Host`.
 
-        A proxy in front may have rewritten `Host`; then only the configuration knows.
+        If a proxy in front rewrites `Host`, only the configuration knows.
         """
         origin, host = origin.lower(), host.lower()
         return origin in self._public or origin in (f"http://{host}", f"https://{host}")

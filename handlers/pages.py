@@ -6,9 +6,9 @@ import gzip
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from handlers.base import BaseHandler
+from handlers.base import Anyone, BaseHandler
 from handlers.origin import Origins
 from proxy.errors import Forbidden, NotFound, StartError
 
@@ -19,7 +19,7 @@ TYPES: Final = {
     ".svg": "image/svg+xml",
 }
 VERSION: Final = b"{{version}}"
-"""Stands in the page for the version of the files."""
+"""The place in the page that is filled with the version of the files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Asset:
 class Assets:
     """The page and the files that it loads.
 
-    `version` is another one whenever one of them changed; as part of their address it lets browsers keep them.
+    `version` is a digest of all of them. It is part of their URLs, so that browsers may keep them for ever.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -58,12 +58,15 @@ class Assets:
 
 
 class AssetHandler(BaseHandler):
-    def initialize(self, **parts: Any) -> None:
-        super().initialize(**parts)
-        self.assets: Assets = parts["assets"]
-        self.origins: Origins = parts["origins"]
+    """A route of a file."""
+
+    def initialize(self, *, who: Anyone, assets: Assets, origins: Origins) -> None:
+        self.open_to(who)
+        self.assets = assets
+        self.origins = origins
 
     def send(self, asset: Asset) -> None:
+        """Answer with the file, as gzip if the browser takes it."""
         self.set_header("Content-Type", asset.type)
         self.set_header("Vary", "Accept-Encoding")
         if _takes_gzip(self.request.headers.get("Accept-Encoding", "")):
@@ -73,7 +76,7 @@ class AssetHandler(BaseHandler):
             self.finish(asset.plain)
 
     def compute_etag(self) -> None:
-        """None: the page is not kept, and its files never change under their address."""
+        """Send no ETag: the page is `no-store`, and its files never change under their URLs."""
 
 
 class Page(AssetHandler):
@@ -83,7 +86,7 @@ class Page(AssetHandler):
         try:
             self.origins.check_host(self.request.host)
         except Forbidden as refused:
-            self.line.error = refused.type
+            self.record.error = refused.type
             self.set_status(refused.status)
             self.set_header("Content-Type", "text/plain; charset=utf-8")
             self.finish(refused.message)
@@ -91,7 +94,7 @@ class Page(AssetHandler):
             self.send(self.assets.page)
 
     def head(self) -> None:
-        """Clients of the API probe it, under whatever name they know this proxy by."""
+        """Answer clients of the API, which probe the root under whatever name they know this proxy by."""
         self.send(self.assets.page)
 
 
@@ -114,6 +117,6 @@ def _asset(kind: str, content: bytes) -> Asset:
 
 
 def _takes_gzip(accepted: str) -> bool:
-    """RFC 9110 12.5.3, without its weights: but for zero, which refuses."""
+    """Whether an `Accept-Encoding` allows gzip (RFC 9110 §12.5.3). Of the weights only 0 counts, which refuses."""
     codings = (coding.partition(";") for coding in accepted.lower().replace(" ", "").split(","))
     return any(name == "gzip" and weight.rstrip("0.") != "q=" for name, _, weight in codings)

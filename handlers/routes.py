@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ParamSpec, Protocol
 
 from tornado.httputil import (
     HTTPConnection,
@@ -18,7 +18,7 @@ from tornado.web import Application
 
 from handlers.accounts import Accounts, OneAccount, Refresh
 from handlers.auth import Login, Logout, Me
-from handlers.base import Unknown
+from handlers.base import Admins, Anyone, Unknown
 from handlers.gate import AdminGate
 from handlers.health import Alive, Hello, Ready
 from handlers.keys import OneToken, TokenList
@@ -34,16 +34,30 @@ from proxy.accounts.login import Logins
 from proxy.accounts.pool import Pool
 from proxy.accounts.probe import Probe
 from proxy.accounts.refresh import Refresher
+from proxy.clients.budgets import Budgets
 from proxy.clients.keys import ClientKeys
 from proxy.clients.sessions import Sessions
 from proxy.clock import Clock
 from proxy.dashboard.health import Health
 from proxy.dashboard.summary import Summary
 from proxy.http.addresses import Network
-from proxy.usage.accounting import Accounting
+from proxy.usage.series import Series
 
 MAX_ADMIN_BODY_BYTES = 1024 * 1024
 PING_S = 20
+
+Parts = ParamSpec("Parts")
+
+
+class Route(Protocol[Parts]):
+    """A handler whose `initialize` takes `Parts`."""
+
+    def initialize(self, *args: Parts.args, **parts: Parts.kwargs) -> None: ...
+
+
+def route(pattern: str, handler: type[Route[Parts]], *args: Parts.args, **parts: Parts.kwargs) -> URLSpec:
+    """A row of the table. `parts` are what `handler.initialize` takes: mypy checks that they fit."""
+    return URLSpec(pattern, handler, parts)
 
 
 def application(
@@ -54,7 +68,8 @@ def application(
     refresher: Refresher,
     logins: Logins,
     sessions: Sessions,
-    accounting: Accounting,
+    budgets: Budgets,
+    series: Series,
     health: Health,
     summary: Summary,
     dashboards: Dashboards,
@@ -66,47 +81,71 @@ def application(
     assets: Assets,
 ) -> Application:
     """All routes but `/v1`, which clients call with their own keys."""
-    anyone: dict[str, Any] = {"clock": clock, "trusted_proxies": trusted_proxies}
-    files = anyone | {"assets": assets, "origins": origins}
-    admin = anyone | {"gate": gate}
-    login = {"pool": pool, "flows": logins}
-    key_parts = {"tokens": keys, "sessions": sessions, "accounting": accounting}
-    account = {"pool": pool, "probe": probe, "refresher": refresher}
+    anyone, admins = Anyone(clock, trusted_proxies), Admins(clock, trusted_proxies, gate)
     return Application(
         [
-            URLSpec(r"/", Page, files),
-            URLSpec(r"/static/([^/]+)/(.+)", File, files),
-            URLSpec(r"/health", Alive, anyone | {"health": health}),
-            URLSpec(r"/health/ready", Ready, anyone | {"health": health}),
-            URLSpec(r"/api/hello", Hello, anyone | {"health": health}),
-            URLSpec(r"/api/auth/login", Login, admin),
-            URLSpec(r"/api/auth/logout", Logout, admin),
-            URLSpec(r"/api/auth/me", Me, admin),
-            URLSpec(
+            route(r"/", Page, who=anyone, assets=assets, origins=origins),
+            route(r"/static/([^/]+)/(.+)", File, who=anyone, assets=assets, origins=origins),
+            route(r"/health", Alive, who=anyone, health=health),
+            route(r"/health/ready", Ready, who=anyone, health=health),
+            route(r"/api/hello", Hello, who=anyone, health=health),
+            route(r"/api/auth/login", Login, who=anyone, gate=gate),
+            route(r"/api/auth/logout", Logout, who=admins),
+            route(r"/api/auth/me", Me, who=admins),
+            route(
                 r"/oauth/authorize",
                 Authorize,
-                admin | login | {"redirect_uri": redirect_uri, "origins": origins},
+                who=admins,
+                logins=logins,
+                redirect_uri=redirect_uri,
+                origins=origins,
             ),
-            URLSpec(r"/oauth/callback", Callback, anyone | login),
-            URLSpec(r"/oauth/exchange", Exchange, admin | login),
-            URLSpec(r"/api/accounts", Accounts, admin | login),
-            URLSpec(r"/api/accounts/([^/]+)", OneAccount, admin | account),
-            URLSpec(r"/api/accounts/([^/]+)/refresh", Refresh, admin | account),
-            URLSpec(r"/api/accounts/([^/]+)/reauthorize", Reauthorize, admin | login),
-            URLSpec(
+            route(r"/oauth/callback", Callback, who=anyone, logins=logins),
+            route(r"/oauth/exchange", Exchange, who=admins, logins=logins, pool=pool),
+            route(r"/api/accounts", Accounts, who=admins, pool=pool, logins=logins),
+            route(
+                r"/api/accounts/([^/]+)", OneAccount, who=admins, pool=pool, probe=probe, refresher=refresher
+            ),
+            route(r"/api/accounts/([^/]+)/refresh", Refresh, who=admins, pool=pool, refresher=refresher),
+            route(r"/api/accounts/([^/]+)/reauthorize", Reauthorize, who=admins, logins=logins, pool=pool),
+            route(
                 r"/api/admin/statistics",
                 Statistics,
-                admin | {"health": health, "sessions": sessions, "overview": summary},
+                who=admins,
+                health=health,
+                summary=summary,
             ),
-            URLSpec(r"/api/admin/usage", Usage, admin | account | key_parts),
-            URLSpec(r"/api/admin/sessions", SessionList, admin | {"sessions": sessions}),
-            URLSpec(r"/api/sessions/([^/]+)", OneSession, admin | {"sessions": sessions}),
-            URLSpec(r"/api/live", LiveFeed, admin | {"dashboards": dashboards}),
-            URLSpec(r"/api/tokens", TokenList, admin | key_parts),
-            URLSpec(r"/api/tokens/([^/]+)", OneToken, admin | key_parts),
+            route(
+                r"/api/admin/usage",
+                Usage,
+                who=admins,
+                clock=clock,
+                pool=pool,
+                keys=keys,
+                series=series,
+            ),
+            route(r"/api/admin/sessions", SessionList, who=admins, sessions=sessions),
+            route(r"/api/sessions/([^/]+)", OneSession, who=admins, sessions=sessions),
+            route(r"/api/live", LiveFeed, who=admins, dashboards=dashboards),
+            route(
+                r"/api/tokens",
+                TokenList,
+                who=admins,
+                keys=keys,
+                sessions=sessions,
+                budgets=budgets,
+            ),
+            route(
+                r"/api/tokens/([^/]+)",
+                OneToken,
+                who=admins,
+                keys=keys,
+                sessions=sessions,
+                budgets=budgets,
+            ),
         ],
         default_handler_class=Unknown,
-        default_handler_args=anyone,
+        default_handler_args={"who": anyone},
         websocket_max_message_size=MOST_MESSAGE_BYTES,
         websocket_ping_interval=PING_S,
         websocket_ping_timeout=PING_S,
@@ -125,7 +164,7 @@ class Front(HTTPServerConnectionDelegate):
 
 
 class _Choice(HTTPMessageDelegate):
-    """Stands in for the delegate until the request line is known."""
+    """Hands a request to `/v1` or to the other routes, as soon as its request line is known."""
 
     def __init__(self, v1: V1, rest: Application, server_conn: object, connection: HTTPConnection) -> None:
         self._v1 = v1

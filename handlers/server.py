@@ -106,14 +106,19 @@ class Server:
         self._http.add_sockets(sockets)
         return int(sockets[0].getsockname()[1])
 
+    @property
+    def running(self) -> int:
+        """Requests to `/v1` that have not ended."""
+        return len(self._v1.running)
+
     async def drain(self) -> None:
         """Refuse what is new, wait for what runs, cut what runs too long."""
         # It goes on listening: what comes now is told so, and so is who asks whether it is ready.
         self._health.draining = self._v1.draining = True
-        if self._v1.running:
-            log.info("draining requests=%d timeout_s=%g", len(self._v1.running), self._drain_timeout_s)
+        if self.running:
+            log.info("draining requests=%d timeout_s=%g", self.running, self._drain_timeout_s)
         if not await self._ended(self._drain_timeout_s):
-            log.warning("cutting requests=%d", len(self._v1.running))
+            log.warning("cutting requests=%d", self.running)
             self._v1.cut_all()
             await self._ended(LAST_EVENT_S)
         self._dashboards.close()
@@ -122,7 +127,7 @@ class Server:
 
     async def _ended(self, within_s: float) -> bool:
         end = self._clock.monotonic() + within_s
-        while self._v1.running:
+        while self.running:
             if self._clock.monotonic() >= end:
                 return False
             await self._clock.sleep(0.05)

@@ -1,22 +1,19 @@
-"""The admin's view of sessions: who is connected; ending one ends its requests."""
+"""The admin's view of sessions: who is connected. When a session is ended, so are its requests."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from handlers.base import AdminHandler
+from handlers.base import AdminHandler, Admins
 from proxy.clients.sessions import Sessions
 
 
 class SessionList(AdminHandler):
     """`/api/admin/sessions`"""
 
-    def initialize(self, **parts: Any) -> None:
-        super().initialize(**parts)
-        self.sessions: Sessions = parts["sessions"]
+    def initialize(self, *, who: Admins, sessions: Sessions) -> None:
+        self.only_for(who)
+        self.sessions = sessions
 
     def get(self) -> None:
-        self.sessions.clean()
         shown = [self.sessions.view(session) for session in self.sessions]
         self.answer({"sessions": shown, "total": len(shown)})
 
@@ -24,9 +21,9 @@ class SessionList(AdminHandler):
 class OneSession(AdminHandler):
     """`/api/sessions/{id}`"""
 
-    def initialize(self, **parts: Any) -> None:
-        super().initialize(**parts)
-        self.sessions: Sessions = parts["sessions"]
+    def initialize(self, *, who: Admins, sessions: Sessions) -> None:
+        self.only_for(who)
+        self.sessions = sessions
 
     def delete(self, session_id: str) -> None:
         view = self.sessions.view(self.sessions.end(session_id))

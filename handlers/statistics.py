@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-import re
-from datetime import UTC, datetime
-from typing import Any, Literal, cast, get_args
+from typing import Any, get_args
 
-from handlers.base import AdminHandler
+from handlers.base import AdminHandler, Admins
 from proxy.accounts.pool import Pool
 from proxy.clients.keys import ClientKeys
-from proxy.clients.sessions import Sessions
 from proxy.clock import Clock, rfc3339
 from proxy.dashboard.health import Health
 from proxy.dashboard.summary import Summary
-from proxy.errors import Unprocessable
-from proxy.usage.accounting import Accounting
 from proxy.usage.buckets import By
 from proxy.usage.counts import Counts
-from proxy.usage.series import Interval, Row
+from proxy.usage.series import Interval, Row, Series
 
 DEFAULT_SPAN_S = {None: 86_400.0, "minute": 3600.0, "hour": 86_400.0, "day": 30 * 86_400.0}
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -28,14 +23,12 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 class Statistics(AdminHandler):
     """`/api/admin/statistics`"""
 
-    def initialize(self, **parts: Any) -> None:
-        super().initialize(**parts)
-        self.health: Health = parts["health"]
-        self.sessions: Sessions = parts["sessions"]
-        self.summary: Summary = parts["overview"]
+    def initialize(self, *, who: Admins, health: Health, summary: Summary) -> None:
+        self.only_for(who)
+        self.health = health
+        self.summary = summary
 
     def get(self) -> None:
-        self.sessions.clean()
         accounts, health = self.summary.accounts(), self.summary.health()
         self.answer(
             {
@@ -57,20 +50,20 @@ class Statistics(AdminHandler):
 class Usage(AdminHandler):
     """`/api/admin/usage?from=&to=&by=account|token|model&format=json|csv&interval=minute|hour|day`"""
 
-    def initialize(self, **parts: Any) -> None:
-        super().initialize(**parts)
-        self.clock: Clock = parts["clock"]
-        self.pool: Pool = parts["pool"]
-        self.keys: ClientKeys = parts["tokens"]
-        self.accounting: Accounting = parts["accounting"]
+    def initialize(self, *, who: Admins, clock: Clock, pool: Pool, keys: ClientKeys, series: Series) -> None:
+        self.only_for(who)
+        self.clock = clock
+        self.pool = pool
+        self.keys = keys
+        self.series = series
 
     def get(self) -> None:
-        by = cast(By, self._one_of("by", get_args(By), "account"))
-        interval = cast(Interval | None, self._one_of("interval", get_args(Interval), None))
-        form = self._one_of("format", ("json", "csv"), "json")
-        end = self._time("to", self.clock.now())
-        start = self._time("from", end - DEFAULT_SPAN_S[interval])
-        report = self.accounting.series.rows(by, start=start, end=end, interval=interval)
+        by: By = self.query.one_of("by", get_args(By)) or "account"
+        interval: Interval | None = self.query.one_of("interval", get_args(Interval))
+        form = self.query.one_of("format", ("json", "csv"))
+        end = self.query.time("to", self.clock.now())
+        start = self.query.time("from", end - DEFAULT_SPAN_S[interval])
+        report = self.series.rows(by, start=start, end=end, interval=interval)
         names = self._names(by)
         if form == "csv":
             self._answer_csv(report.rows, names, by, with_buckets=interval is not None)
@@ -106,28 +99,6 @@ class Usage(AdminHandler):
             return {account.id: account.name for account in self.pool}
         return {client_key.id: client_key.name for client_key in self.keys} if by == "token" else {}
 
-    def _one_of(self, name: str, words: tuple[str, ...], default: str | None) -> str | None:
-        word = self.get_query_argument(name, "") or default
-        if word is not None and word not in words:
-            raise Unprocessable(f"{name}: one of {', '.join(words)} is needed")
-        return word
-
-    def _time(self, name: Literal["from", "to"], default: float) -> float:
-        """A time of RFC 3339, or a date; without a zone it is UTC."""
-        text = self.get_query_argument(name, "").upper()
-        if not text:
-            return default
-        # `fromisoformat` would take a count of seconds or milliseconds for a date of long ago.
-        wrong = Unprocessable(f"{name}: a time such as 2026-11-22T10:00:00Z is needed")
-        if not re.match(r"\d{4}-\d\d-\d\d(?:[T ]|$)", text):
-            raise wrong
-        try:
-            # An unencoded `+` of a zone is a space by now.
-            time = datetime.fromisoformat(text[:11] + text[11:].replace(" ", "+"))
-        except ValueError:
-            raise wrong from None
-        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
-
 
 def _row(row: Row, names: dict[str, str], *, with_buckets: bool) -> dict[str, Any]:
     shown = {"id": row.id, "name": _name(row.id, names)} | row.counts.view()
@@ -137,10 +108,10 @@ def _row(row: Row, names: dict[str, str], *, with_buckets: bool) -> dict[str, An
 
 
 def _name(id: str | None, names: dict[str, str]) -> str | None:
-    """The name it has now; its id where it is a model, or no longer there."""
+    """The present name. The id itself if it is a model's or was deleted; None if the row has none."""
     return None if id is None else names.get(id, id)
 
 
 def _cell(text: str) -> str:
-    """Text that no spreadsheet takes for a formula."""
+    """The text as a spreadsheet shows it: with a quote in front if it would be read as a formula."""
     return f"'{text}" if text.startswith(FORMULA_STARTS) else text

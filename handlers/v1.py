@@ -32,7 +32,6 @@ from tornado.ioloop import IOLoop
 from tornado.iostream import StreamClosedError
 
 from handlers import framing
-from handlers.access import CLIENT_GONE, AccessLine
 from handlers.framing import MalformedFraming
 from handlers.origin import Origins
 from handlers.refusal import error_event, refusal
@@ -46,13 +45,16 @@ from proxy.errors import (
     Unavailable,
     UpstreamError,
 )
-from proxy.http import target as paths
 from proxy.http.addresses import Network, address_group, client_address
 from proxy.http.body import Body
 from proxy.http.headers import client_keys
+from proxy.http.target import parse
 from proxy.jobs import Jobs
-from proxy.relay import Answer, Attempts, Inbound, Relay
-from proxy.usage.accounting import Accounting, RequestAccount
+from proxy.relay import Answer, Inbound, Relay
+from proxy.usage.access_log import logged_path
+from proxy.usage.allowance import Allowance
+from proxy.usage.meter import Meter
+from proxy.usage.request import RequestRecord, Sink
 
 LINGER_S = 5.0
 """How long a refused request's body is read and thrown away: to close at once would reset the answer away."""
@@ -79,7 +81,8 @@ class V1(HTTPServerConnectionDelegate):
         relay: Relay,
         keys: ClientKeys,
         sessions: Sessions,
-        accounting: Accounting,
+        allowance: Allowance,
+        sinks: Sequence[Sink],
         *,
         jobs: Jobs,
         clock: Clock,
@@ -91,7 +94,8 @@ class V1(HTTPServerConnectionDelegate):
         self.relay = relay
         self.keys = keys
         self.sessions = sessions
-        self.accounting = accounting
+        self.allowance = allowance
+        self.sinks = sinks
         self.jobs = jobs
         self.clock = clock
         self.max_body_bytes = max_body_bytes
@@ -119,17 +123,15 @@ class V1Request(HTTPMessageDelegate):
         self._connection = connection
         self._body: Body | None = None
         self._inbound: Inbound | None = None
-        self._attempts: Attempts | None = None
         self._task: asyncio.Task[None] | None = None
         self._linger: asyncio.TimerHandle | None = None
         self._head_written = False
         self._cut_because: str | None = None
         self._place: Place | None = None
-        self._account: RequestAccount | None = None
         self._stream_format = False
         self._ends_by_close = False
         self._version = ""
-        self._line = AccessLine(server.clock)
+        self._record = RequestRecord(server.clock.monotonic())
 
     # what Tornado tells about the request
 
@@ -144,14 +146,12 @@ class V1Request(HTTPMessageDelegate):
         # The limit is kept here: Tornado's own way is a bare 400, after a refusal of ours a second answer.
         self._connection.set_max_body_size(sys.maxsize)
         lines = list(headers.get_all())
-        self._line.begin(
-            start_line.method,
-            start_line.path,
-            client_address(
-                str(getattr(self._connection.context, "remote_ip", "")),
-                headers.get_list("X-Forwarded-For"),
-                self._server.trusted_proxies,
-            ),
+        record = self._record
+        record.method, record.path = start_line.method, logged_path(start_line.path)
+        record.address = client_address(
+            str(getattr(self._connection.context, "remote_ip", "")),
+            headers.get_list("X-Forwarded-For"),
+            self._server.trusted_proxies,
         )
         try:
             self._admit(start_line, headers, lines)
@@ -182,7 +182,7 @@ class V1Request(HTTPMessageDelegate):
         try:
             await body.write(chunk)
         except OSError as error:
-            log.error("request body not stored request=%s error=%s", self._line.request_id, error.strerror)
+            log.error("request body not stored request=%s error=%s", self._record.id, error.strerror)
             self._inbound = None
             self._refuse(Unavailable("this proxy has no space left for the request body"))
 
@@ -204,7 +204,7 @@ class V1Request(HTTPMessageDelegate):
 
     def on_connection_close(self) -> None:
         # While the body was still coming.
-        self._line.gone()
+        self._record.gone()
         self._end()
 
     # before the body
@@ -223,20 +223,23 @@ class V1Request(HTTPMessageDelegate):
                 "an admin makes them with POST /api/tokens",
                 should_retry=False,
             )
-        self._line.key_id = client_key.id
+        record = self._record
+        record.key = client_key
         server.keys.used(client_key)
         # HTTP/1.0 knows no Host, and nothing better than our own address.
         host = headers.get("Host", "" if self._version == "HTTP/1.1" else "localhost")
         origin = server.origins.of(host)
-        target = paths.upstream_target(start_line.path, allow_admin_paths=server.allow_admin_paths)
-        client = Client(client_key.id, address_group(self._line.address), headers.get("User-Agent", ""))
+        target = parse(start_line.path, allow_admin_paths=server.allow_admin_paths)
+        record.target = target
+        client = Client(client_key.id, address_group(record.address), headers.get("User-Agent", ""))
         self._place = server.sessions.enter(
             client,
-            limited=paths.is_inference(start_line.method, target),
+            limited=target.is_inference(start_line.method),
             cut=lambda: self.cut("an admin ended this session"),
         )
-        self._account = server.accounting.begin(client_key, start_line.method, target)
-        self._account.admit()
+        record.session_id = self._place.session_id
+        record.is_inference = target.is_inference(start_line.method)
+        server.allowance.admit(record)
         if has_body:
             length = int(headers.get("Content-Length", server.max_body_bytes))
             if length > server.max_body_bytes:
@@ -253,35 +256,42 @@ class V1Request(HTTPMessageDelegate):
     # the answer
 
     async def _serve(self, inbound: Inbound) -> None:
-        assert self._account is not None
         try:
-            await self._account.reserve(inbound.body, inbound.content_encoding)
-            self._attempts = self._server.relay.attempts(inbound, self._account.model)
-            answer = await self._attempts.answer()
-            if self._place is not None and self._attempts.account is not None:
-                self._place.answered_by(self._attempts.account.id)
-            await self._hand_over(answer)
+            await self._reserve(inbound)
+            async with self._server.relay.open(inbound, self._record) as answer:
+                if self._place is not None and self._record.account_id is not None:
+                    self._place.answered_by(self._record.account_id)
+                await self._hand_over(answer)
         except RequestError as error:
             self._refuse(error)
         except (asyncio.CancelledError, StreamClosedError):
             if self._cut_because is not None:
                 await self._cut(self._cut_because)
             else:
-                self._line.gone()
+                self._record.gone()
         except TimeoutError:
-            self._line.gone("client stalled")
+            self._record.gone("client stalled")
             self._abort()
         except UpstreamError as error:
             await self._cut(f"the upstream cut its answer: {error}")
         except Exception:
             # The boundary of a request: the client must hear of it, whatever it is.
-            log.exception("request failed request=%s", self._line.request_id)
+            log.exception("request failed request=%s", self._record.id)
             if self._head_written:
                 await self._cut("internal error")
             else:
                 self._refuse(RequestError("internal error: see this proxy's log"))
         finally:
             self._end()
+
+    async def _reserve(self, inbound: Inbound) -> None:
+        """Look what an inference request asks for, and set it aside. Raises RequestError."""
+        record = self._record
+        if record.is_inference:
+            wanted = await inbound.peek()
+            record.model = wanted.model
+            record.body_bytes = wanted.size or (0 if inbound.body is None else inbound.body.size)
+            self._server.allowance.reserve(record, wanted)
 
     async def _hand_over(self, answer: Answer) -> None:
         headers = HTTPHeaders()
@@ -295,18 +305,23 @@ class V1Request(HTTPMessageDelegate):
         )
         self._ends_by_close = self._version == "HTTP/1.0" and "Content-Length" not in headers
         self._write_head(answer.status, answer.reason, headers)
-        assert self._account is not None
-        self._account.measure(answer.status, answer.headers)
+        record = self._record
+        if record.is_inference:
+            record.meter = Meter(
+                headers.get("Content-Type", ""), headers.get("Content-Encoding", ""), answer.status
+            )
         while data := await answer.read():
-            self._line.bytes += len(data)
-            self._account.feed(data)
+            record.answer_bytes += len(data)
+            if record.meter is not None:
+                record.meter.feed(data)
             await self._taken(self._connection.write(data))
-        self._account.complete()
+        record.complete = True
         self._connection.finish()
 
     def _write_head(self, status: int, reason: str, headers: HTTPHeaders, body: bytes | None = None) -> None:
         self._head_written = True
-        self._line.answered(status)
+        self._record.status = status
+        self._record.first_byte_at = self._server.clock.monotonic()
         # Latin-1 text as on the wire, but Tornado writes this line as UTF-8 (headers as Latin-1).
         reason = reason.encode("latin-1").decode("utf-8", "replace")
         start = ResponseStartLine("HTTP/1.1", status, reason)
@@ -323,20 +338,17 @@ class V1Request(HTTPMessageDelegate):
 
     def _refuse(self, error: RequestError, *, at_once: bool = False) -> None:
         """Answer with an error in the shape of the Claude API's, while the body may still be on its way."""
-        attempts = self._attempts.number if self._attempts is not None else 0
-        account = None if self._attempts is None else self._attempts.account
-        headers, body = refusal(
-            error, self._line.request_id, attempts, None if account is None else account.name
-        )
-        self._line.bytes = len(body)
-        self._line.error = error.type
+        record = self._record
+        headers, body = refusal(error, record.id, len(record.attempts), record.account_name)
+        record.answer_bytes = len(body)
+        record.error = error.type
         if self._place is not None:
             self._place.leave()  # to its client it is over, though its body may still come
         self._write_head(
             error.status,
             responses.get(error.status, ""),
             headers,
-            None if self._line.method == "HEAD" else body,
+            None if self._record.method == "HEAD" else body,
         )
         if self._task is not None or at_once:
             self._connection.finish()  # the body is read, will not be sent, or has no end that can be known
@@ -353,8 +365,8 @@ class V1Request(HTTPMessageDelegate):
 
     async def _cut(self, why: str) -> None:
         """Abort an answer that has begun: a client must never take what it has for the whole."""
-        self._line.error = "cut"
-        log.warning("answer cut request=%s reason=%s", self._line.request_id, why)
+        self._record.error = "cut"
+        log.warning("answer cut request=%s reason=%s", self._record.id, why)
         if not self._head_written:
             self._refuse(Unavailable(why, retry_after_s=1))
             return
@@ -395,23 +407,13 @@ class V1Request(HTTPMessageDelegate):
         self._server.running.discard(self)
         if self._linger is not None:
             self._linger.cancel()
-        if self._attempts is not None:
-            self._line.attempts = self._attempts.number
-            self._line.account = self._attempts.account
-            self._attempts.close()
         if self._body is not None:
             self._body.close()
         if self._place is not None:
             self._place.leave()
-        if self._account is not None:
-            self._account.end(
-                account_id=self._line.account.id if self._line.account else None,
-                status=0 if self._line.status == CLIENT_GONE else self._line.status,
-                sent=self._line.attempts > 0,
-                ttfb_s=self._line.ttfb_s,
-                duration_s=self._line.duration_s,
-            )
-        self._line.log()
+        self._record.ended_at = self._server.clock.monotonic()
+        for sink in self._server.sinks:
+            sink(self._record)
 
 
 def _has_left(client: socket.socket) -> bool:

@@ -9,7 +9,6 @@ import contextlib
 import logging
 from dataclasses import dataclass
 from random import Random
-from typing import BinaryIO
 
 from proxy.accounts.account import Account, OAuthTokens, Status
 from proxy.accounts.pool import Pool
@@ -31,12 +30,13 @@ from proxy.errors import (
     UpstreamSilent,
 )
 from proxy.http import results_url
-from proxy.http import target as paths
 from proxy.http.body import Body
-from proxy.http.headers import to_client, to_upstream
-from proxy.http.peek import peek
+from proxy.http.headers import AnswerHeaders, to_upstream
+from proxy.http.peek import Peek, peek
+from proxy.http.target import Target
 from proxy.upstream.exchange import CurlClient, Exchange, Head, Header, Request
-from proxy.upstream.verdict import Action, AnswerHead, Verdict, judge
+from proxy.upstream.verdict import Action, Verdict, judge
+from proxy.usage.request import Attempt, RequestRecord
 
 SHORT_WAIT_S = 5.0
 """A request waits itself for its only account to come back, up to this long."""
@@ -51,15 +51,33 @@ TOKEN_RETRY_S = 5.0
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Inbound:
-    """A client's request: `target` as received, `origin` as the client sees this proxy."""
+    """A client's request; `origin` is as the client sees this proxy."""
 
     method: str
-    target: str
+    target: Target
     headers: list[Header]
     body: Body | None
     origin: str
+    _peeked: Peek | None = None
+
+    async def peek(self) -> Peek:
+        """What the proxy has to know of the body; read once."""
+        if self._peeked is None:
+            self._peeked = await peek(self.body, self.content_encoding)
+        return self._peeked
+
+    def request(self, account: Account, *, may_resend: bool) -> Request:
+        """The request as it goes upstream. Raises InvalidRequest if a header could not be sent."""
+        headers = to_upstream(self.headers, account.sent)
+        if self.target.holds_results_url:
+            headers = [
+                (n, results_url.readable_encodings(v) if n.lower() == "accept-encoding" else v)
+                for n, v in headers
+            ]
+        body, size = (None, 0) if self.body is None else (self.body.open(), self.body.size)
+        return Request(self.method, self.target.raw, headers, body, size, may_resend=may_resend)
 
     @property
     def content_encoding(self) -> str:
@@ -132,18 +150,21 @@ class Relay:
         self.clock = clock
         self.rng = rng
 
-    def attempts(self, inbound: Inbound, model: str | None = None) -> Attempts:
-        """The tries of one request, with its model where that is known already; closing them frees what they hold."""
-        return Attempts(self, inbound, model)
+    def open(self, inbound: Inbound, record: RequestRecord) -> Attempts:
+        """`async with relay.open(…) as answer`: leaving the block frees the account and the upstream connection.
+
+        Entering it raises RequestError if there is no answer to hand over. `record` is told of each attempt.
+        """
+        return Attempts(self, inbound, record)
 
 
 class Attempts:
     """All tries of one request, over all accounts, before the first byte reaches the client."""
 
-    def __init__(self, relay: Relay, inbound: Inbound, model: str | None) -> None:
+    def __init__(self, relay: Relay, inbound: Inbound, record: RequestRecord) -> None:
         self._relay = relay
         self._inbound = inbound
-        self._model = model
+        self._record = record
         self._refused: set[str] = set()
         self._tried: set[str] = set()
         self._failures = 0
@@ -152,52 +173,56 @@ class Attempts:
         self._replayed: set[str] = set()
         self._token_error: ProxyError | None = None
         self._held = contextlib.ExitStack()
-        self._last: tuple[Account, Exchange, Head, Verdict] | None = None
+        self._last: tuple[Account, Exchange, Head, AnswerHeaders, Verdict] | None = None
         self._error: UpstreamError | None = None
-        self.number = 0
-        self.account: Account | None = None
 
-    async def answer(self) -> Answer:
-        """The answer to hand over. Raises RequestError where there is none."""
-        retry = self._relay.retry
-        while self.number < retry.max_attempts:
+    async def __aenter__(self) -> Answer:
+        try:
+            return await self._answer()
+        except BaseException:
+            self._held.close()
+            raise
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._held.close()
+
+    async def _answer(self) -> Answer:
+        while len(self._record.attempts) < self._relay.retry.max_attempts:
             account = await self._next_account()
             if account is None:
                 break
             account = await self._with_live_token(account)
             if account is None:
                 continue
-            self.number += 1
             answer = await self._try(account)
             if answer is not None:
                 return answer
         return await self._last_word()
-
-    def close(self) -> None:
-        """Free what is held; the transfer is cut where it still runs."""
-        self._held.close()
 
     async def _next_account(self) -> Account | None:
         pool = self._relay.pool
         if self._backs_off:
             self._backs_off = False
             await self._relay.clock.sleep(self._relay.retry.delay_s(self._failures, self._relay.rng))
-        if pool.has_model_limits() and self._model is None:
-            self._model = (await peek(self._inbound.body, self._inbound.content_encoding)).model
+        if pool.has_model_limits():
+            await self._learn_model()
         again, self._again = self._again, None
         if again is not None and again in pool and pool[again].status is Status.ACTIVE:
             return pool[again]
-        account = pool.choose(self._model, refused=self._refused, later=self._tried)
-        while account is None and await pool.tested():
-            account = pool.choose(self._model, refused=self._refused, later=self._tried)
-        if account is not None or not self.number:
-            return account
-        wait_s = pool.recovers_in(self._model)
-        usable = [a for a in pool if a.status in (Status.ACTIVE, Status.RATE_LIMITED)]
+        account = pool.choose(self._record.model, refused=self._refused, later=self._tried)
+        while account is None and await pool.probation_ended():
+            account = pool.choose(self._record.model, refused=self._refused, later=self._tried)
+        if account is not None:
+            return pool.take(account.id)
+        if not self._record.attempts:
+            return None
+        wait_s = pool.recovers_in(self._record.model)
+        usable = [a for a in pool if a.works]
         if wait_s is None or wait_s > SHORT_WAIT_S or len(usable) != 1 or usable[0].id in self._refused:
             return None
         await self._relay.clock.sleep(wait_s)
-        return pool.choose(self._model, refused=self._refused)
+        account = pool.choose(self._record.model, refused=self._refused)
+        return None if account is None else pool.take(account.id)
 
     async def _with_live_token(self, account: Account) -> Account | None:
         try:
@@ -213,57 +238,46 @@ class Attempts:
         relay = self._relay
         self._held.close()
         self._last = self._error = None
-        self.account = account
+        attempt = Attempt(account.id, account.name)
+        self._record.attempts.append(attempt)
         self._tried.add(account.id)
         self._held.enter_context(relay.pool.using(account))
-        exchange = relay.client.open(self._request(account))
+        exchange = relay.client.open(self._inbound.request(account, may_resend=self._may_resend()))
         self._held.callback(exchange.close)
         try:
             head = await exchange.head()
             start = await _start_of(exchange) if head.status in JUDGED_BY_BODY else b""
         except UpstreamError as error:
+            attempt.verdict = type(error).__name__
             self._upstream_failed(account, error)
             return None
-        relay.pool.saw(account.id, head.headers)
-        verdict = await self._judge(account, AnswerHead(head.status, head.headers, start))
+        headers = AnswerHeaders(head.headers)
+        relay.pool.saw(account.id, headers)
+        verdict = await self._judge(account, head.status, headers, start)
+        attempt.status, attempt.verdict = head.status, verdict.action.value
         exchange.put_back(start)
         if verdict.action is Action.HAND_ON:
             relay.pool.answered(account.id)
-            return await self._hand_over(account, exchange, head)
+            return await self._hand_over(account, exchange, head, headers)
         relay.pool.failed(account.id)
-        self._last = (account, exchange, head, verdict)
+        self._last = (account, exchange, head, headers, verdict)
         await self._learn(account, verdict)
         relay.pool.answered(account.id)
         return None
 
-    def _request(self, account: Account) -> Request:
-        inbound = self._inbound
-        headers = to_upstream(inbound.headers, account.sent)
-        if paths.holds_results_url(inbound.target):
-            headers = [
-                (n, results_url.readable_encodings(v) if n.lower() == "accept-encoding" else v)
-                for n, v in headers
-            ]
-        body: BinaryIO | None = None
-        if inbound.body is not None:
-            body = inbound.body.open()
-        return Request(
-            inbound.method,
-            inbound.target,
-            headers,
-            body,
-            inbound.body.size if inbound.body is not None else 0,
-            may_resend=self._may_resend(),
-        )
-
     def _may_resend(self) -> bool:
         return self._relay.retry.resend_posts or self._inbound.method in ("GET", "HEAD")
 
-    async def _judge(self, account: Account, answer: AnswerHead) -> Verdict:
-        now = self._relay.clock.now()
-        if answer.status == 429 and self._model is None:
-            self._model = (await peek(self._inbound.body, self._inbound.content_encoding)).model
-        return judge(answer, account_kind=account.type, model=self._model, now=now)
+    async def _judge(self, account: Account, status: int, headers: AnswerHeaders, start: bytes) -> Verdict:
+        if status == 429:
+            await self._learn_model()
+        now, model = self._relay.clock.now(), self._record.model
+        return judge(status, headers, start, account_kind=account.type, model=model, now=now)
+
+    async def _learn_model(self) -> None:
+        """Look which model is asked for, if that is not known yet."""
+        if self._record.model is None:
+            self._record.model = (await self._inbound.peek()).model
 
     async def _learn(self, account: Account, verdict: Verdict) -> None:
         """Tell the pool what the answer means for the account, and this request where not to go again."""
@@ -293,7 +307,7 @@ class Attempts:
         log.info(
             "attempt failed account=%s attempt=%d action=%s evidence=%s",
             account.id,
-            self.number,
+            len(self._record.attempts),
             verdict.action.value,
             verdict.evidence,
         )
@@ -327,7 +341,9 @@ class Attempts:
     def _upstream_failed(self, account: Account, error: UpstreamError) -> None:
         self._relay.pool.answered(account.id)
         self._relay.pool.failed(account.id)
-        log.warning("attempt failed account=%s attempt=%d error=%s", account.id, self.number, error)
+        log.warning(
+            "attempt failed account=%s attempt=%d error=%s", account.id, len(self._record.attempts), error
+        )
         if isinstance(error, UpstreamSilent):
             raise GatewayTimeout(f"the upstream is silent: {error}") from error
         if isinstance(error, UpstreamGarbled):
@@ -343,12 +359,14 @@ class Attempts:
         self._failures += 1
         self._backs_off = True
 
-    async def _hand_over(self, account: Account, exchange: Exchange, head: Head) -> Answer:
-        headers = to_client(head.headers, account=account.name, attempts=self.number)
+    async def _hand_over(
+        self, account: Account, exchange: Exchange, head: Head, answered: AnswerHeaders
+    ) -> Answer:
+        headers = answered.for_client(account.name, len(self._record.attempts))
         has_body = self._inbound.method != "HEAD" and head.status == 200
-        if has_body and paths.holds_results_url(self._inbound.target):
+        if has_body and self._inbound.target.holds_results_url:
             try:
-                body = await _rewritten(exchange, head, self._inbound.origin)
+                body = await _rewritten(exchange, answered, self._inbound.origin)
             except UpstreamError as error:
                 raise BadGateway(f"the upstream's answer was cut: {error}") from error
             headers = [(n, v) for n, v in headers if n.lower() != "content-length"]
@@ -362,25 +380,27 @@ class Attempts:
         if self._error is not None:
             raise BadGateway(f"the upstream cannot be reached: {self._error}") from self._error
         if self._last is None:
-            if isinstance(self._token_error, TokenTrouble) and pool.recovers_in(self._model) is None:
+            if isinstance(self._token_error, TokenTrouble) and pool.recovers_in(self._record.model) is None:
                 raise Unavailable(
                     f"no account has a live token: {self._token_error}", retry_after_s=TOKEN_RETRY_S
                 )
-            raise pool.exhausted(self._model)
-        account, exchange, head, verdict = self._last
+            raise pool.exhausted(self._record.model)
+        account, exchange, head, headers, verdict = self._last
         # A model passed over without a time is a matter of the request itself: the upstream's words say which.
         if verdict.action is Action.BENCH_THEN_NEXT or verdict.limited_until is not None:
-            if not pool.has_usable(self._model):
-                raise pool.exhausted(self._model)
-            raise RateLimited(f"{self.number} accounts in a row are rate limited", retry_after_s=1)
-        if not any(a.status in (Status.ACTIVE, Status.RATE_LIMITED) for a in pool):
-            raise pool.exhausted(self._model)
+            if not pool.has_usable(self._record.model):
+                raise pool.exhausted(self._record.model)
+            raise RateLimited(
+                f"{len(self._record.attempts)} accounts in a row are rate limited", retry_after_s=1
+            )
+        if not any(a.works for a in pool):
+            raise pool.exhausted(self._record.model)
         if verdict.action in (Action.REFRESH_THEN_NEXT, Action.CONFIRM_KEY_THEN_NEXT):
             # The client's own key is fine: a 401 would say otherwise, and clients would ask for another.
             raise Unavailable(
                 f"no account's credential is accepted: {verdict.evidence}", retry_after_s=TOKEN_RETRY_S
             )
-        return await self._hand_over(account, exchange, head)
+        return await self._hand_over(account, exchange, head, headers)
 
 
 async def _start_of(exchange: Exchange) -> bytes:
@@ -392,11 +412,8 @@ async def _start_of(exchange: Exchange) -> bytes:
     return start
 
 
-async def _rewritten(exchange: Exchange, head: Head, origin: str) -> bytes:
+async def _rewritten(exchange: Exchange, headers: AnswerHeaders, origin: str) -> bytes:
     body = bytearray()
     while data := await exchange.read():
         body += data
-    encoding = next(
-        (v.strip().lower() for n, v in head.headers if n.lower() == "content-encoding"), "identity"
-    )
-    return results_url.rewrite(bytes(body), encoding, origin)
+    return results_url.rewrite(bytes(body), headers.get("content-encoding").lower(), origin)

@@ -1,3 +1,4 @@
+// @ts-check
 // Before the style sheet, so that nothing is painted in the wrong theme.
 try {
 	const theme = localStorage.getItem("cproxy.theme");

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import pytest
 
 from proxy.accounts.account import Account, ApiKey, load_accounts
 from proxy.accounts.pool import Pool
@@ -11,6 +14,7 @@ from proxy.clients.keys import ClientKeys, key_record, load_keys
 from proxy.errors import StorageError
 from proxy.feed import Feed
 from proxy.jobs import Jobs
+from proxy.storage.json_files import JsonFiles
 from proxy.storage.protocols import Kind, Record
 from proxy.storage.table import Table
 from tests.service import TestClock
@@ -25,6 +29,15 @@ class FullDisk:
         raise StorageError("no space left on device")
 
     delete = put
+
+
+@contextlib.contextmanager
+def full_disk() -> Iterator[None]:
+    """A running proxy cannot store a record meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JsonFiles, "put", FullDisk.put)
+        patch.setattr(JsonFiles, "delete", FullDisk.delete)
+        yield
 
 
 class Disk:
@@ -54,8 +67,9 @@ class Disk:
     async def delete(self, kind: Kind, id: str) -> None:
         self._write(kind, id, None)
 
-    async def replace(self, kind: Kind, records: Mapping[str, Record]) -> None:
-        self._kinds[kind] = dict(records)
+    async def update(self, kind: Kind, records: Mapping[str, Record | None]) -> None:
+        for id, record in records.items():
+            self._set(kind, id, record)
 
     async def close(self) -> None:
         pass
@@ -64,13 +78,18 @@ class Disk:
         if self.full:
             raise StorageError("no space left on device")
         self.writes.append((kind, id, record))
+        self._set(kind, id, record)
+
+    def _set(self, kind: Kind, id: str, record: Record | None) -> None:
         if record is None:
             self._kinds[kind].pop(id, None)
         else:
             self._kinds[kind][id] = record
 
 
-def make_pool(disk: Disk, clock: TestClock, jobs: Jobs | None = None) -> Pool:
+def make_pool(
+    disk: Disk, clock: TestClock, jobs: Jobs | None = None, *, most_remaining: bool = False
+) -> Pool:
     """The pool as it is after a start with what is on `disk`."""
     table = Table(
         "accounts",
@@ -83,6 +102,7 @@ def make_pool(disk: Disk, clock: TestClock, jobs: Jobs | None = None) -> Pool:
         table,
         disk["counters"],
         clock=clock,
+        most_remaining=most_remaining,
         feed=Feed(),
         new_id=new_ids(),
         idle_threshold_s=7 * 86_400,

@@ -21,9 +21,13 @@ ROOT = Path(__file__).parents[1]
 RUN = [sys.executable, str(ROOT / "run.py")]
 
 
+CLOCK = {name: value for name, value in os.environ.items() if name == "LD_PRELOAD" or "FAKE" in name}
+"""What gives a process the time of the tests: see tests/hours.py."""
+
+
 def environ(home: Path, variables: dict[str, str]) -> dict[str, str]:
-    """Nothing of the caller's own but its PATH."""
-    return {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(home)} | variables
+    """Nothing of the caller's own but its PATH and its clock."""
+    return {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(home)} | CLOCK | variables
 
 
 def run(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

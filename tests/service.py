@@ -7,13 +7,17 @@ import contextlib
 import json
 import random
 from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from handlers.front import make_server
+from handlers.server import Server
 from proxy.accounts.account import Account, ApiKey, OAuthTokens
-from proxy.config.settings import load_settings
+from proxy.assembly import Parts, engine
+from proxy.clock import Clock
+from proxy.config.settings import Settings, load_settings
 from proxy.simulator import Grant, Simulator
-from run import Parts, proxy
 from tests.wire import Answer, fetch
 
 ADMIN_KEY = "an-Admin-key-of-tests-7Qd2"
@@ -108,10 +112,24 @@ def upstream_key(name: str) -> str:
     return f"sk-ant-api03-of-{name}-" + "x" * 24
 
 
+@dataclass(frozen=True)
+class Proxy(Parts):
+    """The engine's parts, and the server before them."""
+
+    server: Server
+
+
+@contextlib.asynccontextmanager
+async def proxy(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIterator[Proxy]:
+    """A proxy whose server does not listen yet."""
+    async with engine(settings, clock, rng) as parts:
+        yield Proxy(**vars(parts), server=make_server(parts))
+
+
 class Service:
     """What a test has in hand: the simulator behind, the parts inside, and requests from outside."""
 
-    def __init__(self, parts: Parts, simulator: Simulator, clock: TestClock, port: int) -> None:
+    def __init__(self, parts: Proxy, simulator: Simulator, clock: TestClock, port: int) -> None:
         self.parts = parts
         self.simulator = simulator
         self.clock = clock
@@ -120,12 +138,16 @@ class Service:
     @property
     def running(self) -> int:
         """Requests to `/v1` that have not ended."""
-        return len(self.parts.server._v1.running)
+        return self.parts.server.running
 
     @property
     def transfers(self) -> int:
         """Exchanges with the upstream that libcurl still has."""
-        return len(self.parts.server._v1.relay.client._exchanges)
+        return self.parts.client.running
+
+    def tick(self) -> None:
+        """Let the engine change what time has changed, as it does each second."""
+        self.parts.tick()
 
     async def add_account(self, name: str) -> tuple[Account, str]:
         """An account with an API key that the simulator knows, of an organisation of its own; and that key."""

@@ -43,7 +43,7 @@ ONLY_BY = {
         "proxy.simulator.demo",
     ),  # a part gets plain values
     "proxy.simulator": ("run", "proxy.assembly", "proxy.simulator"),
-    "proxy.assembly": ("run",),
+    "proxy.assembly": ("run", "handlers.front"),  # which makes a server of its parts
     # Everybody else gets a Storage, whatever it is kept in.
     "proxy.storage.json_files": ("run", "proxy.assembly", "proxy.storage", "proxy.simulator.demo"),
     "tornado.web": ("handlers", "proxy.simulator"),

@@ -75,8 +75,13 @@ class Account:
         return "api_key" if isinstance(self.credential, ApiKey) else "oauth"
 
     @property
+    def works(self) -> bool:
+        """Whether its credential is good and no admin has taken it out; it may be resting."""
+        return self.status in (Status.ACTIVE, Status.RATE_LIMITED)
+
+    @property
     def etag(self) -> str:
-        """Another one whenever what admins may edit has changed (RFC 9110 8.8.3)."""
+        """ETag of the admin-editable fields: changes whenever one of them does (RFC 9110 §8.8.3)."""
         edited = f"{self.name}\0{self.status is Status.INACTIVE}"
         return hashlib.sha256(edited.encode()).hexdigest()[:12]
 
@@ -94,7 +99,7 @@ class Account:
 
     def limited(self, until: float, reason: str, now: float) -> Account:
         """Bench the account until `until`; an existing later time is never shortened."""
-        if self.status not in (Status.ACTIVE, Status.RATE_LIMITED):
+        if not self.works:
             return self
         if self.status is Status.RATE_LIMITED and (self.rate_limited_until or 0) >= until:
             return self
@@ -110,7 +115,7 @@ class Account:
 
     def invalidated(self, reason: str, now: float) -> Account:
         """The credential is dead; it stays stored, and an admin's `inactive` stays too."""
-        if self.status not in (Status.ACTIVE, Status.RATE_LIMITED):
+        if not self.works:
             return self
         return self._become(Status.INVALID, reason, now)
 

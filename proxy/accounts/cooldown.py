@@ -1,15 +1,19 @@
-"""How long accounts rest: by either clock, for one model only, and who finds out that a long limit is over."""
+"""How long accounts rest: cooldowns of accounts and of models on them, and probation after a long one.
+
+Kept in memory: after a restart an account's cooldown is read from its record, and answers tell the rest again.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from proxy.accounts.account import Account, Status
 from proxy.clock import Clock
 
 LONG_LIMIT_S = 300.0
-"""After a limit of this length one request tests the account, and others wait for it."""
+"""After a cooldown of this length one request tests the account, and others wait for it."""
 
 LONGEST_TEST_S = 5.0
 """Others wait no longer than this, however long the test takes: a whole message may take minutes."""
@@ -17,131 +21,176 @@ LONGEST_TEST_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A moment to come, on both clocks: it is there where one of them says so."""
+    """A moment to come, on both clocks. It is reached when one of them says so."""
 
     wall: float
     monotonic: float
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
-    """An account's limit, however often it was prolonged."""
+class Cooldown:
+    """A rest of an account, however often it was prolonged."""
 
     end: Moment
     length_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Probation:
-    """A request that finds out whether an account works again."""
-
-    done: asyncio.Future[None]
-    until: float
-
-
 class Cooldowns:
-    """What the pool knows of limits beside the accounts' own states. Kept in memory: answers tell it again."""
+    """Which accounts rest, wholly or for one model, and until when.
+
+    Ends are kept on the monotonic clock as well: a wall clock that is set back must not prolong a cooldown.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._limits: dict[str, Limit] = {}
-        self._models: dict[tuple[str, str], Moment] = {}
-        self._untested: set[str] = set()
-        self._trials: dict[str, Probation] = {}
+        self._accounts: dict[str, Cooldown] = {}
+        self._models: dict[str, dict[str, Moment]] = {}  # by model, then by account
+        self.probations = Probations(clock)
 
-    def changed(self, account: Account) -> None:
-        """Note on the monotonic clock when the account's limit ends: a wall clock set back must not prolong it."""
-        until, known = account.rate_limited_until, self._limits.get(account.id)
-        if account.status is not Status.RATE_LIMITED or until is None:
-            self._limits.pop(account.id, None)
+    def file(self, account: Account) -> None:
+        """Follow a change of the account."""
+        if account.status is not Status.RATE_LIMITED:
+            self._accounts.pop(account.id, None)
             return
+        until, known = account.rate_limited_until or 0.0, self._accounts.get(account.id)
         if known is not None and known.end.wall == until:
             return  # something else has changed
         end = self._moment(until)
         length_s = until - account.updated_at
         if known is not None:
             length_s = known.length_s + end.monotonic - known.end.monotonic
-        self._limits[account.id] = Limit(end, length_s)
-        self.answered(account.id)
-
-    def seen(self, account: Account) -> Account:
-        """The account as the clock sees it that says less of its limit is left."""
-        limit = self._limits.get(account.id)
-        if limit is None:
-            return account
-        until = self._clock.now() + self._rest_s(limit.end)
-        return account if until >= limit.end.wall else replace(account, rate_limited_until=until)
+        self._accounts[account.id] = Cooldown(end, length_s)
+        self.probations.answered(account.id)
 
     def forget(self, account_id: str) -> None:
         """The account is gone."""
-        self._limits.pop(account_id, None)
-        self._untested.discard(account_id)
-        self._models = {key: end for key, end in self._models.items() if key[0] != account_id}
-        self.answered(account_id)
+        self._accounts.pop(account_id, None)
+        for ends in self._models.values():
+            ends.pop(account_id, None)
+        self._drop_empty()
+        self.probations.forget(account_id)
+
+    # accounts
+
+    def has_passed(self, account_id: str) -> bool:
+        """Whether the account has a cooldown, and its end is reached."""
+        cooldown = self._accounts.get(account_id)
+        return cooldown is not None and self._until(cooldown.end) is None
+
+    def passed(self) -> Iterator[str]:
+        """The accounts whose cooldown has reached its end."""
+        return filter(self.has_passed, self._accounts)
+
+    def recovered(self, account_id: str) -> None:
+        """The account is brought back, since its cooldown has passed."""
+        if self._accounts[account_id].length_s >= LONG_LIMIT_S:
+            self.probations.due(account_id)
+
+    # models
+
+    @property
+    def any_model(self) -> bool:
+        """Whether a choice may depend on the model asked for."""
+        return bool(self._models)
+
+    def rest_model(self, account_id: str, model: str, until: float) -> None:
+        """Pass the account over for one model; an existing later time stays."""
+        known = self.model_until(account_id, model)
+        if known is None or known < until:
+            self._models.setdefault(model, {})[account_id] = self._moment(until)
+
+    def model_until(self, account_id: str, model: str | None) -> float | None:
+        """Until when the account is passed over for the model. None if it is not."""
+        end = self._models[model or ""].get(account_id) if (model or "") in self._models else None
+        return None if end is None else self._until(end)
+
+    def drop_passed_models(self) -> None:
+        """Forget the cooldowns of models that have reached their end."""
+        for model, ends in self._models.items():
+            self._models[model] = {id: end for id, end in ends.items() if self._until(end) is not None}
+        self._drop_empty()
+
+    def _drop_empty(self) -> None:
+        self._models = {model: ends for model, ends in self._models.items() if ends}
+
+    # both
+
+    def is_away(self, account_id: str, model: str | None) -> bool:
+        """Whether the account is passed over although it may be active: on probation, or resting for the model."""
+        return self.probations.runs(account_id) or self.model_until(account_id, model) is not None
+
+    def waits_s(self, model: str | None) -> dict[str, float]:
+        """Seconds until each account that rests, wholly or for the model, can be asked for it; 0 if it can be now."""
+        now = self._clock.now()
+        ends = {id: self._until(cooldown.end) or now for id, cooldown in self._accounts.items()}
+        for account_id in self._models.get(model or "", ()):
+            until = self.model_until(account_id, model)
+            if until is not None:
+                ends[account_id] = max(until, ends.get(account_id, now))
+        return {account_id: end - now for account_id, end in ends.items()}
 
     def _moment(self, wall: float) -> Moment:
         return Moment(wall, self._clock.monotonic() + wall - self._clock.now())
 
-    def _rest_s(self, end: Moment) -> float:
-        return min(end.wall - self._clock.now(), end.monotonic - self._clock.monotonic())
+    def _until(self, end: Moment) -> float | None:
+        """When the moment is reached, by the clock that says so earlier. None if it has been."""
+        now = self._clock.now()
+        until = min(end.wall, now + end.monotonic - self._clock.monotonic())
+        return until if until > now else None
 
-    # one model's limit
 
-    @property
-    def any_model(self) -> bool:
-        """Whether a choice depends on the model asked for."""
-        return bool(self._models)
+@dataclass(frozen=True, slots=True)
+class Probation:
+    """One request that tests an account: others stay away until it is answered, or until the time is over."""
 
-    def limit_model(self, account_id: str, model: str, until: float) -> None:
-        """Pass the account over for one model; an existing later time stays."""
-        known = self.model_until(account_id, model)
-        if known is None or known < until:
-            self._models[account_id, model] = self._moment(until)
+    answered: asyncio.Future[None]
+    until: float  # on the monotonic clock
 
-    def model_until(self, account_id: str, model: str | None) -> float | None:
-        """Until when the account is passed over for the model; None where it is not."""
-        end = self._models.get((account_id, model or ""))
-        if end is None:
-            return None
-        rest_s = self._rest_s(end)
-        if rest_s <= 0:
-            del self._models[account_id, model or ""]
-            return None
-        return self._clock.now() + rest_s
 
-    # after a long limit
+class Probations:
+    """After a long cooldown one request tests the account."""
 
-    def recovered(self, account: Account) -> None:
-        """The account's limit, as it was, has passed."""
-        limit = self._limits.get(account.id)
-        if limit is not None and limit.length_s >= LONG_LIMIT_S:
-            self._untested.add(account.id)
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._due: set[str] = set()
+        self._running: dict[str, Probation] = {}
 
-    def is_tested(self, account_id: str) -> bool:
-        """Whether a request is finding out, so that others stay away."""
-        trial = self._trials.get(account_id)
-        return trial is not None and trial.until > self._clock.monotonic()
+    def due(self, account_id: str) -> None:
+        """The next request of the account tests it."""
+        self._due.add(account_id)
 
-    def chosen(self, account_id: str) -> None:
-        """The first request after a long limit is the one that finds out."""
-        if account_id in self._untested:
-            self._untested.discard(account_id)
-            done = asyncio.get_running_loop().create_future()
-            self._trials[account_id] = Probation(done, self._clock.monotonic() + LONGEST_TEST_S)
+    def begin(self, account_id: str) -> None:
+        """A request goes to the account: it is the test if one is due."""
+        if account_id in self._due:
+            self._due.discard(account_id)
+            answered = asyncio.get_running_loop().create_future()
+            self._running[account_id] = Probation(answered, self._clock.monotonic() + LONGEST_TEST_S)
+
+    def runs(self, account_id: str) -> bool:
+        """Whether others stay away from the account."""
+        probation = self._running.get(account_id)
+        return probation is not None and probation.until > self._clock.monotonic()
 
     def answered(self, account_id: str) -> None:
         """The account has answered, or its request is over."""
-        trial = self._trials.pop(account_id, None)
-        if trial is not None and not trial.done.done():
-            trial.done.set_result(None)
+        probation = self._running.pop(account_id, None)
+        if probation is not None and not probation.answered.done():
+            probation.answered.set_result(None)
 
-    async def tested(self) -> bool:
-        """Wait until one that is found out about has answered; False where there is none."""
-        tested = [trial for account_id, trial in self._trials.items() if self.is_tested(account_id)]
-        if not tested:
+    def forget(self, account_id: str) -> None:
+        """The account is gone."""
+        self._due.discard(account_id)
+        self.answered(account_id)
+
+    async def wait(self) -> bool:
+        """Wait for an account on probation to answer. False if none is on probation."""
+        running = [probation for account_id, probation in self._running.items() if self.runs(account_id)]
+        if not running:
             return False
-        rest_s = min(trial.until for trial in tested) - self._clock.monotonic()
+        rest_s = min(probation.until for probation in running) - self._clock.monotonic()
         await asyncio.wait(
-            [trial.done for trial in tested], timeout=rest_s, return_when=asyncio.FIRST_COMPLETED
+            [probation.answered for probation in running],
+            timeout=rest_s,
+            return_when=asyncio.FIRST_COMPLETED,
         )
         return True

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from proxy.accounts.account import Account
+from proxy.accounts.names import free_name, name_like
 from proxy.accounts.oauth import Grant, OAuthServer, Pkce
 from proxy.accounts.pool import Pool
 from proxy.accounts.refresh import Refresher
@@ -97,7 +98,7 @@ class Logins:
         server = self._configured()
         if account_id is not None:
             _refuse_api_key(self._pool[account_id])
-        name = None if name is None else self._pool.free_name(name)
+        name = None if name is None else free_name(self._pool, name)
         self.forget_old()
         while len(self._logins) >= MAX_WAITING:
             self._drop(next(iter(self._logins)))
@@ -229,7 +230,7 @@ class Logins:
                     type="duplicate_org",
                     details={"account_id": other.id},
                 )
-        name = name or self._pool.name_like(grant.email or grant.organization_name or "account")
+        name = name or name_like(self._pool, grant.email or grant.organization_name or "account")
         account = await self._pool.add(
             name,
             grant.tokens,

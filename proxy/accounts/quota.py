@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from proxy.clock import rfc3339
+from proxy.http.headers import AnswerHeaders
+from proxy.upstream.limits import Fields, Limits, moment, number
 from proxy.upstream.verdict import LONGEST_LIMIT_S
 
-_UNIFIED = re.compile(
-    r"anthropic-ratelimit-unified-([0-9]{1,3}[a-z](?:_[a-z0-9]{1,16})?)-(utilization|reset|status)"
-)
-_CLASSIC = re.compile(
-    r"anthropic-ratelimit-(requests|tokens|input-tokens|output-tokens)-(limit|remaining|reset)"
-)
-_OF_A_MODEL = re.compile(r"[0-9]+[a-z]_.+")  # `7d_oi`
-_NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,20})?(?:e[+-]?[0-9]{1,3})?")
+_WINDOW = re.compile(r"[0-9]{1,3}[a-z](?:_[a-z0-9]{1,16})?")
+_CLASSIC = frozenset({"requests", "tokens", "input-tokens", "output-tokens"})
+_FLOAT = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,20})?(?:e[+-]?[0-9]{1,3})?")
+_STATUS = re.compile(r"[a-z_]{1,32}")
 _MOST = 1e11  # more is damage: as a time, milliseconds; as a limit, more than anyone has
 
 MAX_WINDOWS = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """One limit. `used` is a fraction, above 1 where it is overdrawn; `resets_at` in seconds since the epoch.
 
     None is what no header has said.
@@ -50,30 +46,31 @@ class Window:
         return None
 
 
+_NOTHING = Window()
+
 Quota = dict[str, Window]
 """By window: `5h`, `7d`, …, or `requests`, `tokens`, `input_tokens`, `output_tokens`."""
 
 
-def read_quota(headers: Iterable[tuple[str, str]], known: Quota) -> Quota:
+def read_quota(headers: AnswerHeaders, known: Quota) -> Quota:
     """What the headers say over what was known.
 
     A window that they leave out stays as it was; one that they name is as they say, since it may be another one by now.
     """
-    told: dict[str, dict[str, Any]] = {}
-    for name, value in headers:
-        lower = name.lower()
-        if not lower.startswith("anthropic-ratelimit-"):
-            continue
-        found = _UNIFIED.fullmatch(lower) or _CLASSIC.fullmatch(lower)
-        if found is None:
-            continue
-        field = {"utilization": "used", "reset": "resets_at"}.get(found[2], found[2])
-        read = _read(field, value.strip().lower())
-        if read is not None:
-            told.setdefault(found[1].replace("-", "_"), {})[field] = read
-    if not told:
+    if not headers.limits:
         return known
-    news = {window: Window(**fields) for window, fields in told.items()}
+    limits = Limits(headers.limits)
+    news: Quota = {}
+    for name, fields in limits.windows.items():
+        if _is_window(name) and (window := _told(fields)) is not None:
+            news[name] = window
+    for name, fields in limits.classic.items():
+        if name in _CLASSIC and (window := _told(fields)) is not None:
+            news[name.replace("-", "_")] = window
+    if not news:
+        return known
+    if len(news) <= MAX_WINDOWS and news.keys() >= known.keys():
+        return news  # the usual answer names all there is
     return dict(islice((news | (known | news)).items(), MAX_WINDOWS))
 
 
@@ -88,34 +85,70 @@ def room(quota: Quota, now: float) -> float:
         for name, window in quota.items()
         if window.resets_at is not None
         and now < window.resets_at <= now + LONGEST_LIMIT_S
-        and not _OF_A_MODEL.fullmatch(name)
+        and not _is_of_a_model(name)
     ]
     return min((each for each in left if each is not None), default=1.0)
+
+
+def room_until(quota: Quota, now: float) -> float:
+    """When time alone changes `room`: a window is reset, or a reset comes near enough to count. Infinity if never."""
+    resets = [window.resets_at for window in quota.values() if window.resets_at is not None]
+    moments = resets + [reset - LONGEST_LIMIT_S for reset in resets]
+    return min((moment for moment in moments if moment > now), default=math.inf)
 
 
 def view(quota: Quota, now: float) -> dict[str, Any]:
     """A quota as an admin sees it, without what has been reset since."""
     return {
-        name: asdict(window) | {"resets_at": None if window.resets_at is None else rfc3339(window.resets_at)}
+        name: window._asdict()
+        | {"resets_at": None if window.resets_at is None else rfc3339(window.resets_at)}
         for name, window in sorted(quota.items())
         if window.resets_at is None or window.resets_at > now
     }
 
 
-def _read(field: str, value: str) -> Any:
-    """A header's value; None where it makes no sense."""
-    if field == "status":
-        return value if re.fullmatch(r"[a-z_]{1,32}", value) else None
-    if _NUMBER.fullmatch(value):
-        number = float(value)
-    elif field == "resets_at":
-        try:
-            moment = datetime.fromisoformat(value.upper())
-        except ValueError:
-            return None
-        number = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    else:
-        return None
-    if not 0 <= number < _MOST:
-        return None
-    return number if field in ("used", "resets_at") else int(number)
+def _told(fields: Fields) -> Window | None:
+    """What an answer says of one limit; None if nothing of it makes sense."""
+    get = fields.get
+    return _window(
+        get("utilization", ""), get("limit", ""), get("remaining", ""), get("reset", ""), get("status", "")
+    )
+
+
+@lru_cache(maxsize=1024)
+def _window(used: str, limit: str, remaining: str, reset: str, status: str) -> Window | None:
+    """Remembered, since most windows are answer by answer the same."""
+    status = status.lower()
+    window = Window(
+        used=_fraction(used.lower()) if used else None,
+        limit=_count(limit),
+        remaining=_count(remaining),
+        resets_at=_sane(moment(reset)),
+        status=status if status and _STATUS.fullmatch(status) else None,
+    )
+    return None if window == _NOTHING else window
+
+
+@lru_cache(maxsize=256)
+def _is_window(name: str) -> bool:
+    """Whether a window of the unified family is shown: `overage` and its like are none."""
+    return _WINDOW.fullmatch(name) is not None
+
+
+def _is_of_a_model(name: str) -> bool:
+    """As `7d_oi`; a classic limit, as `input_tokens`, begins with a letter."""
+    return "_" in name and name[0].isdigit()
+
+
+def _fraction(text: str) -> float | None:
+    """A utilization, which may come with an exponent."""
+    return _sane(float(text)) if _FLOAT.fullmatch(text) else None
+
+
+def _count(text: str) -> int | None:
+    counted = _sane(number(text))
+    return None if counted is None else int(counted)
+
+
+def _sane(value: float | None) -> float | None:
+    return value if value is not None and 0 <= value < _MOST else None

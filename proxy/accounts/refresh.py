@@ -119,7 +119,7 @@ class Refresher:
 
     def needs_refresh(self, account: Account) -> bool:
         """Whether a working account's token is about to end, or has ended."""
-        return self._works(account) and self._due(account, REFRESH_AHEAD_S)
+        return account.works and self._due(account, REFRESH_AHEAD_S)
 
     def is_running(self, account_id: str) -> bool:
         """Whether the account's token is being refreshed."""
@@ -131,7 +131,7 @@ class Refresher:
 
     async def refresh_due(self, within_s: float) -> None:
         """Refresh every working account whose token ends `within_s`, two at a time, in random order."""
-        due = [a.id for a in self._pool if self._works(a) and self._due(a, within_s)]
+        due = [a.id for a in self._pool if a.works and self._due(a, within_s)]
         self._rng.shuffle(due)
         await asyncio.gather(*(self._refresh_each(due) for _ in range(AT_ONCE)))
 
@@ -153,7 +153,7 @@ class Refresher:
         while due:
             account_id = due.pop()
             await self._clock.sleep(self._rng.uniform(0, SPREAD_S))
-            if account_id not in self._pool or not self._works(self._pool[account_id]):
+            if account_id not in self._pool or not self._pool[account_id].works:
                 continue
             try:
                 await self.refresh(account_id)
@@ -279,9 +279,6 @@ class Refresher:
             raise TokenTrouble(trouble.reason)
         if account.refresh_began_at is None and self.is_fresh(account):
             raise TokenTrouble("the token was refreshed less than a minute ago")
-
-    def _works(self, account: Account) -> bool:
-        return account.status in (Status.ACTIVE, Status.RATE_LIMITED)
 
     def _due(self, account: Account, within_s: float) -> bool:
         """Whether the token ends `within_s`, or an answer with another one may have been lost."""

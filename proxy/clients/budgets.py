@@ -54,6 +54,7 @@ class Window:
 class _Account:
     """One key's use, and what its `reservations` running requests may still spend."""
 
+    key_id: str
     day: Window = field(default_factory=Window)
     month: Window = field(default_factory=Window)
     recent: deque[float] = field(default_factory=deque)
@@ -68,14 +69,19 @@ class Budgets:
 
     def __init__(self, stored: dict[str, Record], *, clock: Clock) -> None:
         self._clock = clock
+        self._on_spend: Callable[[str], None] = _ignore
         self._accounts: dict[str, _Account] = {}
         for id, record in stored.items():
             if "day" in record:  # else an account's counters
-                self._accounts[id] = _Account(_read(record["day"]), _read(record.get("month")))
+                self._accounts[id] = _Account(id, _read(record["day"]), _read(record.get("month")))
+
+    def on_spend(self, listener: Callable[[str], None]) -> None:
+        """Call `listener` with the id of each key of which something is counted or forgotten."""
+        self._on_spend = listener
 
     def begin(self, key_id: str, limits: KeyLimits) -> Callable[[], None]:
         """Count one request, and hand over what ends it. Raises RateLimited."""
-        account = self._accounts.setdefault(key_id, _Account())
+        account = self._account(key_id)
         if limits.concurrent_requests is not None and account.running >= limits.concurrent_requests:
             raise RateLimited(
                 f"this key has {account.running} requests in flight, which is its limit", retry_after_s=1
@@ -104,7 +110,7 @@ class Budgets:
 
     def reserve(self, key_id: str, limits: KeyLimits, *, tokens: int, cost_usd: float) -> Reservation:
         """Set aside what a request may use at most. Raises RateLimited (`billing_error`) where that is too much."""
-        account = self._accounts.setdefault(key_id, _Account())
+        account = self._account(key_id)
         self._turn_over(account)
         # The month first: where both are spent, the next day would not help.
         for window, period, resets_at, most_tokens, most_usd in (
@@ -145,10 +151,17 @@ class Budgets:
         for window in (account.day, account.month):
             window.tokens += tokens
             window.cost_usd += cost_usd
+        self._on_spend(account.key_id)
+
+    def _account(self, key_id: str) -> _Account:
+        account = self._accounts.get(key_id)
+        if account is None:
+            account = self._accounts[key_id] = _Account(key_id)
+        return account
 
     def view(self, key_id: str) -> dict[str, Any]:
         """What a key has used of its budgets."""
-        account = self._accounts.get(key_id) or _Account()
+        account = self._accounts.get(key_id) or _Account(key_id)
         self._turn_over(account)
         return {
             "tokens_today": account.day.tokens,
@@ -160,15 +173,16 @@ class Budgets:
     def forget(self, key_id: str) -> None:
         """The key is gone."""
         self._accounts.pop(key_id, None)
+        self._on_spend(key_id)
 
-    def records(self) -> dict[str, Record]:
-        """What is stored, by key."""
+    def record(self, key_id: str) -> Record:
+        """What is stored of a key: nothing if it has used nothing."""
+        account = self._accounts.get(key_id)
+        if account is None:
+            return {}
         return {
-            key_id: {
-                period: {"name": window.name, "tokens": window.tokens, "cost_usd": window.cost_usd}
-                for period, window in (("day", account.day), ("month", account.month))
-            }
-            for key_id, account in self._accounts.items()
+            period: {"name": window.name, "tokens": window.tokens, "cost_usd": window.cost_usd}
+            for period, window in (("day", account.day), ("month", account.month))
         }
 
     def _turn_over(self, account: _Account) -> None:
@@ -204,6 +218,10 @@ class Reservation:
         if not self._settled:
             self._settled = True
             self._budgets.settle(self._account, self, tokens=tokens, cost_usd=cost_usd)
+
+
+def _ignore(key_id: str) -> None:
+    """Stand in for the listener until one is set."""
 
 
 def _over(amount: float, most: float | None) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import hashlib
 import hmac
 import json
@@ -70,9 +68,14 @@ class ClientKey:
 
     @property
     def etag(self) -> str:
-        """Another one whenever what admins may edit has changed (RFC 9110 8.8.3)."""
-        edited = (self.name, self.role, self.status, self.expires_at, self.limits, self.models)
-        return _sha256(repr(edited))[:12]
+        """ETag of the admin-editable fields: changes whenever one of them does (RFC 9110 §8.8.3)."""
+        edited = (self.name, self.role, self.status, self.expires_at, asdict(self.limits), self.models)
+        return _sha256(json.dumps(edited))[:12]
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether it has to be known what a request uses, and by which model."""
+        return bool(self.models) or self.limits.has_budget
 
     def allows_model(self, model: str) -> bool:
         """Whether the key may use the model."""
@@ -109,6 +112,11 @@ class ClientKeys:
         keys = chain(self._table.values(), self._declared.values())
         self._by_hash = {client_key.key_sha256: client_key.id for client_key in keys}
         self._use = {client_key.id: _read_use(counters.get(client_key.id, {})) for client_key in self}
+        self._on_use: Callable[[str], None] = _ignore
+
+    def on_use(self, listener: Callable[[str], None]) -> None:
+        """Call `listener` with the id of each key whose counters change, or that is deleted."""
+        self._on_use = listener
 
     def __getitem__(self, key_id: str) -> ClientKey:
         """Raises NotFound."""
@@ -159,6 +167,7 @@ class ClientKeys:
         if use is not None:
             use.requests += 1
             use.last_used_at = self._clock.now()
+            self._on_use(client_key.id)
             self._feed.touch("tokens", client_key.id)
 
     def view(self, client_key: ClientKey) -> dict[str, Any]:
@@ -226,13 +235,7 @@ class ClientKeys:
         )
         self._by_hash[digest] = client_key.id
         self._use[client_key.id] = KeyUse()
-        try:
-            await self._table.commit(client_key.id, client_key)
-        except StorageError:
-            # Nobody will learn this key, so it must not stay.
-            with contextlib.suppress(StorageError):
-                await self._forget(client_key)
-            raise
+        await self._table.add(client_key.id, client_key, undo=lambda: self._drop(client_key))
         self._tell("added", client_key, f"client key {client_key.name} was made")
         log.info(
             "token added token=%s name=%s role=%s", client_key.id, client_key.name, client_key.role.value
@@ -273,14 +276,16 @@ class ClientKeys:
     async def remove(self, key_id: str) -> None:
         """Delete a token; it stops working at once, and is gone from disk when this returns."""
         client_key = self._own(key_id)
-        forgotten = self._forget(client_key)
+        self._drop(client_key)
+        forgotten = self._table.forget(key_id)
         self._tell("deleted", client_key, f"client key {client_key.name} was deleted")
         await forgotten
         log.info("token deleted token=%s name=%s", client_key.id, client_key.name)
 
-    def counters(self) -> dict[str, Record]:
-        """The counters as they are stored."""
-        return {id: asdict(use) for id, use in self._use.items()}
+    def use_record(self, key_id: str) -> Record | None:
+        """The counters of a key as they are stored; None if there is no such key."""
+        use = self._use.get(key_id)
+        return None if use is None else {"requests": use.requests, "last_used_at": use.last_used_at}
 
     async def save_again(self) -> None:
         """Write once more what could not be written."""
@@ -290,11 +295,15 @@ class ClientKeys:
         self._feed.touch("tokens", client_key.id)
         self._feed.tell(Happened(f"token.{what}", text, key_id=client_key.id))
 
-    def _forget(self, client_key: ClientKey) -> asyncio.Future[None]:
+    def _drop(self, client_key: ClientKey) -> None:
         if self._by_hash.get(client_key.key_sha256) == client_key.id:
             del self._by_hash[client_key.key_sha256]
         self._use.pop(client_key.id, None)
-        return self._table.forget(client_key.id)
+        self._on_use(client_key.id)
+
+
+def _ignore(key_id: str) -> None:
+    """Stand in for the listener until one is set."""
 
 
 def key_record(client_key: ClientKey) -> Record:

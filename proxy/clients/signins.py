@@ -15,10 +15,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from proxy.clients.keys import ClientKey, ClientKeys, Role
 from proxy.clock import Clock
-from proxy.errors import StorageError
 from proxy.feed import Feed, Happened
-from proxy.storage.protocols import Record
+from proxy.storage.protocols import Record, Storage
 from proxy.storage.table import Table
+from proxy.storage.unsaved import Unsaved
 
 IDLE_S = 12 * 3600.0
 LONGEST_S = 7 * 86400.0
@@ -61,7 +61,11 @@ class Signins:
         self._feed = feed
         self._clock = clock
         self._seen_at = {each.id: _read_seen(counters.get(each.id, {}), each) for each in table.values()}
+        self._unsaved = Unsaved("counters", self._record, dict, counters)
         self._followers: list[Callable[[str], None]] = []
+
+    def __contains__(self, id: object) -> bool:
+        return id in self._table
 
     def on_end(self, follower: Callable[[str], None]) -> None:
         """Call `follower` with the id of each sign-in that ends, whatever ends it."""
@@ -78,14 +82,8 @@ class Signins:
             admin_key_mac=self._mac(cookie),
             created_at=self._clock.now(),
         )
-        self._seen_at[new.id] = new.created_at
-        try:
-            await self._table.commit(new.id, new)
-        except StorageError:
-            # Nobody will learn this cookie, so it must not stay.
-            with contextlib.suppress(StorageError):
-                await self._forget(new)
-            raise
+        self._see(new.id)
+        await self._table.add(new.id, new, undo=lambda: self._drop(new.id))
         self._tell("login", f"an admin signed in from {address}", new)
         log.info("signed in client=%s key=%s", address, new.key_id or "admin")
         return cookie, new
@@ -106,7 +104,7 @@ class Signins:
         """It is in use; False where it has ended."""
         if id not in self._table:
             return False
-        self._seen_at[id] = self._clock.now()
+        self._see(id)
         return True
 
     def expires_at(self, sign_in: SignIn) -> float:
@@ -126,13 +124,20 @@ class Signins:
             if self._over(each):
                 self._forget(each)
 
-    def counters(self) -> dict[str, Record]:
-        """When each was used last, as it is stored."""
-        return {id: {"last_seen_at": at} for id, at in self._seen_at.items()}
+    async def save_counters(self, storage: Storage) -> None:
+        """Write when each was used last, where that has changed. Raises StorageError."""
+        await self._unsaved.save(storage)
 
     async def save_again(self) -> None:
         """Write once more what could not be written."""
         await self._table.save_again()
+
+    def _see(self, id: str) -> None:
+        self._seen_at[id] = self._clock.now()
+        self._unsaved.add(id)
+
+    def _record(self, id: str) -> Record | None:
+        return {"last_seen_at": self._seen_at[id]} if id in self._seen_at else None
 
     def _over(self, sign_in: SignIn) -> bool:
         return self.expires_at(sign_in) <= self._clock.now() or not self._is_admins(sign_in)
@@ -146,11 +151,15 @@ class Signins:
         return client_key.role is Role.ADMIN and self._keys.usable(client_key)
 
     def _forget(self, sign_in: SignIn) -> Task[None]:
-        self._seen_at.pop(sign_in.id, None)
         forgotten = self._table.forget(sign_in.id)
-        for follower in self._followers:
-            follower(sign_in.id)
+        self._drop(sign_in.id)
         return forgotten
+
+    def _drop(self, id: str) -> None:
+        self._seen_at.pop(id, None)
+        self._unsaved.remove(id)
+        for follower in self._followers:
+            follower(id)
 
     def _mac(self, cookie: str) -> str:
         return hmac.new(cookie.encode(), self._admin_key, hashlib.sha256).hexdigest()

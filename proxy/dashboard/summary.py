@@ -12,7 +12,8 @@ from proxy.clients.keys import ClientKeys
 from proxy.clients.sessions import Sessions
 from proxy.clock import Clock, rfc3339
 from proxy.dashboard.health import Health
-from proxy.usage.accounting import Accounting
+from proxy.usage.latency import Latency
+from proxy.usage.series import Series
 
 
 class Summary:
@@ -25,7 +26,8 @@ class Summary:
         keys: ClientKeys,
         refresher: Refresher,
         sessions: Sessions,
-        accounting: Accounting,
+        series: Series,
+        latency: Latency,
         health: Health,
         clock: Clock,
         insecure: bool,
@@ -34,7 +36,8 @@ class Summary:
         self._keys = keys
         self._refresher = refresher
         self._sessions = sessions
-        self._accounting = accounting
+        self._series = series
+        self._latency = latency
         self._health = health
         self._clock = clock
         self._insecure = insecure
@@ -77,7 +80,7 @@ class Summary:
             "in_flight": sum(session.in_flight for session in self._sessions),
             "sessions": len(self._sessions),
             "client_keys": len(self._keys),
-            "since_start": self._accounting.series.totals("start").view(),
-            "today": self._accounting.series.totals("today").view(),
-            "ttfb_ms": self._accounting.ttfb_ms(),
+            "since_start": self._series.totals("start").view(),
+            "today": self._series.totals("today").view(),
+            "ttfb_ms": self._latency.ttfb_ms(),
         }

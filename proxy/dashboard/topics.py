@@ -8,6 +8,7 @@ from typing import Any
 from proxy.accounts.login import Logins
 from proxy.accounts.pool import Pool
 from proxy.accounts.refresh import Refresher
+from proxy.clients.budgets import Budgets
 from proxy.clients.keys import ClientKeys
 from proxy.clients.sessions import Sessions
 from proxy.clock import Clock
@@ -15,10 +16,10 @@ from proxy.dashboard.revisions import Source
 from proxy.dashboard.summary import Summary
 from proxy.errors import NotFound
 from proxy.feed import Feed, Happened
-from proxy.usage.accounting import Accounting
 from proxy.usage.buckets import MINUTE, By, floor
 from proxy.usage.counts import FIELDS, OUTCOMES, Counts
-from proxy.usage.series import RINGS, RingName
+from proxy.usage.request import RequestRecord
+from proxy.usage.series import RINGS, RingName, Series
 
 View = dict[str, Any]
 
@@ -44,7 +45,8 @@ class Topics:
         keys: ClientKeys,
         refresher: Refresher,
         sessions: Sessions,
-        accounting: Accounting,
+        budgets: Budgets,
+        series: Series,
         logins: Logins,
         summary: Summary,
         clock: Clock,
@@ -54,7 +56,8 @@ class Topics:
         self._keys = keys
         self._refresher = refresher
         self._sessions = sessions
-        self._accounting = accounting
+        self._budgets = budgets
+        self._series = series
         self._logins = logins
         self._summary = summary
         self._clock = clock
@@ -81,18 +84,23 @@ class Topics:
     def client_key(self, key_id: str) -> View:
         """A client key with what it did lately. Raises NotFound."""
         client_key = self._keys.view(self._keys[key_id])
-        used = self._accounting.budgets.view(key_id)
+        used = self._budgets.view(key_id)
         return client_key | {"used": used} | self._lately("token", key_id)
 
     def session(self, session_id: str) -> View:
         """Raises NotFound."""
         return self._sessions.view(self._sessions[session_id])
 
+    def ended(self, record: RequestRecord) -> None:
+        """Touch what an ended inference request may have changed: a sink."""
+        if record.is_inference and record.key is not None:
+            self._feed.touch("tokens", record.key.id)
+            self._feed.touch("usage", "")
+            if record.account_id is not None:
+                self._feed.touch("accounts", record.account_id)
+
     def tick(self) -> bool:
-        """Notice what time alone brings about, a second after the last call; True where a minute is over."""
-        self._pool.recover()
-        self._sessions.clean()
-        self._logins.forget_old()
+        """Tell of a health that has changed; True if another minute has begun since the last call."""
         self._feed.touch("stats", "health")
         status = self._summary.health()["status"]
         if status != self._health:
@@ -103,7 +111,7 @@ class Topics:
         return minute != before
 
     def _usage(self, ring: RingName) -> Source:
-        series = self._accounting.series
+        series = self._series
 
         def bucket(id: str) -> View | None:
             starts = series.starts(ring)
@@ -114,7 +122,7 @@ class Topics:
         return Source(lambda: map(str, series.starts(ring)), bucket, lambda: [str(series.starts(ring)[-1])])
 
     def _lately(self, by: By, id: str) -> View:
-        series = self._accounting.series
+        series = self._series
         day = series.day(by, id).view()
         return {"day": {name: day[name] for name in LATELY}, "spark": series.by_minute(by, id)}
 

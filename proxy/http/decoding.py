@@ -14,6 +14,16 @@ PIECE_BYTES = 64 << 10
 ERRORS = (zlib.error, brotli.error, ZstdError)
 """What `decode` raises where the bytes are not in that encoding."""
 
+
+class Undecodable(ValueError):
+    """The encoding is not known here, or the bytes are not in it."""
+
+
+class TooLarge(Undecodable):
+    """More bytes come out than were asked for."""
+
+
+_BY_HEADER = 32 + zlib.MAX_WBITS  # gzip or zlib's format, as its header says
 _ZSTD_WINDOW_LOG = 23  # RFC 9659 §3: at most 8 MB
 
 
@@ -23,6 +33,33 @@ class Decoder(Protocol):
     def decode(self, data: bytes) -> Iterator[bytes]:
         """What the next bytes hold; a few kB may be held back until the ones after them."""
 
+    @property
+    def ended(self) -> bool:
+        """Whether the bytes so far are a whole, with nothing missing."""
+
+
+def decoded(data: bytes, encoding: str, most_bytes: int, *, whole: bool = False) -> bytes:
+    """`data` without its content encoding, at most `most_bytes` of it; `whole` if it must not be cut at its end.
+
+    Raises Undecodable, of which TooLarge is one.
+    """
+    unpacker = decoder(encoding)
+    if unpacker is None:
+        raise Undecodable("an encoding that cannot be read here")
+    if type(unpacker) is Identity and len(data) <= most_bytes:
+        return data
+    found = bytearray()
+    try:
+        for piece in unpacker.decode(data):
+            if len(found) + len(piece) > most_bytes:
+                raise TooLarge(f"more than {most_bytes} bytes")
+            found += piece
+    except ERRORS as error:
+        raise Undecodable(f"not {encoding}") from error
+    if whole and not unpacker.ended:
+        raise Undecodable("its end is missing")
+    return bytes(found)
+
 
 def decoder(encoding: str) -> Decoder | None:
     """For one content coding in lower case; None for an unknown one, and for several on top of each other."""
@@ -30,7 +67,7 @@ def decoder(encoding: str) -> Decoder | None:
         case "" | "identity":
             return Identity()
         case "gzip" | "x-gzip":
-            return Zlib(16 + zlib.MAX_WBITS)
+            return Zlib(_BY_HEADER)
         case "deflate":
             return Zlib(None)
         case "br":
@@ -43,23 +80,29 @@ def decoder(encoding: str) -> Decoder | None:
 class Identity:
     """No encoding."""
 
+    ended = True
+
     def decode(self, data: bytes) -> Iterator[bytes]:
         yield data
 
 
 class Zlib:
-    """gzip with all its members (RFC 1952 §2.2), or deflate where `wbits` is None."""
+    """gzip with all its members (RFC 1952 §2.2), or deflate if `wbits` is None."""
 
     def __init__(self, wbits: int | None) -> None:
         self._wbits = wbits
         self._stream: zlib._Decompress | None = None
 
+    @property
+    def ended(self) -> bool:
+        return self._stream is not None and self._stream.eof
+
     def decode(self, data: bytes) -> Iterator[bytes]:
         while data:
             if self._wbits is None:
                 # Some servers send bare deflate where RFC 9110 §8.4.1.2 wants it inside zlib's format, which
-                # begins with the method, 8.
-                self._wbits = zlib.MAX_WBITS if data[0] & 0x0F == 8 else -zlib.MAX_WBITS
+                # begins with the method, 8; others gzip, which begins with what no bare deflate begins with.
+                self._wbits = _BY_HEADER if data[0] & 0x0F == 8 or data[0] == 0x1F else -zlib.MAX_WBITS
             if self._stream is None or self._stream.eof:
                 self._stream = zlib.decompressobj(self._wbits)
             piece = self._stream.decompress(data, PIECE_BYTES)
@@ -76,6 +119,10 @@ class Brotli:
     def __init__(self) -> None:
         self._stream = brotli.Decompressor()
 
+    @property
+    def ended(self) -> bool:
+        return bool(self._stream.is_finished())
+
     def decode(self, data: bytes) -> Iterator[bytes]:
         piece = self._stream.process(data, output_buffer_limit=PIECE_BYTES)
         # It may accept more while it still holds output back.
@@ -89,6 +136,10 @@ class Zstd:
 
     def __init__(self) -> None:
         self._stream = self._frame()
+
+    @property
+    def ended(self) -> bool:
+        return self._stream.eof
 
     def _frame(self) -> ZstdDecompressor:
         return ZstdDecompressor(options={DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG})

@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 from urllib.parse import quote
 
 from proxy.errors import InvalidRequest
+from proxy.http.names import kind_of
 
 CredentialKind = Literal["api_key", "oauth"]
 # Lines in the order received, repeats kept; values are latin-1 text, as on the wire.
 Headers = Sequence[tuple[str, str]]
 
-# RFC 9110 §7.6.1, with Trailer from RFC 2616 §13.5.1; the fields of `Proxy-*` are caught by their prefix.
-_HOP_BY_HOP = frozenset({"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
-_STOP_HERE = _HOP_BY_HOP | {"host", "cookie"}
-_STOP_HERE_PREFIXES = ("proxy-", "x-forwarded-")
-# The body is collected before it is sent on: its length is set, and `100-continue` answered, by who sends it.
-_STOP_UPWARD = frozenset({"authorization", "x-api-key", "x-proxy-account", "content-length", "expect"})
-# RFC 9110 §7.6.1: "A sender MUST NOT send a connection option corresponding to a field that is intended for
-# all recipients of the content". One that does must not be able to take these out of someone's request.
-_NEVER_NAMED = frozenset({"cache-control", "retry-after", "x-should-retry", "request-id"})
-_NEVER_NAMED_PREFIXES = ("anthropic-", "content-")
-
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2, token
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 §5.5, field-value
-_SECRET = re.compile(r"[!-~]+")
+_LENGTH = re.compile(r"[0-9]{1,18}")
 
 _OAUTH_BETA = "oauth-2025-04-20"
 _ACCOUNT_SAFE = (string.punctuation + " ").replace("%", "")
@@ -46,7 +36,7 @@ class Credential:
     secret: str = field(repr=False)
 
     def __post_init__(self) -> None:
-        if not _SECRET.fullmatch(self.secret):
+        if not self.secret or " " in self.secret or not _is_plain(self.secret):
             raise ValueError("a credential is visible ASCII characters without a space")
 
 
@@ -54,10 +44,13 @@ def client_keys(headers: Headers) -> list[str]:
     """The keys that a client presents as `Authorization: Bearer` or `x-api-key`, in order, each once."""
     keys: dict[str, None] = {}
     for name, value in headers:
+        kind = kind_of(name)
+        if kind.goes_up:
+            continue
         key = ""
-        if name.lower() == "x-api-key":
+        if kind.lower == "x-api-key":
             key = value.strip()
-        elif name.lower() == "authorization":
+        elif kind.lower == "authorization":
             scheme, _, rest = value.strip().partition(" ")
             key = rest.strip() if scheme.lower() == "bearer" else ""
         if key and len(key) <= _MAX_CLIENT_KEY_CHARS:
@@ -68,78 +61,131 @@ def client_keys(headers: Headers) -> list[str]:
 def to_upstream(headers: Headers, credential: Credential) -> list[tuple[str, str]]:
     """The client's headers as they go to the Claude API, with `credential` as the only one.
 
-    Raises InvalidRequest where a line could not be sent as one line.
+    Raises InvalidRequest if a line could not be sent as one line.
     """
-    stopped = _STOP_UPWARD | _named_by_connection(headers)
-    passed = [(name, value) for name, value in headers if not _stops_here(name, stopped)]
-    if not all(_is_sendable(name, value) for name, value in passed):
+    passed: list[tuple[str, str]] = []
+    refused: list[str] = []
+    options: list[str] = []
+    for line in headers:
+        kind = kind_of(line[0])
+        if kind.goes_up:
+            passed.append(line)
+        elif kind.refused:
+            refused.append(kind.lower)
+        elif kind.lower == "connection":
+            options.append(line[1])
+    if named := _named_by(options):
+        passed = [line for line in passed if kind_of(line[0]).lower not in named]
+        refused = [lower for lower in refused if lower not in named]
+    values = [value for _, value in passed]
+    if refused or not (_is_plain("".join(values)) or all(map(_VALUE.fullmatch, values))):
         raise InvalidRequest("a header holds a character that may not be sent", should_retry=False)
     # Added last, so that nothing the client sent can take it away.
     if credential.kind == "api_key":
-        return [*passed, ("x-api-key", credential.secret)]
-    return [*_with_oauth_beta(passed), ("authorization", f"Bearer {credential.secret}")]
+        passed.append(("x-api-key", credential.secret))
+    else:
+        _add_oauth_beta(passed)
+        passed.append(("authorization", f"Bearer {credential.secret}"))
+    return passed
+
+
+class AnswerHeaders:
+    """The headers of an upstream's answer, read once for all who look at them.
+
+    `limits` are those of the rate-limit family by lower-case name, without blanks around the value. Of repeated lines,
+    the first counts.
+    """
+
+    __slots__ = ("_first", "_options", "_passing", "limits", "lines")
+
+    def __init__(self, lines: Headers) -> None:
+        first: dict[str, str] = {}
+        limits: dict[str, str] = {}
+        passing: list[tuple[str, str]] = []
+        options: list[str] = []
+        for line in lines:
+            name, value = line
+            kind = kind_of(name)
+            lower = kind.lower
+            if lower not in first:
+                first[lower] = value
+                if kind.limit:
+                    limits[lower] = value.strip()
+            if kind.goes_down:
+                passing.append(line)
+            elif lower == "connection":
+                options.append(value)
+        self.lines = lines
+        self.limits = limits
+        self._first = first
+        self._passing = passing
+        self._options = options
+
+    def get(self, lower_name: str) -> str:
+        """The value of a header, without blanks around it; "" if there is none."""
+        return self._first.get(lower_name, "").strip()
+
+    def for_client(self, account: str, attempts: int) -> list[tuple[str, str]]:
+        """The headers as they go to the client; a line that cannot be sent is left out.
+
+        In `x-proxy-account`, `%` and all but printable ASCII is percent-encoded as UTF-8.
+        """
+        passed = _sendable(self._passing)
+        if named := _named_by(self._options):
+            passed = [line for line in passed if kind_of(line[0]).lower not in named]
+        if "content-length" in self._first:
+            passed = _with_one_length(passed, chunked="transfer-encoding" in self._first)
+        passed.append(("x-proxy-account", _account_value(account)))
+        passed.append(("x-proxy-attempts", str(attempts)))
+        return passed
 
 
 def to_client(headers: Headers, *, account: str, attempts: int) -> list[tuple[str, str]]:
-    """The Claude API's headers as they go to the client; a line that cannot be sent is left out.
-
-    In `x-proxy-account`, `%` and all but printable ASCII is percent-encoded as UTF-8.
-    """
-    stopped = {"set-cookie"} | _named_by_connection(headers)
-    passed = [
-        (name, value.strip(" \t"))  # RFC 9110 §5.5: not a part of the value; Tornado refuses to send it
-        for name, value in headers
-        if not _stops_here(name, stopped)
-        and not name.lower().startswith("x-proxy-")
-        and _is_sendable(name, value)
-    ]
-    chunked = any(name.lower() == "transfer-encoding" for name, _ in headers)
-    return [
-        *_with_one_length(passed, chunked=chunked),
-        ("x-proxy-account", quote(account.strip(), safe=_ACCOUNT_SAFE, errors="replace")),
-        ("x-proxy-attempts", str(attempts)),
-    ]
+    """`headers` as `AnswerHeaders.for_client` gives them, for an answer that nothing else looks at."""
+    return AnswerHeaders(headers).for_client(account, attempts)
 
 
-def _stops_here(name: str, stopped: Set[str]) -> bool:
-    lower = name.lower()
-    return lower in _STOP_HERE or lower in stopped or lower.startswith(_STOP_HERE_PREFIXES)
+@lru_cache(maxsize=1024)
+def _account_value(name: str) -> str:
+    return quote(name.strip(), safe=_ACCOUNT_SAFE, errors="replace")
 
 
-def _named_by_connection(headers: Headers) -> set[str]:
-    named = _tokens(value.lower() for name, value in headers if name.lower() == "connection")
-    return {name for name in named if name not in _NEVER_NAMED and not name.startswith(_NEVER_NAMED_PREFIXES)}
+def _sendable(lines: Headers) -> list[tuple[str, str]]:
+    """The lines whose values can be sent. Blanks around a value are no part of it (RFC 9110 §5.5), and go."""
+    text = f"|{'|'.join([value for _, value in lines])}|"
+    if _is_plain(text) and " |" not in text and "| " not in text:
+        return list(lines)
+    return [(name, value.strip(" \t")) for name, value in lines if _VALUE.fullmatch(value)]
 
 
-def _tokens(values: Iterable[str]) -> set[str]:
-    """The elements of a comma list; repeated lines are one list (RFC 9110 §5.3)."""
-    return {token.strip() for value in values for token in value.split(",")}
-
-
-def _is_sendable(name: str, value: str) -> bool:
-    return bool(_NAME.fullmatch(name) and _VALUE.fullmatch(value))
-
-
-def _with_oauth_beta(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    at = [index for index, (name, _) in enumerate(headers) if name.lower() == "anthropic-beta"]
-    if _OAUTH_BETA in _tokens(headers[index][1] for index in at):
-        return headers
-    if not at:
-        return [*headers, ("anthropic-beta", _OAUTH_BETA)]
-    name, value = headers[at[-1]]
-    extended = f"{value},{_OAUTH_BETA}" if value.strip() else _OAUTH_BETA
-    return [*headers[: at[-1]], (name, extended), *headers[at[-1] + 1 :]]
-
-
-def _with_one_length(headers: list[tuple[str, str]], *, chunked: bool) -> list[tuple[str, str]]:
+def _with_one_length(lines: list[tuple[str, str]], *, chunked: bool) -> list[tuple[str, str]]:
     """Content-Length once, as a number (RFC 9110 §8.6), and not beside Transfer-Encoding (RFC 9112 §6.3)."""
-    lengths = {value for name, value in headers if name.lower() == "content-length"}
-    length = None if chunked or len(lengths) != 1 else lengths.pop()
-    kept: list[tuple[str, str]] = []
-    for name, value in headers:
-        if name.lower() == "content-length":
-            if length is None or not re.fullmatch(r"[0-9]{1,18}", length):
-                continue
-            length = None
-        kept.append((name, value))
-    return kept
+    at = [index for index, (name, _) in enumerate(lines) if kind_of(name).lower == "content-length"]
+    values = {lines[index][1] for index in at}
+    if len(values) == 1 and not chunked and _LENGTH.fullmatch(values.pop()):
+        del at[0]  # the others go
+    return [line for index, line in enumerate(lines) if index not in at] if at else lines
+
+
+def _named_by(options: Sequence[str]) -> Set[str]:
+    """The lower-case names that `Connection` takes out of a message; repeated lines are one list (RFC 9110 §5.3)."""
+    if not options:
+        return frozenset()
+    names = {token.strip() for value in options for token in value.lower().split(",")}
+    return {name for name in names if kind_of(name).nameable}
+
+
+def _is_plain(text: str) -> bool:
+    """Whether it is printable ASCII, as almost every value is; two calls into C instead of a regex for each."""
+    return text.isascii() and text.isprintable()
+
+
+def _add_oauth_beta(headers: list[tuple[str, str]]) -> None:
+    at = [index for index, (name, _) in enumerate(headers) if kind_of(name).lower == "anthropic-beta"]
+    if not at:
+        headers.append(("anthropic-beta", _OAUTH_BETA))
+        return
+    if any(token.strip() == _OAUTH_BETA for index in at for token in headers[index][1].split(",")):
+        return
+    name, value = headers[at[-1]]
+    headers[at[-1]] = (name, f"{value},{_OAUTH_BETA}" if value.strip() else _OAUTH_BETA)

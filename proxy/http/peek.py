@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from proxy.http.body import Body
-from proxy.http.decoding import ERRORS, decoder
+from proxy.http.decoding import decoded
 
 AT_ONCE_BYTES = 256 * 1024
 """Below, `json.loads` takes less than a thread's detour and about a millisecond of the loop."""
@@ -55,9 +55,9 @@ async def peek(body: Body | None, content_encoding: str = "") -> Peek:
 
 def _read(source: BinaryIO, encoding: str) -> Peek:
     try:
-        data = _decoded(source.read(), encoding)
+        data = decoded(source.read(), encoding, MOST_BYTES)
         value = json.loads(data)
-    except (ValueError, RecursionError, *ERRORS):
+    except (ValueError, RecursionError):
         return Peek()  # what is wrong with it is for the upstream to say
     if not isinstance(value, dict):
         return Peek()
@@ -71,20 +71,6 @@ def _read(source: BinaryIO, encoding: str) -> Peek:
         fast=any(part.get("speed") == "fast" for part in parts),
         size=len(data),
     )
-
-
-def _decoded(data: bytes, encoding: str) -> bytes:
-    if encoding in _PLAIN:
-        return data
-    unpacker = decoder(encoding)
-    if unpacker is None:
-        raise ValueError("an encoding that cannot be read here")
-    decoded = bytearray()
-    for piece in unpacker.decode(data):
-        decoded += piece
-        if len(decoded) > MOST_BYTES:
-            raise ValueError("too large")
-    return bytes(decoded)
 
 
 def _parts(value: dict[str, Any]) -> Iterator[dict[str, Any]]:

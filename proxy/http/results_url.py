@@ -5,11 +5,26 @@ from __future__ import annotations
 import gzip
 import re
 import zlib
+from collections.abc import Callable
+from functools import partial
+
+from proxy.http.decoding import Undecodable, decoded
 
 # JSON may escape a slash. The path stays; what comes before it is the upstream's origin.
 _RESULTS_URL = re.compile(rb'("results_url"\s*:\s*")[^"]*?((?:\\?/)v1(?:\\?/)messages(?:\\?/)batches[^"]*")')
 READABLE = ("gzip", "deflate", "identity")
 """Content encodings of which `rewrite` can see the text."""
+
+_ENCODE: dict[str, Callable[[bytes], bytes]] = {
+    "": bytes,
+    "identity": bytes,
+    "gzip": partial(gzip.compress, mtime=0),
+    "x-gzip": partial(gzip.compress, mtime=0),
+    "deflate": zlib.compress,
+}
+
+MOST_BYTES = 32 * 1024 * 1024
+"""Of an answer that is rewritten, decoded: a list has at most 1000 batches of less than 1 kB."""
 
 
 def rewrite(body: bytes, encoding: str, origin: str) -> bytes:
@@ -17,33 +32,18 @@ def rewrite(body: bytes, encoding: str, origin: str) -> bytes:
 
     Bytes that cannot be decoded come back as they are.
     """
+    encode = _ENCODE.get(encoding)
+    if encode is None:
+        return body
     try:
-        text = _decode(body, encoding)
-    except (OSError, EOFError, zlib.error):
+        text = decoded(body, encoding, MOST_BYTES, whole=True)
+    except Undecodable:
         return body
     changed = _RESULTS_URL.sub(lambda found: found[1] + origin.encode() + found[2], text)
-    return body if changed == text else _encode(changed, encoding)
+    return body if changed == text else encode(changed)
 
 
 def readable_encodings(accept_encoding: str) -> str:
     """What of an `accept-encoding` value may be sent upstream so that the answer can be read; order is kept."""
     wanted = [part for part in accept_encoding.split(",") if part.split(";")[0].strip().lower() in READABLE]
     return ",".join(wanted).strip() or "identity"
-
-
-def _decode(body: bytes, encoding: str) -> bytes:
-    match encoding:
-        case "gzip" | "x-gzip":
-            return gzip.decompress(body)
-        case "deflate":
-            return zlib.decompress(body)
-    return body
-
-
-def _encode(text: bytes, encoding: str) -> bytes:
-    match encoding:
-        case "gzip" | "x-gzip":
-            return gzip.compress(text, mtime=0)
-        case "deflate":
-            return zlib.compress(text)
-    return text

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import unquote
 
 from proxy.errors import InvalidRequest, NotFound
@@ -16,19 +18,50 @@ _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _REFUSED_DECODED = re.compile("[\x00-\x1f\x7f-\x9f\\\\\ufffd]")
 # Some servers end a segment there: `..;x` is a dot segment to a servlet container.
 _SEGMENT_END = re.compile(r"[;?#]")
+_NO_TOKENS = re.compile(r"/v1/(messages/count_tokens|models(/.*)?|files(/.*)?|skills(/.*)?)")
 
 # As received and decoded up to three times: nothing harmless needs more, and each reading costs a pass.
 _MAX_READINGS = 4
 
 _ADMIN = (("v1", "organizations"), ("v1", "oauth", "token"))
 
+# Clients choose their targets, so only short ones are remembered, and a few: inference has two or three.
+MOST_TARGETS = 256
+LONGEST_TARGET = 128
 
-def upstream_target(target: str, *, allow_admin_paths: bool) -> str:
-    """`target`, path and query as received, where it may go upstream.
 
-    Raises InvalidRequest where another reader could take the path for a different one, NotFound for the
-    paths that would hand the operator's own rights to a client.
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A request target that may go upstream.
+
+    `raw` is path and query as received, `path` its path as received, `segments` the path's, fully decoded.
+    `holds_results_url`: the answer is one message batch or a list of them, whose `results_url` is rewritten.
+    `free`: whatever is done here uses no tokens, so a key with a budget or a list of models may do it.
     """
+
+    raw: str
+    path: str
+    segments: tuple[str, ...]
+    holds_results_url: bool
+    free: bool
+
+    def is_inference(self, method: str) -> bool:
+        """Whether the request counts against a client's session limit."""
+        return method == "POST" and self.segments == ("v1", "messages")
+
+
+def parse(target: str, *, allow_admin_paths: bool) -> Target:
+    """Read a request target.
+
+    Raises InvalidRequest if another reader could take the path for a different one, NotFound for the paths that would
+    hand the operator's own rights to a client.
+    """
+    if len(target) > LONGEST_TARGET:
+        return _parse(target, allow_admin_paths)
+    return _remembered(target, allow_admin_paths)
+
+
+def _parse(target: str, allow_admin_paths: bool) -> Target:
     path = target.partition("?")[0]
     if not (_TARGET.fullmatch(target) and _PATH.fullmatch(path)) or _BAD_PERCENT.search(path):
         raise _refused("it is not a plain path below /v1/ with an optional query")
@@ -43,20 +76,22 @@ def upstream_target(target: str, *, allow_admin_paths: bool) -> str:
             raise _refused("it holds an empty or dot segment")
     if not allow_admin_paths and _is_admin(readings[-1]):
         raise NotFound("this path is not served here", should_retry=False)
-    return target
+    segments = tuple(readings[-1].split("/")[1:])
+    return Target(
+        raw=target,
+        path=path,
+        segments=segments,
+        holds_results_url=_holds_results_url(segments),
+        free=_NO_TOKENS.fullmatch(path) is not None,
+    )
 
 
-def is_inference(method: str, target: str) -> bool:
-    """Whether the request counts against a client's session limit; never raises."""
-    return method == "POST" and _segments(target) == ["v1", "messages"]
+_remembered = lru_cache(maxsize=MOST_TARGETS)(_parse)  # a refusal is an exception, which it does not keep
 
 
-def holds_results_url(target: str) -> bool:
-    """Whether the answer is one message batch or a list of them, whose `results_url` is to be rewritten.
-
-    True for create, list, retrieve and cancel, false for `/results`; never raises.
-    """
-    match _segments(target):
+def _holds_results_url(segments: tuple[str, ...]) -> bool:
+    """True for create, list, retrieve and cancel, false for `/results`."""
+    match segments:
         case ["v1", "messages", "batches"] | ["v1", "messages", "batches", _]:
             return True
         case ["v1", "messages", "batches", _, "cancel"]:
@@ -74,10 +109,6 @@ def _readings(path: str) -> list[str]:
     while len(readings) <= _MAX_READINGS and (decoded := unquote(readings[-1])) != readings[-1]:
         readings.append(decoded)
     return readings
-
-
-def _segments(target: str) -> list[str]:
-    return _readings(target.partition("?")[0])[-1].split("/")[1:]
 
 
 def _is_empty_or_dots(segment: str) -> bool:

@@ -73,6 +73,10 @@ class Grants:
     def of(self, credential: Credential) -> Grant | None:
         return self._grants.get(credential.owner)
 
+    def tokens(self) -> list[str]:
+        """All tokens that were issued and not yet forgotten, revoked ones too."""
+        return [credential.value for id in self._grants for credential in self._keyring.of_owner(id)]
+
     def revoke(self, grant: Grant) -> None:
         """Refuse all tokens of `grant`."""
         for credential in self._keyring.of_owner(grant.id):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-import zlib
 from dataclasses import dataclass, field
 from typing import IO
 from urllib.parse import parse_qs, unquote
 
 from tornado.httputil import HTTPHeaders
+
+from proxy.http.decoding import TooLarge, Undecodable, decoded
 
 from .replies import ApiError, Json
 
@@ -99,19 +100,17 @@ class Request:
                 f"content-encoding {encoding!r} is not supported",
                 details={"error_code": "request_body_encoding_unsupported"},
             )
-        inflate = zlib.decompressobj(wbits=47)  # gzip or zlib, told by the header
         try:
-            data = inflate.decompress(self.body.read(), max_bytes + 1)
-        except zlib.error as error:
+            return decoded(self.body.read(), encoding, max_bytes)
+        except TooLarge as error:
+            raise ApiError(
+                413,
+                "Request exceeds the maximum allowed number of bytes after decoding.",
+                details={"error_code": "request_body_too_large_after_decoding"},
+            ) from error
+        except Undecodable as error:
             raise ApiError(
                 400,
                 "The request body could not be decoded",
                 details={"error_code": "request_body_encoding_invalid"},
             ) from error
-        if len(data) > max_bytes:
-            raise ApiError(
-                413,
-                "Request exceeds the maximum allowed number of bytes after decoding.",
-                details={"error_code": "request_body_too_large_after_decoding"},
-            )
-        return data

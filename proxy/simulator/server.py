@@ -161,6 +161,10 @@ class Simulator(HTTPServerConnectionDelegate):
         """A login as if made through the browser."""
         return self._grants.add(self._keyring.organization(organization), email, scope)
 
+    def tokens(self) -> list[str]:
+        """All OAuth tokens that were issued and not yet forgotten, revoked ones too."""
+        return self._grants.tokens()
+
     def revoke(self, credential: str | Grant) -> None:
         """Refuse that key or token from now on; of a grant, all its tokens."""
         if isinstance(credential, Grant):

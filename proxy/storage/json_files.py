@@ -79,7 +79,7 @@ class JsonFiles:
     async def load(self, kind: Kind) -> dict[str, Record]:
         return await self._order(self._load, kind)
 
-    # Not `async def`: the record is taken down, and the write ordered, when the call is made.
+    # Not `async def`: the write is ordered, and a durable record taken down, when the call is made.
 
     def put(self, kind: Kind, id: str, record: Record) -> Coroutine[Any, Any, None]:
         return self._order(self._commit, _kind(kind, durable=True), checked(id), to_text(record))
@@ -87,9 +87,8 @@ class JsonFiles:
     def delete(self, kind: Kind, id: str) -> Coroutine[Any, Any, None]:
         return self._order(self._commit, _kind(kind, durable=True), checked(id), None)
 
-    def replace(self, kind: Kind, records: Mapping[str, Record]) -> Coroutine[Any, Any, None]:
-        texts = {checked(id): to_text(record) for id, record in records.items()}
-        return self._order(self._replace_all, _kind(kind, durable=False), texts)
+    def update(self, kind: Kind, records: Mapping[str, Record | None]) -> Coroutine[Any, Any, None]:
+        return self._order(self._update, _kind(kind, durable=False), records)
 
     async def logs(self) -> list[str]:
         return await self._order(self._logs.names)
@@ -181,7 +180,10 @@ class JsonFiles:
             log.warning("changed by somebody else, so written anew from memory file=%s kept=%s", path, aside)
         self._identities[path] = files.replace(path, encode(document), durable=True, keep_old=not edited)
 
-    def _replace_all(self, kind: Kind, texts: dict[str, str]) -> None:
+    def _update(self, kind: Kind, records: Mapping[str, Record | None]) -> None:
+        texts = self._records[kind].copy()
+        for id, record in records.items():
+            set_record(texts, checked(id), None if record is None else to_text(record))
         self._generation += 1
         path = LAYOUTS[kind].file(self._folder)
         try:
@@ -199,6 +201,6 @@ async def _outcome(future: Future[T]) -> T:
 def _kind(kind: Kind, *, durable: bool) -> Kind:
     if LAYOUTS[kind].durable is not durable:
         raise ValueError(
-            f"{kind} is {'not ' if durable else ''}durable: use {'replace' if durable else 'put'}"
+            f"{kind} is {'not ' if durable else ''}durable: use {'update' if durable else 'put'}"
         )
     return kind

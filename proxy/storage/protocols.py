@@ -9,7 +9,7 @@ Record = dict[str, Any]
 """A JSON object; storage does not know what it means."""
 
 Kind = Literal["accounts", "tokens", "signins", "counters", "sessions"]
-"""`counters` and `sessions` are disposable (`replace`), the others durable (`put`, `delete`)."""
+"""`counters` and `sessions` are disposable (`update`), the others durable (`put`, `delete`)."""
 
 
 class Storage(Protocol):
@@ -18,7 +18,8 @@ class Storage(Protocol):
     An id, and a log's name, is 1 to 64 of `A-Z a-z 0-9 _ -`; another one is a ValueError.
     A write is taken down and ordered when it is called, not when it is awaited: what happens to the record
     afterwards does not matter, and cancelling the caller neither stops nor reorders it. Only the lines of a
-    log are storage's own from the call on, since taking down thousands would hold up everybody else.
+    log and disposable records are storage's own from the call on, since taking down thousands would hold up
+    everybody else.
     """
 
     @property
@@ -41,8 +42,11 @@ class Storage(Protocol):
     async def delete(self, kind: Kind, id: str) -> None:
         """Remove one record, if there is one; as durable as `put`. Raises StorageError."""
 
-    async def replace(self, kind: Kind, records: Mapping[str, Record]) -> None:
-        """Set all records of a disposable kind at once; a power cut may lose it. Raises StorageError."""
+    async def update(self, kind: Kind, records: Mapping[str, Record | None]) -> None:
+        """Set these records of a disposable kind, and remove those that are None; the others stay.
+
+        A power cut may lose it. Raises StorageError: then none of them is set.
+        """
 
     async def logs(self) -> list[str]:
         """The names of all logs, in order. Raises StorageError."""

@@ -1,8 +1,9 @@
-"""Items by id, in memory and in storage: `commit` and `forget` are the only doors for change."""
+"""Items by id, in memory and in storage: `commit`, `add` and `forget` are the only doors for change."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Generic, TypeVar
@@ -53,6 +54,20 @@ class Table(Mapping[str, T], Generic[T]):
         """Set one item; the task ends when it is on disk."""
         self._items[id] = item
         return self._jobs.start(f"save {self._kind}/{id}", self._save(id, self._record(item)))
+
+    async def add(self, id: str, item: T, *, undo: Callable[[], object]) -> None:
+        """Add a new item; it is on disk when this returns.
+
+        If it cannot be saved, `undo` takes back what the caller noted of it, and it is forgotten: the caller reports a
+        failure, so the item must not work on, nor appear after a restart. Raises StorageError then.
+        """
+        try:
+            await self.commit(id, item)
+        except StorageError:
+            undo()
+            with contextlib.suppress(StorageError):
+                await self.forget(id)
+            raise
 
     @property
     def writable(self) -> bool:

@@ -263,6 +263,11 @@ class CurlClient(CurlAsyncHTTPClient):
         self._marked: dict[Exchange, None] = {}
         return self
 
+    @property
+    def running(self) -> int:
+        """Exchanges that libcurl still has."""
+        return len(self._exchanges)
+
     def open(self, request: Request) -> Exchange:
         """Start one exchange; the caller closes it."""
         curl = self._kept.pop() if self._kept else self._new_handle()

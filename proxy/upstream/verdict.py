@@ -14,18 +14,19 @@ status                                account   action
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from proxy.clock import rfc3339
-from proxy.http.headers import CredentialKind, Headers
+from proxy.http.decoding import Undecodable, decoded
+from proxy.http.headers import AnswerHeaders, CredentialKind
+from proxy.upstream.limits import Limits, moment, number
 
 LONGEST_LIMIT_S = 35 * 86_400.0
 """A spend limit ends with the month; a time further ahead is nonsense."""
@@ -39,9 +40,6 @@ _LONGEST_TEXT = 1000
 _LONGEST_EVIDENCE = 160
 _LONGEST_WORD = 23  # shorter than any key; `invalid_request_error:` has 22
 
-_LIMIT = "anthropic-ratelimit-"
-_UNIFIED = "anthropic-ratelimit-unified-"
-_PLAIN_RESET = re.compile(r"anthropic-ratelimit-(?!unified-)(.+)-reset")
 _SHARED = frozenset({"5h", "7d"})
 _MODEL_WINDOW = re.compile(r"[0-9]{1,4}[a-z]{1,4}[_-][a-z0-9_-]{1,40}")  # `7d_oi`, `7d_opus`
 _CLAIMED_WINDOW = {
@@ -81,15 +79,6 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerHead:
-    """The part of an answer that is judged; `body_start` is as received, with its content encoding."""
-
-    status: int
-    headers: Headers = field(repr=False)
-    body_start: bytes = field(default=b"", repr=False)
-
-
-@dataclass(frozen=True, slots=True)
 class Verdict:
     """What is to be done, and what it says of the account.
 
@@ -112,25 +101,40 @@ class _Error(NamedTuple):
     code: str = ""
 
 
-def judge(answer: AnswerHead, *, account_kind: CredentialKind, model: str | None, now: float) -> Verdict:
-    """Say what `answer` means; `model` is the one asked for, `now` seconds since the epoch. Never raises."""
-    fields: dict[str, str] = {}
-    for name, value in answer.headers:
-        fields.setdefault(name.lower(), value.strip())
-    match answer.status:
+def judge(
+    status: int,
+    headers: AnswerHeaders,
+    body_start: bytes,
+    *,
+    account_kind: CredentialKind,
+    model: str | None,
+    now: float,
+) -> Verdict:
+    """Say what an answer means. Never raises.
+
+    `body_start` is as received, with its content encoding, and read for 400 to 403 and 429 alone; `model` is the one
+    asked for, `now` seconds since the epoch.
+    """
+    match status:
         case 400:
-            refusal = _judge_refusal(400, _read_error(answer, fields))
+            refusal = _judge_refusal(400, _read_error(headers, body_start))
             # A disabled organisation is recorded as a 400 (anthropics/claude-code#19028, #54311, #72457).
-            return refusal if refusal.invalid_reason else Verdict(Action.HAND_ON, "400")
+            return refusal if refusal.invalid_reason else _plain(Action.HAND_ON, 400)
         case 401:
-            return _judge_401(_read_error(answer, fields), account_kind)
+            return _judge_401(_read_error(headers, body_start), account_kind)
         case 402 | 403:
-            return _judge_refusal(answer.status, _read_error(answer, fields))
+            return _judge_refusal(status, _read_error(headers, body_start))
         case 429:
-            return _judge_429(fields, _read_error(answer, fields), model, now)
-        case status if status == 408 or 500 <= status <= 599:
-            return Verdict(Action.RETRY, f"{status}")
-    return Verdict(Action.HAND_ON, f"{answer.status}")
+            return _judge_429(headers, _read_error(headers, body_start), model, now)
+    if status == 408 or 500 <= status <= 599:
+        return _plain(Action.RETRY, status)
+    return _plain(Action.HAND_ON, status)
+
+
+@lru_cache(maxsize=1024)
+def _plain(action: Action, status: int) -> Verdict:
+    """What a status means by itself."""
+    return Verdict(action, f"{status}")
 
 
 def _judge_401(error: _Error, account_kind: CredentialKind) -> Verdict:
@@ -148,121 +152,86 @@ def _judge_refusal(status: int, error: _Error) -> Verdict:
     return Verdict(Action.NEXT_ACCOUNT, evidence, invalid_reason=evidence if dead else None)
 
 
-def _judge_429(fields: dict[str, str], error: _Error, model: str | None, now: float) -> Verdict:
-    rejected = _rejected_windows(fields)
+def _judge_429(headers: AnswerHeaders, error: _Error, model: str | None, now: float) -> Verdict:
+    limits = Limits(headers.limits)
+    rejected = _rejected_windows(limits)
     if shared := rejected & _SHARED:
-        until = _limited_until(fields, shared, now)
+        until = _limited_until(limits, shared, now)
         evidence = _limit_evidence(f"429 rejected {_names(shared)} window", until)
         return Verdict(Action.BENCH_THEN_NEXT, evidence, until)
     if _LONG_CONTEXT.search(error.message):
         # A matter of what is paid for: the unified reset, often the end of the month, says nothing about it.
         return Verdict(Action.SKIP_MODEL_THEN_NEXT, "429 long context is not paid for", model=model)
-    if rejected or (_is_top_rejected(fields) and _allows_shared(fields)):
-        until = _limited_until(fields, rejected, now)
+    if rejected or (_is_top_rejected(limits) and _allows_shared(limits)):
+        until = _limited_until(limits, rejected, now)
         evidence = _limit_evidence(f"429 rejected {_names(rejected)} window of a model", until)
         return Verdict(Action.SKIP_MODEL_THEN_NEXT, evidence, until, model)
-    until = _limited_until(fields, set(), now)
-    if until is None and fields.get("x-should-retry") == "true" and not _has_limit_header(fields):
+    until = _limited_until(limits, set(), now)
+    if until is None and headers.get("x-should-retry") == "true" and not headers.limits:
         until = now + _UNNAMED_THROTTLE_S
     return Verdict(Action.BENCH_THEN_NEXT, _limit_evidence(_describe(429, error), until), until)
 
 
-def _rejected_windows(fields: dict[str, str]) -> set[str]:
+def _rejected_windows(limits: Limits) -> set[str]:
     """The unified windows that refuse: the account's `5h` and `7d`, and those of one model, as `7d_oi`.
 
     `overage`, `slow` and their like are no windows: they say what may follow when one is used up.
     """
-    rejected = set()
-    for name, value in fields.items():
-        window = name.removeprefix(_UNIFIED).removesuffix("-status")
-        is_window = window in _SHARED or _MODEL_WINDOW.fullmatch(window)
-        if is_window and name == f"{_UNIFIED}{window}-status" and value.lower() == "rejected":
-            rejected.add(window)
+    rejected = {
+        window
+        for window, fields in limits.windows.items()
+        if fields.get("status", "").lower() == "rejected"
+        and (window in _SHARED or _MODEL_WINDOW.fullmatch(window))
+    }
     # A window's own line may be missing: then the claim names the one that `unified-status` speaks of.
-    claimed = _CLAIMED_WINDOW.get(fields.get(_UNIFIED + "representative-claim", "").lower())
-    if claimed and _is_top_rejected(fields) and f"{_UNIFIED}{claimed}-status" not in fields:
+    claimed = _CLAIMED_WINDOW.get(limits.unified.get("representative-claim", "").lower())
+    if claimed and _is_top_rejected(limits) and "status" not in limits.windows.get(claimed, {}):
         rejected.add(claimed)
     return rejected
 
 
-def _is_top_rejected(fields: dict[str, str]) -> bool:
-    return fields.get(_UNIFIED + "status", "").lower() == "rejected"
+def _is_top_rejected(limits: Limits) -> bool:
+    return limits.unified.get("status", "").lower() == "rejected"
 
 
-def _allows_shared(fields: dict[str, str]) -> bool:
+def _allows_shared(limits: Limits) -> bool:
     return all(
-        fields.get(f"{_UNIFIED}{window}-status", "").lower().startswith("allowed") for window in _SHARED
+        limits.windows.get(window, {}).get("status", "").lower().startswith("allowed") for window in _SHARED
     )
 
 
-def _has_limit_header(fields: dict[str, str]) -> bool:
-    return any(name.startswith((_LIMIT, "retry-after")) for name in fields)
-
-
-def _limited_until(fields: dict[str, str], rejected: set[str], now: float) -> float | None:
+def _limited_until(limits: Limits, rejected: set[str], now: float) -> float | None:
     """The first time that is ahead, the most exact source first; a second from now where all have passed."""
-    named = list(_named_resets(fields, rejected, now))
+    named = list(_named_resets(limits, rejected, now))
     if not named:
         return None
-    until = next((moment for moment in named if moment > now), now)
+    until = next((at for at in named if at > now), now)
     return min(max(until, now + _SHORTEST_LIMIT_S), now + LONGEST_LIMIT_S)
 
 
-def _named_resets(fields: dict[str, str], rejected: set[str], now: float) -> Iterator[float]:
+def _named_resets(limits: Limits, rejected: set[str], now: float) -> Iterator[float]:
     # Every window that refuses must have passed, so the last of them counts.
-    yield from _latest(_moment(fields.get(f"{_UNIFIED}{window}-reset", "")) for window in rejected)
-    if _is_top_rejected(fields):
-        yield from _latest([_moment(fields.get(_UNIFIED + "reset", ""))])
-    retry_after = fields.get("retry-after", "")
-    # The milliseconds first, as SDKs read them.
-    if (wait_ms := _number(fields.get("retry-after-ms", ""))) is not None:
-        yield now + wait_ms / 1000
-    if (wait_s := _number(retry_after)) is not None:
-        yield now + wait_s
-    else:
-        yield from _latest([_http_date(retry_after)])
-    resets = {
-        match[1]: _moment(value) for name, value in fields.items() if (match := _PLAIN_RESET.fullmatch(name))
-    }
-    spent = [limit for limit in resets if _number(fields.get(f"{_LIMIT}{limit}-remaining", "")) == 0]
+    yield from _latest(moment(limits.windows.get(window, {}).get("reset", "")) for window in rejected)
+    if _is_top_rejected(limits):
+        yield from _latest([moment(limits.unified.get("reset", ""))])
+    yield from limits.retries(now)
+    resets = {limit: moment(fields["reset"]) for limit, fields in limits.classic.items() if "reset" in fields}
+    spent = [limit for limit in resets if number(limits.classic[limit].get("remaining", "")) == 0]
     # Token counts are rounded to thousands: a limit can be hit before it says 0.
     yield from _latest(resets[limit] for limit in spent or resets)
 
 
 def _latest(moments: Iterable[float | None]) -> list[float]:
-    known = [moment for moment in moments if moment is not None]
+    known = [each for each in moments if each is not None]
     return [max(known)] if known else []
 
 
-def _number(text: str) -> float | None:
-    """A count as limit headers have it: not negative, no `nan`, not in another script's digits."""
-    return float(text) if re.fullmatch(r"[0-9]+(?:\.[0-9]+)?", text) else None
-
-
-def _moment(text: str) -> float | None:
-    """Unix seconds (the unified limits) or RFC 3339 (the others), as seconds since the epoch."""
-    if (number := _number(text)) is not None:
-        return number
+def _read_error(headers: AnswerHeaders, body_start: bytes) -> _Error:
+    start = body_start[:_BODY_LIMIT_BYTES]
+    with contextlib.suppress(Undecodable):  # then it may be plain all the same
+        start = decoded(start, headers.get("content-encoding").lower(), _BODY_LIMIT_BYTES)
     try:
-        return _epoch(datetime.fromisoformat(text))
-    except (ValueError, OverflowError):
-        return None
-
-
-def _http_date(text: str) -> float | None:
-    try:
-        return _epoch(parsedate_to_datetime(text))
-    except (ValueError, OverflowError):
-        return None
-
-
-def _epoch(moment: datetime) -> float:
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-def _read_error(answer: AnswerHead, fields: dict[str, str]) -> _Error:
-    try:
-        body = json.loads(_decoded(answer.body_start, fields.get("content-encoding", "").lower()))
+        body = json.loads(start)
     except (ValueError, RecursionError):
         return _Error()  # an edge's page of HTML, or an encoding we do not read
     error = body.get("error") if isinstance(body, dict) else None
@@ -275,18 +244,6 @@ def _read_error(answer: AnswerHead, fields: dict[str, str]) -> _Error:
 
 def _text(value: object) -> str:
     return value[:_LONGEST_TEXT] if isinstance(value, str) else ""
-
-
-def _decoded(body: bytes, encoding: str) -> bytes:
-    """At most 64 KiB of the body without its content encoding; as it is where that is not known."""
-    body = body[:_BODY_LIMIT_BYTES]
-    if encoding in ("gzip", "x-gzip", "deflate"):
-        for wbits in (zlib.MAX_WBITS | 32, -zlib.MAX_WBITS):  # gzip or zlib by their header, else raw deflate
-            try:
-                return zlib.decompressobj(wbits).decompress(body, _BODY_LIMIT_BYTES)
-            except zlib.error:
-                continue
-    return body
 
 
 def _limit_evidence(what: str, until: float | None) -> str:

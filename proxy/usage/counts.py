@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Final, TypeAlias, TypeVar
 
 from proxy.storage.protocols import Record
+from proxy.usage.request import RequestRecord
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -94,6 +95,14 @@ SHORT: Final[Mapping[str, str]] = {
 }
 """Fields that have another name in a line."""
 
+_PLACE_OF: Final[Mapping[str, int]] = {name: place for place, name in enumerate(FIELDS)}
+_TOKENS: Final = (
+    "input_tokens",
+    "output_tokens",
+    "cache_creation_5m_tokens",
+    "cache_creation_1h_tokens",
+    "cache_read_tokens",
+)
 _NAMES: Final = tuple(SHORT.get(name, name) for name in FIELDS)
 _PLACES: Final[Mapping[str, int]] = {name: place for place, name in enumerate(_NAMES)}
 _COST: Final = FIELDS.index("cost_usd")
@@ -104,6 +113,32 @@ _values: Final[Callable[[Counts], tuple[float, ...]]] = operator.attrgetter(*FIE
 def amounts_of(counts: Counts | Sums) -> Amounts:
     values = _values(counts) if isinstance(counts, Counts) else counts
     return [(place, value) for place, value in enumerate(values) if value]
+
+
+def amounts_by_model(record: RequestRecord) -> dict[str | None, Amounts]:
+    """What an ended request came to: itself under the model it is billed for, tokens under the model that used them."""
+    usage = record.usage
+    request = [
+        (_PLACE_OF[record.outcome], 1.0),
+        (_PLACE_OF["duration_ms"], float(round(record.duration_s * 1000))),
+    ]
+    if record.ttfb_s is not None:
+        request += (_PLACE_OF["ttfb_ms"], float(round(record.ttfb_s * 1000))), (_PLACE_OF["ttfb_count"], 1.0)
+    if usage is None:
+        return {record.model: request}
+    if usage.web_search_requests:
+        request.append((_PLACE_OF["web_search_requests"], usage.web_search_requests))
+    if record.cost_usd is None:
+        request.append((_PLACE_OF["unpriced"], 1))
+    if usage.estimated:
+        request.append((_PLACE_OF["estimated"], 1))
+    found: dict[str | None, Amounts] = {usage.model: request}
+    for charge in record.charges:
+        amounts = found.setdefault(charge.usage.model, [])
+        amounts += [(_PLACE_OF[name], value) for name in _TOKENS if (value := getattr(charge.usage, name))]
+        if charge.cost_usd:
+            amounts.append((_COST, charge.cost_usd))
+    return found
 
 
 def no_sums() -> Sums:

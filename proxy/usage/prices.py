@@ -42,7 +42,7 @@ class _Rates:
 
 def cost_usd(usage: Usage, *, at: float, batch: bool = False) -> float | None:
     """What `usage` costs by list price at that time, in epoch seconds; None where a model has no known price."""
-    cost = usage.web_search_requests * _WEB_SEARCH_USD
+    cost = searches_usd(usage)
     for each in usage.billed:
         model = _model(each.model)
         if model is None:
@@ -61,6 +61,11 @@ def cost_usd(usage: Usage, *, at: float, batch: bool = False) -> float | None:
             tokens *= _US_ONLY
         cost += tokens / 1e6
     return cost
+
+
+def searches_usd(usage: Usage) -> float:
+    """What the web searches of a message cost, whatever its model."""
+    return usage.web_search_requests * _WEB_SEARCH_USD
 
 
 def highest_rates(model: str, at: float, *, fast: bool = False) -> tuple[float, float] | None:

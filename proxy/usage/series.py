@@ -28,17 +28,21 @@ from proxy.usage.buckets import (
 )
 from proxy.usage.counts import (
     OUTCOMES,
+    Amounts,
     Counts,
+    Ids,
     Key,
     Sums,
     add,
     add_up,
+    amounts_by_model,
     amounts_of,
     counts_of,
     from_line,
     no_sums,
     to_line,
 )
+from proxy.usage.request import RequestRecord
 
 Interval: TypeAlias = Literal["minute", "hour", "day"]
 RingName: TypeAlias = Literal["1h", "24h", "7d", "30d"]
@@ -61,6 +65,7 @@ RINGS: Final[Mapping[RingName, tuple[int, int]]] = {
 MODEL_LENGTH: Final = 80  # the longest known, of Bedrock, has some sixty
 MOST_CELLS: Final = 50_000  # rows times buckets of a report; more would hold the event loop for too long
 MOST_UNSAVED: Final = 10_000  # rows; some 4 MB
+MOST_UNFOLDED: Final = 1000  # rows
 
 log = logging.getLogger(__name__)
 
@@ -106,25 +111,53 @@ class Series:
         # By place and id, as of the start of a quarter or a minute, and good until the next one.
         self._day_sums: tuple[int, dict[tuple[int, str], Sums]] = (0, {})
         self._minute_counts: tuple[int, dict[tuple[int, str], list[int]]] = (0, {})
+        # What requests came to since somebody asked: by minute, and not yet in the buckets.
+        self._unfolded: dict[Key, Sums] = {}
         self._new: dict[Key, Sums] = {}  # not on disk yet
         self._stages: dict[str, int] = {}  # of each day's log, as it is on disk
         self._storing = asyncio.Lock()  # between reading a log and replacing it, nobody may append to it
         self.unsaved: str | None = None  # why the last flush failed
 
-    def record(self, *, account: str | None, token: str, model: str | None, counts: Counts) -> None:
-        """Count a request that has just ended. `model` may be whatever a client wrote."""
-        now, amounts = self._clock.now(), amounts_of(counts)
-        ids = self._buckets.add(now, (account, token, _clean(model)), amounts, now)
-        add(self._since_start, amounts)
-        key = floor(now, MINUTE), ids
-        sums = self._new.get(key)
+    def count(self, record: RequestRecord) -> None:
+        """Count an ended inference request: a sink."""
+        if record.is_inference and record.key is not None:
+            for model, amounts in amounts_by_model(record).items():
+                self.add((record.account_id, record.key.id, model), amounts)
+
+    def add(self, ids: Ids, amounts: Amounts) -> None:
+        """Count what happened just now. The model may be whatever a client wrote.
+
+        Most requests repeat the ids of one before within the minute, so they are summed up first, and put into the
+        buckets once somebody asks.
+        """
+        account, token, model = ids
+        key = floor(self._clock.now(), MINUTE), (account, token, _clean(model))
+        sums = self._unfolded.get(key)
         if sums is None:
-            self._bound_new()
-            sums = self._new[key] = no_sums()
+            if len(self._unfolded) >= MOST_UNFOLDED:
+                self._fold()
+            sums = self._unfolded[key] = no_sums()
         add(sums, amounts)
+
+    def _fold(self) -> None:
+        """Put what came since the last time into the buckets, and among what is to be saved."""
+        if not self._unfolded:
+            return
+        now = self._clock.now()
+        unfolded, self._unfolded = self._unfolded, {}
+        for (t, ids), sums in unfolded.items():
+            amounts = amounts_of(sums)
+            key = t, self._buckets.add(t, ids, amounts, now)
+            add(self._since_start, amounts)
+            waiting = self._new.get(key)
+            if waiting is None:
+                self._bound_new()
+                waiting = self._new[key] = no_sums()
+            add(waiting, amounts)
 
     def totals(self, since: Literal["start", "today"]) -> Counts:
         """Everything since this process started, or since 0:00 UTC."""
+        self._fold()
         if since == "start":
             return counts_of(self._since_start)
         return self.bucket(floor(self._clock.now(), DAY), DAY)
@@ -143,12 +176,14 @@ class Series:
 
     def bucket(self, start: int, span_s: int, by: By | None = None, id: str | None = None) -> Counts:
         """What everything came to in one bucket of a ring, or one account, client key or model."""
+        self._fold()
         found = self._buckets.levels[span_s].buckets.get(start)
         place = EVERYTHING if by is None else PLACE[by]
         return counts_of(found[place].get(id) if found else None)
 
     def day(self, by: By, id: str) -> Counts:
         """What one account, client key or model came to in the last 24 hours."""
+        self._fold()
         place, now = PLACE[by], floor(self._clock.now(), QUARTER)
         quarters = self._buckets.levels[QUARTER].buckets
         if self._day_sums[0] != now:
@@ -165,6 +200,7 @@ class Series:
 
     def by_minute(self, by: By, id: str) -> list[int]:
         """The requests in each of the last 60 minutes that are over, oldest first."""
+        self._fold()
         place, now = PLACE[by], floor(self._clock.now(), MINUTE)
         minutes = self._buckets.levels[MINUTE].buckets
         if self._minute_counts[0] != now:
@@ -182,6 +218,7 @@ class Series:
 
         Raises Unprocessable where that is not kept, or no span of the past.
         """
+        self._fold()
         now = self._clock.now()
         if start > now:
             raise Unprocessable("from is in the future")
@@ -210,6 +247,7 @@ class Series:
     async def flush(self, storage: Storage) -> None:
         """Bring to disk what is new; what cannot be written is kept for the next time, and `unsaved` says why."""
         async with self._storing:
+            self._fold()
             for day in sorted({_day(t) for t, _ in self._new}):
                 rows = {key: self._new.pop(key) for key in tuple(self._new) if _day(key[0]) == day}
                 self._stages.pop(day, None)

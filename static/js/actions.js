@@ -1,80 +1,193 @@
+// @ts-check
 /** What an admin does: asks first where needed, sends it, says what came of it. */
 import { ms, span } from "./format.js";
-import { confirm, dialog, field } from "./ui/dialog.js";
+import { confirm, dialog, field, typed } from "./ui/dialog.js";
 
-/** Those of `ids` that are still there and have another status. */
+/** More than so many are not deleted by a click: their number has to be typed. */
+const MANY = 5;
+/** So that a token of 8 h is said to expire in "8h", not in 7h 59m 59s. */
+const ROUND_UP_MS = 30_000;
+
+/** @import { App, TextKey } from "./types.js" */
+
+/** @typedef {"refresh" | "reactivate" | "deactivate" | "delete" | "revoke" | "rename" | "disable" | "enable"} Verb */
+/** @typedef {"accounts" | "sessions" | "tokens"} TopicName */
+/** @typedef {{id: string, name?: string, status?: string | null, in_flight?: number}} Item */
+
+/**
+ * Items of a topic, to be asked about and acted on: those of `ids` that are still there and have another status.
+ * @param {App} app
+ * @param {string | string[]} ids
+ * @param {TopicName} topic
+ */
 export function subject(app, ids, topic = "accounts", status = "") {
-	const { t } = app, all = [...app.store.items(topic).values()];
+	/** @type {Item[]} */
+	const all = [...app.store.items(topic).values()];
 	const items = all.filter((item) => [ids].flat().includes(item.id) && item.status !== status);
 	const inUse = all.filter((item) => item.status === "active");
-	const names = items.map(({ name, id }) => name ?? id.slice(0, 8));
-	const count = items.length, many = count > 1, what = many ? t(`n_${topic}`, { n: count }) : names[0];
-	return {
-		many, count,
-		running: items.reduce((sum, item) => sum + item.in_flight, 0),
-		/** Whether no account stays active without these. */
-		last: inUse.length > 0 && inUse.every((item) => items.includes(item)),
-		/** Names each of several; what is `grave` has to be typed. */
-		ask: (verb, text, grave = false) => confirm(app, {
-			title: `${t(verb)} ${many ? what : `'${what}'`}?`, text, label: `${t(verb)} ${what}`,
-			list: many && names, typeName: (count > 5 || grave) && what,
-		}),
-		/** Sends one request for each; gives how many are done. */
-		async send(verb, request, undo) {
-			const results = await Promise.allSettled(items.map(({ id }) => request(id)));
-			const done = items.map(({ id }) => id).filter((_, at) => !results[at].reason), n = done.length;
-			const text = results.find(({ reason }) => reason)?.reason.message;
-			const said = { what: n < count ? t(`n_${topic}`, { n }) : what, ...results[0]?.value };
-			const failed = many ? t("failed", { n: count - n, of: count, text }) : text;
-			if (text) app.toast({ text: failed, kind: "error" });
-			if (n) app.toast({ text: t(`did_${verb}`, said), undo: undo && (() => undo(done)) });
-			return n;
-		},
-	};
+	return new Subject(app, topic, items, inUse.length > 0 && inUse.every((item) => items.includes(item)));
 }
 
+class Subject {
+	/**
+	 * @param {App} app
+	 * @param {TopicName} topic
+	 * @param {Item[]} items
+	 * @param {boolean} last whether nothing stays active without these
+	 */
+	constructor(app, topic, items, last) {
+		this.app = app;
+		this.topic = topic;
+		this.items = items;
+		this.last = last;
+		this.count = items.length;
+		this.many = this.count > 1;
+		this.running = items.reduce((sum, item) => sum + (item.in_flight ?? 0), 0);
+		this.names = items.map(({ name, id }) => name ?? id.slice(0, 8));
+		/** What all of them are called. */
+		this.what = this.many ? this.counted(this.count) : this.names[0];
+	}
+
+	/** "3 accounts" @param {number} n */
+	counted(n) {
+		return this.app.t(`n_${this.topic}`, { n });
+	}
+
+	/**
+	 * Names each of several; what is `grave` has to be typed.
+	 * @param {Verb} verb
+	 * @param {string} text
+	 */
+	ask(verb, text, grave = false) {
+		const does = this.app.t(verb);
+		const { many, what, names } = this;
+		return confirm(this.app, {
+			title: `${does} ${many ? what : `'${what}'`}?`,
+			text,
+			label: `${does} ${what}`,
+			list: many && names,
+			typeName: (this.count > MANY || grave) && what,
+		});
+	}
+
+	/**
+	 * Sends one request for each; gives how many are done.
+	 * @param {Verb} verb
+	 * @param {(id: string) => Promise<any>} request
+	 * @param {((done: string[]) => void) | false} [undo]
+	 */
+	async send(verb, request, undo) {
+		const { app, items, count } = this;
+		const results = await Promise.allSettled(items.map(({ id }) => request(id)));
+		const done = items.filter((_, at) => results[at].status === "fulfilled").map(({ id }) => id);
+		const n = done.length;
+		const [refused] = results.filter((result) => result.status === "rejected");
+		if (refused) this.tellFailure(refused.reason.message, count - n);
+		if (!n) return n;
+		const [first] = results;
+		const answer = first.status === "fulfilled" ? first.value : {};
+		const said = { what: n < count ? this.counted(n) : this.what, ...answer };
+		app.toast({ text: app.t(`did_${verb}`, said), undo: undo && (() => undo(done)) });
+		return n;
+	}
+
+	/**
+	 * @param {string} text of the first failure
+	 * @param {number} n how many failed
+	 */
+	tellFailure(text, n) {
+		const { app, many, count: of } = this;
+		app.toast({ text: many ? app.t("failed", { n, of, text }) : text, kind: "error" });
+	}
+}
+
+/**
+ * @param {App} app
+ * @param {string | string[]} ids
+ * @param {"active" | "inactive"} status
+ * @param {boolean} asked whether nobody has to be asked any more
+ */
 export async function setStatus(app, ids, status, asked = false) {
-	const about = subject(app, ids, "accounts", status), off = status === "inactive", last = off && about.last;
-	const verb = off ? "deactivate" : "reactivate", sure = asked || !(about.many || last);
-	if (!about.count || !(sure || await about.ask(verb, app.t(last ? "last_active" : "reversible")))) return;
+	const about = subject(app, ids, "accounts", status);
+	if (!about.count) return;
+	const off = status === "inactive";
+	const verb = off ? "deactivate" : "reactivate";
+	const last = off && about.last;
+	const sure = asked || !(about.many || last);
+	if (!sure && !await about.ask(verb, app.t(last ? "last_active" : "reversible"))) return;
 	await about.send(verb, (id) => app.api("PUT", `api/accounts/${id}`, { status }),
 		(done) => setStatus(app, done, off ? "active" : "inactive", true));
 }
 
+/**
+ * @param {App} app
+ * @param {string} id
+ */
 export const refresh = (app, id) => subject(app, id).send("refresh", async () => {
 	const { account } = await app.api("POST", `api/accounts/${id}/refresh`);
-	return { left: span(ms(account.expires_at) - app.now() + 30_000) }; // 8h, not 7h 59m 59s
+	return { left: span(ms(account.expires_at) - app.now() + ROUND_UP_MS) };
 });
 
+/**
+ * Gives how many are deleted.
+ * @param {App} app
+ * @param {string | string[]} ids
+ */
 export async function remove(app, ids) {
-	const { t } = app, about = subject(app, ids), { last, running: n } = about;
-	const text = ["delete_effect", n && "delete_running", last ? "last_active" : "delete_move", "final"];
-	const said = text.filter(Boolean).map((key) => t(key, { n })).join(" ");
-	return about.count && await about.ask("delete", said, last) &&
-		about.send("delete", (id) => app.api("DELETE", `api/accounts/${id}`));
+	const about = subject(app, ids);
+	const { last, running: n } = about;
+	/** @type {TextKey[]} */
+	const texts = ["delete_effect", last ? "last_active" : "delete_move", "final"];
+	if (n) texts.splice(1, 0, "delete_running");
+	const text = texts.map((key) => app.t(key, { n })).join(" ");
+	if (!about.count || !await about.ask("delete", text, last)) return 0;
+	return about.send("delete", (id) => app.api("DELETE", `api/accounts/${id}`));
 }
 
+/**
+ * @param {App} app
+ * @param {string | string[]} ids
+ */
 export async function revokeSession(app, ids) {
 	const about = subject(app, ids, "sessions");
 	if (!about.count || !await about.ask("revoke", app.t("revoke_effect", { n: about.running }))) return;
 	await about.send("revoke", (id) => app.api("DELETE", `api/sessions/${id}`));
 }
 
+/**
+ * @param {App} app
+ * @param {string} id
+ */
 export function rename(app, id) {
-	const { t } = app, { name, etag } = app.store.items("accounts").get(id);
-	const box = dialog(app, { topic: "accounts", id }), to = field(t("name"), { value: name, maxlength: 64 });
+	const { t } = app;
+	const account = app.store.items("accounts").get(id);
+	if (!account) return;
+	const { name, etag } = account;
+	const path = `api/accounts/${id}`;
+	const box = dialog(app, { topic: "accounts", id });
+	const to = field(t("name"), { value: name, maxlength: 64 });
 	const run = async (ifMatch = etag) => {
-		const called = to.input.value.trim(), path = `api/accounts/${id}`;
+		const called = typed(to);
 		await app.api("PUT", path, { name: called }, { ifMatch });
-		const back = () => app.api("PUT", path, { name }).then(() => ({ name: called, to: name }));
+		const back = async () => {
+			await app.api("PUT", path, { name });
+			return { name: called, to: name };
+		};
 		app.toast({ text: t("did_rename", { name, to: called }), undo: () => subject(app, id).send("rename", back) });
 		return id;
 	};
-	const buttons = [{ label: t("cancel") }, { label: t("rename"), kind: "primary", run }];
-	box.show(`${t("rename")} '${name}'`, to.el, buttons, to);
+	const choices = [{ label: t("cancel") }, { label: t("rename"), kind: /** @type {const} */ ("primary"), run }];
+	box.show(`${t("rename")} '${name}'`, to.el, choices, to);
 	to.input.select();
 }
 
-/** A new account, or with its id a new login; resolves with the id, or "". */
-export const addAccount = async (app, id) => (await import("./views/wizard.js")).wizard(app, id);
+/**
+ * A new account, or with its id a new login; resolves with the id, or "".
+ * @param {App} app
+ * @param {string} [id]
+ */
+export async function addAccount(app, id) {
+	const { wizard } = await import("./views/wizard.js");
+	return wizard(app, id);
+}
 export { addAccount as reauthorise };

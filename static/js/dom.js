@@ -1,57 +1,141 @@
+// @ts-check
 /** Building and patching the DOM: text and attributes only, so that no string ever becomes markup. */
 
-const builder = (create) => (tag, ...children) => {
-	const [name, ...classes] = tag.split("."), el = create(name);
-	const attrs = children[0]?.constructor === Object ? children.shift() : {};
-	setAttr(el, "class", classes.join(" ") || null);
-	for (const name in attrs) setAttr(el, name, attrs[name]);
-	el.append(...children.flat(9).filter((child) => child != null && child !== false && child !== ""));
-	return el;
-};
+/**
+ * @typedef {Record<string, unknown>} Attributes
+ * @typedef {Node | string | number | boolean | null | undefined | readonly any[]} Child
+ */
 
-/** `h("p.muted", { title }, "text", …)`; null and false among the children are skipped, lists flattened. */
-export const h = builder((name) => document.createElement(name));
-export const svg = builder((name) => document.createElementNS("http://www.w3.org/2000/svg", name));
+/**
+ * @template {string} Name
+ * @typedef {Name extends keyof HTMLElementTagNameMap ? HTMLElementTagNameMap[Name] : HTMLElement} ElementOf
+ */
+
+/**
+ * What `h` makes of "input.wide".
+ * @template {string} Tag
+ * @typedef {Tag extends `${infer Name}.${string}` ? ElementOf<Name> : ElementOf<Tag>} Made
+ */
+
+/**
+ * @template {{el: HTMLElement}} Row
+ * @typedef {Map<any, Row>} Rows
+ */
+
+/**
+ * `h("p.muted", { title }, "text", …)`; null and false among the children are skipped, lists flattened.
+ * @template {string} Tag
+ * @param {Tag} tag
+ * @param {...(Child | Attributes)} content
+ */
+export function h(tag, ...content) {
+	const [name, ...classes] = tag.split(".");
+	return /** @type {Made<Tag>} */ (build(document.createElement(name), classes, content));
+}
+
+/**
+ * @param {string} tag
+ * @param {...(Child | Attributes)} content
+ */
+export function svg(tag, ...content) {
+	const [name, ...classes] = tag.split(".");
+	return build(document.createElementNS("http://www.w3.org/2000/svg", name), classes, content);
+}
+
+/**
+ * @template {Element} Kind
+ * @param {Kind} el
+ * @param {string[]} classes
+ * @param {(Child | Attributes)[]} content
+ */
+function build(el, classes, content) {
+	const [first, ...rest] = content;
+	const attributes = first?.constructor === Object ? /** @type {Attributes} */ (first) : null;
+	setAttr(el, "class", classes.join(" ") || null);
+	for (const [name, value] of Object.entries(attributes ?? {})) setAttr(el, name, value);
+	const children = /** @type {any[]} */ (attributes ? rest : content).flat(9);
+	el.append(...children.filter((child) => child != null && child !== false && child !== ""));
+	return el;
+}
+
+/**
+ * @param {string} title
+ * @param {...Child} content
+ */
 export const panel = (title, ...content) => h("section.panel", h("h3", title), content);
 
-/** The text of a node, or of an element that holds nothing else. The node stays, and so does a selection. */
+/** An element of the page's frame, which is always there. @param {string} id */
+export const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
+
+/**
+ * Sets the text of a node, or of an element that holds nothing else. The node stays, and so does a selection.
+ * @param {Node | null} node
+ * @param {string} text
+ */
 export function setText(node, text) {
-	const leaf = node.nodeType === 1 ? (node.firstChild ?? node.appendChild(new Text())) : node;
-	if (leaf.data !== text) leaf.data = text;
+	if (!node) return;
+	const leaf = node instanceof Element ? (node.firstChild ?? node.appendChild(new Text())) : node;
+	if (/** @type {Text} */ (leaf).data !== text) /** @type {Text} */ (leaf).data = text;
 }
 
-/** true is "", null and false remove. */
+/**
+ * true is "", null and false remove.
+ * @param {Element} el
+ * @param {string} name
+ * @param {unknown} value
+ */
 export function setAttr(el, name, value) {
-	const text = value == null || value === false ? null : value === true ? "" : String(value);
-	if (el.getAttribute(name) === text) return;
-	if (text === null) el.removeAttribute(name);
-	else el.setAttribute(name, text);
+	if (value == null || value === false) {
+		el.removeAttribute(name);
+		return;
+	}
+	const text = value === true ? "" : String(value);
+	if (el.getAttribute(name) !== text) el.setAttribute(name, text);
 }
 
-/** Makes the rows `{el}` of `ids` the container's children, in order. A row is made once, and keeps its focus. */
+/**
+ * Makes the rows of `ids` the container's children, in order. A row is made once, and keeps its focus.
+ * @template Id
+ * @template {{el: HTMLElement}} Row
+ * @param {Element} container
+ * @param {Iterable<Id>} ids
+ * @param {Map<Id, Row>} rows
+ * @param {(id: Id) => Row} make
+ */
 export function keyed(container, ids, rows, make) {
 	const wanted = new Set(ids);
 	const focused = document.activeElement;
 	for (const [id, row] of rows) {
-		if (!wanted.has(id)) rows.delete(id), row.el.remove();
+		if (wanted.has(id)) continue;
+		rows.delete(id);
+		row.el.remove();
 	}
+	/** @type {ChildNode | null} */
 	let at = container.firstChild;
 	for (const id of wanted) {
-		if (!rows.has(id)) rows.set(id, make(id));
-		const el = rows.get(id)?.el;
-		// Let one row go down, instead of all others up.
-		if (at && at !== el && at.nextSibling === el) at.remove(), (at = el);
-		if (at === el) at = at.nextSibling;
-		else container.insertBefore(el, at);
+		const row = rows.get(id) ?? make(id);
+		rows.set(id, row);
+		if (at && at !== row.el && at.nextSibling === row.el) {
+			at.remove(); // one row goes down, instead of all others up
+			at = row.el;
+		}
+		if (at === row.el) at = at.nextSibling;
+		else container.insertBefore(row.el, at);
 	}
-	const lost = focused !== document.activeElement && container.contains(focused);
-	if (lost) focused.focus({ preventScroll: true });
+	if (!(focused instanceof HTMLElement) || focused === document.activeElement) return;
+	if (container.contains(focused)) focused.focus({ preventScroll: true });
 }
 
-/** A click on `[data-act=name]` calls `acts[name](el, event)`. */
+/**
+ * A click on `[data-act=name]` calls `acts[name](el, event)`.
+ * @param {Element} container
+ * @param {Record<string, (el: any, event: MouseEvent) => unknown>} acts
+ */
 export function act(container, acts) {
 	container.addEventListener("click", (event) => {
-		const el = event.target.closest("[data-act]");
-		if (el && container.contains(el)) acts[el.dataset.act]?.(el, event);
+		const target = /** @type {Element} */ (event.target);
+		const el = /** @type {HTMLElement | null} */ (target.closest("[data-act]"));
+		if (!el || !container.contains(el)) return;
+		acts[el.dataset.act ?? ""]?.(el, /** @type {MouseEvent} */ (event));
 	});
 }

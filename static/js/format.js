@@ -1,63 +1,108 @@
+// @ts-check
 /** Times (RFC 3339, or ms) and numbers as text; `now` is the server's clock in ms. */
+
+const SECOND_MS = 1000;
+const MINUTE_S = 60;
+const HOUR_S = 3600;
+const DAY_S = 86_400;
+const JUST_NOW_MS = 5000;
+/** Below this, cents say nothing. */
+const SMALL_USD = 0.1;
+const NOTHING = "–";
+
+/** @typedef {string | number | null | undefined} Moment */
 
 const grouped = new Intl.NumberFormat("en");
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 
-export const ms = (at) => (typeof at === "string" ? Date.parse(at) : at);
+/** @param {Moment} at */
+export const ms = (at) => (typeof at === "string" ? Date.parse(at) : Number(at));
 
-const known = (text) => (n) => (n == null ? "–" : text(n));
+/** 12,430 @param {number | null | undefined} n */
+export const number = (n) => (n == null ? NOTHING : grouped.format(n));
 
-/** 12,430 */
-export const number = known(grouped.format);
+/** 12.4K @param {number | null | undefined} n */
+export const compact = (n) => (n == null ? NOTHING : short.format(n));
 
-/** 12.4K */
-export const compact = known(short.format);
-
-/** $1.23, and $0.0042 where cents say nothing */
-export const money = known((n) => `$${n && n < 0.1 ? n.toPrecision(2) : n.toFixed(2)}`);
-
-/** Two units: 2d 04h, 3h 12m, 12m 05s; 42s */
-export function duration(span_ms) {
-	const s = Math.max(0, Math.floor(span_ms / 1000));
-	const two = (big, big_s, small, small_s) =>
-		`${Math.floor(s / big_s)}${big} ${String(Math.floor((s % big_s) / small_s)).padStart(2, "0")}${small}`;
-	if (s < 60) return `${s}s`;
-	if (s < 3600) return two("m", 60, "s", 1);
-	return s < 86_400 ? two("h", 3600, "m", 60) : two("d", 86_400, "h", 3600);
+/** $1.23, and $0.0042 where cents say nothing. @param {number | null | undefined} usd */
+export function money(usd) {
+	if (usd == null) return NOTHING;
+	return `$${usd && usd < SMALL_USD ? usd.toPrecision(2) : usd.toFixed(2)}`;
 }
 
-/** The largest unit: 2d, 3h, 12m, 42s */
-export const span = (span_ms) => duration(span_ms).replace(/ .*/, "");
+/** "3" and "h" of 3 hours and some minutes, "05" and "m" of the rest. @param {number} span_ms */
+function units(span_ms) {
+	const s = Math.max(0, Math.floor(span_ms / SECOND_MS));
+	/** @type {(big: string, big_s: number, small: string, small_s: number) => string[]} */
+	const split = (big, big_s, small, small_s) => {
+		const rest = Math.floor((s % big_s) / small_s);
+		return [`${Math.floor(s / big_s)}${big}`, `${String(rest).padStart(2, "0")}${small}`];
+	};
+	if (s < MINUTE_S) return [`${s}s`];
+	if (s < HOUR_S) return split("m", MINUTE_S, "s", 1);
+	if (s < DAY_S) return split("h", HOUR_S, "m", MINUTE_S);
+	return split("d", DAY_S, "h", HOUR_S);
+}
 
-/** "12m ago" */
+/** Two units: 2d 04h, 3h 12m, 12m 05s; 42s. @param {number} span_ms */
+export const duration = (span_ms) => units(span_ms).join(" ");
+
+/** The largest unit: 2d, 3h, 12m, 42s. @param {number} span_ms */
+export const span = (span_ms) => units(span_ms)[0];
+
+/**
+ * "12m ago"
+ * @param {Moment} at
+ * @param {number} now
+ */
 export function ago(at, now) {
-	if (at == null) return "–";
-	return now - ms(at) < 5000 ? "just now" : `${span(now - ms(at))} ago`;
+	if (at == null) return NOTHING;
+	const past_ms = now - ms(at);
+	return past_ms < JUST_NOW_MS ? "just now" : `${span(past_ms)} ago`;
 }
 
-/** "3h 12m"; past due "expired 2m ago" or "resetting…", as `past` says */
+/**
+ * "3h 12m"; past due "expired 2m ago" or "resetting…", as `past` says.
+ * @param {Moment} at
+ * @param {number} now
+ * @param {"expired" | "resetting"} past
+ */
 export function until(at, now, past = "expired") {
-	if (at == null) return "–";
+	if (at == null) return NOTHING;
 	if (ms(at) > now) return duration(ms(at) - now);
 	return past === "resetting" ? "resetting…" : `expired ${span(now - ms(at))} ago`;
 }
 
-/** "14:02:11", with `zone` "14:02:11 UTC", and the day where it is not that of `now` */
+/**
+ * "14:02:11", with `zone` "14:02:11 UTC", and the day if it is not that of `now`.
+ * @param {Moment} at
+ * @param {{utc?: boolean, zone?: boolean, seconds?: boolean, now?: number}} options
+ */
 export function clock(at, { utc = false, zone = false, seconds = true, now = NaN } = {}) {
-	if (at == null) return "–";
+	if (at == null) return NOTHING;
 	const timeZone = utc ? "UTC" : undefined;
-	const day = (time) => format({ timeZone, dateStyle: "short" }, time);
-	return format({
-		timeZone, hour: "2-digit", minute: "2-digit",
-		...(seconds && { second: "2-digit" }), ...(zone && { timeZoneName: "short" }),
-		...(now && day(ms(at)) !== day(now) && { day: "numeric", month: "short" }),
-	}, ms(at));
+	/** @type {Intl.DateTimeFormatOptions} */
+	const options = { timeZone, hour: "2-digit", minute: "2-digit" };
+	if (seconds) options.second = "2-digit";
+	if (zone) options.timeZoneName = "short";
+	const day = (/** @type {number} */ time) => format({ timeZone, dateStyle: "short" }, time);
+	if (now && day(ms(at)) !== day(now)) {
+		options.day = "numeric";
+		options.month = "short";
+	}
+	return format(options, ms(at));
 }
 
-const formatters = new Map(); // one is dear to make
+/** By their options: one takes long to make. @type {Map<string, Intl.DateTimeFormat>} */
+const formatters = new Map();
 
+/**
+ * @param {Intl.DateTimeFormatOptions} options
+ * @param {number} time
+ */
 function format(options, time) {
 	const key = JSON.stringify(options);
-	if (!formatters.has(key)) formatters.set(key, new Intl.DateTimeFormat("en-GB", options));
-	return formatters.get(key).format(time);
+	const formatter = formatters.get(key) ?? new Intl.DateTimeFormat("en-GB", options);
+	formatters.set(key, formatter);
+	return formatter.format(time);
 }

@@ -1,163 +1,159 @@
-/** The feed into the store: a WebSocket that comes back by itself, or the same frames by polling. */
+// @ts-check
+/** The feed into the store: owns the WebSocket, the timers and the polls that `connection.js` asks for. */
+import { initial, step, takesPolls } from "./connection.js";
 
-const STALE_MS = 25_000; // the server speaks every 10 s
-const POLL_MS = 3000;
-const URL_OF = new URL("api/live", document.baseURI).href;
-const hz = () => (document.hidden ? 0.2 : 20);
+const BEAT_MS = 1000;
+const SUBPROTOCOL = "cproxy.admin.v1";
+const ADDRESS = new URL("api/live", document.baseURI).href;
+/** The version of this page: it stands in the address of its files. */
+const [, ASSETS = ""] = /\/([^/]+)\/js\/live\.js$/.exec(import.meta.url) ?? [];
 
-/** `state`: connecting, live, reconnecting, polling, signed-out or full. `retryAt` and `lostAt` (0: nothing is lost)
- * are server times in ms; `losses` tell when it was lost (`from`) and back (`at`, RFC 3339), `applied` how many items
- * the last recovery changed, `outdated` whether the server has another version of this page. */
-export function connect(store) {
-	let base = Date.now() - performance.now(), skew = base;
-	let socket = null, topics = [], pings = [], tell = () => {};
-	let seen = 0, since = 0, changes = 0, failures = 0, blocked = 0, timer = 0, beat = 0, beats = 0;
+/** @import { Effect, Happening } from "./connection.js" */
+/** @import { Frame, Store } from "./store.js" */
+
+/** @param {Store} store */
+export const connect = (store) => new Live(store);
+
+export class Live {
+	/** @param {Store} store */
+	constructor(store) {
+		this.store = store;
+		this.connection = initial({ at: performance.now(), wall: Date.now(), hidden: document.hidden });
+		/** @type {WebSocket | null} */
+		this.socket = null;
+		/** That of the next try or poll. */
+		this.timer = 0;
+		/** That of every second. */
+		this.beat = 0;
+		this.tell = () => {};
+		addEventListener("online", this.retry);
+		document.addEventListener("visibilitychange", () => this.dispatch({ type: "hid", hidden: document.hidden }));
+	}
+
+	get state() { return this.connection.status; }
+	get retryAt() { return this.connection.retryAt; }
+	get lostAt() { return this.connection.lostAt; }
+	get losses() { return this.connection.losses; }
+	get applied() { return this.connection.applied; }
+	get outdated() { return this.connection.outdated; }
+
 	/** The server's time in ms; setting this machine's clock does not move it. */
-	const now = () => performance.now() + base;
-	const live = { state: "connecting", retryAt: 0, lostAt: 0, losses: [], applied: 0, outdated: false,
-		now, start, leave, retry, want, onstate(fn) { tell = fn; } };
+	now = () => performance.now() + this.connection.base;
+	start = () => this.dispatch({ type: "started" });
+	leave = () => this.dispatch({ type: "left" });
+	retry = () => this.dispatch({ type: "retried" });
 
-	function start() {
-		beat ||= setInterval(check, 1000);
-		set("connecting");
-		open();
+	/** @param {string[]} topics */
+	want(topics) {
+		this.dispatch({ type: "wanted", topics });
 	}
 
-	function leave() {
-		clearInterval(beat);
-		beat = live.lostAt = 0;
-		close();
-		set("signed-out");
+	/** Has `fn` called whenever the state is another. @param {() => void} fn */
+	onstate(fn) {
+		this.tell = fn;
 	}
 
-	function retry() {
-		if (beat && !socket) open();
+	/** @param {Happening} happening */
+	dispatch(happening) {
+		const { store } = this;
+		const topics = happening.type === "wanted" ? happening.topics : this.connection.topics;
+		const { state, effects } = step(this.connection, {
+			...happening,
+			at: performance.now(),
+			wall: Date.now(),
+			random: Math.random(),
+			changes: store.changes,
+			epoch: store.epoch,
+			revs: Object.fromEntries(topics.map((topic) => [topic, store.rev(topic)])),
+			current: topics.every((topic) => store.current(topic)),
+		});
+		this.connection = state;
+		for (const effect of effects) this.perform(effect);
 	}
 
-	function want(wanted) {
-		const before = topics;
-		topics = [...new Set(wanted)];
-		for (const topic of topics) before.includes(topic) || send({ t: "sub", topic, rev: store.rev(topic) });
-		for (const topic of before) topics.includes(topic) || send({ t: "unsub", topic });
-		if (live.state === "polling") polling();
-	}
-
-	function set(state) {
-		if (state === "live" || state === "polling") {
-			live.applied = store.changes - changes;
-			if (live.lostAt) live.losses.push({ from: live.lostAt, at: new Date(now()).toISOString() });
-			live.lostAt = 0;
+	/** @param {Effect} effect */
+	perform(effect) {
+		switch (effect.do) {
+			case "open": return this.open();
+			case "close": return this.close();
+			case "send": return this.send(effect.message);
+			case "wait": return this.wait(effect.ms);
+			case "poll": return this.poll(effect.turn);
+			case "beat": return this.setBeat(effect.on);
+			case "tell": return this.tell();
 		}
-		since = performance.now();
-		live.state = state;
-		tell();
 	}
 
-	function send(message) {
-		if (socket?.readyState === 1) socket.send(JSON.stringify(message));
+	open() {
+		this.close();
+		const mine = new WebSocket(ADDRESS.replace(/^http/, "ws"), SUBPROTOCOL);
+		this.socket = mine;
+		mine.onopen = () => {
+			if (this.socket !== mine) return;
+			this.store.reset();
+			this.dispatch({ type: "opened" });
+		};
+		mine.onmessage = ({ data }) => {
+			if (this.socket !== mine) return;
+			/** @type {Frame} */
+			const frame = JSON.parse(data);
+			this.dispatch({ type: "framed", frame, accepted: this.store.accept(frame), assets: ASSETS });
+		};
+		mine.onclose = ({ code }) => {
+			if (this.socket === mine) this.dispatch({ type: "closed", code });
+		};
 	}
-	const ping = () => send({ t: "ping", c: performance.now() });
-	const revs = () => topics.map((topic) => [topic, store.rev(topic)]);
 
-	function close() {
-		clearTimeout(timer);
-		const old = socket;
-		socket = null;
+	close() {
+		clearTimeout(this.timer);
+		const old = this.socket;
+		this.socket = null; // first: what it says from now on is not heard
 		old?.close();
 	}
 
-	function open() {
-		close();
-		const mine = (socket = new WebSocket(URL_OF.replace(/^http/, "ws"), "cproxy.admin.v1"));
-		let opened = false;
-		seen = performance.now();
-		mine.onopen = () => {
-			opened = true;
-			store.reset();
-			send({ t: "hello", epoch: store.epoch, topics: Object.fromEntries(revs()), hz: hz() });
-			ping();
-		};
-		mine.onmessage = ({ data }) => socket === mine && take(JSON.parse(data));
-		mine.onclose = ({ code }) => socket === mine && lost(opened, code);
+	/** @param {object} message */
+	send(message) {
+		if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(message));
 	}
 
-	function take(frame) {
-		seen = performance.now();
-		if (!store.accept(frame)) lost(true);
-		else if (frame.t === "hello") greet(frame);
-		else if (frame.t === "pong") measure(frame);
-		else if (live.state !== "live" && (frame.t === "hb" || topics.every(store.current))) set("live");
+	/** @param {number} ms */
+	wait(ms) {
+		clearTimeout(this.timer);
+		this.timer = setTimeout(() => this.dispatch({ type: "waited" }), ms);
 	}
 
-	function greet(hello) {
-		pings = [];
-		base = hello.now * 1000 - performance.now();
-		live.outdated = !import.meta.url.includes(`/${hello.assets}/`);
+	/** @param {boolean} on */
+	setBeat(on) {
+		clearInterval(this.beat);
+		this.beat = on ? setInterval(() => this.dispatch({ type: "beat" }), BEAT_MS) : 0;
 	}
 
-	/** Of the last 8 pings the fastest tells the time best. */
-	function measure({ c, now: then }) {
-		const trip = performance.now() - c;
-		pings = [...pings.slice(-7), { trip, base: then * 1000 - c - trip / 2 }];
-		base = pings.reduce((a, b) => (b.trip < a.trip ? b : a)).base;
+	/** Asks for the same frames without a WebSocket. @param {number} turn */
+	async poll(turn) {
+		if (turn) clearTimeout(this.timer); // a wait for the next try goes on while it is asked who refused
+		const { status, frames } = await this.fetchFrames();
+		let hello = null;
+		if (takesPolls(this.connection) && frames[0]?.t === "hello") {
+			hello = frames[0];
+			this.store.reset();
+			for (const frame of frames) this.store.accept(frame);
+		}
+		this.dispatch({ type: "polled", turn, status, hello, assets: ASSETS });
 	}
 
-	function check() {
-		const at = performance.now(), slept = Math.abs(Date.now() - at - skew) > 1000;
-		skew = Date.now() - at;
-		if (slept) pings = []; // in sleep performance.now() may stand still
-		if (slept || (!document.hidden && ++beats % 15 === 0)) ping();
-		if (live.state === "live" && at - since > 10_000) failures = blocked = 0;
-		if (socket && at - seen > STALE_MS) lost(live.state === "live");
-	}
-
-	async function lost(opened, code = 0) {
-		close();
-		if (code === 4401) return leave();
-		if (live.state === "polling" && !opened) return polling();
-		if (live.state === "live" || live.state === "polling") changes = store.changes;
-		live.outdated ||= code === 4409;
-		const silent_ms = performance.now() - seen;
-		live.lostAt ||= now() - (silent_ms > STALE_MS ? silent_ms : 0);
-		const wait_ms = code === 4408 ? 30_000 : Math.random() * Math.min(30_000, 500 * 2 ** failures++);
-		live.retryAt = now() + wait_ms;
-		timer = setTimeout(open, wait_ms);
-		set(code === 4408 ? "full" : "reconnecting");
-		if (opened) return;
-		// A refused handshake does not say why: the session, a proxy that knows no WebSocket, or the server?
-		blocked = (await poll()) ? blocked + 1 : 0;
-		if (blocked >= 3 && !socket && beat) polling();
-	}
-
-	async function polling(times = 10) {
-		clearTimeout(timer);
-		if (!(await poll())) return beat && !socket && lost(true);
-		if (live.state !== "polling") set("polling");
-		timer = setTimeout(() => (times ? polling(times - 1) : open()), POLL_MS);
-	}
-
-	/** Resolves with whether it was answered. */
-	async function poll() {
-		const query = `epoch=${store.epoch ?? ""}&topics=${revs().map((pair) => pair.join(":"))}`;
+	/** `status` 0 if no answer came. @returns {Promise<{status: number, frames: Frame[]}>} */
+	async fetchFrames() {
+		const { store } = this;
+		const topics = this.connection.topics.map((topic) => `${topic}:${store.rev(topic)}`);
+		const query = `epoch=${store.epoch ?? ""}&topics=${topics}`;
+		let status = 0;
 		try {
-			const response = await fetch(`${URL_OF}?${query}`, { cache: "no-store" });
-			if (response.status === 401) return leave();
+			const response = await fetch(`${ADDRESS}?${query}`, { cache: "no-store" });
+			status = response.status;
 			const { frames } = await response.json();
-			if (!beat || socket?.readyState === 1) return false;
-			store.reset();
-			frames.forEach(store.accept);
-			greet(frames[0]);
-			seen = performance.now();
-			return true;
+			return { status, frames: frames ?? [] };
 		} catch {
-			return false;
+			return { status, frames: [] };
 		}
 	}
-
-	addEventListener("online", retry);
-	document.addEventListener("visibilitychange", () => {
-		send({ t: "rate", hz: hz() });
-		if (!document.hidden) ping(), retry();
-	});
-	return live;
 }

@@ -1,89 +1,92 @@
-/** The page: boot, routes, settings. Builds `app`, which every view is handed. */
+// @ts-check
+/** The page: boot and routes. Builds `app`, which every view is handed. */
 import { api } from "./api.js";
-import { act, h, setAttr } from "./dom.js";
+import { act, byId, h, setAttr } from "./dom.js";
 import { ago, clock, until } from "./format.js";
 import { VIEWS, header } from "./header.js";
 import { connect } from "./live.js";
+import { createSettings } from "./settings.js";
 import { createStore } from "./store.js";
-import english from "./strings.en.js";
+import { addTexts, t } from "./texts.js";
 
+/** Those that need neither the texts nor the styles that come later. */
 const FIRST = ["login", "overview", "accounts"];
-const PREFIX = "cproxy.";
+/** What the frame shows of any view, and the actions wait for. */
+const FRAME_TOPICS = ["accounts", "stats", "flows"];
+const SECOND_MS = 1000;
 
-const byId = (id) => document.getElementById(id), heading = () => byId("view").querySelector("h2");
-const strings = { ...english }, known = {};
+/** @import { App, ClockOptions, Dirty, Mount, Time, View } from "./types.js" */
+
 const store = createStore();
 const live = connect(store);
-let view, shown, more, later, turn = 0;
-
-/** Text by key; with `n`, `key_one` or `key_other`. A key that has none is its own: "log_out" is "Log out". */
-function t(key, params = {}) {
-	const text = strings[key] ?? strings[`${key}_${params.n === 1 ? "one" : "other"}`] ??
-		(key[0].toUpperCase() + key.slice(1)).replaceAll("_", " ");
-	return text.replace(/\{(\w+)\}/g, (_, name) => params[name] ?? "");
-}
-
-function stored(does) {
-	try {
-		return does(localStorage);
-	} catch {
-		return null; // it may be forbidden
-	}
-}
-
-/** "theme" system|light|dark, "time" relative|local|utc, "shortcuts" on|off, "session" on|off: worth asking for */
-const settings = {
-	get: (key, usual = "") => (known[key] ??= stored((storage) => storage.getItem(PREFIX + key)) ?? usual),
-	set(key, value) {
-		stored((storage) => storage.setItem(PREFIX + key, value));
-		apply(key, value);
-	},
-};
-
-function apply(key, value) {
-	known[key] = value;
+const settings = createSettings((key, value) => {
 	if (key === "theme") setAttr(document.documentElement, "data-theme", value !== "system" && value);
-	if (byId(key)) byId(key).value = value;
+	const select = document.getElementById(key);
+	if (select instanceof HTMLSelectElement) select.value = value;
 	view?.tick(live.now());
-}
+});
+/** @type {Required<View> | undefined} */
+let view;
+/** The number of the last call of `route`: one before that waits for its module shows nothing any more. */
+let turn = 0;
+let shown = false;
+/** @type {Promise<unknown> | undefined} */
+let more;
+/** @type {Promise<void> | undefined} */
+let later;
 
+/** @type {(at: Time | number | null | undefined, options?: ClockOptions) => string} */
 const absolute = (at, options) =>
 	clock(at, { utc: settings.get("time") === "utc", zone: true, now: live.now(), ...options });
-const moment = (at) => (/utc|local/.test(settings.get("time")) ? absolute(at, { seconds: false }) : null);
 
-/** A control with `data-write` changes something on the server: while not `online()` a click on it goes nowhere. */
+/** A time as settings want it, or null if that is relative. @param {Time | null} at */
+const moment = (at) =>
+	(["utc", "local"].includes(settings.get("time")) ? absolute(at, { seconds: false }) : null);
+
+/** A control with `data-write` changes something on the server: while not `online()` a click on it goes nowhere.
+ * @type {App} */
 const app = {
-	store, live, t, settings,
+	store,
+	live,
+	t,
+	settings,
 	announce() {}, // nothing to say before the first view
-	toast: async (options) => (await import("./ui/toast.js")).toast(byId("toasts"), byId("notes"), t, options),
+	async toast(options) {
+		const { toast } = await import("./ui/toast.js");
+		toast(byId("toasts"), byId("notes"), t, options);
+	},
 	now: live.now,
 	online: () => live.state === "live" || live.state === "polling",
 	/** Nothing is changed while what is seen may be out of date. */
-	api: async (method, ...rest) => {
+	async api(method, ...rest) {
 		if (method !== "GET" && live.lostAt) throw new Error(t("not_sent"));
 		return api(method, ...rest);
 	},
 	clock: absolute,
 	ago: (at) => moment(at) ?? ago(at, live.now()),
 	until: (at, past) => moment(at) ?? until(at, live.now(), past),
-	go: (hash) => { location.hash = hash; },
+	go(hash) {
+		location.hash = hash;
+	},
 	query: () => new URLSearchParams(location.hash.split("?")[1]),
 	setQuery(changes) {
 		const query = app.query();
-		for (const key in changes) changes[key] ? query.set(key, changes[key]) : query.delete(key);
+		for (const [key, value] of Object.entries(changes)) {
+			if (value) query.set(key, String(value));
+			else query.delete(key);
+		}
 		const [path] = location.hash.split("?");
 		history.replaceState(null, "", `${path || "#/overview"}${query.size ? `?${query}` : ""}`);
 	},
-	actions: async () => (await app.more(), import("./actions.js")),
+	async actions() {
+		await app.more();
+		return import("./actions.js");
+	},
 	/** The texts and styles of what is not in the first view. */
-	more: () => (more ??= Promise.all([
-		import("./strings.more.en.js").then(({ default: texts }) => Object.assign(strings, texts)),
-		new Promise((done) => {
-			const link = h("link", { rel: "stylesheet", href: new URL("../more.css", import.meta.url) });
-			link.onload = link.onerror = done;
-			document.head.append(link);
-		}),
-	])),
+	more() {
+		more ??= Promise.all([import("./strings.more.en.js").then((module) => addTexts(module.default)), moreStyles()]);
+		return more;
+	},
 	/** There is a session. */
 	enter() {
 		settings.set("session", "on");
@@ -92,46 +95,78 @@ const app = {
 	},
 };
 
-/** The view and the id of the address. */
-function target() {
-	const [, name = "", id] = location.hash.match(/^#\/(\w+)(?:\/([^?]+))?/) ?? [];
-	return [name === "accounts" && id ? "account" : VIEWS.includes(name) ? name : "overview", id];
+/** Resolves as well if they cannot be had: the page works without. */
+function moreStyles() {
+	return new Promise((resolve) => {
+		const link = h("link", { rel: "stylesheet", href: new URL("../more.css", import.meta.url) });
+		link.onload = resolve;
+		link.onerror = resolve;
+		document.head.append(link);
+	});
 }
 
-/** Shows that view; without a session the login, and the address stays. */
+const frame = header(app);
+const heading = () => byId("view").querySelector("h2");
+
+/** The view of the address, and the id in it. */
+function target() {
+	const [, name = "", id] = location.hash.match(/^#\/(\w+)(?:\/([^?]+))?/) ?? [];
+	if (name === "accounts" && id) return { name: "account", id };
+	const known = VIEWS.find((each) => each === name);
+	return { name: known ?? "overview", id };
+}
+
+/** Shows the view of the address; without a session the login, and the address stays. */
 async function route() {
-	const [name, id] = target(), wanted = live.state === "signed-out" ? "login" : name, mine = (turn += 1);
-	const root = h("section.view", VIEWS.includes(wanted) && h("h2", { tabindex: -1 }, t(wanted)));
-	let next;
+	turn += 1;
+	const mine = turn;
+	const { name, id } = target();
+	const wanted = live.state === "signed-out" ? "login" : name;
+	const title = VIEWS.find((each) => each === wanted);
+	const root = h("section.view", title && h("h2", { tabindex: -1 }, t(title)));
+	/** @type {View | void} */
+	let next = undefined;
 	try {
-		const [{ default: mount }] =
-			await Promise.all([import(`./views/${wanted}.js`), FIRST.includes(wanted) || app.more()]);
+		const mount = await load(wanted);
 		if (mine !== turn) return;
 		next = mount(root, app, id);
 	} catch (error) {
 		console.error(error);
-		root.replaceChildren(h("h2", { tabindex: -1 }, t("view_failed")),
-			h("button", { "data-act": "reload" }, t("reload")));
+		const reload = h("button", { "data-act": "reload" }, t("reload"));
+		root.replaceChildren(h("h2", { tabindex: -1 }, t("view_failed")), reload);
 	}
-	if (mine !== turn) return;
+	if (mine === turn) show(wanted, root, next ?? {});
+}
+
+/** @param {string} name @returns {Promise<Mount>} */
+async function load(name) {
+	const [module] = await Promise.all([import(`./views/${name}.js`), FIRST.includes(name) || app.more()]);
+	return module.default;
+}
+
+/**
+ * @param {string} name
+ * @param {HTMLElement} root
+ * @param {View} next
+ */
+function show(name, root, next) {
 	view = { topics: [], patch() {}, tick() {}, ...next };
 	byId("view").replaceChildren(root);
-	document.body.dataset.view = wanted;
-	const tab = wanted === "account" ? "accounts" : wanted;
+	document.body.dataset.view = name;
+	const tab = name === "account" ? "accounts" : name;
 	for (const link of document.querySelectorAll("nav a")) {
 		setAttr(link, "aria-current", link.getAttribute("href") === `#/${tab}` && "page");
 	}
 	for (const dialog of document.querySelectorAll("dialog")) dialog.close();
 	byId("more").hidePopover();
-	live.want(["accounts", "stats", "flows", ...view.topics]);
+	live.want([...FRAME_TOPICS, ...view.topics]);
 	patch(store.all());
-	if (shown) heading().focus();
+	if (shown) heading()?.focus();
 	shown = true;
 	scrollTo(0, 0);
 }
 
-const frame = header(app, byId);
-
+/** @param {Dirty} dirty */
 function patch(dirty) {
 	const { activeElement: focused, body } = document;
 	view?.patch(dirty);
@@ -139,18 +174,21 @@ function patch(dirty) {
 	if (focused !== body && document.activeElement === body) heading()?.focus();
 	frame.patch(heading()?.textContent ?? "");
 }
-store.watch(patch);
 
-live.onstate(() => {
+function connectionChanged() {
+	const signedOut = live.state === "signed-out";
 	if (live.state === "live") later ??= loadLater();
-	if (live.state === "signed-out") settings.set("session", "off");
-	if ((live.state === "signed-out") !== (document.body.dataset.view === "login")) route();
+	if (signedOut) settings.set("session", "off");
+	if (signedOut !== (document.body.dataset.view === "login")) route();
 	frame.state();
-});
+}
 
+/** Every second, when the server's clock turns to the next. */
 function tick() {
-	setTimeout(tick, 1000 - (live.now() % 1000));
-	if (!document.hidden) view?.tick(live.now()), frame.tick();
+	setTimeout(tick, SECOND_MS - (live.now() % SECOND_MS));
+	if (document.hidden) return;
+	view?.tick(live.now());
+	frame.tick();
 }
 
 /** What can wait, loaded while there is a server to load it from. */
@@ -164,32 +202,58 @@ async function loadLater() {
 }
 
 async function signOut() {
-	await api("POST", "api/auth/logout").catch(() => {}); // no server, nothing to sign out of
+	try {
+		await api("POST", "api/auth/logout");
+	} catch { /* no server, nothing to sign out of */ }
 	live.leave();
 }
 
-act(document.body, {
-	skip: (_, event) => (event.preventDefault(), byId("main").focus()),
-	reload: () => location.reload(),
-	"live-retry": live.retry,
-	"sign-out": signOut,
-});
-addEventListener("click", (event) => {
-	if (app.online() || !event.target.closest("[data-write]")) return;
+/** @param {MouseEvent} event */
+function refuseOffline(event) {
+	if (app.online() || !/** @type {Element} */ (event.target).closest("[data-write]")) return;
 	event.stopPropagation();
 	event.preventDefault();
 	app.toast({ text: t("not_sent"), kind: "error" });
-}, true);
-addEventListener("hashchange", route);
-addEventListener("signed-out", live.leave);
-addEventListener("storage", ({ key, newValue: value }) =>
-	key?.startsWith(PREFIX) && apply(key.slice(PREFIX.length), value));
-for (const key of ["theme", "time"]) {
-	byId(key).value = settings.get(key, byId(key).value);
-	byId(key).onchange = () => settings.set(key, byId(key).value);
 }
 
+function listen() {
+	store.watch(patch);
+	live.onstate(connectionChanged);
+	act(document.body, {
+		skip(_, event) {
+			event.preventDefault();
+			byId("main").focus();
+		},
+		reload: () => location.reload(),
+		"live-retry": live.retry,
+		"sign-out": signOut,
+	});
+	addEventListener("click", refuseOffline, true);
+	addEventListener("hashchange", route);
+	addEventListener("signed-out", live.leave);
+	for (const key of ["theme", "time"]) {
+		const select = /** @type {HTMLSelectElement} */ (byId(key));
+		select.value = settings.get(key, select.value);
+		select.onchange = () => settings.set(key, select.value);
+	}
+}
+
+/** Shows the view if there is a session, and the login if not. */
+async function boot() {
+	import(`./views/${target().name}.js`).catch(() => {}); // while the server says whether there is a session
+	if (settings.get("session") !== "on") {
+		live.leave();
+		return;
+	}
+	try {
+		await api("GET", "api/auth/me");
+		app.enter();
+	} catch (error) {
+		if (/** @type {import("./api.js").Failure} */ (error).status === 401) live.leave();
+		else app.enter();
+	}
+}
+
+listen();
 tick();
-import(`./views/${target()[0]}.js`).catch(() => {}); // while the server says whether there is a session
-if (settings.get("session") !== "on") live.leave();
-else api("GET", "api/auth/me").then(app.enter, ({ status }) => (status === 401 ? live.leave() : app.enter()));
+boot();

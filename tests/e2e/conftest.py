@@ -11,6 +11,8 @@ import pytest
 from playwright.async_api import Browser, async_playwright
 from tornado.ioloop import IOLoop
 
+from tests.e2e import dashboard
+
 FLAGS = [
     "--no-sandbox",  # for root, as in containers
     "--disable-gpu",
@@ -46,7 +48,9 @@ def browser(runner: asyncio.Runner) -> Iterator[Browser]:
     if path is None:
         pytest.fail("there is no chromium: `make test` installs it")
     playwright = runner.run(async_playwright().start())
-    browser = runner.run(playwright.chromium.launch(executable_path=path, args=FLAGS))
+    # `make test-hours` preloads libfaketime, on which Chromium hangs; and its pages get the tests' own time anyway.
+    env: dict[str, str | float | bool] = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}
+    browser = runner.run(playwright.chromium.launch(executable_path=path, args=FLAGS, env=env))
     yield browser
     runner.run(browser.close())
     runner.run(playwright.stop())
@@ -58,6 +62,7 @@ def io_loop(runner: asyncio.Runner, browser: Browser) -> Iterator[IOLoop]:
     loop = runner.get_loop()
     before = asyncio.all_tasks(loop)
     asyncio.set_event_loop(loop)
+    dashboard.begin()
     yield IOLoop.current()
     left = asyncio.all_tasks(loop) - before
     for task in left:

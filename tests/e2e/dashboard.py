@@ -22,20 +22,50 @@ OFFLINE = "WebSocket connection to|net::ERR_|Failed to load resource"
 
 THEMES = ("light", "dark")
 
+ZONE = {"timezone_id": "Asia/Kathmandu", "locale": "en-GB"}
+"""Of every browser that is not told otherwise. Not UTC, nor whole hours away, so that none is taken for the other."""
+
+START = 1_790_591_400.0
+"""When every browser test begins: 28 September 2026, 10:30 UTC. "Sept" is the longest month, and no day ends soon."""
+
+_began = time.monotonic()
+
+
+def begin() -> None:
+    """Set the time of all clocks of browser tests, the server's and the browser's, to `START`."""
+    global _began
+    _began = time.monotonic()
+
+
+def wall() -> float:
+    """The time of browser tests: it goes on from `START`, whatever the machine's clock says."""
+    return START + time.monotonic() - _began
+
+
+# Puts the clock of a page ahead of the machine's, where `page.clock` has not put one of its own in the place.
+_AHEAD = """((ahead) => {
+  if (Date.isFake) return;
+  const now = Date.now;
+  globalThis.Date = class extends Date {
+    static now() { return now() + ahead; }
+    constructor(...given) { super(...(given.length ? given : [now() + ahead])); }
+  };
+})"""
+
 # Says in the console, which is watched anyway, what would else pass unnoticed.
 _TELL_VIOLATIONS = """addEventListener("securitypolicyviolation", (e) =>
     console.error("policy violated:", e.violatedDirective, e.blockedURI, e.sample))"""
 
 
 class RunningClock(TestClock):
-    """The machine's time, plus what `advance` and `jump` add."""
+    """Goes on by itself, as `wall` does; `advance` and `jump` add to it."""
 
     def __init__(self) -> None:
         super().__init__()
         self._ahead = 0.0
 
     def now(self) -> float:
-        return time.time() + self._ahead + self._jumped
+        return wall() + self._ahead + self._jumped
 
     def monotonic(self) -> float:
         return time.monotonic() + self._ahead
@@ -100,6 +130,18 @@ async def live(page: Page, *, within_s: float = 10) -> None:
     await expect(page.get_by_text("Live", exact=True).first).to_be_visible(timeout=within_s * 1000)
 
 
+async def take_clock(page: Page) -> None:
+    """From here on `page.clock` can move the page's time and timers."""
+    await page.clock.install(time=wall())
+
+
+async def _ahead(page: Page) -> float:
+    """By how many ms `wall` is ahead of the browser's machine."""
+    asked = wall()
+    machine = float(await page.evaluate("() => Date.now()"))
+    return (asked + wall()) / 2 * 1000 - machine
+
+
 async def goto(page: Page, route: str) -> None:
     """Return once the view is there."""
     await page.evaluate("(hash) => { location.hash = hash; }", f"#/{route}")
@@ -142,10 +184,10 @@ async def visit(
     `allow` is a pattern of what this test makes it do; `init` runs before any script of the page's own.
     """
     origin = f"http://127.0.0.1:{served.port}"
-    options = {"viewport": {"width": width, "height": height or SIZES.get(width, 900)}} | context
+    options = {"viewport": {"width": width, "height": height or SIZES.get(width, 900)}} | ZONE | context
     async with await browser.new_context(**options) as opened:
-        await opened.add_init_script(f"{_TELL_VIOLATIONS};{init}")
         page = await opened.new_page()
+        await opened.add_init_script(f"{_AHEAD}({await _ahead(page)});{_TELL_VIOLATIONS};{init}")
         page.set_default_timeout(10_000)
         watch = Watch(page, origin, allow)
         await page.goto(f"{origin}/#/{route}")

@@ -11,7 +11,7 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.e2e.cable import cable
-from tests.e2e.dashboard import RunningClock, dashboard, goto, row, visit
+from tests.e2e.dashboard import START, RunningClock, dashboard, goto, row, take_clock, visit
 from tests.e2e.traffic import traffic
 from tests.service import Service, serve
 
@@ -44,6 +44,17 @@ async def off_by(service: Service, page: Page) -> float:
     return abs(account.rate_limited_until - service.clock.now() - shown)
 
 
+async def test_every_browser_test_has_the_same_time(tmp_path: Path, browser: Browser) -> None:
+    """The server's and the page's, whatever the machine's is; and in the same zone."""
+    async with dashboard(tmp_path, browser, "settings") as (service, page):
+        await page.reload()
+        now, zone_min = await page.evaluate("() => [+new Date(), -new Date().getTimezoneOffset()]")
+        assert abs(now / 1000 - service.clock.now()) < 2
+        assert START <= service.clock.now() < START + 120
+        assert zone_min == 5 * 60 + 45
+        await expect(page.get_by_text("Server clock differs")).to_have_count(0)
+
+
 @pytest.mark.parametrize("skew_s", [HOUR, -HOUR])
 async def test_a_wrong_clock_of_the_browser_s_machine_does_not_matter(
     tmp_path: Path, browser: Browser, skew_s: float
@@ -69,7 +80,7 @@ async def test_a_clock_that_is_set_while_the_page_is_open_does_not_matter(
 
 async def test_after_a_sleep_the_countdown_is_right_within_a_second(tmp_path: Path, browser: Browser) -> None:
     async with dashboard(tmp_path, browser, "accounts", accounts=(), prepare=limited) as (service, page):
-        await page.clock.install()
+        await take_clock(page)
         await page.reload()
         await expect(row(page, "team-limited")).to_be_visible()
         # Half an hour less some: the page's timers stand still meanwhile, and the server's time goes on.

@@ -36,7 +36,7 @@ WATCH = """(name) => {
   new MutationObserver(() => {
     const text = cell.textContent;
     const { port1, port2 } = new MessageChannel();
-    port1.onmessage = () => { window.painted[text] ??= Date.now() / 1000; };
+    port1.onmessage = () => { window.painted[text] ??= (performance.timeOrigin + performance.now()) / 1000; };
     port2.postMessage(null);
   }).observe(cell, { subtree: true, characterData: true, childList: true });
 }"""

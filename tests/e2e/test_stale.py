@@ -10,7 +10,7 @@ from pathlib import Path
 from playwright.async_api import Browser, Page, expect
 
 from tests.e2e.cable import Cable, cable
-from tests.e2e.dashboard import OFFLINE, RunningClock, dashboard, row, sign_in, visit
+from tests.e2e.dashboard import OFFLINE, RunningClock, dashboard, row, sign_in, take_clock, visit
 from tests.service import Service, serve
 
 LOST = re.compile(r"Connection lost at \d\d:\d\d:\d\d\. What you see may be out of date\.")
@@ -30,7 +30,7 @@ async def cabled(folder: Path, browser: Browser) -> AsyncIterator[tuple[Service,
 
 async def test_a_silent_network_is_noticed_and_told(tmp_path: Path, browser: Browser) -> None:
     async with cabled(tmp_path, browser) as (service, line, page):
-        await page.clock.install()
+        await take_clock(page)
         await page.reload()
         await expect(page.get_by_text("Live", exact=True)).to_be_visible()
         line.freeze()

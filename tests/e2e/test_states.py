@@ -11,7 +11,7 @@ from playwright.async_api import Browser, Page, Route, expect
 from proxy.dashboard.event_log import MOST
 from proxy.feed import Happened
 from tests.e2e.cable import cable
-from tests.e2e.dashboard import OFFLINE, VIEWS, RunningClock, dashboard, goto, sign_in, visit
+from tests.e2e.dashboard import OFFLINE, VIEWS, RunningClock, dashboard, goto, sign_in, take_clock, visit
 from tests.e2e.furniture import furnish
 from tests.e2e.test_axe import barriers
 from tests.e2e.test_layout import overflows
@@ -136,7 +136,7 @@ async def test_disconnected(tmp_path: Path, browser: Browser, view: str) -> None
         await furnish(service)
         async with visit(browser, line, view, allow=OFFLINE) as page:
             await goto(page, view)
-            await page.clock.install()
+            await take_clock(page)
             line.cut()
             await expect(page.get_by_text("Reconnecting")).to_be_visible()
             await page.clock.fast_forward(12_000)

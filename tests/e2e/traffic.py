@@ -51,7 +51,7 @@ def _begin(service: Service, but: str, rng: random.Random) -> contextlib.ExitSta
     accounts = [account for account in service.parts.pool if account.id != but]
     request.enter_context(service.parts.pool.using(rng.choice(accounts)))
     service.parts.keys.used(rng.choice(tuple(service.parts.keys)))
-    sessions = service.parts.server._v1.sessions
+    sessions = service.parts.sessions
     if len(sessions):
         client = rng.choice(tuple(sessions)).client
         request.callback(sessions.enter(client, limited=False, cut=_nothing).leave)
@@ -63,7 +63,7 @@ def add_sessions(service: Service, count: int) -> None:
     [token] = [token for token in service.parts.keys if token.name == "tests"]
     for n in range(count):
         client = Client(token.id, f"10.0.{n // 256}.{n % 256}", f"client/{n}")
-        service.parts.server._v1.sessions.enter(client, limited=False, cut=_nothing).leave()
+        service.parts.sessions.enter(client, limited=False, cut=_nothing).leave()
 
 
 def _nothing() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from proxy.accounts.account import Account, OAuthTokens
 from proxy.clock import rfc3339
 from proxy.storage.codec import decode
-from tests.process import ROOT, Running, running, write_config
+from tests.process import CLOCK, ROOT, Running, running, write_config
 
 CLIENT_KEY = "cp-a-client-key-of-crash-tests-9Kd"
 # What a start and a life may log at warning level; the last two are about accounts that are lost, or mended.
@@ -53,7 +53,7 @@ async def login_server(rotation: str, *, expires_in: int, seed: int = 1) -> Asyn
         rotation,
         str(expires_in),
         str(seed),
-        env={"PYTHONPATH": str(ROOT)},
+        env={"PYTHONPATH": str(ROOT)} | CLOCK,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         limit=1 << 26,

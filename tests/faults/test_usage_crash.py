@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from proxy.assembly import SAVE_USAGE_S
 from proxy.clock import SystemClock
 from proxy.simulator import Simulator
-from run import SAVE_USAGE_S
 from tests.process import Running, running, write_config
 from tests.service import MESSAGE_HEADERS, message, upstream_key
 from tests.wire import Cut

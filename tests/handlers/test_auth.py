@@ -14,7 +14,7 @@ from proxy.clients.keys import KeyStatus, Role
 from proxy.clients.signins import IDLE_S, LONGEST_S, MAX_SIGNINS
 from proxy.clock import rfc3339
 from tests.canaries import holders, leaked
-from tests.disk import FullDisk
+from tests.disk import full_disk
 from tests.service import ADMIN_KEY, CLIENT_KEY, PAGE_HEADERS, Service, TestClock, serve
 from tests.wire import Answer, fetch
 
@@ -142,12 +142,11 @@ async def test_me_says_how_long_it_is_good(tmp_path: Path) -> None:
 
 async def test_a_login_that_cannot_be_stored_is_503_and_no_login(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
-        table = service.parts.signins._table
-        storage, table._storage = table._storage, FullDisk()  # type: ignore[assignment]
-        answer = await login(service)
-        table._storage = storage
+        with full_disk():
+            answer = await login(service)
         assert error_of(answer) == (503, "no space left on device")
-        assert answer.header("set-cookie") is None and len(table) == 0
+        assert answer.header("set-cookie") is None
+    assert json.loads((tmp_path / "signins.json").read_text())["records"] == {}
 
 
 async def test_of_too_many_the_longest_unused_is_out(tmp_path: Path) -> None:
@@ -279,10 +278,9 @@ async def test_a_logout_by_key_ends_nobody(tmp_path: Path) -> None:
 
 async def test_a_logout_that_cannot_be_stored_is_503_and_holds(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
-        cookie, table = await service.login(), service.parts.signins._table
-        storage, table._storage = table._storage, FullDisk()  # type: ignore[assignment]
-        answer = await service.page("POST", LOGOUT, cookie=cookie)
-        table._storage = storage
+        cookie = await service.login()
+        with full_disk():
+            answer = await service.page("POST", LOGOUT, cookie=cookie)
         assert answer.status == 503
         assert str(answer.header("set-cookie")).startswith('claude-proxy=""; expires=')
         assert await me(service, cookie) == 401

@@ -7,8 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
 
+from handlers.gate import AdminGate
+from handlers.origin import Origins
 from proxy.clients.keys import KeyStatus, Role
+from proxy.clients.throttle import Throttle
 from tests.service import ADMIN_KEY, CLIENT_KEY, Service, serve
 from tests.wire import Answer, Wire
 
@@ -181,3 +185,24 @@ async def test_a_wrong_key_counts_also_beside_a_cookie(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
         answer = await ask(service, ("X-API-Key", "wrong"), ("Cookie", await service.login()))
         assert answer.status == 401
+
+
+async def test_it_says_who_is_asking(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        keys, signins = service.parts.keys, service.parts.signins
+        throttle = Throttle(limit=10, window_s=60, clock=service.clock)
+        gate = AdminGate(
+            ADMIN_KEY, keys, signins, Origins([], []), throttle=throttle, login_throttle=throttle
+        )
+        admin, key = await keys.add("admin", role=Role.ADMIN)
+        cookie, sign_in = await gate.login(key, "1.2.3.4")
+
+        def who(name: str, value: str) -> tuple[str, str | None, str, object]:
+            line = RequestStartLine("GET", ROUTE, "HTTP/1.1")
+            headers = HTTPHeaders({"Host": "localhost", name: value})
+            actor = gate.check(HTTPServerRequest(headers=headers, start_line=line), "5.6.7.8")
+            return actor.kind, actor.id, actor.address, actor.sign_in
+
+        assert who("X-API-Key", ADMIN_KEY) == ("admin_key", None, "5.6.7.8", None)
+        assert who("X-API-Key", key) == ("key", admin.id, "5.6.7.8", None)
+        assert who("Cookie", f"claude-proxy={cookie}") == ("sign_in", sign_in.id, "5.6.7.8", sign_in)

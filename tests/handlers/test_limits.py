@@ -84,7 +84,7 @@ def tokens_of(answer: Answer) -> int:
 
 
 def still_reserved(service: Service, token: dict[str, Any]) -> tuple[int, int, float]:
-    held = service.parts.server._v1.accounting.budgets._accounts[token["id"]]
+    held = service.parts.budgets._accounts[token["id"]]
     return held.reservations, held.reserved_tokens, held.reserved_usd
 
 
@@ -334,7 +334,7 @@ async def test_a_deleted_key_leaves_nothing_of_its_budget(tmp_path: Path) -> Non
         await wire.answer()
         await service.admin("DELETE", f"/api/tokens/{token['id']}")
         await until(lambda: service.running == 0)
-        assert token["id"] not in service.parts.server._v1.accounting.budgets.records()
+        assert service.parts.budgets.record(token["id"]) == {}
 
 
 async def test_a_client_that_leaves_pays_for_what_it_asked(tmp_path: Path) -> None:
@@ -507,7 +507,7 @@ async def test_what_the_proxy_refuses_is_counted_for_its_key(tmp_path: Path) -> 
         assert [(await ask(service)).status for _ in range(3)] == [403, 429, 429]
         row = (await counted(service, "token"))[token["id"]]
         assert (row["requests"], row["errors"], row["rate_limited"]) == (3, 3, 2)
-        totals = service.parts.server._v1.accounting.series.totals("start")
+        totals = service.parts.series.totals("start")
         assert (totals.refused, totals.limited) == (1, 2)
 
 

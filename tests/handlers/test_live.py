@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from tornado.httpclient import HTTPClientError
 
 from handlers import live as module
+from proxy.dashboard.revisions import Revisions
 from proxy.simulator import quota_429
 from tests.canaries import leaked
 from tests.dashboards import dashboard
@@ -42,18 +44,13 @@ async def poll(service: Service, query: str, key: str = ADMIN_KEY) -> list[dict[
     return frames
 
 
-class _Much:
-    """A topic whose frames no connection takes at once."""
+def too_much(live: Revisions, topic: str, since: int) -> tuple[int, list[str]]:
+    """As `Revisions.frames`: more than the client of a test and the buffers of its connection hold.
 
-    rev = 1
-
-    def settle(self, touches: int) -> None: ...
-
-    def frames(self, name: str, since: int) -> list[str]:
-        return [f'"t":"snap","topic":"{name}","rev":1,"items":{{"x":{{"text":"{"x" * 32_000_000}"}}}}}}']
-
-
-MUCH: Any = _Much()
+    One frame stays below 10 MiB, since Tornado's client would leave by itself.
+    """
+    frame = f'"t":"snap","topic":"{topic}","rev":{since},"items":{{"x":{{"text":"{"x" * 8_000_000}"}}}}}}'
+    return since + 1, [frame] * 5
 
 
 # ---- what comes
@@ -230,6 +227,7 @@ async def test_polling_notices_what_time_has_changed(tmp_path: Path) -> None:
         _, accounts = await poll(service, "topics=accounts:0")
         assert only(accounts["items"])["status"] == "rate_limited"
         service.clock.advance(61)
+        service.tick()
         _, accounts = await poll(service, "topics=accounts:0")
         assert only(accounts["items"])["status"] == "active"
 
@@ -339,16 +337,19 @@ async def test_a_message_that_is_too_long_ends_it(tmp_path: Path) -> None:
 
 
 async def test_a_dashboard_that_takes_nothing_is_let_go(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "STALLED_S", 0.2)
+    monkeypatch.setattr(module, "MOST_DASHBOARDS", 1)
+    caplog.set_level("INFO", module.__name__)
     async with serve(tmp_path) as service, dashboard(service) as page:
         await page.hello("accounts")
-        (socket,) = service.parts.server._dashboards._open
-        # More than the buffers of a connection hold, since this client reads no further by itself.
-        socket._seen["much"], socket._live._topics["much"] = 0, MUCH
-        await service.add_account("b")
-        await until(lambda: not service.parts.server._dashboards._open)
+        with monkeypatch.context() as patch:
+            patch.setattr(Revisions, "frames", too_much)  # this client reads nothing by itself
+            await service.add_account("b")
+            await until(lambda: "it takes nothing any more" in caplog.text)
+        async with dashboard(service) as another:
+            await another.hello("accounts")  # there is room again
 
 
 async def test_stopping_says_goodbye(tmp_path: Path) -> None:
@@ -358,14 +359,26 @@ async def test_stopping_says_goodbye(tmp_path: Path) -> None:
         assert await page.closed() == 1001
 
 
-async def test_a_dashboard_that_has_gone_leaves_nothing(tmp_path: Path) -> None:
+async def test_a_dashboard_that_has_gone_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_DASHBOARDS", 1)
+    followed: list[Revisions] = []
+    follow = Revisions.follow
+
+    def spy(live: Revisions, news: asyncio.Event) -> None:
+        followed.append(live)
+        follow(live, news)
+
+    monkeypatch.setattr(Revisions, "follow", spy)
     async with serve(tmp_path) as service:
         async with dashboard(service) as page:
             await page.hello("stats")
-            live = service.parts.server._dashboards.live
+            (live,) = followed
             assert live.watched
         await until(lambda: not live.watched)
-        assert not service.parts.server._dashboards._open
+        async with dashboard(service) as another:
+            await another.hello("stats")
 
 
 async def test_no_frame_holds_a_secret(tmp_path: Path) -> None:

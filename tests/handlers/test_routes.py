@@ -1,10 +1,15 @@
-"""Every route, by the application's own rules: who may call it, what it answers, and what no answer holds."""
+"""Every route, by the application's own rules: who may call it, what it answers, and what no answer holds.
+
+A fact that holds for all routes is one test, which walks them on one proxy and names every case that fails.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 import re
+from collections.abc import Awaitable, Callable, Iterable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +50,25 @@ UNKNOWN_PATHS += [
     "/%2e%2e/",
 ]
 
-every_route = pytest.mark.parametrize(("method", "path"), sorted(ROUTES))
-every_admin_route = pytest.mark.parametrize(("method", "path"), sorted(ADMIN_ROUTES))
-every_unknown_method = pytest.mark.parametrize(("method", "path"), sorted(UNKNOWN_METHODS))
+ROUTES_OF_AN_ID = [
+    (method, path) for method, path in ADMIN_ROUTES if path.endswith("/nobody") and method != "POST"
+]
+UNKNOWN_IDS = ["acc_0000000000000000", "tok_0000000000000000", "tok_1", "acc_1"]
+UNKNOWN_IDS += ["%2e%2e", "a%2Fb", "%00", "x" * 2000]
+
+THROTTLED_S = 60
+"""For so long a wrong key is remembered."""
+
+
+async def for_all(cases: Iterable[tuple[Any, ...]], look: Callable[..., Awaitable[None]]) -> None:
+    """Fail with a line for each case in which an assertion of `look` fails."""
+    failures = []
+    for case in cases:
+        try:
+            await look(*case)
+        except AssertionError as error:
+            failures.append(f"{' '.join(map(str, case))[:200]}: {str(error).splitlines()[0][:200]}")
+    assert not failures, "\n".join(failures)
 
 
 def error_of(answer: Answer) -> str:
@@ -68,7 +89,6 @@ def test_every_route_is_for_admins_but_those_that_are_open() -> None:
     assert len(closed) >= 4
 
 
-@every_admin_route
 @pytest.mark.parametrize(
     ("caller", "status", "type"),
     [
@@ -78,9 +98,7 @@ def test_every_route_is_for_admins_but_those_that_are_open() -> None:
         ("with a user's key", 403, "permission_error"),
     ],
 )
-async def test_who_is_no_admin_is_refused(
-    tmp_path: Path, method: str, path: str, caller: str, status: int, type: str
-) -> None:
+async def test_who_is_no_admin_is_refused(tmp_path: Path, caller: str, status: int, type: str) -> None:
     async with serve(tmp_path) as service:
         _, inactive = await service.parts.keys.add("a", role=Role.ADMIN, status=KeyStatus.INACTIVE)
         keys = {
@@ -89,38 +107,55 @@ async def test_who_is_no_admin_is_refused(
             "with an inactive admin's key": inactive,
         }
         headers = [("X-API-Key", keys[caller])] if caller in keys else []
-        answer = await fetch(service.port, method, path, headers, b"{}")
-        assert (answer.status, error_of(answer)) == (status, type)
+
+        async def look(method: str, path: str) -> None:
+            service.clock.advance(THROTTLED_S)
+            answer = await fetch(service.port, method, path, headers, b"{}")
+            assert (answer.status, error_of(answer)) == (status, type)
+
+        await for_all(ADMIN_ROUTES, look)
 
 
-@every_admin_route
-async def test_an_admin_is_let_in(tmp_path: Path, method: str, path: str) -> None:
+def assert_let_in(answer: Answer) -> None:
+    assert answer.status < 500 and answer.status not in (401, 403, 405)
+
+
+async def test_an_admin_is_let_in(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
         _, admin = await service.parts.keys.add("admin", role=Role.ADMIN)
-        for key in (ADMIN_KEY, admin):
-            for header in (("X-API-Key", key), ("x-api-key", key), ("Authorization", f"Bearer {key}")):
-                answer = await fetch(service.port, method, path, [header], b"{}")
-                assert answer.status < 500 and answer.status not in (401, 403, 405)
+        headers = [
+            header
+            for key in (ADMIN_KEY, admin)
+            for header in (("X-API-Key", key), ("x-api-key", key), ("Authorization", f"Bearer {key}"))
+        ]
+
+        async def look(route: tuple[str, str], header: tuple[str, str]) -> None:
+            assert_let_in(await fetch(service.port, *route, [header], b"{}"))
+
+        await for_all(product(ADMIN_ROUTES, headers), look)
 
 
-@every_admin_route
-async def test_an_admin_who_signed_in_is_let_in(tmp_path: Path, method: str, path: str) -> None:
+async def test_an_admin_who_signed_in_is_let_in(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
-        answer = await service.page(method, path, {}, cookie=await service.login())
-        assert answer.status < 500 and answer.status not in (401, 403, 405)
+
+        async def look(method: str, path: str) -> None:
+            assert_let_in(await service.page(method, path, {}, cookie=await service.login()))
+
+        await for_all(ADMIN_ROUTES, look)
 
 
-@every_admin_route
 @pytest.mark.parametrize(
     "header", [("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Site", "same-site"), ("Host", "evil.example")]
 )
-async def test_a_sign_in_is_of_no_use_to_another_site(
-    tmp_path: Path, method: str, path: str, header: tuple[str, str]
-) -> None:
+async def test_a_sign_in_is_of_no_use_to_another_site(tmp_path: Path, header: tuple[str, str]) -> None:
     async with serve(tmp_path) as service:
         headers = [("Cookie", await service.login()), header, *PAGE_HEADERS]
-        answer = await fetch(service.port, method, path, headers, b"{}")
-        assert (answer.status, error_of(answer)) == (403, "permission_error")
+
+        async def look(method: str, path: str) -> None:
+            answer = await fetch(service.port, method, path, headers, b"{}")
+            assert (answer.status, error_of(answer)) == (403, "permission_error")
+
+        await for_all(ADMIN_ROUTES, look)
 
 
 async def test_the_admin_key_is_no_client_key(tmp_path: Path) -> None:
@@ -133,20 +168,38 @@ async def test_the_admin_key_is_no_client_key(tmp_path: Path) -> None:
 # ---- what is no route
 
 
-@pytest.mark.parametrize("path", UNKNOWN_PATHS)
-@pytest.mark.parametrize("key", [None, ADMIN_KEY])
-async def test_an_unknown_path_is_not_found_whoever_asks(tmp_path: Path, path: str, key: str | None) -> None:
+async def test_an_unknown_path_is_not_found_whoever_asks(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
-        answer = await fetch(service.port, "GET", path, [("X-API-Key", key)] if key else [])
-        assert (answer.status, error_of(answer)) == (404, "not_found_error")
+
+        async def look(path: str, key: str | None) -> None:
+            answer = await fetch(service.port, "GET", path, [("X-API-Key", key)] if key else [])
+            assert (answer.status, error_of(answer)) == (404, "not_found_error")
+
+        await for_all(product(UNKNOWN_PATHS, [None, ADMIN_KEY]), look)
 
 
-@every_unknown_method
-async def test_a_method_that_a_route_does_not_know_is_405(tmp_path: Path, method: str, path: str) -> None:
+async def test_an_unknown_id_is_not_found(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
-        answer = await service.admin(method, path, {})
-        assert answer.status == 405
-        assert method == "HEAD" or error_of(answer) == "invalid_request_error"
+
+        async def look(route: tuple[str, str], id: str) -> None:
+            method, path = route
+            answer = await service.admin(method, path.replace("nobody", id), {})
+            assert (answer.status, error_of(answer)) == (404, "not_found_error")
+            assert len(answer.body) < 300
+
+        assert len(ROUTES_OF_AN_ID) >= 6
+        await for_all(product(ROUTES_OF_AN_ID, UNKNOWN_IDS), look)
+
+
+async def test_a_method_that_a_route_does_not_know_is_405(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+
+        async def look(method: str, path: str) -> None:
+            answer = await service.admin(method, path, {})
+            assert answer.status == 405
+            assert method == "HEAD" or error_of(answer) == "invalid_request_error"
+
+        await for_all(UNKNOWN_METHODS, look)
 
 
 async def test_a_method_that_http_does_not_know_is_405_and_logged_as_any_other(
@@ -160,15 +213,16 @@ async def test_a_method_that_http_does_not_know_is_405_and_logged_as_any_other(
         assert line.startswith("BREW /api/accounts 405 ") and "client=127.0.0.1" in line
 
 
-@every_admin_route
-async def test_who_is_no_admin_learns_nothing_about_methods_and_ids(
-    tmp_path: Path, method: str, path: str
-) -> None:
+async def test_who_is_no_admin_learns_nothing_about_methods_and_ids(tmp_path: Path) -> None:
     async with serve(tmp_path, accounts=["a"]) as service:
         account = next(iter(service.parts.pool))
-        known = await fetch(service.port, method, path.replace("nobody", account.id))
-        unknown = await fetch(service.port, "PATCH", path)
-        assert (known.status, unknown.status, known.body) == (401, 401, unknown.body)
+
+        async def look(method: str, path: str) -> None:
+            known = await fetch(service.port, method, path.replace("nobody", account.id))
+            unknown = await fetch(service.port, "PATCH", path)
+            assert (known.status, unknown.status, known.body) == (401, 401, unknown.body)
+
+        await for_all(ADMIN_ROUTES, look)
 
 
 # ---- bodies
@@ -179,7 +233,33 @@ BODIES = [
     ("PUT", "/api/accounts/{account}"),
     ("PUT", "/api/tokens/{token}"),
 ]
-every_body = pytest.mark.parametrize(("method", "path"), BODIES)
+NOT_AN_OBJECT = [
+    b"",
+    b"{",
+    b"not json",
+    b'{"name":}',
+    b"[]",
+    b'"name"',
+    b"1",
+    b"null",
+    b"\xff\xfe",
+    b"[" * 100_000,
+    b'{"a":' * 5000,
+]
+WRONG_FIELDS: list[tuple[dict[str, Any], str]] = [
+    ({"name": "n", "colour": "red"}, "colour"),
+    ({"name": 5}, "name"),
+    ({"name": ["n"]}, "name"),
+    ({"name": {"n": 1}}, "name"),
+    ({"name": True}, "name"),
+    ({"name": ""}, "name"),
+    ({"name": "x" * 65}, "name"),
+    ({"name": "a\nb"}, "name"),
+    ({"name": "\ud800"}, "name"),
+    ({"name": "n", "status": "tired"}, "status"),
+    ({"name": "n", "status": 1}, "status"),
+]
+NOT_UTF8 = ["/api/accounts/%ff", "/api/tokens/%ff", "/api/tokens?search=%ff", "/api/tokens?page=%ff"]
 
 
 async def send_body(
@@ -190,88 +270,65 @@ async def send_body(
     return await fetch(service.port, method, path, [("X-API-Key", ADMIN_KEY), ("Content-Type", kind)], body)
 
 
-@every_body
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"{",
-        b"not json",
-        b'{"name":}',
-        b"[]",
-        b'"name"',
-        b"1",
-        b"null",
-        b"\xff\xfe",
-        b"[" * 100_000,
-        b'{"a":' * 5000,
-    ],
-)
-async def test_a_body_that_is_no_json_object_is_400(
-    tmp_path: Path, method: str, path: str, body: bytes
-) -> None:
+def required(route: tuple[str, str]) -> dict[str, str]:
+    """What the route needs beside a name."""
+    return {"type": "api_key", "api_key": "sk-ant-api03-n"} if route == BODIES[0] else {}
+
+
+async def test_a_body_that_is_no_json_object_is_400(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
-        answer = await send_body(service, method, path, body)
-        assert (answer.status, error_of(answer)) == (400, "invalid_request_error")
+
+        async def look(route: tuple[str, str], body: bytes) -> None:
+            answer = await send_body(service, *route, body)
+            assert (answer.status, error_of(answer)) == (400, "invalid_request_error")
+
+        await for_all(product(BODIES, NOT_AN_OBJECT), look)
 
 
-@every_body
-@pytest.mark.parametrize(
-    ("body", "named"),
-    [
-        ({"name": "n", "colour": "red"}, "colour"),
-        ({"name": 5}, "name"),
-        ({"name": ["n"]}, "name"),
-        ({"name": {"n": 1}}, "name"),
-        ({"name": True}, "name"),
-        ({"name": ""}, "name"),
-        ({"name": "x" * 65}, "name"),
-        ({"name": "a\nb"}, "name"),
-        ({"name": "\ud800"}, "name"),
-        ({"name": "n", "status": "tired"}, "status"),
-        ({"name": "n", "status": 1}, "status"),
-    ],
-    ids=json.dumps,
-)
-async def test_a_field_that_is_unknown_or_off_is_422_and_named(
-    tmp_path: Path, method: str, path: str, body: dict[str, Any], named: str
-) -> None:
-    required = {"type": "api_key", "api_key": "sk-ant-api03-n"} if (method, path) == BODIES[0] else {}
+async def test_a_field_that_is_unknown_or_wrong_is_422_and_named(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
-        answer = await send_body(service, method, path, json.dumps(required | body).encode())
-        assert (answer.status, error_of(answer)) == (422, "invalid_request_error")
-        assert named in answer.json()["error"]["message"]
+
+        async def look(route: tuple[str, str], wrong: tuple[dict[str, Any], str]) -> None:
+            fields, named = wrong
+            answer = await send_body(service, *route, json.dumps(required(route) | fields).encode())
+            assert (answer.status, error_of(answer)) == (422, "invalid_request_error")
+            assert named in answer.json()["error"]["message"]
+
+        await for_all(product(BODIES, WRONG_FIELDS), look)
 
 
-@every_body
 @pytest.mark.parametrize(
     "kind", ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=utf-8"]
 )
-async def test_a_body_is_json_whatever_it_calls_itself(
-    tmp_path: Path, method: str, path: str, kind: str
-) -> None:
-    body = {"name": "n"} | (
-        {"type": "api_key", "api_key": "sk-ant-api03-n"} if path == "/api/accounts" else {}
-    )
+async def test_a_body_is_json_whatever_it_calls_itself(tmp_path: Path, kind: str) -> None:
     async with serve(tmp_path) as service:
-        answer = await send_body(service, method, path, json.dumps(body).encode(), kind)
-        assert answer.status == (201 if method == "POST" else 200)
+
+        async def look(method: str, path: str) -> None:
+            body = {"name": f"by {method}"} | required((method, path))
+            answer = await send_body(service, method, path, json.dumps(body).encode(), kind)
+            assert answer.status == (201 if method == "POST" else 200)
+
+        await for_all(BODIES, look)
 
 
-@every_body
-async def test_a_broken_form_is_an_error_as_any_other(tmp_path: Path, method: str, path: str) -> None:
+async def test_a_broken_form_is_an_error_as_any_other(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
-        answer = await send_body(service, method, path, b"garbage", "multipart/form-data; boundary=x")
-        assert (answer.status, error_of(answer)) == (400, "invalid_request_error")
+
+        async def look(method: str, path: str) -> None:
+            answer = await send_body(service, method, path, b"garbage", "multipart/form-data; boundary=x")
+            assert (answer.status, error_of(answer)) == (400, "invalid_request_error")
+
+        await for_all(BODIES, look)
 
 
-@pytest.mark.parametrize(
-    "path", ["/api/accounts/%ff", "/api/tokens/%ff", "/api/tokens?search=%ff", "/api/tokens?page=%ff"]
-)
-async def test_what_is_not_utf8_in_a_path_or_query_is_400(tmp_path: Path, path: str) -> None:
+async def test_what_is_not_utf8_in_a_path_or_query_is_400(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
-        answer = await service.admin("GET", path)
-        assert (answer.status, error_of(answer)) == (400, "invalid_request_error")
+
+        async def look(path: str) -> None:
+            answer = await service.admin("GET", path)
+            assert (answer.status, error_of(answer)) == (400, "invalid_request_error")
+
+        await for_all(product(NOT_UTF8), look)
 
 
 # ---- security headers
@@ -303,13 +360,15 @@ def test_the_headers_expected_here_are_those_that_are_set() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("method", "path"), sorted({*ROUTES, *UNKNOWN_METHODS, *(("GET", path) for path in UNKNOWN_PATHS)})
-)
-async def test_every_answer_has_the_security_headers(tmp_path: Path, method: str, path: str) -> None:
+async def test_every_answer_has_the_security_headers(tmp_path: Path) -> None:
+    cases = {*ROUTES, *UNKNOWN_METHODS, *(("GET", path) for path in UNKNOWN_PATHS)}
     async with serve(tmp_path) as service:
-        for key in ("", "wrong", CLIENT_KEY, ADMIN_KEY):
-            assert_secure(await fetch(service.port, method, path, [("X-API-Key", key)], b"{}"))
+
+        async def look(route: tuple[str, str], key: str) -> None:
+            service.clock.advance(THROTTLED_S)
+            assert_secure(await fetch(service.port, *route, [("X-API-Key", key)], b"{}"))
+
+        await for_all(product(sorted(cases), ["", "wrong", CLIENT_KEY, ADMIN_KEY]), look)
 
 
 async def test_an_internal_error_has_them_too_and_tells_nothing(

@@ -368,7 +368,7 @@ async def test_the_place_of_a_client_that_leaves_is_free(
             service.simulator.script(None, fault)
         async with connect(service.port) as wire:
             await wire.send(sent)
-            await until(lambda: len(service.parts.server._v1.sessions) == 1)
+            await until(lambda: len(service.parts.sessions) == 1)
             if fault is not None:
                 await service.simulator.ledger.wait(lambda ledger: ledger and ledger[0].body_read)
             assert await in_flight(service) == [1]
@@ -421,7 +421,7 @@ async def test_sessions_end_by_themselves(tmp_path: Path) -> None:
         service.clock.advance(200)
         await status(service, agent("b"))
         service.clock.advance(100)
-        await until(lambda: len(service.parts.server._v1.sessions) == 1)
+        await until(lambda: len(service.parts.sessions) == 1)
         assert [session["user_agent"] for session in await sessions(service)] == ["b"]
 
 
@@ -500,7 +500,7 @@ async def test_a_request_that_has_no_answer_yet_is_told_in_one(tmp_path: Path) -
 async def test_a_request_whose_body_still_comes_is_told(tmp_path: Path) -> None:
     async with serve(tmp_path) as service, connect(service.port) as wire:
         await wire.send(post()[:-5])
-        await until(lambda: len(service.parts.server._v1.sessions) == 1)
+        await until(lambda: len(service.parts.sessions) == 1)
         await end_session(service)
         assert (await whole(wire)).status == 503
         await wire.send(post()[-5:])
@@ -526,7 +526,7 @@ async def test_a_request_that_waits_is_told_and_never_sent(tmp_path: Path) -> No
 async def test_a_request_that_is_about_to_begin_is_told_too(tmp_path: Path) -> None:
     """In the one turn of the loop between its last byte and its first step."""
     async with serve(tmp_path) as service, connect(service.port) as wire:
-        table = service.parts.server._v1.sessions
+        table = service.parts.sessions
         await wire.send(request_bytes(*POST, [KEY]))
         await until(lambda: len(table) == 1)
         table.end(next(iter(table)).id)

@@ -12,6 +12,7 @@ import pytest
 from proxy.accounts.account import Status
 from proxy.simulator import Amend, Cut, Error, Real, Slow, Steady, quota_429
 from tests import wire
+from tests.disk import full_disk
 from tests.service import (
     CLIENT_KEY,
     MESSAGE_HEADERS,
@@ -122,24 +123,17 @@ async def test_a_limit_that_passes_is_gone_without_a_request(tmp_path: Path) -> 
         assert (found["active_accounts"], found["system_health"]) == (1, "healthy")
 
 
-async def test_what_cannot_be_saved_degrades_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_cannot_be_saved_degrades_and_says_so(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
-
-        def fail(*args: object, **kwargs: object) -> None:
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr("proxy.storage.json_files.JsonFiles._store", fail)
         path = f"/api/accounts/{id_of(service, 'a')}"
-        assert (await service.admin("PUT", path, {"name": "b"})).status == 503
+        with full_disk():
+            assert (await service.admin("PUT", path, {"name": "b"})).status == 503
         found = await statistics(service)
         assert found["system_health"] == "degraded"
         assert found["reasons"] == ["1 changes are not on disk yet: the data folder cannot be written"]
         limit(service, "b")
         found = await statistics(service)
         assert (found["system_health"], len(found["reasons"])) == ("unhealthy", 2)
-        monkeypatch.undo()
         await service.parts.pool.save_again()
         assert (await statistics(service))["reasons"] == ["1 of 1 accounts rate limited"]
 
@@ -147,7 +141,7 @@ async def test_what_cannot_be_saved_degrades_and_says_so(
 async def test_usage_that_cannot_be_saved_degrades_and_says_so_until_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("run.SAVE_USAGE_S", 0.01)
+    monkeypatch.setattr("proxy.assembly.SAVE_USAGE_S", 0.01)
     async with serve(tmp_path) as service:
         (tmp_path / "usage").rename(tmp_path / "elsewhere")
         await service.message()
@@ -220,6 +214,7 @@ async def test_requests_in_flight_and_their_sessions_are_counted(tmp_path: Path)
         found = await statistics(service)
         assert (found["in_flight"], found["sessions"], found["since_start"]["aborted"]) == (0, 2, 2)
         clock.advance(300)
+        service.tick()
         assert (await statistics(service))["sessions"] == 0
 
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import secrets
+import tempfile
 from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 from typing import Final
 
 from proxy.accounts.account import Account, ApiKey, OAuthTokens
 from proxy.clients.keys import Role, declared_key, key_record
 from proxy.clock import Clock, rfc3339
+from proxy.config.settings import Settings, load_settings
 from proxy.simulator import Grant, Simulator
+from proxy.storage.json_files import JsonFiles
 from proxy.storage.protocols import Record, Storage
 from proxy.usage.counts import to_line
 
@@ -20,6 +27,7 @@ from . import history
 from .traffic import Traffic
 from .world import DAY_S, DEMO_KEY, KEYS, ORGANIZATIONS, SEATS, Seat
 
+CONFIG: Final = Path(__file__).parents[3] / "conf" / "demo.yaml"
 TOKEN_LIFE_S: Final = 3600
 """Of an access token: short, so that refreshes are seen."""
 
@@ -67,12 +75,31 @@ class Demo:
         token_ids = {token.name: token.id for token in tokens}
         used = history.usage(now, account_ids, token_ids, self._rng)
         last_used = {account_ids[seat.name]: now - seat.unused_s for seat in SEATS}
-        await storage.replace("counters", history.counters(used, last_used, now))
+        await storage.update("counters", history.counters(used, last_used, now))
         days: dict[str, list[Record]] = defaultdict(list)
         for key, sums in used.items():
             days[rfc3339(key[0])[:10]].append(to_line(key, sums))
         for day, lines in days.items():
             await storage.append(day, lines)
+
+    def settings(self, data_folder: Path, environ: Mapping[str, str]) -> Settings:
+        """`conf/demo.yaml`, with the simulator for the Claude API and its OAuth server."""
+        variables = {
+            "AUTH__API_KEY": secrets.token_urlsafe(24),
+            **environ,
+            "CLAUDE__BASE_URL": self.simulator.base_url,
+            "OAUTH__CLIENT_ID": self.simulator.client_id,
+            "OAUTH__AUTHORIZE_URL": self.simulator.authorize_url,
+            "OAUTH__TOKEN_URL": self.simulator.token_url,
+            "STORAGE__DATA_FOLDER": str(data_folder),
+        }
+        return load_settings(CONFIG, variables)
+
+    async def show(self, url: str, admin_key: str, stop: asyncio.Event) -> None:
+        """Say what is there to see, and use the proxy at `url` until `stop`."""
+        print(self.welcome(url, admin_key), flush=True)
+        async with self.traffic(url):
+            await stop.wait()
 
     def traffic(self, url: str) -> AbstractAsyncContextManager[None]:
         """Clients that use the proxy at `url` for as long as the context lasts."""
@@ -121,3 +148,23 @@ Paste this into another terminal:
             last_refresh_at=expires_at - TOKEN_LIFE_S,
             updated_at=expires_at - TOKEN_LIFE_S,
         )
+
+
+@contextlib.asynccontextmanager
+async def started(
+    environ: Mapping[str, str], *, clock: Clock, rng: Random
+) -> AsyncIterator[tuple[Demo, Settings]]:
+    """A demo whose simulator runs, and the settings of a proxy for it, on a data folder that is gone afterwards."""
+    demo = Demo(clock=clock, rng=rng)
+    await demo.simulator.start()
+    try:
+        with tempfile.TemporaryDirectory(prefix="claude-proxy-demo-") as folder:
+            settings = demo.settings(Path(folder) / "data", environ)
+            storage = JsonFiles.open(settings.storage.data_folder, clock=clock)
+            try:
+                await demo.fill(storage)
+            finally:
+                await storage.close()
+            yield demo, settings
+    finally:
+        await demo.simulator.stop()

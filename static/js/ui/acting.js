@@ -1,62 +1,146 @@
+// @ts-check
 /** What is done to the rows of a table: selection, bulk actions, menus, keys. */
 import { h, setAttr, setText } from "../dom.js";
 import { busy, press } from "./dialog.js";
 import { menu } from "./menu.js";
 
-export function acting(app, spec, { grid, body, rows, all }) {
-	const { t, store } = app, items = store.items(spec.topic), selected = new Set(), count = h("b");
-	const choice = (value) => ({ value, label: t(value), class: /delete|revoke/.test(value) && "danger" });
-	const bulk = h("div.bulk.row", count, spec.bulk?.map((name) =>
-		press({ ...choice(name), "data-write": true, run: () => spec.act(name, [...selected]) })),
-	press({ label: t("clear_selection"), run: () => (self.clear(), all.focus()) }));
-	grid.before(bulk);
-	const rowOf = (node) => node.closest("[data-id]");
-	const idOf = (node) => rowOf(node).dataset.id;
+/** @import { App, TextKey } from "../types.js" */
+/** @import { Entry } from "./menu.js" */
+/** @import { Rows, Spec } from "./table.js" */
 
-	/** Only one row is a stop of the Tab key. */
-	function rove(tr) {
-		body.querySelector("[tabindex='0']")?.setAttribute("tabindex", "-1");
-		tr?.setAttribute("tabindex", "0");
+/** Acts that cannot be undone. */
+const GRAVE = ["delete", "revoke"];
+
+/**
+ * @typedef {object} Parts Those of the table that are needed here.
+ * @property {HTMLElement} grid
+ * @property {HTMLElement} body
+ * @property {Rows} rows
+ * @property {HTMLInputElement} all the box that selects all rows
+ */
+
+/** @param {Element} node */
+const rowOf = (node) => /** @type {HTMLElement} */ (node.closest("[data-id]"));
+/** @param {Element} node */
+const idOf = (node) => rowOf(node).dataset.id ?? "";
+/** @param {Element | null} el */
+const focus = (el) => el instanceof HTMLElement && el.focus();
+
+/**
+ * @param {App} app
+ * @param {Spec<any>} spec
+ * @param {Parts} parts
+ */
+export const acting = (app, spec, parts) => new Acting(app, spec, parts);
+
+class Acting {
+	/**
+	 * @param {App} app
+	 * @param {Spec<any>} spec
+	 * @param {Parts} parts
+	 */
+	constructor({ t, store }, spec, parts) {
+		const { body } = parts;
+		this.t = t;
+		this.spec = spec;
+		this.parts = parts;
+		/** @type {Map<string, any>} */
+		this.items = store.items(spec.topic);
+		/** @type {Set<string>} */
+		this.selected = new Set();
+		this.count = h("b");
+		this.bulk = this.bulkBar();
+		parts.grid.before(this.bulk);
+		body.addEventListener("focusin", ({ target }) => this.rove(/** @type {Element} */ (target)));
+		if (body.contains(document.activeElement)) this.rove(document.activeElement);
+		this.pick();
 	}
 
-	const self = {
-		/** Shows the selection; what is gone is out of it. */
-		pick() {
-			let here = 0;
-			for (const id of selected) if (!items.has(id)) selected.delete(id);
-			for (const [id, { el, box }] of rows) {
-				here += Number(box.checked = selected.has(id));
-				setAttr(el, "data-selected", box.checked);
-			}
-			all.checked = here > 0 && here === rows.size;
-			all.indeterminate = here > 0 && !all.checked;
-			bulk.hidden = !selected.size;
-			setText(count, t("selected", { n: selected.size }));
-		},
-		clear() {
-			selected.clear();
-			self.pick();
-		},
-		check(box, on) {
-			for (const id of box === all ? rows.keys() : [idOf(box)]) on ? selected.add(id) : selected.delete(id);
-			self.pick();
-		},
-		run: (source) => busy(source, () => spec.act(source.value, [idOf(source)])),
-		async menu(source) {
-			const id = idOf(source), chosen = await menu(source, spec.menu(items.get(id)).map(choice));
-			if (chosen) busy(source, () => spec.act(chosen, [id]));
-		},
-		key(key, target) {
-			const tr = rowOf(target), { id } = tr.dataset, { box, more } = rows.get(id);
-			if (key === "ArrowDown" || key === "j") tr.nextElementSibling?.focus();
-			else if (key === "ArrowUp" || key === "k") tr.previousElementSibling?.focus();
-			else if (key === "Enter") spec.act("open", [id]);
-			else if (key === "x" && spec.bulk) self.check(box, !box.checked);
-			else if (key === ".") self.menu(more);
-		},
-	};
-	body.addEventListener("focusin", ({ target }) => rove(rowOf(target)));
-	if (body.contains(document.activeElement)) rove(rowOf(document.activeElement));
-	self.pick();
-	return self;
+	/** @param {TextKey} value @returns {Entry} */
+	choice(value) {
+		return { value, label: this.t(value), class: GRAVE.includes(value) && "danger" };
+	}
+
+	bulkBar() {
+		const { spec } = this;
+		const buttons = spec.bulk?.map((name) =>
+			press({ ...this.choice(name), "data-write": true, run: () => spec.act(name, [...this.selected]) }));
+		const clear = press({ label: this.t("clear_selection"), run: () => this.clearAll() });
+		return h("div.bulk.row", this.count, buttons, clear);
+	}
+
+	/** Makes the row of a node, and no other, a stop of the Tab key. @param {Element | null} node */
+	rove(node) {
+		this.parts.body.querySelector("[tabindex='0']")?.setAttribute("tabindex", "-1");
+		node?.closest("[data-id]")?.setAttribute("tabindex", "0");
+	}
+
+	/** Shows the selection; what is gone is out of it. */
+	pick() {
+		const { selected, parts: { all, rows } } = this;
+		for (const id of selected) {
+			if (!this.items.has(id)) selected.delete(id);
+		}
+		let here = 0;
+		for (const [id, { el, box }] of rows) {
+			box.checked = selected.has(id);
+			if (box.checked) here += 1;
+			setAttr(el, "data-selected", box.checked);
+		}
+		all.checked = here > 0 && here === rows.size;
+		all.indeterminate = here > 0 && !all.checked;
+		this.bulk.hidden = !selected.size;
+		setText(this.count, this.t("selected", { n: selected.size }));
+	}
+
+	clear() {
+		this.selected.clear();
+		this.pick();
+	}
+
+	clearAll() {
+		this.clear();
+		this.parts.all.focus();
+	}
+
+	/**
+	 * @param {HTMLInputElement} box
+	 * @param {boolean} on
+	 */
+	check(box, on) {
+		const ids = box === this.parts.all ? this.parts.rows.keys() : [idOf(box)];
+		for (const id of ids) {
+			if (on) this.selected.add(id);
+			else this.selected.delete(id);
+		}
+		this.pick();
+	}
+
+	/** Does the row's first action. @param {HTMLButtonElement} source */
+	run(source) {
+		busy(source, () => this.spec.act(source.value, [idOf(source)]));
+	}
+
+	/** @param {HTMLButtonElement} source */
+	async menu(source) {
+		const id = idOf(source);
+		const names = this.spec.menu(this.items.get(id));
+		const chosen = await menu(source, names.map((name) => this.choice(name)));
+		if (chosen) busy(source, () => this.spec.act(chosen, [id]));
+	}
+
+	/**
+	 * @param {string} key
+	 * @param {Element} target
+	 */
+	key(key, target) {
+		const tr = rowOf(target);
+		const id = idOf(target);
+		const row = this.parts.rows.get(id);
+		if (key === "ArrowDown" || key === "j") focus(tr.nextElementSibling);
+		else if (key === "ArrowUp" || key === "k") focus(tr.previousElementSibling);
+		else if (key === "Enter") this.spec.act("open", [id]);
+		else if (key === "x" && this.spec.bulk && row) this.check(row.box, !row.box.checked);
+		else if (key === "." && row) this.menu(row.more);
+	}
 }

@@ -1,62 +1,144 @@
+// @ts-check
 /** What the cells of tables show. */
 import { h, setAttr, setText, svg } from "../dom.js";
 import { compact, ms, number, span } from "../format.js";
 
+/** @import { Account, AccountStatus, App, TextKey, Usage } from "../types.js" */
+/** @import { Column } from "./table.js" */
+
+/** In order of severity. @type {Record<AccountStatus, string>} */
 export const ICON = { invalid: "✕", rate_limited: "◐", active: "●", inactive: "○" };
+
+/** @param {{status: AccountStatus}} item */
 export const rank = ({ status }) => Object.keys(ICON).indexOf(status);
+
+/** @type {(a: Account, b: Account) => number} */
 export const bySeverity = (a, b) => rank(a) - rank(b) || a.name.localeCompare(b.name);
 
-/** One text above a smaller one. */
+/** One text above a smaller one. @param {HTMLElement[]} parts */
 const two = (...parts) => h("span.two", parts);
 
-/** "● Active for 12m"; it lights up when the status changes. */
+/** "● Active for 12m"; it lights up when the status changes. @param {App} app */
 export function status({ t, now }) {
-	const icon = h("i", { "aria-hidden": "true" }), word = h("b"), since = h("small");
+	const icon = h("i", { "aria-hidden": "true" });
+	const word = h("b");
+	const since = h("small");
 	const el = h("span.status", icon, two(word, since));
-	return { el, patch({ status: is, status_since: at }) {
-		if (el.dataset.kind && el.dataset.kind !== is) el.classList.add("flash");
-		setAttr(el, "data-kind", is);
-		setText(icon, ICON[is]);
-		setText(word, t(is));
-		setText(since, t("for_span", { span: span(now() - ms(at)) }));
-	} };
+	return {
+		el,
+		/** @param {Account} account */
+		patch({ status: is, status_since: at }) {
+			if (el.dataset.kind && el.dataset.kind !== is) el.classList.add("flash");
+			setAttr(el, "data-kind", is);
+			setText(icon, ICON[is]);
+			setText(word, t(is));
+			setText(since, t("for_span", { span: span(now() - ms(at)) }));
+		},
+	};
 }
+
+const SPARK_WIDTH = 80;
+const SPARK_HEIGHT = 20;
+const SPARK_MARGIN = 1;
+const SPARK_BASE = 18.5;
+const SPARK_RISE = 17;
 
 /** A sparkline, an ornament: the number beside it is the text. */
 export function spark() {
-	const path = svg("path"), box = { viewBox: "0 0 80 20", preserveAspectRatio: "none" };
+	const path = svg("path");
+	const viewBox = `0 0 ${SPARK_WIDTH} ${SPARK_HEIGHT}`;
+	/** @type {number[] | undefined} */
 	let drawn;
-	return { el: svg("svg.spark", { "aria-hidden": "true", ...box }, path), patch(values) {
-		if (values === drawn) return;
-		drawn = values;
-		const top = Math.max(1, ...values), step = 78 / (values.length - 1);
-		const points = values.map((n, at) => [1 + at * step, 18.5 - (17 * n) / top].map((x) => x.toFixed(1)));
-		setAttr(path, "d", points[1] && `M${points.join("L")}`);
-	} };
+	return {
+		el: svg("svg.spark", { "aria-hidden": "true", viewBox, preserveAspectRatio: "none" }, path),
+		/** @param {number[]} values */
+		patch(values) {
+			if (values === drawn) return;
+			drawn = values;
+			setAttr(path, "d", values.length > 1 && `M${points(values).join("L")}`);
+		},
+	};
 }
 
-/** The column of names; `about(item)` is the smaller text. */
-export const named = (about, href) => ({ key: "name", sort: ({ name }) => name.toLowerCase(),
-	title: ({ name }) => name, cell(td) {
-		const name = h(href ? "a" : "b"), small = h("small");
+/** @param {number[]} values */
+function points(values) {
+	const most = Math.max(1, ...values);
+	const step = (SPARK_WIDTH - 2 * SPARK_MARGIN) / (values.length - 1);
+	return values.map((n, at) => {
+		const x = SPARK_MARGIN + at * step;
+		const y = SPARK_BASE - (SPARK_RISE * n) / most;
+		return `${x.toFixed(1)},${y.toFixed(1)}`;
+	});
+}
+
+/**
+ * The column of names; `about(item)` is the smaller text.
+ * @template {{name: string}} Item
+ * @param {(item: Item) => string} about
+ * @param {(item: Item) => string} [href]
+ * @returns {Column<Item>}
+ */
+export const named = (about, href) => ({
+	key: "name",
+	sort: ({ name }) => name.toLowerCase(),
+	title: ({ name }) => name,
+	cell(td) {
+		const name = h(href ? "a" : "b");
+		const small = h("small");
 		td.append(two(name, small));
 		return (item) => {
 			setText(name, item.name);
 			setAttr(name, "href", href?.(item));
 			setText(small, about(item));
 		};
-	} });
+	},
+});
 
-/** A column of one field. */
-export const plain = (key, field, text, more) =>
-	({ key, text: (item) => text(item[field], item), sort: (item) => item[field], ...more });
+/**
+ * A column of one field.
+ * @template Item
+ * @template {keyof Item} Name
+ * @param {TextKey} key
+ * @param {Name} field
+ * @param {(value: Item[Name], item: Item) => string} text
+ * @param {Partial<Column<Item>>} [more]
+ * @returns {Column<Item>}
+ */
+export const plain = (key, field, text, more) => ({
+	key,
+	text: (item) => text(item[field], item),
+	sort: (item) => item[field],
+	...more,
+});
 
+/** The fields of the last 24 h, for exports. */
 export const DAY = ["requests", "errors", "input_tokens", "output_tokens", "cost_usd"].map((field) => `day.${field}`);
 
-/** Columns of the last 24 h. */
-export const usage = (cls) => [{ key: "requests", cls, sort: ({ day }) => day.requests, cell(td) {
-	const count = h("span"), line = spark();
-	td.append(line.el, count);
-	return (item) => (setText(count, number(item.day.requests)), line.patch(item.spark));
-} }, { key: "tokens_24h", cls, sort: ({ day }) => day.input_tokens + day.output_tokens,
-	text: ({ day }) => `${compact(day.input_tokens)} / ${compact(day.output_tokens)}` }];
+/**
+ * Columns of the last 24 h.
+ * @template {{day: Usage, spark: number[]}} Item
+ * @param {string} cls
+ * @returns {Column<Item>[]}
+ */
+export const usage = (cls) => [
+	{
+		key: "requests",
+		cls,
+		sort: ({ day }) => day.requests,
+		cell(td) {
+			const count = h("span");
+			const line = spark();
+			td.append(line.el, count);
+			return (item) => {
+				setText(count, number(item.day.requests));
+				line.patch(item.spark);
+			};
+		},
+	},
+	{
+		key: "tokens_24h",
+		cls,
+		sort: ({ day }) => day.input_tokens + day.output_tokens,
+		text: ({ day }) => `${compact(day.input_tokens)} / ${compact(day.output_tokens)}`,
+	},
+];

@@ -1,9 +1,28 @@
+// @ts-check
 /** Modal dialogs on the native <dialog>. */
 import { h } from "../dom.js";
 
-let count = 0;
+/** @import { Child } from "../dom.js" */
+/** @import { App } from "../types.js" */
 
-/** What `el` began is not begun again before it ends. */
+/**
+ * A button; `kind` makes it the one that Enter in a field presses.
+ * @typedef {{label: string, kind?: "primary" | "danger", run?: () => unknown, [attribute: string]: unknown}} Button
+ *
+ * A button of a dialog: closes it with `value`, or with what `run` gives unless that is undefined. `run` is called
+ * with the etag to overwrite, if somebody else changed what it changes.
+ * @typedef {Omit<Button, "run"> & {value?: string, run?: (etag?: string) => unknown}} Choice
+ *
+ * @typedef {ReturnType<typeof field>} Field
+ */
+
+let fields = 0;
+
+/**
+ * What `el` began is not begun again before it ends.
+ * @param {HTMLElement} el
+ * @param {() => unknown} run
+ */
 export async function busy(el, run) {
 	if (el.ariaBusy) return;
 	el.ariaBusy = "true";
@@ -14,84 +33,170 @@ export async function busy(el, run) {
 	}
 }
 
-/** A button; Enter in a field presses the one of a `kind`, "primary" or "danger". */
-export function press({ label, kind, run, ...attrs }) {
-	const el = h("button", { type: kind ? "submit" : "button", class: kind, ...attrs }, label);
-	el.onclick = (event) => (event.preventDefault(), busy(el, run));
+/** @param {Button} button */
+export function press({ label, kind, run = () => {}, ...attributes }) {
+	const el = h("button", { type: kind ? "submit" : "button", class: kind, ...attributes }, label);
+	el.onclick = (event) => {
+		event.preventDefault();
+		busy(el, run);
+	};
 	return el;
 }
 
-/** A labelled input. `tell` shows an error with buttons, or none; `fail` also moves the focus there. */
-export function field(label, attrs, hint) {
-	const id = `field-${++count}`, about = `${id}-about`;
+/**
+ * A labelled input. `tell` shows an error with buttons, or none; `fail` also moves the focus there.
+ * @param {string} label
+ * @param {Record<string, unknown>} attributes
+ * @param {string} [hint]
+ */
+export function field(label, attributes, hint) {
+	fields += 1;
+	const id = `field-${fields}`;
+	const about = `${id}-about`;
 	const error = h("p.error.row", { "aria-live": "polite" });
-	const input = h("input", { id, autocomplete: "off", "aria-describedby": about, ...attrs });
+	const input = h("input", { id, autocomplete: "off", "aria-describedby": about, ...attributes });
 	const el = h("div.field", h("label", { for: id }, label), input,
 		h("div", { id: about }, error, h("p.muted", hint)));
+	/** @type {(text?: string, ...buttons: Button[]) => void} */
 	const tell = (text = "", ...buttons) => {
 		input.ariaInvalid = text ? "true" : null;
 		error.replaceChildren(text, ...buttons.map(press));
 	};
+	/** @type {(text: string, ...buttons: Button[]) => void} */
+	const fail = (text, ...buttons) => {
+		tell(text, ...buttons);
+		input.focus();
+	};
 	input.oninput = () => tell();
-	return { el, input, tell, fail: (...what) => (tell(...what), input.focus()) };
+	return { el, input, tell, fail };
 }
 
-/** A dialog to be shown, in steps if need be, and closed with a text. `guard` is asked before Esc closes it; it keeps
- * only Close when the item that it is about is deleted. */
-export function dialog({ t, store }, { guard, topic, id } = {}) {
-	const el = h("dialog"), life = new AbortController();
-	el.oncancel = async (event) => {
-		if (!guard) return;
-		event.preventDefault();
-		if (await guard()) el.close();
-	};
-	const closed = new Promise((resolve) => (el.onclose = () => {
-		life.abort();
-		el.remove();
-		// The row of the opener may be gone.
-		if (document.activeElement === document.body) document.querySelector("main h2")?.focus();
-		resolve(el.returnValue);
-	}));
+/** What is typed into a field, without space around it. @param {Field} field */
+export const typed = ({ input }) => input.value.trim();
 
-	/** Closes with what `run` gives, unless undefined. What another admin changed is not lost unseen. */
-	async function end(run, at, etag) {
+/**
+ * A dialog to be shown, in steps if need be, and closed with a text. `guard` is asked before Esc closes it; it keeps
+ * only Close when the item of `topic` with `id` is deleted.
+ * @param {App} app
+ * @param {{guard?: () => boolean | Promise<boolean>, topic?: string, id?: string}} options
+ */
+export function dialog(app, { guard, topic = "", id } = {}) {
+	const made = new Dialog(app);
+	if (guard) made.guard(guard);
+	if (id) made.follow(topic, id);
+	return made;
+}
+
+class Dialog {
+	/** @param {App} app */
+	constructor({ t, store }) {
+		this.t = t;
+		this.store = store;
+		this.el = h("dialog");
+		/** Aborted when it is closed, or only to be closed. */
+		this.life = new AbortController();
+		/** @type {Promise<string>} */
+		this.closed = new Promise((resolve) => {
+			this.el.onclose = () => resolve(this.remove());
+		});
+	}
+
+	remove() {
+		this.life.abort();
+		this.el.remove();
+		// The row of the opener may be gone.
+		if (document.activeElement === document.body) focus(document, "main h2");
+		return this.el.returnValue;
+	}
+
+	/** @param {() => boolean | Promise<boolean>} may be closed by Esc */
+	guard(may) {
+		this.el.oncancel = async (event) => {
+			event.preventDefault();
+			if (await may()) this.el.close();
+		};
+	}
+
+	/**
+	 * Keeps only Close when the item is deleted.
+	 * @param {string} topic
+	 * @param {string} id
+	 */
+	follow(topic, id) {
+		this.store.watch(() => {
+			if (this.store.items(topic).has(id)) return;
+			this.show(this.el.ariaLabel ?? "", h("p", this.t("gone")), [{ label: this.t("close") }]);
+			this.life.abort();
+		}, this.life.signal);
+	}
+
+	/**
+	 * An error of a button's `run` is shown at the field `at`.
+	 * @param {string} title
+	 * @param {Child} content
+	 * @param {Choice[]} choices
+	 * @param {Field} [at]
+	 */
+	show(title, content, choices, at) {
+		if (this.life.signal.aborted) return;
+		const { el } = this;
+		const foot = choices.map(({ value = "", run = () => value, ...button }) =>
+			press({ .../** @type {Button} */ (button), run: () => this.end(run, at) }));
+		el.ariaLabel = title;
+		el.replaceChildren(h("form", { method: "dialog" }, h("h2", title), content, h("footer.row", foot)));
+		if (!el.open) {
+			document.body.append(el);
+			el.showModal();
+		}
+		focus(el, el.querySelector("[autofocus]") ? "[autofocus]" : "input, footer :last-child");
+	}
+
+	/**
+	 * What another admin changed is not lost unseen.
+	 * @param {(etag?: string) => unknown} run
+	 * @param {Field | undefined} at
+	 * @param {string} [etag]
+	 */
+	async end(run, at, etag) {
+		const { el, t } = this;
 		try {
-			const got = await run(etag);
-			if (got !== undefined) el.close(got);
-		} catch ({ message, details }) {
+			const result = await run(etag);
+			if (result !== undefined) el.close(/** @type {string} */ (result));
+		} catch (error) {
+			const { message, details } = /** @type {import("../api.js").Failure} */ (error);
 			const theirs = details?.current;
-			if (!theirs) return at.fail(message);
-			at.fail(t("conflict", theirs), { label: t("use_theirs"), run: () => el.close() },
-				{ label: t("overwrite"), run: () => end(run, at, theirs.etag) });
+			if (!theirs) return at?.fail(message);
+			at?.fail(t("conflict", theirs), { label: t("use_theirs"), run: () => el.close() },
+				{ label: t("overwrite"), run: () => this.end(run, at, theirs.etag) });
 		}
 	}
-
-	/** Buttons have a `run` or a `value`; an error is shown at the field `at`. */
-	function show(title, content, buttons, at) {
-		if (life.signal.aborted) return;
-		const foot = buttons.map(({ value = "", run = () => value, ...attrs }) =>
-			press({ ...attrs, run: () => end(run, at) }));
-		el.ariaLabel = title;
-		el.replaceChildren(h("form", { method: "dialog" }, h("h2", title), content,
-			h("footer.row", foot)));
-		if (!el.open) document.body.append(el), el.showModal();
-		(el.querySelector("[autofocus]") ?? el.querySelector("input, footer :last-child")).focus();
-	}
-
-	if (id) store.watch(() => {
-		if (store.items(topic).has(id)) return;
-		show(el.ariaLabel, h("p", t("gone")), [{ label: t("close") }]);
-		life.abort();
-	}, life.signal);
-	return { el, show, closed, life };
 }
 
-/** Asks before what cannot be undone; `typeName` has to be typed. */
-export function confirm(app, { title, text, list, label, typeName }) {
-	const { t } = app, box = dialog(app), typed = typeName && field(t("type_name", { name: typeName }));
-	const run = () => !typed || typed.input.value.trim() === typeName || typed.fail(t("mistyped"));
+/**
+ * Focuses the first that the selector finds.
+ * @param {ParentNode} within
+ * @param {string} selector
+ */
+function focus(within, selector) {
+	const el = within.querySelector(selector);
+	if (el instanceof HTMLElement) el.focus();
+}
+
+/**
+ * Asks before what cannot be undone; `typeName` has to be typed.
+ * @param {App} app
+ * @param {{title: string, text: string, label: string, list?: string[] | false, typeName?: string | false}} question
+ */
+export async function confirm(app, { title, text, list, label, typeName }) {
+	const { t } = app;
+	const box = dialog(app);
+	const check = typeName ? field(t("type_name", { name: typeName }), {}) : null;
+	const run = () => {
+		if (!check || typed(check) === typeName) return true;
+		return check.fail(t("mistyped"));
+	};
 	const names = list && h("ul", list.map((name) => h("li", name)));
-	box.show(title, [h("p", text), names, typed?.el],
+	box.show(title, [h("p", text), names, check?.el],
 		[{ label: t("cancel"), autofocus: true }, { label, kind: "danger", run }]);
-	return box.closed.then(Boolean);
+	return Boolean(await box.closed);
 }

@@ -1,34 +1,32 @@
-/** Files of what is shown. Columns are dotted paths: nothing else gets out. */
+// @ts-check
+/** Files of what is shown. */
+import { csv, flat, json } from "../csv.js";
 import { h } from "../dom.js";
 import { menu } from "./menu.js";
 
-/** A flat object; beside each time stand its seconds since the epoch. */
-const flat = (columns, row) => Object.fromEntries(columns.flatMap((path) => {
-	const value = path.split(".").reduce((part, key) => part?.[key], row) ?? null;
-	const epoch = /(^|_)(at|until)$/.test(path) ? [[`${path}_epoch`, value && Date.parse(value) / 1000]] : [];
-	return [[path, value], ...epoch];
-}));
+/** @import { App } from "../types.js" */
+/** @import { Row } from "../csv.js" */
 
-/** RFC 4180; what a spreadsheet would take for a formula gets an apostrophe. */
-function cell(value) {
-	const text = String(value ?? "").replace(/^[=+\-@\t\r]/, "'$&");
-	return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-}
+/** @type {Record<string, (rows: Row[]) => string>} */
+const FORMS = { csv, json };
+const REVOKE_AFTER_MS = 1000;
 
-const FORMS = {
-	csv: (rows) => [Object.keys(rows[0] ?? {}), ...rows.map(Object.values)]
-		.map((line) => `${line.map(cell).join(",")}\r\n`).join(""),
-	json: (rows) => JSON.stringify(rows, null, 2),
-};
-
-/** Asks for the format, and hands the browser a file. */
-export async function offer(app, button, name, columns, rows) {
+/**
+ * Asks for the format, and hands the browser a file.
+ * @param {App} app
+ * @param {HTMLButtonElement} button
+ * @param {string} name
+ * @param {string[]} columns
+ * @param {unknown[]} records
+ */
+export async function offer(app, button, name, columns, records) {
 	await app.more();
-	const label = (form) => app.t("export_as", { form: form.toUpperCase(), n: rows.length });
+	const label = (/** @type {string} */ form) =>
+		app.t("export_as", { form: form.toUpperCase(), n: records.length });
 	const form = await menu(button, Object.keys(FORMS).map((value) => ({ value, label: label(value) })));
 	if (!form) return;
-	const text = FORMS[form](rows.map((row) => flat(columns, row)));
+	const text = FORMS[form](records.map((record) => flat(columns, record)));
 	const href = URL.createObjectURL(new Blob([text]));
 	h("a", { href, download: `${name}.${form}` }).click();
-	setTimeout(() => URL.revokeObjectURL(href), 1000);
+	setTimeout(() => URL.revokeObjectURL(href), REVOKE_AFTER_MS);
 }

@@ -1,204 +1,311 @@
+// @ts-check
 /** A live table over a topic of the store: search, chips, sort, pages.
  *
  * A row is made once, then patched. The order is calm: it changes every 5 s at most, and under the pointer or the
  * focus only when asked to. The style sheet has the widths: `.<topic>{--cols:…}`. */
 import { act, h, keyed, setAttr, setText } from "../dom.js";
+import { calm, direction, sorted } from "./order.js";
+import { WRITES, build, button, makeRow } from "./rows.js";
 
 const PAGE = 100;
 const CALM_MS = 5000;
-const WRITES = { "data-write": true };
+const BONES = 8;
+const ROW_KEYS = ["ArrowUp", "ArrowDown", "Enter", "j", "k", "x", "."];
 
-const cell = (tag, attrs, { key, cls = "" }, ...content) =>
-	h(tag, { ...attrs, class: `c-${key} ${cls}` }, content);
-const head = (column, content) => cell("th", { role: "columnheader", scope: "col" }, column, content);
-const data = (column, ...content) => cell("td", { role: "cell" }, column, ...content);
+/** @import { App, Dirty, TextKey } from "../types.js" */
 
-/** A column is {key, cls, text(item) or cell(td) for a patch(item), sort(item), title(item)}. Acts are called by
- * the key of their label; `chips` are texts by status. */
-export function table(app, spec) {
-	const { store, t } = app, { topic, columns, chips, empty } = spec;
-	const items = store.items(topic), rows = new Map();
-	const asked = () => ({ q: "", sort: "", status: "", p: 1, ...Object.fromEntries(app.query()) });
-	let view = asked(), order = [], seen = new Map(), moved = 0, awaited, acting;
+/**
+ * `text` of an item, or a `cell` that is filled once and gives what patches it.
+ * @template Item
+ * @typedef {object} Column
+ * @property {TextKey} key
+ * @property {string} [cls]
+ * @property {(item: Item) => string} [text]
+ * @property {(td: HTMLElement) => (item: Item) => void} [cell]
+ * @property {(item: Item) => any} [sort]
+ * @property {(item: Item) => string | null} [title]
+ */
 
-	const button = (name, attrs, label = t(name)) => h("button", { "data-act": name, ...attrs }, label);
-	const tickbox = (label) => h("input", { type: "checkbox", "aria-label": label });
-	const search = h("input", { type: "search", value: view.q, placeholder: t("search"),
-		"aria-label": t("search_in", { what: t(topic) }) });
-	const options = Object.entries({ "": t("all"), ...chips }).map(([value, label]) =>
-		button("chip", { value }, [label, " ", h("small")]));
-	const offer = button("new_order", { class: "offer", hidden: true });
-	const all = tickbox(t("select_page")), body = h("tbody", { role: "rowgroup" });
-	const heads = columns.map(({ key, cls, sort }) =>
-		head({ key, cls }, sort ? button("sort", { value: key }, t(key)) : t(key)));
-	const grid = h(`table.grid.${topic}`, { role: "table" }, h("caption.sr", t(topic)),
-		h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, spec.bulk && head({ key: "pick" }, all), heads,
-			head({ key: "acts", cls: "sr" }, t("actions")))), body);
-	const note = h("div.note");
-	const range = h("span"), previous = button("previous"), next = button("next");
-	const pager = h("nav.pager", { "aria-label": t("pages") }, previous, range, next);
-	const el = h("div", h("div.toolbar", search,
-		chips && h("div.chips", { role: "group", "aria-label": t("status") }, options),
-		button("export"), empty.makes && button(empty.act, { class: "primary", ...WRITES })),
-	offer, grid, note, pager);
+/**
+ * @template Item
+ * @typedef {object} Spec
+ * @property {"accounts" | "sessions" | "tokens"} topic
+ * @property {string} noun
+ * @property {Column<Item>[]} columns
+ * @property {(a: Item, b: Item) => number} order
+ * @property {string[]} fields the columns of an export
+ * @property {(item: Item) => string} search what is searched
+ * @property {Record<string, string>} [chips] texts by status
+ * @property {(item: Item) => TextKey | false} primary the action that stands in the row
+ * @property {(item: Item) => TextKey[]} menu
+ * @property {TextKey[]} [bulk]
+ * @property {{text: string, act: TextKey, makes?: boolean}} empty what to say, and do, without items
+ * @property {(name: string, ids: string[]) => unknown} act called with the key of the action's label
+ */
 
-	const shows = (item) => (!view.status || item.status === view.status) &&
-		(!view.q || spec.search(item).toLowerCase().includes(view.q.toLowerCase()));
-	/** Where an item is shown and counted. */
-	const look = (item) => item && `${item.status} ${shows(item)}`;
+/** @typedef {{el: HTMLElement, box: HTMLInputElement, more: HTMLButtonElement, patch: () => void}} Row */
+/** @typedef {Map<string, Row>} Rows */
 
-	/** Applies the filter; the order too, if `anew` or where that disturbs nobody. */
-	function arrange(anew = !order.length) {
-		const by = columns.find(({ key }) => key === view.sort.replace("-", ""))?.sort;
-		const way = view.sort[0] === "-" ? -1 : 1, now = performance.now();
-		const wanted = [...items].filter(([, item]) => shows(item)).sort(([, a], [, b]) => {
-			const x = by?.(a), y = by?.(b);
-			return Number(x == null) - Number(y == null) || (x < y ? -way : x > y ? way : spec.order(a, b));
-		}).map(([id]) => id);
-		const held = grid.matches(":hover,:focus-within") || document.querySelector("[role=menu]");
-		if (anew || (!held && now - moved >= CALM_MS)) {
-			order = wanted;
-			moved = now;
+/** @template {{id: string, name?: string, status?: string | null}} Item */
+class Table {
+	/**
+	 * @param {App} app
+	 * @param {Spec<Item>} spec
+	 */
+	constructor(app, spec) {
+		this.app = app;
+		this.spec = spec;
+		/** @type {Map<string, Item>} */
+		this.items = /** @type {Map<string, any>} */ (app.store.items(spec.topic));
+		/** @type {Rows} */
+		this.rows = new Map();
+		/** What the address asks for. */
+		this.view = this.asked();
+		/** The ids of all rows that pass the filter, of which a page is shown. @type {string[]} */
+		this.order = [];
+		/** Where each item stood when the rows were arranged. @type {Map<string, string>} */
+		this.seen = new Map();
+		this.arrangedAt = 0;
+		/** The id of the row that is to get the focus. */
+		this.awaited = "";
+		/**
+		 * Loaded when somebody begins to do something.
+		 * @type {ReturnType<typeof import("./acting.js").acting> | null}
+		 */
+		this.acting = null;
+		this.parts = build(app, spec, this.view.q);
+		this.listen();
+	}
+
+	asked() {
+		const query = this.app.query();
+		const text = (/** @type {string} */ key) => query.get(key) ?? "";
+		return { q: text("q"), sort: text("sort"), status: text("status"), page: Number(text("p")) || 1 };
+	}
+
+	/** @param {Item} item */
+	passes(item) {
+		const { q, status } = this.view;
+		if (status && item.status !== status) return false;
+		return !q || this.spec.search(item).toLowerCase().includes(q.toLowerCase());
+	}
+
+	/** Changes with where an item is shown and counted. @param {Item | undefined} item */
+	place(item) {
+		return item ? `${item.status} ${this.passes(item)}` : "";
+	}
+
+	/** The ids that pass the filter, in the order that is asked for. */
+	wanted() {
+		const { key, descending } = direction(this.view.sort);
+		const by = this.spec.columns.find((column) => column.key === key)?.sort;
+		const passing = [...this.items.values()].filter((item) => this.passes(item));
+		return sorted(passing, by, descending, this.spec.order).map(({ id }) => id);
+	}
+
+	/** Applies the filter; the order too, if `anew` or if that disturbs nobody. */
+	arrange(anew = !this.order.length) {
+		const wanted = this.wanted();
+		const now = performance.now();
+		const held = this.parts.grid.matches(":hover,:focus-within") || Boolean(document.querySelector("[role=menu]"));
+		if (anew || (!held && now - this.arrangedAt >= CALM_MS)) {
+			this.order = wanted;
+			this.arrangedAt = now;
 		} else {
-			const still = new Set(wanted), had = new Set(order);
-			order = order.filter((id) => still.has(id));
-			wanted.forEach((id, at) => had.has(id) || order.splice(order.indexOf(wanted[at - 1]) + 1, 0, id));
+			this.order = calm(this.order, wanted);
 		}
-		offer.hidden = !held || order.every((id, at) => id === wanted[at]);
-		seen = new Map([...items].map(([id, item]) => [id, look(item)]));
-		draw();
+		this.parts.offer.hidden = !held || this.order.every((id, at) => id === wanted[at]);
+		this.seen = new Map([...this.items].map(([id, item]) => [id, this.place(item)]));
+		this.draw();
 	}
 
-	function draw() {
-		const pages = Math.ceil(order.length / PAGE) || 1, ready = store.ready(topic);
-		view.p = Math.min(view.p, pages) || 1;
-		const from = (view.p - 1) * PAGE, ids = order.slice(from, from + PAGE);
-		const bone = () => h("tr.bone");
-		if (!rows.size) body.replaceChildren(...Array.from({ length: ready ? 0 : 8 }, bone));
-		keyed(body, ids, rows, make);
-		if (!body.querySelector("[tabindex='0']")) rows.get(ids[0])?.el.setAttribute("tabindex", "0");
-		setText(range, t("range", { from: from + 1, to: from + ids.length, n: order.length }));
+	draw() {
+		const { body, note } = this.parts;
+		const ready = this.app.store.ready(this.spec.topic);
+		const pages = Math.ceil(this.order.length / PAGE) || 1;
+		this.view.page = Math.min(this.view.page, pages);
+		const from = (this.view.page - 1) * PAGE;
+		const ids = this.order.slice(from, from + PAGE);
+		if (!this.rows.size) body.replaceChildren(...Array.from({ length: ready ? 0 : BONES }, () => h("tr.bone")));
+		keyed(body, ids, this.rows, (id) => makeRow(this.app, this.spec, id));
+		if (!body.querySelector("[tabindex='0']")) this.rows.get(ids[0])?.el.setAttribute("tabindex", "0");
+		this.drawPager(pages, from, ids.length);
+		this.drawHeads();
+		this.drawChips();
+		note.hidden = ready ? this.order.length > 0 : !this.app.live.lostAt;
+		if (!note.hidden) this.explain(ready);
+		this.acting?.pick();
+		const awaited = this.rows.get(this.awaited);
+		if (!awaited) return;
+		awaited.el.focus();
+		this.awaited = "";
+	}
+
+	/**
+	 * @param {number} pages
+	 * @param {number} from
+	 * @param {number} count of the rows shown
+	 */
+	drawPager(pages, from, count) {
+		const { range, pager, previous, next } = this.parts;
+		setText(range, this.app.t("range", { from: from + 1, to: from + count, n: this.order.length }));
 		pager.hidden = pages < 2;
-		previous.disabled = view.p === 1;
-		next.disabled = view.p === pages;
-		const ways = { [view.sort]: "ascending", [view.sort.slice(1)]: "descending" };
-		heads.forEach((th, at) => setAttr(th, "aria-sort", ways[columns[at].key]));
-		for (const chip of options) {
-			const n = [...items.values()].filter(({ status }) => !chip.value || status === chip.value).length;
-			setText(chip.lastChild, String(n));
-			setAttr(chip, "aria-pressed", String(chip.value === view.status));
-		}
-		note.hidden = ready ? order.length > 0 : !app.live.lostAt;
-		if (!note.hidden) explain(ready);
-		acting?.pick();
-		if (rows.has(awaited)) rows.get(awaited).el.focus(), (awaited = null);
+		previous.disabled = this.view.page === 1;
+		next.disabled = this.view.page === pages;
 	}
 
-	/** Says why there are no rows. */
-	function explain(ready) {
-		const filters = [view.q && `'${view.q}'`, view.status && `${t("status")} ${chips?.[view.status]}`];
-		const none = t("no_match", { noun: spec.noun, filters: filters.filter(Boolean).join(t("and")) });
-		const { text, act: name, makes } = !ready ? { text: t("not_loaded"), act: "retry" }
-			: items.size ? { text: none, act: "clear_filters" } : empty;
-		if (note.firstChild?.textContent === text) return;
-		note.replaceChildren(h("p", { role: "status" }, text), button(name, makes && WRITES));
-	}
-
-	function make(id) {
-		const box = tickbox(), main = button("run", WRITES, "");
-		const more = button("menu", { class: "icon", "aria-haspopup": "menu", ...WRITES }, "⋯");
-		const writes = [], cells = columns.map((column, at) => {
-			const td = at ? data(column) : cell("th", { role: "rowheader", scope: "row" }, column);
-			const { key, text, title } = column;
-			setAttr(td, "data-label", t(key));
-			writes.push(column.cell?.(td) ?? ((item) => setText(td, text(item) ?? "")));
-			if (title) writes.push((item) => setAttr(td, "title", title(item)));
-			return td;
+	drawHeads() {
+		const { key, descending } = direction(this.view.sort);
+		this.parts.heads.forEach((th, at) => {
+			const way = descending ? "descending" : "ascending";
+			setAttr(th, "aria-sort", this.spec.columns[at].key === key && way);
 		});
-		const el = h("tr", { role: "row", "data-id": id, tabindex: -1 },
-			spec.bulk && data({ key: "pick" }, h("label", box)), cells, data({ key: "acts" }, main, more));
-		function patch() {
-			const item = items.get(id);
-			if (!item) return;
-			for (const write of writes) write(item);
-			const name = item.name ?? id.slice(0, 8), first = spec.primary(item);
-			setAttr(box, "aria-label", t("select", { name }));
-			setAttr(more, "aria-label", t("actions_for", { name }));
-			setAttr(main, "hidden", !first);
-			setAttr(main, "value", first);
-			setText(main, first ? t(first) : "");
+	}
+
+	drawChips() {
+		const all = [...this.items.values()];
+		for (const chip of this.parts.options) {
+			const n = all.filter(({ status }) => !chip.value || status === chip.value).length;
+			setText(chip.lastChild, String(n));
+			setAttr(chip, "aria-pressed", String(chip.value === this.view.status));
 		}
-		patch();
-		return { el, box, more, patch };
 	}
 
-	function show(change) {
-		app.setQuery(change);
-		view = asked();
-		arrange(true);
+	/** Says why there are no rows. @param {boolean} ready */
+	explain(ready) {
+		const { note } = this.parts;
+		const { text, act: name, makes } = this.reason(ready);
+		if (note.firstChild?.textContent === text) return;
+		note.replaceChildren(h("p", { role: "status" }, text), button(name, makes ? WRITES : {}, this.app.t(name)));
 	}
 
-	/** Ends the selection: nothing unseen is ever acted on. */
-	function filter(change) {
-		acting?.clear();
-		show({ p: "", ...change });
+	/**
+	 * @param {boolean} ready
+	 * @returns {Spec<Item>["empty"]}
+	 */
+	reason(ready) {
+		const { app: { t }, spec: { noun, chips, empty }, view: { q, status } } = this;
+		if (!ready) return { text: t("not_loaded"), act: "retry" };
+		if (!this.items.size) return empty;
+		const filters = [q && `'${q}'`, status && `${t("status")} ${chips?.[status]}`].filter(Boolean);
+		return { text: t("no_match", { noun, filters: filters.join(t("and")) }), act: "clear_filters" };
 	}
 
-	function turn(by) {
-		show({ p: view.p + by });
-		grid.scrollIntoView();
+	/** @param {Record<string, string | number>} change */
+	show(change) {
+		this.app.setQuery(change);
+		this.view = this.asked();
+		this.arrange(true);
 	}
 
-	/** What is done to rows is loaded when somebody begins to. */
-	async function then(name, ...args) {
-		const module = acting || await import("./acting.js"); // here already, a key does not wait
-		acting ??= module.acting(app, spec, { grid, body, rows, all });
-		acting[name](...args);
+	/** Ends the selection: nothing unseen is ever acted on. @param {Record<string, string>} change */
+	filter(change) {
+		this.acting?.clear();
+		this.show({ p: "", ...change });
 	}
 
-	act(el, {
-		chip: ({ value }) => filter({ status: value }),
-		sort: ({ value }) => show({ sort: view.sort === value ? `-${value}` : value }),
-		new_order: () => arrange(true),
-		previous: () => turn(-1),
-		next: () => turn(1),
-		clear_filters: () => (filter({ q: (search.value = ""), status: "" }), search.focus()),
-		retry: () => app.live.retry(),
-		run: (source) => then("run", source),
-		menu: (source) => then("menu", source),
-		export: async (source) => (await import("./export.js"))
-			.offer(app, source, topic, spec.fields, order.map((id) => items.get(id))),
-		[empty.act]: () => spec.act(empty.act, []),
-	});
-	search.oninput = () => filter({ q: search.value.trim() });
-	grid.onchange = ({ target }) => then("check", target, target.checked);
-	body.onkeydown = (event) => {
-		const { key, target } = event, off = !key[1] && app.settings.get("shortcuts") === "off";
-		if (off || !/^(Arrow(Up|Down)|Enter|[jkx.])$/.test(key) || event.ctrlKey || event.metaKey || event.altKey
-			|| (key === "Enter" && !target.dataset.id)) return;
+	clearFilters() {
+		this.parts.search.value = "";
+		this.filter({ q: "", status: "" });
+		this.parts.search.focus();
+	}
+
+	/** @param {number} by */
+	turn(by) {
+		this.show({ p: this.view.page + by });
+		this.parts.grid.scrollIntoView();
+	}
+
+	/**
+	 * Calls `does` with what acts on rows, at once if it is there: a key does not wait.
+	 * @param {(acting: NonNullable<Table<any>["acting"]>) => void} does
+	 */
+	async then(does) {
+		const { acting } = this.acting ? { acting: null } : await import("./acting.js");
+		this.acting ??= acting?.(this.app, this.spec, { ...this.parts, rows: this.rows }) ?? null;
+		if (this.acting) does(this.acting);
+	}
+
+	/** @param {HTMLButtonElement} source */
+	async export(source) {
+		const { offer } = await import("./export.js");
+		await offer(this.app, source, this.spec.topic, this.spec.fields, this.order.map((id) => this.items.get(id)));
+	}
+
+	listen() {
+		const { el, search, grid, body } = this.parts;
+		const { empty } = this.spec;
+		act(el, {
+			chip: ({ value }) => this.filter({ status: value }),
+			sort: ({ value }) => this.show({ sort: this.view.sort === value ? `-${value}` : value }),
+			new_order: () => this.arrange(true),
+			previous: () => this.turn(-1),
+			next: () => this.turn(1),
+			clear_filters: () => this.clearFilters(),
+			retry: () => this.app.live.retry(),
+			run: (source) => this.then((acting) => acting.run(source)),
+			menu: (source) => this.then((acting) => acting.menu(source)),
+			export: (source) => this.export(source),
+			[empty.act]: () => this.spec.act(empty.act, []),
+		});
+		search.oninput = () => this.filter({ q: search.value.trim() });
+		grid.onchange = ({ target }) => {
+			const box = /** @type {HTMLInputElement} */ (target);
+			const on = box.checked;
+			this.then((acting) => acting.check(box, on));
+		};
+		body.onkeydown = (event) => this.pressed(event);
+	}
+
+	/** @param {KeyboardEvent} event */
+	pressed(event) {
+		const { key, ctrlKey, metaKey, altKey } = event;
+		const target = /** @type {HTMLElement} */ (event.target);
+		const letter = key.length === 1;
+		if (!ROW_KEYS.includes(key) || ctrlKey || metaKey || altKey) return;
+		if (letter && this.app.settings.get("shortcuts") === "off") return;
+		if (key === "Enter" && !target.dataset.id) return; // it presses a button of the row
 		event.preventDefault();
-		then("key", key, target);
-	};
+		this.then((acting) => acting.key(key, target));
+	}
 
+	/** @param {Dirty} dirty */
+	patch(dirty) {
+		let moved = !this.order.length;
+		for (const id of dirty.get(this.spec.topic) ?? []) {
+			if (this.place(this.items.get(id)) !== (this.seen.get(id) ?? "")) moved = true;
+			this.rows.get(id)?.patch();
+		}
+		if (moved) this.arrange();
+	}
+
+	tick() {
+		for (const row of this.rows.values()) row.patch();
+		if (performance.now() - this.arrangedAt > CALM_MS) this.arrange();
+	}
+
+	/** @param {string} id */
+	focusRow(id) {
+		this.awaited = id;
+		const at = this.order.indexOf(id);
+		if (at >= 0) this.view.page = Math.floor(at / PAGE) + 1;
+		this.draw();
+	}
+}
+
+/**
+ * @template {{id: string, name?: string, status?: string | null}} Item
+ * @param {App} app
+ * @param {Spec<Item>} spec
+ */
+export function table(app, spec) {
+	const grid = new Table(app, spec);
 	return {
-		el,
-		patch(dirty) {
-			let other = !order.length;
-			for (const id of dirty.get(topic) ?? []) {
-				other ||= look(items.get(id)) !== seen.get(id);
-				rows.get(id)?.patch();
-			}
-			if (other) arrange();
-		},
-		tick() {
-			for (const row of rows.values()) row.patch();
-			if (performance.now() - moved > CALM_MS) arrange();
-		},
+		el: grid.parts.el,
+		patch: (/** @type {Dirty} */ dirty) => grid.patch(dirty),
+		tick: () => grid.tick(),
 		/** Moves the focus to a row, now or when it comes. */
-		focusRow(id) {
-			awaited = id;
-			view.p = Math.floor(order.indexOf(id) / PAGE) + 1 || view.p;
-			draw();
-		},
+		focusRow: (/** @type {string} */ id) => grid.focusRow(id),
 	};
 }
+

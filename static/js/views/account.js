@@ -1,3 +1,4 @@
+// @ts-check
 /** One account: its facts, use, history, and who is on it now. */
 import * as actions from "../actions.js";
 import { h, panel, setText } from "../dom.js";
@@ -7,73 +8,191 @@ import { bars } from "../ui/chart.js";
 import { press } from "../ui/dialog.js";
 import { filler } from "../ui/sheet.js";
 
-const HOUR_S = 3600, MINUTE_S = 60;
+const HOUR_S = 3600;
+const MINUTE_S = 60;
+const SECOND_MS = 1000;
+
+/** @import { Account, App, LoggedEvent, Mount, Quota, Session, TextKey } from "../types.js" */
+/** @import { Line } from "../ui/sheet.js" */
+
+/** @param {(string | null | false)[]} parts */
 const join = (...parts) => parts.filter(Boolean).join(" · ");
 
-/** Texts by the label's key. */
-const facts = (a, { t, ago, until }) => ({
-	type: t(`a_${a.type}`),
-	organisation: join(a.organization_name, a.organization_uuid),
-	expires: a.refreshing ? t("refreshing") : a.expires_at && until(a.expires_at),
-	resets: a.rate_limited_until && until(a.rate_limited_until, "resetting"),
-	last_refresh: a.last_refresh_at && ago(a.last_refresh_at),
-	refresh_error: a.last_refresh_error,
-	in_flight: number(a.in_flight),
-	a_day: t("a_used", { requests: number(a.day.requests), errors: number(a.day.errors),
-		in: compact(a.day.input_tokens), out: compact(a.day.output_tokens), cost: money(a.day.cost_usd) }),
-	quota: join(...Object.entries(a.quota).map(([name, { used, limit, remaining, resets_at: at }]) => {
+/**
+ * What is left of each limit.
+ * @param {Record<string, Quota>} quota
+ * @param {App} app
+ */
+function quotas(quota, { t, until }) {
+	const texts = Object.entries(quota).map(([name, { used, limit, remaining, resets_at }]) => {
 		const left = used == null ? remaining / limit : 1 - used;
-		return t("a_left", { name, n: Math.max(0, Math.round(100 * left)), at: until(at, "resetting") });
-	})),
-	last_used: ago(a.last_used_at),
-	added: ago(a.created_at),
-	id: a.id,
-});
+		const n = Math.max(0, Math.round(100 * left));
+		return t("a_left", { name, n, at: until(resets_at, "resetting") });
+	});
+	return join(...texts);
+}
 
-export default function mount(root, app, id) {
-	const { t, store } = app, get = () => store.items("accounts").get(id);
-	const button = (label, run, kind) =>
-		press({ label: t(label), kind, run: () => run(app, id), "data-write": true });
-	const title = h("h2", { tabindex: -1 }), badge = status(app);
-	const login = [button("reauthorise", actions.reauthorise), button("refresh", actions.refresh)];
-	const off = () => ["inactive", "invalid"].includes(get().status);
-	const toggle = button("deactivate", () => actions.setStatus(app, id, off() ? "active" : "inactive"));
-	const away = async () => await actions.remove(app, id) && app.go("#/accounts");
-	const about = h("dl.panel.facts");
-	const tell = filler(about, () => h("div", h("dt"), h("dd")));
+/**
+ * Texts by the label's key; those that say nothing are left out.
+ * @param {Account} a
+ * @param {App} app
+ * @returns {[TextKey, string | false | null][]}
+ */
+const facts = (a, app) => [
+	["type", app.t(`a_${a.type}`)],
+	["organisation", join(a.organization_name, a.organization_uuid)],
+	["expires", a.refreshing ? app.t("refreshing") : a.expires_at && app.until(a.expires_at)],
+	["resets", a.rate_limited_until && app.until(a.rate_limited_until, "resetting")],
+	["last_refresh", a.last_refresh_at && app.ago(a.last_refresh_at)],
+	["refresh_error", a.last_refresh_error],
+	["in_flight", number(a.in_flight)],
+	["a_day", app.t("a_used", {
+		requests: number(a.day.requests),
+		errors: number(a.day.errors),
+		in: compact(a.day.input_tokens),
+		out: compact(a.day.output_tokens),
+		cost: money(a.day.cost_usd),
+	})],
+	["quota", quotas(a.quota, app)],
+	["last_used", app.ago(a.last_used_at)],
+	["added", app.ago(a.created_at)],
+	["id", a.id],
+];
+
+/** @type {Mount} */
+export default function mount(root, app, id = "") {
+	const { t, store } = app;
+	const title = h("h2", { tabindex: -1 });
+	const controls = controlsOf(app, id);
+	const about = aboutOf(app);
 	const chart = bars(app, { label: t("a_usage"), series: [{ key: "ok", label: t("u_requests") }] });
 	const unused = h("p");
-	const lists = ["events", "sessions"].map((topic) => {
-		const ul = h("ul.list"), empty = h("p.muted");
-		const fill = filler(ul, () => h("li", h("time"), h("span")));
-		return { topic, empty, fill, el: panel(t(`a_${topic}`), empty, ul) };
-	});
-	const body = h("div.account", h("div.row", badge.el, login,
-		button("rename", actions.rename), toggle, button("delete", away, "danger")),
-	about, panel(t("a_usage"), unused, chart.el), lists.map(({ el }) => el));
+	const lists = [eventsOf(app, id), sessionsOf(app, id)];
+	const use = panel(t("a_usage"), unused, chart.el);
+	const body = h("div.account", controls.el, about.el, use, lists.map(({ el }) => el));
 	root.append(h("a", { href: "#/accounts" }, `← ${t("accounts")}`), title, body);
 
+	/** @param {Account} account */
+	function drawUse({ day, spark }) {
+		setText(unused, day.requests ? "" : t("a_unused"));
+		const start = Math.floor(app.now() / SECOND_MS / MINUTE_S) * MINUTE_S - HOUR_S;
+		chart.patch(spark.map((ok, n) => ({ start: start + n * MINUTE_S, span_s: MINUTE_S, ok })));
+	}
+
 	function patch() {
-		const account = get();
+		const account = store.items("accounts").get(id);
 		body.hidden = !account;
 		setText(title, account?.name ?? t(store.ready("accounts") ? "a_none" : "accounts"));
 		if (!account) return;
-		setText(toggle, t(off() ? "reactivate" : "deactivate"));
-		for (const el of login) el.hidden = account.type !== "oauth";
-		badge.patch(account, app.now());
-		const texts = Object.entries(facts(account, app)).filter(([, text]) => text);
-		tell(texts.map(([key, text]) => [key, [t(key), text]]));
-		setText(unused, account.day.requests ? "" : t("a_unused"));
-		const hour = Math.floor(app.now() / 1000 / MINUTE_S) * MINUTE_S - HOUR_S;
-		chart.patch(account.spark.map((ok, n) => ({ start: hour + n * MINUTE_S, span_s: MINUTE_S, ok })));
-		const [oldest] = store.items("events").values(), when = (at) => app.clock(at, { zone: false });
-		for (const { topic, empty, fill } of lists) {
-			const mine = [...store.items(topic)].filter(([, item]) => item.account_id === id).reverse();
-			fill(mine.map(([key, item]) => [key, [when(item.at ?? item.last_seen_at), item.text ??
-				join(key.slice(0, 8), item.ip, item.user_agent, t("a_running", { n: item.in_flight }))]]));
-			setText(empty, mine.length ? "" : t(`a_no_${topic}`, { at: when(oldest?.at) }));
-		}
+		controls.patch(account);
+		about.patch(account);
+		drawUse(account);
+		for (const list of lists) list.patch();
 	}
 
 	return { topics: ["events", "sessions"], patch, tick: patch };
+}
+
+/** The facts. @param {App} app */
+function aboutOf(app) {
+	const el = h("dl.panel.facts");
+	const fill = filler(el, () => h("div", h("dt"), h("dd")));
+	return {
+		el,
+		/** @param {Account} account */
+		patch(account) {
+			/** @type {Line[]} */
+			const lines = [];
+			for (const [key, text] of facts(account, app)) {
+				if (text) lines.push([key, [app.t(key), text]]);
+			}
+			fill(lines);
+		},
+	};
+}
+
+/**
+ * The status, and buttons for what can be done.
+ * @param {App} app
+ * @param {string} id
+ */
+function controlsOf(app, id) {
+	const { t, store } = app;
+	/** @type {(label: TextKey, run: () => unknown, kind?: "danger") => HTMLButtonElement} */
+	const button = (label, run, kind) => press({ label: t(label), kind, run, "data-write": true });
+	const isOff = () => ["inactive", "invalid"].includes(store.items("accounts").get(id)?.status ?? "");
+	const badge = status(app);
+	const login = [
+		button("reauthorise", () => actions.reauthorise(app, id)),
+		button("refresh", () => actions.refresh(app, id)),
+	];
+	const toggle = button("deactivate", () => actions.setStatus(app, id, isOff() ? "active" : "inactive"));
+	const remove = async () => {
+		if (await actions.remove(app, id)) app.go("#/accounts");
+	};
+	const el = h("div.row", badge.el, login, button("rename", () => actions.rename(app, id)), toggle,
+		button("delete", remove, "danger"));
+	return {
+		el,
+		/** @param {Account} account */
+		patch(account) {
+			setText(toggle, t(isOff() ? "reactivate" : "deactivate"));
+			for (const control of login) control.hidden = account.type !== "oauth";
+			badge.patch(account);
+		},
+	};
+}
+
+/**
+ * A panel of lines with a time each.
+ * @param {string} title
+ * @param {() => Line[]} lines
+ * @param {() => string} none what to say without lines
+ */
+function listOf(title, lines, none) {
+	const ul = h("ul.list");
+	const note = h("p.muted");
+	const fill = filler(ul, () => h("li", h("time"), h("span")));
+	return {
+		el: panel(title, note, ul),
+		patch() {
+			const shown = lines();
+			fill(shown);
+			setText(note, shown.length ? "" : none());
+		},
+	};
+}
+
+/**
+ * Those of a topic that belong to the account, the newest first.
+ * @template {LoggedEvent | Session} Item
+ * @param {Map<string, Item>} items
+ * @param {string} id
+ */
+const mine = (items, id) => [...items].filter(([, item]) => item.account_id === id).reverse();
+
+/**
+ * @param {App} app
+ * @param {string} id
+ */
+function eventsOf({ t, store, clock }, id) {
+	const items = store.items("events");
+	const when = (/** @type {string | undefined} */ at) => clock(at, { zone: false });
+	/** @type {() => Line[]} */
+	const lines = () => mine(items, id).map(([key, { at, text }]) => [key, [when(at), text]]);
+	return listOf(t("a_events"), lines, () => {
+		const [oldest] = items.values();
+		return t("a_no_events", { at: when(oldest?.at) });
+	});
+}
+
+/**
+ * @param {App} app
+ * @param {string} id
+ */
+function sessionsOf({ t, store, clock }, id) {
+	/** @type {() => Line[]} */
+	const lines = () => mine(store.items("sessions"), id).map(([key, { last_seen_at, ip, user_agent, in_flight: n }]) =>
+		[key, [clock(last_seen_at, { zone: false }), join(key.slice(0, 8), ip, user_agent, t("a_running", { n }))]]);
+	return listOf(t("a_sessions"), lines, () => t("a_no_sessions"));
 }

@@ -1,3 +1,4 @@
+// @ts-check
 /** The accounts, and what can be done to one or to many. */
 import { h, setText } from "../dom.js";
 import { number } from "../format.js";
@@ -8,51 +9,102 @@ const FIELDS = ["id", "name", "type", "organization_name", "status", "status_rea
 	"rate_limited_until", "expires_at", "last_refresh_at", "last_refresh_error", "last_used_at", "created_at",
 	"in_flight", "requests", "errors", ...DAY];
 
-/** A key that was refused may work again: reactivating tries it. */
+/** @import { Account, App, Mount, TextKey } from "../types.js" */
+/** @import { Column } from "../ui/table.js" */
+
+/** Whether it is reactivated: a key that was refused may work again, and that tries it. @param {Account} account */
 const rests = ({ status: is, type }) => is === "inactive" || (is === "invalid" && type === "api_key");
 
-export default function mount(root, app) {
+/** @param {Account} account @returns {TextKey | false} */
+function primary(account) {
+	if (rests(account)) return "reactivate";
+	if (account.type !== "oauth") return false;
+	return account.status === "invalid" ? "reauthorise" : "refresh";
+}
+
+/** @param {Account} account @returns {TextKey[]} */
+function menu(account) {
+	/** @type {TextKey[]} */
+	const login = account.type === "oauth" ? ["reauthorise", "refresh"] : [];
+	return ["open", "rename", ...login, rests(account) ? "reactivate" : "deactivate", "delete"];
+}
+
+/** The last refresh error, in a line that opens. @param {HTMLElement} td */
+function errorCell(td) {
+	const error = h("button.link.error", { "aria-expanded": "false" });
+	error.onclick = () => {
+		error.ariaExpanded = String(td.parentElement?.classList.toggle("open"));
+	};
+	return (/** @type {Account} */ { last_refresh_error: text }) => {
+		if (!text) {
+			error.remove();
+			return;
+		}
+		setText(error, text);
+		if (!error.isConnected) td.append(error);
+	};
+}
+
+/** @param {App} app @returns {Column<Account>[]} */
+function columns(app) {
 	const { t } = app;
-	const columns = [
-		named((a) => (a.type === "api_key" ? t("api_key") : a.organization_name ?? ""), (a) => `#/accounts/${a.id}`),
-		{ key: "state", sort: rank, title: (a) => a.status_reason, cell(td) {
-			const { el, patch } = status(app);
-			td.append(el);
-			return patch;
-		} },
-		plain("expires", "expires_at", (at, a) => (a.refreshing ? t("refreshing") : app.until(at))),
+	/** @param {Account} account */
+	const about = (account) => (account.type === "api_key" ? t("api_key") : account.organization_name ?? "");
+	return [
+		named(about, (account) => `#/accounts/${account.id}`),
+		{
+			key: "state",
+			sort: rank,
+			title: (account) => account.status_reason,
+			cell(td) {
+				const { el, patch } = status(app);
+				td.append(el);
+				return patch;
+			},
+		},
+		plain("expires", "expires_at", (at, account) => (account.refreshing ? t("refreshing") : app.until(at))),
 		plain("resets", "rate_limited_until", (at) => app.until(at, "resetting")),
-		plain("in_flight", "in_flight", number, { cls: "num low" }), ...usage("num low"),
-		{ key: "refresh_error", cls: "low", cell(td) {
-			const error = h("button.link.error", { "aria-expanded": "false" });
-			error.onclick = () => (error.ariaExpanded = String(td.parentElement.classList.toggle("open")));
-			return ({ last_refresh_error: text }) => {
-				if (!text) return error.remove();
-				setText(error, text);
-				if (!error.isConnected) td.append(error);
-			};
-		} },
+		plain("in_flight", "in_flight", number, { cls: "num low" }),
+		...usage("num low"),
+		{ key: "refresh_error", cls: "low", cell: errorCell },
 		plain("last_used", "last_used_at", app.ago, { cls: "low" }),
 	];
+}
+
+/** @type {Mount} */
+export default function mount(root, app) {
+	const { t } = app;
+
+	/** @type {(name: string, ids: string[]) => Promise<void>} */
+	async function run(name, ids) {
+		const [id] = ids;
+		if (name === "open") return app.go(`#/accounts/${id}`);
+		const actions = await app.actions();
+		switch (name) {
+			case "add_account": return list.focusRow(await actions.addAccount(app));
+			case "delete": return void await actions.remove(app, ids);
+			case "reactivate": return actions.setStatus(app, ids, "active");
+			case "deactivate": return actions.setStatus(app, ids, "inactive");
+			case "rename": return actions.rename(app, id);
+			case "reauthorise": return void await actions.reauthorise(app, id);
+			case "refresh": return void await actions.refresh(app, id);
+		}
+	}
+
 	const list = table(app, {
-		topic: "accounts", noun: t("account"), columns, order: bySeverity, fields: FIELDS,
-		search: (a) => `${a.name} ${a.organization_name} ${a.id} ${a.last_refresh_error} ${a.status_reason}`,
-		chips: { active: t("active"), rate_limited: t("limited"), invalid: t("invalid"),
-			inactive: t("inactive") },
-		primary: (a) => (rests(a) ? "reactivate"
-			: a.type === "oauth" && (a.status === "invalid" ? "reauthorise" : "refresh")),
-		menu: (a) => ["open", "rename", ...(a.type === "oauth" ? ["reauthorise", "refresh"] : []),
-			rests(a) ? "reactivate" : "deactivate", "delete"],
+		topic: "accounts",
+		noun: t("account"),
+		columns: columns(app),
+		order: bySeverity,
+		fields: FIELDS,
+		search: (account) => [account.name, account.organization_name, account.id, account.last_refresh_error,
+			account.status_reason].join(" "),
+		chips: { active: t("active"), rate_limited: t("limited"), invalid: t("invalid"), inactive: t("inactive") },
+		primary,
+		menu,
 		bulk: ["deactivate", "reactivate", "delete"],
 		empty: { text: t("no_accounts"), act: "add_account", makes: true },
-		async act(name, ids) {
-			const [id] = ids, to = { reactivate: "active", deactivate: "inactive" }[name];
-			if (name === "open") return app.go(`#/accounts/${id}`);
-			const does = await app.actions();
-			if (name === "add_account") list.focusRow(await does.addAccount(app));
-			else if (name === "delete") await does.remove(app, ids);
-			else await (to ? does.setStatus(app, ids, to) : does[name](app, id));
-		},
+		act: run,
 	});
 	root.append(list.el);
 	return { ...list, topics: ["accounts"] };

@@ -1,68 +1,144 @@
+// @ts-check
 /** Client keys: who may use the proxy, how much, and what they did. */
 import { subject } from "../actions.js";
 import { setAttr, setText } from "../dom.js";
 import { compact, money, number } from "../format.js";
-import { DAY, ICON, named, plain, usage } from "../ui/cells.js";
+import { DAY, named, plain, usage } from "../ui/cells.js";
 import { table } from "../ui/table.js";
 import { edit } from "./key.js";
 
+const FIELDS = ["id", "name", "role", "status", "declared", "created_at", "last_used_at", "expires_at", "requests",
+	...DAY];
+const LOW = { cls: "low" };
+
+/** @import { App, ClientKey, KeyStatus, Mount, Session, TextKey } from "../types.js" */
+/** @import { Column } from "../ui/table.js" */
+/** @typedef {"disable" | "enable" | "revoke" | "delete"} Verb */
+
+/** @type {Record<KeyStatus, string>} */
+const ICON = { active: "●", inactive: "○", revoked: "✕" };
+/** What can be done next, by status. @type {Record<KeyStatus, Verb>} */
 const NEXT = { active: "disable", inactive: "enable", revoked: "delete" };
-const STATUS = { disable: "inactive", enable: "active", revoke: "revoked" };
+/** What each does, and what undoes it. @type {Record<Verb, {status?: KeyStatus, back?: Verb}>} */
+const VERBS = {
+	disable: { status: "inactive", back: "enable" },
+	enable: { status: "active", back: "disable" },
+	revoke: { status: "revoked" },
+	delete: {},
+};
+/** What the used parts of budgets are called, with their limit, and how they read. */
+const BUDGETS = /** @type {const} */ ([
+	{ used: "tokens_today", limit: "tokens_per_day", text: "today", unit: compact },
+	{ used: "tokens_this_month", limit: "tokens_per_month", text: "this_month", unit: compact },
+	{ used: "cost_usd_today", limit: "cost_usd_per_day", text: "today", unit: money },
+	{ used: "cost_usd_this_month", limit: "cost_usd_per_month", text: "this_month", unit: money },
+]);
 
+/** @type {Mount} */
 export default function mount(root, app) {
-	const { store, t } = app, items = store.items("tokens");
+	const { store, t } = app;
+	const items = store.items("tokens");
+	/** @type {Map<string, Session[]>} */
 	let sessions = new Map();
-	const connected = (id) => sessions.get(id)?.length ?? 0;
+	const connected = (/** @type {string} */ id) => sessions.get(id)?.length ?? 0;
 
-	/** What has a way back needs no question. */
-	async function send(verb, id) {
-		const about = subject(app, id, "tokens"), status = STATUS[verb], back = status !== "revoked" && NEXT[status];
-		if (!about.count || !(back || await about.ask(verb, t("key_effect", { n: connected(id) })))) return;
-		await about.send(verb, () => app.api(status ? "PUT" : "DELETE", `api/tokens/${id}`, status && { status }),
-			back && (() => send(back, id)));
+	/** @type {(name: string, ids: string[]) => unknown} */
+	function run(name, [id]) {
+		if (name === "create_key") return edit(app);
+		const token = items.get(id);
+		if (!token) return undefined;
+		if (name === "sessions") return app.go(`#/sessions?q=${encodeURIComponent(token.name)}`);
+		if (name !== "edit" && name !== "open") return send(app, /** @type {Verb} */ (name), id, connected(id));
+		return token.declared ? undefined : edit(app, { ...token });
 	}
-	/** "1.2M / 5M today · …" */
-	const budgets = ({ used, limits }) => Object.entries(used).map(([key, n]) => {
-		const most = limits[key.replace("today", "per_day").replace("this", "per")];
-		const text = key.startsWith("cost") ? money : compact;
-		return most && t(key.replace(/.*_t/, "t"), { used: `${text(n)} / ${text(most)}` });
-	}).filter(Boolean).join(" · ") || "–";
-	const low = { cls: "low" };
+
 	const grid = table(app, {
-		topic: "tokens", noun: t("key_noun"),
-		fields: ["id", "name", "role", "status", "declared", "created_at", "last_used_at", "expires_at", "requests",
-			...DAY],
-		columns: [
-			named(({ key, role, declared }) => `${key} · ${t(role)}${declared ? ` · ${t("declared")}` : ""}`),
-			{ key: "state", sort: (token) => token.status, cell: (td) => ({ status }) => {
-				setAttr(td, "data-kind", status);
-				setText(td, `${ICON[status] ?? "✕"} ${t(status)}`);
-			} },
-			...usage("num"), plain("expires_in", "expires_at", app.until, low),
-			plain("created", "created_at", app.ago, low), plain("last_used", "last_used_at", app.ago, low),
-			{ key: "sessions", cls: "num low", text: ({ id }) => number(connected(id)) },
-			{ key: "budgets", cls: "low", text: budgets, title: budgets },
-		],
+		topic: "tokens",
+		noun: t("key_noun"),
+		fields: FIELDS,
+		columns: columns(app, connected),
 		search: (token) => `${token.name} ${token.id} ${token.key}`,
 		order: (a, b) => a.name.localeCompare(b.name),
 		primary: (token) => !token.declared && NEXT[token.status],
-		menu: (token) => ["sessions", ...(token.declared ? [] : token.status === "revoked" ? ["delete"]
-			: ["edit", NEXT[token.status], "revoke"])],
-		act(name, [id]) {
-			const token = items.get(id);
-			if (name === "create_key") edit(app);
-			else if (name === "sessions") app.go(`#/sessions?q=${encodeURIComponent(token.name)}`);
-			else if (!/edit|open/.test(name)) return send(name, id);
-			else if (!token.declared) edit(app, { ...token });
-		},
+		menu,
+		act: run,
 		empty: { text: t("no_keys"), act: "create_key", makes: true },
 	});
 	root.append(grid.el);
 	return {
-		...grid, topics: ["sessions", "tokens"],
+		...grid,
+		topics: ["sessions", "tokens"],
 		patch(dirty) {
-			sessions = Map.groupBy(store.items("sessions").values(), (one) => one.token_id);
+			sessions = Map.groupBy(store.items("sessions").values(), (session) => session.token_id);
 			grid.patch(dirty);
 		},
 	};
+}
+
+/**
+ * What has a way back needs no question.
+ * @param {App} app
+ * @param {Verb} verb
+ * @param {string | string[]} ids
+ * @param {number} n how many sessions they have
+ */
+async function send(app, verb, ids, n) {
+	const { status, back } = VERBS[verb];
+	const about = subject(app, ids, "tokens", status);
+	if (!about.count) return;
+	if (!back && !await about.ask(verb, app.t("key_effect", { n }))) return;
+	const request = (/** @type {string} */ id) => (status
+		? app.api("PUT", `api/tokens/${id}`, { status })
+		: app.api("DELETE", `api/tokens/${id}`));
+	await about.send(verb, request, back && ((done) => send(app, back, done, n)));
+}
+
+/** @param {ClientKey} token @returns {TextKey[]} */
+function menu({ declared, status }) {
+	if (declared) return ["sessions"];
+	return status === "revoked" ? ["sessions", "delete"] : ["sessions", "edit", NEXT[status], "revoke"];
+}
+
+/**
+ * "1.2M / 5M today · …"
+ * @param {App} app
+ * @param {ClientKey} token
+ */
+function budgets({ t }, { used, limits }) {
+	const parts = BUDGETS.flatMap((budget) => {
+		const most = limits[budget.limit];
+		if (!most || used[budget.used] === undefined) return [];
+		return [t(budget.text, { used: `${budget.unit(used[budget.used])} / ${budget.unit(most)}` })];
+	});
+	return parts.join(" · ") || "–";
+}
+
+/**
+ * @param {App} app
+ * @param {(id: string) => number} connected how many sessions a client key has
+ * @returns {Column<ClientKey>[]}
+ */
+function columns(app, connected) {
+	const { t } = app;
+	/** @param {ClientKey} token */
+	const about = ({ key, role, declared }) => `${key} · ${t(role)}${declared ? ` · ${t("declared")}` : ""}`;
+	/** @param {ClientKey} token */
+	const used = (token) => budgets(app, token);
+	return [
+		named(about),
+		{
+			key: "state",
+			sort: ({ status }) => status,
+			cell: (td) => ({ status }) => {
+				setAttr(td, "data-kind", status);
+				setText(td, `${ICON[status]} ${t(status)}`);
+			},
+		},
+		...usage("num"),
+		plain("expires_in", "expires_at", (at) => app.until(at), LOW),
+		plain("created", "created_at", app.ago, LOW),
+		plain("last_used", "last_used_at", app.ago, LOW),
+		{ key: "sessions", cls: "num low", text: ({ id }) => number(connected(id)) },
+		{ key: "budgets", cls: "low", text: used, title: used },
+	];
 }

@@ -1,3 +1,4 @@
+// @ts-check
 /** What was used: over time, from the feed, and by whom, from the report. */
 import { h, panel } from "../dom.js";
 import { compact, money, number } from "../format.js";
@@ -7,53 +8,52 @@ import { sheet } from "../ui/sheet.js";
 import { OUTCOMES } from "./overview.js";
 
 const HOUR_MS = 3_600_000;
-/** Hours, and the interval of the export. */
-const RANGES = { "1h": [1, "minute"], "24h": [24, "hour"], "7d": [168, "hour"], "30d": [720, "day"] };
-const TOKENS = ["input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"];
-const CHARTS = { requests: OUTCOMES, tokens: TOKENS, cost_usd: ["cost_usd"] };
+const RELOAD_MS = 60_000;
+const MOST_ROWS = 10;
+const TOKENS = /** @type {const} */ (
+	["input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"]);
+const CHARTS = /** @type {const} */ ([
+	{ what: "requests", keys: OUTCOMES, unit: number },
+	{ what: "tokens", keys: TOKENS, unit: number },
+	{ what: "cost_usd", keys: ["cost_usd"], unit: money },
+]);
+const COLUMNS = /** @type {const} */ (["requests", "errors", ...TOKENS, "cost_usd"]);
+const GROUPS = /** @type {const} */ (["account", "token", "model"]);
+const FORMATS = ["csv", "json"];
 
+/** @import { App, Mount } from "../types.js" */
+/** @import { Line } from "../ui/sheet.js" */
+
+/** `interval` is that of the export. @type {Record<RangeName, {hours: number, interval: string}>} */
+const RANGES = {
+	"1h": { hours: 1, interval: "minute" },
+	"24h": { hours: 24, interval: "hour" },
+	"7d": { hours: 168, interval: "hour" },
+	"30d": { hours: 720, interval: "day" },
+};
+/** @typedef {"1h" | "24h" | "7d" | "30d"} RangeName */
+const NAMES = /** @type {RangeName[]} */ (Object.keys(RANGES));
+
+/** @type {Mount} */
 export default function mount(root, app) {
-	const { store } = app, query = app.query();
-	const t = (key) => app.t(`u_${key}`);
-	const asked = query.get("range"), range = asked in RANGES ? asked : "24h", topic = `usage:${range}`;
-	const [hours, interval] = RANGES[range];
-	const charts = Object.entries(CHARTS).map(([what, keys]) => bars(app, {
-		label: `${t(what)}, ${t(range)}`, text: what === "cost_usd" ? money : number,
-		series: keys.map((key) => ({ key, label: t(key) })),
-	}));
-	const empty = h("p.note", { hidden: true }, t("empty"));
-	const by = h("select", { "aria-label": t("top") }, ["account", "token", "model"].map((value) =>
-		h("option", { value, selected: value === query.get("by") }, t(`by_${value}`))));
-	const links = ["csv", "json"].map((form) => h("a", { download: `usage.${form}` }, form.toUpperCase()));
-	const top = sheet(t("top"), [app.t("name"), ...["requests", "errors", ...TOKENS, "cost_usd"].map(t)]);
-	const note = h("p", { role: "alert" });
-	let loadedAt = 0;
-
-	async function load() {
-		loadedAt = app.now();
-		const path = `api/admin/usage?by=${by.value}&from=${new Date(loadedAt - hours * HOUR_MS).toISOString()}`;
-		for (const link of links) link.href = `${path}&interval=${interval}&format=${link.download.slice(6)}`;
-		try {
-			const { rows } = await app.api("GET", path);
-			top.fill(rows.sort((a, b) => b.requests - a.requests).slice(0, 10).map((row) => [row.id, [
-				row.name ?? "–", number(row.requests), number(row.errors), ...TOKENS.map((key) => compact(row[key])),
-				money(row.cost_usd)]]));
-			note.replaceChildren();
-		} catch {
-			note.replaceChildren(t("failed"), " ", press({ label: app.t("retry"), run: load }));
-		}
-	}
-	by.onchange = () => (app.setQuery({ by: by.value }), load());
-	load();
-
-	root.append(
-		h("div.chips", { role: "group", "aria-label": t("range") }, Object.keys(RANGES).map((key) =>
-			press({ label: t(key), "aria-pressed": `${key === range}`, run: () => app.go(`#/usage?range=${key}`) }))),
-		empty, ...Object.keys(CHARTS).map((what, n) => panel(t(what), charts[n].el)),
-		panel(t("top"), h("div.row", by, app.t("export"), links), top.el, note));
+	const { store, t } = app;
+	const asked = app.query().get("range");
+	const range = NAMES.find((name) => name === asked) ?? "24h";
+	const topic = `usage:${range}`;
+	const charts = CHARTS.map(({ what, keys, unit }) => {
+		const series = keys.map((key) => ({ key, label: t(`u_${key}`) }));
+		const chart = bars(app, { label: `${t(`u_${what}`)}, ${t(`u_${range}`)}`, text: unit, series });
+		return { ...chart, title: t(`u_${what}`) };
+	});
+	const empty = h("p.note", { hidden: true }, t("u_empty"));
+	const report = reportOf(app, range);
+	report.load();
+	root.append(rangeChips(app, range), empty, ...charts.map(({ title, el }) => panel(title, el)), report.el);
 	return {
 		topics: [topic],
-		tick: (now) => app.online() && now - loadedAt > 60_000 && load(),
+		tick(now) {
+			if (app.online() && now - report.loadedAt() > RELOAD_MS) report.load();
+		},
 		patch(dirty) {
 			if (!dirty.has(topic) || !store.ready(topic)) return;
 			const buckets = [...store.items(topic).values()];
@@ -62,3 +62,58 @@ export default function mount(root, app) {
 		},
 	};
 }
+
+/**
+ * @param {App} app
+ * @param {RangeName} range the one that is shown
+ */
+function rangeChips({ t, go }, range) {
+	const chips = NAMES.map((name) =>
+		press({ label: t(`u_${name}`), "aria-pressed": `${name === range}`, run: () => go(`#/usage?range=${name}`) }));
+	return h("div.chips", { role: "group", "aria-label": t("u_range") }, chips);
+}
+
+/**
+ * The top ten by account, client key or model, and links to all.
+ * @param {App} app
+ * @param {RangeName} range
+ */
+function reportOf(app, range) {
+	const { t } = app;
+	const { hours, interval } = RANGES[range];
+	const asked = app.query().get("by");
+	const by = h("select", { "aria-label": t("u_top") }, GROUPS.map((value) =>
+		h("option", { value, selected: value === asked }, t(`u_by_${value}`))));
+	const links = FORMATS.map((format) =>
+		({ format, el: h("a", { download: `usage.${format}` }, format.toUpperCase()) }));
+	const top = sheet(t("u_top"), [t("name"), ...COLUMNS.map((key) => t(`u_${key}`))]);
+	const note = h("p", { role: "alert" });
+	let loadedAt = 0;
+
+	async function load() {
+		loadedAt = app.now();
+		const from = new Date(loadedAt - hours * HOUR_MS).toISOString();
+		const path = `api/admin/usage?by=${by.value}&from=${from}`;
+		for (const { format, el } of links) el.href = `${path}&interval=${interval}&format=${format}`;
+		try {
+			const { rows } = await app.api("GET", path);
+			top.fill(mostUsed(rows).map((row) => /** @type {Line} */ ([row.id, texts(row)])));
+			note.replaceChildren();
+		} catch {
+			note.replaceChildren(t("u_failed"), " ", press({ label: t("retry"), run: load }));
+		}
+	}
+	by.onchange = () => {
+		app.setQuery({ by: by.value });
+		load();
+	};
+	const controls = h("div.row", by, t("export"), links.map(({ el }) => el));
+	return { el: panel(t("u_top"), controls, top.el, note), load, loadedAt: () => loadedAt };
+}
+
+/** @param {any[]} rows */
+const mostUsed = (rows) => rows.sort((a, b) => b.requests - a.requests).slice(0, MOST_ROWS);
+
+/** @param {any} row */
+const texts = (row) => [row.name ?? "–", number(row.requests), number(row.errors),
+	...TOKENS.map((key) => compact(row[key])), money(row.cost_usd)];

@@ -1,129 +1,284 @@
+// @ts-check
 /** Adds an account, by an API key or a login, or authorises one anew: a dialog in steps. */
 import { h, setText } from "../dom.js";
 import { duration, ms } from "../format.js";
-import { confirm, dialog, field, press } from "../ui/dialog.js";
+import { mistake } from "../pasted.js";
+import { confirm, dialog, field, press, typed } from "../ui/dialog.js";
 import { copy } from "./connect.js";
 
-/** Resolves with the id of the account, or ""; `id` is that of one to authorise anew. */
-export async function wizard(app, id) {
-	const { t, store } = app, accounts = store.items("accounts");
-	const name = field(t("name"), { maxlength: 64 }, t("w_optional"));
-	const key = field(t("api_key"), { type: "password" });
-	const paste = field(t("w_paste"), { spellcheck: "false" });
-	const left = h("p.muted"), cancel = { label: t("cancel") };
-	/** `flow` is the login that is waited for, `told` what the server said last. */
-	let flow = null, oauth = Boolean(id), told = "";
-	const box = dialog(app, { topic: "accounts", id, guard: () => !flow ||
-		confirm(app, { title: t("w_leave"), text: t("w_lost"), label: t("stop") }) });
+/** So that a token of 8 h is said to expire in "8h 00m", not in 7h 59m. */
+const ROUND_UP_MS = 30_000;
+const TICK_MS = 1000;
 
-	/** Steps count from 1, and from the last one down to 0. */
-	function show(step, content, ...buttons) {
-		const of = oauth && !id ? 3 : 2, at = { step: step > 0 ? step : of + step, of };
-		box.show(t(id ? "w_again" : "w_title", { ...accounts.get(id), ...at }), content, buttons);
+/** @import { Failure } from "../api.js" */
+/** @import { Child } from "../dom.js" */
+/** @import { Button, Choice } from "../ui/dialog.js" */
+/** @import { Account, App, LaterText } from "../types.js" */
+
+/**
+ * A login that has begun.
+ * @typedef {{flow_id: string, state: string, authorization_url: string, expires_at: string, host: string}} Flow
+ *
+ * @typedef {Pick<Failure, "type" | "message" | "details">} Refusal
+ * @typedef {"choose" | "authorise" | "done"} StepName
+ * @typedef {{content: (wizard: Wizard) => Child, choices: (wizard: Wizard) => Choice[]}} Step
+ */
+
+/** The steps that each way takes. @type {Record<"key" | "login" | "again", StepName[]>} */
+const WAYS = {
+	key: ["choose", "done"],
+	login: ["choose", "authorise", "done"],
+	again: ["authorise", "done"],
+};
+
+/** @type {Record<StepName, Step>} */
+const STEPS = {
+	choose: {
+		content: (wizard) => [kinds(wizard), wizard.name.el, !wizard.oauth && wizard.key.el],
+		choices: (wizard) => [cancel(wizard), wizard.oauth
+			? { label: wizard.t("get_authorization_link"), kind: "primary", run: () => wizard.link() }
+			: { label: wizard.t("add_account"), kind: "primary", run: () => wizard.addKey() }],
+	},
+	authorise: {
+		content: (wizard) => (wizard.flow ? authorisation(wizard, wizard.flow) : wizard.paste.el),
+		choices: (wizard) => (wizard.flow
+			? [cancel(wizard), { label: wizard.t("finish"), kind: "primary", run: () => wizard.finish() }]
+			: [cancel(wizard)]),
+	},
+	done: {
+		content: (wizard) => h("p", { role: "status" }, summary(wizard)),
+		choices: ({ t, id, account }) => [
+			...(id ? [] : [{ label: t("add_another"), value: "another" }]),
+			{ label: t("close"), kind: "primary", value: account?.id },
+		],
+	},
+};
+
+/**
+ * What helps against a refusal, by its type.
+ * @type {Record<string, (wizard: Wizard, refusal: Refusal) => Button | null>}
+ */
+const REMEDIES = {
+	flow_expired: anotherLink,
+	invalid_grant: anotherLink,
+	upstream_unreachable: (wizard) =>
+		(wizard.mistake() ? null : { label: wizard.t("try_again"), run: () => wizard.finish() }),
+	duplicate_org: (wizard, { details }) => {
+		const other = wizard.accounts.get(details?.account_id);
+		if (!other) return null;
+		return { label: wizard.t("w_instead", other), run: () => wizard.reauthorise(other.id) };
+	},
+};
+
+/**
+ * Resolves with the id of the account, or ""; `id` is that of one to authorise anew.
+ * @param {App} app
+ * @param {string} [id]
+ * @returns {Promise<string>}
+ */
+export async function wizard(app, id) {
+	const opened = new Wizard(app, id);
+	const timer = setInterval(() => opened.tick(), TICK_MS);
+	opened.show(id ? "authorise" : "choose");
+	if (id) await opened.link();
+	const done = await opened.box.closed;
+	clearInterval(timer);
+	return done === "another" ? wizard(app) : done;
+}
+
+class Wizard {
+	/**
+	 * @param {App} app
+	 * @param {string} [id] of the account to authorise anew
+	 */
+	constructor(app, id) {
+		const { t, store } = app;
+		this.app = app;
+		this.id = id;
+		this.t = t;
+		this.accounts = store.items("accounts");
+		this.name = field(t("name"), { maxlength: 64 }, t("w_optional"));
+		this.key = field(t("api_key"), { type: "password" });
+		this.paste = field(t("w_paste"), { spellcheck: "false" });
+		this.paste.input.oninput = () => this.paste.tell(this.paste.input.value && this.mistake());
+		this.left = h("p.muted");
+		this.oauth = Boolean(id);
+		/** The login that is waited for. @type {Flow | null} */
+		this.flow = null;
+		/** What the server said last of it. */
+		this.told = "";
+		/** The account that came of it. @type {Account | null} */
+		this.account = null;
+		this.box = dialog(app, { topic: "accounts", id, guard: () => this.leaves() });
+		store.watch(() => this.watchFlow(), this.box.life.signal);
 	}
 
-	function choose() {
-		const radio = (value, on) => h("label",
-			h("input", { type: "radio", name: "kind", checked: on, autofocus: on }), t(`w_${value}`));
-		const kinds = h("div", { role: "radiogroup", "aria-label": t("w_how") },
-			radio("api_key", !oauth), radio("oauth", oauth));
-		kinds.onchange = () => ((oauth = !oauth), choose());
-		const go = oauth ? { label: t("get_authorization_link"), run: link } : { label: t("add_account"), run: addKey };
-		show(1, [kinds, name.el, !oauth && key.el], cancel, { ...go, kind: "primary" });
+	leaves() {
+		const { app, t } = this;
+		return !this.flow || confirm(app, { title: t("w_leave"), text: t("w_lost"), label: t("stop") });
+	}
+
+	way() {
+		if (this.id) return WAYS.again;
+		return this.oauth ? WAYS.login : WAYS.key;
+	}
+
+	/** @param {StepName} name */
+	show(name) {
+		const way = this.way();
+		const at = { step: way.indexOf(name) + 1, of: way.length };
+		const title = this.id
+			? this.t("w_again", { ...this.accounts.get(this.id), ...at })
+			: this.t("w_title", at);
+		this.box.show(title, STEPS[name].content(this), STEPS[name].choices(this));
+	}
+
+	addKey() {
+		const name = typed(this.name);
+		const api_key = typed(this.key);
+		if (!name || !api_key) return (name ? this.key : this.name).fail(this.t("w_needed"));
+		return this.post("api/accounts", { name, type: "api_key", api_key });
+	}
+
+	/** Begins a login; one before is of no use any more. */
+	link() {
+		const query = new URLSearchParams(this.id ? { account_id: this.id } : { name: this.name.input.value });
+		return this.app.api("GET", `oauth/authorize?${query}`).then((begun) => this.authorise(begun), this.failed);
+	}
+
+	/** @param {Omit<Flow, "host">} begun */
+	authorise(begun) {
+		this.flow = { ...begun, host: new URL(begun.authorization_url).host };
+		this.show("authorise");
+		this.paste.tell();
+		this.tick();
+	}
+
+	finish() {
+		const wrong = this.mistake();
+		if (wrong) return this.paste.fail(wrong);
+		const body = { code: this.paste.input.value, state: this.flow?.state, name: typed(this.name) || null };
+		return this.post(this.id ? `api/accounts/${this.id}/reauthorize` : "oauth/exchange", body);
+	}
+
+	/** Goes on with the account that is there already. @param {string} id */
+	reauthorise(id) {
+		this.id = id;
+		return this.mistake() ? this.link() : this.finish();
+	}
+
+	/** What is wrong with what was pasted, or "". */
+	mistake() {
+		const found = mistake(this.paste.input.value, this.flow?.state);
+		return found ? this.t(`e_${found}`, { ...this.flow }) : "";
+	}
+
+	/**
+	 * @param {string} path
+	 * @param {object} body
+	 */
+	post(path, body) {
+		return this.app.api("POST", path, body).then(({ account }) => this.finished(account), this.failed);
+	}
+
+	/** @param {Account} account */
+	finished(account) {
+		this.account = account;
+		this.flow = null;
+		this.show("done");
 	}
 
 	/** Shows what the server refused where it was made, with a way on. */
-	function failed({ type, message, details }) {
-		const other = accounts.get(details?.account_id), anew = { label: t("get_a_new_link"), run: link };
-		const help = {
-			flow_expired: anew, invalid_grant: anew,
-			upstream_unreachable: !wrong() && { label: t("try_again"), run: finish },
-			duplicate_org: other && { label: t("w_instead", other), run() {
-				id = other.id;
-				return wrong() ? link() : finish();
-			} },
-		}[type];
-		const at = type === "name_taken" ? name : [paste, key, name].find(({ el }) => el.isConnected);
-		if (!at.el.isConnected) paste.el.before(at.el);
-		told = message;
-		at.fail(type === "access_denied" ? t("e_access_denied", flow) : message, ...[help].filter(Boolean));
+	failed = (/** @type {Refusal} */ refusal) => {
+		const { type, message } = refusal;
+		const remedy = REMEDIES[type]?.(this, refusal);
+		const shown = [this.paste, this.key, this.name].find(({ el }) => el.isConnected) ?? this.paste;
+		const at = type === "name_taken" ? this.name : shown;
+		if (!at.el.isConnected) this.paste.el.before(at.el);
+		this.told = message;
+		const text = type === "access_denied" ? this.t("e_access_denied", { ...this.flow }) : message;
+		at.fail(text, ...(remedy ? [remedy] : []));
+	};
+
+	/** The login may be finished, or fail, by the way back alone. */
+	watchFlow() {
+		const flow = this.flow && this.app.store.items("flows").get(this.flow.flow_id);
+		if (!flow) return;
+		const account = this.accounts.get(flow.account_id ?? "");
+		if (flow.status === "done" && account) this.finished(account);
+		const { error_type: type = "", error_message: message } = flow;
+		if (!message || this.told.startsWith(message)) return;
+		this.failed({ type, message, details: { ...flow, type, message } });
 	}
 
-	const post = (path, body) => app.api("POST", path, body).then(result, failed);
-
-	function addKey() {
-		const [called, secret] = [name, key].map(({ input }) => input.value.trim());
-		if (!called || !secret) return (called ? key : name).fail(t("w_needed"));
-		return post("api/accounts", { name: called, type: "api_key", api_key: secret });
+	tick() {
+		if (!this.flow) return;
+		const left_ms = Math.max(0, ms(this.flow.expires_at) - this.app.now());
+		setText(this.left, left_ms ? this.t("w_left", { left: minutes(left_ms) }) : this.t("e_flow_expired"));
 	}
+}
 
-	function link() {
-		const query = new URLSearchParams(id ? { account_id: id } : { name: name.input.value });
-		return app.api("GET", `oauth/authorize?${query}`).then(authorise, failed);
-	}
+/** "9:59" @param {number} span_ms */
+const minutes = (span_ms) => new Date(span_ms).toISOString().slice(14, 19).replace(/^0/, "");
 
-	function authorise(begun) {
-		const { host, href, searchParams } = new URL(begun.authorization_url), said = h("p", { role: "status" });
-		flow = { ...begun, host };
-		const take = async () => {
-			setText(said, href);
-			if (await copy(said)) setText(said, t("link_copied"));
-		};
-		const back = searchParams.get("redirect_uri")?.startsWith(location.origin);
-		show(-1, [h("p", t("w_sign_in", flow)), h("div.row",
+/** @param {Wizard} wizard @returns {Choice} */
+const cancel = ({ t }) => ({ label: t("cancel") });
+
+/** @param {Wizard} wizard @returns {Button} */
+function anotherLink(wizard) {
+	return { label: wizard.t("get_a_new_link"), run: () => wizard.link() };
+}
+
+/** The choice between a key and a login. @param {Wizard} wizard */
+function kinds(wizard) {
+	const { t, oauth } = wizard;
+	/** @type {(label: LaterText, on: boolean) => HTMLElement} */
+	const radio = (label, on) =>
+		h("label", h("input", { type: "radio", name: "kind", checked: on, autofocus: on }), t(label));
+	const el = h("div", { role: "radiogroup", "aria-label": t("w_how") },
+		radio("w_api_key", !oauth), radio("w_oauth", oauth));
+	el.onchange = () => {
+		wizard.oauth = !oauth;
+		wizard.show("choose");
+	};
+	return el;
+}
+
+/**
+ * The link to follow, and the field for what comes of it.
+ * @param {Wizard} wizard
+ * @param {Flow} flow
+ */
+function authorisation(wizard, flow) {
+	const { t } = wizard;
+	const { href, searchParams } = new URL(flow.authorization_url);
+	const said = h("p", { role: "status" });
+	const take = async () => {
+		setText(said, href); // to be selected, if the clipboard is closed
+		if (await copy(said)) setText(said, t("link_copied"));
+	};
+	const returns = searchParams.get("redirect_uri")?.startsWith(location.origin);
+	return [
+		h("p", t("w_sign_in", flow)),
+		h("div.row",
 			h("a.primary", { href, target: "_blank", rel: "noopener", autofocus: true }, t("w_open", flow)),
-			press({ label: t("copy_link"), run: take }), press({ label: t("new_link"), run: link }), said), left,
-		back && h("p", { role: "status" }, t("w_waiting", flow)), paste.el],
-		cancel, { label: t("finish"), kind: "primary", run: finish });
-		paste.tell();
-		tick();
-	}
+			press({ label: t("copy_link"), run: take }),
+			press({ label: t("new_link"), run: () => wizard.link() }),
+			said),
+		wizard.left,
+		returns && h("p", { role: "status" }, t("w_waiting", flow)),
+		wizard.paste.el,
+	];
+}
 
-	/** What is wrong with what was pasted: a code, `code#state`, or the address of the way back. */
-	function wrong() {
-		const pasted = paste.input.value.replace(/\s/g, "");
-		const query = /\?([^#]*)/.exec(pasted)?.[1] ?? `code=${pasted.replace("#", "&state=")}`;
-		const { code = "", state, error } = Object.fromEntries(new URLSearchParams(query));
-		const type = error === "access_denied" ? error : /^\d{6}$/.test(code) ? "six_digits"
-			: code.length < 8 ? "code_missing" : state && state !== flow?.state && "state_mismatch";
-		return type ? t(`e_${type}`, { ...flow }) : "";
-	}
-
-	paste.input.oninput = () => paste.tell(paste.input.value && wrong());
-
-	function finish() {
-		const text = wrong();
-		if (text) return paste.fail(text);
-		const body = { code: paste.input.value, state: flow.state, name: name.input.value.trim() || null };
-		return post(id ? `api/accounts/${id}/reauthorize` : "oauth/exchange", body);
-	}
-
-	function result({ account }) {
-		const facts = [t(id ? "w_renewed" : "w_added", account), account.organization_name && t("w_org", account),
-			account.expires_at && t("w_expires", { left: duration(ms(account.expires_at) - app.now() + 30_000) })];
-		flow = null;
-		show(0, h("p", { role: "status" }, facts.filter(Boolean).join(" · ")),
-			...(id ? [] : [{ label: t("add_another"), value: "another" }]),
-			{ label: t("close"), kind: "primary", value: account.id });
-	}
-
-	function tick() {
-		const still = flow && Math.max(0, ms(flow.expires_at) - app.now());
-		const clock = new Date(still).toISOString().slice(14, 19).replace(/^0/, "");
-		setText(left, still ? t("w_left", { left: clock }) : t("e_flow_expired"));
-	}
-
-	store.watch(() => {
-		const now = store.items("flows").get(flow?.flow_id), account = accounts.get(now?.account_id);
-		if (now?.status === "done" && account) result({ account });
-		const { error_type: type, error_message: message } = now ?? {};
-		if (message && !told.startsWith(message)) failed({ type, message, details: now });
-	}, box.life.signal);
-	if (id) {
-		show(-1, paste.el, cancel);
-		await link();
-	} else choose();
-	const timer = setInterval(tick, 1000), done = await box.closed;
-	clearInterval(timer);
-	return done === "another" ? wizard(app) : done;
+/** What came of it, in a line. @param {Wizard} wizard */
+function summary({ app, t, id, account }) {
+	if (!account) return "";
+	const { expires_at: at } = account;
+	const facts = [
+		t(id ? "w_renewed" : "w_added", account),
+		account.organization_name && t("w_org", account),
+		at && t("w_expires", { left: duration(ms(at) - app.now() + ROUND_UP_MS) }),
+	];
+	return facts.filter(Boolean).join(" · ");
 }

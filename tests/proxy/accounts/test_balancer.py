@@ -1,26 +1,34 @@
-"""Whom to ask: fair turns within the best tier."""
+"""Whom to ask: fair turns within the best tier, the same as if every account was looked at for every choice."""
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.accounts.account import Account, ApiKey, OAuthTokens, Status
-from proxy.accounts.balancer import RoundRobin
+from proxy.accounts.balancer import REFRESH_AHEAD_S, ROOM_STEPS
+from proxy.accounts.cooldown import LONG_LIMIT_S, LONGEST_TEST_S
+from proxy.accounts.pool import Pool
+from proxy.http.headers import AnswerHeaders
+from tests.disk import Disk, make_pool
+from tests.service import TestClock
 
-NOW = 1_800_000_000.0
+NOW = TestClock().now()
 
 
 def account(id: str, status: Status = Status.ACTIVE, *, until: float | None = None) -> Account:
     return Account(
         id=id,
         name=id,
-        credential=ApiKey(f"key of {id}"),
+        credential=ApiKey(f"key-of-{id.replace(' ', '-')}"),
         created_at=NOW,
         updated_at=NOW,
         status=status,
@@ -39,6 +47,7 @@ BY_TIER = {
     RECOVERED: [
         account("just passed", Status.RATE_LIMITED, until=NOW),
         account("long passed", Status.RATE_LIMITED, until=NOW - 9999),
+        account("without an end", Status.RATE_LIMITED),
     ],
     UNUSABLE: [
         account("rate limited", Status.RATE_LIMITED, until=NOW + 0.1),
@@ -52,73 +61,224 @@ ALL = [each for accounts in BY_TIER.values() for each in accounts]
 some_accounts = st.lists(st.sampled_from(ALL), unique_by=lambda a: a.id)
 
 
-def choose(balancer: RoundRobin, accounts: Iterable[Account], later: Iterable[str] = ()) -> str:
-    chosen = balancer.choose(accounts, NOW, later=set(later))
-    assert chosen is not None
-    return chosen.id
+def pool_of(accounts: Iterable[Account], clock: TestClock | None = None, **options: Any) -> Pool:
+    """A pool that starts with these accounts, in this order."""
+    disk = Disk()
+    for number, each in enumerate(accounts):
+        disk["accounts"][each.id] = replace(each, created_at=NOW + number).record()
+    return make_pool(disk, clock or TestClock(), **options)
+
+
+def choose(pool: Pool, **options: Any) -> str | None:
+    chosen = pool.choose(None, **options)
+    return None if chosen is None else pool.take(chosen.id).id
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 7])
-def test_each_account_has_its_turn(number: int) -> None:
-    balancer, accounts = RoundRobin(), [account(str(n)) for n in range(number)]
-    order = [choose(balancer, accounts) for _ in range(3 * number)]
-    assert order == [str(n) for n in range(number)] * 3
+async def test_each_account_has_its_turn(number: int) -> None:
+    pool = pool_of(account(str(n)) for n in range(number))
+    assert [choose(pool) for _ in range(3 * number)] == [str(n) for n in range(number)] * 3
 
 
-def test_an_account_that_was_away_is_next_once_and_then_in_turn() -> None:
-    balancer, a, b = RoundRobin(), account("a"), account("b")
+async def test_an_account_that_was_away_is_next_once_and_then_in_turn() -> None:
+    pool = pool_of([account("a"), account("b")])
     for _ in range(100):
-        choose(balancer, [a])
-    assert [choose(balancer, [a, b]) for _ in range(4)] == ["b", "a", "b", "a"]
+        choose(pool, refused={"b"})
+    assert [choose(pool) for _ in range(4)] == ["b", "a", "b", "a"]
 
 
-def test_an_account_that_was_forgotten_is_new() -> None:
-    balancer, a, b = RoundRobin(), account("a"), account("b")
-    assert [choose(balancer, [a, b]) for _ in range(2)] == ["a", "b"]
-    balancer.forget("b")
-    assert choose(balancer, [a, b]) == "b"
+async def test_new_accounts_come_before_all_others_in_the_order_in_which_they_came() -> None:
+    pool = pool_of([account("a"), account("b")])
+    assert [choose(pool) for _ in range(3)] == ["a", "b", "a"]
+    for name in "cd":
+        await pool.add(name, ApiKey(f"sk-ant-api03-{name}"))
+    assert [choose(pool) for _ in range(5)] == ["acc_1", "acc_2", "b", "a", "acc_1"]
 
 
-def test_who_was_tried_comes_last() -> None:
-    balancer, a, b = RoundRobin(), account("a"), account("b")
-    assert [choose(balancer, [a, b], later=["a"]) for _ in range(2)] == ["b", "b"]
+async def test_who_was_tried_comes_last() -> None:
+    pool = pool_of([account("a"), account("b")])
+    assert [choose(pool, later={"a"}) for _ in range(2)] == ["b", "b"]
 
 
-def test_who_was_tried_is_tried_again_where_no_other_is_usable() -> None:
-    assert choose(RoundRobin(), [account("a"), account("b", Status.INVALID)], later=["a"]) == "a"
+async def test_who_was_tried_is_tried_again_where_no_other_is_usable() -> None:
+    pool = pool_of([account("a"), account("b", Status.INVALID), account("c")])
+    assert choose(pool, later={"a"}, refused={"c"}) == "a"
+    assert choose(pool, later={"a"}, refused={"a", "c"}) is None
 
 
-def test_who_was_tried_comes_after_a_worse_tier() -> None:
-    assert choose(RoundRobin(), [BY_TIER[HEALTHY][0], BY_TIER[RECOVERED][0]], later=["key"]) == "just passed"
+async def test_who_was_tried_comes_after_a_worse_tier() -> None:
+    pool = pool_of([BY_TIER[HEALTHY][0], BY_TIER[RECOVERED][0]])
+    assert choose(pool, later={"key"}) == "just passed"
 
 
 @given(some_accounts)
 def test_the_choice_is_in_the_best_tier(accounts: list[Account]) -> None:
-    chosen = RoundRobin().choose(accounts, NOW)
+    chosen = pool_of(accounts).choose(None)
     best = min((TIER[a.id] for a in accounts), default=UNUSABLE)
     assert (UNUSABLE if chosen is None else TIER[chosen.id]) == best
 
 
-@given(some_accounts, st.sets(st.sampled_from([a.id for a in ALL])))
-def test_what_is_unusable_is_never_chosen(accounts: list[Account], later: set[str]) -> None:
-    balancer = RoundRobin()
-    chosen = [balancer.choose(accounts, NOW, later=later) for _ in range(20)]
-    assert all(each is None or TIER[each.id] != UNUSABLE for each in chosen)
-
-
-@given(st.sampled_from([HEALTHY, EXPIRING, RECOVERED]), st.integers(0, 40))
+@given(st.sampled_from([HEALTHY, EXPIRING]), st.integers(0, 40))
 def test_within_a_tier_nobody_is_asked_twice_more_than_another(tier: int, turns: int) -> None:
-    balancer = RoundRobin()
+    pool = pool_of([*BY_TIER[HEALTHY], *BY_TIER[EXPIRING]] if tier == HEALTHY else BY_TIER[tier])
     asked = Counter({a.id: 0 for a in BY_TIER[tier]})
-    asked.update(choose(balancer, ALL if tier == HEALTHY else BY_TIER[tier]) for _ in range(turns))
+    asked.update(choose(pool) or "" for _ in range(turns))
+    assert set(asked) == {a.id for a in BY_TIER[tier]}
     assert max(asked.values()) - min(asked.values()) <= 1
 
 
-@given(st.lists(st.sampled_from("abc"), min_size=1))
-def test_whoever_joins_or_leaves_the_others_keep_their_turns(present: list[str]) -> None:
-    balancer, last = RoundRobin(), {"a": 0, "b": 0, "c": 0}
-    for turn, away in enumerate(present, start=1):
-        here = [name for name in "abc" if name != away]
-        chosen = choose(balancer, map(account, here))
-        assert last[chosen] == min(last[name] for name in here)
-        last[chosen] = turn
+# ---- whatever happens
+
+
+class Plain:
+    """The same rules, told plainly: every choice looks at every account. Times are (wall, monotonic)."""
+
+    def __init__(self, pool: Pool, clock: TestClock, *, by_room: bool) -> None:
+        self.pool, self.clock, self.by_room = pool, clock, by_room
+        self.room: dict[str, float] = {}
+        self.ends: dict[str, tuple[float, float]] = {}
+        self.began: dict[str, float] = {}
+        self.models: dict[tuple[str, str], tuple[float, float]] = {}
+        self.due: set[str] = set()
+        self.tested_until: dict[str, float] = {}
+        self.turn: dict[str, int] = {}
+        self.turns = 0
+
+    def passed(self, end: tuple[float, float]) -> bool:
+        return end[0] <= self.clock.now() or end[1] <= self.clock.monotonic()
+
+    def in_s(self, seconds: float) -> tuple[float, float]:
+        return self.clock.now() + seconds, self.clock.monotonic() + seconds
+
+    def tier(self, each: Account) -> int | None:
+        if each.status is Status.ACTIVE:
+            expires_at = each.expires_at
+            return int(expires_at is not None and expires_at - REFRESH_AHEAD_S <= self.clock.now())
+        return 2 if each.id in self.ends and self.passed(self.ends[each.id]) else None
+
+    def choose(self, model: str, refused: Collection[str], later: Collection[str]) -> str | None:
+        ranks = []
+        for place, each in enumerate(self.pool):
+            tier, resting = self.tier(each), self.models.get((each.id, model))
+            tested = self.tested_until.get(each.id, -1) > self.clock.monotonic()
+            if tier is None or each.id in refused or tested or (resting and not self.passed(resting)):
+                continue
+            room = math.ceil(self.room.get(each.id, 1.0) * ROOM_STEPS) if self.by_room else 0
+            ranks.append((each.id in later, tier, -room, self.turn.get(each.id, 0), place, each.id))
+        return min(ranks)[-1] if ranks else None
+
+    def take(self, id: str) -> None:
+        for each in tuple(self.ends):
+            self.recover(each)
+        self.turns += 1
+        self.turn[id] = self.turns
+        if id in self.due:
+            self.due.discard(id)
+            self.tested_until[id] = self.clock.monotonic() + LONGEST_TEST_S
+
+    def recover(self, id: str) -> None:
+        if id in self.ends and self.passed(self.ends[id]):
+            long = self.ends.pop(id)[1] - self.began.pop(id) >= LONG_LIMIT_S
+            self.due |= {id} if long else set()
+
+    def limit(self, id: str, seconds: float) -> None:
+        status, (wall, _) = self.pool[id].status, self.in_s(seconds)
+        if status is Status.ACTIVE or (status is Status.RATE_LIMITED and self.ends[id][0] < wall):
+            self.ends[id] = self.in_s(seconds)
+            self.began.setdefault(id, self.clock.monotonic())
+            self.tested_until.pop(id, None)
+
+    def limit_model(self, id: str, model: str, seconds: float) -> None:
+        known, new = self.models.get((id, model)), self.in_s(seconds)
+        if known is None or self.passed(known) or self.earlier(known) < new[0]:
+            self.models[id, model] = new
+
+    def earlier(self, end: tuple[float, float]) -> float:
+        return min(end[0], self.clock.now() + end[1] - self.clock.monotonic())
+
+    def lifted(self, id: str) -> None:
+        self.ends.pop(id, None)
+        self.began.pop(id, None)
+
+
+IDS = [*"abcde"]
+some_id = st.sampled_from(IDS)
+some_ids = st.sets(some_id, max_size=3)
+seconds = st.integers(0, 500)
+steps = st.one_of(
+    st.tuples(st.just("choose"), st.sampled_from(["opus", "sonnet"]), some_ids, some_ids),
+    *[st.tuples(st.just("choose"), st.just("opus"), st.just(set()), st.just(set()))] * 4,
+    st.tuples(st.just("limit"), some_id, seconds),
+    st.tuples(st.just("limit model"), some_id, seconds),
+    st.tuples(st.just("wait"), seconds),
+    st.tuples(st.just("set the wall clock"), st.integers(-1000, 1000)),
+    st.tuples(st.just("tick")),
+    st.tuples(st.just("answered"), some_id),
+    st.tuples(st.just("401"), some_id),
+    st.tuples(st.just("set"), some_id, st.sampled_from([Status.ACTIVE, Status.INACTIVE])),
+    st.tuples(st.just("new tokens"), some_id, seconds),
+    st.tuples(st.just("room"), some_id, st.integers(0, 100)),
+)
+
+
+async def both(pool: Pool, plain: Plain, clock: TestClock, step: tuple[Any, ...]) -> None:
+    """Do one step in the pool and in the plain one."""
+    match step:
+        case ("choose", model, refused, later):
+            chosen = pool.choose(model, refused=refused, later=later)
+            assert (chosen.id if chosen else None) == plain.choose(model, refused, later)
+            if chosen is not None:
+                plain.take(chosen.id)
+                assert pool.take(chosen.id).status is Status.ACTIVE
+        case ("limit", id, wait_s):
+            plain.limit(id, wait_s)
+            pool.limit(id, clock.now() + wait_s, "429")
+        case ("limit model", id, wait_s):
+            plain.limit_model(id, "opus", wait_s)
+            pool.limit_model(id, "opus", clock.now() + wait_s, "429")
+        case ("wait", wait_s):
+            clock.advance(wait_s)
+        case ("set the wall clock", by_s):
+            clock.jump(by_s)
+        case ("tick",):
+            for id in IDS:
+                plain.recover(id)
+            pool.tick()
+        case ("answered", id):
+            plain.tested_until.pop(id, None)
+            pool.answered(id)
+        case ("401", id):
+            plain.lifted(id)
+            pool.invalidate(id, "401")
+        case ("set", id, status):
+            plain.lifted(id)
+            await pool.update(id, status=status)
+        case ("new tokens", id, wait_s):
+            await pool.change(
+                id, lambda a: a.refresh_received(OAuthTokens(id, id, clock.now() + wait_s), clock.now())
+            )
+            pool.publish(id)
+        case ("room", id, percent):
+            plain.room[id] = 1 - percent / 100
+            unified = "anthropic-ratelimit-unified-5h"
+            reset = str(round(NOW + 86_400))
+            lines = [(f"{unified}-utilization", str(percent / 100)), (f"{unified}-reset", reset)]
+            pool.saw(id, AnswerHeaders(lines))
+
+
+@pytest.mark.parametrize("by_room", [False, True])
+def test_whatever_happens_the_choice_is_that_of_looking_at_everyone(by_room: bool) -> None:
+    @given(st.lists(steps, min_size=40, max_size=80))  # without a least size most are five steps long
+    def check(story: list[tuple[Any, ...]]) -> None:
+        async def live() -> None:
+            clock = TestClock()
+            pool = pool_of([oauth(id, None) for id in IDS], clock, most_remaining=by_room)
+            plain = Plain(pool, clock, by_room=by_room)
+            for step in story:
+                await both(pool, plain, clock, step)
+            counts = Counter(Status.ACTIVE if plain.tier(each) is not None else each.status for each in pool)
+            assert {status: n for status, n in pool.count().items() if n} == counts
+
+        asyncio.run(live())
+
+    check()

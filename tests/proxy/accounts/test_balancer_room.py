@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.accounts.account import Account, ApiKey, OAuthTokens, Status
-from proxy.accounts.balancer import RoundRobin
+from proxy.accounts.balancer import Balancer
 from proxy.simulator import Answer
 from tests.service import Service, serve, upstream_key
 
@@ -20,7 +20,7 @@ NOW = 1_800_000_000.0
 
 
 def account(id: str) -> Account:
-    return Account(id=id, name=id, credential=ApiKey(f"key of {id}"), created_at=NOW, updated_at=NOW)
+    return Account(id=id, name=id, credential=ApiKey(f"key-of-{ord(id)}"), created_at=NOW, updated_at=NOW)
 
 
 def expiring(id: str) -> Account:
@@ -31,10 +31,17 @@ def order(
     rooms: dict[str, float], turns: int, *, accounts: Iterable[Account] = (), later: Iterable[str] = ()
 ) -> str:
     """The accounts' ids, each one letter, as they are chosen."""
-    balancer = RoundRobin(rooms.__getitem__)
-    candidates = list(accounts) or [account(id) for id in rooms]
-    chosen = [balancer.choose(candidates, NOW, later=set(later)) for _ in range(turns)]
-    return "".join(each.id if each else "-" for each in chosen)
+    candidates = {each.id: each for each in accounts} or {id: account(id) for id in rooms}
+    balancer = Balancer(candidates)
+    for id, each in candidates.items():
+        balancer.file(each)
+        balancer.set_room(id, rooms[id])
+    chosen = ""
+    for _ in range(turns):
+        id = balancer.first_active(NOW, away=set(later).__contains__) or "-"
+        balancer.took(id)
+        chosen += id
+    return chosen
 
 
 @pytest.mark.parametrize(
@@ -137,6 +144,7 @@ async def test_an_account_whose_window_was_reset_is_asked_again(tmp_path: Path) 
         service.clock.advance(59)
         assert await asked(service, 1) == "b"
         service.clock.advance(1)
+        service.parts.pool.tick()
         assert await asked(service, 1) == "a"
 
 

@@ -44,8 +44,9 @@ async def limited(pool: Pool, *names: str, seconds: float) -> list[str]:
 
 
 def chosen(pool: Pool, **options: Any) -> str | None:
+    """The name of the account that a request takes now."""
     account = pool.choose(options.pop("model", None), **options)
-    return None if account is None else account.name
+    return None if account is None else pool.take(account.id).name
 
 
 async def is_over(waiting: asyncio.Task[bool]) -> bool:
@@ -82,7 +83,7 @@ async def test_the_job_recovers_by_either_clock(pool: Pool, clock: TestClock) ->
     [a] = await limited(pool, "a", seconds=60)
     clock.jump(-DAY)
     clock.advance(61)
-    pool.recover()
+    pool.tick()
     assert (pool[a].status, pool[a].rate_limited_until) == (Status.ACTIVE, None)
 
 
@@ -139,12 +140,12 @@ async def test_after_a_long_limit_one_is_sent_and_others_wait_for_it(pool: Pool,
     [a] = await limited(pool, "a", seconds=LONG_LIMIT_S)
     clock.advance(LONG_LIMIT_S)
     assert (chosen(pool), chosen(pool)) == ("a", None)
-    waiting = asyncio.create_task(pool.tested())
+    waiting = asyncio.create_task(pool.probation_ended())
     assert not await is_over(waiting)
     pool.answered(a)
     assert await waiting
     assert [chosen(pool) for _ in range(3)] == ["a"] * 3
-    assert not await pool.tested()
+    assert not await pool.probation_ended()
 
 
 async def test_after_a_short_limit_all_go_at_once(pool: Pool, clock: TestClock) -> None:
@@ -156,7 +157,7 @@ async def test_after_a_short_limit_all_go_at_once(pool: Pool, clock: TestClock) 
 async def test_the_job_leaves_the_test_to_the_first_request(pool: Pool, clock: TestClock) -> None:
     await limited(pool, "a", seconds=HOUR)
     clock.advance(HOUR)
-    pool.recover()
+    pool.tick()
     assert (chosen(pool), chosen(pool)) == ("a", None)
 
 
@@ -164,6 +165,7 @@ async def test_others_go_to_other_accounts_meanwhile(pool: Pool, clock: TestCloc
     await limited(pool, "a", "b", seconds=HOUR)
     await pool.add("c", ApiKey("sk-ant-api03-c"))
     clock.advance(HOUR)
+    pool.tick()
     assert sorted(str(chosen(pool)) for _ in range(5)) == ["a", "b", "c", "c", "c"]
 
 
@@ -209,7 +211,7 @@ async def test_a_test_that_meets_the_next_limit_lets_the_others_go_elsewhere(
     [a] = await limited(pool, "a", seconds=HOUR)
     clock.advance(HOUR)
     chosen(pool)
-    waiting = asyncio.create_task(pool.tested())
+    waiting = asyncio.create_task(pool.probation_ended())
     assert not await is_over(waiting)
     pool.limit(a, clock.now() + HOUR, "429")
     assert await is_over(waiting) and chosen(pool) is None
@@ -221,7 +223,7 @@ async def test_an_account_that_is_deleted_in_its_test_is_waited_for_no_longer(
     [a] = await limited(pool, "a", seconds=HOUR)
     clock.advance(HOUR)
     chosen(pool)
-    waiting = asyncio.create_task(pool.tested())
+    waiting = asyncio.create_task(pool.probation_ended())
     assert not await is_over(waiting)
     await pool.remove(a)
     assert await is_over(waiting)
@@ -236,7 +238,7 @@ async def test_a_test_without_an_answer_keeps_the_account_away_for_five_seconds_
     clock.advance(LONGEST_TEST_S - 0.1)
     assert chosen(pool) is None
     clock.advance(0.1)
-    assert not await pool.tested()
+    assert not await pool.probation_ended()
     assert (chosen(pool), chosen(pool)) == ("a", "a")
 
 
@@ -244,7 +246,7 @@ async def test_whoever_waits_for_two_goes_with_the_first(pool: Pool, clock: Test
     _, b = await limited(pool, "a", "b", seconds=HOUR)
     clock.advance(HOUR)
     assert {chosen(pool), chosen(pool)} == {"a", "b"}
-    waiting = asyncio.create_task(pool.tested())
+    waiting = asyncio.create_task(pool.probation_ended())
     assert not await is_over(waiting)
     pool.answered(b)
     assert await is_over(waiting) and chosen(pool) == "b"
@@ -467,7 +469,7 @@ async def test_an_account_with_a_limit_that_recovers_is_not_idle_at_once(
 ) -> None:
     [a] = await limited(pool, "a", seconds=8 * DAY)
     clock.advance(8 * DAY)
-    pool.recover()
+    pool.tick()
     pool.deactivate_idle()
     assert pool[a].status is Status.ACTIVE
 

@@ -21,8 +21,9 @@ DAYS_7 = 7 * 86_400.0
 
 
 def chosen(pool: Pool, model: str | None = None, **options: Any) -> str | None:
+    """The name of the account that a request takes now."""
     account = pool.choose(model, **options)
-    return None if account is None else account.name
+    return None if account is None else pool.take(account.id).name
 
 
 # ---- choice
@@ -54,20 +55,40 @@ async def test_an_account_is_chosen_again_from_the_end_of_its_limit(pool: Pool, 
     assert (chosen(pool), pool[a].status) == ("a", Status.ACTIVE)
 
 
-async def test_a_limit_that_passed_ends_at_the_next_choice_whoever_is_chosen(
+async def test_an_account_whose_limit_has_passed_comes_back_with_the_next_request_of_any(
     pool: Pool, clock: TestClock
 ) -> None:
-    a, _ = await added(pool, "a", "b")
+    a, b = await added(pool, "a", "b")
     pool.limit(a, clock.now() + 60, "5h rejected")
     clock.advance(60)
-    assert (chosen(pool), pool[a].status) == ("b", Status.ACTIVE)
+    assert [chosen(pool) for _ in range(2)] == ["b", "a"]
+    assert pool[a].status is Status.ACTIVE
+
+
+async def test_the_only_account_is_asked_as_soon_as_its_limit_has_passed(
+    pool: Pool, clock: TestClock
+) -> None:
+    a, b = await added(pool, "a", "b")
+    pool.limit(a, clock.now() + 60, "5h rejected")
+    clock.advance(60)
+    assert (chosen(pool, refused={b}), pool[a].status) == ("a", Status.ACTIVE)
+
+
+async def test_to_choose_changes_nothing(pool: Pool, clock: TestClock) -> None:
+    a, b, _ = await added(pool, "a", "b", "c")
+    pool.limit(a, clock.now() + 3600, "5h rejected")
+    pool.limit_model(b, "opus", clock.now() + 3600, "7d_oi rejected")
+    clock.advance(3600)
+    before = list(pool)
+    assert {pool.choose("opus") for _ in range(3)} == {pool[b]}
+    assert (list(pool), pool.has_model_limits()) == (before, True)
 
 
 async def test_recovery_needs_no_request(pool: Pool, clock: TestClock) -> None:
     [a] = await added(pool, "a")
     pool.limit(a, clock.now() + 60, "5h rejected")
     clock.advance(60)
-    pool.recover()
+    pool.tick()
     assert pool[a].status is Status.ACTIVE
 
 
@@ -88,6 +109,7 @@ async def test_a_model_limit_ends_with_its_time(pool: Pool, clock: TestClock) ->
     assert chosen(pool, "opus") is None
     clock.advance(1)
     assert chosen(pool, "opus") == "a"
+    pool.tick()
     assert not pool.has_model_limits()
 
 
@@ -158,7 +180,7 @@ async def test_whoever_waits_for_the_one_that_finds_out_goes_on(
     clock.advance(3600)
     assert chosen(pool) == "a"
     with pool.using(pool[a]):
-        waiting = asyncio.create_task(pool.tested())
+        waiting = asyncio.create_task(pool.probation_ended())
         await asyncio.sleep(0)
         match outcome:
             case "answered":
@@ -168,7 +190,7 @@ async def test_whoever_waits_for_the_one_that_finds_out_goes_on(
             case "removed":
                 await pool.remove(a)
     assert await waiting
-    assert not await pool.tested()
+    assert not await pool.probation_ended()
 
 
 # ---- idle accounts
@@ -286,7 +308,7 @@ async def test_counters_survive_a_restart(pool: Pool, disk: Disk, clock: TestClo
     [a] = await added(pool, "a")
     with pool.using(pool[a]):
         pool.failed(a)
-        await disk.replace("counters", pool.counters())
+        await pool.save_counters(disk)
     after = make_pool(disk, clock)
     view = after.view(after[a])
     assert (view["requests"], view["errors"], view["in_flight"]) == (1, 1, 0)
@@ -298,9 +320,11 @@ async def test_counters_that_cannot_be_read_are_zero(
     pool: Pool, disk: Disk, clock: TestClock, stored: dict[str, Any]
 ) -> None:
     [a] = await added(pool, "a")
-    await disk.replace("counters", {a: stored})
+    await disk.update("counters", {a: stored})
     after = make_pool(disk, clock)
-    assert after.counters()[a] == {"requests": 0, "errors": 0, "rate_limits": 0, "last_used_at": None}
+    view = after.view(after[a])
+    counters = ("requests", "errors", "rate_limits", "last_used_at")
+    assert [view[name] for name in counters] == [0, 0, 0, None]
 
 
 async def test_the_view_holds_no_credential(pool: Pool) -> None:
@@ -317,7 +341,7 @@ steps = st.one_of(
     st.tuples(st.just("401"), some_name, st.none()),
     st.tuples(st.just("model"), some_name, st.floats(0, 200)),
     st.tuples(st.just("wait"), st.just(""), st.floats(0, 300)),
-    st.tuples(st.just("recover"), st.just(""), st.none()),
+    st.tuples(st.just("tick"), st.just(""), st.none()),
     st.tuples(st.just("choose"), st.just(""), st.none()),
     st.tuples(st.just("rename"), some_name, st.sampled_from(["x", "y"])),
     st.tuples(st.just("refreshed"), some_name, st.none()),
@@ -339,10 +363,11 @@ async def take(pool: Pool, clock: TestClock, account_id: str, step: tuple[str, s
             pool.limit_model(account_id, "opus", clock.now() + value, "429")
         case "wait":
             clock.advance(value)
-        case "recover":
-            pool.recover()
+        case "tick":
+            pool.tick()
         case "choose":
-            return pool.choose("opus")
+            found = pool.choose("opus")
+            return None if found is None else pool.take(found.id)
         case "refreshed":
             tokens = OAuthTokens(f"new of {account_id}", "new", clock.now() + 3600)
             pool.change(account_id, lambda a: a.refresh_received(tokens, clock.now()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -12,7 +13,7 @@ from proxy.accounts.pool import Pool
 from proxy.errors import Conflict, NotFound, StorageError, Unprocessable
 from proxy.jobs import Jobs
 from tests.disk import Disk, added, make_pool
-from tests.service import TestClock
+from tests.service import TestClock, until
 
 # ---- adding, renaming, removing
 
@@ -85,7 +86,8 @@ async def test_no_change_is_no_write(pool: Pool, disk: Disk) -> None:
 async def test_a_removed_account_is_gone_from_memory_and_disk(pool: Pool, disk: Disk) -> None:
     [a] = await added(pool, "a")
     await pool.remove(a)
-    assert (list(pool), disk["accounts"], pool.counters()) == ([], {}, {})
+    await pool.save_counters(disk)
+    assert (list(pool), disk["accounts"], disk["counters"]) == ([], {}, {})
     with pytest.raises(NotFound):
         pool[a]
 
@@ -105,9 +107,12 @@ async def test_late_news_about_a_removed_account_are_dropped(
         await pool.remove(a)
         pool.failed(a)
         pool.limit(a, clock.now() + 60, "5h rejected")
+        pool.limit_model(a, "opus", clock.now() + 60, "7d_oi rejected")
         pool.invalidate(a, "401")
     await jobs.close()
-    assert (list(pool), disk["accounts"], pool.counters()) == ([], {}, {})
+    assert (pool.recovers_in("opus"), pool.has_model_limits()) == (None, False)
+    await pool.save_counters(disk)
+    assert (list(pool), disk["accounts"], disk["counters"]) == ([], {}, {})
 
 
 # ---- a disk that cannot be written
@@ -117,11 +122,33 @@ async def test_adding_to_a_full_disk_leaves_nothing_behind(pool: Pool, disk: Dis
     disk.full = True
     with pytest.raises(StorageError):
         await pool.add("a", ApiKey("sk-ant-api03-a"))
-    assert (list(pool), pool.counters()) == ([], {})
+    assert list(pool) == []
     disk.full = False
     await pool.save_again()
     assert (disk["accounts"], pool.unsaved) == ({}, {})
     await added(pool, "a")
+
+
+@pytest.mark.parametrize("meanwhile", ["limited", "removed"])
+async def test_an_account_that_changes_while_it_cannot_be_added_is_counted_nowhere(
+    pool: Pool, disk: Disk, clock: TestClock, meanwhile: str
+) -> None:
+    disk.full = True
+    adding = asyncio.create_task(pool.add("a", ApiKey("sk-ant-api03-a")))
+    await until(lambda: bool(len(pool)))
+    [a] = pool
+    if meanwhile == "limited":
+        pool.limit(a.id, clock.now() + 60, "5h rejected")
+    else:
+        removing = asyncio.create_task(pool.remove(a.id))
+    with pytest.raises(StorageError):
+        await adding
+    if meanwhile == "removed":
+        with pytest.raises(StorageError):
+            await removing
+    await pool.save_counters(disk)
+    assert (list(pool), disk["counters"], pool.recovers_in(None)) == ([], {}, None)
+    assert not any(pool.count().values())
 
 
 async def test_a_change_that_cannot_be_saved_holds_and_is_told(pool: Pool, disk: Disk) -> None:
@@ -190,10 +217,10 @@ async def test_each_change_of_state_is_logged_with_its_reason(
 ) -> None:
     [a] = await added(pool, "team")
     caplog.clear()
-    with caplog.at_level(logging.INFO, "proxy.accounts.pool"):
+    with caplog.at_level(logging.INFO, "proxy.accounts.table"):
         pool.limit(a, clock.now() + 60, "429 5h rejected")
         clock.advance(60)
-        pool.recover()
+        pool.tick()
         pool.invalidate(a, "401 confirmed")
         await pool.update(a, status=Status.INACTIVE)
         await pool.update(a, status=Status.ACTIVE, name="squad")
@@ -213,5 +240,5 @@ async def test_no_change_is_no_line(pool: Pool, clock: TestClock, caplog: pytest
     pool.limit(a, clock.now() + 60, "5h rejected")
     caplog.clear()
     pool.limit(a, clock.now() + 30, "5h rejected")
-    pool.recover()
+    pool.tick()
     assert caplog.messages == []

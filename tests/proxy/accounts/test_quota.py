@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,9 @@ from hypothesis import strategies as st
 
 from proxy.accounts.account import ApiKey
 from proxy.accounts.pool import Pool
-from proxy.accounts.quota import MAX_WINDOWS, Quota, Window, read_quota, room, view
+from proxy.accounts.quota import MAX_WINDOWS, Quota, Window, room, view
+from proxy.accounts.quota import read_quota as read_headers
+from proxy.http.headers import AnswerHeaders
 from proxy.simulator import Answer, Error, quota_429
 from tests.service import Service, serve, upstream_key
 
@@ -47,6 +48,10 @@ OF_A_LOGIN = [
     (f"{UNIFIED}overage-status", "rejected"),
     (f"{UNIFIED}overage-reset", "1800003600"),
 ]
+
+
+def read_quota(lines: list[tuple[str, str]], known: Quota) -> Quota:
+    return read_headers(AnswerHeaders(lines), known)
 
 
 def test_an_api_keys_headers_are_read_by_limit() -> None:
@@ -106,7 +111,7 @@ def test_a_time_without_a_zone_is_utc(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_room_is_the_fraction_left_and_what_is_unknown_is_full(window: Window, left: float) -> None:
-    assert room({"5h": replace(window, resets_at=LATER)}, NOW) == left
+    assert room({"5h": window._replace(resets_at=LATER)}, NOW) == left
 
 
 def test_room_is_that_of_the_tightest_window() -> None:
@@ -282,5 +287,6 @@ async def test_what_has_been_reset_is_no_longer_shown(tmp_path: Path) -> None:
 async def test_a_deleted_accounts_late_answer_leaves_nothing(pool: Pool) -> None:
     account = await pool.add("a", ApiKey("sk-ant-api03-a"))
     await pool.remove(account.id)
-    pool.saw(account.id, [(f"{UNIFIED}5h-utilization", "1.0"), (f"{UNIFIED}5h-reset", "1800003600")])
+    lines = [(f"{UNIFIED}5h-utilization", "1.0"), (f"{UNIFIED}5h-reset", "1800003600")]
+    pool.saw(account.id, AnswerHeaders(lines))
     assert pool.room(account.id) == 1.0

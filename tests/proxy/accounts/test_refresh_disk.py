@@ -116,7 +116,7 @@ async def test_tokens_that_cannot_be_saved_are_used_where_the_old_ones_have_ende
 ) -> None:
     async with serve(tmp_path, accounts=[], clock=SteppedClock()) as service:
         account, grant = await service.add_login("a", expires_in=HOUR)
-        service.parts.server._v1.relay.refresher.learn(account)
+        service.parts.refresher.learn(account)
         await received_but_not_saved(service, account, monkeypatch)
         service.clock.advance(HOUR)
         for _ in range(3):

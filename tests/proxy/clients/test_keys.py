@@ -187,7 +187,7 @@ async def test_a_key_that_cannot_be_saved_does_not_open_and_never_will(
     disk.full = True
     with pytest.raises(StorageError):
         await tokens.add("client", KEY)
-    assert (tokens.accept([KEY]), list(tokens), tokens.counters()) == (None, [], {})
+    assert (tokens.accept([KEY]), list(tokens)) == (None, [])
     disk.full = False
     await tokens.save_again()
     assert (disk["tokens"], tokens.unsaved) == ({}, {})
@@ -213,7 +213,7 @@ async def test_uses_are_counted_and_survive_a_restart(
     token, _ = await tokens.add("client")
     tokens.used(token)
     tokens.used(token)
-    await disk.replace("counters", tokens.counters())
+    await disk.update("counters", {token.id: tokens.use_record(token.id)})
     after = make_tokens(disk, clock)
     view = after.view(after[token.id])
     assert (view["requests"], view["last_used_at"]) == (2, "2027-01-15T08:00:00.000Z")
@@ -223,7 +223,7 @@ async def test_the_use_of_a_deleted_key_is_dropped(tokens: ClientKeys) -> None:
     token, _ = await tokens.add("client")
     await tokens.remove(token.id)
     tokens.used(token)
-    assert tokens.counters() == {}
+    assert tokens.use_record(token.id) is None
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from proxy.clients.throttle import MAX_ADDRESSES, Throttle
 from proxy.errors import NotFound, RateLimited
 from proxy.feed import Feed
 from proxy.storage.protocols import Record
-from tests.disk import new_ids
+from tests.disk import Disk, new_ids
 from tests.service import TestClock
 
 CLIENT = Client("tok_1", "1.2.3.4", "curl/8")
@@ -43,6 +43,13 @@ def make(
 @pytest.fixture
 def sessions(clock: TestClock) -> Sessions:
     return make(clock)
+
+
+async def stored(sessions: Sessions) -> dict[str, Record]:
+    """What is on disk once they are saved."""
+    disk = Disk()
+    await sessions.save(disk)
+    return disk["sessions"]
 
 
 def nothing() -> None:
@@ -330,32 +337,32 @@ def test_all_sessions_of_a_key_end_together(sessions: Sessions) -> None:
 # ---- stored
 
 
-def test_sessions_survive_a_restart_without_their_requests_in_flight(
+async def test_sessions_survive_a_restart_without_their_requests_in_flight(
     sessions: Sessions, clock: TestClock
 ) -> None:
     visit(sessions, CLIENT)
     clock.advance(5)
     assert all(enter(sessions).take_now() for _ in range(3))
     before = sessions.view(only(sessions))
-    again = make(clock, sessions.records())
+    again = make(clock, await stored(sessions))
     assert again.view(only(again)) == before | {"in_flight": 0, "expires_at": "2027-01-15T08:05:05.000Z"}
     assert [enter(again).take_now() for _ in range(4)] == [True, True, True, False]
 
 
-def test_a_session_that_ended_while_it_was_down_does_not_come_back(
+async def test_a_session_that_ended_while_it_was_down_does_not_come_back(
     sessions: Sessions, clock: TestClock
 ) -> None:
     visit(sessions, CLIENT)
     clock.advance(TTL_S)
-    assert len(make(clock, sessions.records())) == 0
+    assert len(make(clock, await stored(sessions))) == 0
 
 
-def test_a_session_from_a_future_that_was_taken_back_lives_no_longer(
+async def test_a_session_from_a_future_that_was_taken_back_lives_no_longer(
     sessions: Sessions, clock: TestClock
 ) -> None:
     visit(sessions, CLIENT)
     clock.jump(-365 * 86_400)
-    again = make(clock, sessions.records())
+    again = make(clock, await stored(sessions))
     clock.advance(TTL_S)
     again.clean()
     assert len(again) == 0

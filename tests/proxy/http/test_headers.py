@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import InvalidRequest
-from proxy.http.headers import Credential, client_keys, to_client, to_upstream
+from proxy.http.headers import AnswerHeaders, Credential, client_keys, to_client, to_upstream
 
 KEY = Credential("api_key", "sk-ant-api03-upstream")
 TOKEN = Credential("oauth", "sk-ant-oat01-upstream")
@@ -223,6 +223,31 @@ def test_an_answers_length_is_sent_once_or_not_at_all(lines: Lines, length: list
 )
 def test_any_account_name_is_one_safe_header_value(account: str, value: str) -> None:
     assert values(answered([], account), "x-proxy-account") == [value]
+
+
+# ---- what an answer's headers say
+
+
+def test_an_answers_header_is_found_by_its_name_and_the_first_counts() -> None:
+    headers = AnswerHeaders([("Content-Type", " a "), ("content-type", "b")])
+    assert headers.get("content-type") == "a"
+    assert headers.get("content-encoding") == ""
+
+
+def test_the_headers_of_limits_are_set_apart() -> None:
+    lines = [
+        ("date", "x"),
+        ("Anthropic-RateLimit-Requests-Limit", " 50 "),
+        ("anthropic-ratelimit-requests-limit", "9"),
+        ("Retry-After", "5"),
+    ]
+    assert AnswerHeaders(lines).limits == {"anthropic-ratelimit-requests-limit": "50", "retry-after": "5"}
+
+
+def test_an_answers_headers_go_to_each_client_with_its_own_account() -> None:
+    headers = AnswerHeaders([("x-a", "1")])
+    assert headers.for_client("main", 1)[1:] == [("x-proxy-account", "main"), ("x-proxy-attempts", "1")]
+    assert headers.for_client("other", 2)[1:] == [("x-proxy-account", "other"), ("x-proxy-attempts", "2")]
 
 
 # ---- properties

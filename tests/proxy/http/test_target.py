@@ -11,11 +11,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.errors import InvalidRequest, NotFound
-from proxy.http.target import holds_results_url, is_inference, upstream_target
+from proxy.http.target import parse
 
 
 def sent(target: str, *, allow_admin_paths: bool = False) -> str:
-    return upstream_target(target, allow_admin_paths=allow_admin_paths)
+    return parse(target, allow_admin_paths=allow_admin_paths).raw
 
 
 @pytest.mark.parametrize(
@@ -171,6 +171,38 @@ def test_a_refusal_tells_clients_not_to_try_again_and_repeats_nothing_of_the_pat
     assert "secret" not in refused.value.message
 
 
+def test_a_target_is_refused_however_often_it_is_asked_for() -> None:
+    for _ in range(2):
+        with pytest.raises(NotFound):
+            sent("/v1/organizations/once-more")
+        assert sent("/v1/organizations/once-more", allow_admin_paths=True)
+
+
+@pytest.mark.parametrize("target", ["/v1/models/caf%25C3%25A9?x=%2F", f"/v1/models/caf%C3%A9?{'x' * 5000}"])
+def test_a_target_knows_its_path_as_received_and_its_segments_decoded(target: str) -> None:
+    parsed = parse(target, allow_admin_paths=False)
+    assert (parsed.raw, parsed.path) == (target, target.partition("?")[0])
+    assert parsed.segments == ("v1", "models", "caf\xe9")
+
+
+@pytest.mark.parametrize(
+    ("path", "free"),
+    [
+        ("/v1/messages/count_tokens", True),
+        ("/v1/models", True),
+        ("/v1/models/claude-opus-5-5", True),
+        ("/v1/files?limit=1", True),
+        ("/v1/skills/skill_1/versions", True),
+        ("/v1/messages", False),
+        ("/v1/messages/batches", False),
+        ("/v1/filesystem", False),
+        ("/v1/fi%6ces", False),
+    ],
+)
+def test_a_path_is_free_where_no_tokens_are_used(path: str, free: bool) -> None:
+    assert parse(path, allow_admin_paths=False).free is free
+
+
 def fully_decoded(path: str) -> str:
     while (decoded := unquote(path)) != path:
         path = decoded
@@ -220,8 +252,6 @@ def test_whatever_passes_has_no_second_reading(rest: str) -> None:
 @given(st.text())
 def test_no_text_raises_anything_but_a_refusal(target: str) -> None:
     for candidate in (target, "/v1/" + target, "/v1/" + quote(target, safe="", errors="replace")):
-        is_inference("POST", candidate)
-        holds_results_url(candidate)
         with contextlib.suppress(InvalidRequest, NotFound):
             assert sent(candidate) == candidate
 
@@ -240,7 +270,7 @@ def test_no_text_raises_anything_but_a_refusal(target: str) -> None:
     ],
 )
 def test_only_post_messages_counts_as_inference(method: str, target: str, counts: bool) -> None:
-    assert is_inference(method, target) is counts
+    assert parse(target, allow_admin_paths=False).is_inference(method) is counts
 
 
 @pytest.mark.parametrize(
@@ -258,4 +288,4 @@ def test_only_post_messages_counts_as_inference(method: str, target: str, counts
     ],
 )
 def test_batch_objects_hold_a_results_url_and_their_results_do_not(target: str, holds: bool) -> None:
-    assert holds_results_url(target) is holds
+    assert parse(target, allow_admin_paths=False).holds_results_url is holds

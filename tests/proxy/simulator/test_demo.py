@@ -13,8 +13,7 @@ from proxy.clients.keys import load_keys
 from proxy.simulator.demo import Demo
 from proxy.storage.json_files import JsonFiles
 from proxy.usage.series import RINGS, Series
-from run import Parts, _demo_settings, proxy
-from tests.service import SteppedClock, TestClock, until
+from tests.service import Proxy, SteppedClock, TestClock, proxy, until
 
 
 @contextlib.asynccontextmanager
@@ -32,11 +31,11 @@ async def filled(folder: Path, clock: TestClock) -> AsyncIterator[tuple[Demo, Js
 
 
 @contextlib.asynccontextmanager
-async def serving(folder: Path, clock: SteppedClock) -> AsyncIterator[Parts]:
+async def serving(folder: Path, clock: SteppedClock) -> AsyncIterator[Proxy]:
     """A proxy on that folder, with the demo's traffic."""
     async with filled(folder, clock) as (demo, storage):
         await storage.close()
-        settings = _demo_settings(demo.simulator, folder, {})
+        settings = demo.settings(folder, {})
         async with proxy(settings, clock, random.Random(1)) as parts:
             port = parts.server.listen("127.0.0.1", 0)
             try:
@@ -57,7 +56,7 @@ async def reach(clock: SteppedClock, condition: Callable[[], object]) -> None:
     await until(holds, within_s=30)
 
 
-def named(parts: Parts, status: str) -> set[str]:
+def named(parts: Proxy, status: str) -> set[str]:
     return {account.name for account in parts.pool if account.status.value == status}
 
 
@@ -82,7 +81,7 @@ async def test_limits_pass_and_come_again_elsewhere(tmp_path: Path) -> None:
 async def test_requests_come_from_several_clients_at_several_addresses(tmp_path: Path) -> None:
     clock = SteppedClock()
     async with serving(tmp_path, clock) as parts:
-        sessions = parts.server._v1.sessions
+        sessions = parts.sessions
         await reach(clock, lambda: len({session.client.address for session in sessions}) >= 9)
         assert len({session.client.user_agent for session in sessions}) >= 6
         assert len({session.client.key_id for session in sessions}) >= 4

@@ -66,13 +66,23 @@ async def test_deleting_what_is_not_there_is_done_already(storage: Storage, kind
 
 
 @every_disposable_kind
-async def test_replacing_sets_the_whole_kind(open_storage: Callable[[], Storage], kind: Kind) -> None:
+async def test_an_update_sets_and_removes_what_it_names(
+    open_storage: Callable[[], Storage], kind: Kind
+) -> None:
     storage = open_storage()
-    await storage.replace(kind, {"a": {"n": 1}, "b": {"n": 2}})
-    await storage.replace(kind, {"b": {"n": 3}, "c": {"n": 4}})
-    assert await storage.load(kind) == {"b": {"n": 3}, "c": {"n": 4}}
+    await storage.update(kind, {"a": {"n": 1}, "b": {"n": 2}, "c": {"n": 3}})
+    await storage.update(kind, {"a": None, "b": {"n": 4}, "nobody": None})
+    assert await storage.load(kind) == {"b": {"n": 4}, "c": {"n": 3}}
     await storage.close()
-    assert await open_storage().load(kind) == {"b": {"n": 3}, "c": {"n": 4}}
+    assert await open_storage().load(kind) == {"b": {"n": 4}, "c": {"n": 3}}
+
+
+@every_disposable_kind
+async def test_an_update_that_cannot_be_read_back_changes_nothing(storage: Storage, kind: Kind) -> None:
+    await storage.update(kind, {"a": {"n": 1}})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        await storage.update(kind, {"a": {"n": 2}, "b": {"n": float("nan")}})
+    assert await storage.load(kind) == {"a": {"n": 1}}
 
 
 @every_durable_kind
@@ -135,7 +145,7 @@ async def test_an_id_that_could_be_a_path_is_refused(storage: Storage, id: str) 
     with pytest.raises(ValueError, match="will not do as an id"):
         await storage.delete("tokens", id)
     with pytest.raises(ValueError, match="will not do as an id"):
-        await storage.replace("counters", {id: {}})
+        await storage.update("counters", {id: {}})
 
 
 @pytest.mark.parametrize(
@@ -159,12 +169,12 @@ async def test_what_could_not_be_read_back_is_not_written(storage: Storage, reco
 
 
 async def test_each_kind_has_its_own_verbs(storage: Storage) -> None:
-    with pytest.raises(ValueError, match="counters is not durable: use replace"):
+    with pytest.raises(ValueError, match="counters is not durable: use update"):
         await storage.put("counters", "a", {})
     with pytest.raises(ValueError, match="sessions is not durable"):
         await storage.delete("sessions", "a")
     with pytest.raises(ValueError, match="accounts is durable: use put"):
-        await storage.replace("accounts", {})
+        await storage.update("accounts", {})
 
 
 LINES = list(RECORDS.values())

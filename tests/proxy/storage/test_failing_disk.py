@@ -279,9 +279,7 @@ def test_the_journal_is_written_and_not_only_allocated(made: Path) -> None:
 async def test_counters_that_cannot_be_written_keep_the_old_ones(
     made: Path, child: Callable[..., Any], kind: Kind
 ) -> None:
-    ended = child(
-        ["replace", kind, {"a": NEW}], ["load", kind], failpoint=f"storage.tmp.after:{errno.ENOSPC}"
-    )
+    ended = child(["update", kind, {"a": NEW}], ["load", kind], failpoint=f"storage.tmp.after:{errno.ENOSPC}")
     assert ended.answers[1:] == [
         f"StorageError: {kind} could not be saved in {made}: No space left on device",
         "{}",
@@ -314,7 +312,7 @@ def test_a_full_disk_loses_nothing_over_a_restart(child: Callable[..., Any], tmp
         ["fill"],
         ["put", "accounts", "a", NEW],
         ["put", "tokens", "t", NEW],
-        ["replace", "counters", {"a": NEW}],
+        ["update", "counters", {"a": NEW}],
         ["reopen"],
         ["load", "accounts"],
         ["put", "accounts", "a", {"n": 4}],

@@ -32,8 +32,8 @@ async def fill(storage: JsonFiles) -> None:
     for n in range(2):
         await storage.put("accounts", "a", {"n": n})
         await storage.put("tokens", "a", {"n": n})
-    await storage.replace("counters", {})
-    await storage.replace("sessions", {})
+    await storage.update("counters", {})
+    await storage.update("sessions", {})
     await storage.close()
 
 

@@ -50,10 +50,11 @@ class AStorageIsADict(RuleBasedStateMachine):
         self.loop.run(self.awaited(self.storage.delete(kind, id)))
         self.model[kind].pop(id, None)
 
-    @rule(kind=disposable, by_id=st.dictionaries(ids, records))
-    def replace(self, kind: Kind, by_id: dict[str, Record]) -> None:
-        self.loop.run(self.awaited(self.storage.replace(kind, by_id)))
-        self.model[kind] = by_id
+    @rule(kind=disposable, by_id=st.dictionaries(ids, st.none() | records))
+    def update(self, kind: Kind, by_id: dict[str, Record | None]) -> None:
+        self.loop.run(self.awaited(self.storage.update(kind, by_id)))
+        both = self.model[kind] | by_id
+        self.model[kind] = {id: record for id, record in both.items() if record is not None}
 
     @rule(kind=durable, id=ids, values=st.lists(st.none() | records, min_size=1, max_size=4))
     def write_many_and_cancel(self, kind: Kind, id: str, values: list[Record | None]) -> None:

@@ -38,6 +38,23 @@ async def test_a_removal_works_at_once_and_is_on_disk_when_awaited(table: Table[
     assert disk["tokens"] == {}
 
 
+async def test_an_added_item_is_on_disk(table: Table[int], disk: Disk) -> None:
+    undone: list[str] = []
+    await table.add("c", 3, undo=lambda: undone.append("c"))
+    assert (table["c"], disk["tokens"], undone) == (3, {"c": {"n": 3}}, [])
+
+
+async def test_an_item_that_cannot_be_added_is_undone_and_forgotten(table: Table[int], disk: Disk) -> None:
+    undone: list[bool] = []
+    disk.full = True
+    with pytest.raises(StorageError):
+        await table.add("c", 3, undo=lambda: undone.append("c" in table))
+    assert (list(table), undone) == (["a", "b"], [True])
+    disk.full = False
+    await table.save_again()
+    assert (disk["tokens"], table.unsaved) == ({}, {})
+
+
 async def test_it_reads_as_a_mapping_in_the_order_of_the_items(table: Table[int]) -> None:
     await table.commit("0", 0)
     assert dict(table) == {"a": 1, "b": 2, "0": 0}

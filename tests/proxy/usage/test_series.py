@@ -22,8 +22,8 @@ from tornado.ioloop import IOLoop
 from proxy.errors import StorageError, Unprocessable
 from proxy.storage.json_files import JsonFiles
 from proxy.storage.protocols import Record
-from proxy.usage.counts import Counts
-from proxy.usage.series import Report, Ring, Row, Series
+from proxy.usage.counts import Counts, amounts_of
+from proxy.usage.series import MOST_UNFOLDED, Report, Ring, Row, Series
 from tests.service import TestClock
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
@@ -105,7 +105,8 @@ async def restarted(clock: TestClock, shelf: Shelf) -> Series:
 
 def ask(series: Series, counts: Counts = ONE, **ids: str | None) -> None:
     """A request has ended, of account a, client key t and model m, but for other `ids`."""
-    series.record(**{"account": "a", "token": "t", "model": "m"} | ids, counts=counts)
+    found = {"account": "a", "token": "t", "model": "m"} | ids
+    series.add((found["account"], found["token"], found["model"]), amounts_of(counts))
 
 
 def total(parts: Iterable[Counts]) -> dict[str, float]:
@@ -341,7 +342,7 @@ def test_the_parts_of_any_split_sum_up_to_what_was_recorded(
     happened = []
     for wait, account, token, model, counts in records:
         clock.advance(wait)
-        series.record(account=account, token=token, model=model, counts=counts)
+        series.add((account, token, model), amounts_of(counts))
         happened.append((clock.now(), account, token, model, counts))
     now = clock.now()
     for end, start in pairwise([now, *(now - back for back in sorted(backs) if back)]):
@@ -387,7 +388,7 @@ class ASeriesIsAListOfWhatHappened(RuleBasedStateMachine):
 
     @rule(account=st.none() | some_id, token=some_id, model=st.none() | some_id, counts=some_counts)
     def record(self, account: str | None, token: str, model: str | None, counts: Counts) -> None:
-        self.series.record(account=account, token=token, model=model, counts=counts)
+        self.series.add((account, token, model), amounts_of(counts))
         self.happened.append(Happened(self.clock.now(), (account, token, model), counts))
 
     @rule(seconds=st.sampled_from([1, 20, MINUTE, 20 * MINUTE, HOUR, 5 * HOUR, DAY, 9 * DAY]))
@@ -760,14 +761,14 @@ def test_more_models_than_are_told_apart_take_no_memory(series: Series) -> None:
         for n in numbers:
             ask(series, model=f"model-{n}")
 
-    ask_for(range(1_000))
+    ask_for(range(2 * MOST_UNFOLDED))
     tracemalloc.start()
     try:
-        ask_for(range(1_000, 6_000))
+        ask_for(range(2 * MOST_UNFOLDED, 7 * MOST_UNFOLDED))
         grown, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert grown < 5_000  # not a byte each
+    assert grown < 500 * MOST_UNFOLDED  # what waits to be folded is replaced, and there is never more of it
 
 
 async def test_years_take_the_memory_of_a_month(series: Series, shelf: Shelf, clock: TestClock) -> None:

@@ -1,0 +1,179 @@
+"""The table of accounts: the only place where account state changes, with the reason in the log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+
+from proxy.accounts.account import Account, ApiKey, OAuthTokens, Status
+from proxy.accounts.names import free_name
+from proxy.clock import Clock, rfc3339
+from proxy.errors import Conflict, NotFound
+from proxy.feed import Changed, Feed
+from proxy.storage.table import Table
+
+log = logging.getLogger(__name__)
+
+
+class AccountTable(ABC):
+    """The accounts by id. A change takes effect at once, in one synchronous step, and is awaited until it is on disk.
+
+    Only `add`, `update` and `remove` await, and only after the change is made.
+    """
+
+    def __init__(
+        self, table: Table[Account], *, clock: Clock, feed: Feed, new_id: Callable[[str], str]
+    ) -> None:
+        self._table = table
+        self._clock = clock
+        self._feed = feed
+        self._new_id = new_id
+
+    def __getitem__(self, account_id: str) -> Account:
+        """Raises NotFound."""
+        try:
+            return self._table[account_id]
+        except KeyError:
+            raise NotFound(f"no account {account_id[:64]!r}") from None
+
+    def __iter__(self) -> Iterator[Account]:
+        return iter(self._table.values())
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __contains__(self, account_id: object) -> bool:
+        return account_id in self._table
+
+    @property
+    def writable(self) -> bool:
+        """Whether what is changed now is likely to be on disk soon."""
+        return self._table.writable
+
+    @property
+    def unsaved(self) -> dict[str, str]:
+        """Ids whose last change is not on disk yet, with the reason."""
+        return self._table.unsaved
+
+    async def add(
+        self,
+        name: str,
+        credential: ApiKey | OAuthTokens,
+        *,
+        organization_uuid: str | None = None,
+        organization_name: str | None = None,
+    ) -> Account:
+        """Add an account; on disk when this returns. Raises Unprocessable, Conflict, StorageError."""
+        now = self._clock.now()
+        account = Account(
+            id=self._new_id("acc"),
+            name=free_name(self, name),
+            credential=credential,
+            created_at=now,
+            updated_at=now,
+            organization_uuid=organization_uuid,
+            organization_name=organization_name,
+        )
+        for other in self:
+            if other.credential == credential:
+                raise Conflict(f"this key is already the account {other.name!r}")
+        self._follow(None, account)
+        await self._table.add(
+            account.id, account, undo=lambda: self._follow(self._table.get(account.id), None)
+        )
+        self.touch(account.id)
+        self._feed.publish(Changed(None, account))
+        log.info("account added account=%s name=%s type=%s", account.id, account.name, account.type)
+        return account
+
+    async def update(
+        self, account_id: str, *, name: str | None = None, status: Status | None = None
+    ) -> Account:
+        """Rename an account or set it `active` or `inactive`; on disk when this returns.
+
+        An INVALID account becomes active only by whoever has seen its credential work.
+        """
+        now = self._clock.now()
+        changed = self[account_id]
+        if name is not None and name != changed.name:
+            changed = changed.renamed(free_name(self, name, but=account_id), now)
+        if status is Status.INACTIVE:
+            changed = changed.deactivated("set inactive by an admin", now)
+        elif status is Status.ACTIVE:
+            changed = changed.activated(now)
+        await self.change(account_id, lambda _: changed)
+        return changed
+
+    async def remove(self, account_id: str) -> None:
+        """Delete an account and its credential; gone from disk when this returns."""
+        account = self[account_id]
+        forgotten = self._table.forget(account_id)
+        self._follow(account, None)
+        self.touch(account_id)
+        self._feed.publish(Changed(account, None))
+        await forgotten
+        log.info("account deleted account=%s name=%s", account.id, account.name)
+
+    async def save_again(self) -> None:
+        """Write once more what could not be written."""
+        await self._table.save_again()
+
+    def change(self, account_id: str, step: Callable[[Account], Account]) -> asyncio.Future[None]:
+        """The one door for change: applies `step` to the account as it is now.
+
+        The change works at once; awaiting what is returned waits until it is on disk. Raises StorageError there.
+        """
+        old = self[account_id]
+        new = step(old)
+        if new is old:
+            nothing = asyncio.get_running_loop().create_future()
+            nothing.set_result(None)
+            return nothing
+        _log_change(old, new)
+        self._follow(old, new)
+        saved = self._table.commit(account_id, new)
+        self.touch(account_id)
+        self._feed.publish(Changed(old, new))
+        return saved
+
+    def touch(self, account_id: str) -> None:
+        """What is shown of the account may be another by now."""
+        self._feed.touch("accounts", account_id)
+
+    def publish(self, account_id: str) -> Account:
+        """Put received tokens to use, which are on disk already, or which nothing else can replace."""
+        account = self[account_id].refresh_saved()
+        self._table.publish(account_id, account)
+        self.touch(account_id)
+        return account
+
+    async def stored_tokens(self, account_id: str) -> OAuthTokens | None:
+        """The account's tokens as they are in storage, where another process may have renewed them."""
+        record = await self._table.stored(account_id)
+        credential = None if record is None else Account.from_record(record).credential
+        return credential if isinstance(credential, OAuthTokens) else None
+
+    @abstractmethod
+    def _follow(self, old: Account | None, new: Account | None) -> None:
+        """Keep what depends on the accounts up to date, in the step that adds, changes or removes one.
+
+        `old` is None if it is added, `new` is None if it is removed.
+        """
+
+
+def _log_change(old: Account, new: Account) -> None:
+    if old.name != new.name:
+        log.info("account renamed account=%s name=%s was=%s", new.id, new.name, old.name)
+    if (old.status, old.rate_limited_until) != (new.status, new.rate_limited_until):
+        until = "" if new.rate_limited_until is None else f" until={rfc3339(new.rate_limited_until)}"
+        log.warning(
+            "account state account=%s name=%s from=%s to=%s%s reason=%s",
+            new.id,
+            new.name,
+            old.status.value,
+            new.status.value,
+            until,
+            new.status_reason or "-",
+        )

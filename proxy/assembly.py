@@ -1,0 +1,496 @@
+"""Makes a running proxy of its rooms: one opener a room, left in reverse order.
+
+Each opener makes its room's parts, registers their jobs and saves their counters. Nobody else hands settings out.
+Longer than other files: it is the one place that knows every part.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import secrets
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import tornado
+
+from proxy import __version__
+from proxy.accounts.account import Account, load_accounts
+from proxy.accounts.balancer import REFRESH_AHEAD_S
+from proxy.accounts.login import Logins
+from proxy.accounts.oauth import OAuthServer, Registration
+from proxy.accounts.pool import Pool
+from proxy.accounts.probe import Probe
+from proxy.accounts.refresh import Refresher
+from proxy.clients.budgets import Budgets
+from proxy.clients.counters import KeyCounters
+from proxy.clients.keys import ClientKeys, Role, declared_key, key_record, load_keys
+from proxy.clients.sessions import Sessions
+from proxy.clients.signins import Signins, load_signins, signin_record
+from proxy.clock import Clock, SystemClock
+from proxy.config.settings import Settings
+from proxy.dashboard.event_log import EventLog
+from proxy.dashboard.health import Health
+from proxy.dashboard.revisions import Revisions
+from proxy.dashboard.summary import Summary
+from proxy.dashboard.topics import Topics
+from proxy.dashboard.webhook import Webhook
+from proxy.feed import Feed, Happened
+from proxy.http.addresses import Network
+from proxy.jobs import Jobs
+from proxy.relay import Relay, Retry
+from proxy.storage.json_files import JsonFiles
+from proxy.storage.protocols import Record, Storage
+from proxy.storage.table import Table
+from proxy.storage.unsaved import Unsaved
+from proxy.upstream.exchange import CurlClient, check_libcurl
+from proxy.usage import access_log, prices
+from proxy.usage.allowance import Allowance, price
+from proxy.usage.latency import Latency
+from proxy.usage.request import RequestRecord, Sink
+from proxy.usage.series import Series
+
+TICK_S = 1.0
+SAVE_COUNTERS_S = 5.0
+SAVE_AGAIN_S = 1.0
+SAVE_USAGE_S = 2.0
+COMPACT_USAGE_S = 900.0
+LOOK_S = 5.0
+
+log = logging.getLogger("proxy")
+
+
+@dataclass(frozen=True)
+class HttpOptions:
+    """What the settings say of HTTP; sizes in bytes, times in seconds."""
+
+    admin_key: str
+    max_body_bytes: int
+    allow_admin_paths: bool
+    drain_timeout_s: float
+    trusted_proxies: Sequence[Network]
+    public_origins: Sequence[str]
+    redirect_uri: str | None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a running proxy consists of. `jobs` end before any room is left."""
+
+    http: HttpOptions
+    clock: Clock
+    jobs: Jobs
+    client: CurlClient
+    pool: Pool
+    refresher: Refresher
+    probe: Probe
+    logins: Logins
+    keys: ClientKeys
+    signins: Signins
+    sessions: Sessions
+    budgets: Budgets
+    allowance: Allowance
+    series: Series
+    sinks: Sequence[Sink]
+    relay: Relay
+    health: Health
+    summary: Summary
+    topics: Topics
+    revisions: Revisions
+    clean_sessions: bool
+
+    def tick(self) -> None:
+        """Change what time changes: cooldowns that pass, logins and sign-ins that expire, sessions that end."""
+        self.pool.tick()
+        self.logins.forget_old()
+        self.signins.clean()
+        if self.clean_sessions:
+            self.sessions.clean()
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What every room is given."""
+
+    settings: Settings
+    clock: Clock
+    rng: random.Random
+    feed: Feed
+    storage: Storage
+    counters: dict[str, Record]
+
+
+@dataclass(frozen=True)
+class _Accounts:
+    pool: Pool
+    refresher: Refresher
+    probe: Probe
+    logins: Logins
+    upkeep: Callable[[], Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True)
+class _Clients:
+    keys: ClientKeys
+    signins: Signins
+    budgets: Budgets
+    sessions: Sessions
+
+
+@dataclass(frozen=True)
+class _Usage:
+    allowance: Allowance
+    series: Series
+    latency: Latency
+
+
+@dataclass(frozen=True)
+class _Dashboard:
+    health: Health
+    summary: Summary
+    topics: Topics
+    revisions: Revisions
+
+
+@contextlib.asynccontextmanager
+async def engine(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIterator[Parts]:
+    """All parts, running; stopped in reverse order. Raises StartError."""
+    async with contextlib.AsyncExitStack() as rooms:
+        storage = await rooms.enter_async_context(_storage(settings, clock))
+        given = _Given(settings, clock, rng, Feed(), storage, await storage.load("counters"))
+        client = rooms.enter_context(_client(settings))
+        accounts = await rooms.enter_async_context(_accounts(given, client))
+        clients = await rooms.enter_async_context(_clients(given))
+        usage = await rooms.enter_async_context(_usage(given, clients.budgets))
+        dashboard = await rooms.enter_async_context(_dashboard(given, accounts, clients, usage))
+        jobs = Jobs()
+        rooms.push_async_callback(jobs.close)
+        parts = Parts(
+            http=_http_options(settings),
+            clock=clock,
+            jobs=jobs,
+            client=client,
+            pool=accounts.pool,
+            refresher=accounts.refresher,
+            probe=accounts.probe,
+            logins=accounts.logins,
+            keys=clients.keys,
+            signins=clients.signins,
+            sessions=clients.sessions,
+            budgets=clients.budgets,
+            allowance=usage.allowance,
+            series=usage.series,
+            sinks=_sinks(given, usage, dashboard.topics),
+            relay=_relay(given, accounts, client),
+            health=dashboard.health,
+            summary=dashboard.summary,
+            topics=dashboard.topics,
+            revisions=dashboard.revisions,
+            clean_sessions=settings.session.cleanup_enabled,
+        )
+        jobs.every("tick", TICK_S, parts.tick)
+        jobs.every("forget counters", SAVE_COUNTERS_S, partial(_orphans(given, parts).save, storage))
+        jobs.start("upkeep at start", accounts.upkeep())
+        yield parts
+
+
+@contextlib.asynccontextmanager
+async def _storage(settings: Settings, clock: Clock) -> AsyncIterator[Storage]:
+    storage = JsonFiles.open(settings.storage.data_folder, clock=clock)
+    try:
+        for notice in storage.notices:
+            log.warning("%s", notice)
+        yield storage
+    finally:
+        await storage.close()
+
+
+@contextlib.contextmanager
+def _client(settings: Settings) -> Iterator[CurlClient]:
+    client = CurlClient(force_instance=True).connect_to(
+        settings.claude.base_url, idle_timeout_s=settings.server.request_timeout
+    )
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+@contextlib.asynccontextmanager
+async def _accounts(given: _Given, client: CurlClient) -> AsyncIterator[_Accounts]:
+    settings, clock, storage, jobs = given.settings, given.clock, given.storage, Jobs()
+    accounts = load_accounts(await storage.load("accounts"))
+    pool = Pool(
+        Table("accounts", accounts, record=Account.record, storage=storage, jobs=jobs),
+        given.counters,
+        clock=clock,
+        most_remaining=settings.balancer.strategy == "most_remaining",
+        feed=given.feed,
+        new_id=_new_id,
+        idle_threshold_s=settings.accounts.idle_threshold,
+    )
+    oauth = _oauth_server(settings, clock)
+    refresher = Refresher(pool, oauth, jobs=jobs, clock=clock, rng=given.rng)
+    logins = Logins(pool, refresher, oauth, feed=given.feed, jobs=jobs, clock=clock, new_id=_new_id)
+    interval_s = settings.scheduler.interval
+
+    async def upkeep() -> None:
+        """Look at every account, and renew only the tokens that end before the next time."""
+        pool.tick()
+        if settings.accounts.auto_deactivate:
+            pool.deactivate_idle()
+        await refresher.refresh_due(interval_s * 1.1 + REFRESH_AHEAD_S)
+
+    async with contextlib.AsyncExitStack() as leaving:
+        if oauth is not None:
+            leaving.callback(oauth.close)
+        leaving.push_async_callback(pool.save_counters, storage)
+        leaving.push_async_callback(pool.save_again)
+        leaving.push_async_callback(jobs.close)
+        jobs.every("save accounts again", SAVE_AGAIN_S, pool.save_again)
+        jobs.every("save counters of accounts", SAVE_COUNTERS_S, partial(pool.save_counters, storage))
+        jobs.every("upkeep", interval_s, upkeep, jitter=0.1)
+        refresher.start()
+        yield _Accounts(pool, refresher, Probe(client, jobs), logins, upkeep)
+
+
+@contextlib.asynccontextmanager
+async def _clients(given: _Given) -> AsyncIterator[_Clients]:
+    session, storage, jobs = given.settings.session, given.storage, Jobs()
+    keys = await _keys(given, jobs)
+    signins = await _signins(given, keys, jobs)
+    budgets = Budgets(given.counters, clock=given.clock)
+    sessions = Sessions(
+        await storage.load("sessions"),
+        feed=given.feed,
+        enabled=session.enabled,
+        max_concurrent=session.max_concurrent,
+        queue_timeout_s=session.queue_timeout,
+        ttl_s=session.session_ttl,
+        clock=given.clock,
+        new_id=_new_id,
+    )
+    saves = (KeyCounters(keys, budgets).save, signins.save_counters, sessions.save)
+    async with contextlib.AsyncExitStack() as leaving:
+        for save in saves:
+            leaving.push_async_callback(save, storage)
+            jobs.every("save counters of clients", SAVE_COUNTERS_S, partial(save, storage))
+        for part in (keys, signins):
+            leaving.push_async_callback(part.save_again)
+            jobs.every("save clients again", SAVE_AGAIN_S, part.save_again)
+        leaving.push_async_callback(jobs.close)
+        if session.cleanup_enabled and session.cleanup_interval < TICK_S:
+            jobs.every("clean sessions", session.cleanup_interval, sessions.clean)
+        yield _Clients(keys, signins, budgets, sessions)
+
+
+async def _keys(given: _Given, jobs: Jobs) -> ClientKeys:
+    stored = load_keys((await given.storage.load("tokens")).values())
+    return ClientKeys(
+        Table("tokens", stored, record=key_record, storage=given.storage, jobs=jobs),
+        given.counters,
+        clock=given.clock,
+        feed=given.feed,
+        new_id=_new_id,
+        declared=[
+            declared_key(each.name, each.key, Role(each.role), each.limits, each.models)
+            for each in given.settings.auth.client_keys
+        ],
+    )
+
+
+async def _signins(given: _Given, keys: ClientKeys, jobs: Jobs) -> Signins:
+    stored = load_signins((await given.storage.load("signins")).values())
+    return Signins(
+        Table("signins", stored, record=signin_record, storage=given.storage, jobs=jobs),
+        given.counters,
+        admin_key=given.settings.auth.api_key.get_secret_value(),
+        keys=keys,
+        feed=given.feed,
+        clock=given.clock,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _usage(given: _Given, budgets: Budgets) -> AsyncIterator[_Usage]:
+    storage, series, jobs = given.storage, Series(clock=given.clock), Jobs()
+    prices.load()
+    await series.load(storage)
+    async with contextlib.AsyncExitStack() as leaving:
+        leaving.push_async_callback(series.flush, storage)
+        leaving.push_async_callback(jobs.close)
+        jobs.every("save usage", SAVE_USAGE_S, partial(series.flush, storage))
+        jobs.every("compact usage", COMPACT_USAGE_S, partial(series.compact, storage))
+        yield _Usage(Allowance(budgets, clock=given.clock), series, Latency(clock=given.clock))
+
+
+def _sinks(given: _Given, usage: _Usage, topics: Topics) -> tuple[Sink, ...]:
+    """What becomes of a request's record once it has ended, in this order: it is priced before anyone counts."""
+
+    def priced(record: RequestRecord) -> None:
+        price(record, given.clock.now())
+
+    return (
+        priced,
+        usage.allowance.settle,
+        usage.series.count,
+        usage.latency.count,
+        topics.ended,
+        access_log.write,
+    )
+
+
+def _relay(given: _Given, accounts: _Accounts, client: CurlClient) -> Relay:
+    retry = given.settings.retry
+    return Relay(
+        accounts.pool,
+        client,
+        accounts.probe,
+        accounts.refresher,
+        retry=Retry(
+            max_attempts=retry.max_attempts,
+            base_delay_s=retry.base_delay,
+            max_delay_s=retry.max_delay,
+            jitter_max_s=retry.jitter_max,
+            resend_posts=retry.resend_posts,
+        ),
+        rate_limit_default_s=given.settings.accounts.rate_limit_default,
+        clock=given.clock,
+        rng=given.rng,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _dashboard(
+    given: _Given, accounts: _Accounts, clients: _Clients, usage: _Usage
+) -> AsyncIterator[_Dashboard]:
+    clock, feed, jobs = given.clock, given.feed, Jobs()
+    health = Health(accounts.pool, clients.keys, usage.series, clock)
+    event_log = EventLog(feed, clock=clock)
+    feed.tell(Happened("server.started", f"Claude Proxy {__version__} started"))
+    summary = Summary(
+        pool=accounts.pool,
+        keys=clients.keys,
+        refresher=accounts.refresher,
+        sessions=clients.sessions,
+        series=usage.series,
+        latency=usage.latency,
+        health=health,
+        clock=clock,
+        insecure=_is_insecure(given.settings),
+    )
+    topics = Topics(
+        feed,
+        pool=accounts.pool,
+        keys=clients.keys,
+        refresher=accounts.refresher,
+        sessions=clients.sessions,
+        budgets=clients.budgets,
+        series=usage.series,
+        logins=accounts.logins,
+        summary=summary,
+        clock=clock,
+    )
+    revisions = Revisions(feed, topics.sources(), event_log, epoch=secrets.token_hex(8))
+    async with contextlib.AsyncExitStack() as leaving:
+        leaving.push_async_callback(jobs.close)
+        webhook = _webhook(given, health, jobs)
+        if webhook is not None:
+            leaving.callback(webhook.close)
+        yield _Dashboard(health, summary, topics, revisions)
+
+
+def _webhook(given: _Given, health: Health, jobs: Jobs) -> Webhook | None:
+    url, secret = given.settings.notifications.webhook_url, given.settings.notifications.secret
+    if url is None:
+        return None
+    signs = None if secret is None else secret.get_secret_value()
+    webhook = Webhook(url, signs, health, jobs=jobs, clock=given.clock, rng=given.rng)
+    given.feed.on_account_change(webhook.account_changed)
+    jobs.every("look at health", LOOK_S, webhook.look)
+    return webhook
+
+
+def _orphans(given: _Given, parts: Parts) -> Unsaved[Record]:
+    """The stored counters whose account, key or sign-in is gone, to be removed: it was deleted just before a crash."""
+    orphans = Unsaved[Record]("counters", lambda id: None, dict, given.counters)
+    for id in given.counters:
+        if not any(id in owner for owner in (parts.pool, parts.keys, parts.signins)):
+            orphans.add(id)
+    return orphans
+
+
+def _http_options(settings: Settings) -> HttpOptions:
+    return HttpOptions(
+        admin_key=settings.auth.api_key.get_secret_value(),
+        max_body_bytes=settings.server.max_body_size,
+        allow_admin_paths=settings.claude.allow_admin_paths,
+        drain_timeout_s=settings.server.drain_timeout,
+        trusted_proxies=settings.server.trusted_proxies,
+        public_origins=settings.server.public_origins,
+        redirect_uri=settings.oauth.redirect_uri,
+    )
+
+
+def _oauth_server(settings: Settings, clock: Clock) -> OAuthServer | None:
+    """None if the operator has not registered the proxy with an OAuth server."""
+    own = settings.oauth
+    if own.client_id is None or own.authorize_url is None or own.token_url is None:
+        return None
+    registration = Registration(
+        client_id=own.client_id, authorize_url=own.authorize_url, token_url=own.token_url, scope=own.scope
+    )
+    return OAuthServer(registration, clock=clock)
+
+
+def _is_insecure(settings: Settings) -> bool:
+    """Whether others can reach the dashboard without TLS, as far as can be told from here."""
+    host, origins = settings.server.host, settings.server.public_origins
+    here = host == "localhost" or host.startswith("127.") or host == "::1"
+    return not here and not any(origin.startswith("https:") for origin in origins)
+
+
+def _new_id(kind: str) -> str:
+    return f"{kind}_{secrets.token_hex(8)}"
+
+
+# what an operator is told
+
+
+async def check(settings: Settings) -> list[str]:
+    """What these settings would serve, line by line, after a look at the data folder. Raises StartError."""
+    storage = JsonFiles.open(settings.storage.data_folder, clock=SystemClock())
+    try:
+        accounts = load_accounts(await storage.load("accounts"))
+        keys = load_keys((await storage.load("tokens")).values())
+    finally:
+        await storage.close()
+    folder = settings.storage.data_folder
+    return [
+        *storage.notices,
+        f"would listen on   {url(settings, settings.server.port)}",
+        f"would forward to  {settings.claude.base_url}",
+        f"data folder       {folder}: {len(accounts)} accounts, {len(keys)} client keys",
+    ]
+
+
+def announcement(settings: Settings, parts: Parts, port: int) -> str:
+    """What is served now, and where."""
+    counts = ", ".join(f"{number} {status.value}" for status, number in parts.pool.count().items() if number)
+    python = ".".join(map(str, sys.version_info[:3]))
+    return f"""Claude Proxy {__version__} (Python {python}, Tornado {tornado.version}, {check_libcurl()})
+  listening on  {url(settings, port)}
+  upstream      {settings.claude.base_url}
+  accounts      {counts or "none yet: add one with POST /api/accounts"}
+  client keys   {len(parts.keys) or "none yet: make one with POST /api/tokens"}
+  data folder   {settings.storage.data_folder}"""
+
+
+def url(settings: Settings, port: int) -> str:
+    """Where it listens."""
+    host = settings.server.host
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,27 @@
+"""What client keys used, as it is stored: one record a key, of its requests and of its budgets."""
+
+from __future__ import annotations
+
+from proxy.clients.budgets import Budgets
+from proxy.clients.keys import ClientKeys
+from proxy.storage.protocols import Record, Storage
+from proxy.storage.unsaved import Unsaved
+
+
+class KeyCounters:
+    """Hears of what is counted, and saves it."""
+
+    def __init__(self, keys: ClientKeys, budgets: Budgets) -> None:
+        self._keys = keys
+        self._budgets = budgets
+        self._unsaved = Unsaved("counters", self._record, dict)
+        keys.on_use(self._unsaved.add)
+        budgets.on_spend(self._unsaved.add)
+
+    async def save(self, storage: Storage) -> None:
+        """Write the counters that have changed. Raises StorageError."""
+        await self._unsaved.save(storage)
+
+    def _record(self, key_id: str) -> Record | None:
+        use = self._keys.use_record(key_id)
+        return None if use is None else use | self._budgets.record(key_id)

@@ -1,0 +1,75 @@
+"""What a header is, by its name alone: looked up once a name, since every request brings the same ones."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+# RFC 9110 §7.6.1, with Trailer from RFC 2616 §13.5.1; the fields of `Proxy-*` are caught by their prefix.
+_HOP_BY_HOP = frozenset({"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
+_STOP_HERE = _HOP_BY_HOP | {"host", "cookie"}
+_STOP_HERE_PREFIXES = ("proxy-", "x-forwarded-")
+# The body is collected before it is sent on: its length is set, and `100-continue` answered, by who sends it.
+_STOP_UPWARD = frozenset({"authorization", "x-api-key", "x-proxy-account", "content-length", "expect"})
+_STOP_DOWNWARD = frozenset({"set-cookie"})
+_STOP_DOWNWARD_PREFIX = "x-proxy-"
+# RFC 9110 §7.6.1: "A sender MUST NOT send a connection option corresponding to a field that is intended for
+# all recipients of the content". One that does must not be able to take these out of someone's request.
+_NEVER_NAMED = frozenset({"cache-control", "retry-after", "x-should-retry", "request-id"})
+_NEVER_NAMED_PREFIXES = ("anthropic-", "content-")
+_LIMIT_PREFIXES = ("anthropic-ratelimit-", "retry-after")
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
+
+# Names come from clients, so the cache is bounded. Real traffic has some hundred names, the longest has 53 characters.
+MOST_NAMES = 2048
+LONGEST_NAME = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What becomes of a header line.
+
+    `refused`: it would go to the upstream, but its name is no token. `nameable`: a `Connection` header may take it out.
+    `limit`: of the rate-limit family.
+    """
+
+    lower: str
+    goes_up: bool
+    goes_down: bool
+    refused: bool
+    nameable: bool
+    limit: bool
+
+
+class Kinds(dict[str, Kind]):
+    """The kinds of the names met so far. A dict finds a known one several times faster than a function does."""
+
+    def __missing__(self, name: str) -> Kind:
+        kind = _kind_of(name)
+        if len(name) <= LONGEST_NAME:
+            if len(self) >= MOST_NAMES:
+                self.clear()
+            self[name] = kind
+        return kind
+
+
+def _kind_of(name: str) -> Kind:
+    lower = name.lower()
+    is_token = _TOKEN.fullmatch(name) is not None
+    stops = lower in _STOP_HERE or lower.startswith(_STOP_HERE_PREFIXES)
+    stops_up = stops or lower in _STOP_UPWARD
+    stops_down = stops or lower in _STOP_DOWNWARD or lower.startswith(_STOP_DOWNWARD_PREFIX)
+    return Kind(
+        lower=lower,
+        goes_up=is_token and not stops_up,
+        goes_down=is_token and not stops_down,
+        refused=not is_token and not stops_up,
+        nameable=not (stops or lower in _NEVER_NAMED or lower.startswith(_NEVER_NAMED_PREFIXES)),
+        limit=lower.startswith(_LIMIT_PREFIXES),
+    )
+
+
+kind_of: Callable[[str], Kind] = Kinds().__getitem__
+"""The kind of a header by its name, in any case."""

@@ -1,0 +1,98 @@
+"""The Claude API's rate-limit headers, for what judges an answer and for what shows what an account has left.
+
+Two families: of subscriptions the unified windows (`anthropic-ratelimit-unified-5h-utilization`), of API keys the
+classic limits (`anthropic-ratelimit-requests-remaining`). Beside them `retry-after`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+
+_UNIFIED = "anthropic-ratelimit-unified-"
+_WINDOW = re.compile(r"(.+)-(utilization|reset|status)")
+_CLASSIC = re.compile(r"anthropic-ratelimit-(.+)-(limit|remaining|reset)")
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+
+# The longest recorded name has 53 characters, the longest value 29. What is longer is damage, and kept in no cache.
+_LONGEST = 100
+
+Fields = dict[str, str]
+"""What an answer says of one limit, as text: `utilization`, `limit`, `remaining`, `reset`, `status`."""
+
+
+class Limits:
+    """What an answer says of limits, by their names: windows as `7d_oi`, classic limits as `input-tokens`.
+
+    `unified` is what it says of no window in particular, as `status` or `representative-claim`.
+    """
+
+    __slots__ = ("_headers", "classic", "unified", "windows")
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        """`headers` are those of the rate-limit family, by lower-case name."""
+        self._headers = headers
+        self.windows: dict[str, Fields] = {}
+        self.classic: dict[str, Fields] = {}
+        self.unified: Fields = {}
+        for name, value in headers.items():
+            if len(name) > _LONGEST or len(value) > _LONGEST:
+                continue
+            is_unified, limit, field = _parts_of(name)
+            if limit:
+                (self.windows if is_unified else self.classic).setdefault(limit, {})[field] = value
+            elif is_unified:
+                self.unified[field] = value
+
+    def retries(self, now: float) -> Iterator[float]:
+        """The times that the `retry-after` headers name; the milliseconds first, as SDKs read them."""
+        retry_after = self._headers.get("retry-after", "")
+        if (wait_ms := number(self._headers.get("retry-after-ms", ""))) is not None:
+            yield now + wait_ms / 1000
+        if (wait_s := number(retry_after)) is not None:
+            yield now + wait_s
+        elif (at := _http_date(retry_after)) is not None:
+            yield at
+
+
+@lru_cache(maxsize=256)
+def _parts_of(name: str) -> tuple[bool, str, str]:
+    """Whether a header is of the unified family, then the limit that it names, "" if none, and the field."""
+    if name.startswith(_UNIFIED):
+        rest = name.removeprefix(_UNIFIED)
+        match = _WINDOW.fullmatch(rest)
+        return (True, match[1], match[2]) if match else (True, "", rest)
+    match = _CLASSIC.fullmatch(name)
+    return (False, match[1], match[2]) if match else (False, "", name)
+
+
+def number(text: str) -> float | None:
+    """A count as limit headers have it: not negative, no `nan`, not in another script's digits."""
+    if text.isdigit() and text.isascii():  # the most of them, without a regex
+        return float(text)
+    return float(text) if text and _NUMBER.fullmatch(text) else None
+
+
+@lru_cache(maxsize=1024)  # an answer names the same time for several limits, and the next answer again
+def moment(text: str) -> float | None:
+    """Unix seconds (the unified family) or RFC 3339 (the classic one), as seconds since the epoch."""
+    if (seconds := number(text)) is not None:
+        return seconds
+    try:
+        return _epoch(datetime.fromisoformat(text))
+    except (ValueError, OverflowError):
+        return None
+
+
+def _http_date(text: str) -> float | None:
+    try:
+        return _epoch(parsedate_to_datetime(text))
+    except (ValueError, OverflowError):
+        return None
+
+
+def _epoch(at: datetime) -> float:
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()

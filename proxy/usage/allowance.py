@@ -1,0 +1,126 @@
+"""What a key's limits let a request do: checked on its head, reserved once its body is there, settled at its end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from proxy.clients.budgets import Budgets
+from proxy.clock import Clock
+from proxy.errors import Forbidden
+from proxy.http.peek import MOST_BYTES, Peek
+from proxy.usage import prices
+from proxy.usage.meter import Usage
+from proxy.usage.request import Charge, RequestRecord
+
+BYTES_PER_TOKEN = 4
+BYTES_PER_TOKEN_RESERVED = 2
+"""A token of text is about four bytes, one of dense or non-Latin text about two. What a request brings that is not in
+its body (files, URLs, results of server tools) cannot be known before it."""
+
+FALLBACK_USD_PER_MTOK = (5.0, 25.0)
+"""What a model without a known price counts in a budget, as in Anthropic's own gateway."""
+
+DEFAULT_MAX_TOKENS = 4096
+"""If a request names none; the API refuses such a request."""
+
+
+class Allowance:
+    """Keeps each request within the limits of its key. The record holds what was reserved for it."""
+
+    def __init__(self, budgets: Budgets, *, clock: Clock) -> None:
+        self._budgets = budgets
+        self._clock = clock
+
+    def admit(self, record: RequestRecord) -> None:
+        """Count a request among its key's, before its body is read. Raises Forbidden, RateLimited."""
+        key, target = record.key, record.target
+        assert key is not None and target is not None
+        reads = record.method in ("GET", "HEAD")
+        if key.is_restricted and not (reads or record.is_inference or target.free):
+            raise Forbidden(
+                "this key has a budget or a list of models, and what this route uses cannot be held to it",
+                should_retry=False,
+            )
+        if not reads and target.path != "/v1/messages/count_tokens":
+            record.leave_key = self._budgets.begin(key.id, key.limits)
+
+    def reserve(self, record: RequestRecord, wanted: Peek) -> None:
+        """Check the models and set aside what an inference request may use. Raises Forbidden, RateLimited."""
+        key = record.key
+        assert key is not None
+        if not key.is_restricted:
+            return
+        if wanted.size is None:
+            raise Forbidden(
+                "this key has a budget or a list of models, and the body of this request cannot be read: it has to be "
+                f"JSON of at most {MOST_BYTES} bytes, as it is or as gzip, deflate, br or zstd",
+                should_retry=False,
+            )
+        for model in (wanted.model or "", *wanted.others):
+            if not key.allows_model(model):
+                raise Forbidden(f"this key may not use the model {model[:80]!r}", should_retry=False)
+        if key.limits.has_budget:
+            tokens, cost_usd = self._most(wanted)
+            record.reservation = self._budgets.reserve(key.id, key.limits, tokens=tokens, cost_usd=cost_usd)
+
+    def settle(self, record: RequestRecord) -> None:
+        """Free the request's place and charge its key what was used: a sink, behind `price`."""
+        if record.leave_key is not None:
+            record.leave_key()
+        if not record.is_inference or record.key is None:
+            return
+        usage, cost = record.usage, record.cost_usd
+        tokens = 0 if usage is None else usage.total
+        if usage is not None and cost is None:
+            rate_in, rate_out = _fallback_rates()
+            cost = (usage.total - usage.output_tokens) * rate_in + usage.output_tokens * rate_out
+        if record.reservation is not None:
+            record.reservation.settle(tokens=tokens, cost_usd=cost or 0.0)
+        elif tokens:
+            self._budgets.spend(record.key.id, tokens=tokens, cost_usd=cost or 0.0)
+
+    def _most(self, wanted: Peek) -> tuple[int, float]:
+        """Tokens and US dollars that the request may use; each of its models may have all of it to do."""
+        tokens_in = -(-(wanted.size or 0) // BYTES_PER_TOKEN_RESERVED)
+        tokens_out = DEFAULT_MAX_TOKENS if wanted.max_tokens is None else wanted.max_tokens
+        models, now = (wanted.model or "", *wanted.others), self._clock.now()
+        rates = [prices.highest_rates(m, now, fast=wanted.fast) or _fallback_rates() for m in models]
+        cost_usd = sum(tokens_in * rate_in + tokens_out * rate_out for rate_in, rate_out in rates)
+        return len(models) * (tokens_in + tokens_out), cost_usd
+
+
+def price(record: RequestRecord, now: float) -> None:
+    """Read off what an ended inference request used and price it, once for all sinks. `now` in epoch seconds."""
+    if not record.is_inference:
+        return
+    # An answer that had begun, or was still to come, when the request was given up: it is billed all the same.
+    answered_well = not record.was_answered or record.status < 300
+    usage = _usage(record, given_up=bool(record.attempts) and answered_well and not record.complete)
+    record.usage = usage
+    if usage is None:
+        return
+    billed = [
+        replace(each, web_search_requests=0) if each.web_search_requests else each for each in usage.billed
+    ]
+    record.charges = tuple(Charge(each, prices.cost_usd(each, at=now)) for each in billed)
+    if usage.web_search_requests:
+        searches = Usage(model=usage.model, web_search_requests=usage.web_search_requests)
+        record.charges = (Charge(searches, prices.searches_usd(searches)), *record.charges)
+    costs = [charge.cost_usd for charge in record.charges]
+    known = [cost for cost in costs if cost is not None]
+    record.cost_usd = sum(known) if len(known) == len(costs) else None
+
+
+def _usage(record: RequestRecord, *, given_up: bool) -> Usage | None:
+    """What the answer says, or an estimate if it could not say it any more."""
+    usage = None if record.meter is None else record.meter.finish(record.complete)
+    tokens_in = record.body_bytes // BYTES_PER_TOKEN
+    if usage is None and given_up:
+        return Usage(model=record.model or "", input_tokens=tokens_in, estimated=True)
+    if usage is not None and usage.estimated and not usage.prompt_tokens:
+        return replace(usage, input_tokens=tokens_in)
+    return usage
+
+
+def _fallback_rates() -> tuple[float, float]:
+    return FALLBACK_USD_PER_MTOK[0] / 1e6, FALLBACK_USD_PER_MTOK[1] / 1e6

@@ -1,0 +1,38 @@
+"""How soon answers began lately: percentiles of the time to first byte."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from proxy.clock import Clock
+from proxy.usage.request import RequestRecord
+
+RECENT: Final = 2048
+RECENT_S: Final = 900.0
+"""Of so many requests, and so far back, the time to first byte is kept."""
+
+PERCENTILES: Final = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
+
+
+class Latency:
+    """Keeps the time to first byte of inference requests that were answered well."""
+
+    def __init__(self, *, clock: Clock) -> None:
+        self._clock = clock
+        self._first_bytes: deque[tuple[float, float]] = deque(maxlen=RECENT)
+
+    def count(self, record: RequestRecord) -> None:
+        """Take note of an ended request: a sink."""
+        ttfb_s = record.ttfb_s
+        if record.is_inference and ttfb_s is not None and record.status < 400:
+            self._first_bytes.append((self._clock.monotonic(), ttfb_s))
+
+    def ttfb_ms(self) -> dict[str, float | None]:
+        """Percentiles of recent requests in milliseconds, None if there are none."""
+        since = self._clock.monotonic() - RECENT_S
+        times = sorted(ttfb_s * 1000 for at, ttfb_s in self._first_bytes if at >= since)
+        return {
+            name: round(times[min(len(times) - 1, int(len(times) * place))], 1) if times else None
+            for name, place in PERCENTILES.items()
+        }

@@ -1,0 +1,116 @@
+"""What is known of one request, from its first byte to its last: whoever counts, prices or logs it reads it here."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from proxy.clients.budgets import Reservation
+from proxy.clients.keys import ClientKey
+from proxy.http.target import Target
+from proxy.usage.meter import Meter, Usage
+
+CLIENT_GONE = 499
+"""Instead of a status if the client left before it had one, as nginx has it."""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One exchange with the upstream. `status` is 0 and `verdict` an error's name if no answer came."""
+
+    account_id: str
+    account_name: str
+    status: int = 0
+    verdict: str = ""
+
+
+@dataclass(slots=True)
+class Charge:
+    """Tokens that one model is billed for; `cost_usd` is None if the model has no known price."""
+
+    usage: Usage
+    cost_usd: float | None
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """Made when a request's head is there; the facts are filled in as they become known.
+
+    Times are seconds of the monotonic clock, None until they have come. `body_bytes` are the request's, decoded.
+    `error` is what went wrong, in a word, for the access log.
+    """
+
+    began_at: float
+    id: str = field(default_factory=lambda: f"req_{secrets.token_hex(12)}")
+    method: str = "-"
+    path: str = "-"
+    address: str = "-"
+    key: ClientKey | None = None
+    session_id: str | None = None
+    target: Target | None = None
+    is_inference: bool = False
+    model: str | None = None
+    body_bytes: int = 0
+    attempts: list[Attempt] = field(default_factory=list)
+    status: int = 0
+    answer_bytes: int = 0
+    first_byte_at: float | None = None
+    ended_at: float | None = None
+    complete: bool = False
+    error: str | None = None
+    meter: Meter | None = None
+    usage: Usage | None = None
+    charges: tuple[Charge, ...] = ()
+    cost_usd: float | None = None
+    reservation: Reservation | None = None
+    leave_key: Callable[[], None] | None = None
+
+    @property
+    def account_id(self) -> str | None:
+        """The account that was asked last; None if none was."""
+        return self.attempts[-1].account_id if self.attempts else None
+
+    @property
+    def account_name(self) -> str | None:
+        return self.attempts[-1].account_name if self.attempts else None
+
+    @property
+    def ttfb_s(self) -> float | None:
+        """Seconds until the head of the answer was written; None if it was not."""
+        return None if self.first_byte_at is None else self.first_byte_at - self.began_at
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds from the request's head to its end. Raises ValueError before the end."""
+        if self.ended_at is None:
+            raise ValueError("the request has not ended")
+        return self.ended_at - self.began_at
+
+    @property
+    def was_answered(self) -> bool:
+        """Whether the client got an answer's head."""
+        return self.status not in (0, CLIENT_GONE)
+
+    @property
+    def outcome(self) -> str:
+        """One of the six outcomes that `Counts` has a field for."""
+        status = self.status if self.was_answered else 0
+        if status == 429:
+            return "limited"
+        if status >= 400 and not self.attempts:
+            return "refused"
+        if status >= 500:
+            return "upstream_error"
+        if status >= 400:
+            return "client_error"
+        return "ok" if self.complete else "aborted"
+
+    def gone(self, why: str = "client gone") -> None:
+        """The client left before the end."""
+        self.error = why
+        self.status = self.status or CLIENT_GONE
+
+
+Sink = Callable[[RequestRecord], None]
+"""Is told of each request once it has ended; returns soon, and never raises."""

@@ -1,0 +1,152 @@
+// @ts-check
+/** Types for the checker only: nothing loads this file. The wire's messages mirror `handlers/live.py`.
+ *
+ * @typedef {string} Time RFC 3339, as the server writes it
+ *
+ * @typedef {object} Usage What was used in the last 24 h.
+ * @property {number} requests
+ * @property {number} errors
+ * @property {number} input_tokens
+ * @property {number} output_tokens
+ * @property {number} cost_usd
+ *
+ * @typedef {"active" | "rate_limited" | "invalid" | "inactive"} AccountStatus
+ * @typedef {{used: number | null, limit: number, remaining: number, resets_at: Time | null}} Quota
+ *
+ * @typedef {object} Account
+ * @property {string} id
+ * @property {string} name
+ * @property {"oauth" | "api_key"} type
+ * @property {AccountStatus} status
+ * @property {string | null} status_reason
+ * @property {Time} status_since
+ * @property {Time | null} rate_limited_until
+ * @property {Time | null} expires_at
+ * @property {boolean} refreshing
+ * @property {Time | null} last_refresh_at
+ * @property {string | null} last_refresh_error
+ * @property {Time | null} last_used_at
+ * @property {Time} created_at
+ * @property {number} in_flight
+ * @property {Usage} day
+ * @property {number[]} spark requests, a number for each of the last 60 minutes
+ * @property {Record<string, Quota>} quota
+ * @property {string | null} organization_name
+ * @property {string | null} organization_uuid
+ * @property {string} etag
+ *
+ * @typedef {"active" | "inactive" | "revoked"} KeyStatus
+ *
+ * @typedef {object} ClientKey
+ * @property {string} id
+ * @property {string} name
+ * @property {string} key its first and last letters; the whole of it only in the answer that made it
+ * @property {"user" | "admin"} role
+ * @property {KeyStatus} status
+ * @property {boolean} declared whether the configuration has it: it cannot be changed here then
+ * @property {Time} created_at
+ * @property {Time | null} last_used_at
+ * @property {Time | null} expires_at
+ * @property {Usage} day
+ * @property {number[]} spark
+ * @property {Record<string, number>} used
+ * @property {Record<string, number | null>} limits
+ * @property {string} etag
+ *
+ * @typedef {object} Session
+ * @property {string} id
+ * @property {string} [name] never there: sessions are called by their id
+ * @property {string | null} status
+ * @property {string} token_id
+ * @property {string | null} account_id
+ * @property {string} ip
+ * @property {string} user_agent
+ * @property {number} requests
+ * @property {number} in_flight
+ * @property {Time} created_at
+ * @property {Time} last_seen_at
+ * @property {Time | null} expires_at
+ *
+ * @typedef {"info" | "warning" | "error"} Level
+ *
+ * @typedef {object} LoggedEvent
+ * @property {number} id
+ * @property {Time} at
+ * @property {Level} level
+ * @property {string} kind
+ * @property {string} text
+ * @property {string} [account_id]
+ * @property {string} [account_name]
+ * @property {number} [skipped] how many events before this one are missing
+ *
+ * @typedef {object} Login An OAuth flow in progress.
+ * @property {string} flow_id
+ * @property {string} status
+ * @property {string} [account_id]
+ * @property {string} [error_type]
+ * @property {string} [error_message]
+ *
+ * @typedef {Record<string, number> & {start: number, span_s: number}} Bucket `start` in seconds since the epoch
+ *
+ * @typedef {"healthy" | "degraded" | "unhealthy"} Verdict
+ * @typedef {{status: Verdict, reasons: string[], draining: boolean, insecure: boolean, started_at: Time,
+ *	version: string}} Health
+ * @typedef {Record<AccountStatus | "total", number> & {next_reset_at: Time | null}} AccountCounts
+ * @typedef {{in_flight: number, today: {cost_usd: number}}} Traffic
+ *
+ * @typedef {object} Topics What the server tells of, by topic.
+ * @property {Account} accounts
+ * @property {ClientKey} tokens
+ * @property {Session} sessions
+ * @property {LoggedEvent} events
+ * @property {Login} flows
+ * @property {any} stats `health`, `accounts` and `traffic`: Health, AccountCounts and Traffic
+ *
+ * @typedef {Map<string, Set<string>>} Dirty the ids that changed, by topic
+ *
+ * @typedef {object} View
+ * @property {string[]} [topics] those that it needs besides what the frame does
+ * @property {(dirty: Dirty) => void} [patch] shows what has changed in the store
+ * @property {(now: number) => void} [tick] shows that time has passed: called every second
+ *
+ * @typedef {(root: HTMLElement, app: App, id?: string) => View | void} Mount What a view's module exports.
+ *
+ * @typedef {keyof typeof import("./strings.en.js").default} FirstText
+ * @typedef {keyof typeof import("./strings.more.en.js").default} LaterText
+ * @typedef {FirstText | LaterText} AnyText
+ * @typedef {AnyText | (AnyText extends infer Key ? Key extends `${infer Stem}_other` ? Stem : never : never)} TextKey
+ * @typedef {(key: TextKey, params?: object) => string} Translate
+ *
+ * @typedef {object} Toast
+ * @property {string} text
+ * @property {"ok" | "error"} [kind]
+ * @property {(() => void) | false | null} [undo] what its button does
+ * @property {string} [label] the text of that button
+ *
+ * @typedef {{seconds?: boolean, zone?: boolean}} ClockOptions
+ *
+ * @typedef {object} Settings
+ * @property {(key: string, usual?: string) => string} get
+ * @property {(key: string, value: string) => void} set
+ *
+ * @typedef {object} App What every view is handed.
+ * @property {import("./store.js").Store} store
+ * @property {import("./live.js").Live} live
+ * @property {Translate} t
+ * @property {Settings} settings
+ * @property {(text: string) => void} announce has it read aloud
+ * @property {(toast: Toast) => Promise<void>} toast
+ * @property {() => number} now the server's time in ms
+ * @property {() => boolean} online whether what is shown is up to date
+ * @property {typeof import("./api.js").api} api
+ * @property {(at: Time | number | null | undefined, options?: ClockOptions) => string} clock
+ * @property {(at: Time | null) => string} ago
+ * @property {(at: Time | null, past?: "expired" | "resetting") => string} until
+ * @property {(hash: string) => void} go
+ * @property {() => URLSearchParams} query that of the address
+ * @property {(changes: Record<string, string | number>) => void} setQuery
+ * @property {() => Promise<typeof import("./actions.js")>} actions
+ * @property {() => Promise<unknown>} more
+ * @property {() => void} enter
+ */
+export {};

@@ -1,0 +1,111 @@
+// @ts-check
+/** What a table is made of: what stands still, and its rows. */
+import { h, setAttr, setText } from "../dom.js";
+
+/** Of a control that changes something on the server, see `main.js`. */
+export const WRITES = { "data-write": true };
+
+/** @import { Child } from "../dom.js" */
+/** @import { App } from "../types.js" */
+/** @import { Row, Spec } from "./table.js" */
+
+/**
+ * @param {keyof HTMLElementTagNameMap} tag
+ * @param {Record<string, unknown>} attributes
+ * @param {{key: string, cls?: string}} column
+ * @param {Child[]} content
+ */
+const cell = (tag, attributes, { key, cls = "" }, ...content) =>
+	h(tag, { ...attributes, class: `c-${key} ${cls}` }, content);
+/** @type {(column: {key: string, cls?: string}, content: Child) => HTMLElement} */
+const head = (column, content) => cell("th", { role: "columnheader", scope: "col" }, column, content);
+/** @type {(column: {key: string, cls?: string}, ...content: Child[]) => HTMLElement} */
+const data = (column, ...content) => cell("td", { role: "cell" }, column, ...content);
+/** @param {string} [label] */
+const tickbox = (label) => h("input", { type: "checkbox", "aria-label": label });
+
+/**
+ * A button that calls the act `name`.
+ * @param {string} name
+ * @param {Record<string, unknown>} attributes
+ * @param {Child} label
+ */
+export const button = (name, attributes, label) => h("button", { "data-act": name, ...attributes }, label);
+
+/**
+ * What stands still: all but the rows.
+ * @param {App} app
+ * @param {Spec<any>} spec
+ * @param {string} query what is searched
+ */
+export function build({ t }, { topic, columns, chips, empty, bulk }, query) {
+	const search = h("input", { type: "search", value: query, placeholder: t("search"),
+		"aria-label": t("search_in", { what: t(topic) }) });
+	const options = Object.entries({ "": t("all"), ...chips }).map(([value, label]) =>
+		button("chip", { value }, [label, " ", h("small")]));
+	const toolbar = h("div.toolbar", search,
+		chips && h("div.chips", { role: "group", "aria-label": t("status") }, options),
+		button("export", {}, t("export")),
+		empty.makes && button(empty.act, { class: "primary", ...WRITES }, t(empty.act)));
+
+	const all = tickbox(t("select_page"));
+	const body = h("tbody", { role: "rowgroup" });
+	const heads = columns.map(({ key, cls, sort }) =>
+		head({ key, cls }, sort ? button("sort", { value: key }, t(key)) : t(key)));
+	const top = h("tr", { role: "row" }, bulk && head({ key: "pick" }, all), heads,
+		head({ key: "acts", cls: "sr" }, t("actions")));
+	/** @type {HTMLElement} */
+	const grid = h(`table.grid.${topic}`, { role: "table" }, h("caption.sr", t(topic)),
+		h("thead", { role: "rowgroup" }, top), body);
+
+	const range = h("span");
+	const previous = button("previous", {}, t("previous"));
+	const next = button("next", {}, t("next"));
+	const pager = h("nav.pager", { "aria-label": t("pages") }, previous, range, next);
+
+	const offer = button("new_order", { class: "offer", hidden: true }, t("new_order"));
+	const note = h("div.note");
+	const el = h("div", toolbar, offer, grid, note, pager);
+	return { el, search, options, offer, grid, all, heads, body, note, pager, range, previous, next };
+}
+
+/**
+ * A row of the item with `id`.
+ * @param {App} app
+ * @param {Spec<any>} spec
+ * @param {string} id
+ * @returns {Row}
+ */
+export function makeRow({ store, t }, spec, id) {
+	/** @type {Map<string, any>} */
+	const items = store.items(spec.topic);
+	const box = tickbox();
+	const main = button("run", WRITES, "");
+	const more = button("menu", { class: "icon", "aria-haspopup": "menu", ...WRITES }, "⋯");
+	/** @type {((item: any) => void)[]} */
+	const writes = [];
+	const cells = spec.columns.map((column, at) => {
+		const td = at ? data(column) : cell("th", { role: "rowheader", scope: "row" }, column);
+		const { key, text, title } = column;
+		setAttr(td, "data-label", t(key));
+		writes.push(column.cell?.(td) ?? ((item) => setText(td, text?.(item) ?? "")));
+		if (title) writes.push((item) => setAttr(td, "title", title(item)));
+		return td;
+	});
+	const el = h("tr", { role: "row", "data-id": id, tabindex: -1 },
+		spec.bulk && data({ key: "pick" }, h("label", box)), cells, data({ key: "acts" }, main, more));
+	function patch() {
+		const item = items.get(id);
+		if (!item) return;
+		for (const write of writes) write(item);
+		const name = item.name ?? id.slice(0, 8);
+		const first = spec.primary(item);
+		setAttr(box, "aria-label", t("select", { name }));
+		setAttr(more, "aria-label", t("actions_for", { name }));
+		setAttr(main, "hidden", !first);
+		setAttr(main, "value", first);
+		setText(main, first ? t(first) : "");
+	}
+	patch();
+	return { el, box, more, patch };
+}
