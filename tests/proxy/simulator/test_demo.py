@@ -38,10 +38,12 @@ async def serving(folder: Path, clock: SteppedClock) -> AsyncIterator[Proxy]:
         settings = demo.settings(folder, {})
         async with proxy(settings, clock, random.Random(1)) as parts:
             port = parts.server.listen("127.0.0.1", 0)
-            async with demo.traffic(f"http://127.0.0.1:{port}"):
-                yield parts
-            clock.free()
-            await parts.server.drain()
+            try:
+                async with demo.traffic(f"http://127.0.0.1:{port}"):
+                    yield parts
+            finally:  # of a test that fails too, or all of this would wait for a clock that nobody moves
+                clock.free()
+                await parts.server.drain()
 
 
 async def reach(clock: SteppedClock, condition: Callable[[], object]) -> None:
