@@ -296,7 +296,11 @@ class V1Request(HTTPMessageDelegate):
     async def _hand_over(self, answer: Answer) -> None:
         headers = HTTPHeaders()
         for name, value in answer.headers:
-            headers.add(name, value)
+            # `add` checks what `AnswerHeaders.for_client` has checked, at the price of two regexes a line.
+            if name in headers:
+                headers.add(name, value)
+            else:
+                headers[name] = value
         if answer.status == 204 and headers.get("Content-Length", "").strip("0"):
             del headers["Content-Length"]  # false (RFC 9110 §8.6), and Tornado would miss the bytes
         encoded = headers.get("Content-Encoding", "identity").lower() != "identity"

@@ -18,6 +18,8 @@ def set_up(level: str, form: str) -> None:
     """Log to stderr; `level` and `form` are those of the configuration."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLine() if form == "json" else TextLine())
+    # What no line of ours shows, and each record would look up (docs.python.org/3/howto/logging.html#optimization).
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # Tornado's own access lines and its curl trace (which holds headers) are replaced by ours.
     logging.getLogger("tornado.access").setLevel(logging.CRITICAL)

@@ -58,6 +58,7 @@ class _Account:
     day: Window = field(default_factory=Window)
     month: Window = field(default_factory=Window)
     recent: deque[float] = field(default_factory=deque)
+    turned_on: int = -1  # the day, counted from the epoch, that `day` and `month` are of
     running: int = 0
     reservations: int = 0
     reserved_tokens: int = 0
@@ -187,8 +188,12 @@ class Budgets:
 
     def _turn_over(self, account: _Account) -> None:
         """Begin a new day or month; what runs stays reserved."""
-        today = self._today()
-        for window, name in ((account.day, f"{today:%Y-%m-%d}"), (account.month, f"{today:%Y-%m}")):
+        today = int(self._clock.now() // 86_400)
+        if account.turned_on == today:
+            return
+        account.turned_on = today
+        date = self._today()
+        for window, name in ((account.day, f"{date:%Y-%m-%d}"), (account.month, f"{date:%Y-%m}")):
             if window.name != name:
                 window.name, window.tokens, window.cost_usd = name, 0, 0.0
 

@@ -23,7 +23,7 @@ CLIENT_KEY = "cp-a-client-key-of-crash-tests-9Kd"
 INTERRUPTED = re.compile(
     r"WARNING proxy.accounts.refresh refresh interrupted, .* account=(\S+)$", re.MULTILINE
 )
-ABOUT_LOST = re.compile(r"WARNING proxy.(refresh refresh failed|pool account state) account=(\S+) ")
+ABOUT_LOST = re.compile(r"WARNING proxy.accounts.(refresh refresh failed|table account state) account=(\S+) ")
 
 
 class LoginServer:

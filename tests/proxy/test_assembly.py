@@ -103,7 +103,7 @@ async def test_all_counters_go_on_from_the_one_file_that_there_was_before(tmp_pa
         service.simulator.add_api_key(upstream_key("a"), organization="a")
         assert parts.pool.view(parts.pool[account.id])["requests"] == 70
         assert parts.keys.view(parts.keys[key.id])["requests"] == 70
-        assert parts.accounting.budgets.view(key.id)["tokens_today"] == 700
+        assert parts.budgets.view(key.id)["tokens_today"] == 700
         await service.message()
     after = written(tmp_path, "counters.json")
     assert after[account.id]["requests"] == after[key.id]["requests"] == 71

@@ -354,7 +354,7 @@ async def test_a_change_of_state_is_logged_with_its_reason(tmp_path: Path, log: 
         service.simulator.always(None, Error(401))
         await service.message()
     changes = [
-        json.loads(each)["message"] for each in log.lines("proxy.accounts.pool") if "account state" in each
+        json.loads(each)["message"] for each in log.lines("proxy.accounts.table") if "account state" in each
     ]
     assert changes
     for change in changes:
