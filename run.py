@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from handlers.front import make_server, raise_file_limit, signalled
+from handlers.front import freeze_memory, make_server, raise_file_limit, signalled
 from proxy import __version__
 from proxy.assembly import announcement, check, engine, url
 from proxy.clock import SystemClock
@@ -48,8 +48,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="run.py",
         description="A reverse proxy for the Claude API over a pool of accounts.",
-        epilog="Every key of the configuration is described in conf/config.example.yaml; an environment variable "
-        "SECTION__KEY (AUTH__API_KEY, SERVER__PORT, …) overrides it.",
+        epilog="conf/config.example.yaml describes every key; an environment variable SECTION__KEY overrides it.",
     )
     add = parser.add_mutually_exclusive_group(required=True).add_argument
     add("--config", type=Path, metavar="FILE", help="serve with this configuration (YAML)")
@@ -78,6 +77,7 @@ async def _serve(settings: Settings, demo: Demo | None = None) -> None:
     async with engine(settings, SystemClock(), random.Random()) as parts:
         server, stop = make_server(parts), signalled()
         port = server.listen(settings.server.host, settings.server.port)
+        freeze_memory()
         print(announcement(settings, parts, port), flush=True)
         if demo is None:
             await stop.wait()

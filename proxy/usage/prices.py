@@ -104,9 +104,7 @@ def _model(name: str) -> ModelInfo | None:
 
 
 def _rates(model: ModelInfo, at: float, *, prompt_tokens: int, fast: bool) -> _Rates:
-    prices: ModelPrice = model.get_prices(
-        datetime.fromtimestamp(at, UTC), {"speed": "fast"} if fast else None
-    )
+    prices = _prices(model.id, int(at // 60), fast)
     base = _rate(prices.input_mtok, prompt_tokens)
     read = _rate(prices.cache_read_mtok, prompt_tokens, base)
     if model.id == "claude-sonnet-5-5" and at < _SONNET_5_5_READS_CUT:
@@ -118,6 +116,17 @@ def _rates(model: ModelInfo, at: float, *, prompt_tokens: int, fast: bool) -> _R
         cache_read=read,
         output=_rate(prices.output_mtok, prompt_tokens),
     )
+
+
+@lru_cache(maxsize=256)
+def _prices(model_id: str, minute: int, fast: bool) -> ModelPrice:
+    """The prices of a model in a minute since the epoch; each request asks for them, and they change by the day."""
+    model = _anthropic().find_model(model_id)
+    assert model is not None
+    prices: ModelPrice = model.get_prices(
+        datetime.fromtimestamp(minute * 60, UTC), {"speed": "fast"} if fast else None
+    )
+    return prices
 
 
 def _rate(price: Decimal | TieredPrices | None, prompt_tokens: int, default: float = 0.0) -> float:
