@@ -58,7 +58,7 @@ async def test_an_account_is_chosen_again_from_the_end_of_its_limit(pool: Pool, 
 async def test_an_account_whose_limit_has_passed_comes_back_with_the_next_request_of_any(
     pool: Pool, clock: TestClock
 ) -> None:
-    a, b = await added(pool, "a", "b")
+    a, _ = await added(pool, "a", "b")
     pool.limit(a, clock.now() + 60, "5h rejected")
     clock.advance(60)
     assert [chosen(pool) for _ in range(2)] == ["b", "a"]
