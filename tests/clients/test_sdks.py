@@ -1,7 +1,8 @@
 """The official SDKs through the proxy, beside the same calls without it.
 
-A run makes every call of the client's program twice: through a proxy with one account, and directly to a fresh
-simulator with the same seed, clock and organisation. So what comes of both is compared as it is, ids included.
+A test makes every call of the client's program twice: through a proxy with one account, and directly to a fresh
+simulator with the same seed, clock and organisation. So what comes of both is compared as it is, ids included; each
+fact is a subtest, so that a client runs once for all of them.
 """
 
 from __future__ import annotations
@@ -65,22 +66,6 @@ class Both:
     direct: Side
 
 
-@pytest.fixture(scope="session", params=CLIENTS)
-def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Both:
-    """The two runs of a client; whoever asks first waits for them."""
-    client = request.param
-    folder_of(client)
-
-    async def runs() -> tuple[Side, Side]:
-        return await asyncio.gather(proxied(client, tmp_path_factory.mktemp("data")), direct(client))
-
-    sides = asyncio.run(runs())
-    for side in sides:
-        for calls in side.calls.values():
-            assert calls.keys() == {*RETURNED, *RAISED, *OTHERS}
-    return Both(client, *sides)
-
-
 async def proxied(client: str, data: Path) -> Side:
     async with serve(data, accounts=["a"]) as service:
         url = f"http://127.0.0.1:{service.port}"
@@ -121,34 +106,32 @@ def without_ids(calls: Calls) -> Calls:
     return json.loads(re.sub(r"\b(req|msg)_\w+", r"\1_", json.dumps(calls)))
 
 
-@pytest.mark.parametrize("call", RETURNED)
-def test_a_call_returns_what_it_returns_without_the_proxy(both: Both, call: str) -> None:
+def a_call_returns_what_it_returns_without_the_proxy(both: Both, call: str) -> None:
     assert both.proxied.of(call) == both.direct.of(call)
     assert all("returned" in outcome for outcome in both.proxied.of(call).values())
 
 
-@pytest.mark.parametrize("call", RAISED)
-def test_an_error_is_raised_as_it_is_without_the_proxy(both: Both, call: str) -> None:
+def an_error_is_raised_as_it_is_without_the_proxy(both: Both, call: str) -> None:
     calls = both.proxied.of(call)
     assert without_ids(calls) == without_ids(both.direct.of(call))
     assert {outcome["raised"]["class"] for outcome in calls.values()} == {RAISED[call]}
 
 
-def test_an_answer_has_its_own_headers_and_only_the_proxys_beside_them(both: Both) -> None:
+def an_answer_has_its_own_headers_and_only_the_proxys_beside_them(both: Both) -> None:
     proxied, direct = both.proxied.of("headers"), both.direct.of("headers")
     for style, outcome in direct.items():
         outcome["returned"] |= {"x-proxy-account": "a", "x-proxy-attempts": "1"}
         assert proxied[style] == outcome
 
 
-def test_an_error_inside_a_stream_is_raised_after_the_same_events(both: Both) -> None:
+def an_error_inside_a_stream_is_raised_after_the_same_events(both: Both) -> None:
     calls = both.proxied.of("error mid-stream")
     assert without_ids(calls) == without_ids(both.direct.of("error mid-stream"))
     for outcome in calls.values():
         assert outcome["returned"]["raised"]["type"] == "overloaded_error"
 
 
-def test_a_stream_that_the_upstream_cuts_raises_an_api_error_after_all_events_before_the_cut(
+def a_stream_that_the_upstream_cuts_raises_an_api_error_after_all_events_before_the_cut(
     both: Both,
 ) -> None:
     direct = both.direct.of("cut stream")
@@ -159,13 +142,13 @@ def test_a_stream_that_the_upstream_cuts_raises_an_api_error_after_all_events_be
         assert events and without_ids({"": events}) == without_ids({"": wanted})
 
 
-def test_a_wrong_key_is_an_authentication_error_after_one_request(both: Both) -> None:
+def a_wrong_key_is_an_authentication_error_after_one_request(both: Both) -> None:
     for outcome in both.proxied.of("wrong key").values():
         assert outcome["raised"]["class"] == "AuthenticationError"
         assert outcome["requests"] == [["POST", "/v1/messages", 401]]
 
 
-def test_an_exhausted_pool_is_a_rate_limit_error_after_one_request(both: Both) -> None:
+def an_exhausted_pool_is_a_rate_limit_error_after_one_request(both: Both) -> None:
     # Its hour of `retry-after` would be slept through by 2.12.0 and 1.12.0, were it not for `x-should-retry`.
     for outcome in both.proxied.of("rate limit").values():
         assert outcome["raised"]["class"] == "RateLimitError"
@@ -173,14 +156,14 @@ def test_an_exhausted_pool_is_a_rate_limit_error_after_one_request(both: Both) -
         assert outcome["requests"] == [["POST", "/v1/messages", 429]]
 
 
-def test_the_results_of_a_batch_are_asked_of_the_proxy(both: Both) -> None:
+def the_results_of_a_batch_are_asked_of_the_proxy(both: Both) -> None:
     for calls in both.proxied.calls.values():
         results_url = calls["batches"]["returned"][1]["results_url"]
         assert results_url.startswith(f"{both.proxied.url}/v1/messages/batches/msgbatch_")
         assert ["GET", results_url, 200] in calls["batches"]["requests"]
 
 
-def test_the_api_is_asked_what_it_is_asked_without_the_proxy(both: Both) -> None:
+def the_api_is_asked_what_it_is_asked_without_the_proxy(both: Both) -> None:
     # Up to the calls that fail, from where on the proxy asks it more often.
     answered = (*RETURNED, "headers")
     count = sum(len(calls[name]["requests"]) for calls in both.direct.calls.values() for name in answered)
@@ -199,13 +182,45 @@ def asked(entry: Entry) -> tuple[str, str, list[tuple[str, str]], bytes | None]:
     return entry.method, entry.target, headers, body
 
 
-def test_the_api_sees_the_accounts_key_and_never_the_clients(both: Both) -> None:
+def the_api_sees_the_accounts_key_and_never_the_clients(both: Both) -> None:
     for entry in both.proxied.asked:
         assert entry.organization == "a"
         assert len(entry.credential_headers) == 1
         assert not any(CLIENT_KEY in value for _, value in entry.headers)
 
 
-def test_the_api_sees_which_client_asks(both: Both) -> None:
+def the_api_sees_which_client_asks(both: Both) -> None:
     agents = {entry.header("user-agent") for entry in both.proxied.asked}
     assert agents == CLIENTS[both.client]
+
+
+FACTS = (
+    an_answer_has_its_own_headers_and_only_the_proxys_beside_them,
+    an_error_inside_a_stream_is_raised_after_the_same_events,
+    a_stream_that_the_upstream_cuts_raises_an_api_error_after_all_events_before_the_cut,
+    a_wrong_key_is_an_authentication_error_after_one_request,
+    an_exhausted_pool_is_a_rate_limit_error_after_one_request,
+    the_results_of_a_batch_are_asked_of_the_proxy,
+    the_api_is_asked_what_it_is_asked_without_the_proxy,
+    the_api_sees_the_accounts_key_and_never_the_clients,
+    the_api_sees_which_client_asks,
+)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+async def test_a_client_does_not_notice_the_proxy(
+    client: str, tmp_path: Path, subtests: pytest.Subtests
+) -> None:
+    both = Both(client, *await asyncio.gather(proxied(client, tmp_path / "data"), direct(client)))
+    for side in (both.proxied, both.direct):
+        for calls in side.calls.values():
+            assert calls.keys() == {*RETURNED, *RAISED, *OTHERS}
+    for call in RETURNED:
+        with subtests.test(a_call_returns_what_it_returns_without_the_proxy.__name__, call=call):
+            a_call_returns_what_it_returns_without_the_proxy(both, call)
+    for call in RAISED:
+        with subtests.test(an_error_is_raised_as_it_is_without_the_proxy.__name__, call=call):
+            an_error_is_raised_as_it_is_without_the_proxy(both, call)
+    for fact in FACTS:
+        with subtests.test(fact.__name__):
+            fact(both)

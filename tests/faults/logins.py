@@ -16,7 +16,7 @@ from typing import Any
 from proxy.accounts.account import Account, OAuthTokens
 from proxy.clock import rfc3339
 from proxy.storage.codec import decode
-from tests.process import CLOCK, ROOT, Running, running, write_config
+from tests.process import CLOCK, ROOT, Life, Running, forking, write_config
 
 CLIENT_KEY = "cp-a-client-key-of-crash-tests-9Kd"
 # What a start and a life may log at warning level; the last two are about accounts that are lost, or mended.
@@ -86,16 +86,15 @@ UNTOUCHED = Left(intent=False, answer_lost=False)
 class Home:
     """A data folder, the proxies that live on it one after the other, and the failpoints they have."""
 
-    def __init__(self, folder: Path, server: LoginServer) -> None:
+    def __init__(self, folder: Path, server: LoginServer, armed: Path, life: Life) -> None:
         self.folder = folder
         self.server = server
         self.names: dict[str, str] = {}
         """The accounts: id, name; the name is the organization's too."""
         self.acknowledged: dict[str, str] = {}
         """By account, the `last_refresh_at` of the newest refresh that was answered."""
-        self._config = str(write_config(folder))
-        self._armed = folder / "failpoints"
-        self.arm("")
+        self._armed = armed
+        self._life = life
 
     def arm(self, failpoints: str) -> None:
         """From now on these, as CP_FAILPOINT has them and counted: see sitecustomize.py."""
@@ -107,12 +106,7 @@ class Home:
     async def life(self, *, failpoints: str = "") -> AsyncIterator[Running]:
         """One process, killed at the end where it lives on; `failpoints` are there from its start on."""
         self.arm(failpoints)
-        variables = self.server.settings | {
-            "PYTHONPATH": f"{Path(__file__).parent}:{ROOT}",
-            "CP_FAILPOINT_FILE": str(self._armed),
-            "LOGGER__LEVEL": "warning",
-        }
-        async with running(self.folder, "--config", self._config, **variables) as process:
+        async with self._life() as process:
             yield process
 
     # what an admin and a client do
@@ -195,6 +189,20 @@ class Home:
             await self.log_in_again(process, id)
         await self.use(process)
         assert not (told := complaints(process, lost)), told
+
+
+@contextlib.asynccontextmanager
+async def at_home(folder: Path, rotation: str, *, expires_in: int, seed: int = 1) -> AsyncIterator[Home]:
+    """An empty one before a server of its own."""
+    armed = folder / "failpoints"
+    async with login_server(rotation, expires_in=expires_in, seed=seed) as server:
+        variables = server.settings | {
+            "PYTHONPATH": f"{Path(__file__).parent}:{ROOT}",
+            "CP_FAILPOINT_FILE": str(armed),
+            "LOGGER__LEVEL": "warning",
+        }
+        async with forking(folder, "--config", str(write_config(folder)), **variables) as life:
+            yield Home(folder, server, armed, life)
 
 
 def complaints(process: Running, lost: set[str]) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from proxy.clock import SystemClock
 from proxy.simulator import Simulator
-from tests.process import Running, running, write_config
+from tests.process import Running, forking, write_config
 from tests.wire import Cut
 
 ROUNDS = int(os.environ.get("CRASH_ROUNDS", "12"))
@@ -124,20 +124,20 @@ async def test_what_was_acknowledged_survives_a_kill_at_any_moment(tmp_path: Pat
     await simulator.start(port=0)
     admins = [Admin(number, simulator, done) for number in range(3)]
     variables = {"CLAUDE__BASE_URL": simulator.base_url, "LOGGER__LEVEL": "warning"}
-    config = str(write_config(tmp_path))
     try:
-        for _ in range(ROUNDS):
-            async with running(tmp_path, "--config", config, **variables) as process:
-                if done.tokens:
-                    await check(process, simulator, done)
-                work = asyncio.gather(*(admin.work(process) for admin in admins))
-                asyncio.get_running_loop().call_later(
-                    rng.uniform(0, LONGEST_LIFE_S), process.signal, signal.SIGKILL
-                )
-                await work
-                assert await process.ended() == -signal.SIGKILL
-        async with running(tmp_path, "--config", config, **variables) as process:
-            await check(process, simulator, done)
+        async with forking(tmp_path, "--config", str(write_config(tmp_path)), **variables) as life:
+            for _ in range(ROUNDS):
+                async with life() as process:
+                    if done.tokens:
+                        await check(process, simulator, done)
+                    work = asyncio.gather(*(admin.work(process) for admin in admins))
+                    asyncio.get_running_loop().call_later(
+                        rng.uniform(0, LONGEST_LIFE_S), process.signal, signal.SIGKILL
+                    )
+                    await work
+                    assert await process.ended() == -signal.SIGKILL
+            async with life() as process:
+                await check(process, simulator, done)
     finally:
         await simulator.stop()
     assert len(done.accounts) + len(done.deleted) > ROUNDS

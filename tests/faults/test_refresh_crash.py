@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.logins import CLIENT_KEY, UNTOUCHED, Home, Left, ask, login_server
+from tests.faults.logins import CLIENT_KEY, UNTOUCHED, Home, Left, ask, at_home
 from tests.process import Running
 from tests.wire import Cut
 
@@ -87,8 +87,7 @@ async def test_a_kill_before_and_after_each_step_leaves_exactly_what_the_table_s
     tmp_path: Path, rotation: str, places: list[str]
 ) -> None:
     found: dict[str, Left] = {}
-    async with login_server(rotation, expires_in=28_800) as server:
-        home = Home(tmp_path, server)
+    async with at_home(tmp_path, rotation, expires_in=28_800) as home:
         left = await begin(home, ["a"])
         (id,) = home.names
         for place in places:
@@ -135,8 +134,7 @@ async def test_refresh_storms_under_kills_lose_only_answers_that_never_arrived(
     tmp_path: Path, rotation: str
 ) -> None:
     rng, count = random.Random(f"{SEED} {rotation}"), Counter[str]()
-    async with login_server(rotation, expires_in=70, seed=SEED) as server:
-        home = Home(tmp_path, server)
+    async with at_home(tmp_path, rotation, expires_in=70, seed=SEED) as home:
         left = await begin(home, [f"org-{number}" for number in range(ACCOUNTS)])
         for _, moment in zip(range(KILLS), moments(rng), strict=False):
             async with home.life() as process:
@@ -159,8 +157,7 @@ async def test_refresh_storms_under_kills_lose_only_answers_that_never_arrived(
 async def test_what_was_interrupted_is_tried_again_at_the_start_and_a_kill_of_that_loses_nothing_either(
     tmp_path: Path,
 ) -> None:
-    async with login_server("grace", expires_in=28_800) as server:
-        home = Home(tmp_path, server)
+    async with at_home(tmp_path, "grace", expires_in=28_800) as home:
         await begin(home, ["a"])
         (id,) = home.names
         async with home.life() as process:
@@ -177,8 +174,7 @@ async def test_what_was_interrupted_is_tried_again_at_the_start_and_a_kill_of_th
 async def test_tokens_that_reach_no_more_than_the_journal_are_safe_and_hold_further_rotations_back(
     tmp_path: Path,
 ) -> None:
-    async with login_server("strict", expires_in=28_800) as server:
-        home = Home(tmp_path, server)
+    async with at_home(tmp_path, "strict", expires_in=28_800) as home:
         await begin(home, ["a", "b"])
         a, b = home.names
         async with home.life() as process:
@@ -193,8 +189,7 @@ async def test_tokens_that_reach_no_more_than_the_journal_are_safe_and_hold_furt
 
 
 async def test_no_rotation_goes_on_whose_intent_reaches_no_more_than_the_journal(tmp_path: Path) -> None:
-    async with login_server("strict", expires_in=28_800) as server:
-        home = Home(tmp_path, server)
+    async with at_home(tmp_path, "strict", expires_in=28_800) as home:
         await begin(home, ["a"])
         (id,) = home.names
         async with home.life() as process:
@@ -209,8 +204,7 @@ async def test_no_rotation_goes_on_whose_intent_reaches_no_more_than_the_journal
 async def test_tokens_that_cannot_be_saved_stay_in_memory_and_are_saved_later(
     tmp_path: Path, step: str
 ) -> None:
-    async with login_server("strict", expires_in=28_800) as server:
-        home = Home(tmp_path, server)
+    async with at_home(tmp_path, "strict", expires_in=28_800) as home:
         await begin(home, ["a", "b"])
         a, b = home.names
         async with home.life() as process:
@@ -228,8 +222,7 @@ async def test_tokens_that_cannot_be_saved_stay_in_memory_and_are_saved_later(
 
 
 async def test_a_shutdown_saves_what_could_not_be_saved_before(tmp_path: Path) -> None:
-    async with login_server("strict", expires_in=28_800) as server:
-        home = Home(tmp_path, server)
+    async with at_home(tmp_path, "strict", expires_in=28_800) as home:
         await begin(home, ["a"])
         (id,) = home.names
         async with home.life() as process:

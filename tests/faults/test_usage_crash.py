@@ -21,7 +21,7 @@ from typing import Any
 from proxy.assembly import SAVE_USAGE_S
 from proxy.clock import SystemClock
 from proxy.simulator import Simulator
-from tests.process import Running, running, write_config
+from tests.process import Life, Running, forking, write_config
 from tests.service import MESSAGE_HEADERS, message, upstream_key
 from tests.wire import Cut
 
@@ -130,13 +130,17 @@ async def set_up(process: Running) -> None:
     assert (await process.admin("POST", "/api/tokens", {"name": "client", "key": CLIENT_KEY})).status == 201
 
 
+def lives(folder: Path, simulator: Simulator) -> contextlib.AbstractAsyncContextManager[Life]:
+    variables = {"CLAUDE__BASE_URL": simulator.base_url, "LOGGER__LEVEL": "warning"}
+    return forking(folder, "--config", str(write_config(folder)), **variables)
+
+
 async def test_a_kill_loses_the_last_seconds_of_usage_and_an_orderly_end_nothing(tmp_path: Path) -> None:
     rng = random.Random(SEED)
-    client, config = Client(rng), str(write_config(tmp_path))
-    async with simulated() as simulator:
-        variables = {"CLAUDE__BASE_URL": simulator.base_url, "LOGGER__LEVEL": "warning"}
+    client = Client(rng)
+    async with simulated() as simulator, lives(tmp_path, simulator) as life:
         for turn in range(ROUNDS):
-            async with running(tmp_path, "--config", config, **variables) as process:
+            async with life() as process:
                 if not turn:
                     await set_up(process)
                 assert await kept(process, client.books) == len(client.books)
@@ -151,7 +155,7 @@ async def test_a_kill_loses_the_last_seconds_of_usage_and_an_orderly_end_nothing
             asked = client.books[before:]
             assert [entry.organization for entry in entries][: len(asked)] == [each.account for each in asked]
             assert len(entries) - len(asked) in (0, 1)  # the last answer may not have arrived
-            async with running(tmp_path, "--config", config, **variables) as process:
+            async with life() as process:
                 number = await kept(process, client.books)
                 lost = client.books[number:]
                 assert number > before
@@ -160,5 +164,5 @@ async def test_a_kill_loses_the_last_seconds_of_usage_and_an_orderly_end_nothing
                 await client.ask(process)
                 process.signal(signal.SIGTERM)
                 assert await process.ended() == 0
-        async with running(tmp_path, "--config", config, **variables) as process:
+        async with life() as process:
             assert await kept(process, client.books) == len(client.books) > 10 * ROUNDS
