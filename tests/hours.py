@@ -49,7 +49,7 @@ def passes(moment: str, library: str, tests: list[str]) -> bool:
         "DONT_FAKE_MONOTONIC": "1",  # its name until 0.9.8
     }
     workers = os.environ.get("HOURS_WORKERS", "auto")
-    pytest = [sys.executable, *"-m pytest -q -p tests.hours -n".split(), workers, *tests]
+    pytest = [sys.executable, *["-m", "pytest", "-q", "-p", "tests.hours", "-n"], workers, *tests]
     return subprocess.run(pytest, env=os.environ | environ).returncode == 0  # noqa: S603 - our own program
 
 
