@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 from importlib.metadata import requires
 from pathlib import Path
 
@@ -51,3 +53,34 @@ def test_what_a_pinned_package_needs_is_pinned_too(files: tuple[str, ...]) -> No
     needed = [Requirement(line) for name in pins for line in requires(name) or []]
     here = [each for each in needed if not each.marker or each.marker.evaluate({"extra": ""})]
     assert {canonicalize_name(each.name) for each in here} <= pins
+
+
+# A table may be as long as what it lists. `V1Request` is the client's connection, which has states to be split by.
+LONG_TABLES = {"handlers.routes.application", "proxy.simulator.api.Api.__init__"}
+LONG_CLASSES = {"handlers.v1.V1Request"}
+
+
+def definitions() -> Iterator[tuple[str, ast.AST, int]]:
+    """The functions and classes of the program with their lines."""
+
+    def inside(node: ast.AST, name: str) -> Iterator[tuple[str, ast.AST, int]]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                full = f"{name}.{child.name}"
+                yield full, child, (child.end_lineno or 0) - child.lineno + 1
+                yield from inside(child, full)
+
+    for path in [ROOT / "run.py", *(ROOT / "proxy").rglob("*.py"), *(ROOT / "handlers").rglob("*.py")]:
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        yield from inside(ast.parse(path.read_text()), module)
+
+
+def test_no_function_is_longer_than_a_screen_and_no_class_than_a_file() -> None:
+    found = list(definitions())
+    functions = {name for name, node, lines in found if not isinstance(node, ast.ClassDef) and lines > 40}
+    classes = {name for name, node, lines in found if isinstance(node, ast.ClassDef) and lines > 250}
+    assert (functions, classes) == (LONG_TABLES, LONG_CLASSES)
+
+
+def test_run_py_holds_no_more_than_a_command_line() -> None:
+    assert len((ROOT / "run.py").read_text().splitlines()) <= 90

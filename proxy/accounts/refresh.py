@@ -45,13 +45,11 @@ class Trouble:
 class Refresher:
     """Hands out accounts whose access token is alive.
 
-    A rotation: intent on disk, which proves that we can write; the call; new tokens on disk; only then are they
-    used. It runs as a job of its own: a client that leaves does not cancel it, a shutdown waits for it.
+    A rotation: intent on disk, which proves that we can write; the call; new tokens on disk; only then are they used.
+    It runs as a job of its own: a client that leaves does not cancel it, a shutdown waits for it.
     """
 
-    def __init__(
-        self, pool: Pool, server: OAuthServer | None, *, jobs: Jobs, clock: Clock, rng: Random
-    ) -> None:
+    def __init__(self, pool: Pool, server: OAuthServer | None, *, jobs: Jobs, clock: Clock, rng: Random):
         self._pool = pool
         self._server = server
         self._jobs = jobs

@@ -68,12 +68,7 @@ class Simulator(HTTPServerConnectionDelegate):
         self.ledger = Ledger(ledger_limit)
         self._ids = Ids(rng or random.Random())
         self._interval_s = event_interval_s
-        self._script = Script()
-        self._exchanges: set[Exchange] = set()
-        self._connections: WeakKeyDictionary[object, int] = WeakKeyDictionary()
-        self._connected = 0
-        self._received = 0
-        self._server: HTTPServer | None = None
+        self._begin()
         self.client_id = client_id
         self._keyring = Keyring()
         self._grants = Grants(
@@ -95,6 +90,15 @@ class Simulator(HTTPServerConnectionDelegate):
         )
         self._files = Files(clock=self.clock, ids=self._ids)
         self._api = self._make_api(eager_tools, public_url)
+
+    def _begin(self) -> None:
+        """Nothing is connected, and nothing scripted."""
+        self._script = Script()
+        self._exchanges: set[Exchange] = set()
+        self._connections: WeakKeyDictionary[object, int] = WeakKeyDictionary()
+        self._connected = 0
+        self._received = 0
+        self._server: HTTPServer | None = None
 
     def _make_api(self, eager_tools: bool, public_url: str | None) -> Api:
         cache = PromptCache()
