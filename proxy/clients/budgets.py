@@ -133,7 +133,7 @@ class Budgets:
         return Reservation(self, account, tokens, cost_usd)
 
     def spend(self, key_id: str, *, tokens: int, cost_usd: float) -> None:
-        """Count what a request used that had nothing reserved; of a key that is gone, nothing."""
+        """Record spend without a reservation. Ignored if the key was deleted."""
         account = self._accounts.get(key_id)
         if account is not None:
             self._count(account, tokens, cost_usd)

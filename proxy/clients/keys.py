@@ -156,7 +156,7 @@ class ClientKeys:
         return None
 
     def usable(self, client_key: ClientKey) -> bool:
-        """Whether it opens anything now."""
+        """Whether the key is active and not expired."""
         return client_key.status is KeyStatus.ACTIVE and (
             client_key.expires_at is None or client_key.expires_at > self._clock.now()
         )

@@ -89,7 +89,7 @@ class Signins:
         return cookie, new
 
     def find(self, cookie: str) -> SignIn | None:
-        """Whose cookie this is, if it is still good; it is in use then."""
+        """The sign-in of this cookie, marked as used. None if unknown or expired."""
         found = self._table.get(hashlib.sha256(cookie.encode()).hexdigest())
         if (
             found is None
@@ -101,7 +101,7 @@ class Signins:
         return found
 
     def seen(self, id: str) -> bool:
-        """It is in use; False where it has ended."""
+        """Mark a sign-in as used. False if it has ended."""
         if id not in self._table:
             return False
         self._see(id)

@@ -33,9 +33,9 @@ EVENTS = "events"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a topic comes from: all ids that there are now, and one's JSON fields; None where it is gone.
+    """Where a topic comes from: the ids of its entities now, and the JSON fields of one; None if it is gone.
 
-    `moving` are the ids that may be another with any touch of anything, such as sums.
+    `moving`: ids to re-read after any touch, because they aggregate other entities.
     """
 
     ids: Callable[[], Iterable[str]]
@@ -58,13 +58,13 @@ class _Topic:
     rev: int = 1
     entities: OrderedDict[str, _Entity] = field(default_factory=OrderedDict)
     deleted: OrderedDict[str, int] = field(default_factory=OrderedDict)
-    horizon: int = 1  # of what was deleted before, nothing is known
+    horizon: int = 1  # the oldest revision from which all deletions are remembered
     touched: set[str] = field(default_factory=set)
     seen: int = 0  # of all touches of anything
     pieces: dict[int, list[str]] = field(default_factory=dict)  # by the revision that they lead on from
 
     def sweep(self) -> None:
-        """Look at everything."""
+        """Mark every entity as possibly changed."""
         self.touched.update(self.source.ids(), self.entities)
 
     def settle(self, touches: int) -> None:
@@ -160,7 +160,7 @@ class Revisions:
         return bool(self._waiting)
 
     def sweep(self) -> None:
-        """Look at everything, since time alone may have changed it."""
+        """Mark everything as possibly changed, since time alone may have changed it."""
         for topic in self._topics.values():
             topic.sweep()
         self._tell_soon()
