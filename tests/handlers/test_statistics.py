@@ -126,14 +126,14 @@ async def test_a_limit_that_passes_is_gone_without_a_request(tmp_path: Path) -> 
 async def test_what_cannot_be_saved_degrades_and_says_so(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
         path = f"/api/accounts/{id_of(service, 'a')}"
-        with full_disk():
+        with full_disk():  # for as long as it is looked at: each second what is not on disk is tried again
             assert (await service.admin("PUT", path, {"name": "b"})).status == 503
-        found = await statistics(service)
-        assert found["system_health"] == "degraded"
-        assert found["reasons"] == ["1 changes are not on disk yet: the data folder cannot be written"]
-        limit(service, "b")
-        found = await statistics(service)
-        assert (found["system_health"], len(found["reasons"])) == ("unhealthy", 2)
+            found = await statistics(service)
+            assert found["system_health"] == "degraded"
+            assert found["reasons"] == ["1 changes are not on disk yet: the data folder cannot be written"]
+            limit(service, "b")
+            found = await statistics(service)
+            assert (found["system_health"], len(found["reasons"])) == ("unhealthy", 2)
         await service.parts.pool.save_again()
         assert (await statistics(service))["reasons"] == ["1 of 1 accounts rate limited"]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,11 @@ from typing import Any
 from proxy.clock import SystemClock
 from proxy.errors import StorageError
 from proxy.storage.json_files import JsonFiles
+
+
+def say(answer: str) -> None:
+    """Write one line as a whole: a process that is killed must not have said half of it."""
+    os.write(1, f"{answer}\n".encode())
 
 
 async def perform(storage: JsonFiles, folder: Path, verb: str, *args: Any) -> Any:
@@ -35,7 +41,7 @@ async def perform(storage: JsonFiles, folder: Path, verb: str, *args: Any) -> An
 
 async def main(folder: Path) -> None:
     storage = JsonFiles.open(folder, clock=SystemClock())
-    print("ok", flush=True)
+    say("ok")
     try:
         for line in sys.stdin:
             verb, *args = json.loads(line)
@@ -48,7 +54,7 @@ async def main(folder: Path) -> None:
                     answer = await perform(storage, folder, verb, *args)
             except StorageError as error:
                 answer = f"StorageError: {error}"
-            print(answer if isinstance(answer, str) else json.dumps(answer), flush=True)
+            say(answer if isinstance(answer, str) else json.dumps(answer))
     finally:
         await storage.close()
 
@@ -57,4 +63,4 @@ if __name__ == "__main__":
     try:
         asyncio.run(main(Path(sys.argv[1])))
     except StorageError as error:
-        print(f"StorageError: {error}", flush=True)
+        say(f"StorageError: {error}")
