@@ -18,7 +18,7 @@ from proxy.config.settings import Settings, load_settings
 from proxy.errors import StartError
 from proxy.logs import set_up
 from proxy.simulator.demo import Demo, started
-from proxy.upstream.exchange import check_libcurl
+from proxy.upstream.driver import check_libcurl
 
 
 def main() -> int:

@@ -47,7 +47,7 @@ from proxy.storage.json_files import JsonFiles
 from proxy.storage.protocols import Record, Storage
 from proxy.storage.table import Table
 from proxy.storage.unsaved import Unsaved
-from proxy.upstream.exchange import CurlClient, check_libcurl
+from proxy.upstream.driver import CurlClient, check_libcurl
 from proxy.usage import access_log, prices
 from proxy.usage.allowance import Allowance, price
 from proxy.usage.latency import Latency
@@ -211,9 +211,7 @@ async def _storage(settings: Settings, clock: Clock) -> AsyncIterator[Storage]:
 
 @contextlib.contextmanager
 def _client(settings: Settings) -> Iterator[CurlClient]:
-    client = CurlClient(force_instance=True).connect_to(
-        settings.claude.base_url, idle_timeout_s=settings.server.request_timeout
-    )
+    client = CurlClient.to(settings.claude.base_url, idle_timeout_s=settings.server.request_timeout)
     try:
         yield client
     finally:

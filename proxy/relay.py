@@ -34,7 +34,8 @@ from proxy.http.body import Body
 from proxy.http.headers import AnswerHeaders, to_upstream
 from proxy.http.peek import Peek, peek
 from proxy.http.target import Target
-from proxy.upstream.exchange import CurlClient, Exchange, Head, Header, Request
+from proxy.upstream.driver import CurlClient
+from proxy.upstream.exchange import Exchange, Head, Header, Request
 from proxy.upstream.verdict import Action, Verdict, judge
 from proxy.usage.request import Attempt, RequestRecord
 

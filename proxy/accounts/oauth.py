@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import io
 import json
 import re
 import secrets
@@ -18,7 +17,8 @@ from proxy.accounts.account import OAuthTokens
 from proxy.clock import Clock
 from proxy.errors import TokenRefused, TokenTrouble, UpstreamError, UpstreamLost
 from proxy.http.headers import Credential
-from proxy.upstream.exchange import CurlClient, Request
+from proxy.upstream.driver import CurlClient
+from proxy.upstream.exchange import Request
 
 TOTAL_S = 30.0
 MAX_ANSWER_BYTES = 64 * 1024
@@ -84,9 +84,7 @@ class OAuthServer:
         self._clock = clock
         url = urlsplit(registration.token_url)
         self._target = (url.path or "/") + (f"?{url.query}" if url.query else "")
-        self._client = CurlClient(force_instance=True).connect_to(
-            f"{url.scheme}://{url.netloc}", idle_timeout_s=TOTAL_S
-        )
+        self._client = CurlClient.to(f"{url.scheme}://{url.netloc}", idle_timeout_s=TOTAL_S)
 
     def close(self) -> None:
         self._client.close()
@@ -167,7 +165,7 @@ class OAuthServer:
             ("user-agent", f"claude-proxy/{__version__}"),
         ]
         # Codes and refresh tokens work once: what is sent again is decided here, not by libcurl.
-        request = Request("POST", self._target, headers, io.BytesIO(body), len(body), may_resend=False)
+        request = Request("POST", self._target, headers, body, may_resend=False)
         exchange = self._client.open(request)
         try:
             async with asyncio.timeout(TOTAL_S):

@@ -8,7 +8,8 @@ from proxy.accounts.account import Account
 from proxy.errors import UpstreamError
 from proxy.http.headers import to_upstream
 from proxy.jobs import Jobs
-from proxy.upstream.exchange import CurlClient, Request
+from proxy.upstream.driver import CurlClient
+from proxy.upstream.exchange import Request
 
 API_VERSION = "2023-06-01"
 """A request of our own has to name a version; a client's is never changed."""

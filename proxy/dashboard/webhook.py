@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import hmac
 import html
-import io
 import json
 import logging
 from collections import deque
@@ -20,7 +19,8 @@ from proxy.clock import Clock, rfc3339
 from proxy.dashboard.health import Health
 from proxy.errors import UpstreamError
 from proxy.jobs import Jobs
-from proxy.upstream.exchange import CurlClient, Request
+from proxy.upstream.driver import CurlClient
+from proxy.upstream.exchange import Request
 
 TIMEOUT_S = 10.0
 TRIES = 6
@@ -44,9 +44,7 @@ class Webhook:
     ) -> None:
         parts = urlsplit(url)
         self._target = parts.path or "/"
-        self._client = CurlClient(force_instance=True).connect_to(
-            f"{parts.scheme}://{parts.netloc}", idle_timeout_s=TIMEOUT_S
-        )
+        self._client = CurlClient.to(f"{parts.scheme}://{parts.netloc}", idle_timeout_s=TIMEOUT_S)
         self._secret = secret
         self._health = health
         self._jobs = jobs
@@ -125,7 +123,7 @@ class Webhook:
             at = str(int(self._clock.now()))
             signed = hmac.new(self._secret.encode(), at.encode() + b"." + body, hashlib.sha256).hexdigest()
             headers.append(("x-claude-proxy-signature", f"t={at},v1={signed}"))
-        exchange = self._client.open(Request("POST", self._target, headers, io.BytesIO(body), len(body)))
+        exchange = self._client.open(Request("POST", self._target, headers, body))
         try:
             # In all: a receiver that sends a byte now and then is never silent.
             async with asyncio.timeout(TIMEOUT_S):

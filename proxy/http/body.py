@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import tempfile
 from typing import BinaryIO
 
@@ -31,14 +30,14 @@ class Body:
             self._file = tempfile.TemporaryFile(prefix="claude-proxy-", buffering=0)  # noqa: SIM115
         await asyncio.get_running_loop().run_in_executor(None, _write_all, self._file, data)
 
-    def open(self) -> BinaryIO:
-        """The body from its start; one reader at a time."""
+    def open(self) -> bytes | BinaryIO:
+        """The body: its bytes, or the file at its start, for one reader at a time."""
         if self._file is not None:
             self._file.seek(0)
             return self._file
         if len(self._chunks) > 1:
             self._chunks = [b"".join(self._chunks)]
-        return io.BytesIO(self._chunks[0] if self._chunks else b"")
+        return self._chunks[0] if self._chunks else b""
 
     def close(self) -> None:
         self._chunks.clear()

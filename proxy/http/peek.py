@@ -53,9 +53,9 @@ async def peek(body: Body | None, content_encoding: str = "") -> Peek:
     return await asyncio.get_running_loop().run_in_executor(None, _read, body.open(), encoding)
 
 
-def _read(source: BinaryIO, encoding: str) -> Peek:
+def _read(source: bytes | BinaryIO, encoding: str) -> Peek:
     try:
-        data = decoded(source.read(), encoding, MOST_BYTES)
+        data = decoded(source if isinstance(source, bytes) else source.read(), encoding, MOST_BYTES)
         value = json.loads(data)
     except (ValueError, RecursionError):
         return Peek()  # what is wrong with it is for the upstream to say

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from random import Random
@@ -12,7 +11,8 @@ from typing import Final
 from proxy.clock import Clock
 from proxy.jobs import Jobs
 from proxy.simulator import Grant, Simulator, api_key_429, quota_429
-from proxy.upstream.exchange import CurlClient, Request
+from proxy.upstream.driver import CurlClient
+from proxy.upstream.exchange import Request
 
 from .history import load
 from .world import MINUTE_S, PROGRAMS, Program
@@ -63,7 +63,7 @@ class Traffic:
     @contextlib.asynccontextmanager
     async def running(self, url: str) -> AsyncIterator[None]:
         """Against the proxy at `url`; what is under way at the end is given up."""
-        client, jobs = CurlClient(force_instance=True).connect_to(url, idle_timeout_s=60), Jobs()
+        client, jobs = CurlClient.to(url, idle_timeout_s=60), Jobs()
         jobs.start("demo limits", self._limit(), wait=False)
         jobs.start("demo requests", self._send_all(client, jobs), wait=False)
         try:
@@ -111,7 +111,7 @@ class Traffic:
         ]
         if fault is not None:
             headers.append(("x-simulate", fault))
-        exchange = client.open(Request("POST", "/v1/messages", headers, io.BytesIO(body), len(body)))
+        exchange = client.open(Request("POST", "/v1/messages", headers, body))
         try:
             pieces = 0
             while await exchange.read():

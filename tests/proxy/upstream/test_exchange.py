@@ -22,7 +22,8 @@ import trustme
 
 from proxy.errors import StartError
 from proxy.simulator import Raw
-from proxy.upstream.exchange import Head, ca_certificates, check_libcurl, parse_head
+from proxy.upstream.driver import ca_certificates, check_libcurl
+from proxy.upstream.exchange import Head, parse_head
 from tests.service import Service, serve, until, upstream_key
 from tests.wire import Answer, Cut
 

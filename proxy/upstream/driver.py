@@ -1,0 +1,415 @@
+"""Tornado's curl client with wiring of its own: any number of exchanges at once, each with pause and cancel.
+
+`CurlAsyncHTTPClient` gives each request one of ten places, a total timeout and a cap of 100 MB, no cancel, and each of
+libcurl's sockets a reader on the loop. Here libcurl's sockets are in an epoll of their own, which is the loop's one
+reader: cheaper by half, and a descriptor's number that comes back for another socket confuses nobody.
+
+What is relied on of Tornado's class: `initialize` makes `_multi` with `_set_timeout` and `_handle_socket` as
+its callbacks, and `max_clients` handles, here none; `close` closes `_multi`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import select
+import socket
+import ssl
+from typing import BinaryIO
+from urllib.parse import urlsplit
+
+import pycurl
+from tornado.curl_httpclient import CurlAsyncHTTPClient
+
+from proxy.errors import StartError, UpstreamError, UpstreamGarbled, UpstreamLost, UpstreamUnreachable
+from proxy.upstream.exchange import Exchange, Header, Request, parse_head
+
+MIN_LIBCURL = (8, 21)
+"""Below it, connections could be reused with the wrong credentials (CVE-2026-5545, CVE-2026-8932)."""
+
+CONNECT_TIMEOUT_S = 10.0
+TCP_USER_TIMEOUT_MS = 30_000
+KEPT_HANDLES = 1024
+
+IDLE_LOOK_S = 1.0
+"""How often silent upstreams are looked for, or more often where they may be silent for less than four of these."""
+
+# Headers that libcurl adds by itself; an empty value keeps it from doing so.
+_CURLS_OWN = ("accept", "content-type", "expect", "pragma", "user-agent")
+# The connection ended, wherever that was; other errors within a head are about what stands in it.
+_BROKEN_OFF = (pycurl.E_GOT_NOTHING, pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR, pycurl.E_PARTIAL_FILE)
+
+_WATCHED = {
+    pycurl.POLL_IN: select.EPOLLIN,
+    pycurl.POLL_OUT: select.EPOLLOUT,
+    pycurl.POLL_INOUT: select.EPOLLIN | select.EPOLLOUT,
+}
+_UNREADABLE = select.EPOLLHUP | select.EPOLLERR
+# What libcurl is told for each combination of events; it finds errors by reading.
+_ACTIONS = [
+    (pycurl.CSELECT_IN if events & (select.EPOLLIN | _UNREADABLE) else 0)
+    | (pycurl.CSELECT_OUT if events & select.EPOLLOUT else 0)
+    for events in range(32)
+]
+
+
+def check_libcurl() -> str:
+    """The client's versions, for the start-up line. Raises StartError where libcurl is too old to be safe."""
+    version = str(pycurl.version_info()[1])
+    if tuple(int(part) for part in version.split(".")[:2]) < MIN_LIBCURL:
+        wanted = ".".join(map(str, MIN_LIBCURL))
+        raise StartError(
+            f"libcurl {version} is too old: {wanted} or newer is needed. Install pycurl from PyPI's wheel: "
+            "pip install --force-reinstall --no-cache-dir -r requirements.txt"
+        )
+    return f"libcurl {version}"
+
+
+class CurlClient(CurlAsyncHTTPClient):
+    """Opens exchanges with one upstream. Make it with `CurlClient.to`; it belongs to the loop that runs then."""
+
+    @classmethod
+    def to(cls, base_url: str, *, idle_timeout_s: float) -> CurlClient:
+        """For one upstream: an https URL, or http for a loopback address; a path becomes a prefix.
+
+        Raises StartError where there are no CA certificates for https.
+        """
+        parts = urlsplit(base_url)
+        options: list[tuple[int, str | int]] = [
+            (pycurl.URL, f"{parts.scheme}://{parts.netloc}"),
+            (pycurl.PROTOCOLS, pycurl.PROTO_HTTPS if parts.scheme == "https" else pycurl.PROTO_HTTP),
+        ]
+        if parts.scheme == "https":
+            options.append(ca_certificates())
+        prefix = parts.path.rstrip("/")
+        return cls(force_instance=True, options=options, prefix=prefix, idle_timeout_s=idle_timeout_s)
+
+    def initialize(  # type: ignore[override]  # Tornado's way of giving arguments to a constructor
+        self, *, options: list[tuple[int, str | int]], prefix: str, idle_timeout_s: float
+    ) -> None:
+        self._options = options
+        self._prefix = prefix
+        self._idle_timeout_s = idle_timeout_s
+        self._loop = asyncio.get_running_loop()
+        self._running: dict[pycurl.Curl, _Handle] = {}
+        self._kept: list[_Handle] = []
+        self.news: list[Exchange] = []
+        self._due: asyncio.Handle | None = None
+        self._idle_look: asyncio.TimerHandle | None = None
+        self._sockets = select.epoll()
+        self._watched: set[int] = set()
+        self._asleep: set[int] = set()
+        self._loop.add_reader(self._sockets.fileno(), self._on_sockets)
+        super().initialize(max_clients=0)
+
+    @property
+    def running(self) -> int:
+        """Exchanges that libcurl still has."""
+        return len(self._running)
+
+    def open(self, request: Request) -> Exchange:
+        """Start one exchange; the caller closes it. Raises ValueError where a header cannot be sent as one line."""
+        lines = _header_lines(request.headers)
+        handle = self._kept.pop() if self._kept else _Handle(self, self._options)
+        exchange = handle.begin(request, self._prefix, lines)
+        self._running[handle.curl] = handle
+        self._multi.add_handle(handle.curl)
+        if self._idle_look is None:
+            self._look_later()
+        return exchange
+
+    def close(self) -> None:
+        """Cut everything that still runs."""
+        for handle in tuple(self._running.values()):
+            handle.exchange.close()
+        for handle in self._kept:
+            handle.curl.close()
+        self._set_timeout(-1)
+        if self._idle_look is not None:
+            self._idle_look.cancel()
+        self._loop.remove_reader(self._sockets.fileno())
+        super().close()
+        self._sockets.close()
+
+    # the handles
+
+    def let_go(self, handle: _Handle) -> None:
+        """Take a transfer out of libcurl, wherever it is."""
+        del self._running[handle.curl]
+        self._multi.remove_handle(handle.curl)
+        if handle.end() and len(self._kept) < KEPT_HANDLES:
+            self._kept.append(handle)
+        else:
+            handle.curl.close()
+
+    def soon(self) -> None:
+        """Let libcurl work, and bring what comes of it, once the loop is free."""
+        self._set_timeout(0)
+
+    # what libcurl asks for
+
+    def _handle_socket(self, event: int, fd: int, multi: object, data: object) -> None:
+        """Watch a socket, or let it sleep: most of them are wanted again soon, with the next request."""
+        if event == pycurl.POLL_REMOVE:
+            self._asleep.add(fd)
+            return
+        self._asleep.discard(fd)
+        events = _WATCHED.get(event, 0)
+        if fd in self._watched:
+            try:
+                self._sockets.modify(fd, events)
+            except FileNotFoundError:  # another socket got the number of one that was closed
+                self._sockets.register(fd, events)
+        else:
+            self._watched.add(fd)
+            self._sockets.register(fd, events)
+
+    def _set_timeout(self, msecs: int) -> None:
+        """Have `_on_time` called in so many milliseconds in place of the time set before; -1: not at all."""
+        if self._due is not None:
+            self._due.cancel()
+        if msecs == 0:
+            self._due = self._loop.call_soon(self._on_time)
+        else:
+            self._due = None if msecs < 0 else self._loop.call_later(msecs / 1000, self._on_time)
+
+    # what the loop calls
+
+    def _on_sockets(self) -> None:
+        for fd, events in self._sockets.poll(0):
+            if (
+                fd in self._asleep
+            ):  # closed by the upstream, or it speaks unasked: libcurl sees before it is used
+                self._asleep.discard(fd)
+                self._watched.discard(fd)
+                with contextlib.suppress(OSError):  # closed meanwhile
+                    self._sockets.unregister(fd)
+            else:
+                self._act(fd, _ACTIONS[events & 31])
+        self._hand_on()
+
+    def _on_time(self) -> None:
+        self._due = None
+        self._act(pycurl.SOCKET_TIMEOUT, 0)
+        self._hand_on()
+        # The loop's clock and libcurl's differ: where it was called too early, it does not ask again.
+        if self._due is None and (msecs := self._multi.timeout()) >= 0:
+            self._set_timeout(max(1, msecs))
+
+    def _act(self, fd: int, action: int) -> None:
+        with contextlib.suppress(pycurl.error):  # a transfer's own errors are told by `info_read`
+            _, still_running = self._multi.socket_action(fd, action)
+            if still_running == len(self._running):
+                return
+        self._read_ends()
+
+    def _read_ends(self) -> None:
+        left = 1
+        while left:
+            left, done, failed = self._multi.info_read()
+            for curl in done:
+                self._ended(self._running[curl], 0, "")
+            for curl, errno, message in failed:
+                self._ended(self._running[curl], errno, message)
+
+    def _ended(self, handle: _Handle, errno: int, message: str) -> None:
+        error = handle.error(errno, message)
+        exchange = handle.exchange
+        self.let_go(handle)
+        exchange.end(error)
+
+    def _hand_on(self) -> None:
+        """Bring what the callbacks collected to its readers, now that libcurl has returned."""
+        if self.news:
+            news, self.news = self.news, []
+            for exchange in news:
+                exchange.has_news = False
+                exchange.hand_on()
+
+    def _look_later(self) -> None:
+        wait_s = min(IDLE_LOOK_S, self._idle_timeout_s / 4)
+        self._idle_look = self._loop.call_later(wait_s, self._look_idle)
+
+    def _look_idle(self) -> None:
+        self._idle_look = None
+        now = self._loop.time()
+        for handle in tuple(self._running.values()):
+            handle.exchange.look_idle(now, self._idle_timeout_s)
+        if self._running:
+            self._look_later()
+
+
+class _Handle:
+    """One of libcurl's easy handles, used again and again, with callbacks that stay.
+
+    libcurl allows nothing to be removed or paused from within them: they collect, and put the exchange in `news`.
+    """
+
+    __slots__ = ("_client", "_has_head", "_keeps", "_lines", "_method", "_resends", "curl", "exchange")
+
+    exchange: Exchange
+
+    def __init__(self, client: CurlClient, options: list[tuple[int, str | int]]) -> None:
+        self.curl = pycurl.Curl()
+        self._client = client
+        self._lines: list[bytes] = []
+        self._has_head = False
+        self._keeps = True
+        self._method = ""
+        self._resends = True
+        for option, value in (
+            *options,
+            (pycurl.PATH_AS_IS, 1),
+            (pycurl.FOLLOWLOCATION, 0),
+            (pycurl.PROXY, ""),  # without it libcurl obeys http_proxy and the credential goes there
+            (pycurl.NETRC, 0),
+            (pycurl.SSL_VERIFYPEER, 1),
+            (pycurl.SSL_VERIFYHOST, 2),
+            # HTTP/2 is slower for each event and shares one connection between all accounts.
+            (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1),
+            (pycurl.HTTP09_ALLOWED, 0),
+            (pycurl.HTTP_CONTENT_DECODING, 0),
+            (pycurl.NOSIGNAL, 1),
+            (pycurl.CONNECTTIMEOUT_MS, int(CONNECT_TIMEOUT_S * 1000)),
+            (pycurl.BUFFERSIZE, 16 * 1024),
+            (pycurl.UPLOAD_BUFFERSIZE, 16 * 1024),  # libcurl's minimum: 40 KB less for each stream
+            (pycurl.SOCKOPTFUNCTION, _set_socket_options),
+            (pycurl.HEADERFUNCTION, self._on_header),
+            (pycurl.WRITEFUNCTION, self._on_body),
+        ):
+            self.curl.setopt(option, value)
+
+    def begin(self, request: Request, prefix: str, header_lines: list[str] | list[bytes]) -> Exchange:
+        """Make ready for one request: only what differs from the one before is set."""
+        curl, body, method = self.curl, request.body, request.method
+        self.exchange = exchange = Exchange(self, request)
+        self._has_head = False
+        if isinstance(body, bytes):
+            curl.setopt(pycurl.POSTFIELDS, body)
+        elif body is not None:
+            curl.setopt(pycurl.UPLOAD, 1)
+            curl.setopt(pycurl.INFILESIZE_LARGE, request.file_bytes)
+            curl.setopt(pycurl.READFUNCTION, self._on_upload)
+            curl.setopt(pycurl.SEEKFUNCTION, self._on_rewind)
+            self._keeps = False  # these options would outlive the request
+        elif method == "HEAD":
+            curl.setopt(pycurl.NOBODY, 1)
+            self._keeps = False
+        else:
+            curl.setopt(pycurl.HTTPGET, 1)
+        if method != self._method:
+            self._method = method
+            curl.setopt(pycurl.CUSTOMREQUEST, method)
+        if request.may_resend != self._resends:
+            # On a kept connection that turns out to be dead, libcurl sends a request again.
+            self._resends = request.may_resend
+            curl.setopt(pycurl.FRESH_CONNECT, 0 if request.may_resend else 1)
+        curl.setopt(pycurl.REQUEST_TARGET, (prefix + request.target).encode("latin-1"))
+        curl.setopt(pycurl.HTTPHEADER, header_lines)
+        return exchange
+
+    def end(self) -> bool:
+        """Forget what was sent. Whether the handle can be used again."""
+        self._lines.clear()
+        if self._keeps and self.exchange.request.body is not None:
+            self.curl.setopt(pycurl.POSTFIELDS, b"")
+        return self._keeps
+
+    def error(self, errno: int, message: str) -> UpstreamError | None:
+        """What libcurl's error says of the upstream; 0 is none."""
+        if errno == 0:
+            return None if self._has_head else UpstreamLost("the answer had no head")
+        text = f"{message or 'transfer failed'} (curl {errno})"
+        if self.curl.getinfo(pycurl.REQUEST_SIZE) == 0:
+            return UpstreamUnreachable(text)
+        if self._lines and errno not in _BROKEN_OFF:
+            return UpstreamGarbled(text)
+        return UpstreamLost(text)
+
+    # the exchange's
+
+    def cut(self) -> None:
+        self._client.let_go(self)
+
+    def resume(self) -> None:
+        with contextlib.suppress(pycurl.error):  # a failure is told again as the transfer's end
+            self.curl.pause(pycurl.PAUSE_CONT)
+        self._client.soon()
+
+    # libcurl's callbacks
+
+    def _on_header(self, line: bytes) -> None:
+        if self._has_head:
+            return  # a trailer: dropped, as it may carry nothing that a client needs (RFC 9110 6.5.1)
+        if len(line) > 2 or line.strip(b"\r\n"):
+            self._lines.append(line)
+            return
+        head = parse_head(self._lines)
+        self._lines.clear()
+        self.exchange.active = True
+        if head.status >= 200:  # 1xx are between the upstream and us
+            self._has_head = True
+            self.exchange.on_head(head)
+            self._note()
+
+    def _on_body(self, data: bytes) -> int | None:
+        self.exchange.active = True
+        if not self.exchange.on_body(data):
+            return pycurl.WRITEFUNC_PAUSE
+        self._note()
+        return None
+
+    def _on_upload(self, size: int) -> bytes:
+        self.exchange.active = True
+        return self._file().read(size)
+
+    def _on_rewind(self, offset: int, origin: int) -> int:
+        if not self._resends:
+            return pycurl.SEEKFUNC_FAIL
+        self._file().seek(offset, origin)
+        return pycurl.SEEKFUNC_OK
+
+    def _file(self) -> BinaryIO:
+        body = self.exchange.request.body
+        assert body is not None
+        assert not isinstance(body, bytes)
+        return body
+
+    def _note(self) -> None:
+        if not self.exchange.has_news:
+            self.exchange.has_news = True
+            self._client.news.append(self.exchange)
+
+
+def ca_certificates() -> tuple[int, str]:
+    """The machine's CA certificates as a curl option. Raises StartError where there are none."""
+    paths = ssl.get_default_verify_paths()  # obeys SSL_CERT_FILE and SSL_CERT_DIR, which libcurl does not
+    if paths.cafile:
+        return pycurl.CAINFO, paths.cafile
+    if paths.capath:
+        return pycurl.CAPATH, paths.capath
+    raise StartError(
+        "no CA certificates found on this machine: install them (apt install ca-certificates) "
+        "or name a file in SSL_CERT_FILE"
+    )
+
+
+def _header_lines(headers: list[Header]) -> list[str] | list[bytes]:
+    # "Name;" is how libcurl is told to send a header without a value.
+    lines = [f"{name}: {value}" if value else f"{name};" for name, value in headers]
+    whole = "".join(lines)  # looked through once, not three times a line
+    if "\r" in whole or "\n" in whole or "\0" in whole:
+        raise ValueError("a header holds a control character")
+    present = {name.lower() for name, _ in headers}
+    lines.extend([f"{name}:" for name in _CURLS_OWN if name not in present])
+    return lines if whole.isascii() else [line.encode("latin-1") for line in lines]
+
+
+def _set_socket_options(fd: int, purpose: int) -> int:
+    # A dead path must not hold a stream for ever, nor a dead pooled connection a request.
+    own = socket.socket(fileno=socket.dup(fd))
+    with own:
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
+        own.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)
+    return pycurl.SOCKOPT_OK
