@@ -16,6 +16,7 @@ from proxy.assembly import announcement, check, engine, url
 from proxy.clock import SystemClock
 from proxy.config.settings import Settings, load_settings
 from proxy.errors import StartError
+from proxy.lag import LoopLag
 from proxy.logs import set_up
 from proxy.simulator.demo import Demo, started
 from proxy.upstream.driver import check_libcurl
@@ -79,11 +80,10 @@ async def _serve(settings: Settings, demo: Demo | None = None) -> None:
         port = server.listen(settings.server.host, settings.server.port)
         freeze_memory()
         print(announcement(settings, parts, port), flush=True)
-        if demo is None:
-            await stop.wait()
-        else:
-            await demo.show(url(settings, port), settings.auth.api_key.get_secret_value(), stop)
-        await server.drain()
+        key = settings.auth.api_key.get_secret_value()
+        with LoopLag(parts.clock):
+            await (stop.wait() if demo is None else demo.show(url(settings, port), key, stop))
+            await server.drain()
 
 
 if __name__ == "__main__":

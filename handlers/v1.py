@@ -1,40 +1,30 @@
-"""`/v1/*`: a client's request on Tornado's HTTP/1.1 connection, apart from RequestHandler.
+"""`/v1/*`: a client's request, apart from RequestHandler.
 
 What crosses here must cross byte for byte, before the body is whole, and cheaply; a RequestHandler parses
-queries and forms, adds headers and buffers. Choosing and retrying is the relay's; this is the client's side, in
-one file though it is long, since each step has to know how far the others have come.
+queries and forms, adds headers and buffers. Choosing and retrying is the relay's; this is the client's side.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
 import logging
-import socket
-import struct
 import sys
-import termios
-from collections.abc import Awaitable, Sequence
-from http.client import responses
+from collections.abc import Awaitable, Mapping, Sequence
+from enum import Enum
 
-from tornado.http1connection import HTTP1Connection
 from tornado.httputil import (
     HTTPConnection,
     HTTPHeaders,
     HTTPMessageDelegate,
-    HTTPOutputError,
     HTTPServerConnectionDelegate,
     RequestStartLine,
     ResponseStartLine,
 )
-from tornado.ioloop import IOLoop
 from tornado.iostream import StreamClosedError
 
-from handlers import framing
-from handlers.framing import MalformedFraming
+from handlers.answer import ClientAnswer
+from handlers.connection import RequestConnection
 from handlers.origin import Origins
-from handlers.refusal import error_event, refusal
 from proxy.clients.keys import ClientKeys
 from proxy.clients.sessions import Client, Place, Sessions
 from proxy.clock import Clock
@@ -47,28 +37,20 @@ from proxy.errors import (
 )
 from proxy.http.addresses import Network, address_group, client_address
 from proxy.http.body import Body
-from proxy.http.headers import client_keys
+from proxy.http.headers import client_keys, first_values
 from proxy.http.target import parse
 from proxy.jobs import Jobs
-from proxy.relay import Answer, Inbound, Relay
+from proxy.relay import Inbound, Relay
 from proxy.usage.access_log import logged_path
 from proxy.usage.allowance import Allowance
-from proxy.usage.meter import Meter
 from proxy.usage.request import RequestRecord, Sink
 
 LINGER_S = 5.0
 """How long a refused request's body is read and thrown away: to close at once would reset the answer away."""
 
-LAST_EVENT_S = 5.0
-"""How long the event that says why a stream was cut may take to reach the client."""
-
-STALLED_S = 60.0
-"""A client that takes no byte for so long holds an upstream connection for nothing."""
-
 SLOWEST_BODY_S = 20.0
 SLOWEST_BODY_BYTES_S = 50_000
 """A body that comes slower than this, after the first seconds, only holds a connection."""
-
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +88,7 @@ class V1(HTTPServerConnectionDelegate):
         self.running: set[V1Request] = set()
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
-        assert isinstance(request_conn, HTTP1Connection)
+        assert isinstance(request_conn, RequestConnection)
         return V1Request(self, request_conn)
 
     def cut_all(self) -> None:
@@ -115,92 +97,98 @@ class V1(HTTPServerConnectionDelegate):
             request.cut("this proxy is shutting down")
 
 
+class State(Enum):
+    """How far a request has come."""
+
+    RECEIVING = "its body is coming"
+    QUEUED = "it waits for a place among its client's requests"
+    ANSWERING = "it is with the relay, until its answer has passed"
+    REFUSED = "it was answered from here; what still comes of its body is thrown away"
+    DONE = "it has ended"
+
+
 class V1Request(HTTPMessageDelegate):
     """One request: refused before its body is read, or relayed."""
 
-    def __init__(self, server: V1, connection: HTTP1Connection) -> None:
+    def __init__(self, server: V1, connection: RequestConnection) -> None:
         self._server = server
         self._connection = connection
+        self._state = State.RECEIVING
+        self._record = RequestRecord(server.clock.monotonic())
+        self._answer = ClientAnswer(connection, self._record, server.clock, on_stalled=self._stalled)
         self._body: Body | None = None
+        self._place: Place | None = None
         self._inbound: Inbound | None = None
+        self._waits_for_go = False
         self._task: asyncio.Task[None] | None = None
         self._linger: asyncio.TimerHandle | None = None
-        self._head_written = False
         self._cut_because: str | None = None
-        self._place: Place | None = None
-        self._stream_format = False
-        self._ends_by_close = False
-        self._version = ""
-        self._record = RequestRecord(server.clock.monotonic())
 
-    # what Tornado tells about the request
+    # what the connection tells of the request
 
     def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> Awaitable[None] | None:
         assert isinstance(start_line, RequestStartLine)
         self._server.running.add(self)
-        self._version = start_line.version
-        # Tornado leaves Nagle's algorithm on until an answer is finished; an event must not wait for an ACK.
-        self._connection.stream.set_nodelay(True)
-        # The limit is kept here: Tornado's own way is a bare 400, after a refusal of ours a second answer.
+        # The limit is kept here, where it is known how to say so.
         self._connection.set_max_body_size(sys.maxsize)
         lines = list(headers.get_all())
+        first = first_values(lines)
+        self._waits_for_go = "expect" in first
         record = self._record
         record.method, record.path = start_line.method, logged_path(start_line.path)
         record.address = client_address(
-            str(getattr(self._connection.context, "remote_ip", "")),
-            headers.get_list("X-Forwarded-For"),
+            self._connection.remote_ip,
+            (value for name, value in lines if name.lower() == "x-forwarded-for"),
             self._server.trusted_proxies,
         )
         try:
-            self._admit(start_line, headers, lines)
-            if self._place is not None and not self._place.take_now():
-                return self._wait_for_place(self._place, headers)
+            self._admit(start_line, lines, first)
         except RequestError as error:
-            self._refuse(error, at_once="Expect" in headers or isinstance(error, MalformedFraming))
-        return None
+            self._refuse(error)
+            return None
+        assert self._place is not None
+        return None if self._place.take_now() else self._wait_for(self._place)
 
-    async def _wait_for_place(self, place: Place, headers: HTTPHeaders) -> None:
+    async def _wait_for(self, place: Place) -> None:
+        self._state = State.QUEUED
         try:
             await place.take()
         except RequestError as error:
-            if self._inbound is not None:  # else it was cut meanwhile
-                self._inbound = None
-                self._refuse(error, at_once="Expect" in headers)
+            if self._state is State.QUEUED:  # else it was cut meanwhile
+                self._refuse(error)
+        else:
+            if self._state is State.QUEUED:
+                self._state = State.RECEIVING
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
-        if self._inbound is None or self._body is None:
-            return None  # refused: read off the wire and thrown away
+        if self._state is not State.RECEIVING or self._body is None:
+            return None
         if self._body.size + len(chunk) > self._server.max_body_bytes:
-            self._inbound = None
             self._refuse(self._too_large())
             return None
-        return self._store(self._body, chunk)
+        spooling = self._body.write(chunk)
+        return None if spooling is None else self._stored(spooling)
 
-    async def _store(self, body: Body, chunk: bytes) -> None:
+    async def _stored(self, spooling: Awaitable[None]) -> None:
         try:
-            await body.write(chunk)
+            await spooling
         except OSError as error:
             log.error("request body not stored request=%s error=%s", self._record.id, error.strerror)
-            self._inbound = None
-            self._refuse(Unavailable("this proxy has no space left for the request body"))
+            if self._state is State.RECEIVING:
+                self._refuse(Unavailable("this proxy has no space left for the request body"))
 
     def finish(self) -> None:
-        if self._inbound is None:
+        if self._state is State.REFUSED:
             self._end_refused()
-            return
-        stream = self._connection.stream
-        # A request that waited, or was pipelined, is read to its end also where its client has left.
-        if not stream.closed() and _has_left(stream.socket):
-            stream.close()
-        if stream.closed():
+        elif self._connection.gone:  # while it waited, or was held back behind another one
             self.on_connection_close()
-            return
-        self._connection.set_close_callback(self._cancel)
-        # Tornado does not watch for the client's end while a pipelined request waits in its buffer.
-        stream._add_io_state(IOLoop.READ)
-        self._task = self._server.jobs.start("relay", self._serve(self._inbound))
+        elif self._state is State.RECEIVING:
+            assert self._inbound is not None
+            self._state = State.ANSWERING
+            self._connection.set_close_callback(self._cancel)
+            self._task = self._server.jobs.start("relay", self._serve(self._inbound))
 
     def on_connection_close(self) -> None:
         # While the body was still coming.
@@ -210,38 +198,31 @@ class V1Request(HTTPMessageDelegate):
     # before the body
 
     def _admit(
-        self, start_line: RequestStartLine, headers: HTTPHeaders, lines: list[tuple[str, str]]
+        self, start_line: RequestStartLine, lines: list[tuple[str, str]], first: Mapping[str, str]
     ) -> None:
-        server = self._server
-        has_body = framing.has_body(headers)
+        server, record = self._server, self._record
         if server.draining:
             raise Unavailable("this proxy is shutting down: try again", retry_after_s=1)
-        client_key = server.keys.accept(client_keys(lines))
-        if client_key is None:
+        key = server.keys.accept(client_keys(lines))
+        if key is None:
             raise Unauthenticated(
                 "no valid client key: send one as `x-api-key` or `Authorization: Bearer`; "
                 "an admin makes them with POST /api/tokens",
                 should_retry=False,
             )
-        record = self._record
-        record.key = client_key
-        server.keys.used(client_key)
+        record.key = key
+        server.keys.used(key)
         # HTTP/1.0 knows no Host, and nothing better than our own address.
-        host = headers.get("Host", "" if self._version == "HTTP/1.1" else "localhost")
-        origin = server.origins.of(host)
+        origin = server.origins.of(first.get("host", "" if start_line.version == "HTTP/1.1" else "localhost"))
         target = parse(start_line.path, allow_admin_paths=server.allow_admin_paths)
         record.target = target
-        client = Client(client_key.id, address_group(record.address), headers.get("User-Agent", ""))
-        self._place = server.sessions.enter(
-            client,
-            limited=target.is_inference(start_line.method),
-            cut=lambda: self.cut("an admin ended this session"),
-        )
-        record.session_id = self._place.session_id
         record.is_inference = target.is_inference(start_line.method)
+        client = Client(key.id, address_group(record.address), first.get("user-agent", ""))
+        self._place = server.sessions.enter(client, limited=record.is_inference, cut=self._session_ended)
+        record.session_id = self._place.session_id
         server.allowance.admit(record)
-        if has_body:
-            length = int(headers.get("Content-Length", server.max_body_bytes))
+        if "content-length" in first or "transfer-encoding" in first:
+            length = int(first.get("content-length", server.max_body_bytes))
             if length > server.max_body_bytes:
                 raise self._too_large()
             self._connection.set_body_timeout(SLOWEST_BODY_S + length / SLOWEST_BODY_BYTES_S)
@@ -253,6 +234,22 @@ class V1Request(HTTPMessageDelegate):
             f"the request body is larger than {self._server.max_body_bytes} bytes", should_retry=False
         )
 
+    def _refuse(self, error: RequestError) -> None:
+        """Answer at once, while the body may still be on its way."""
+        self._state = State.REFUSED
+        if self._place is not None:
+            self._place.leave()  # to its client it is over, though its body may still come
+        self._answer.refuse(error)
+        if self._waits_for_go:
+            self._end_refused()  # the body will not be sent
+        else:
+            self._linger = asyncio.get_running_loop().call_later(LINGER_S, self._end_refused)
+
+    def _end_refused(self) -> None:
+        if self._state is State.REFUSED:
+            self._connection.finish()
+            self._end()
+
     # the answer
 
     async def _serve(self, inbound: Inbound) -> None:
@@ -261,26 +258,20 @@ class V1Request(HTTPMessageDelegate):
             async with self._server.relay.open(inbound, self._record) as answer:
                 if self._place is not None and self._record.account_id is not None:
                     self._place.answered_by(self._record.account_id)
-                await self._hand_over(answer)
+                await self._answer.relay(answer)
         except RequestError as error:
-            self._refuse(error)
+            self._fail(error)
         except (asyncio.CancelledError, StreamClosedError):
-            if self._cut_because is not None:
-                await self._cut(self._cut_because)
-            else:
+            if self._cut_because is None:
                 self._record.gone()
-        except TimeoutError:
-            self._record.gone("client stalled")
-            self._abort()
+            else:
+                await self._break_off(Unavailable(self._cut_because, retry_after_s=1))
         except UpstreamError as error:
-            await self._cut(f"the upstream cut its answer: {error}")
+            await self._break_off(Unavailable(f"the upstream cut its answer: {error}"))
         except Exception:
             # The boundary of a request: the client must hear of it, whatever it is.
             log.exception("request failed request=%s", self._record.id)
-            if self._head_written:
-                await self._cut("internal error")
-            else:
-                self._refuse(RequestError("internal error: see this proxy's log"))
+            await self._break_off(RequestError("internal error: see this proxy's log"))
         finally:
             self._end()
 
@@ -293,143 +284,59 @@ class V1Request(HTTPMessageDelegate):
             record.body_bytes = wanted.size or (0 if inbound.body is None else inbound.body.size)
             self._server.allowance.reserve(record, wanted)
 
-    async def _hand_over(self, answer: Answer) -> None:
-        headers = HTTPHeaders()
-        for name, value in answer.headers:
-            # `add` checks what `AnswerHeaders.for_client` has checked, at the price of two regexes a line.
-            if name in headers:
-                headers.add(name, value)
-            else:
-                headers[name] = value
-        if answer.status == 204 and headers.get("Content-Length", "").strip("0"):
-            del headers["Content-Length"]  # false (RFC 9110 §8.6), and Tornado would miss the bytes
-        encoded = headers.get("Content-Encoding", "identity").lower() != "identity"
-        self._stream_format = (
-            headers.get("Content-Type", "").lower().startswith("text/event-stream") and not encoded
-        )
-        self._ends_by_close = self._version == "HTTP/1.0" and "Content-Length" not in headers
-        self._write_head(answer.status, answer.reason, headers)
-        record = self._record
-        if record.is_inference:
-            record.meter = Meter(
-                headers.get("Content-Type", ""), headers.get("Content-Encoding", ""), answer.status
-            )
-        while data := await answer.read():
-            record.answer_bytes += len(data)
-            if record.meter is not None:
-                record.meter.feed(data)
-            await self._taken(self._connection.write(data))
-        record.complete = True
+    async def _break_off(self, error: RequestError) -> None:
+        if self._answer.has_begun:
+            await self._answer.cut(error.message)
+        else:
+            self._fail(error)
+
+    def _fail(self, error: RequestError) -> None:
+        """Answer a request that was read to its end."""
+        if self._place is not None:
+            self._place.leave()
+        self._answer.refuse(error)
         self._connection.finish()
 
-    def _write_head(self, status: int, reason: str, headers: HTTPHeaders, body: bytes | None = None) -> None:
-        self._head_written = True
-        self._record.status = status
-        self._record.first_byte_at = self._server.clock.monotonic()
-        # Latin-1 text as on the wire, but Tornado writes this line as UTF-8 (headers as Latin-1).
-        reason = reason.encode("latin-1").decode("utf-8", "replace")
-        start = ResponseStartLine("HTTP/1.1", status, reason)
-        self._connection.write_headers(start, headers, body)
+    # what ends it early
 
-    async def _taken(self, future: asyncio.Future[None]) -> None:
-        """Wait until the client takes the bytes. Raises TimeoutError where it takes none for too long."""
-        while not future.done():
-            unsent = _unsent(self._connection.stream.socket)
-            await asyncio.wait([future], timeout=STALLED_S)
-            if not future.done() and _unsent(self._connection.stream.socket) == unsent:
-                raise TimeoutError
-        future.result()
-
-    def _refuse(self, error: RequestError, *, at_once: bool = False) -> None:
-        """Answer with an error in the shape of the Claude API's, while the body may still be on its way."""
-        record = self._record
-        headers, body = refusal(error, record.id, len(record.attempts), record.account_name)
-        record.answer_bytes = len(body)
-        record.error = error.type
-        if self._place is not None:
-            self._place.leave()  # to its client it is over, though its body may still come
-        self._write_head(
-            error.status,
-            responses.get(error.status, ""),
-            headers,
-            None if self._record.method == "HEAD" else body,
-        )
-        if self._task is not None or at_once:
-            self._connection.finish()  # the body is read, will not be sent, or has no end that can be known
-            if at_once:
+    def cut(self, why: str) -> None:
+        """End the request, for a reason that its client is told."""
+        self._cut_because = why
+        match self._state:
+            case State.RECEIVING | State.QUEUED:
+                self._refuse(Unavailable(why, retry_after_s=1))
+            case State.ANSWERING:
+                self._cancel()
+            case State.REFUSED:
+                self._answer.abort()
                 self._end()
-        else:
-            loop = asyncio.get_running_loop()
-            self._linger = loop.call_later(LINGER_S, self._end_refused)
 
-    def _end_refused(self) -> None:
-        if self in self._server.running:
-            self._connection.finish()
-        self._end()
+    def _session_ended(self) -> None:
+        self.cut("an admin ended this session")
 
-    async def _cut(self, why: str) -> None:
-        """Abort an answer that has begun: a client must never take what it has for the whole."""
-        self._record.error = "cut"
-        log.warning("answer cut request=%s reason=%s", self._record.id, why)
-        if not self._head_written:
-            self._refuse(Unavailable(why, retry_after_s=1))
-            return
-        if self._stream_format:
-            # HTTPOutputError: the answer has a length, with no room for it.
-            with contextlib.suppress(StreamClosedError, TimeoutError, HTTPOutputError):
-                async with asyncio.timeout(LAST_EVENT_S):
-                    await self._connection.write(error_event(why))
-        self._abort()
-
-    def _abort(self) -> None:
-        stream = self._connection.stream
-        if self._ends_by_close and not stream.closed():
-            # Only a reset tells an answer that ends with its connection from a whole one.
-            stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        stream.close()
+    def _stalled(self) -> None:
+        self._record.gone("client stalled")
+        self._answer.abort()
+        self._cancel()
 
     def _cancel(self) -> None:
         if self._task is not None:
             # Soon: a task that is cancelled before its first step never reaches its `finally`.
             asyncio.get_running_loop().call_soon(self._task.cancel)
 
-    def cut(self, why: str) -> None:
-        """End the request, for a reason that its client is told."""
-        self._cut_because = why
-        if self._task is not None:
-            self._cancel()
-        elif self._inbound is not None:
-            self._inbound = None
-            self._refuse(Unavailable(why, retry_after_s=1))
-        else:
-            self._connection.close()
-            self._end()
-
     def _end(self) -> None:
-        if self not in self._server.running:
+        if self._state is State.DONE:
             return
+        self._state = State.DONE
         self._server.running.discard(self)
         if self._linger is not None:
             self._linger.cancel()
+        self._answer.end()
         if self._body is not None:
             self._body.close()
         if self._place is not None:
             self._place.leave()
+        self._server.allowance.leave(self._record)
         self._record.ended_at = self._server.clock.monotonic()
         for sink in self._server.sinks:
             sink(self._record)
-
-
-def _has_left(client: socket.socket) -> bool:
-    """Whether it has closed its side; looked up, since Tornado notices only while it reads."""
-    try:
-        return not client.recv(1, socket.MSG_PEEK)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-
-
-def _unsent(client: socket.socket) -> int:
-    """Bytes that the client has not acknowledged: Tornado sees progress only once much of its buffer is free."""
-    return int(struct.unpack("i", fcntl.ioctl(client, termios.TIOCOUTQ, bytes(4)))[0])

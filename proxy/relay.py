@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
 from proxy.accounts.account import Account, OAuthTokens, Status
-from proxy.accounts.pool import Pool
+from proxy.accounts.pool import InFlight, Pool
 from proxy.accounts.probe import Probe
 from proxy.accounts.refresh import Refresher
 from proxy.clock import Clock
@@ -111,9 +112,17 @@ class Answer:
     headers: list[Header]
     source: Exchange | _Whole
 
-    async def read(self) -> bytes:
-        """The next bytes, b"" at the end. Raises UpstreamError where the body was cut."""
-        return await self.source.read()
+    def start(self) -> bytes:
+        """As much of the body as is there already."""
+        return self.source.start()
+
+    async def pipe(self, take: Callable[[bytes], bool]) -> None:
+        """Hand the rest of the body to `take` as it comes; see `Exchange.pipe`. Raises UpstreamError if it was cut."""
+        await self.source.pipe(take)
+
+    def resume(self) -> None:
+        """Go on after `take` returned False."""
+        self.source.resume()
 
 
 class _Whole:
@@ -122,9 +131,14 @@ class _Whole:
     def __init__(self, body: bytes) -> None:
         self._body = body
 
-    async def read(self) -> bytes:
-        body, self._body = self._body, b""
-        return body
+    def start(self) -> bytes:
+        return self._body
+
+    async def pipe(self, take: Callable[[bytes], bool]) -> None:
+        pass
+
+    def resume(self) -> None:
+        pass
 
 
 class Relay:
@@ -173,7 +187,8 @@ class Attempts:
         self._again: str | None = None
         self._replayed: set[str] = set()
         self._token_error: ProxyError | None = None
-        self._held = contextlib.ExitStack()
+        self._in_flight: InFlight | None = None
+        self._exchange: Exchange | None = None
         self._last: tuple[Account, Exchange, Head, AnswerHeaders, Verdict] | None = None
         self._error: UpstreamError | None = None
 
@@ -181,11 +196,20 @@ class Attempts:
         try:
             return await self._answer()
         except BaseException:
-            self._held.close()
+            self._let_go()
             raise
 
     async def __aexit__(self, *exc: object) -> None:
-        self._held.close()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Free the account and the connection of the last try."""
+        if self._exchange is not None:
+            self._exchange.close()
+            self._exchange = None
+        if self._in_flight is not None:
+            self._in_flight.close()
+            self._in_flight = None
 
     async def _answer(self) -> Answer:
         while len(self._record.attempts) < self._relay.retry.max_attempts:
@@ -237,14 +261,14 @@ class Attempts:
 
     async def _try(self, account: Account) -> Answer | None:
         relay = self._relay
-        self._held.close()
+        self._let_go()
         self._last = self._error = None
         attempt = Attempt(account.id, account.name)
         self._record.attempts.append(attempt)
         self._tried.add(account.id)
-        self._held.enter_context(relay.pool.using(account))
+        self._in_flight = relay.pool.begin(account.id)
         exchange = relay.client.open(self._inbound.request(account, may_resend=self._may_resend()))
-        self._held.callback(exchange.close)
+        self._exchange = exchange
         try:
             head = await exchange.head()
             start = await _start_of(exchange) if head.status in JUDGED_BY_BODY else b""

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-BASE = {f"proxy.{name}" for name in ("errors", "clock", "jobs", "logs", "failpoints", "feed")}
+BASE = {f"proxy.{name}" for name in ("errors", "clock", "jobs", "lag", "logs", "failpoints", "feed")}
 
 # What each place may import of ours, beside itself and the base. A room is a folder of proxy.
 MAY_IMPORT = {

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -15,7 +14,7 @@ from proxy.accounts.balancer import Balancer
 from proxy.accounts.cooldown import Cooldowns
 from proxy.accounts.quota import Quota
 from proxy.accounts.table import AccountTable
-from proxy.accounts.use import Uses
+from proxy.accounts.use import Use, Uses
 from proxy.clock import Clock, rfc3339
 from proxy.errors import RateLimited, RequestError, Unavailable
 from proxy.feed import Feed
@@ -127,17 +126,10 @@ class Pool(AccountTable):
         """Whether a choice depends on the model asked for."""
         return self._cooldowns.any_model
 
-    @contextlib.contextmanager
-    def using(self, account: Account) -> Iterator[None]:
-        """Count one request to the account while it runs."""
-        use = self._use.begin(account.id, self._clock.now())
-        self.touch(account.id)
-        try:
-            yield
-        finally:
-            use.in_flight -= 1
-            self.answered(account.id)
-            self.touch(account.id)
+    def begin(self, account_id: str) -> InFlight:
+        """Count one request to the account; whoever begins it closes it."""
+        self.touch(account_id)
+        return InFlight(self, account_id, self._use.begin(account_id, self._clock.now()))
 
     def saw(self, account_id: str, headers: AnswerHeaders) -> None:
         """Learn from an answer's headers what the account has left."""
@@ -250,3 +242,20 @@ class Pool(AccountTable):
             self._balancer.forget(old.id)
             self._quota.pop(old.id, None)
             self._room_until.pop(old.id, None)
+
+
+class InFlight:
+    """A request that an account is answering, until it is closed, whatever becomes of the account meanwhile."""
+
+    __slots__ = ("_account_id", "_pool", "_use")
+
+    def __init__(self, pool: Pool, account_id: str, use: Use) -> None:
+        self._pool = pool
+        self._account_id = account_id
+        self._use = use
+
+    def close(self) -> None:
+        """The request is over."""
+        self._use.in_flight -= 1
+        self._pool.answered(self._account_id)
+        self._pool.touch(self._account_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 Network = IPv4Network | IPv6Network
@@ -24,6 +25,7 @@ def client_address(peer: str, forwarded_for: Iterable[str], trusted: Sequence[Ne
     return address
 
 
+@lru_cache(maxsize=4096)
 def address_group(address: str) -> str:
     """What counts as one client: an IPv4 address, or an IPv6 /64, of which one client has all."""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections.abc import Awaitable
 from typing import BinaryIO
 
 SPOOL_ABOVE_BYTES = 4 * 1024 * 1024
@@ -17,15 +18,19 @@ class Body:
         self._file: BinaryIO | None = None
         self.size = 0
 
-    async def write(self, data: bytes) -> None:
-        """Append. Raises OSError where the temporary file cannot be written."""
+    def write(self, data: bytes) -> Awaitable[None] | None:
+        """Append. What is returned is awaited before the next: it raises OSError if the file cannot be written."""
         self.size += len(data)
         if self._file is None:
             self._chunks.append(data)
             if self.size <= SPOOL_ABOVE_BYTES:
-                return
+                return None
             data = b"".join(self._chunks)
             self._chunks.clear()
+        return self._spool(data)
+
+    async def _spool(self, data: bytes) -> None:
+        if self._file is None:
             # 0600 and without a name; `close` closes it.
             self._file = tempfile.TemporaryFile(prefix="claude-proxy-", buffering=0)  # noqa: SIM115
         await asyncio.get_running_loop().run_in_executor(None, _write_all, self._file, data)

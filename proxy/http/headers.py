@@ -40,6 +40,14 @@ class Credential:
             raise ValueError("a credential is visible ASCII characters without a space")
 
 
+def first_values(headers: Headers) -> dict[str, str]:
+    """The first value of each header, by its lower-case name."""
+    first: dict[str, str] = {}
+    for name, value in headers:
+        first.setdefault(kind_of(name).lower, value)
+    return first
+
+
 def client_keys(headers: Headers) -> list[str]:
     """The keys that a client presents as `Authorization: Bearer` or `x-api-key`, in order, each once."""
     keys: dict[str, None] = {}

@@ -119,6 +119,10 @@ class Exchange:
             self.resume()
         return data
 
+    def start(self) -> bytes:
+        """As much of the body as has come and was not read."""
+        return self._taken()
+
     async def pipe(self, take: Callable[[bytes], bool]) -> None:
         """Hand the body to `take`, piece by piece as it comes, and return at its end.
 

@@ -63,10 +63,14 @@ class Allowance:
             tokens, cost_usd = self._most(wanted)
             record.reservation = self._budgets.reserve(key.id, key.limits, tokens=tokens, cost_usd=cost_usd)
 
-    def settle(self, record: RequestRecord) -> None:
-        """Free the request's place and charge its key what was used: a sink, behind `price`."""
+    def leave(self, record: RequestRecord) -> None:
+        """The request is over: free its place among its key's."""
         if record.leave_key is not None:
             record.leave_key()
+            record.leave_key = None
+
+    def settle(self, record: RequestRecord) -> None:
+        """Charge the request's key what was used: a sink, behind `price`."""
         if not record.is_inference or record.key is None:
             return
         usage, cost = record.usage, record.cost_usd

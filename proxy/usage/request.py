@@ -108,7 +108,7 @@ class RequestRecord:
 
     def gone(self, why: str = "client gone") -> None:
         """The client left before the end."""
-        self.error = why
+        self.error = self.error or why
         self.status = self.status or CLIENT_GONE
 
 

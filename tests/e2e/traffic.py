@@ -49,7 +49,7 @@ def _begin(service: Service, but: str, rng: random.Random) -> contextlib.ExitSta
     """A request that runs until it is closed."""
     request = contextlib.ExitStack()
     accounts = [account for account in service.parts.pool if account.id != but]
-    request.enter_context(service.parts.pool.using(rng.choice(accounts)))
+    request.callback(service.parts.pool.begin(rng.choice(accounts).id).close)
     service.parts.keys.used(rng.choice(tuple(service.parts.keys)))
     sessions = service.parts.sessions
     if len(sessions):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -312,7 +313,7 @@ async def test_a_deleted_account_stays_deleted_over_a_restart(tmp_path: Path) ->
 async def test_a_request_that_runs_outlives_its_account(tmp_path: Path) -> None:
     async with serve(tmp_path, accounts=["a"]) as service:
         account = service.parts.pool[id_of(service, "a")]
-        with service.parts.pool.using(account):
+        with closing(service.parts.pool.begin(account.id)):
             assert (await service.admin("DELETE", f"/api/accounts/{account.id}")).status == 200
         assert len(service.parts.pool) == 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -489,7 +490,7 @@ async def test_only_an_active_account_is_taken_out(pool: Pool, clock: TestClock,
 
 async def test_a_request_that_runs_for_days_is_no_idleness(pool: Pool, clock: TestClock) -> None:
     a: Account = await pool.add("a", ApiKey("sk-ant-api03-a"))
-    with pool.using(a):
+    with closing(pool.begin(a.id)):
         clock.advance(6 * DAY)
     clock.advance(6 * DAY)
     pool.deactivate_idle()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -567,7 +568,7 @@ async def test_what_cannot_be_saved_is_not_added_and_the_same_code_works_later()
 async def test_new_credentials_keep_everything_else(by: str) -> None:
     async with scene() as it:
         first = await it.log_in("Acme", name="team-a")
-        with it.pool.using(first):
+        with closing(it.pool.begin(first.id)):
             pass
         it.pool.failed(first.id)
         it.world.clock.advance(100)

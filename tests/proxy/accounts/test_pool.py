@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -156,7 +157,7 @@ async def test_after_a_long_limit_one_request_finds_out(pool: Pool, clock: TestC
     [a] = await added(pool, "a")
     pool.limit(a, clock.now() + 3600, "5h rejected")
     clock.advance(3600)
-    with pool.using(pool[a]):
+    with closing(pool.begin(a)):
         assert [chosen(pool), chosen(pool)] == ["a", None]
         pool.answered(a)
         assert chosen(pool) == "a"
@@ -170,7 +171,7 @@ async def test_whoever_waits_for_the_one_that_finds_out_goes_on(
     pool.limit(a, clock.now() + 3600, "5h rejected")
     clock.advance(3600)
     assert chosen(pool) == "a"
-    with pool.using(pool[a]):
+    with closing(pool.begin(a)):
         waiting = asyncio.create_task(pool.probation_ended())
         await asyncio.sleep(0)
         match outcome:
@@ -192,7 +193,7 @@ async def test_an_account_that_nobody_used_for_the_threshold_is_taken_out(
 ) -> None:
     a, b = await added(pool, "a", "b")
     clock.advance(DAYS_7 - 1)
-    with pool.using(pool[b]):
+    with closing(pool.begin(b)):
         pass
     pool.deactivate_idle()
     assert pool.count()[Status.ACTIVE] == 2
@@ -272,7 +273,7 @@ async def test_who_is_usable_need_not_be_waited_for(pool: Pool) -> None:
 
 async def test_a_use_is_counted_while_it_runs_and_after(pool: Pool, clock: TestClock) -> None:
     [a] = await added(pool, "a")
-    with pool.using(pool[a]):
+    with closing(pool.begin(a)):
         assert pool.view(pool[a])["in_flight"] == 1
     view = pool.view(pool[a])
     assert (view["requests"], view["in_flight"]) == (1, 0)
@@ -281,7 +282,7 @@ async def test_a_use_is_counted_while_it_runs_and_after(pool: Pool, clock: TestC
 
 async def test_a_use_that_fails_is_over_too(pool: Pool) -> None:
     [a] = await added(pool, "a")
-    with pytest.raises(asyncio.CancelledError), pool.using(pool[a]):
+    with pytest.raises(asyncio.CancelledError), closing(pool.begin(a)):
         raise asyncio.CancelledError
     assert pool.view(pool[a])["in_flight"] == 0
 
@@ -297,7 +298,7 @@ async def test_failures_and_limits_are_counted(pool: Pool, clock: TestClock) -> 
 
 async def test_counters_survive_a_restart(pool: Pool, disk: Disk, clock: TestClock) -> None:
     [a] = await added(pool, "a")
-    with pool.using(pool[a]):
+    with closing(pool.begin(a)):
         pool.failed(a)
         await pool.save_counters(disk)
     after = make_pool(disk, clock)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -103,7 +104,7 @@ async def test_late_news_about_a_removed_account_are_dropped(
     pool: Pool, disk: Disk, clock: TestClock, jobs: Jobs
 ) -> None:
     [a] = await added(pool, "a")
-    with pool.using(pool[a]):
+    with closing(pool.begin(a)):
         await pool.remove(a)
         pool.failed(a)
         pool.limit(a, clock.now() + 60, "5h rejected")

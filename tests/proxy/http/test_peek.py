@@ -26,7 +26,7 @@ async def seen(data: bytes | None, encoding: str = "") -> Peek:
     if data is None:
         return await peek(None, encoding)
     body = Body()
-    await body.write(data)
+    body.write(data)
     try:
         return await peek(body, encoding)
     finally:
@@ -48,7 +48,7 @@ async def test_fast_is_seen() -> None:
 
 async def test_the_body_can_be_read_again() -> None:
     body = Body()
-    await body.write(request())
+    body.write(request())
     assert await peek(body) == await peek(body)
     assert body.open() == request()
 

@@ -95,7 +95,7 @@ async def reserved(
 
 async def reserve(world: World, record: RequestRecord, data: bytes, encoding: str = "") -> None:
     body = Body()
-    await body.write(data)
+    body.write(data)
     wanted = await peek(body, encoding)
     record.model, record.body_bytes = wanted.model, wanted.size or body.size
     world.allowance.reserve(record, wanted)

@@ -1,0 +1,148 @@
+"""What a client gets on `/v1`: an upstream's answer as it comes, or why there is none."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from http.client import responses
+
+from tornado.httputil import HTTPOutputError, ResponseStartLine
+from tornado.iostream import StreamClosedError
+
+from handlers.connection import RequestConnection
+from handlers.refusal import error_event, refusal
+from proxy.clock import Clock
+from proxy.errors import RequestError
+from proxy.relay import Answer
+from proxy.usage.meter import Meter
+from proxy.usage.request import RequestRecord
+
+LAST_EVENT_S = 5.0
+"""How long the event that says why a stream was cut may take to reach the client."""
+
+STALLED_S = 60.0
+"""A client that takes no byte for so long holds an upstream connection for nothing."""
+
+log = logging.getLogger(__name__)
+
+
+class ClientAnswer:
+    """The answer to one request. No byte of it waits for anything but its client."""
+
+    def __init__(
+        self,
+        connection: RequestConnection,
+        record: RequestRecord,
+        clock: Clock,
+        on_stalled: Callable[[], None],
+    ) -> None:
+        self._connection = connection
+        self._record = record
+        self._clock = clock
+        self._on_stalled = on_stalled
+        self._stall: asyncio.TimerHandle | None = None
+        self._source: Answer | None = None
+        self._is_stream = False
+        self.has_begun = False
+
+    async def relay(self, answer: Answer) -> None:
+        """Hand over a whole answer. Raises UpstreamError where it was cut; what was sent before stays sent."""
+        record = self._record
+        content_type, encoding = "", ""
+        for name, value in answer.headers:
+            if len(name) == 12 and name.lower() == "content-type":
+                content_type = content_type or value
+            elif len(name) == 16 and name.lower() == "content-encoding":
+                encoding = encoding or value
+        self._is_stream = content_type.lower().startswith("text/event-stream") and (
+            encoding.lower() in ("", "identity")
+        )
+        if record.is_inference:
+            record.meter = Meter(content_type, encoding, answer.status)
+        self._source = answer
+        start = answer.start()
+        self._count(start)
+        # Latin-1 text as on the wire, but this line is written as UTF-8 (headers as Latin-1).
+        reason = answer.reason.encode("latin-1").decode("utf-8", "replace")
+        self._write_head(answer.status, reason, answer.headers, start)
+        await answer.pipe(self._pass_on)
+        if self._connection.queued:
+            self._watch()
+            await self._connection.drained()
+        record.complete = True
+        self._connection.finish()
+
+    def refuse(self, error: RequestError) -> None:
+        """Answer with an error in the shape of the Claude API's."""
+        record = self._record
+        headers, body = refusal(error, record.id, len(record.attempts), record.account_name)
+        record.answer_bytes = len(body)
+        record.error = error.type
+        shown = b"" if record.method == "HEAD" else body
+        self._write_head(error.status, responses.get(error.status, ""), list(headers.get_all()), shown)
+
+    async def cut(self, why: str) -> None:
+        """Abort an answer that has begun: a client must never take what it has for the whole."""
+        self._record.error = "cut"
+        log.warning("answer cut request=%s reason=%s", self._record.id, why)
+        if self._is_stream and not self._connection.gone:
+            # HTTPOutputError: the answer has a length, with no room for it.
+            with contextlib.suppress(StreamClosedError, TimeoutError, HTTPOutputError):
+                self._connection.send(error_event(why))
+                async with asyncio.timeout(LAST_EVENT_S):
+                    await self._connection.drained()
+        self.abort()
+
+    def abort(self) -> None:
+        """Close the connection: only a reset tells an answer that ends with its connection from a whole one."""
+        self._connection.abort(reset=self._connection.ends_by_close)
+
+    def end(self) -> None:
+        """Nothing more is watched."""
+        if self._stall is not None:
+            self._stall.cancel()
+
+    def _write_head(self, status: int, reason: str, headers: list[tuple[str, str]], start: bytes) -> None:
+        self.has_begun = True
+        self._record.status = status
+        self._record.first_byte_at = self._clock.monotonic()
+        self._connection.write_headers(ResponseStartLine("HTTP/1.1", status, reason), headers, start or None)
+
+    def _pass_on(self, data: bytes) -> bool:
+        """Send what has come; False while the client has too much to take."""
+        self._count(data)
+        connection = self._connection
+        connection.send(data)
+        if connection.queued:
+            self._watch()
+            if connection.full:
+                assert self._source is not None
+                connection.on_room(self._source.resume)
+                return False
+        return True
+
+    def _count(self, data: bytes) -> None:
+        self._record.answer_bytes += len(data)
+        if self._record.meter is not None:
+            self._record.meter.feed(data)
+
+    def _watch(self) -> None:
+        """Look whether the client takes what waits for it."""
+        if self._stall is None:
+            loop = asyncio.get_running_loop()
+            self._stall = loop.call_later(STALLED_S, self._look, self._accepted())
+
+    def _look(self, before: int) -> None:
+        self._stall = None
+        if not self._connection.queued:
+            return
+        if self._accepted() > before:
+            self._watch()
+        else:
+            self._on_stalled()
+
+    def _accepted(self) -> int:
+        """Bytes of the answer that the client has acknowledged, but for a constant."""
+        return self._record.answer_bytes - self._connection.unsent()
