@@ -313,6 +313,7 @@ class _Handle:
         self._lines.clear()
         if self._keeps and self.exchange.request.body is not None:
             self.curl.setopt(pycurl.POSTFIELDS, b"")
+        del self.exchange
         return self._keeps
 
     def error(self, errno: int, message: str) -> UpstreamError | None:

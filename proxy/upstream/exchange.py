@@ -68,12 +68,13 @@ class Exchange:
         "_error",
         "_head",
         "_idle_since",
+        "_paused",
+        "_stopped",
         "_take",
         "_transfer",
         "_waiter",
         "active",
         "has_news",
-        "paused",
         "request",
     )
 
@@ -83,8 +84,6 @@ class Exchange:
         """Whether anything came or went since the driver looked last."""
         self.has_news = False
         """Whether the driver has it among those that get a `hand_on`."""
-        self.paused = False
-        """Whether libcurl was told to bring no more for now."""
         self._transfer: Transfer | None = transfer  # None once it has ended
         self._head: Head | None = None
         self._chunks: list[bytes] = []
@@ -93,6 +92,8 @@ class Exchange:
         self._error: UpstreamError | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._take: Callable[[bytes], bool] | None = None
+        self._stopped = False  # `take` wants no more for now
+        self._paused = False  # libcurl was told so
         self._idle_since = 0.0
 
     # the reader's verbs
@@ -115,8 +116,7 @@ class Exchange:
                 return b""
             await self._news()
         data = self._taken()
-        if self.paused:
-            self.resume()
+        self._unpause()
         return data
 
     def start(self) -> bytes:
@@ -139,11 +139,8 @@ class Exchange:
 
     def resume(self) -> None:
         """Go on after `take` returned False."""
-        if self.paused:
-            self.paused = False
-            self.active = True
-            if self._transfer is not None:
-                self._transfer.resume()
+        self._stopped = False
+        self._unpause()
 
     def put_back(self, data: bytes) -> None:
         """Give bytes back that were read to be judged; they are the next that is read."""
@@ -163,8 +160,8 @@ class Exchange:
 
     def on_body(self, data: bytes) -> bool:
         """Take the next bytes of the body. False: not now, and the transfer pauses."""
-        if self.paused or self._buffered >= HIGH_WATER:
-            self.paused = True
+        if self._stopped or self._buffered >= HIGH_WATER:
+            self._paused = True
             return False
         self._chunks.append(data)
         self._buffered += len(data)
@@ -180,7 +177,7 @@ class Exchange:
 
     def hand_on(self) -> None:
         """Bring what was collected to the reader."""
-        if self._take is not None and self._chunks and not self.paused:
+        if self._take is not None and self._chunks and not self._stopped:
             try:
                 self._pour()
             except Exception as error:
@@ -194,7 +191,7 @@ class Exchange:
 
     def look_idle(self, now: float, timeout_s: float) -> None:
         """Cut the transfer if nothing came or went for too long; a paused one waits for its reader."""
-        if self.active or self.paused:
+        if self.active or self._paused or self._stopped:
             self.active = False
             self._idle_since = now
         elif now - self._idle_since >= timeout_s:
@@ -217,11 +214,17 @@ class Exchange:
         return self._ended
 
     def _pour(self) -> None:
-        assert self._take is not None
-        if self._chunks and not self._take(self._taken()):
-            self.paused = True
-        elif self.paused:
-            self.resume()
+        if self._take is not None and self._chunks and not self._take(self._taken()):
+            self._stopped = True
+        else:
+            self._unpause()
+
+    def _unpause(self) -> None:
+        if self._paused:
+            self._paused = False
+            self.active = True
+            if self._transfer is not None:
+                self._transfer.resume()
 
     def _taken(self) -> bytes:
         chunks = self._chunks

@@ -1,0 +1,283 @@
+"""The driver of libcurl: sockets whose numbers come back, readers that pause, raise or leave, handles used again."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from tornado.curl_httpclient import CurlAsyncHTTPClient
+
+from proxy.errors import UpstreamLost, UpstreamSilent, UpstreamUnreachable
+from proxy.upstream.driver import CurlClient
+from proxy.upstream.exchange import Request
+
+MB = 1_000_000
+Handler = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def ok(body: bytes, *headers: bytes) -> bytes:
+    lines = b"\r\n".join([b"HTTP/1.1 200 OK", b"Content-Length: %d" % len(body), *headers])
+    return lines + b"\r\n\r\n" + body
+
+
+@asynccontextmanager
+async def client_of(handler: Handler, *, idle_timeout_s: float = 30.0) -> AsyncIterator[CurlClient]:
+    """A client of a server that gives each request's head to `handler`."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                await handler(head, reader, writer)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the client has closed the connection
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, backlog=1024) as server:
+        host, port = server.sockets[0].getsockname()
+        client = CurlClient.to(f"http://{host}:{port}", idle_timeout_s=idle_timeout_s)
+        try:
+            async with asyncio.timeout(30):
+                yield client
+        finally:
+            client.close()
+
+
+async def whole(client: CurlClient, request: Request | None = None) -> bytes:
+    exchange = client.open(request or Request("GET", "/", []))
+    try:
+        await exchange.head()
+        body = b""
+        while data := await exchange.read():
+            body += data
+        return body
+    finally:
+        exchange.close()
+
+
+async def say_path(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(ok(head.split()[1]))
+
+
+def test_tornado_has_what_the_driver_relies_on() -> None:
+    assert {"_set_timeout", "_handle_socket", "initialize", "close"} <= vars(CurlAsyncHTTPClient).keys()
+    assert "_multi" in CurlAsyncHTTPClient.initialize.__code__.co_names
+
+
+async def test_hundreds_at_once_each_get_their_own_answer() -> None:
+    async with client_of(say_path) as client:
+        for _ in range(3):  # the second time on kept handles and connections
+            requests = [Request("GET", f"/{n}", []) for n in range(300)]
+            answers = await asyncio.gather(*[whole(client, request) for request in requests])
+            assert answers == [b"/%d" % n for n in range(300)]
+        assert client.running == 0
+
+
+async def test_a_socket_with_the_number_of_a_closed_one_is_heard() -> None:
+    async def say_and_close(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(ok(b"x"))
+        await writer.drain()
+        writer.close()
+
+    async with client_of(say_and_close) as client:
+        for _ in range(20):
+            assert await asyncio.gather(*[whole(client) for _ in range(20)]) == [b"x"] * 20
+
+
+async def test_a_reader_that_says_stop_gets_the_rest_after_resume_byte_for_byte() -> None:
+    body = bytes(range(256)) * 40_000
+
+    async def say_much(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(ok(body))
+
+    async with client_of(say_much) as client:
+        exchange = client.open(Request("GET", "/", []))
+        seen, stops = hashlib.sha256(), 0
+
+        def take(data: bytes) -> bool:
+            nonlocal stops
+            seen.update(data)
+            stops += 1
+            asyncio.get_running_loop().call_soon(exchange.resume)
+            return False
+
+        await exchange.head()
+        await exchange.pipe(take)
+        exchange.close()
+        assert seen.digest() == hashlib.sha256(body).digest()
+        assert stops > 10
+
+
+async def test_a_reader_that_stopped_keeps_the_upstream_from_sending() -> None:
+    sent = 0
+
+    async def flood(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 200000000\r\n\r\n")
+        while sent < 200 * MB:
+            writer.write(bytes(65536))
+            sent += 65536
+            await writer.drain()
+
+    async with client_of(flood) as client:
+        exchange = client.open(Request("GET", "/", []))
+        taken = []
+
+        def take(data: bytes) -> bool:
+            taken.append(len(data))
+            return False
+
+        await exchange.head()
+        piping = asyncio.ensure_future(exchange.pipe(take))
+        before = -1
+        while sent > before:  # until the kernel's buffers are full
+            before = sent
+            for _ in range(200):
+                await asyncio.sleep(0)
+        assert sum(taken) <= MB
+        assert sent < 100 * MB
+        piping.cancel()
+        exchange.close()
+        assert client.running == 0
+
+
+async def test_what_a_reader_raises_is_raised_to_it_alone() -> None:
+    ready = asyncio.Event()
+
+    async def say_twice(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+        await ready.wait()
+        writer.write(b"xy")
+
+    def fail(data: bytes) -> bool:
+        raise LookupError("a reader's own")
+
+    async with client_of(say_twice) as client:
+        bad, good = client.open(Request("GET", "/", [])), client.open(Request("GET", "/", []))
+        await bad.head()
+        await good.head()
+        failing = asyncio.ensure_future(bad.pipe(fail))
+        reading = asyncio.ensure_future(good.read())
+        await asyncio.sleep(0)
+        ready.set()
+        with pytest.raises(LookupError):
+            await failing
+        assert await reading
+        bad.close()
+        good.close()
+
+
+async def test_a_cut_answer_gives_all_that_came_before() -> None:
+    async def say_half(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+        await writer.drain()
+        writer.close()
+
+    async with client_of(say_half) as client:
+        exchange, seen = client.open(Request("GET", "/", [])), bytearray()
+
+        def take(data: bytes) -> bool:
+            seen.extend(data)
+            return True
+
+        await exchange.head()
+        with pytest.raises(UpstreamLost):
+            await exchange.pipe(take)
+        exchange.close()
+        assert seen == b"half"
+
+
+async def test_silence_ends_an_exchange_but_not_one_whose_reader_stopped() -> None:
+    async def say_half(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+
+    async with client_of(say_half, idle_timeout_s=0.1) as client:
+        heard, stopped = client.open(Request("GET", "/", [])), client.open(Request("GET", "/", []))
+        await heard.head()
+        await stopped.head()
+        waiting = asyncio.ensure_future(stopped.pipe(lambda data: False))
+        with pytest.raises(UpstreamSilent):
+            await heard.pipe(lambda data: True)
+        assert not waiting.done()
+        stopped.resume()
+        with pytest.raises(UpstreamSilent):
+            await waiting
+        assert client.running == 0
+
+
+async def test_nobody_listens_is_unreachable() -> None:
+    async with client_of(say_path) as client:
+        pass
+    client = CurlClient.to("http://127.0.0.1:9", idle_timeout_s=5)
+    exchange = client.open(Request("GET", "/", []))
+    with pytest.raises(UpstreamUnreachable):
+        await exchange.head()
+    exchange.close()
+    client.close()
+
+
+@pytest.mark.parametrize("size", [0, 1, 100_000, 3 * MB])
+async def test_a_body_is_sent_as_it_is_from_memory_and_from_a_file(size: int) -> None:
+    async def say_digest(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        length = int(head.lower().split(b"content-length:")[1].split()[0])
+        writer.write(ok(hashlib.sha256(await reader.readexactly(length)).hexdigest().encode()))
+
+    body = bytes(range(256)) * (size // 256) + bytes(size % 256)
+    expected = hashlib.sha256(body).hexdigest().encode()
+    async with client_of(say_digest) as client:
+        with tempfile.TemporaryFile() as file:
+            for _ in range(2):  # the file's handle is not used again, the other is
+                assert await whole(client, Request("POST", "/", [], body)) == expected
+                file.seek(0)
+                file.truncate()
+                file.write(body)
+                file.seek(0)
+                assert await whole(client, Request("PUT", "/", [], file, size)) == expected
+
+
+async def test_methods_in_any_order_leave_nothing_behind_on_a_handle() -> None:
+    async def say_head(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if b"\r\nContent-Length: 3" in head:
+            await reader.readexactly(3)
+        writer.write(ok(head)) if not head.startswith(b"HEAD") else writer.write(ok(b""))
+
+    async with client_of(say_head) as client:
+        for method, body in [
+            ("GET", None), ("POST", b"abc"), ("GET", None), ("HEAD", None), ("GET", None), ("DELETE", None),
+            ("POST", None), ("PATCH", b"abc"), ("GET", b"abc"), ("GET", None),
+        ]:  # fmt: skip
+            seen = await whole(client, Request(method, "/x?y=z", [("x-a", "b")], body))
+            if method != "HEAD":
+                assert seen.startswith(f"{method} /x?y=z HTTP/1.1\r\n".encode())
+                assert (b"Content-Length" in seen) == (body is not None)
+                assert b"\r\nx-a: b\r\n" in seen
+
+
+async def test_a_kept_handle_does_not_hold_the_body_that_it_sent() -> None:
+    async def swallow(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(MB)
+        writer.write(ok(b""))
+
+    async with client_of(swallow) as client:
+        body = bytes(MB)
+        before = sys.getrefcount(body)
+        await whole(client, Request("POST", "/", [], body))
+        assert sys.getrefcount(body) == before
+
+
+async def test_a_client_that_closes_ends_what_runs() -> None:
+    async def say_nothing(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async with client_of(say_nothing) as client:
+        exchange = client.open(Request("GET", "/", []))
+        waiting = asyncio.ensure_future(exchange.head())
+        await asyncio.sleep(0)
+    with pytest.raises(UpstreamLost):
+        await waiting
