@@ -64,9 +64,10 @@ class ClientAnswer:
         self._source = answer
         start = answer.start()
         self._count(start)
-        # Latin-1 text as on the wire, but this line is written as UTF-8 (headers as Latin-1).
-        reason = answer.reason.encode("latin-1").decode("utf-8", "replace")
-        self._write_head(answer.status, reason, answer.headers, start)
+        headers = answer.headers
+        if answer.status == 204:  # a length would be false (RFC 9110 §8.6), and its bytes would be missed
+            headers = [line for line in headers if line[0].lower() != "content-length"]
+        self._write_head(answer.status, answer.reason, headers, start)
         await answer.pipe(self._pass_on)
         if self._connection.queued:
             self._watch()
@@ -103,6 +104,7 @@ class ClientAnswer:
         """Nothing more is watched."""
         if self._stall is not None:
             self._stall.cancel()
+        self._stall, self._source, self._on_stalled = None, None, _nothing
 
     def _write_head(self, status: int, reason: str, headers: list[tuple[str, str]], start: bytes) -> None:
         self.has_begun = True
@@ -146,3 +148,7 @@ class ClientAnswer:
     def _accepted(self) -> int:
         """Bytes of the answer that the client has acknowledged, but for a constant."""
         return self._record.answer_bytes - self._connection.unsent()
+
+
+def _nothing() -> None:
+    """Stand in for what has ended."""

@@ -139,7 +139,7 @@ class V1Request(HTTPMessageDelegate):
         record = self._record
         record.method, record.path = start_line.method, logged_path(start_line.path)
         record.address = client_address(
-            self._connection.remote_ip,
+            self._connection.context.remote_ip,
             (value for name, value in lines if name.lower() == "x-forwarded-for"),
             self._server.trusted_proxies,
         )
@@ -222,8 +222,10 @@ class V1Request(HTTPMessageDelegate):
         record.session_id = self._place.session_id
         server.allowance.admit(record)
         if "content-length" in first or "transfer-encoding" in first:
-            length = int(first.get("content-length", server.max_body_bytes))
-            if length > server.max_body_bytes:
+            length = self._connection.head.length
+            if length is None:
+                length = server.max_body_bytes
+            elif length > server.max_body_bytes:
                 raise self._too_large()
             self._connection.set_body_timeout(SLOWEST_BODY_S + length / SLOWEST_BODY_BYTES_S)
             self._body = Body()
@@ -340,3 +342,5 @@ class V1Request(HTTPMessageDelegate):
         self._record.ended_at = self._server.clock.monotonic()
         for sink in self._server.sinks:
             sink(self._record)
+        # What refers back to this: with a cycle, memory would wait for the collector.
+        self._place = self._task = self._linger = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import lru_cache
 from typing import Protocol
 
 
@@ -36,4 +37,9 @@ class SystemClock:
 def rfc3339(epoch_s: float) -> str:
     """`epoch_s` as RFC 3339 in UTC with milliseconds and `Z`: `2026-11-22T10:41:07.123Z`."""
     whole, millis = divmod(round(epoch_s * 1000), 1000)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{millis:03d}Z"
+    return f"{_to_the_second(whole)}.{millis:03d}Z"
+
+
+@lru_cache(maxsize=64)  # a second's log lines share it
+def _to_the_second(epoch_s: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(epoch_s))

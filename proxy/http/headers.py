@@ -104,13 +104,14 @@ class AnswerHeaders:
     the first counts.
     """
 
-    __slots__ = ("_first", "_options", "_passing", "limits", "lines")
+    __slots__ = ("_first", "_options", "_passing", "_repeats_length", "limits", "lines")
 
     def __init__(self, lines: Headers) -> None:
         first: dict[str, str] = {}
         limits: dict[str, str] = {}
         passing: list[tuple[str, str]] = []
         options: list[str] = []
+        repeats_length = False
         for line in lines:
             name, value = line
             kind = kind_of(name)
@@ -119,6 +120,8 @@ class AnswerHeaders:
                 first[lower] = value
                 if kind.limit:
                     limits[lower] = value.strip()
+            elif lower == "content-length":
+                repeats_length = True
             if kind.goes_down:
                 passing.append(line)
             elif lower == "connection":
@@ -127,6 +130,7 @@ class AnswerHeaders:
         self.limits = limits
         self._first = first
         self._passing = passing
+        self._repeats_length = repeats_length
         self._options = options
 
     def get(self, lower_name: str) -> str:
@@ -141,8 +145,9 @@ class AnswerHeaders:
         passed = _sendable(self._passing)
         if named := _named_by(self._options):
             passed = [line for line in passed if kind_of(line[0]).lower not in named]
-        if "content-length" in self._first:
-            passed = _with_one_length(passed, chunked="transfer-encoding" in self._first)
+        length, chunked = self._first.get("content-length"), "transfer-encoding" in self._first
+        if length is not None and (self._repeats_length or chunked or not _LENGTH.fullmatch(length)):
+            passed = _with_one_length(passed, chunked=chunked)
         passed.append(("x-proxy-account", _account_value(account)))
         passed.append(("x-proxy-attempts", str(attempts)))
         return passed

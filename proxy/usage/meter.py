@@ -19,7 +19,7 @@ _KEPT_BYTES = 128 << 10  # of a JSON answer, at its beginning and again at its e
 _MOST_TOKENS = 10**12  # a larger number is damage
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Usage:
     """The counts as the message's `usage` has them. `estimated`: the answer ended before it named them all.
 

@@ -327,7 +327,7 @@ async def test_a_client_that_reads_on_gets_every_byte(tmp_path: Path) -> None:
 async def test_a_client_that_takes_nothing_for_too_long_is_let_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("handlers.v1.STALLED_S", 0.25)
+    monkeypatch.setattr("handlers.answer.STALLED_S", 0.25)
     async with serve(tmp_path) as service:
         service.simulator.script(None, Flood(200_000_000))
         async with streaming(service) as (_, answer):

@@ -9,6 +9,7 @@ import pytest
 
 from proxy.clock import SystemClock
 from proxy.lag import LoopLag, where
+from tests.service import until
 
 
 def hold(clock: SystemClock, seconds: float) -> None:
@@ -21,8 +22,7 @@ async def test_what_holds_the_loop_is_logged_with_its_place(caplog: pytest.LogCa
     clock = SystemClock()
     with LoopLag(clock):
         hold(clock, 0.4)
-        while not caplog.messages:
-            await asyncio.sleep(0.001)
+        await until(lambda: caplog.messages)
     [record] = caplog.records
     assert record.levelno == logging.WARNING
     assert "tests/proxy/test_lag.py:" in record.getMessage()
