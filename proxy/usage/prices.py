@@ -1,6 +1,7 @@
 """List prices of tokens in US dollars, by date and by length of the prompt. Needs no network.
 
-The prices come from the package genai-prices. The constants here are documented prices that it lacks, or has only from some date on.
+The prices come from the package genai-prices. The constants here are documented prices that it lacks, or has only
+from some date on.
 """
 
 from __future__ import annotations
