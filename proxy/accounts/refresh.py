@@ -45,9 +45,8 @@ class Trouble:
 class Refresher:
     """Refreshes access tokens, and gives out accounts with a valid one.
 
-    A refresh first saves its intent, which proves that the disk takes writes. Then it calls the OAuth server, saves
-    the new tokens, and only then uses them. It runs as a job: a client that disconnects does not cancel it, and a
-    shutdown waits for it.
+    A refresh first saves its intent, which proves that the disk takes writes; then it calls the OAuth server, saves the
+    tokens, and only then uses them. It runs as a job: no client cancels it by leaving, and a shutdown waits for it.
     """
 
     def __init__(self, pool: Pool, server: OAuthServer | None, *, jobs: Jobs, clock: Clock, rng: Random):
@@ -59,8 +58,7 @@ class Refresher:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._troubles: dict[str, Trouble] = {}
         self._alive_until: dict[str, float] = {}
-        """Expiry of tokens by account, on the monotonic clock: if the wall clock jumps, an account is refreshed at
-        most once for it."""
+        """Expiry by account, on the monotonic clock: a jump of the wall clock causes at most one refresh each."""
 
     async def usable(self, account: Account) -> Account:
         """The account with a valid credential, refreshed if necessary. Raises TokenRefused or TokenTrouble."""
