@@ -17,7 +17,7 @@ BACKUP: Final = ".bak"
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The files of one kind; with `{id}` in `name`, one per record. Only durable kinds have a backup and are fsync'd."""
+    """The files of one kind; with `{id}` in `name`, one per record. Only durable kinds have a backup and fsync."""
 
     name: str
     durable: bool
