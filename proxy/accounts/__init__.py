@@ -1,1 +1,1 @@
-"""Who answers: the accounts, their states and credentials, and the choice among them."""
+"""Accounts: their states, credentials, cooldowns and quotas, and the choice of the next account."""

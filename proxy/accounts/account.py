@@ -1,4 +1,4 @@
-"""One account and its four states; a transition returns a new Account, or the same where nothing changes."""
+"""One account and its four states. A transition returns a new Account, or the same one if nothing changes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class OAuthTokens:
-    """Tokens of an OAuth login; `expires_at` in seconds since the epoch, None where the server named none."""
+    """Tokens of an OAuth login. `expires_at` is in seconds since the epoch; None if the expiry is unknown."""
 
     access_token: str = field(repr=False)
     refresh_token: str | None = field(repr=False)
@@ -61,13 +61,13 @@ class Account:
     last_refresh_at: float | None = None
     last_refresh_error: str | None = None
     active_since: float | None = None
-    """When it was put to work again; None where that was when it was made."""
+    """When the account last returned to ACTIVE; None if it never has."""
 
     refresh_began_at: float | None = None
-    """On disk while the OAuth server is asked; where a start finds it, an answer may have been lost."""
+    """Saved before a refresh calls the OAuth server. If it is still set at startup, an answer may have been lost."""
 
     received: OAuthTokens | None = None
-    """New tokens that are not known to be on disk yet, so nobody uses them; a record holds them already."""
+    """New tokens that are not known to be on disk yet. They are not used until then, but `record` contains them."""
 
     @property
     def type(self) -> Literal["api_key", "oauth"]:
@@ -76,7 +76,7 @@ class Account:
 
     @property
     def works(self) -> bool:
-        """Whether its credential is good and no admin has taken it out; it may be resting."""
+        """Whether the account is in service: ACTIVE or RATE_LIMITED."""
         return self.status in (Status.ACTIVE, Status.RATE_LIMITED)
 
     @property
@@ -87,7 +87,7 @@ class Account:
 
     @property
     def sent(self) -> Credential:
-        """What goes upstream. Raises ValueError where no header can carry it."""
+        """The credential to send upstream. Raises ValueError if a header cannot carry it."""
         if isinstance(self.credential, ApiKey):
             return Credential("api_key", self.credential.key)
         return Credential("oauth", self.credential.access_token)
@@ -98,7 +98,7 @@ class Account:
         return self.credential.expires_at if isinstance(self.credential, OAuthTokens) else None
 
     def limited(self, until: float, reason: str, now: float) -> Account:
-        """Bench the account until `until`; an existing later time is never shortened."""
+        """Set a cooldown until `until`, in seconds since the epoch; a later one already set stays."""
         if not self.works:
             return self
         if self.status is Status.RATE_LIMITED and (self.rate_limited_until or 0) >= until:
@@ -106,27 +106,27 @@ class Account:
         return self._become(Status.RATE_LIMITED, reason, now, until=until)
 
     def limit_passed(self, now: float) -> bool:
-        """Whether the account was benched and its time is over."""
+        """Whether the account has a cooldown that is over."""
         return self.status is Status.RATE_LIMITED and (self.rate_limited_until or 0) <= now
 
     def recovered(self, now: float) -> Account:
-        """Back to active once the limit has passed."""
+        """Return to ACTIVE if the cooldown is over."""
         return self._active(now) if self.limit_passed(now) else self
 
     def invalidated(self, reason: str, now: float) -> Account:
-        """The credential is dead; it stays stored, and an admin's `inactive` stays too."""
+        """Become INVALID: the credential no longer works. It stays stored. An INACTIVE account stays INACTIVE."""
         if not self.works:
             return self
         return self._become(Status.INVALID, reason, now)
 
     def deactivated(self, reason: str, now: float) -> Account:
-        """Taken out by an admin or by idle detection."""
+        """Become INACTIVE, by an admin or by idle detection."""
         if self.status is Status.INACTIVE:
             return self
         return self._become(Status.INACTIVE, reason, now)
 
     def activated(self, now: float) -> Account:
-        """Put to work by an admin; for an INVALID account the caller has seen its credential work."""
+        """Become ACTIVE. For an INVALID account, the caller must have checked that its credential works."""
         return self if self.status is Status.ACTIVE else self._active(now)
 
     def renamed(self, name: str, now: float) -> Account:
@@ -148,11 +148,11 @@ class Account:
         )
 
     def refresh_begun(self, now: float) -> Account:
-        """The OAuth server is about to be asked for new tokens."""
+        """Note that a refresh is about to call the OAuth server."""
         return replace(self, refresh_began_at=now)
 
     def refresh_received(self, tokens: OAuthTokens, now: float) -> Account:
-        """The OAuth server gave new tokens; `refresh_saved` puts them to use."""
+        """Hold new tokens as `received`; `refresh_saved` makes them the credential."""
         return replace(
             self,
             received=tokens,
@@ -163,11 +163,11 @@ class Account:
         )
 
     def refresh_saved(self) -> Account:
-        """What was received is on disk."""
+        """Make the received tokens the credential, once they are on disk."""
         return self if self.received is None else replace(self, credential=self.received, received=None)
 
     def refresh_failed(self, why: str, now: float) -> Account:
-        """No tokens this time: that alone changes no state."""
+        """Note why a refresh failed. The status stays as it is."""
         return replace(self, refresh_began_at=None, last_refresh_error=why, updated_at=now)
 
     def view(self) -> dict[str, Any]:
@@ -224,7 +224,7 @@ class Account:
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Account:
-        """Read a stored record. Raises KeyError, TypeError or ValueError where it is not one."""
+        """Read a stored record. Raises KeyError, TypeError or ValueError if it is malformed."""
         stored = record["credential"]
         credential: ApiKey | OAuthTokens
         match record["type"]:
@@ -262,7 +262,7 @@ AccountChanged: TypeAlias = Changed[Account]
 
 
 def load_accounts(records: Mapping[str, Record]) -> list[tuple[str, Account]]:
-    """Accounts as stored by id, oldest first. Raises StorageError where one is not an account."""
+    """The stored accounts with their ids, oldest first. Raises StorageError if a record is malformed."""
     accounts = []
     for id, record in records.items():
         try:

@@ -1,4 +1,4 @@
-"""Whom to ask: the accounts in turn order, without a clock and without I/O."""
+"""The order in which accounts are chosen: round robin, or most quota left first. Uses no clock and no I/O."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ REFRESH_AHEAD_S = 60.0
 """An access token this close to its expiry is refreshed before it is used."""
 
 ROOM_STEPS = 20
-"""Accounts in the same twentieth of room take turns: otherwise each answer would move all that comes."""
+"""Room is rounded to twentieths, and accounts with equal room take turns: otherwise every answer would reorder the
+accounts, and all new requests would go to the first one."""
 
 Place: TypeAlias = tuple[int, int, int, str]
-"""What accounts are sorted by: steps of room (negative: most room first), last turn, order of joining; and the id."""
+"""Sort key of an account: steps of room (negative: most room first), last turn, order of joining, id."""
 
 
 class Balancer:
-    """Keeps the accounts in the order in which they are asked: by room, then whoever was asked longest ago.
+    """Keeps the accounts in the order of choice: most room first, then least recently used.
 
-    The active ones are in a sorted list, so a choice looks at its head only, and a turn moves one place.
-    Without `set_room` all have the same room, and the order is plain round robin.
+    Active accounts are in a sorted list: a choice reads its head, and a turn moves one entry.
+    Without `set_room` all accounts have the same room, and the order is plain round robin.
     """
 
     def __init__(self, accounts: Mapping[str, Account]) -> None:
@@ -35,7 +36,7 @@ class Balancer:
         self._joined = itertools.count()
 
     def file(self, account: Account) -> None:
-        """Follow a change of the account: only active ones are in the list. A new one is asked before all others."""
+        """Update the account's place after a change. Only active accounts are listed. A new account comes first."""
         place = self._places.get(account.id)
         if place is None:
             place = self._places[account.id] = (-ROOM_STEPS, 0, next(self._joined), account.id)
@@ -44,25 +45,25 @@ class Balancer:
             insort(self._active, place)
 
     def forget(self, account_id: str) -> None:
-        """The account is gone."""
+        """Remove a deleted account."""
         place = self._places.pop(account_id, None)
         if place is not None:
             self._take_out(place)
 
     def took(self, account_id: str) -> None:
-        """The account had its turn: it comes last among those with as much room."""
+        """Record a turn: the account moves behind the others with the same room."""
         room, _, joined, _ = self._places[account_id]
         self._move((room, next(self._turns), joined, account_id))
 
     def set_room(self, account_id: str, room: float) -> None:
-        """The account has the fraction `room` of its limits left."""
+        """Set the fraction of its limits that the account has left, from 0 to 1."""
         steps = -math.ceil(room * ROOM_STEPS)
         place = self._places[account_id]
         if place[0] != steps:
             self._move((steps, *place[1:]))
 
     def first_active(self, now: float, *, away: Callable[[str], bool]) -> str | None:
-        """The active account to ask next, by id; one whose token needs a refresh only if no other is left."""
+        """Id of the first active account in order; None if there is none. Those that need a token refresh come last."""
         needs_refresh = None
         for _, _, _, account_id in self._active:
             if away(account_id):
@@ -74,7 +75,7 @@ class Balancer:
         return needs_refresh
 
     def first_of(self, account_ids: Iterable[str]) -> str | None:
-        """The one of these accounts, active or not, that is asked next; None if there is none."""
+        """The first of these accounts in order, active or not; None if there are none."""
         return min(account_ids, key=self._places.__getitem__, default=None)
 
     def _move(self, place: Place) -> None:

@@ -1,6 +1,7 @@
 """How long accounts rest: cooldowns of accounts and of models on them, and probation after a long one.
 
-Kept in memory: after a restart an account's cooldown is read from its record, and answers tell the rest again.
+Kept in memory. After a restart, cooldowns of accounts are read from their records; those of models are set again by
+the next answers.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from proxy.accounts.account import Account, Status
 from proxy.clock import Clock
 
 LONG_LIMIT_S = 300.0
-"""After a cooldown of this length one request tests the account, and others wait for it."""
+"""After a cooldown of this length or more, one request tests the account and the others wait for it."""
 
 LONGEST_TEST_S = 5.0
 """Others wait no longer than this, however long the test takes: a whole message may take minutes."""
@@ -21,7 +22,7 @@ LONGEST_TEST_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A moment to come, on both clocks. It is reached when one of them says so."""
+    """A time in the future, on both clocks. It is reached as soon as one of the clocks reaches it."""
 
     wall: float
     monotonic: float
@@ -29,14 +30,14 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Cooldown:
-    """A rest of an account, however often it was prolonged."""
+    """One cooldown of an account. `length_s` is its whole length, extensions included."""
 
     end: Moment
     length_s: float
 
 
 class Cooldowns:
-    """Which accounts rest, wholly or for one model, and until when.
+    """The cooldowns of accounts, for all models or for one model.
 
     Ends are kept on the monotonic clock as well: a wall clock that is set back must not prolong a cooldown.
     """
@@ -48,13 +49,13 @@ class Cooldowns:
         self.probations = Probations(clock)
 
     def file(self, account: Account) -> None:
-        """Follow a change of the account."""
+        """Update the account's cooldown after a change of the account."""
         if account.status is not Status.RATE_LIMITED:
             self._accounts.pop(account.id, None)
             return
         until, known = account.rate_limited_until or 0.0, self._accounts.get(account.id)
         if known is not None and known.end.wall == until:
-            return  # something else has changed
+            return  # the change is not about the cooldown
         end = self._moment(until)
         length_s = until - account.updated_at
         if known is not None:
@@ -63,7 +64,7 @@ class Cooldowns:
         self.probations.answered(account.id)
 
     def forget(self, account_id: str) -> None:
-        """The account is gone."""
+        """Remove a deleted account."""
         self._accounts.pop(account_id, None)
         for ends in self._models.values():
             ends.pop(account_id, None)
@@ -73,16 +74,16 @@ class Cooldowns:
     # accounts
 
     def has_passed(self, account_id: str) -> bool:
-        """Whether the account has a cooldown, and its end is reached."""
+        """Whether the account has a cooldown that is over."""
         cooldown = self._accounts.get(account_id)
         return cooldown is not None and self._until(cooldown.end) is None
 
     def passed(self) -> Iterator[str]:
-        """The accounts whose cooldown has reached its end."""
+        """Ids of the accounts whose cooldown is over."""
         return filter(self.has_passed, self._accounts)
 
     def recovered(self, account_id: str) -> None:
-        """The account is brought back, since its cooldown has passed."""
+        """Note that the account's cooldown has ended. After a long one, its next request is a test."""
         if self._accounts[account_id].length_s >= LONG_LIMIT_S:
             self.probations.due(account_id)
 
@@ -94,18 +95,18 @@ class Cooldowns:
         return bool(self._models)
 
     def rest_model(self, account_id: str, model: str, until: float) -> None:
-        """Pass the account over for one model; an existing later time stays."""
+        """Set a cooldown for one model until `until`, in seconds since the epoch; a later one already set stays."""
         known = self.model_until(account_id, model)
         if known is None or known < until:
             self._models.setdefault(model, {})[account_id] = self._moment(until)
 
     def model_until(self, account_id: str, model: str | None) -> float | None:
-        """Until when the account is passed over for the model. None if it is not."""
+        """End of the account's cooldown for the model, in seconds since the epoch. None if it has none."""
         end = self._models[model or ""].get(account_id) if (model or "") in self._models else None
         return None if end is None else self._until(end)
 
     def drop_passed_models(self) -> None:
-        """Forget the cooldowns of models that have reached their end."""
+        """Forget the cooldowns of models that are over."""
         for model, ends in self._models.items():
             self._models[model] = {id: end for id, end in ends.items() if self._until(end) is not None}
         self._drop_empty()
@@ -116,11 +117,11 @@ class Cooldowns:
     # both
 
     def is_away(self, account_id: str, model: str | None) -> bool:
-        """Whether the account is passed over although it may be active: on probation, or resting for the model."""
+        """Whether the account must be skipped even if it is active: it is on probation, or rests for the model."""
         return self.probations.runs(account_id) or self.model_until(account_id, model) is not None
 
     def waits_s(self, model: str | None) -> dict[str, float]:
-        """Seconds until each account that rests, wholly or for the model, can be asked for it; 0 if it can be now."""
+        """Seconds until each resting account can be asked for the model, by account id; 0 if it can be now."""
         now = self._clock.now()
         ends = {id: self._until(cooldown.end) or now for id, cooldown in self._accounts.items()}
         for account_id in self._models.get(model or "", ()):
@@ -133,7 +134,7 @@ class Cooldowns:
         return Moment(wall, self._clock.monotonic() + wall - self._clock.now())
 
     def _until(self, end: Moment) -> float | None:
-        """When the moment is reached, by the clock that says so earlier. None if it has been."""
+        """When the moment is reached by the earlier of the two clocks, as wall-clock time. None if it has passed."""
         now = self._clock.now()
         until = min(end.wall, now + end.monotonic - self._clock.monotonic())
         return until if until > now else None
@@ -141,14 +142,14 @@ class Cooldowns:
 
 @dataclass(frozen=True, slots=True)
 class Probation:
-    """One request that tests an account: others stay away until it is answered, or until the time is over."""
+    """One request that tests an account. Others avoid the account until `answered` is done or `until` is reached."""
 
     answered: asyncio.Future[None]
     until: float  # on the monotonic clock
 
 
 class Probations:
-    """After a long cooldown one request tests the account."""
+    """The accounts that are on probation, or will be with their next request."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -160,25 +161,25 @@ class Probations:
         self._due.add(account_id)
 
     def begin(self, account_id: str) -> None:
-        """A request goes to the account: it is the test if one is due."""
+        """Note that a request goes to the account. It is the test if one is due."""
         if account_id in self._due:
             self._due.discard(account_id)
             answered = asyncio.get_running_loop().create_future()
             self._running[account_id] = Probation(answered, self._clock.monotonic() + LONGEST_TEST_S)
 
     def runs(self, account_id: str) -> bool:
-        """Whether others stay away from the account."""
+        """Whether the account is on probation now, so that other requests avoid it."""
         probation = self._running.get(account_id)
         return probation is not None and probation.until > self._clock.monotonic()
 
     def answered(self, account_id: str) -> None:
-        """The account has answered, or its request is over."""
+        """End the probation: the account has answered, or its request is over."""
         probation = self._running.pop(account_id, None)
         if probation is not None and not probation.answered.done():
             probation.answered.set_result(None)
 
     def forget(self, account_id: str) -> None:
-        """The account is gone."""
+        """Remove a deleted account."""
         self._due.discard(account_id)
         self.answered(account_id)
 

@@ -1,4 +1,4 @@
-"""Logins that wait for their authorization code: each has one state, one verifier, ten minutes and one outcome."""
+"""OAuth logins in progress. Each has one state, one PKCE verifier, a lifetime of ten minutes and one outcome."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ SHORTEST_CODE = 8
 
 @dataclass(slots=True)
 class Login:
-    """One login on its way. `grant` is kept when it could not be used yet: a code works only once."""
+    """One OAuth login in progress. A `grant` that could not be used yet is kept, since a code works only once."""
 
     id: str
     state: str
     pkce: Pkce = field(repr=False)
     redirect_uri: str
-    ends: float
-    expires_at: float
+    ends: float  # on the monotonic clock
+    expires_at: float  # the same time, in seconds since the epoch
     org_id: str | None
     account_id: str | None
     name: str | None = None
     code: str | None = field(default=None, repr=False)
     grant: Grant | None = field(default=None, repr=False)
-    done: str | None = None
+    done: str | None = None  # the id of its account
     error: RequestError | None = None
     over: bool = False  # refused by the provider: no code will come
     running: asyncio.Task[Account] | None = None
@@ -64,7 +64,7 @@ class Pasted:
 
 
 class Logins:
-    """Starts logins and finishes them, by redirect or by hand; twice gives the same outcome."""
+    """Starts and finishes OAuth logins, by redirect or by a pasted code. Finishing one twice gives the same outcome."""
 
     def __init__(
         self,
@@ -121,11 +121,11 @@ class Logins:
         return login, url
 
     def ids(self) -> list[str]:
-        """Of all that are known."""
+        """Ids of all known logins."""
         return [login.id for login in self._logins.values()]
 
     def view(self, flow_id: str) -> dict[str, Any] | None:
-        """What an admin may see of a login, without its state; None where it is over for long."""
+        """What an admin may see of a login: no `state`, no code. None if it is unknown or was dropped."""
         login = next((login for login in self._logins.values() if login.id == flow_id), None)
         if login is None:
             return None
@@ -149,7 +149,7 @@ class Logins:
         org_id: str | None = None,
         account_id: str | None = None,
     ) -> Account:
-        """The account that the login gives, on disk. Raises RequestError with a text for the admin."""
+        """Finish a login and return its account, which is on disk. Raises RequestError with a text for the admin."""
         self._configured()
         self.forget_old()
         given = read_pasted(pasted)
@@ -160,7 +160,7 @@ class Logins:
         if login.over:
             raise _expired()
         if login.done is not None:
-            # The redirect may have finished what is pasted as well.
+            # The admin may paste a code that the redirect has delivered already.
             if login.code == given.code and login.done in self._pool and account_id in (None, login.done):
                 return self._pool[login.done]
             raise _expired()
@@ -172,7 +172,7 @@ class Logins:
         return await asyncio.shield(login.running)
 
     def refused(self, state: str, error: str) -> RequestError:
-        """The provider says that the login was refused: its state is used up. Raises InvalidRequest."""
+        """End a login that the provider refused, and return the error. Raises InvalidRequest if it is unknown."""
         self.forget_old()
         login = self._logins.get(state)
         if login is None or login.over:
@@ -275,7 +275,7 @@ class Logins:
         return login
 
     def forget_old(self) -> None:
-        """Forget the logins whose time is over."""
+        """Drop expired logins."""
         now = self._clock.monotonic()
         while self._logins:
             oldest = next(iter(self._logins.values()))
@@ -299,7 +299,7 @@ class Logins:
 
 
 def read_pasted(text: str) -> Pasted:
-    """What was pasted, with spaces and line breaks taken out. Raises InvalidRequest."""
+    """Parse pasted text, ignoring spaces and line breaks. Raises InvalidRequest."""
     text = re.sub(r"\s+", "", text)
     state: str | None
     if "?" in text:
@@ -325,7 +325,7 @@ def read_pasted(text: str) -> Pasted:
 
 
 def refused_by_provider(error: str) -> RequestError:
-    """The provider sent the browser back without a code (RFC 6749 4.1.2.1): the admin's wish, or a wrong set-up."""
+    """The error for a redirect without a code (RFC 6749 §4.1.2.1): the admin cancelled, or the settings are wrong."""
     if error == "access_denied":
         return InvalidRequest(
             "Authorisation was cancelled at the provider's. Nothing was added.", type="access_denied"

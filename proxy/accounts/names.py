@@ -1,4 +1,4 @@
-"""Names of accounts: each is given once, in any case."""
+"""Account names: unique, ignoring case."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from proxy.storage.names import MAX_NAME, clean_name
 
 
 def free_name(accounts: Iterable[Account], name: str, *, but: str | None = None) -> str:
-    """The name, cleaned. Raises Unprocessable, or Conflict if an account other than `but` has it."""
+    """The name without surrounding space. Raises Unprocessable, or Conflict if an account other than `but` has it."""
     name = clean_name(name)
     for other in accounts:
         if other.id != but and other.name.casefold() == name.casefold():
@@ -20,7 +20,7 @@ def free_name(accounts: Iterable[Account], name: str, *, but: str | None = None)
 
 
 def name_like(accounts: Iterable[Account], wanted: str) -> str:
-    """A free name made of `wanted`: itself, or with a number."""
+    """An unused name: `wanted` itself, or with a number appended."""
     taken = {account.name.casefold() for account in accounts}
     plain = "".join(c for c in wanted if c.isprintable()).strip()[: MAX_NAME - 4] or "account"
     names = (plain if n == 1 else f"{plain} {n}" for n in itertools.count(1))

@@ -24,7 +24,7 @@ TOTAL_S = 30.0
 MAX_ANSWER_BYTES = 64 * 1024
 MAX_TOKEN_CHARS = 16 * 1024
 DEFAULT_LIFE_S = 3600.0
-"""Where the server names no `expires_in`, or an absurd one."""
+"""Lifetime of an access token if `expires_in` is missing or out of range."""
 
 LONGEST_LIFE_S = 366 * 86_400.0
 
@@ -52,7 +52,7 @@ class Registration:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a login gives; who it belongs to as far as the server says."""
+    """The tokens from a login, and their owner as far as the server names one."""
 
     tokens: OAuthTokens = field(repr=False)
     organization_uuid: str | None
@@ -62,7 +62,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Pkce:
-    """RFC 7636: the verifier stays here, its SHA-256 goes out."""
+    """Proof key for code exchange (RFC 7636): the verifier stays here, the challenge is its SHA-256."""
 
     verifier: str = field(repr=False)
 
@@ -77,7 +77,7 @@ class Pkce:
 
 
 class OAuthServer:
-    """The OAuth server, as far as this proxy talks to it."""
+    """Client of the OAuth server."""
 
     def __init__(self, registration: Registration, *, clock: Clock) -> None:
         self.registration = registration
@@ -90,7 +90,7 @@ class OAuthServer:
         self._client.close()
 
     def authorization_url(self, *, state: str, challenge: str, redirect_uri: str) -> str:
-        """Where an admin's browser goes to log in."""
+        """The URL at which an admin logs in with a browser."""
         url = self.registration.authorize_url
         query = {
             "response_type": "code",
@@ -104,7 +104,7 @@ class OAuthServer:
         return f"{url}{'&' if '?' in url else '?'}{urlencode(query)}"
 
     async def exchange(self, code: str, *, state: str, verifier: str, redirect_uri: str) -> Grant:
-        """The grant for an authorization code. Raises TokenRefused, TokenTrouble."""
+        """Exchange an authorization code for tokens. Raises TokenRefused, TokenTrouble."""
         answer = await self._ask(
             {
                 "grant_type": "authorization_code",
@@ -124,11 +124,11 @@ class OAuthServer:
         )
 
     async def refresh(self, tokens: OAuthTokens) -> OAuthTokens:
-        """New tokens for a refresh token, which stays where the answer has none (RFC 6749 6).
+        """Exchange a refresh token for new tokens. If the answer has no refresh token, the old one stays (RFC 6749 §6).
 
-        An answer that was lost may have rotated it: the same token is tried once more, and then the server's
-        word counts. Where the answer has a new refresh token but no access token, the old access token stays, and
-        when it ends. Raises TokenRefused, TokenTrouble.
+        If the answer is lost, the same refresh token is sent once more, and the second answer counts. If an answer has
+        a new refresh token but no access token, the old access token and its expiry stay.
+        Raises TokenRefused, TokenTrouble.
         """
         form = {
             "grant_type": "refresh_token",
@@ -164,7 +164,7 @@ class OAuthServer:
             ("anthropic-beta", "oauth-2025-04-20"),
             ("user-agent", f"claude-proxy/{__version__}"),
         ]
-        # Codes and refresh tokens work once: what is sent again is decided here, not by libcurl.
+        # Codes and refresh tokens work only once, so libcurl must not resend a request by itself.
         request = Request("POST", self._target, headers, body, may_resend=False)
         exchange = self._client.open(request)
         try:
@@ -189,7 +189,7 @@ class OAuthServer:
 
 
 def life_s(expires_in: object) -> float:
-    """`expires_in` in seconds; the default where it is missing or absurd."""
+    """`expires_in` in seconds; DEFAULT_LIFE_S if it is missing or out of range."""
     try:
         seconds = 0.0 if expires_in is None or expires_in is True else float(expires_in)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
@@ -198,7 +198,7 @@ def life_s(expires_in: object) -> float:
 
 
 def _refuse(status: int, body: bytes, headers: dict[str, str]) -> NoReturn:
-    """Raise what an answer without tokens means; of its body only the error code is repeated."""
+    """Raise TokenRefused or TokenTrouble for an error answer. The message quotes only the error code of its body."""
     try:
         code = _error_code(_json_object(body))
     except TokenTrouble:
@@ -211,7 +211,7 @@ def _refuse(status: int, body: bytes, headers: dict[str, str]) -> NoReturn:
 
 
 def _error_code(answer: dict[str, Any]) -> str | None:
-    """`error` of RFC 6749, or `error.type` of the Claude API; nothing else, which may repeat a token."""
+    """`error` (RFC 6749 §5.2), or `error.type` as in the Claude API. Other fields may contain a token."""
     error = answer.get("error")
     if isinstance(error, dict):
         error = error.get("type")
@@ -220,7 +220,7 @@ def _error_code(answer: dict[str, Any]) -> str | None:
 
 def _json_object(body: bytes) -> dict[str, Any]:
     try:
-        # As int, a number of 5,000 digits would make an error of an answer that holds good tokens.
+        # `int` raises for more than 4,300 digits; such a number must not cost the valid tokens beside it.
         value = json.loads(body, parse_int=float)
     except (ValueError, RecursionError):
         value = None
@@ -240,7 +240,7 @@ def _text(answer: dict[str, Any], name: str) -> str | None:
 
 
 def _token(value: object) -> str | None:
-    """A token that can be sent in a header."""
+    """The value if it is a token that a header can carry, else None."""
     if not isinstance(value, str) or not 0 < len(value) <= MAX_TOKEN_CHARS:
         return None
     try:

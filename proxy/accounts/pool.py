@@ -1,4 +1,4 @@
-"""The pool of accounts: whom to ask next, and what is learned from the answers."""
+"""The pool of accounts: chooses the next account, and records what answers say about it."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from proxy.storage.protocols import Record, Storage
 from proxy.storage.table import Table
 
 LONG_WAIT_S = 60.0
-"""Clients obey any `retry-after`: above this they are told not to wait."""
+"""Clients wait as long as `retry-after` says. If the wait is longer than this, they are told not to retry."""
 
 log = logging.getLogger(__name__)
 
 
 class Pool(AccountTable):
-    """Chooses accounts and records what became of them.
+    """Chooses accounts and records the results of their requests.
 
-    Nothing here awaits but `probation_ended`; so each decision runs whole on the event loop.
-    A question changes nothing: what time changes, `tick` changes, and `take` for the one account that is asked.
+    Choosing and recording never await, so each decision runs whole on the event loop.
+    Queries change nothing. `tick` applies changes that are due by time; `take` does so for the account it takes.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Pool(AccountTable):
             self._follow(None, account)
 
     def count(self) -> dict[Status, int]:
-        """How many accounts are in each state; one whose limit has passed counts as active."""
+        """Number of accounts in each state; one whose cooldown is over counts as active."""
         passed = sum(1 for _ in self._cooldowns.passed())
         counts = self._counts.copy()
         counts[Status.ACTIVE] += passed
@@ -79,14 +79,14 @@ class Pool(AccountTable):
             "idle_since": None if (idle := self._idle_since(account)) is None else rfc3339(idle),
         }
 
-    # the relay's verbs
+    # called by the relay
 
     def choose(
         self, model: str | None, *, refused: Collection[str] = (), later: Collection[str] = ()
     ) -> Account | None:
-        """The account to ask next, never one in `refused`, and one in `later` only if no other is usable.
+        """The next account, never one in `refused`, and one in `later` only if no other is usable. None if none is.
 
-        Whoever asks it calls `take` in the same synchronous step.
+        The caller calls `take` before its next await.
         """
         is_away = self._cooldowns.is_away
         chosen = self._first(lambda id: id in refused or id in later or is_away(id, model))
@@ -95,14 +95,14 @@ class Pool(AccountTable):
         return None if chosen is None else self._table[chosen]
 
     def _first(self, away: Callable[[str], bool]) -> str | None:
-        """The first active account in turn; otherwise the first one whose limit has passed since the last tick."""
+        """The first active account in order; otherwise the first one whose cooldown has ended since the last tick."""
         active = self._balancer.first_active(self._clock.now(), away=away)
         if active is not None:
             return active
         return self._balancer.first_of(id for id in self._cooldowns.passed() if not away(id))
 
     def take(self, account_id: str) -> Account:
-        """Mark the turn of an account that `choose` named; it is active then, and on probation after a long limit."""
+        """Record a turn of the chosen account. A cooldown that is over ends; after a long one, a probation begins."""
         if self._cooldowns.has_passed(account_id):
             self._recover(account_id)
         self._balancer.took(account_id)
@@ -119,7 +119,7 @@ class Pool(AccountTable):
         return await self._cooldowns.probations.wait()
 
     def answered(self, account_id: str) -> None:
-        """The account gave an answer that is no limit."""
+        """Note an answer other than a rate limit: it ends the account's probation."""
         self._cooldowns.probations.answered(account_id)
 
     def has_model_limits(self) -> bool:
@@ -132,7 +132,7 @@ class Pool(AccountTable):
         return InFlight(self, account_id, self._use.begin(account_id, self._clock.now()))
 
     def saw(self, account_id: str, headers: AnswerHeaders) -> None:
-        """Learn from an answer's headers what the account has left."""
+        """Update the account's quota from an answer's headers."""
         if account_id in self._table:
             self._quota[account_id] = quota.read_quota(headers, self._quota.get(account_id, {}))
             if self._by_room:
@@ -144,17 +144,17 @@ class Pool(AccountTable):
         self._room_until[account_id] = quota.room_until(self._quota[account_id], self._clock.now())
 
     def room(self, account_id: str) -> float:
-        """The fraction of its limits that the account has left; 1 where nothing is known."""
+        """The fraction of its limits that the account has left, from 0 to 1; 1 if nothing is known."""
         return quota.room(self._quota.get(account_id, {}), self._clock.now())
 
     def failed(self, account_id: str) -> None:
-        """Count one answer of the account that was no success."""
+        """Count one unsuccessful answer of the account."""
         if account_id in self._use:
             self._use.failed(account_id)
             self.touch(account_id)
 
     def limit(self, account_id: str, until: float, reason: str) -> None:
-        """Bench the account; an existing later time stays."""
+        """Set a cooldown of the account until `until`, in seconds since the epoch; a later one already set stays."""
         if account_id in self._use:
             self._use.limited(account_id)
             self.touch(account_id)
@@ -162,7 +162,7 @@ class Pool(AccountTable):
             self.change(account_id, lambda a: a.limited(until, reason, now))
 
     def limit_model(self, account_id: str, model: str, until: float, reason: str) -> None:
-        """Pass the account over for one model. Kept in memory: after a restart one answer tells it again."""
+        """Set a cooldown of the account for one model. In memory only: after a restart the next 429 sets it again."""
         if account_id in self._table:
             self._cooldowns.rest_model(account_id, model, until)
             log.info(
@@ -170,12 +170,12 @@ class Pool(AccountTable):
             )
 
     def invalidate(self, account_id: str, reason: str) -> None:
-        """The account's credential is dead."""
+        """Make the account INVALID: its credential no longer works."""
         if account_id in self._use:
             self.change(account_id, lambda a: a.invalidated(reason, self._clock.now()))
 
     def tick(self) -> None:
-        """Do what time does, once a second: bring back accounts whose limit has passed, drop what no longer holds."""
+        """Apply what is due by time, once a second: cooldowns end, and quota windows are reset."""
         for account_id in tuple(self._cooldowns.passed()):
             self._recover(account_id)
         self._cooldowns.drop_passed_models()
@@ -188,7 +188,7 @@ class Pool(AccountTable):
         self.change(account_id, lambda a: a.activated(self._clock.now()))
 
     def deactivate_idle(self) -> None:
-        """Take out every active account that nobody has used for the threshold."""
+        """Make every active account INACTIVE that no request has used within the idle threshold."""
         now = self._clock.now()
         for account in self:
             since = self._idle_since(account)
@@ -201,7 +201,7 @@ class Pool(AccountTable):
         return since if self._clock.now() - since >= self._idle_threshold_s else None
 
     def recovers_in(self, model: str | None) -> float | None:
-        """Seconds until the first benched account comes back. None if none is benched."""
+        """Seconds until the first resting account can be asked for the model. None if none rests."""
         return min(
             (
                 wait_s
@@ -212,7 +212,7 @@ class Pool(AccountTable):
         )
 
     def exhausted(self, model: str | None) -> RequestError:
-        """What a client is told when no account can be asked."""
+        """The error for a client if no account can be asked for the model."""
         if not len(self):
             return Unavailable("no accounts available", should_retry=False)
         wait_s = self.recovers_in(model)

@@ -12,14 +12,14 @@ from proxy.upstream.driver import CurlClient
 from proxy.upstream.exchange import Request
 
 API_VERSION = "2023-06-01"
-"""A request of our own has to name a version; a client's is never changed."""
+"""The API requires `anthropic-version`, also of the probe. A client's own header is never changed."""
 
 LONGEST_S = 10.0
-"""A request waits for the answer before it goes to the next account, so a silent one is no answer soon."""
+"""Timeout of a probe. It is short, since a client's request waits for the probe before it tries the next account."""
 
 
 class Probe:
-    """One question per account at a time; whoever asks meanwhile shares its answer."""
+    """Runs one probe per account at a time; concurrent callers share its result."""
 
     def __init__(self, client: CurlClient, jobs: Jobs) -> None:
         self._client = client
@@ -27,7 +27,7 @@ class Probe:
         self._asking: dict[str, asyncio.Task[bool | None]] = {}
 
     async def works(self, account: Account) -> bool | None:
-        """True where the API accepts the credential, False where it says 401, None where it says neither."""
+        """True if the API accepts the credential, False if it answers 401, None if the probe is inconclusive."""
         task = self._asking.get(account.id)
         if task is None:
             task = self._jobs.start(f"probe {account.id}", self._ask(account), wait=False)

@@ -1,4 +1,4 @@
-"""What an account has left, as the rate-limit headers of its last answers say; both families."""
+"""The remaining quota of an account, from the rate-limit headers (unified and classic) of its latest answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WINDOW = re.compile(r"[0-9]{1,3}[a-z](?:_[a-z0-9]{1,16})?")
 _CLASSIC = frozenset({"requests", "tokens", "input-tokens", "output-tokens"})
 _FLOAT = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,20})?(?:e[+-]?[0-9]{1,3})?")
 _STATUS = re.compile(r"[a-z_]{1,32}")
-_MOST = 1e11  # more is damage: as a time, milliseconds; as a limit, more than anyone has
+_MOST = 1e11  # larger values are ignored: a time would be in milliseconds, a limit beyond any real one
 
 MAX_WINDOWS = 8
 
@@ -25,7 +25,7 @@ MAX_WINDOWS = 8
 class Window(NamedTuple):
     """One limit. `used` is a fraction, above 1 where it is overdrawn; `resets_at` in seconds since the epoch.
 
-    None is what no header has said.
+    A field is None if no header named it.
     """
 
     used: float | None = None
@@ -36,7 +36,7 @@ class Window(NamedTuple):
 
     @property
     def left(self) -> float | None:
-        """The fraction that is left, from 0 to 1."""
+        """The fraction that is left, from 0 to 1; None if unknown."""
         if self.status == "rejected":
             return 0.0
         if self.used is not None:
@@ -53,9 +53,9 @@ Quota = dict[str, Window]
 
 
 def read_quota(headers: AnswerHeaders, known: Quota) -> Quota:
-    """What the headers say over what was known.
+    """Merge the quota in `headers` into `known`.
 
-    A window that they leave out stays as it was; one that they name is as they say, since it may be another one by now.
+    Windows that the headers leave out stay. A window that they name is replaced whole, since it may have been reset.
     """
     if not headers.limits:
         return known
@@ -70,15 +70,15 @@ def read_quota(headers: AnswerHeaders, known: Quota) -> Quota:
     if not news:
         return known
     if len(news) <= MAX_WINDOWS and news.keys() >= known.keys():
-        return news  # the usual answer names all there is
+        return news  # the usual case: the answer names every known window
     return dict(islice((news | (known | news)).items(), MAX_WINDOWS))
 
 
 def room(quota: Quota, now: float) -> float:
-    """The fraction left of the account's window that has the least; 1 where nothing is known.
+    """The smallest fraction that is left in a window of the account, from 0 to 1; 1 if nothing is known.
 
-    A window of one model says nothing of the others. One without a reset that is ahead may have been reset: with the
-    room that it had then, the account would get no request, and so no answer that says better.
+    Windows of one model do not count. Nor do windows without a reset in the future: they may have been reset, and an
+    account that seems used up would get no request whose answer could correct that.
     """
     left = [
         window.left
@@ -91,14 +91,14 @@ def room(quota: Quota, now: float) -> float:
 
 
 def room_until(quota: Quota, now: float) -> float:
-    """When time alone changes `room`: a window is reset, or a reset comes near enough to count. Infinity if never."""
+    """When `room` changes next by time alone: a window is reset, or begins to count. Infinity if never."""
     resets = [window.resets_at for window in quota.values() if window.resets_at is not None]
     moments = resets + [reset - LONGEST_LIMIT_S for reset in resets]
     return min((moment for moment in moments if moment > now), default=math.inf)
 
 
 def view(quota: Quota, now: float) -> dict[str, Any]:
-    """A quota as an admin sees it, without what has been reset since."""
+    """The quota for admins, without windows that have been reset since."""
     return {
         name: window._asdict()
         | {"resets_at": None if window.resets_at is None else rfc3339(window.resets_at)}
@@ -108,7 +108,7 @@ def view(quota: Quota, now: float) -> dict[str, Any]:
 
 
 def _told(fields: Fields) -> Window | None:
-    """What an answer says of one limit; None if nothing of it makes sense."""
+    """Parse the header fields of one limit; None if no field is valid."""
     get = fields.get
     return _window(
         get("utilization", ""), get("limit", ""), get("remaining", ""), get("reset", ""), get("status", "")
@@ -117,7 +117,7 @@ def _told(fields: Fields) -> Window | None:
 
 @lru_cache(maxsize=1024)
 def _window(used: str, limit: str, remaining: str, reset: str, status: str) -> Window | None:
-    """Remembered, since most windows are answer by answer the same."""
+    """Cached, since most answers repeat the same windows."""
     status = status.lower()
     window = Window(
         used=_fraction(used.lower()) if used else None,
@@ -131,17 +131,17 @@ def _window(used: str, limit: str, remaining: str, reset: str, status: str) -> W
 
 @lru_cache(maxsize=256)
 def _is_window(name: str) -> bool:
-    """Whether a window of the unified family is shown: `overage` and its like are none."""
+    """Whether a name of the unified family is a window (`5h`, `7d_oi`); `overage`, for example, is not."""
     return _WINDOW.fullmatch(name) is not None
 
 
 def _is_of_a_model(name: str) -> bool:
-    """As `7d_oi`; a classic limit, as `input_tokens`, begins with a letter."""
+    """Whether the window is for one model (`7d_oi`). A classic limit (`input_tokens`) begins with a letter."""
     return "_" in name and name[0].isdigit()
 
 
 def _fraction(text: str) -> float | None:
-    """A utilization, which may come with an exponent."""
+    """Parse a utilization, which may have an exponent (`1e-05`)."""
     return _sane(float(text)) if _FLOAT.fullmatch(text) else None
 
 

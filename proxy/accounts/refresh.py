@@ -1,4 +1,4 @@
-"""Keeps access tokens alive: one refresh per account at a time, durable before it is used, never abandoned."""
+"""Refreshes OAuth access tokens: one refresh per account at a time; new tokens are on disk before they are used."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from proxy.failpoints import failstep
 from proxy.jobs import Jobs
 
 LEAST_INTERVAL_S = 60.0
-"""Between two refreshes of one account, so that no nonsense in `expires_in` makes a loop."""
+"""Least time between two refreshes of one account, so that a wrong `expires_in` cannot cause a refresh loop."""
 
 FIRST_BACKOFF_S = 5.0
 LAST_BACKOFF_S = 300.0
 LONGEST_WAIT_S = 75.0
-"""How long a request waits for a shared refresh: two token calls of 30 s and the disk."""
+"""How long a request waits for a shared refresh: two calls to the OAuth server of 30 s each, and the disk."""
 
 AT_ONCE = 2
 SPREAD_S = 2.0
@@ -43,10 +43,10 @@ class Trouble:
 
 
 class Refresher:
-    """Hands out accounts whose access token is alive.
+    """Refreshes access tokens, and gives out accounts with a valid one.
 
-    A rotation: intent on disk, which proves that we can write; the call; new tokens on disk; only then are they used.
-    It runs as a job of its own: a client that leaves does not cancel it, a shutdown waits for it.
+    A refresh first saves its intent, which proves that the disk takes writes; then it calls the OAuth server, saves the
+    tokens, and only then uses them. It runs as a job: no client cancels it by leaving, and a shutdown waits for it.
     """
 
     def __init__(self, pool: Pool, server: OAuthServer | None, *, jobs: Jobs, clock: Clock, rng: Random):
@@ -58,10 +58,10 @@ class Refresher:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._troubles: dict[str, Trouble] = {}
         self._alive_until: dict[str, float] = {}
-        """By account, on the monotonic clock: a wall clock that jumps costs no account more than one refresh."""
+        """Expiry by account, on the monotonic clock: a jump of the wall clock causes at most one refresh each."""
 
     async def usable(self, account: Account) -> Account:
-        """The account with a credential that is alive. Raises TokenRefused or TokenTrouble where there is none."""
+        """The account with a valid credential, refreshed if necessary. Raises TokenRefused or TokenTrouble."""
         if isinstance(account.credential, ApiKey):
             return account
         account = self._settled(account)
@@ -74,18 +74,18 @@ class Refresher:
                 raise
             account = self._pool[account.id]
             if not self._ends(account, 0.0):
-                return account  # the old token lives on, and so does the account
+                return account  # the old token is still valid
             if account.received is None:
                 raise
-            self._publish(account.id)  # not saved, but there is nothing else to use
+            self._publish(account.id)  # not on disk yet, but the old token has expired
             return self._pool[account.id]
 
     async def refresh(self, account_id: str, *, failed: str | None = None, forced: bool = False) -> Account:
-        """Refresh an account's token, or share the refresh that runs.
+        """Refresh an account's token, or wait for the refresh that is running.
 
-        `failed` is an access token that the API has refused: where another has taken its place, that one is what
-        was asked for. `forced` is an admin's wish and waits for no backoff. Raises TokenRefused, TokenTrouble, and
-        NotFound where the account is deleted meanwhile.
+        `failed` is the access token that the API rejected: if it has been replaced already, nothing is refreshed.
+        `forced` skips the backoff, for admins. Raises TokenRefused, TokenTrouble, and NotFound if the account is
+        deleted meanwhile.
         """
         account = self._settled(self._pool[account_id])
         assert isinstance(account.credential, OAuthTokens)
@@ -101,14 +101,14 @@ class Refresher:
                 await asyncio.shield(task)
         except TimeoutError:
             raise TokenTrouble("the refresh takes too long") from None
-        except StorageError as error:  # of a re-authorisation
+        except StorageError as error:  # the running job was a re-authorisation
             raise TokenTrouble(f"the new tokens could not be saved yet: {error}") from error
         return self._pool[account_id]
 
     async def reauthorize(self, account_id: str, tokens: OAuthTokens) -> Account:
-        """Give an account new credentials; an INVALID one works again. On disk when this returns.
+        """Replace an account's tokens. An INVALID account becomes ACTIVE. On disk when this returns.
 
-        Raises StorageError, and NotFound where the account is deleted meanwhile.
+        Raises StorageError, and NotFound if the account is deleted meanwhile.
         """
         while (running := self._running.get(account_id)) is not None:
             await asyncio.wait([running])
@@ -116,7 +116,7 @@ class Refresher:
         return self._pool[account_id]
 
     def needs_refresh(self, account: Account) -> bool:
-        """Whether a working account's token is about to end, or has ended."""
+        """Whether the account works and its token has expired or is about to."""
         return account.works and self._due(account, REFRESH_AHEAD_S)
 
     def is_running(self, account_id: str) -> bool:
@@ -124,17 +124,17 @@ class Refresher:
         return account_id in self._running
 
     def is_fresh(self, account: Account) -> bool:
-        """Whether the token is so new that another refresh would tell nothing more."""
+        """Whether the token was refreshed less than LEAST_INTERVAL_S ago."""
         return 0 <= self._clock.now() - (account.last_refresh_at or 0.0) < LEAST_INTERVAL_S
 
     async def refresh_due(self, within_s: float) -> None:
-        """Refresh every working account whose token ends `within_s`, two at a time, in random order."""
+        """Refresh every working account whose token expires within `within_s`, two at a time, in random order."""
         due = [a.id for a in self._pool if a.works and self._due(a, within_s)]
         self._rng.shuffle(due)
         await asyncio.gather(*(self._refresh_each(due) for _ in range(AT_ONCE)))
 
     def start(self) -> None:
-        """Look at the accounts as they were found."""
+        """Note when the stored tokens expire, and warn of refreshes that a crash interrupted."""
         for account in self._pool:
             self.learn(account)
             if account.refresh_began_at is not None:
@@ -143,7 +143,7 @@ class Refresher:
                 )
 
     def learn(self, account: Account) -> None:
-        """Note on the monotonic clock how long a token lives that has just come."""
+        """Note on the monotonic clock when the account's token expires."""
         if account.expires_at is not None:
             self._alive_until[account.id] = self._clock.monotonic() + account.expires_at - self._clock.now()
 
@@ -159,7 +159,7 @@ class Refresher:
                 continue  # logged and kept in last_refresh_error by _rotate
 
     def _run(self, account_id: str, what: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """The account's tokens are in the hands of `work` alone until it ends."""
+        """Run `work` as a job. Until it ends, nothing else may change the account's tokens."""
         task = self._jobs.start(f"{what} {account_id}", work)
         self._running[account_id] = task
         task.add_done_callback(lambda _: self._ended(account_id))
@@ -202,7 +202,7 @@ class Refresher:
             raise TokenTrouble(NO_ACCESS_TOKEN)
 
     async def _intend(self, account_id: str) -> None:
-        """Put the intent on disk. Raises TokenTrouble where it gets no further than the journal."""
+        """Save the intent to refresh. Raises TokenTrouble if it cannot be written, or only to the journal."""
         pool = self._pool
         try:
             if not pool.unsaved:
@@ -230,7 +230,7 @@ class Refresher:
             with failstep("refresh.save"):
                 await pool.change(account_id, take)
         except StorageError as error:
-            # In memory, and written again every second; the old token is used as long as it lives.
+            # They stay in memory and are written again every second. The old token is used until it expires.
             log.error("new tokens are not on disk yet account=%s error=%s", account_id, error)
             raise TokenTrouble("the new tokens could not be saved yet") from error
         if account_id in pool:
@@ -243,14 +243,14 @@ class Refresher:
         log.info("token refreshed account=%s expires_at=%s", account_id, rfc3339(account.expires_at or 0.0))
 
     def _settled(self, account: Account) -> Account:
-        """The account with tokens put to use that could not be saved at first, but are on disk by now."""
+        """The account. If tokens could not be saved at first but are on disk by now, it uses them from now on."""
         if account.received is None or account.id in self._running or account.id in self._pool.unsaved:
             return account
         self._publish(account.id)
         return self._pool[account.id]
 
     async def _refused(self, account_id: str, used: OAuthTokens, why: str) -> None:
-        """The OAuth server refuses the refresh token: final, unless somebody else has rotated it."""
+        """Handle a rejected refresh token: use newer tokens if storage has them, else make the account INVALID."""
         pool = self._pool
         stored = await pool.stored_tokens(account_id)
         if stored is not None and stored.refresh_token != used.refresh_token:
@@ -279,12 +279,12 @@ class Refresher:
             raise TokenTrouble("the token was refreshed less than a minute ago")
 
     def _due(self, account: Account, within_s: float) -> bool:
-        """Whether the token ends `within_s`, or an answer with another one may have been lost."""
+        """Whether the token expires within `within_s`, or the answer of an interrupted refresh may be lost."""
         interrupted = account.refresh_began_at is not None and account.id not in self._running
         return interrupted or self._ends(account, within_s)
 
     def _ends(self, account: Account, within_s: float) -> bool:
-        """Whether the access token ends `within_s`, by either clock."""
+        """Whether the access token expires within `within_s`, by either clock."""
         if account.expires_at is None:
             return False
         ends = self._alive_until.get(account.id)
@@ -294,5 +294,5 @@ class Refresher:
 
 
 def _is_renewed(used: OAuthTokens, received: OAuthTokens) -> bool:
-    """Whether there is more than a new refresh token."""
+    """Whether the answer changed more than the refresh token."""
     return received != replace(used, refresh_token=received.refresh_token)

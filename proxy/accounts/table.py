@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 
 
 class AccountTable(ABC):
-    """The accounts by id. A change takes effect at once, in one synchronous step, and is awaited until it is on disk.
+    """The accounts by id. A change takes effect in memory at once; to await it is to wait until it is on disk.
 
-    Only `add`, `update` and `remove` await, and only after the change is made.
+    `add`, `update` and `remove` make their change in memory before they await.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class AccountTable(ABC):
 
     @property
     def writable(self) -> bool:
-        """Whether what is changed now is likely to be on disk soon."""
+        """Whether the data folder takes writes: nothing is unsaved, and nothing waits in the journal."""
         return self._table.writable
 
     @property
@@ -93,7 +93,7 @@ class AccountTable(ABC):
     ) -> Account:
         """Rename an account or set it `active` or `inactive`; on disk when this returns.
 
-        An INVALID account becomes active only by whoever has seen its credential work.
+        To activate an INVALID account, the caller must have checked that its credential works.
         """
         now = self._clock.now()
         changed = self[account_id]
@@ -117,13 +117,13 @@ class AccountTable(ABC):
         log.info("account deleted account=%s name=%s", account.id, account.name)
 
     async def save_again(self) -> None:
-        """Write once more what could not be written."""
+        """Retry the writes that have failed."""
         await self._table.save_again()
 
     def change(self, account_id: str, step: Callable[[Account], Account]) -> asyncio.Future[None]:
-        """The one door for change: applies `step` to the account as it is now.
+        """Apply `step` to the account as it is now. Every change but `publish` goes through here.
 
-        The change works at once; awaiting what is returned waits until it is on disk. Raises StorageError there.
+        The change takes effect at once. The future is done when it is on disk, and raises StorageError if that fails.
         """
         old = self[account_id]
         new = step(old)
@@ -139,25 +139,25 @@ class AccountTable(ABC):
         return saved
 
     def touch(self, account_id: str) -> None:
-        """What is shown of the account may be another by now."""
+        """Mark the account as possibly changed; its view is re-read when a dashboard asks."""
         self._feed.touch("accounts", account_id)
 
     def publish(self, account_id: str) -> Account:
-        """Put received tokens to use, which are on disk already, or which nothing else can replace."""
+        """Start to use the received tokens: they are on disk, or the old token has expired."""
         account = self[account_id].refresh_saved()
         self._table.publish(account_id, account)
         self.touch(account_id)
         return account
 
     async def stored_tokens(self, account_id: str) -> OAuthTokens | None:
-        """The account's tokens as they are in storage, where another process may have renewed them."""
+        """The account's tokens as stored, which may differ from those in memory. None if there are none."""
         record = await self._table.stored(account_id)
         credential = None if record is None else Account.from_record(record).credential
         return credential if isinstance(credential, OAuthTokens) else None
 
     @abstractmethod
     def _follow(self, old: Account | None, new: Account | None) -> None:
-        """Keep what depends on the accounts up to date, in the step that adds, changes or removes one.
+        """Update what depends on the accounts, in the same step that adds, changes or removes one.
 
         `old` is None if it is added, `new` is None if it is removed.
         """

@@ -1,4 +1,4 @@
-"""What accounts were used for: counters that outlive a restart."""
+"""Usage counters of accounts, which survive a restart."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STORED = ("requests", "errors", "rate_limits", "last_used_at")
 
 @dataclass(slots=True)
 class Use:
-    """What one account was used for since it was added; `in_flight` since the start, and not stored."""
+    """Counters of one account since it was added. `in_flight` is not stored."""
 
     requests: int = 0
     errors: int = 0
@@ -23,7 +23,7 @@ class Use:
 
 
 class Uses:
-    """The use of each account by its id."""
+    """The counters by account id."""
 
     def __init__(self, account_ids: Iterable[str], counters: Mapping[str, Record]) -> None:
         self._uses = {id: _read_use(counters.get(id, {})) for id in account_ids}
@@ -36,17 +36,17 @@ class Uses:
         return account_id in self._uses
 
     def add(self, account_id: str) -> None:
-        """Count from zero if the account is new."""
+        """Start counters for an account; existing ones stay."""
         if account_id not in self._uses:
             self._uses[account_id] = Use()
 
     def forget(self, account_id: str) -> None:
-        """The account is gone."""
+        """Remove a deleted account."""
         self._uses.pop(account_id, None)
         self._unsaved.remove(account_id)
 
     def begin(self, account_id: str, now: float) -> Use:
-        """Count a request that begins; whoever ends it takes it off `in_flight`."""
+        """Count a request that begins. The caller decrements `in_flight` when it ends."""
         use = self._uses[account_id]
         use.requests += 1
         use.in_flight += 1
@@ -55,12 +55,12 @@ class Uses:
         return use
 
     def failed(self, account_id: str) -> None:
-        """Count an answer that was no success."""
+        """Count an unsuccessful answer."""
         self._uses[account_id].errors += 1
         self._unsaved.add(account_id)
 
     def limited(self, account_id: str) -> None:
-        """Count an answer that was a rate limit."""
+        """Count a rate-limited answer."""
         self._uses[account_id].rate_limits += 1
         self._unsaved.add(account_id)
 

@@ -1,4 +1,4 @@
-"""Who is asking for something that only admins may do."""
+"""The authenticated caller of the admin API."""
 
 from __future__ import annotations
 

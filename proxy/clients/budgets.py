@@ -1,4 +1,4 @@
-"""What one client key may use: requests in a minute and at once, tokens and money in a day and a month (UTC)."""
+"""Limits of a client key: requests per minute, concurrent requests, tokens and cost per day and month (UTC)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MINUTE_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class KeyLimits:
-    """None where there is no limit."""
+    """The limits of one key. None means no limit."""
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
@@ -33,7 +33,7 @@ class KeyLimits:
 
     @property
     def has_budget(self) -> bool:
-        """Whether what a request costs has to be known."""
+        """Whether tokens or cost are limited, so that the usage of each request must be known."""
         budgets = (self.tokens_per_day, self.tokens_per_month, self.cost_usd_per_day, self.cost_usd_per_month)
         return any(budget is not None for budget in budgets)
 
@@ -52,13 +52,13 @@ class Window:
 
 @dataclass(slots=True)
 class _Account:
-    """One key's use, and what its `reservations` running requests may still spend."""
+    """What one key has spent, and the sums of its open reservations."""
 
     key_id: str
     day: Window = field(default_factory=Window)
     month: Window = field(default_factory=Window)
     recent: deque[float] = field(default_factory=deque)
-    turned_on: int = -1  # the day, counted from the epoch, that `day` and `month` are of
+    turned_on: int = -1  # the day of `day` and `month`, in days since the epoch
     running: int = 0
     reservations: int = 0
     reserved_tokens: int = 0
@@ -66,7 +66,7 @@ class _Account:
 
 
 class Budgets:
-    """Keeps keys within their limits: what a request may cost is reserved before it and settled after it."""
+    """Enforces the limits of keys: the most that a request may cost is reserved before it, and settled after it."""
 
     def __init__(self, stored: dict[str, Record], *, clock: Clock) -> None:
         self._clock = clock
@@ -77,11 +77,11 @@ class Budgets:
                 self._accounts[id] = _Account(id, _read(record["day"]), _read(record.get("month")))
 
     def on_spend(self, listener: Callable[[str], None]) -> None:
-        """Call `listener` with the id of each key of which something is counted or forgotten."""
+        """Call `listener` with the id of a key whenever its spending changes or the key is deleted."""
         self._on_spend = listener
 
     def begin(self, key_id: str, limits: KeyLimits) -> Callable[[], None]:
-        """Count one request, and hand over what ends it. Raises RateLimited."""
+        """Count a request that begins, and return the function to call when it ends. Raises RateLimited."""
         account = self._account(key_id)
         if limits.concurrent_requests is not None and account.running >= limits.concurrent_requests:
             raise RateLimited(
@@ -110,10 +110,10 @@ class Budgets:
         return end
 
     def reserve(self, key_id: str, limits: KeyLimits, *, tokens: int, cost_usd: float) -> Reservation:
-        """Set aside what a request may use at most. Raises RateLimited (`billing_error`) where that is too much."""
+        """Reserve the most that a request may use. Raises RateLimited (`billing_error`) if that exceeds a budget."""
         account = self._account(key_id)
         self._turn_over(account)
-        # The month first: where both are spent, the next day would not help.
+        # The month first: if both budgets are spent, the client must wait for the next month.
         for window, period, resets_at, most_tokens, most_usd in (
             (account.month, "month", self._month_ends(), limits.tokens_per_month, limits.cost_usd_per_month),
             (account.day, "day", self._day_ends(), limits.tokens_per_day, limits.cost_usd_per_day),
@@ -139,12 +139,12 @@ class Budgets:
             self._count(account, tokens, cost_usd)
 
     def settle(self, account: _Account, reservation: Reservation, *, tokens: int, cost_usd: float) -> None:
-        """Give back what was reserved and count what was used, in the day and month it is now."""
+        """Release a reservation and count what was used, in the current day and month."""
         account.reservations -= 1
         account.reserved_tokens -= reservation.tokens
         account.reserved_usd -= reservation.cost_usd
         if not account.reservations:
-            account.reserved_usd = 0.0  # what rounding left
+            account.reserved_usd = 0.0  # drops the rounding error
         self._count(account, tokens, cost_usd)
 
     def _count(self, account: _Account, tokens: int, cost_usd: float) -> None:
@@ -172,12 +172,12 @@ class Budgets:
         }
 
     def forget(self, key_id: str) -> None:
-        """The key is gone."""
+        """Remove a deleted key."""
         self._accounts.pop(key_id, None)
         self._on_spend(key_id)
 
     def record(self, key_id: str) -> Record:
-        """What is stored of a key: nothing if it has used nothing."""
+        """The stored form of a key's spending; empty if it has spent nothing."""
         account = self._accounts.get(key_id)
         if account is None:
             return {}
@@ -187,7 +187,7 @@ class Budgets:
         }
 
     def _turn_over(self, account: _Account) -> None:
-        """Begin a new day or month; what runs stays reserved."""
+        """Start a new day or month if one has begun. Open reservations stay."""
         today = int(self._clock.now() // 86_400)
         if account.turned_on == today:
             return
@@ -209,7 +209,7 @@ class Budgets:
 
 
 class Reservation:
-    """What one request has set aside."""
+    """What one request has reserved."""
 
     def __init__(self, budgets: Budgets, account: _Account, tokens: int, cost_usd: float) -> None:
         self._budgets = budgets
@@ -219,7 +219,7 @@ class Reservation:
         self.cost_usd = cost_usd
 
     def settle(self, *, tokens: int, cost_usd: float) -> None:
-        """What was used in fact; a second time does nothing."""
+        """Release the reservation and count what was used. A second call does nothing."""
         if not self._settled:
             self._settled = True
             self._budgets.settle(self._account, self, tokens=tokens, cost_usd=cost_usd)

@@ -1,4 +1,4 @@
-"""What client keys used, as it is stored: one record a key, of its requests and of its budgets."""
+"""Saves the counters of client keys: one record per key, with its requests and its spending."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from proxy.storage.unsaved import Unsaved
 
 
 class KeyCounters:
-    """Hears of what is counted, and saves it."""
+    """Notes which keys' counters change, and saves those."""
 
     def __init__(self, keys: ClientKeys, budgets: Budgets) -> None:
         self._keys = keys

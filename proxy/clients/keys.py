@@ -1,4 +1,4 @@
-"""Client keys: who may use `/v1`, and with role `admin` the admin API. A key is stored as its SHA-256 only."""
+"""Client keys: what clients of `/v1` authenticate with, and with role `admin` the admin API. Stored as SHA-256."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ class ClientKey:
     expires_at: float | None = None
     limits: KeyLimits = NO_LIMITS
     models: tuple[str, ...] = ()
-    """Names or patterns (`claude-haiku-*`) of the models it may use; none for all."""
+    """Names or patterns (`claude-haiku-*`) of the models that the key may use; empty allows every model."""
 
     declared: bool = False
-    """In the configuration, so it is neither stored nor changed here."""
+    """Declared in the configuration: neither stored nor editable by admins."""
 
     @property
     def etag(self) -> str:
@@ -74,7 +74,7 @@ class ClientKey:
 
     @property
     def is_restricted(self) -> bool:
-        """Whether it has to be known what a request uses, and by which model."""
+        """Whether the key has a list of models or a budget, so that a request's model and usage must be known."""
         return bool(self.models) or self.limits.has_budget
 
     def allows_model(self, model: str) -> bool:
@@ -84,14 +84,14 @@ class ClientKey:
 
 @dataclass(slots=True)
 class KeyUse:
-    """What one key was used for."""
+    """Usage counters of one key."""
 
     requests: int = 0
     last_used_at: float | None = None
 
 
 class ClientKeys:
-    """The table of client keys. A change works at once; admin verbs return when it is on disk."""
+    """The table of client keys. A change takes effect at once; `add`, `update`, `remove` return when it is on disk."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class ClientKeys:
         self._clock = clock
         self._feed = feed
         self._new_id = new_id
-        # A key that is both is the declared one.
+        # If a key is both stored and declared, the declared one counts.
         keys = chain(self._table.values(), self._declared.values())
         self._by_hash = {client_key.key_sha256: client_key.id for client_key in keys}
         self._use = {client_key.id: _read_use(counters.get(client_key.id, {})) for client_key in self}
@@ -140,10 +140,10 @@ class ClientKeys:
         return self._table.unsaved
 
     def accept(self, keys: Iterable[str]) -> ClientKey | None:
-        """The first active token that one of `keys` belongs to.
+        """Check presented keys: the first one that is a usable client key. None if none is.
 
-        Looked up by hash, so that a guess learns nothing from the time a lookup takes; the hashes are compared in
-        constant time all the same.
+        Keys are looked up by hash, so the time of a lookup reveals nothing about a stored key. The hashes are compared
+        in constant time as well.
         """
         for key in keys:
             digest = _sha256(key)
@@ -193,7 +193,7 @@ class ClientKeys:
     def find(
         self, *, role: Role | None = None, status: KeyStatus | None = None, search: str = ""
     ) -> list[ClientKey]:
-        """Tokens that match, in the order they were made; `search` is part of the name or id, in any case."""
+        """Matching keys, declared ones first, then by creation; `search` is a part of the name (in any case) or id."""
         wanted = search.casefold()
         return [
             client_key
@@ -214,7 +214,7 @@ class ClientKeys:
         limits: KeyLimits = NO_LIMITS,
         models: tuple[str, ...] = (),
     ) -> tuple[ClientKey, str]:
-        """Make a key and return it in full, for the only time. Raises Unprocessable, Conflict, StorageError."""
+        """Create a key. Only here is it returned in full. Raises Unprocessable, Conflict, StorageError."""
         now = self._clock.now()
         key = _new_key() if key is None else _checked_key(key)
         digest = _sha256(key)
@@ -243,7 +243,7 @@ class ClientKeys:
         return client_key, key
 
     async def update(self, key_id: str, **changes: Any) -> ClientKey:
-        """Change fields of a token; it works as changed at once, and is on disk when this returns.
+        """Change fields of a key. The change takes effect at once, and is on disk when this returns.
 
         Raises Unprocessable, Conflict, StorageError.
         """
@@ -274,7 +274,7 @@ class ClientKeys:
         return client_key
 
     async def remove(self, key_id: str) -> None:
-        """Delete a token; it stops working at once, and is gone from disk when this returns."""
+        """Delete a key. It stops working at once, and is gone from disk when this returns."""
         client_key = self._own(key_id)
         self._drop(client_key)
         forgotten = self._table.forget(key_id)
@@ -288,7 +288,7 @@ class ClientKeys:
         return None if use is None else {"requests": use.requests, "last_used_at": use.last_used_at}
 
     async def save_again(self) -> None:
-        """Write once more what could not be written."""
+        """Retry the writes that have failed."""
         await self._table.save_again()
 
     def _tell(self, what: str, client_key: ClientKey, text: str) -> None:
@@ -307,12 +307,12 @@ def _ignore(key_id: str) -> None:
 
 
 def key_record(client_key: ClientKey) -> Record:
-    """What is stored; `load_tokens` reads it."""
+    """The stored form of a key; `load_keys` reads it."""
     return asdict(client_key)
 
 
 def load_keys(records: Iterable[Record]) -> list[tuple[str, ClientKey]]:
-    """Tokens as stored, oldest first. Raises StorageError where one is not a token."""
+    """The stored keys with their ids, oldest first. Raises StorageError if a record is malformed."""
     reader = TypeAdapter(ClientKey)
     keys = []
     for record in records:

@@ -18,7 +18,7 @@ from proxy.storage.unsaved import Unsaved
 
 MAX_SESSIONS = 4096
 MAX_USER_AGENT = 256
-"""Both are chosen by clients: without bounds, a client could fill the memory with names. To save so many takes at
+"""Clients choose their User-Agent: without bounds, one could fill the memory with sessions. To save this many takes at
 most 3 ms of the event loop."""
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Client:
 
 @dataclass(slots=True)
 class Session:
-    """What one client does. `limited` of its requests in flight hold a place; times are seconds since the epoch."""
+    """The requests of one client. `limited` of those in flight hold a slot. Times are seconds since the epoch."""
 
     id: str
     client: Client
@@ -50,7 +50,7 @@ class Session:
 
 
 class Sessions:
-    """The table of sessions; bounded, the longest unused goes first."""
+    """The table of sessions. It is bounded: the least recently used one without requests in flight is dropped."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Sessions:
         return len(self._sessions)
 
     def enter(self, client: Client, *, limited: bool, cut: Callable[[], None]) -> Place:
-        """Begin a request; `cut` ends it when an admin ends its session. Whoever enters leaves."""
+        """Begin a request. `cut` is called if an admin ends its session. The caller must `leave` the returned place."""
         now = self._clock.now()
         if len(client.user_agent) > MAX_USER_AGENT:
             client = replace(client, user_agent=client.user_agent[:MAX_USER_AGENT])
@@ -115,14 +115,14 @@ class Sessions:
         return Place(self, session, cut, limited=limited and self._enabled)
 
     def take_now(self, session: Session) -> bool:
-        """Take one of the session's places, if one is free and nobody waits for it."""
+        """Take one of the session's slots if one is free and no request waits for it. False if not."""
         if session.limited >= self._max_concurrent or session.waiting:
             return False
         session.limited += 1
         return True
 
     async def take(self, session: Session) -> None:
-        """Wait for one of the session's places. Raises RateLimited where none gets free in time."""
+        """Wait for one of the session's slots. Raises RateLimited if none becomes free in time."""
         if self.take_now(session):
             return
         if self._queue_timeout_s:
@@ -134,7 +134,7 @@ class Sessions:
                 return
             except TimeoutError:
                 if turn.done() and not turn.cancelled():
-                    return  # it came in the same moment
+                    return  # the slot came in the moment of the timeout
             except asyncio.CancelledError:
                 if turn.done() and not turn.cancelled():
                     self.give(session)
@@ -147,7 +147,7 @@ class Sessions:
         )
 
     def give(self, session: Session) -> None:
-        """Free a place, or hand it to who waits longest."""
+        """Free a slot, or pass it to the request that has waited longest."""
         while session.waiting:
             turn = session.waiting.popleft()
             if not turn.done():
@@ -171,13 +171,13 @@ class Sessions:
         return session
 
     def end_of(self, key_id: str) -> None:
-        """End every session of a client key that is no longer good."""
+        """End every session of a client key, with its requests."""
         for session in self:
             if session.client.key_id == key_id:
                 self._end(session)
 
     def clean(self) -> None:
-        """Forget what is over. Called every second: it looks at 4,096 sessions within 1 ms."""
+        """Drop expired sessions. Called every second: it checks 4,096 sessions within 1 ms."""
         end = self._clock.now() - self._ttl_s
         for session in [s for s in self._sessions.values() if s.last_seen_at <= end and not s.in_flight]:
             self._drop(session)
@@ -203,7 +203,7 @@ class Sessions:
         await self._unsaved.save(storage)
 
     def _restore(self, stored: dict[str, Record]) -> None:
-        """Take up what was stored, the longest unused first; what is over or damaged is removed with the next save."""
+        """Load the stored sessions, least recently used first. Expired or malformed ones go with the next save."""
         now = self._clock.now()
         found = {id: _read(id, record, now) for id, record in stored.items()}
         for session in sorted(filter(None, found.values()), key=lambda session: session.last_seen_at):
@@ -255,7 +255,7 @@ class Sessions:
 
 
 class Place:
-    """One request of a session; `take` a place for it, and `leave` in any case."""
+    """One request of a session. Call `take_now` or `take` to get its slot, and `leave` in any case."""
 
     def __init__(
         self, sessions: Sessions, session: Session, cut: Callable[[], None], *, limited: bool
@@ -272,24 +272,24 @@ class Place:
         return self._session.id
 
     def answered_by(self, account_id: str) -> None:
-        """Note whose answer the client gets."""
+        """Note the account whose answer the client gets."""
         self._session.account_id = account_id
 
     def take_now(self) -> bool:
-        """Whether the request may go on: it needs no place, or has one now."""
+        """Try to get a slot without waiting. True if the request has one now, or needs none."""
         if self._limited:
             self._taken = self._sessions.take_now(self._session)
         return self._taken or not self._limited
 
     async def take(self) -> None:
-        """Wait for a place. Raises RateLimited."""
+        """Wait for a slot. Raises RateLimited."""
         await self._sessions.take(self._session)
         self._taken = True
         if self._left:
             self._sessions.give(self._session)  # the request ended while it waited
 
     def leave(self) -> None:
-        """The request is over; a second time does nothing."""
+        """End the request and free its slot. A second call does nothing."""
         if self._left:
             return
         self._left = True
@@ -315,14 +315,14 @@ def _record(snapshot: Snapshot) -> Record:
 
 
 def _read(id: str, record: Record, now: float) -> Session | None:
-    """A stored session; None where it is none: sessions are disposable."""
+    """Read a stored session. None if it is malformed: sessions are disposable."""
     try:
         client = Client(str(record["token_id"]), str(record["ip"]), str(record["user_agent"]))
         created_at, seen_at = float(record["created_at"]), float(record["last_seen_at"])
         requests = int(record["requests"])
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
-    # Where the clock was set back meanwhile, none lives longer for it.
+    # If the clock was set back meanwhile, no session lives longer because of it.
     return (
         Session(id, client, min(created_at, now), min(seen_at, now), requests)
         if math.isfinite(created_at + seen_at)

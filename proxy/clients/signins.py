@@ -1,4 +1,4 @@
-"""Who is signed in to the dashboard: one record for each browser, found by its cookie, which is not kept here."""
+"""Sign-ins to the dashboard: one record per browser, found by the hash of its cookie. No cookie is stored."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from proxy.storage.unsaved import Unsaved
 IDLE_S = 12 * 3600.0
 LONGEST_S = 7 * 86400.0
 MAX_SIGNINS = 100
-"""Who has a key could sign in without end: the longest unused goes."""
+"""Sign-ins are bounded, since a key can sign in any number of times. The least recently used one is dropped."""
 
 log = logging.getLogger(__name__)
 
@@ -32,18 +32,18 @@ log = logging.getLogger(__name__)
 class SignIn:
     """`id` is the SHA-256 of the cookie, `created_at` seconds since the epoch.
 
-    `admin_key_mac` is the HMAC of the admin key under the cookie: it tells a changed key, and since the cookie is
-    stored nowhere, whoever reads the file cannot try keys on it.
+    `admin_key_mac` is the HMAC of the admin key, keyed with the cookie. It shows whether the admin key has changed.
+    The cookie is stored nowhere, so nobody can test guessed keys against the file.
     """
 
     id: str
-    key_id: str | None  # the client key that was shown; None for the admin key
+    key_id: str | None  # the client key that signed in; None for the admin key
     admin_key_mac: str
     created_at: float
 
 
 class Signins:
-    """The table of sign-ins: on disk when they begin and end, so that they outlive a restart."""
+    """The table of sign-ins. They are saved when they begin and end, so that they survive a restart."""
 
     def __init__(
         self,
@@ -68,11 +68,11 @@ class Signins:
         return id in self._table
 
     def on_end(self, follower: Callable[[str], None]) -> None:
-        """Call `follower` with the id of each sign-in that ends, whatever ends it."""
+        """Call `follower` with the id of each sign-in that ends, for whatever reason."""
         self._followers.append(follower)
 
     async def begin(self, client_key: ClientKey | None, address: str) -> tuple[str, SignIn]:
-        """A new sign-in with its cookie, for the only time. Raises StorageError."""
+        """Start a sign-in. Only here is its cookie returned. Raises StorageError."""
         for each in sorted(self._table.values(), key=lambda each: self._seen_at[each.id])[: 1 - MAX_SIGNINS]:
             self._forget(each)
         cookie = secrets.token_urlsafe(32)
@@ -112,24 +112,24 @@ class Signins:
         return min(self._seen_at.get(sign_in.id, 0.0) + IDLE_S, sign_in.created_at + LONGEST_S)
 
     async def end(self, sign_in: SignIn) -> None:
-        """Sign out; it is over at once, and gone from disk when this returns. Raises StorageError."""
+        """Sign out. It takes effect at once, and is on disk when this returns. Raises StorageError."""
         forgotten = self._forget(sign_in)
         self._tell("logout", "an admin signed out", sign_in)
         log.info("signed out key=%s", sign_in.key_id or "admin")
         await forgotten
 
     def clean(self) -> None:
-        """End those whose time is over, and those of client keys that are an admin's no longer."""
+        """End sign-ins that have expired, and those whose client key is no longer a usable admin key."""
         for each in tuple(self._table.values()):
             if self._over(each):
                 self._forget(each)
 
     async def save_counters(self, storage: Storage) -> None:
-        """Write when each was used last, where that has changed. Raises StorageError."""
+        """Write the times of last use that have changed. Raises StorageError."""
         await self._unsaved.save(storage)
 
     async def save_again(self) -> None:
-        """Write once more what could not be written."""
+        """Retry the writes that have failed."""
         await self._table.save_again()
 
     def _see(self, id: str) -> None:
@@ -175,7 +175,7 @@ def signin_record(sign_in: SignIn) -> Record:
 
 
 def load_signins(records: Iterable[Record]) -> Iterator[tuple[str, SignIn]]:
-    """Those that are whole: what is lost here costs one more login."""
+    """The stored sign-ins. Malformed records are skipped: a lost sign-in costs one more login."""
     reader = TypeAdapter(SignIn)
     for record in records:
         with contextlib.suppress(ValidationError):

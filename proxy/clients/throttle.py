@@ -1,4 +1,4 @@
-"""How many failures one address may have in a minute: noise is kept down, the right key is never locked out."""
+"""Limits the failed authentications of an address in a sliding window. A valid key is never locked out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MAX_ADDRESSES = 10_000
 
 
 class Throttle:
-    """Counts failures by address over a sliding minute, for a bounded number of addresses."""
+    """Counts failures by address over a sliding window of `window_s`, for a bounded number of addresses."""
 
     def __init__(self, *, limit: int, window_s: float, clock: Clock) -> None:
         self._limit = limit
@@ -27,7 +27,7 @@ class Throttle:
             self._failures.popitem(last=False)
 
     def wait_s(self, address: str) -> float:
-        """Seconds until the address may try again; 0 where it may now."""
+        """Seconds until the address may try again; 0 if it may now."""
         times = self._failures.get(address, deque())
         now = self._clock.monotonic()
         while times and times[0] <= now - self._window_s:

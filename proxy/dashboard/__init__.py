@@ -1,1 +1,1 @@
-"""What admins see: views of all rooms with their revisions, the event log, health, the webhook."""
+"""The data behind the dashboard: topics with their revisions, the event log, health, the webhook."""

@@ -1,4 +1,4 @@
-"""What happened lately, for people: the newest events, numbered, in memory only."""
+"""The event log for admins: the newest events, numbered, in memory only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEVELS: dict[Status, Level] = {Status.RATE_LIMITED: "warning", Status.INVALID: "
 
 
 class EventLog:
-    """Follows the feed. An event is a mapping: `id` (1, 2, 3…), `at`, `level`, `kind`, `text`, and whom it is about."""
+    """Records the feed's events. An event has `id` (1, 2, 3…), `at`, `level`, `kind`, `text` and its subject's ids."""
 
     def __init__(self, feed: Feed, *, clock: Clock) -> None:
         self._clock = clock
@@ -54,7 +54,7 @@ class EventLog:
 
 
 def _told(old: Account | None, new: Account | None) -> list[tuple[str, str, Level]]:
-    """Kind, text and level of what became of an account."""
+    """The events of an account's change, each as kind, text and level."""
     if old is None:
         assert new is not None
         return [("added", f"{new.name} was added", "info")]

@@ -1,4 +1,4 @@
-"""The verdict on the whole: healthy, degraded or unhealthy, and whether requests are to be sent here."""
+"""Health of the proxy: healthy, degraded or unhealthy, and whether it is ready for requests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from proxy.usage.series import Series
 
 
 class Health:
-    """Looks at the accounts and at what could not be saved."""
+    """Derives the health from the states of the accounts and from unsaved changes."""
 
     def __init__(self, pool: Pool, keys: ClientKeys, series: Series, clock: Clock) -> None:
         self._pool = pool
@@ -24,7 +24,7 @@ class Health:
         return self._clock.monotonic() - self._began
 
     def status(self) -> str:
-        """`unhealthy` where no account is usable, `degraded` where one that should be is not."""
+        """`unhealthy` if no account is active, `degraded` if one is limited or invalid or a change is unsaved."""
         counts = self._pool.count()
         if not counts[Status.ACTIVE]:
             return "unhealthy"
@@ -43,13 +43,13 @@ class Health:
         return [*none, *accounts, *self._unsaved()]
 
     def not_ready(self) -> str | None:
-        """Why no request should be sent here now; None where it may."""
+        """Why the proxy is not ready for requests; None if it is."""
         if self.draining:
             return "draining"
         return None if self._pool.count()[Status.ACTIVE] else "no usable account"
 
     def _unsaved(self) -> list[str]:
-        """What is in memory only."""
+        """What has not reached its file yet."""
         told = []
         changes = len(self._pool.unsaved) + len(self._keys.unsaved)
         if changes:

@@ -1,7 +1,7 @@
-"""What every dashboard shows, with the revision at which each field changed last.
+"""The topics of the dashboard, with the revision at which each field changed last.
 
-Whoever has seen revision r of a topic is brought up to date by the fields that changed after r: so a reader costs no
-memory here, however slow it is, and a change that is overtaken by another is never sent.
+A reader that has revision r of a topic needs only the fields that changed after r. So even a slow reader costs no
+memory here, and a value that has been replaced by another is never sent.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from proxy.dashboard.event_log import EventLog
 from proxy.feed import Feed
 
 MOST_TOMBSTONES = 1000
-"""Deleted ids that a topic remembers: who was away for more of them gets everything anew."""
+"""Deleted ids that a topic remembers. A reader that missed more of them gets a new snapshot."""
 
 MOST_TOUCHED = 10_000
-"""Ids that wait to be looked at while no dashboard is open."""
+"""Touched ids that a topic collects while no dashboard is open; then it re-reads them."""
 
 MOST_PIECES = 64
-"""Revisions from which the frames are kept for the next reader that has come as far."""
+"""Start revisions for which the frames are cached, for other readers at the same revision."""
 
 PIECE_BYTES = 60_000
 FIRST_EVENTS = 200
@@ -33,7 +33,7 @@ EVENTS = "events"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a topic comes from: the ids of its entities now, and the JSON fields of one; None if it is gone.
+    """The source of a topic. `ids`: its current entities. `view`: the JSON fields of one; None if it is gone.
 
     `moving`: ids to re-read after any touch, because they aggregate other entities.
     """
@@ -60,15 +60,15 @@ class _Topic:
     deleted: OrderedDict[str, int] = field(default_factory=OrderedDict)
     horizon: int = 1  # the oldest revision from which all deletions are remembered
     touched: set[str] = field(default_factory=set)
-    seen: int = 0  # of all touches of anything
-    pieces: dict[int, list[str]] = field(default_factory=dict)  # by the revision that they lead on from
+    seen: int = 0  # the number of touches, of all topics, at the last `settle`
+    pieces: dict[int, list[str]] = field(default_factory=dict)  # cached frames, by first revision
 
     def sweep(self) -> None:
         """Mark every entity as possibly changed."""
         self.touched.update(self.source.ids(), self.entities)
 
     def settle(self, touches: int) -> None:
-        """Bring what is known up to date; `touches` is how many there were of anything."""
+        """Re-read the touched entities. `touches` is the number of touches of all topics so far."""
         if touches != self.seen:
             self.seen = touches
             self.touched.update(self.source.moving())
@@ -83,7 +83,7 @@ class _Topic:
             self.pieces.clear()
 
     def _look(self, id: str, rev: int) -> bool:
-        """Whether it has changed."""
+        """Re-read one entity. True if it has changed."""
         view, known = self.source.view(id), self.entities.get(id)
         if view is None:
             if known is not None:
@@ -105,7 +105,7 @@ class _Topic:
         return bool(changed)
 
     def frames(self, name: str, since: int) -> list[str]:
-        """What brings a reader from revision `since` to now; without its first brace, as `since` says."""
+        """The frames that bring a reader from revision `since` to the current one, each without its first brace."""
         if not self.horizon <= since <= self.rev:
             since = 0
         if since not in self.pieces:
@@ -139,7 +139,7 @@ class _Topic:
 
 
 class Revisions:
-    """The topics of the dashboard, kept up to date by what the feed says was touched."""
+    """The topics of the dashboard. The feed's touches say which entities to re-read."""
 
     def __init__(self, feed: Feed, sources: Mapping[str, Source], event_log: EventLog, *, epoch: str) -> None:
         self.epoch = epoch
@@ -156,7 +156,7 @@ class Revisions:
 
     @property
     def watched(self) -> bool:
-        """Whether anybody waits for news."""
+        """Whether a dashboard follows."""
         return bool(self._waiting)
 
     def sweep(self) -> None:
@@ -166,9 +166,9 @@ class Revisions:
         self._tell_soon()
 
     def frames(self, topic: str, since: int) -> tuple[int, list[str]]:
-        """The revision now, and the frames that lead there from `since`, 0 for a reader that has nothing.
+        """The current revision, and the frames that lead to it from `since`; 0 for a reader that has nothing.
 
-        A frame is a JSON object without its first brace, so that whoever sends it can number it.
+        A frame is a JSON object without its first brace, so that the sender can put its number in front.
         """
         if topic == EVENTS:
             return self._events(since)
@@ -185,7 +185,7 @@ class Revisions:
         return found.rev
 
     def follow(self, news: asyncio.Event) -> None:
-        """Have `news` set when there may be some, until `unfollow`."""
+        """Set `news` whenever something may have changed, until `unfollow`."""
         if not self._waiting:
             self.sweep()
         self._waiting.add(news)
@@ -211,7 +211,7 @@ class Revisions:
         self._tell_soon()
 
     def _tell_soon(self) -> None:
-        # Once for all that happens in one turn of the loop.
+        # Once per turn of the event loop, however many touches it brings.
         if self._waiting and not self._telling:
             self._telling = True
             asyncio.get_running_loop().call_soon(self._tell)

@@ -1,4 +1,4 @@
-"""How the proxy does as a whole, for admins."""
+"""The summary for admins: health, accounts by state, traffic."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from proxy.usage.series import Series
 
 
 class Summary:
-    """`insecure` where it listens on more than this machine without TLS in front."""
+    """Computes the summary. `insecure`: the proxy can be reached from other machines without TLS in front."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Summary:
         self.started_at = rfc3339(clock.now())
 
     def health(self) -> dict[str, Any]:
-        """The verdict, and why."""
+        """The health, with its reasons."""
         return {
             "status": self._health.status(),
             "reasons": self._health.reasons(),
@@ -55,7 +55,7 @@ class Summary:
         }
 
     def accounts(self) -> dict[str, Any]:
-        """How many accounts are in each state, and what they need."""
+        """The number of accounts in each state, the age of the oldest token, and the next reset."""
         counts, now = self._pool.count(), self._clock.now()
         ages = [
             now - (account.last_refresh_at or account.created_at)
@@ -75,7 +75,7 @@ class Summary:
         }
 
     def traffic(self) -> dict[str, Any]:
-        """What goes on."""
+        """Requests in flight, sessions, client keys, usage since the start and today, and time to first byte."""
         return {
             "in_flight": sum(session.in_flight for session in self._sessions),
             "sessions": len(self._sessions),

@@ -1,4 +1,4 @@
-"""What the dashboard shows, topic by topic, and when it has to be looked at anew."""
+"""The topics of the dashboard: the entities of each, and when they must be re-read."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TOKENS = (
 
 
 class Topics:
-    """The sources of the feed, over the parts of the engine."""
+    """Makes the source of each topic from the parts of the engine."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Topics:
         self._health = summary.health()["status"]
 
     def sources(self) -> dict[str, Source]:
-        """By topic."""
+        """The sources by topic."""
         return {
             "accounts": Source(lambda: [a.id for a in self._pool], _or_none(self.account)),
             "tokens": Source(lambda: [t.id for t in self._keys], _or_none(self.client_key)),
@@ -76,13 +76,13 @@ class Topics:
         }
 
     def account(self, account_id: str) -> View:
-        """An account with what it did lately. Raises NotFound."""
+        """An account with its recent usage. Raises NotFound."""
         account = self._pool.view(self._pool[account_id])
         running = self._refresher.is_running(account_id)
         return account | {"refreshing": running} | self._lately("account", account_id)
 
     def client_key(self, key_id: str) -> View:
-        """A client key with what it did lately. Raises NotFound."""
+        """A client key with its spending and its recent usage. Raises NotFound."""
         client_key = self._keys.view(self._keys[key_id])
         used = self._budgets.view(key_id)
         return client_key | {"used": used} | self._lately("token", key_id)
@@ -100,7 +100,7 @@ class Topics:
                 self._feed.touch("accounts", record.account_id)
 
     def tick(self) -> bool:
-        """Tell of a health that has changed; True if another minute has begun since the last call."""
+        """Publish an event if the health has changed. True if a new minute has begun since the last call."""
         self._feed.touch("stats", "health")
         status = self._summary.health()["status"]
         if status != self._health:

@@ -1,4 +1,4 @@
-"""Tells a webhook what an operator has to know: an account turned invalid, the pool is exhausted, health changed."""
+"""Notifies a webhook if an account turns invalid, no account is usable, or the health changes."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ TIMEOUT_S = 10.0
 TRIES = 6
 FIRST_WAIT_S = 1.0
 MAX_WAITING = 100
-"""Of notifications: a receiver that is gone for long gets the newest."""
+"""Notifications that wait for a receiver; of more, the oldest are dropped."""
 
 log = logging.getLogger(__name__)
 
 
 class Webhook:
-    """Posts JSON to one URL, in order, signed; it delays nothing and gives up after some tries.
+    """Posts JSON to one URL in order, as a job. Gives a notification up after TRIES tries.
 
-    The body's `text` is what Slack-compatible receivers show, with `&`, `<` and `>` as entities: else a name or a
-    reason could mention everybody (api.slack.com/reference/surfaces/formatting). `x-claude-proxy-signature` is
+    Slack-compatible receivers show the body's `text`. `&`, `<` and `>` are escaped in it, so that a name or a reason
+    cannot mention everybody (api.slack.com/reference/surfaces/formatting). `x-claude-proxy-signature` is
     `t=<unix seconds>,v1=<hex>` with the HMAC-SHA256 of `<t>.<body>` under the secret.
     """
 
@@ -63,7 +63,7 @@ class Webhook:
         self._client.close()
 
     def account_changed(self, event: AccountChanged) -> None:
-        """Follow the accounts."""
+        """Notify if the account has turned invalid, then check the health."""
         new, old = event.new, event.old
         if (
             new is not None
@@ -78,7 +78,7 @@ class Webhook:
         self.look()
 
     def look(self) -> None:
-        """Compare the health with the last one; called after changes and now and then, since limits pass by time."""
+        """Notify if the health has changed. Called after changes and periodically, since cooldowns end by time."""
         status = self._health.status()
         if status == self._last_health:
             return
@@ -117,7 +117,7 @@ class Webhook:
         log.error("notification given up event=%s text=%s", message["event"], message["text"])
 
     async def _try(self, body: bytes) -> str | None:
-        """Send once; what went wrong, or None."""
+        """Send once. Returns what went wrong; None if nothing did."""
         headers = [("content-type", "application/json"), ("user-agent", f"claude-proxy/{__version__}")]
         if self._secret is not None:
             at = str(int(self._clock.now()))
@@ -125,7 +125,7 @@ class Webhook:
             headers.append(("x-claude-proxy-signature", f"t={at},v1={signed}"))
         exchange = self._client.open(Request("POST", self._target, headers, body))
         try:
-            # In all: a receiver that sends a byte now and then is never silent.
+            # A total timeout: a receiver that sends a byte now and then would never hit an idle timeout.
             async with asyncio.timeout(TIMEOUT_S):
                 status = (await exchange.head()).status
         except TimeoutError:

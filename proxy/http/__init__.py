@@ -1,1 +1,1 @@
-"""What crosses the proxy: header names, request targets, bodies, content encodings, addresses."""
+"""The HTTP that crosses the proxy: headers, request targets, bodies, content encodings, addresses."""

@@ -1,4 +1,4 @@
-"""Which address a request comes from, where proxies that are trusted stand before this one."""
+"""The client's address of a request, also behind trusted proxies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Network = IPv4Network | IPv6Network
 
 
 def client_address(peer: str, forwarded_for: Iterable[str], trusted: Sequence[Network]) -> str:
-    """The peer, or where it is trusted the rightmost hop of `X-Forwarded-For` that is not."""
+    """The peer. If it is a trusted proxy: the rightmost hop of `X-Forwarded-For` that is not one."""
     if not trusted or not within(peer, trusted):
         return peer
     hops = [hop.strip() for line in forwarded_for for hop in line.split(",")]
@@ -19,7 +19,7 @@ def client_address(peer: str, forwarded_for: Iterable[str], trusted: Sequence[Ne
         try:
             address = str(ip_address(hop))
         except ValueError:
-            break  # whoever wrote this is not to be believed, nor anything left of it
+            break  # not an address, so neither this hop nor any to its left can be trusted
         if not within(address, trusted):
             break
     return address
@@ -27,7 +27,7 @@ def client_address(peer: str, forwarded_for: Iterable[str], trusted: Sequence[Ne
 
 @lru_cache(maxsize=4096)
 def address_group(address: str) -> str:
-    """What counts as one client: an IPv4 address, or an IPv6 /64, of which one client has all."""
+    """What counts as one client: an IPv4 address, or a whole IPv6 /64, since one client usually owns all of it."""
     try:
         ip = ip_address(address)
     except ValueError:

@@ -1,4 +1,4 @@
-"""A request body while it may be sent again: in memory while small, else in a private temporary file."""
+"""A request body, kept so that it can be sent again: in memory if small, else in a private temporary file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SPOOL_ABOVE_BYTES = 4 * 1024 * 1024
 
 
 class Body:
-    """Collects a body and reads it as often as needed. Whoever made it closes it."""
+    """Collects a body, which can be read as often as needed. Its creator must close it."""
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
@@ -19,7 +19,7 @@ class Body:
         self.size = 0
 
     def write(self, data: bytes) -> Awaitable[None] | None:
-        """Append. What is returned is awaited before the next: it raises OSError if the file cannot be written."""
+        """Append data. What is returned is awaited first: it raises OSError if the temporary file cannot be written."""
         self.size += len(data)
         if self._file is None:
             self._chunks.append(data)
@@ -53,4 +53,4 @@ class Body:
 def _write_all(file: BinaryIO, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
-        rest = rest[file.write(rest) :]  # a disk that is nearly full takes a part, and fails at the next
+        rest = rest[file.write(rest) :]  # on a nearly full disk a write is partial, and the next one fails

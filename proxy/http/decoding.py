@@ -1,4 +1,4 @@
-"""Undoes a content encoding (RFC 9110 §8.4.1) as it arrives, in pieces of a bounded size."""
+"""Streaming decoders for content encodings (RFC 9110 §8.4.1), which give pieces of a bounded size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from backports.zstd import DecompressionParameter, ZstdDecompressor, ZstdError
 PIECE_BYTES = 64 << 10
 
 ERRORS = (zlib.error, brotli.error, ZstdError)
-"""What `decode` raises where the bytes are not in that encoding."""
+"""What `decode` raises if the bytes are not in that encoding."""
 
 
 class Undecodable(ValueError):
@@ -20,7 +20,7 @@ class Undecodable(ValueError):
 
 
 class TooLarge(Undecodable):
-    """More bytes come out than were asked for."""
+    """The decoded data is larger than allowed."""
 
 
 _BY_HEADER = 32 + zlib.MAX_WBITS  # gzip or zlib's format, as its header says
@@ -28,20 +28,20 @@ _ZSTD_WINDOW_LOG = 23  # RFC 9659 §3: at most 8 MB
 
 
 class Decoder(Protocol):
-    """One answer's."""
+    """Decodes one body."""
 
     def decode(self, data: bytes) -> Iterator[bytes]:
-        """What the next bytes hold; a few kB may be held back until the ones after them."""
+        """The decoded form of the next bytes; a few kB may be held back until more come."""
 
     @property
     def ended(self) -> bool:
-        """Whether the bytes so far are a whole, with nothing missing."""
+        """Whether the encoded data is complete."""
 
 
 def decoded(data: bytes, encoding: str, most_bytes: int, *, whole: bool = False) -> bytes:
-    """`data` without its content encoding, at most `most_bytes` of it; `whole` if it must not be cut at its end.
+    """`data` without its content encoding. With `whole`, data that is cut at its end is refused.
 
-    Raises Undecodable, of which TooLarge is one.
+    Raises TooLarge if there are more than `most_bytes`, else Undecodable.
     """
     unpacker = decoder(encoding)
     if unpacker is None:
@@ -62,7 +62,7 @@ def decoded(data: bytes, encoding: str, most_bytes: int, *, whole: bool = False)
 
 
 def decoder(encoding: str) -> Decoder | None:
-    """For one content coding in lower case; None for an unknown one, and for several on top of each other."""
+    """The decoder for a content coding in lower case; None if it is unknown, or if there are several."""
     match encoding:
         case "" | "identity":
             return Identity()
@@ -100,8 +100,8 @@ class Zlib:
     def decode(self, data: bytes) -> Iterator[bytes]:
         while data:
             if self._wbits is None:
-                # Some servers send bare deflate where RFC 9110 §8.4.1.2 wants it inside zlib's format, which
-                # begins with the method, 8; others gzip, which begins with what no bare deflate begins with.
+                # RFC 9110 §8.4.1.2 wants the zlib format, whose first byte ends with the method, 8. Some servers
+                # send raw deflate instead; others gzip, whose first byte no raw deflate begins with.
                 self._wbits = _BY_HEADER if data[0] & 0x0F == 8 or data[0] == 0x1F else -zlib.MAX_WBITS
             if self._stream is None or self._stream.eof:
                 self._stream = zlib.decompressobj(self._wbits)

@@ -1,4 +1,4 @@
-"""Which headers cross the proxy, in both directions, and whose credential goes upstream."""
+"""Filters the headers that cross the proxy in either direction, and sets the account's credential."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MAX_CLIENT_KEY_CHARS = 1024
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What one account shows the Claude API; `secret` is an API key or an OAuth access token."""
+    """What an account authenticates with at the Claude API; `secret` is an API key or an OAuth access token."""
 
     kind: CredentialKind
     secret: str = field(repr=False)
@@ -98,7 +98,7 @@ def to_upstream(headers: Headers, credential: Credential) -> list[tuple[str, str
 
 
 class AnswerHeaders:
-    """The headers of an upstream's answer, read once for all who look at them.
+    """The headers of an upstream's answer, parsed once.
 
     `limits` are those of the rate-limit family by lower-case name, without blanks around the value. Of repeated lines,
     the first counts.
@@ -154,7 +154,7 @@ class AnswerHeaders:
 
 
 def to_client(headers: Headers, *, account: str, attempts: int) -> list[tuple[str, str]]:
-    """`headers` as `AnswerHeaders.for_client` gives them, for an answer that nothing else looks at."""
+    """`headers` as `AnswerHeaders.for_client` gives them, if nothing else of the answer's headers is needed."""
     return AnswerHeaders(headers).for_client(account, attempts)
 
 
@@ -164,7 +164,7 @@ def _account_value(name: str) -> str:
 
 
 def _sendable(lines: Headers) -> list[tuple[str, str]]:
-    """The lines whose values can be sent. Blanks around a value are no part of it (RFC 9110 §5.5), and go."""
+    """The lines whose values can be sent. Blanks around a value are stripped (RFC 9110 §5.5)."""
     text = f"|{'|'.join([value for _, value in lines])}|"
     if _is_plain(text) and " |" not in text and "| " not in text:
         return list(lines)
@@ -172,16 +172,16 @@ def _sendable(lines: Headers) -> list[tuple[str, str]]:
 
 
 def _with_one_length(lines: list[tuple[str, str]], *, chunked: bool) -> list[tuple[str, str]]:
-    """Content-Length once, as a number (RFC 9110 §8.6), and not beside Transfer-Encoding (RFC 9112 §6.3)."""
+    """Keep one Content-Length if it is a number (RFC 9110 §8.6) and the body is not chunked (RFC 9112 §6.3)."""
     at = [index for index, (name, _) in enumerate(lines) if kind_of(name).lower == "content-length"]
     values = {lines[index][1] for index in at}
     if len(values) == 1 and not chunked and _LENGTH.fullmatch(values.pop()):
-        del at[0]  # the others go
+        del at[0]  # keep the first line
     return [line for index, line in enumerate(lines) if index not in at] if at else lines
 
 
 def _named_by(options: Sequence[str]) -> Set[str]:
-    """The lower-case names that `Connection` takes out of a message; repeated lines are one list (RFC 9110 §5.3)."""
+    """Lower-case names of the headers that `Connection` removes; its repeated lines are one list (RFC 9110 §5.3)."""
     if not options:
         return frozenset()
     names = {token.strip() for value in options for token in value.lower().split(",")}
@@ -189,7 +189,7 @@ def _named_by(options: Sequence[str]) -> Set[str]:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether it is printable ASCII, as almost every value is; two calls into C instead of a regex for each."""
+    """Whether the text is printable ASCII, as almost all values are. Two calls into C are faster than a regex."""
     return text.isascii() and text.isprintable()
 
 

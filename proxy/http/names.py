@@ -1,4 +1,4 @@
-"""What a header is, by its name alone: looked up once a name, since every request brings the same ones."""
+"""Classifies headers by name. Results are cached, since every request brings the same names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STOP_UPWARD = frozenset({"authorization", "x-api-key", "x-proxy-account", "cont
 _STOP_DOWNWARD = frozenset({"set-cookie"})
 _STOP_DOWNWARD_PREFIX = "x-proxy-"
 # RFC 9110 §7.6.1: "A sender MUST NOT send a connection option corresponding to a field that is intended for
-# all recipients of the content". One that does must not be able to take these out of someone's request.
+# all recipients of the content". A sender that does it all the same must not be able to remove these.
 _NEVER_NAMED = frozenset({"cache-control", "retry-after", "x-should-retry", "request-id"})
 _NEVER_NAMED_PREFIXES = ("anthropic-", "content-")
 _LIMIT_PREFIXES = ("anthropic-ratelimit-", "retry-after")
@@ -29,10 +29,10 @@ LONGEST_NAME = 80
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What becomes of a header line.
+    """How the headers of one name are treated.
 
-    `refused`: it would go to the upstream, but its name is no token. `nameable`: a `Connection` header may take it out.
-    `limit`: of the rate-limit family.
+    `goes_up`: passed to the upstream. `goes_down`: passed to the client. `refused`: would be passed to the upstream,
+    but the name is not a token. `nameable`: `Connection` may remove it. `limit`: a rate-limit header.
     """
 
     lower: str

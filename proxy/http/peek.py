@@ -1,4 +1,4 @@
-"""What the proxy has to know of a request's body, which otherwise passes unread: what it may cost."""
+"""Reads from a request's body what decides its cost: models, max_tokens, speed. The body itself passes unchanged."""
 
 from __future__ import annotations
 
@@ -12,28 +12,27 @@ from proxy.http.body import Body
 from proxy.http.decoding import decoded
 
 AT_ONCE_BYTES = 256 * 1024
-"""Below, `json.loads` takes less than a thread's detour and about a millisecond of the loop."""
+"""Up to this size a body is parsed on the event loop: that takes about 1 ms, less than to use a thread."""
 
 MOST_BYTES = 32 * 1024 * 1024
-"""Of a body, decoded, that is read; the API takes no larger one."""
+"""The largest body that is parsed, after decoding; the API accepts no larger one."""
 
 MAX_MODEL = 256
-"""A longer name is no model's, and clients may send anything."""
+"""The longest name of a model that is read; clients may send anything."""
 
 MOST_TOKENS = 1_000_000
-"""For a `max_tokens` that is larger, or no whole number, which the upstream may yet take for one: no model writes
-more."""
+"""Assumed for a `max_tokens` that is larger or no integer, since the upstream may accept it. No model writes more."""
 
 _PLAIN = ("", "identity")
 
 
 @dataclass(frozen=True, slots=True)
 class Peek:
-    """Members of a JSON body; None where there is none, or where it cannot be read.
+    """Members of a JSON body; None if missing, or if the body cannot be read.
 
-    `others` are models that may do a part of it: server-side fallbacks, and an advisor's. `max_tokens` is the highest
-    that is named, and `fast` whether any of them may be fast. `size` is the body's in bytes, decoded; None where it
-    cannot be read.
+    `others`: further models that may do a part of the work (server-side fallbacks, an advisor). `max_tokens`: the
+    highest one that is named. `fast`: whether any of the models may run fast. `size`: bytes of the decoded body; None
+    if it cannot be read.
     """
 
     model: str | None = None
@@ -44,7 +43,7 @@ class Peek:
 
 
 async def peek(body: Body | None, content_encoding: str = "") -> Peek:
-    """Look into a body, of which a large one is read in a thread."""
+    """Parse a body; a large or compressed one in a thread."""
     if body is None or not 0 < body.size <= MOST_BYTES:
         return Peek()
     encoding = content_encoding.strip().lower()
@@ -58,7 +57,7 @@ def _read(source: bytes | BinaryIO, encoding: str) -> Peek:
         data = decoded(source if isinstance(source, bytes) else source.read(), encoding, MOST_BYTES)
         value = json.loads(data)
     except (ValueError, RecursionError):
-        return Peek()  # what is wrong with it is for the upstream to say
+        return Peek()  # the upstream answers what is wrong with it
     if not isinstance(value, dict):
         return Peek()
     parts = list(_parts(value))
@@ -74,7 +73,7 @@ def _read(source: bytes | BinaryIO, encoding: str) -> Peek:
 
 
 def _parts(value: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The request, and what in it names a model of its own.
+    """The request, and each of its parts that names its own model.
 
     platform.claude.com/docs/en/build-with-claude/refusals-and-fallback, …/agents-and-tools/tool-use/advisor-tool
     """

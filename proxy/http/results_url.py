@@ -13,7 +13,7 @@ from proxy.http.decoding import Undecodable, decoded
 # JSON may escape a slash. The path stays; what comes before it is the upstream's origin.
 _RESULTS_URL = re.compile(rb'("results_url"\s*:\s*")[^"]*?((?:\\?/)v1(?:\\?/)messages(?:\\?/)batches[^"]*")')
 READABLE = ("gzip", "deflate", "identity")
-"""Content encodings of which `rewrite` can see the text."""
+"""Content encodings that `rewrite` can decode."""
 
 _ENCODE: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
@@ -24,7 +24,7 @@ _ENCODE: dict[str, Callable[[bytes], bytes]] = {
 }
 
 MOST_BYTES = 32 * 1024 * 1024
-"""Of an answer that is rewritten, decoded: a list has at most 1000 batches of less than 1 kB."""
+"""The largest answer that is rewritten, after decoding: a list has at most 1000 batches of less than 1 kB."""
 
 
 def rewrite(body: bytes, encoding: str, origin: str) -> bytes:
@@ -44,6 +44,6 @@ def rewrite(body: bytes, encoding: str, origin: str) -> bytes:
 
 
 def readable_encodings(accept_encoding: str) -> str:
-    """What of an `accept-encoding` value may be sent upstream so that the answer can be read; order is kept."""
+    """The encodings of an `accept-encoding` value that `rewrite` can decode, in the same order."""
     wanted = [part for part in accept_encoding.split(",") if part.split(";")[0].strip().lower() in READABLE]
     return ",".join(wanted).strip() or "identity"

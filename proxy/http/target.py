@@ -1,4 +1,4 @@
-"""Which request targets may go upstream, and what the relay must know of them."""
+"""Parses request targets, and refuses those that must not go upstream."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ LONGEST_TARGET = 128
 class Target:
     """A request target that may go upstream.
 
-    `raw` is path and query as received, `path` its path as received, `segments` the path's, fully decoded.
+    `raw`: path and query as received. `path`: the path as received. `segments`: those of the path, fully decoded.
     `holds_results_url`: the answer is one message batch or a list of them, whose `results_url` is rewritten.
-    `free`: whatever is done here uses no tokens, so a key with a budget or a list of models may do it.
+    `free`: requests to it use no tokens, so a key with a budget or a list of models may send them.
     """
 
     raw: str
@@ -53,8 +53,8 @@ class Target:
 def parse(target: str, *, allow_admin_paths: bool) -> Target:
     """Read a request target.
 
-    Raises InvalidRequest if another reader could take the path for a different one, NotFound for the paths that would
-    hand the operator's own rights to a client.
+    Raises InvalidRequest if another parser could read the path differently, NotFound for paths that would give a client
+    the operator's own rights.
     """
     if len(target) > LONGEST_TARGET:
         return _parse(target, allow_admin_paths)
@@ -86,7 +86,7 @@ def _parse(target: str, allow_admin_paths: bool) -> Target:
     )
 
 
-_remembered = lru_cache(maxsize=MOST_TARGETS)(_parse)  # a refusal is an exception, which it does not keep
+_remembered = lru_cache(maxsize=MOST_TARGETS)(_parse)  # a refusal is an exception, which is not cached
 
 
 def _holds_results_url(segments: tuple[str, ...]) -> bool:

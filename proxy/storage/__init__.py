@@ -1,1 +1,1 @@
-"""What lasts: records and logs on disk, and the tables in memory that they follow."""
+"""Storage: records and logs on disk, and the tables in memory that are saved to them."""

@@ -1,4 +1,4 @@
-"""How records become the bytes of a file and come back: strictly read, checksummed, one record per line."""
+"""The format of a file of records: JSON with version, generation and checksum, one record per line, strictly read."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ class Document:
 
 
 def to_text(record: Record) -> str:
-    """The record as one line of JSON. Raises TypeError or ValueError for what could not be read back."""
+    """The record as one line of JSON. Raises TypeError or ValueError if it could not be read back."""
     if not isinstance(record, dict):
         raise TypeError("a record is a JSON object")
     text = json.dumps(record, ensure_ascii=False, allow_nan=False)
-    text.encode()  # a lone surrogate has no UTF-8
+    text.encode()  # raises for a lone surrogate, which UTF-8 cannot encode
     from_text(text)  # the keys 1 and "1" would both be written as "1"
     return text
 
 
 def from_text(text: str) -> Any:
-    """Strict JSON: a key that stands twice is a ValueError."""
+    """Parse strict JSON. Raises ValueError for a duplicate key."""
     return json.loads(text, object_pairs_hook=_unique)
 
 
@@ -47,7 +47,7 @@ def encode(document: Document) -> bytes:
 def decode(data: bytes, name: str) -> Document:
     """The document in `data`; `name` is the file's, for errors.
 
-    Raises ValueError where it is not exactly what was written, StorageError where a newer version wrote it.
+    Raises ValueError if it is not exactly what was written, StorageError if a newer version wrote it.
     A document without the member `crc32` is taken as edited by hand.
     """
     try:
@@ -59,7 +59,7 @@ def decode(data: bytes, name: str) -> Document:
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except ValueError as error:
-        # Neither the error's own object nor its chain goes on: JSONDecodeError carries the whole text.
+        # A new error without a cause: JSONDecodeError carries the whole text, which may hold credentials.
         raise ValueError(str(error) if data else "it is empty") from None
     if not document.by_hand and value["crc32"] != _crc32(document):
         raise ValueError('its checksum is wrong; after an edit by hand, take its "crc32" member out')
@@ -101,5 +101,5 @@ def _lines(document: Document) -> str:
 
 
 def _crc32(document: Document) -> int:
-    # Over what was read, written again: so line breaks and indentation do not matter, and every value does.
+    # Computed over the parsed records, serialised again: whitespace does not matter, and every value does.
     return zlib.crc32(f"{VERSION} {document.generation}\n{_lines(document)}".encode())

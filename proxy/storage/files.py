@@ -1,8 +1,8 @@
-"""Private files that are replaced whole: after a crash at any step the old content is there or the new one.
+"""Atomic replacement of private files: after a crash at any step, a file has its old content or its new one.
 
 A durable write: temporary file, fsync, hard link of the old content to the backup, rename, fsync of the
 folder. Without the last step, acknowledged updates were lost in every simulated power cut, on ext4 and on
-xfs. The file system has to know hard links. Everything here blocks and raises OSError.
+xfs. The file system must support hard links. All functions block and raise OSError.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 OLD = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO would wait for its writer
 
 Identity = tuple[int, int, int]
-"""Inode, time of the last change in ns, size: another one means that somebody else wrote the file."""
+"""Inode, mtime in ns, size. If it differs from that of the last write, somebody else has written the file."""
 
 
 def identity(path: Path) -> Identity | None:
-    """None where there is no such file."""
+    """The identity of a file; None if there is no such file."""
     try:
         return _identity(os.lstat(path))
     except FileNotFoundError:
@@ -34,7 +34,7 @@ def identity(path: Path) -> Identity | None:
 
 
 def read(path: Path) -> bytes | None:
-    """The content; None where there is no such file. A symbolic link is refused."""
+    """The content; None if there is no such file. A symbolic link is refused."""
     try:
         fd = os.open(path, OLD)
     except FileNotFoundError:
@@ -53,7 +53,7 @@ def read(path: Path) -> bytes | None:
 
 
 def replace(path: Path, data: bytes, *, durable: bool, keep_old: bool) -> Identity:
-    """Put a file with `data` in the place of `path`; with `keep_old` what stood there becomes its backup."""
+    """Replace the file by one with `data`. With `keep_old`, the old file becomes its backup."""
     temporary, spare = _temporary(path), _temporary(backup(path))
     try:
         written = _write_new(temporary, data, durable=durable)
@@ -62,7 +62,7 @@ def replace(path: Path, data: bytes, *, durable: bool, keep_old: bool) -> Identi
         with failstep("storage.rename"):
             os.rename(temporary, path)
     finally:
-        # An error before this is the one to tell, and opening removes what stays.
+        # Errors here are ignored: an earlier one matters more, and the next start removes what is left.
         for left in (temporary, spare):
             with contextlib.suppress(OSError):
                 left.unlink()
@@ -73,7 +73,7 @@ def replace(path: Path, data: bytes, *, durable: bool, keep_old: bool) -> Identi
 
 
 def remove(path: Path) -> None:
-    """Remove a file for good. The backup goes first: left alone, it would serve in the file's place."""
+    """Remove a file and its backup. The backup goes first: left alone, recovery would put it in the file's place."""
     with failstep("storage.unlink_backup"):
         backup(path).unlink(missing_ok=True)
     with failstep("storage.dirsync"):
@@ -84,7 +84,7 @@ def remove(path: Path) -> None:
 
 
 def link_aside(path: Path, folder: Path, name: str) -> Path:
-    """Give the file a second name in `folder`, never that of another file."""
+    """Hard-link the file into `folder` as `name`, with a number appended if the name is taken. Returns the link."""
     aside, n = folder / name, 1
     while True:
         try:
@@ -98,7 +98,7 @@ def link_aside(path: Path, folder: Path, name: str) -> Path:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Remove what interrupted writes left."""
+    """Remove the temporary files of interrupted writes."""
     for path in folder.glob(".*.tmp"):
         path.unlink()
 
@@ -124,7 +124,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def told(error: OSError) -> str:
-    """The error for people, with the path where there is one."""
+    """The error as a text for people, with its path if it has one."""
     told = error.strerror or str(error)
     return f"{error.filename}: {told}" if error.filename else told
 
@@ -143,10 +143,10 @@ def _write_new(path: Path, data: bytes, *, durable: bool) -> Identity:
 
 
 def _link_backup(path: Path, spare: Path) -> None:
-    """Link and rename, so that there is never a moment without a whole backup.
+    """Make the file's backup by link and rename, so that a whole backup exists at every moment.
 
-    After a crash before the last rename, file and backup are one file: then rename(2) does nothing here, and leaves
-    the spare name.
+    After a crash before the last rename, file and backup are the same file. Then rename(2) does nothing here, and
+    leaves the spare name.
     """
     spare.unlink(missing_ok=True)
     with failstep("storage.link"):

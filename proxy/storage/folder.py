@@ -1,4 +1,4 @@
-"""Who may use the data folder: its owner alone, and one process at a time."""
+"""Access to the data folder: private to its owner, and locked by one process at a time."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from proxy.storage.layout import LOCK, SUBFOLDERS
 
 
 def take(folder: Path) -> int:
-    """Make the folder where it is missing and lock it: the descriptor that holds the lock.
+    """Create the folder if it is missing, and lock it. Returns the descriptor that holds the lock.
 
-    The lock goes with the process, however that ends, and the file stays. Raises StorageError, OSError.
+    The lock ends with the process, however that ends; the lock file stays. Raises StorageError, OSError.
     """
     make_folder(folder)
     _refuse_foreign(folder)
@@ -40,9 +40,9 @@ def take(folder: Path) -> int:
 
 
 def make_private(folder: Path) -> list[str]:
-    """Make the subfolders and take away what others may do; a notice where they could do anything.
+    """Create the subfolders and remove the permissions of other users. Returns a notice if there were any.
 
-    Raises StorageError where something belongs to another user, OSError.
+    Raises StorageError if something belongs to another user, and OSError.
     """
     for name in SUBFOLDERS:
         make_folder(folder / name)
@@ -64,7 +64,7 @@ def _ours(folder: Path) -> Iterator[Path]:
 
 
 def _refuse_foreign(path: Path) -> int:
-    """The mode of a path that is this user's; a folder may be reached by a symbolic link."""
+    """The mode of a path; symbolic links are followed. Raises StorageError if it belongs to another user."""
     status = path.stat()
     if status.st_uid != os.geteuid():
         raise StorageError(

@@ -1,4 +1,4 @@
-"""Where a change goes whose own file cannot be written: a file with its blocks on the disk already."""
+"""The journal takes changes whose own file cannot be written. Its blocks are allocated before they are needed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One write of one record; `text` is its JSON, None where it was deleted."""
+    """One write of one record. `text` is its JSON; None if the record was deleted."""
 
     kind: Kind
     id: str
@@ -39,11 +39,10 @@ class Change:
 
 
 class Journal:
-    """All changes that wait for their files, written whole into one half of the file and then into the other.
+    """Holds all changes that wait for their files. Each write puts all of them into one half of the file, in turn.
 
-    Of two whole halves the later counts, so a torn write leaves the one before. Overwriting works on a
-    full disk, where a replacement does not; but not surely on a file system that copies on write (btrfs,
-    ZFS).
+    Of the valid halves, the later one counts: a torn write leaves the one before. Overwriting works on a full disk,
+    where replacing a file does not. A copy-on-write file system (btrfs, ZFS) does not guarantee that.
     """
 
     def __init__(self, path: Path) -> None:
@@ -54,7 +53,7 @@ class Journal:
         self.damaged = False
 
     def read(self) -> dict[Key, Change]:
-        """The changes that wait. Sets `damaged` where a half is not whole. Raises StorageError, OSError."""
+        """The changes in the journal. Sets `damaged` if a half is not valid. Raises StorageError, OSError."""
         data = files.read(self.path)
         if data is None:
             return {}
@@ -72,7 +71,7 @@ class Journal:
         return dict(self._held)
 
     def create(self, changes: Mapping[Key, Change]) -> None:
-        """Make the file anew, holding these changes. Raises OSError."""
+        """Create the file anew, with these changes. Raises OSError."""
         half = self._encode(changes)
         self._held = None
         # Zeros are written, not only allocated: the first write into an allocated hole may need space again.
@@ -80,11 +79,11 @@ class Journal:
         self._wrote(0, changes)
 
     def write(self, changes: Mapping[Key, Change]) -> None:
-        """Hold these changes, durably, and no others. Raises OSError."""
+        """Replace the journal's content by these changes, durably. Raises OSError."""
         if changes == self._held:
             return
         half = self._encode(changes)
-        if self._held is not None:  # so it is known which half is whole
+        if self._held is not None:  # then it is known which half is valid
             try:
                 self._overwrite(half)
             except OSError:
@@ -105,7 +104,7 @@ class Journal:
         return data.ljust(HALF, b"\0")
 
     def _overwrite(self, half: bytes) -> None:
-        # Opened for each write: asked again after a failed fsync, the same descriptor says that all is well.
+        # Opened for each write: after a failed fsync, the next one on the same descriptor reports success.
         fd = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         with os.fdopen(fd, "r+b") as file, failstep("storage.journal"):
             file.seek(self._next_half * HALF)

@@ -30,11 +30,10 @@ log = logging.getLogger(__name__)
 
 
 class JsonFiles:
-    """A Storage. After `open`, everything but the notices belongs to the writer thread.
+    """Implements Storage. After `open`, only the writer thread uses the attributes, except the notices.
 
-    A durable change is done when it is in its own file or, where that cannot be written, in the journal;
-    each later write tries again what waits there. Generations count all writes of the folder: the higher
-    is the later.
+    A durable change is done when it is in its own file or, if that cannot be written, in the journal; each later
+    write retries the changes in the journal. Generations number all writes of the folder: the higher is the later.
     """
 
     def __init__(self, folder: Path, lock: int, clock: Clock) -> None:
@@ -58,7 +57,7 @@ class JsonFiles:
 
     @classmethod
     def open(cls, folder: Path, *, clock: Clock) -> JsonFiles:
-        """Lock the folder, read it whole and mend it. Raises StorageError."""
+        """Lock the folder, read all of it, and repair damage. Raises StorageError."""
         try:
             lock = take(folder)
             try:
@@ -79,7 +78,7 @@ class JsonFiles:
     async def load(self, kind: Kind) -> dict[str, Record]:
         return await self._order(self._load, kind)
 
-    # Not `async def`: the write is ordered, and a durable record taken down, when the call is made.
+    # Not `async def`: the call itself queues the write and copies a durable record, before anything is awaited.
 
     def put(self, kind: Kind, id: str, record: Record) -> Coroutine[Any, Any, None]:
         return self._order(self._commit, _kind(kind, durable=True), checked(id), to_text(record))
@@ -133,7 +132,7 @@ class JsonFiles:
             raise StorageError(f"{kind}/{id} could not be saved in {self._folder}: {told(error)}") from error
 
     def _store(self, changes: Iterable[Change]) -> None:
-        """Bring the changes into their files, else into the journal. Raises OSError where that fails too."""
+        """Write each change to its file, or to the journal if that fails. Raises OSError if the journal fails too."""
         waiting: dict[Key, Change] = {}
         for change in changes:
             try:
@@ -156,7 +155,7 @@ class JsonFiles:
         layout = LAYOUTS[change.kind]
         path = layout.file(self._folder, change.id)
         if self._generations.get(path, 0) >= change.generation:
-            return  # a later write of this file brought it along
+            return  # a later write of this file included it
         if layout.one_each and change.text is None:
             files.remove(path)
             self._identities.pop(path, None)
@@ -194,7 +193,7 @@ class JsonFiles:
 
 
 async def _outcome(future: Future[T]) -> T:
-    # Shielded: a caller that is cancelled must not take its write out of the order.
+    # Shielded: if the caller is cancelled, its queued write must not be.
     return await asyncio.shield(asyncio.wrap_future(future))
 
 

@@ -1,4 +1,4 @@
-"""Which file holds which records."""
+"""The names of the files on disk. Their formats: `codec` for records, `logs` for usage, `journal` for the journal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BACKUP: Final = ".bak"
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """`name` with `{id}` in it is one file per record; a disposable kind has no backup and is not fsync'd."""
+    """The files of one kind; with `{id}` in `name`, one per record. Only durable kinds have a backup and fsync."""
 
     name: str
     durable: bool
@@ -52,12 +52,12 @@ SUBFOLDERS: Final = (
 
 
 def checked(id: str) -> str:
-    """The id, which becomes a file's name. Raises ValueError."""
+    """The id, if it may be part of a file's name. Raises ValueError if not."""
     if not ID.fullmatch(id):
         raise ValueError(f"{id[:80]!r} will not do as an id: it takes 1 to 64 of A-Z a-z 0-9 _ -")
     return id
 
 
 def backup(path: Path) -> Path:
-    """Where the content before the last write is."""
+    """The path of a file's backup, which has the content before the last write."""
     return path.with_name(path.name + BACKUP)

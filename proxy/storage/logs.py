@@ -1,4 +1,4 @@
-"""Logs in files that only grow, one JSON object per line, until one is replaced whole or removed."""
+"""Append-only logs of JSON lines. A log can also be replaced whole or removed."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ log = logging.getLogger(__name__)
 
 
 class Logs:
-    """The logs of one folder; belongs to one thread. Everything here raises StorageError."""
+    """The logs of one folder, for use by one thread. All methods raise StorageError."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._whole: dict[Path, int] = {}  # the size before an append that failed and may have left a part
 
     def names(self) -> list[str]:
-        """Other files in the folder are left alone."""
+        """The names of the logs. Other files in the folder are ignored."""
         with _failing(self._folder):
             found = sorted(path for path in self._folder.iterdir() if path.suffix == SUFFIX)
         return [path.stem for path in found if ID.fullmatch(path.stem)]
@@ -55,7 +55,7 @@ class Logs:
         return lines
 
     def append(self, name: str, lines: Sequence[Record]) -> None:
-        """All of the lines or, as far as this process can tell, none."""
+        """Append all of the lines or, as far as this process can tell, none."""
         path, data = self._path(name), _bytes(lines)
         with _failing(path):
             self._trim(path)
@@ -74,7 +74,7 @@ class Logs:
     def replace(self, name: str, lines: Sequence[Record]) -> None:
         path, data = self._path(name), _bytes(lines)
         with _failing(path):
-            self._trim(path)  # first: whether a replacement that fails took place is not known
+            self._trim(path)  # first: after a failed replacement it is unknown which file is there
             files.replace(path, data, durable=True, keep_old=False)
 
     def remove(self, name: str) -> None:
@@ -101,7 +101,7 @@ def _bytes(lines: Sequence[Record]) -> bytes:
 
 
 def _line(text: bytes) -> Record | None:
-    """None where it is no JSON object. Not as strict as for records, which are not thousands."""
+    """Parse a line; None if it is not a JSON object. Less strict than for records, since a log has many lines."""
     try:
         line = json.loads(text)
     except (ValueError, RecursionError):
@@ -110,7 +110,7 @@ def _line(text: bytes) -> Record | None:
 
 
 def _write(fd: int, data: bytes) -> None:
-    """Also where the system takes it in parts: the last one before a full disk is short, and no error."""
+    """Write all of the data. On a disk that gets full, the last write is short, but no error."""
     left = memoryview(data)
     while left:
         written = os.write(fd, left)

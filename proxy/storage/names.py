@@ -1,4 +1,4 @@
-"""What an admin may call an account or a client key."""
+"""The rule for names of accounts and client keys."""
 
 from __future__ import annotations
 

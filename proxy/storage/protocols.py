@@ -1,4 +1,4 @@
-"""What the engine asks of whatever keeps its state across restarts."""
+"""The interface of a storage, which keeps the engine's state across restarts."""
 
 from __future__ import annotations
 
@@ -13,30 +13,29 @@ Kind = Literal["accounts", "tokens", "signins", "counters", "sessions"]
 
 
 class Storage(Protocol):
-    """Records by kind and id, and logs, which are lines by name, where nothing is lost to a crash but their end.
+    """Records by kind and id, and named logs of lines. A crash costs a log its last lines at most.
 
-    An id, and a log's name, is 1 to 64 of `A-Z a-z 0-9 _ -`; another one is a ValueError.
-    A write is taken down and ordered when it is called, not when it is awaited: what happens to the record
-    afterwards does not matter, and cancelling the caller neither stops nor reorders it. Only the lines of a
-    log and disposable records are storage's own from the call on, since taking down thousands would hold up
-    everybody else.
+    An id or a log's name is 1 to 64 of `A-Z a-z 0-9 _ -`; others raise ValueError.
+    A write copies its record and is queued when it is called, not when it is awaited. So later changes of the record
+    do not matter, and cancelling the caller neither stops nor reorders the write. Lines of a log and disposable
+    records are not copied, since thousands of them would block the event loop: the caller must not change them.
     """
 
     @property
     def notices(self) -> Sequence[str]:
-        """What opening found and mended, one line each, for the log."""
+        """What was found and repaired at opening, one line each, for the log."""
 
     @property
     def degraded(self) -> bool:
-        """Whether writes only reach a place of last resort: nothing should be begun that needs another one."""
+        """Whether writes reach only a place of last resort: the caller should begin nothing that needs more of them."""
 
     async def load(self, kind: Kind) -> dict[str, Record]:
-        """All records by id, after every write ordered before. Raises StorageError."""
+        """All records by id, as of every write queued before. Raises StorageError."""
 
     async def put(self, kind: Kind, id: str, record: Record) -> None:
         """Set one record; durable when this returns.
 
-        Raises StorageError where that failed; then the old or the new record is there, until the next write.
+        Raises StorageError if that failed; then the old or the new record is there, until the next write.
         """
 
     async def delete(self, kind: Kind, id: str) -> None:
@@ -52,13 +51,13 @@ class Storage(Protocol):
         """The names of all logs, in order. Raises StorageError."""
 
     async def read_log(self, log: str) -> list[Record]:
-        """The lines of a log, after every write ordered before; none where there is no such log.
+        """The lines of a log, as of every write queued before; none if there is no such log.
 
-        What a crash or the disk damaged is left out, with one warning that counts it. Raises StorageError.
+        Damaged lines are left out, with one warning that counts them. Raises StorageError.
         """
 
     async def append(self, log: str, lines: Sequence[Record]) -> None:
-        """Add lines to a log, and make it where it is missing; a power cut may lose them.
+        """Append lines to a log, which is created if missing; a power cut may lose them.
 
         Raises StorageError: then none of them is in the log, for as long as this process lives.
         """
@@ -70,4 +69,4 @@ class Storage(Protocol):
         """Remove a log, if there is one. Raises StorageError."""
 
     async def close(self) -> None:
-        """Finish what was ordered and release what is held; a second time does nothing."""
+        """Finish the queued writes and release the lock. A second call does nothing."""

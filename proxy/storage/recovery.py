@@ -1,10 +1,9 @@
-"""What a data folder holds when it is opened: read without touching anything, then mended.
+"""Recovery of a data folder when it is opened: first everything is read, then damage is repaired.
 
-A file that is not exactly what was written (unreadable, torn, not our JSON, wrong checksum) is moved into
-quarantine, and its backup, the state before its last write, serves. So does that of a file edited by
-hand: its checksum is wrong too, and only who edited it knows better; without its `crc32` member it is
-taken as it is. Where nothing readable is left of something durable, or a newer version wrote it, opening
-is refused and nothing touched.
+A damaged file (unreadable, torn, not our JSON, wrong checksum) is moved into quarantine, and replaced by its backup,
+which is the state before its last write. That includes a file edited by hand, whose checksum is wrong too; to keep
+the edit, take its `crc32` member out. If neither a durable file nor its backup can be read, or a newer version wrote
+it, opening is refused and nothing is changed.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ NAME: Final = re.compile(rf"({ID.pattern})\.json({re.escape(BACKUP)})?")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One file as it was found: what it or its backup holds, and which of the two is damaged, and how."""
+    """One file as it was found: the document in it or in its backup, and how either of the two is damaged."""
 
     kind: Kind
     path: Path
@@ -42,7 +41,7 @@ class Found:
 
 @dataclass(slots=True)
 class State:
-    """What serves after opening. `waiting` is not in its file yet."""
+    """The state after opening. `waiting`: changes from the journal that are not in their files yet."""
 
     records: dict[Kind, dict[str, str]] = field(default_factory=lambda: {kind: {} for kind in LAYOUTS})
     generations: dict[Path, int] = field(default_factory=dict)
@@ -51,7 +50,7 @@ class State:
 
 
 def recover(folder: Path, journal: Journal, clock: Clock) -> State:
-    """Read the folder and mend it. Raises StorageError, OSError."""
+    """Read the folder and repair it. Raises StorageError, OSError."""
     waiting = journal.read()
     found = [_look(folder, kind, path) for kind, path in _stored(folder)]
     _refuse_unreadable(found, waiting)
@@ -72,14 +71,14 @@ def recover(folder: Path, journal: Journal, clock: Clock) -> State:
         state.notices.append(f"{JOURNAL} was damaged, its last write is not used: it is in {aside}")
     if journal.damaged or files.identity(journal.path) is None:
         journal.create(state.waiting)
-    # Durable from here on: what was mended, and also what a crash left renamed and not yet on the disk.
+    # Makes the repairs durable, and renames that a crash left unsynced.
     for place in places:
         files.sync_folder(place)
     return state
 
 
 def set_record(records: dict[str, str], id: str, text: str | None) -> None:
-    """Set the record, or remove it where `text` is None."""
+    """Set the record, or remove it if `text` is None."""
     if text is None:
         records.pop(id, None)
     else:
@@ -87,7 +86,7 @@ def set_record(records: dict[str, str], id: str, text: str | None) -> None:
 
 
 def set_aside(folder: Path, path: Path, stamp: str, *, keep: bool = False) -> str:
-    """Move a file into quarantine, or only link it there where `keep`; its name there, for people."""
+    """Move a file into quarantine, or with `keep` only link it there. Returns its name there, for messages."""
     name = f"{stamp.replace(':', '')}-{str(path.relative_to(folder)).replace('/', '-')}"
     aside = files.link_aside(path, folder / QUARANTINE, name)
     if not keep:
@@ -157,7 +156,7 @@ def _in_journal(found: Found, waiting: dict[Key, Change]) -> bool:
 
 
 def _mend(folder: Path, found: Found, stamp: str) -> list[str]:
-    """Move what is damaged away and the backup into its place; the notices."""
+    """Move damaged files into quarantine and the backup into its place. Returns the notices."""
     notices = []
     name = found.path.relative_to(folder)
     for path, reason in found.damaged.items():
@@ -178,7 +177,7 @@ def _take_from_journal(folder: Path, state: State, waiting: Mapping[Key, Change]
     written = dict(state.generations)
     for change in sorted(waiting.values(), key=lambda change: change.generation):
         path = LAYOUTS[change.kind].file(folder, change.id)
-        # The same generation waits where only the last step failed: the file is there, and not surely durable.
+        # With equal generations, only the last step of the write failed: the file is there, but may not be durable.
         if change.generation >= written.get(path, 0):
             state.waiting[change.key] = change
             state.generations.pop(path, None)

@@ -1,4 +1,4 @@
-"""Items by id, in memory and in storage: `commit`, `add` and `forget` are the only doors for change."""
+"""A table of items by id, in memory and in storage. Only `commit`, `add`, `publish` and `forget` change it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ log = logging.getLogger(__name__)
 
 
 class Table(Mapping[str, T], Generic[T]):
-    """What is in memory is the truth; storage follows in the order of the changes.
+    """Memory is authoritative; changes go to storage in their order.
 
-    A change takes effect at once, in one synchronous step. Awaiting what `commit` or `forget` returns waits until
-    it is on disk. A write that fails raises StorageError there, leaves its id in `unsaved` with the reason, and is
-    tried again by `save_again`.
+    A change takes effect in memory at once. The task that `commit` or `forget` returns ends when it is on disk. If the
+    write fails, the task raises StorageError, `unsaved` has the id with the reason, and `save_again` retries it.
     """
 
     def __init__(
@@ -58,8 +57,8 @@ class Table(Mapping[str, T], Generic[T]):
     async def add(self, id: str, item: T, *, undo: Callable[[], object]) -> None:
         """Add a new item; it is on disk when this returns.
 
-        If it cannot be saved, `undo` takes back what the caller noted of it, and it is forgotten: the caller reports a
-        failure, so the item must not work on, nor appear after a restart. Raises StorageError then.
+        If it cannot be saved, `undo` reverts what the caller did for it, and it is deleted: the caller reports a
+        failure, so the item must neither work now nor appear after a restart. Raises StorageError then.
         """
         try:
             await self.commit(id, item)
@@ -71,7 +70,7 @@ class Table(Mapping[str, T], Generic[T]):
 
     @property
     def writable(self) -> bool:
-        """Whether what is changed now is likely to be on disk soon."""
+        """Whether the data folder takes writes: nothing is unsaved, and storage is not degraded."""
         return not self.unsaved and not self._storage.degraded
 
     def publish(self, id: str, item: T) -> None:
@@ -88,13 +87,13 @@ class Table(Mapping[str, T], Generic[T]):
         return self._jobs.start(f"delete {self._kind}/{id}", self._save(id, None))
 
     async def save_again(self) -> None:
-        """Write once more what could not be written, as it is now."""
+        """Retry the writes that have failed, with the items as they are now."""
         for id in tuple(self.unsaved):
             item = self._items.get(id)
             try:
                 await self._save(id, None if item is None else self._record(item))
             except StorageError:
-                return  # logged by _save; the disk is still not well
+                return  # logged by _save; the disk still fails
             log.warning("saved at last kind=%s id=%s", self._kind, id)
 
     async def _save(self, id: str, record: Record | None) -> None:

@@ -11,12 +11,11 @@ T = TypeVar("T")
 
 
 class Unsaved(Generic[T]):
-    """The ids of one owner's records that are not written yet; `stored` are those that may be in storage.
+    """Ids of one owner's records that have changed since the last save. `stored`: ids that may be in storage.
 
-    `snapshot` takes down what is behind an id as it is now; None if it is gone. `record` makes what is stored of
-    it, in the storage's own thread: that takes longer, and there may be thousands.
-    There are never more ids than records now and at the last save, whatever comes and goes between two saves or
-    while none succeeds.
+    `snapshot` copies the current state of an id; None if it is gone. `record` makes the stored form of a snapshot,
+    which takes longer, so it is called in the storage's thread.
+    The set is bounded by the records of now and those of the last save, even if no save succeeds for long.
     """
 
     def __init__(
@@ -61,7 +60,7 @@ class Unsaved(Generic[T]):
 
 
 class _Records(Mapping[str, Record | None], Generic[T]):
-    """Records that are made when they are read."""
+    """Records that are made when they are read, in the storage's thread."""
 
     def __init__(self, snapshots: dict[str, T | None], record: Callable[[T], Record]) -> None:
         self._snapshots = snapshots

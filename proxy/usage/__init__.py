@@ -1,1 +1,1 @@
-"""What it came to: what each request used and cost, and the sums over time."""
+"""Usage: the tokens and cost of each request, and the sums over time."""

@@ -1,4 +1,4 @@
-"""The access log: one line for each request, with everything an operator asks first and no secret."""
+"""The access log: one line per request, with what an operator needs first and without secrets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LINE = (
 
 
 def logged_path(target: str) -> str:
-    """A target as it may stand in the log: without its query, which may hold anything."""
+    """The target for the log, without its query, which may contain secrets."""
     return target.partition("?")[0][:MAX_PATH]
 
 

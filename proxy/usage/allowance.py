@@ -1,4 +1,4 @@
-"""What a key's limits let a request do: checked on its head, reserved once its body is there, settled at its end."""
+"""Applies a key's limits to a request: checks its head, reserves when its body has arrived, settles at its end."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ BYTES_PER_TOKEN_RESERVED = 2
 its body (files, URLs, results of server tools) cannot be known before it."""
 
 FALLBACK_USD_PER_MTOK = (5.0, 25.0)
-"""What a model without a known price counts in a budget, as in Anthropic's own gateway."""
+"""Prices (input, output) that a budget assumes for a model without a known price, as Anthropic's own gateway does."""
 
 DEFAULT_MAX_TOKENS = 4096
-"""If a request names none; the API refuses such a request."""
+"""Assumed if a request names no `max_tokens`; the API rejects such a request."""
 
 
 class Allowance:
@@ -32,7 +32,7 @@ class Allowance:
         self._clock = clock
 
     def admit(self, record: RequestRecord) -> None:
-        """Count a request among its key's, before its body is read. Raises Forbidden, RateLimited."""
+        """Count a request against its key's limits, before its body is read. Raises Forbidden, RateLimited."""
         key, target = record.key, record.target
         assert key is not None and target is not None
         reads = record.method in ("GET", "HEAD")
@@ -45,7 +45,7 @@ class Allowance:
             record.leave_key = self._budgets.begin(key.id, key.limits)
 
     def reserve(self, record: RequestRecord, wanted: Peek) -> None:
-        """Check the models and set aside what an inference request may use. Raises Forbidden, RateLimited."""
+        """Check the models and reserve what an inference request may use. Raises Forbidden, RateLimited."""
         key = record.key
         assert key is not None
         if not key.is_restricted:
@@ -64,13 +64,13 @@ class Allowance:
             record.reservation = self._budgets.reserve(key.id, key.limits, tokens=tokens, cost_usd=cost_usd)
 
     def leave(self, record: RequestRecord) -> None:
-        """The request is over: free its place among its key's."""
+        """End the request for its key."""
         if record.leave_key is not None:
             record.leave_key()
             record.leave_key = None
 
     def settle(self, record: RequestRecord) -> None:
-        """Charge the request's key what was used: a sink, behind `price`."""
+        """Charge the request's key what was used. A sink, called after `price`."""
         if not record.is_inference or record.key is None:
             return
         usage, cost = record.usage, record.cost_usd
@@ -84,7 +84,7 @@ class Allowance:
             self._budgets.spend(record.key.id, tokens=tokens, cost_usd=cost or 0.0)
 
     def _most(self, wanted: Peek) -> tuple[int, float]:
-        """Tokens and US dollars that the request may use; each of its models may have all of it to do."""
+        """The most tokens and US dollars that the request may use, if each of its models does all of the work."""
         tokens_in = -(-(wanted.size or 0) // BYTES_PER_TOKEN_RESERVED)
         tokens_out = DEFAULT_MAX_TOKENS if wanted.max_tokens is None else wanted.max_tokens
         models, now = (wanted.model or "", *wanted.others), self._clock.now()
@@ -94,10 +94,10 @@ class Allowance:
 
 
 def price(record: RequestRecord, now: float) -> None:
-    """Read off what an ended inference request used and price it, once for all sinks. `now` in epoch seconds."""
+    """Set usage, charges and cost in the record of an ended inference request. `now` is in epoch seconds."""
     if not record.is_inference:
         return
-    # An answer that had begun, or was still to come, when the request was given up: it is billed all the same.
+    # If the request ended before its answer was complete, the upstream bills it all the same.
     answered_well = not record.was_answered or record.status < 300
     usage = _usage(record, given_up=bool(record.attempts) and answered_well and not record.complete)
     record.usage = usage
@@ -116,7 +116,7 @@ def price(record: RequestRecord, now: float) -> None:
 
 
 def _usage(record: RequestRecord, *, given_up: bool) -> Usage | None:
-    """What the answer says, or an estimate if it could not say it any more."""
+    """The usage that the answer reports, or an estimate if it ended before it could."""
     usage = None if record.meter is None else record.meter.finish(record.complete)
     tokens_in = record.body_bytes // BYTES_PER_TOKEN
     if usage is None and given_up:

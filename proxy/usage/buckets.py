@@ -1,4 +1,4 @@
-"""Sums of requests by time, at four levels of detail, each kept for as long as somebody looks at it."""
+"""Sums of requests over time, at four resolutions, each kept as long as charts and reports can ask for it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ EVERYTHING: Final = 0
 PLACE: Final[Mapping[By, int]] = {"account": 1, "token": 2, "model": 3}
 
 Bucket: TypeAlias = tuple[dict[str | None, Sums], ...]
-"""The sums of everything (under None), by account, by client key, by model: not by all of them together, which
-would take their product in memory."""
+"""Four mappings to sums: of everything (under None), by account, by client key, by model. There are none by
+combinations of these, which would take the product of their numbers in memory."""
 
 OTHER: Final = "other"
 MOST_IDS: Final = (1000, 1000, 100)
-"""How many accounts, client keys and models are told apart in a day; the rest is `OTHER`. The API knows some
-twenty models, but what a request calls one is the client's choice."""
+"""How many accounts, client keys and models are counted by name in a day; the rest counts as `OTHER`. The API has some
+twenty models, but a client may name any."""
 
 
 def floor(t: float, span_s: int) -> int:
@@ -43,11 +43,11 @@ class Level:
     buckets: dict[int, Bucket] = field(default_factory=dict)
 
     def oldest(self, now: float) -> int:
-        """The start of the oldest that is kept: a bit more than `keep_s`, so that the first hour is whole."""
+        """The start of the oldest bucket that is kept, rounded down so that its hour is complete."""
         return floor(now - self.keep_s, max(self.span_s, HOUR))
 
     def bucket(self, t: float, now: float) -> Bucket | None:
-        """The bucket that holds `t`, made where it is missing; None where it is not kept."""
+        """The bucket that holds `t`, created if missing; None if that time is not kept."""
         start = floor(t, self.span_s)
         bucket = self.buckets.get(start)
         if bucket is None:
@@ -60,7 +60,7 @@ class Level:
 
 
 class Buckets:
-    """Every level holds all that happened in its time, so a span is summed from the longest that fit into it."""
+    """Each level counts every request of its period, so a span is summed from the longest buckets that fit into it."""
 
     def __init__(self) -> None:
         levels = (
@@ -72,7 +72,7 @@ class Buckets:
         self.levels = {each.span_s: each for each in levels}
 
     def add(self, t: float, ids: Ids, amounts: Amounts, now: float) -> Ids:
-        """Count what happened at `t`; the ids under which it counts."""
+        """Add the amounts at `t`. Returns the ids under which they count: `OTHER` for those above MOST_IDS."""
         day = self.levels[DAY].bucket(t, now)
         if day is None:
             return ids
@@ -88,7 +88,7 @@ class Buckets:
         return ids
 
     def between(self, start: int, end: int) -> Iterator[Bucket]:
-        """The buckets of a span whose ends are ends of buckets."""
+        """The buckets of a span that begins and ends at bucket boundaries."""
         while start < end:
             span_s = max(each for each in self.levels if start % each == 0 and start + each <= end)
             bucket = self.levels[span_s].buckets.get(start)

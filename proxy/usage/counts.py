@@ -1,4 +1,4 @@
-"""What is counted of requests, how it adds up, and how it stands in a line of a log."""
+"""The counters of requests: their fields, their sums, and their format in a line of a usage log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ B = TypeVar("B")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """What one request, or all requests of a while, came to. Every request has one of the first six outcomes."""
+    """Counters of one request or of many. The first six are outcomes, of which each request has exactly one."""
 
     ok: int = 0
     client_error: int = 0  # a 4xx of the upstream's, handed on
@@ -44,7 +44,7 @@ class Counts:
 
     @property
     def errors(self) -> int:
-        """Requests that failed; one that ended too early is none."""
+        """Requests that failed. Aborted ones do not count."""
         return self.client_error + self.limited + self.upstream_error + self.refused
 
     @property
@@ -69,19 +69,19 @@ class Counts:
 
 
 Sums: TypeAlias = "array[float]"
-"""The fields of Counts in their order, to be added to: a quarter of the memory, and exact up to 2**53."""
+"""The fields of Counts in their order, as a mutable array. It takes a quarter of the memory; exact up to 2**53."""
 
 Amounts: TypeAlias = list[tuple[int, float]]
-"""What is to be added, by the place of its field in Sums."""
+"""Amounts to add: pairs of the index in Sums and the amount."""
 
 Ids: TypeAlias = tuple[str | None, str | None, str | None]
-"""Account, client key, model; None where there is none."""
+"""Account, client key, model; None if there is none."""
 
 Key: TypeAlias = tuple[int, Ids]
-"""The start of a span of time, in seconds since the epoch, and whose requests in it."""
+"""The start of a span of time, in seconds since the epoch, and the ids of its requests."""
 
 FIELDS: Final = tuple(field.name for field in fields(Counts))
-OUTCOMES: Final = FIELDS.index("aborted") + 1  # so many fields at the beginning, one for each request
+OUTCOMES: Final = FIELDS.index("aborted") + 1  # the number of outcomes, which are the first fields
 VERSION: Final = 1
 SHORT: Final[Mapping[str, str]] = {
     "input_tokens": "in",
@@ -93,7 +93,7 @@ SHORT: Final[Mapping[str, str]] = {
     "ttfb_count": "ttfb_n",
     "cost_usd": "usd",
 }
-"""Fields that have another name in a line."""
+"""Fields that have a shorter name in a line of a log."""
 
 _PLACE_OF: Final[Mapping[str, int]] = {name: place for place, name in enumerate(FIELDS)}
 _TOKENS: Final = (
@@ -116,7 +116,7 @@ def amounts_of(counts: Counts | Sums) -> Amounts:
 
 
 def amounts_by_model(record: RequestRecord) -> dict[str | None, Amounts]:
-    """What an ended request came to: itself under the model it is billed for, tokens under the model that used them."""
+    """Amounts of an ended request: its outcome under its own model, tokens and cost under the model that used them."""
     usage = record.usage
     request = [
         (_PLACE_OF[record.outcome], 1.0),
@@ -151,7 +151,7 @@ def add(sums: Sums, amounts: Amounts) -> None:
 
 
 def counts_of(sums: Sums | None) -> Counts:
-    """None is nothing at all."""
+    """The sums as Counts; all zero for None."""
     if sums is None:
         return Counts()
     values: dict[str, Any] = {name: int(value) for name, value in zip(FIELDS, sums, strict=True)}
@@ -159,7 +159,7 @@ def counts_of(sums: Sums | None) -> Counts:
 
 
 def add_up(rows: Iterable[tuple[A, Sums]], at: Callable[[A], B]) -> dict[B, Sums]:
-    """The rows under the keys that `at` gives them, those with the same one as one."""
+    """Map the rows' keys with `at`, and add up the rows that get the same key."""
     added: dict[B, Sums] = {}
     for key, sums in rows:
         new_key = at(key)
@@ -171,7 +171,7 @@ def add_up(rows: Iterable[tuple[A, Sums]], at: Callable[[A], B]) -> dict[B, Sums
 def to_line(key: Key, sums: Sums) -> Record:
     """`{"v": 1, "t": 1795341600, "account": "…", "token": "…", "model": "…", "ok": 1, "in": 12, "usd": 0.01}`
 
-    Without what is zero.
+    Zero values are left out.
     """
     start, (account, token, model) = key
     values = {_NAMES[place]: amount if place == _COST else int(amount) for place, amount in amounts_of(sums)}
@@ -179,7 +179,7 @@ def to_line(key: Key, sums: Sums) -> Record:
 
 
 def from_line(line: Record) -> tuple[Key, Sums] | None:
-    """None where this program cannot have written the line."""
+    """Parse a line. None if this program cannot have written it."""
     rest = dict(line)
     version, start = rest.pop("v", None), rest.pop("t", None)
     ids = (rest.pop("account", None), rest.pop("token", None), rest.pop("model", None))
@@ -199,5 +199,5 @@ def from_line(line: Record) -> tuple[Key, Sums] | None:
 
 
 def _countable(value: object, place: int) -> bool:
-    # A NaN is in no range.
+    # The comparison is false for NaN.
     return (type(value) is int or (type(value) is float and place == _COST)) and 0 <= value <= 2**53

@@ -1,4 +1,4 @@
-"""How soon answers began lately: percentiles of the time to first byte."""
+"""Recent latency: percentiles of the time to first byte."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from proxy.usage.request import RequestRecord
 
 RECENT: Final = 2048
 RECENT_S: Final = 900.0
-"""Of so many requests, and so far back, the time to first byte is kept."""
+"""How many requests are kept, and how far back."""
 
 PERCENTILES: Final = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 
 
 class Latency:
-    """Keeps the time to first byte of inference requests that were answered well."""
+    """Keeps the time to first byte of successful inference requests."""
 
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
         self._first_bytes: deque[tuple[float, float]] = deque(maxlen=RECENT)
 
     def count(self, record: RequestRecord) -> None:
-        """Take note of an ended request: a sink."""
+        """Record an ended request: a sink."""
         ttfb_s = record.ttfb_s
         if record.is_inference and ttfb_s is not None and record.status < 400:
             self._first_bytes.append((self._clock.monotonic(), ttfb_s))

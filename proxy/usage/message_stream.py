@@ -1,4 +1,4 @@
-"""A streamed message, read only where it tells what was used: server-sent events cut out of its bytes."""
+"""Reads the usage from a streamed message. Server-sent events without usage are skipped unparsed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 MAX_EVENT_BYTES = 1 << 20
-"""Of one event that is read; a larger one is passed over. Those that name the usage are below 10 kB."""
+"""The largest event that is parsed; larger ones are skipped. Events that name the usage are below 10 kB."""
 
 _DELTA = b"event: content_block_delta\n"
 _TELLING = frozenset({b"message_start", b"message_delta", b"content_block_start", b"error", b"message_stop"})
@@ -19,10 +19,10 @@ Json = dict[str, Any]
 
 
 class MessageStream:
-    """What the events so far said; lines and events are those of WHATWG HTML §9.2.6, cut anywhere.
+    """What the events so far have reported. Parses server-sent events (WHATWG HTML §9.2.6) in chunks cut anywhere.
 
-    `usage` holds what message_start named, overwritten by what each message_delta names: counts are cumulative.
-    `settled` once a message_delta named the output; `delta_bytes` of text came since the last that did.
+    `usage` has the counts of message_start, overwritten by those of each message_delta, which are cumulative.
+    `settled`: a message_delta has named the output tokens. `delta_bytes`: bytes of text since the last one that did.
     """
 
     __slots__ = (
@@ -46,9 +46,9 @@ class MessageStream:
         self.model: object = None
         self.usage: Json = {}
         self.delta_bytes = 0
-        self._held = bytearray()  # a line's beginning
-        self._overlong = False  # that line is, and its bytes are dropped
-        self._after_cr = False  # a line feed now belongs to the line before
+        self._held = bytearray()  # the beginning of an incomplete line
+        self._overlong = False  # that line is too long, and its bytes are dropped
+        self._after_cr = False  # the last byte was CR, so an LF now ends no other line
         self._name = b""
         self._data: list[bytes] = []
         self._size = 0  # of `_data`
@@ -72,11 +72,11 @@ class MessageStream:
             self._hold(data[end:])
 
     def close(self) -> None:
-        """Read what is left: the last event may lack its blank line, even its line's end."""
+        """Parse the last event, which may lack its blank line, or even its line end."""
         self.feed(b"\n\n")
 
     def _skip_deltas(self, data: bytes) -> bytes:
-        """What follows the whole content_block_delta events at the start of `data`: they are nearly all there is."""
+        """Skip whole content_block_delta events at the start of `data`; they are most of a stream. Returns the rest."""
         at = 0
         while data.startswith(_DELTA, at):
             end = data.find(b"\n\n", at)
@@ -95,7 +95,7 @@ class MessageStream:
                 self._pass_over()
 
     def _release(self) -> bytes:
-        """The held line's beginning; for an overlong line, what makes a comment of its rest."""
+        """The beginning of the held line. For an overlong line a colon, which makes its rest a comment."""
         held = b":" if self._overlong else bytes(self._held)
         self._overlong = False
         self._held.clear()
@@ -124,7 +124,7 @@ class MessageStream:
             self._pass_over()
 
     def _pass_over(self) -> None:
-        """Leave an event that is too large without data: then there is nothing to read in it."""
+        """Drop the data of an event that is too large, so that nothing in it is parsed."""
         self._data[:] = [b""]
         self._size = MAX_EVENT_BYTES  # so that what comes yet is too much
 
@@ -142,8 +142,8 @@ class MessageStream:
                     self.settled = True
                     self.delta_bytes = 0
             case b"content_block_start" if b'"fallback"' in data:
-                # Where a model declined and another goes on, that one is the answer's model, as it is without
-                # streaming.
+                # If one model declines and another continues, the second is the answer's model, as it is
+                # without streaming.
                 match loads(data).get("content_block"):
                     case {"type": "fallback", "to": {"model": model}}:
                         self.model = model
@@ -160,7 +160,7 @@ class MessageStream:
 
 
 def loads(data: bytes) -> Json:
-    """The JSON object in `data`; an empty one where there is none."""
+    """The JSON object in `data`; an empty one if it holds none."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):

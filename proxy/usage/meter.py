@@ -1,4 +1,4 @@
-"""What an answer to `POST /v1/messages` used: tokens, counted out of a copy of its bytes."""
+"""Reads the token usage of an answer to `POST /v1/messages` from a copy of its bytes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from proxy.http.decoding import ERRORS, Identity, decoder
 from proxy.usage.message_stream import Json, MessageStream, loads
 
 BYTES_PER_TOKEN = 4
-"""Of an answer that ends before it says what it used: Anthropic's own gateway settles those by about four
+"""Estimate for an answer that ends before it reports its usage. Anthropic's own gateway also counts about four
 characters a token (code.claude.com/docs/en/claude-apps-gateway-spend-limits)."""
 
 MAX_RATIO = 100
-"""Of a compressed answer; what expands more, over its first MiB, is a bomb and not read on. Events that are sent
-one by one come to about 10, text in JSON to about 4."""
+"""Largest compression ratio of an answer beyond its first MiB. A higher one is a decompression bomb, and the rest is
+not read. Events that are sent one by one reach about 10, text in JSON about 4."""
 
 _KEPT_BYTES = 128 << 10  # of a JSON answer, at its beginning and again at its end
 _MOST_TOKENS = 10**12  # a larger number is damage
@@ -51,7 +51,7 @@ class Usage:
 
     @property
     def billed(self) -> tuple[Usage, ...]:
-        """What the bill is the sum of, each with its own model."""
+        """The parts that are billed, each with its own model."""
         return self.iterations or (self,)
 
     @property
@@ -61,7 +61,7 @@ class Usage:
 
 
 class Meter:
-    """Is fed an answer's body as it passes, and never fails: what it cannot read it does not count."""
+    """Reads an answer's body as it passes. Never raises: what it cannot read, it does not count."""
 
     __slots__ = ("_decoder", "_left", "_reader")
 
@@ -79,7 +79,7 @@ class Meter:
         """Take the next bytes, cut anywhere."""
         if self._reader is None or self._decoder is None:
             return
-        if type(self._decoder) is Identity:  # then the wire bounds the length
+        if type(self._decoder) is Identity:  # nothing expands, so no ratio is checked
             self._reader.feed(data)
             return
         self._left += MAX_RATIO * len(data)
@@ -94,7 +94,7 @@ class Meter:
             self._decoder = None
 
     def finish(self, complete: bool) -> Usage | None:
-        """Settle at the end of the body; `complete` means that it was not cut. None: that was no message."""
+        """The usage, at the end of the body; None if it was no message. `complete`: the body was not cut."""
         if self._reader is None:
             return None
         return self._reader.settle(whole=complete and self._decoder is not None)
@@ -112,14 +112,14 @@ class _Stream(MessageStream):
         if self.settled and not self.failed and (whole or self.ended):
             return _usage(self.model, self.usage)
         told = _count(self.usage, "output_tokens")
-        # What message_start names is the beginning of what the deltas then bring.
+        # The output that message_start counts is the beginning of the text that the deltas bring.
         before = told if self.settled else 0
         output = max(told, before + -(-self.delta_bytes // BYTES_PER_TOKEN))
         return _usage(self.model, self.usage | {"output_tokens": output}, estimated=True)
 
 
 class _Body:
-    """A message as one JSON object: whole while it is small, else its beginning and its end."""
+    """A message as one JSON object. A small one is kept whole, of a large one only the beginning and the end."""
 
     __slots__ = ("_head", "_size", "_tail")
 
@@ -151,7 +151,7 @@ class _Body:
 
 
 def _around_content(head: bytes, tail: bytes) -> Json:
-    """What a message says before its content, and from `usage` on, which the API writes after the content."""
+    """The fields of a message before `content`, and from `usage` on, which the API writes after the content."""
     before = loads(head[: max(head.find(b'"content"'), 0)] + b'"content":0}')
     at = len(tail)
     for _ in range(8):  # `"usage"` may stand inside the content too; from there the braces do not match
@@ -164,10 +164,10 @@ def _around_content(head: bytes, tail: bytes) -> Json:
 
 
 def _usage(model: object, fields: Json, *, estimated: bool = False) -> Usage:
-    """Of a message's `usage`; what is missing, null or damaged counts nothing."""
+    """Read a message's `usage`. Fields that are missing, null or damaged count as 0."""
     name = model if isinstance(model, str) else ""
     created, created_1h = _created(fields)
-    # The same for every iteration, and named only beside them.
+    # These hold for every iteration, but are named only once, beside the iterations.
     how = {key: fields.get(key) for key in ("service_tier", "inference_geo", "speed")}
     how = {key: value if isinstance(value, str) else None for key, value in how.items()}
     iterations = fields.get("iterations")
@@ -196,7 +196,7 @@ def _created(fields: Json) -> tuple[int, int]:
     hour = _count(split, "ephemeral_1h_input_tokens")
     if fields.get("cache_creation_input_tokens") is None:
         return hour + _count(split, "ephemeral_5m_input_tokens"), hour
-    # message_start alone has the split: what a message_delta has more than that is taken for the shorter one.
+    # Only message_start has the split. What a message_delta counts beyond it is taken for 5-minute cache.
     created = _count(fields, "cache_creation_input_tokens")
     return created, min(hour, created)
 

@@ -1,6 +1,7 @@
-"""What tokens cost: list prices in US dollars, by date and by length of the prompt, without a network.
+"""List prices of tokens in US dollars, by date and by length of the prompt. Needs no network.
 
-genai-prices has them; here stands what is documented beside it, or what it has only as of today.
+The prices come from the package genai-prices. The constants here are documented prices that it lacks, or has only
+from some date on.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class _Rates:
 
 
 def cost_usd(usage: Usage, *, at: float, batch: bool = False) -> float | None:
-    """What `usage` costs by list price at that time, in epoch seconds; None where a model has no known price."""
+    """The cost of `usage` at the list prices of `at`, in epoch seconds; None if a model has no known price."""
     cost = searches_usd(usage)
     for each in usage.billed:
         model = _model(each.model)
@@ -69,10 +70,10 @@ def searches_usd(usage: Usage) -> float:
 
 
 def highest_rates(model: str, at: float, *, fast: bool = False) -> tuple[float, float] | None:
-    """The most that one token of a request's prompt, and one of its answer, may cost, in US dollars.
+    """The highest prices of one input token and one output token, in US dollars. None if no price is known.
 
-    That is with the longest prompt, all of it written to the cache, and inference in the US, which a workspace
-    may have as its default; `fast` where the request asks for `speed: fast`. None where no price is known.
+    They assume the longest prompt, all of it written to the cache, and inference in the US, which may be the default
+    of a workspace. `fast`: the request asks for `speed: fast`.
     """
     known = _model(model)
     if known is None:
@@ -83,7 +84,7 @@ def highest_rates(model: str, at: float, *, fast: bool = False) -> tuple[float, 
 
 
 def load() -> None:
-    """Read the table, before a request has to wait for that: 0.15 s and 16 MB."""
+    """Load the price table, so that no request has to wait for it: 0.15 s and 16 MB."""
     _anthropic()
 
 

@@ -1,4 +1,4 @@
-"""What is known of one request, from its first byte to its last: whoever counts, prices or logs it reads it here."""
+"""The request record: all facts about one request, for the sinks that count, price and log it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from proxy.http.target import Target
 from proxy.usage.meter import Meter, Usage
 
 CLIENT_GONE = 499
-"""Instead of a status if the client left before it had one, as nginx has it."""
+"""The status of a request whose client disconnected before an answer began, as in nginx."""
 
 
 @dataclass(slots=True)
@@ -35,7 +35,7 @@ class Charge:
 
 @dataclass(slots=True)
 class RequestRecord:
-    """Made when a request's head is there; the facts are filled in as they become known.
+    """Created when a request's head has arrived. Fields are filled in as they become known.
 
     Times are seconds of the monotonic clock, None until they have come. `body_bytes` are the request's, decoded.
     `error` is what went wrong, in a word, for the access log.
@@ -107,10 +107,10 @@ class RequestRecord:
         return "ok" if self.complete else "aborted"
 
     def gone(self, why: str = "client gone") -> None:
-        """The client left before the end."""
+        """Note that the client disconnected before the end, or was let go."""
         self.error = self.error or why
         self.status = self.status or CLIENT_GONE
 
 
 Sink = Callable[[RequestRecord], None]
-"""Is told of each request once it has ended; returns soon, and never raises."""
+"""Called with the record of each request that has ended. Returns quickly, and never raises."""

@@ -1,4 +1,4 @@
-"""Usage over time: what requests came to by account, client key and model, asked for and kept on disk by day."""
+"""Usage over time by account, client key and model: counted and queried in memory, saved in one log per day."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ INTERVALS: Final[Mapping[Interval, tuple[int, int]]] = {
     "hour": (HOUR, QUARTER),
     "day": (DAY, DAY),
 }
-"""How many seconds it has, and which level it is summed from."""
+"""The length in seconds, and the level that it is summed from."""
 
 RINGS: Final[Mapping[RingName, tuple[int, int]]] = {
     "1h": (60, MINUTE),
@@ -81,7 +81,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The span is the asked one, rounded outwards to what is kept; rows are in the order of their ids."""
+    """Usage of the requested span, rounded outwards to bucket boundaries. Rows are sorted by id."""
 
     start: int
     end: int
@@ -90,7 +90,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Ring:
-    """One Counts for each `span_s` seconds from `start` on; the last is the one that time is in."""
+    """One Counts for each `span_s` seconds from `start` on; the last bucket is the current one."""
 
     start: int
     span_s: int
@@ -98,23 +98,23 @@ class Ring:
 
 
 class Series:
-    """What is in memory answers; storage follows by `flush`, so a crash loses what came after the last one.
+    """Queries are answered from memory. `flush` saves to disk, so a crash loses what came after the last flush.
 
-    On disk are what each flush added, a log for each UTC day. Old lines are added up as time goes by: the
-    sums are the same, and no buckets that are still kept tell them apart.
+    There is one log per UTC day, to which each flush appends. `compact` merges lines to the resolution that memory
+    still keeps for their time; the sums stay the same.
     """
 
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
         self._buckets = Buckets()
         self._since_start = no_sums()
-        # By place and id, as of the start of a quarter or a minute, and good until the next one.
+        # Caches by place and id: made at the start of a quarter of an hour or a minute, and valid until the next one.
         self._day_sums: tuple[int, dict[tuple[int, str], Sums]] = (0, {})
         self._minute_counts: tuple[int, dict[tuple[int, str], list[int]]] = (0, {})
-        # What requests came to since somebody asked: by minute, and not yet in the buckets.
+        # Sums by minute since the last query, not in the buckets yet.
         self._unfolded: dict[Key, Sums] = {}
         self._new: dict[Key, Sums] = {}  # not on disk yet
-        self._stages: dict[str, int] = {}  # of each day's log, as it is on disk
+        self._stages: dict[str, int] = {}  # by day, the stage (see `_stage`) that its log was compacted for
         self._storing = asyncio.Lock()  # between reading a log and replacing it, nobody may append to it
         self.unsaved: str | None = None  # why the last flush failed
 
@@ -125,10 +125,10 @@ class Series:
                 self.add((record.account_id, record.key.id, model), amounts)
 
     def add(self, ids: Ids, amounts: Amounts) -> None:
-        """Count what happened just now. The model may be whatever a client wrote.
+        """Add amounts now. The client chooses the model's name, so it may be anything.
 
-        Most requests repeat the ids of one before within the minute, so they are summed up first, and put into the
-        buckets once somebody asks.
+        Most requests repeat the ids of an earlier one of the same minute. So they are summed up first, and moved into
+        the buckets by the next query.
         """
         account, token, model = ids
         key = floor(self._clock.now(), MINUTE), (account, token, _clean(model))
@@ -140,7 +140,7 @@ class Series:
         add(sums, amounts)
 
     def _fold(self) -> None:
-        """Put what came since the last time into the buckets, and among what is to be saved."""
+        """Move the new sums into the buckets, and add them to what `flush` saves."""
         if not self._unfolded:
             return
         now = self._clock.now()
@@ -163,7 +163,7 @@ class Series:
         return self.bucket(floor(self._clock.now(), DAY), DAY)
 
     def starts(self, name: RingName) -> range:
-        """Of the buckets that a chart shows, oldest first."""
+        """Starts of the buckets that a chart shows, oldest first."""
         count, span_s = RINGS[name]
         end = floor(self._clock.now(), span_s) + span_s
         return range(end - count * span_s, end, span_s)
@@ -175,14 +175,14 @@ class Series:
         return Ring(starts.start, starts.step, buckets)
 
     def bucket(self, start: int, span_s: int, by: By | None = None, id: str | None = None) -> Counts:
-        """What everything came to in one bucket of a ring, or one account, client key or model."""
+        """The counts of one bucket of a chart: of everything, or of one account, client key or model."""
         self._fold()
         found = self._buckets.levels[span_s].buckets.get(start)
         place = EVERYTHING if by is None else PLACE[by]
         return counts_of(found[place].get(id) if found else None)
 
     def day(self, by: By, id: str) -> Counts:
-        """What one account, client key or model came to in the last 24 hours."""
+        """The counts of one account, client key or model in the last 24 hours."""
         self._fold()
         place, now = PLACE[by], floor(self._clock.now(), QUARTER)
         quarters = self._buckets.levels[QUARTER].buckets
@@ -190,7 +190,7 @@ class Series:
             self._day_sums = now, {}
         sums = self._day_sums[1].get((place, id))
         if sums is None:
-            # What is over does not change any more, so it is added up once.
+            # Buckets of the past do not change any more, so they are added up once.
             sums = self._day_sums[1][place, id] = no_sums()
             for t in range(now + QUARTER - DAY, now, QUARTER):
                 _add_bucket(sums, quarters.get(t), place, id)
@@ -214,9 +214,9 @@ class Series:
         return requests
 
     def rows(self, by: By, *, start: float, end: float, interval: Interval | None = None) -> Report:
-        """What happened from `start` to `end`, one row for each account, client key or model.
+        """Usage from `start` to `end`, one row for each account, client key or model.
 
-        Raises Unprocessable where that is not kept, or no span of the past.
+        Raises Unprocessable if the span is empty, in the future, not kept at that interval, or too large.
         """
         self._fold()
         now = self._clock.now()
@@ -225,7 +225,7 @@ class Series:
         if not start < end:
             raise Unprocessable("from has to be before to")
         span_s = self._span(start, interval, now)
-        # What happens now is in the bucket that starts now, also where that was asked for to the second.
+        # A span that ends now or later includes the current bucket.
         first, last = floor(start, span_s), -floor(-end, span_s) if end < now else floor(now, span_s) + span_s
         sums = self._sums(PLACE[by], first, last)
         if interval is not None and len(sums) * (last - first) // span_s > MOST_CELLS:
@@ -238,14 +238,14 @@ class Series:
         return Report(first, last, tuple(Row(id, counts_of(sums[id]), tuple(buckets[id])) for id in ids))
 
     async def load(self, storage: Storage) -> None:
-        """Count what is on disk; once, at the start. A log that cannot be read is told of and left alone."""
+        """Load the logs, once at startup. A log that cannot be read is left alone, with an error in the log."""
         async with self._storing:
             for day in await self._days(storage):
                 for (t, ids), sums in (await self._compact(storage, day)).items():
                     self._buckets.add(t, ids, amounts_of(sums), self._clock.now())
 
     async def flush(self, storage: Storage) -> None:
-        """Bring to disk what is new; what cannot be written is kept for the next time, and `unsaved` says why."""
+        """Append new sums to the logs. What cannot be written is kept for the next flush; `unsaved` says why."""
         async with self._storing:
             self._fold()
             for day in sorted({_day(t) for t, _ in self._new}):
@@ -260,7 +260,7 @@ class Series:
             self._failed(None)
 
     async def compact(self, storage: Storage) -> None:
-        """Add up the lines of each log as far as memory does, and remove the logs that nobody asks for any more.
+        """Merge the lines of each log to the resolution that memory keeps, and remove logs that are too old.
 
         Raises StorageError.
         """
@@ -270,7 +270,7 @@ class Series:
                     await self._compact(storage, day)
 
     def _span(self, start: float, interval: Interval | None, now: float) -> int:
-        """How many seconds to sum up at once: the interval, or the shortest that is kept as far back as `start`."""
+        """Seconds per bucket: those of the interval, or of the shortest level that is kept back to `start`."""
         levels = self._buckets.levels
         spans = zip(levels, levels, strict=True) if interval is None else (INTERVALS[interval],)
         for span_s, level in spans:
@@ -286,7 +286,7 @@ class Series:
         return add_up(found, lambda id: id)
 
     def _bound_new(self) -> None:
-        """Tell less apart where the disk has taken nothing for long; no sum changes."""
+        """Merge unsaved rows if the disk has taken none for long. The totals stay the same."""
         if len(self._new) < MOST_UNSAVED:
             return
         self._new = add_up(self._new.items(), lambda key: (floor(key[0], QUARTER), key[1]))
@@ -315,12 +315,12 @@ class Series:
         return kept
 
     def _stage(self, day: str) -> int:
-        """How many of the levels do not hold that day any more: its lines have no use for their detail."""
+        """How many levels do not hold that day any more, so that its lines need not be as detailed as them."""
         end = (_start_of(day) or 0) + DAY
         return sum(end <= each.oldest(self._clock.now()) for each in self._buckets.levels.values())
 
     async def _compact(self, storage: Storage, day: str) -> dict[Key, Sums]:
-        """Add up the lines of a log as far as memory does; what they hold."""
+        """Merge the lines of a log to the resolution that memory keeps. Returns their sums."""
         now, stage = self._clock.now(), self._stage(day)
 
         def at(key: Key) -> Key:
@@ -328,7 +328,7 @@ class Series:
 
         try:
             lines = await storage.read_log(day)
-            # In a thread: a day of many clients takes a second, and the event loop has none.
+            # In a thread: a day of many clients takes a second, which would block the event loop.
             rows, fewer, strange = await asyncio.to_thread(_compacted, lines, at)
         except StorageError as error:
             log.error("usage of a day is left out day=%s error=%s", day, error)
@@ -352,7 +352,7 @@ def _add_bucket(sums: Sums, bucket: Bucket | None, place: int, id: str) -> None:
 
 
 def _compacted(lines: list[Record], at: Callable[[Key], Key]) -> tuple[dict[Key, Sums], list[Record], int]:
-    """What the lines hold, fewer lines that hold the same, and how many there are that cannot be understood."""
+    """The sums in the lines; the merged lines, none if there is nothing to merge; the number of unknown lines."""
     found = [row for row in map(from_line, lines) if row is not None]
     rows = add_up(found, at)
     fewer = [to_line(key, sums) for key, sums in rows.items()] if len(rows) < len(found) else []
@@ -364,7 +364,7 @@ def _day(t: float) -> str:
 
 
 def _start_of(day: str) -> int | None:
-    """0:00 UTC of a day such as 2026-11-22; None where it is none."""
+    """0:00 UTC of a day such as 2026-11-22, in seconds since the epoch; None if it is not a day."""
     try:
         start = int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp())
     except ValueError:
@@ -373,7 +373,7 @@ def _start_of(day: str) -> int | None:
 
 
 def _clean(model: str | None) -> str | None:
-    """The name as it can be shown and written; None where there is nothing in it."""
+    """The name cut to MODEL_LENGTH, with unprintable characters replaced. None if it is empty."""
     cut = (model or "")[:MODEL_LENGTH]
     if not cut.isprintable():
         cut = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in cut)
