@@ -1,4 +1,4 @@
-"""`/v1/*`: a client's request on Tornado's HTTP/1.1 connection, apart from RequestHandler.
+"""`/v1/*`: a client's request on its connection, apart from RequestHandler.
 
 What crosses here must cross byte for byte, before the body is whole, and cheaply; a RequestHandler parses
 queries and forms, adds headers and buffers. Choosing and retrying is the relay's; this is the client's side, in
@@ -9,16 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
-import socket
-import struct
 import sys
-import termios
 from collections.abc import Awaitable, Sequence
 from http.client import responses
 
-from tornado.http1connection import HTTP1Connection
 from tornado.httputil import (
     HTTPConnection,
     HTTPHeaders,
@@ -28,11 +23,9 @@ from tornado.httputil import (
     RequestStartLine,
     ResponseStartLine,
 )
-from tornado.ioloop import IOLoop
 from tornado.iostream import StreamClosedError
 
-from handlers import framing
-from handlers.framing import MalformedFraming
+from handlers.connection import RequestConnection
 from handlers.origin import Origins
 from handlers.refusal import error_event, refusal
 from proxy.clients.keys import ClientKeys
@@ -106,7 +99,7 @@ class V1(HTTPServerConnectionDelegate):
         self.running: set[V1Request] = set()
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
-        assert isinstance(request_conn, HTTP1Connection)
+        assert isinstance(request_conn, RequestConnection)
         return V1Request(self, request_conn)
 
     def cut_all(self) -> None:
@@ -118,7 +111,7 @@ class V1(HTTPServerConnectionDelegate):
 class V1Request(HTTPMessageDelegate):
     """One request: refused before its body is read, or relayed."""
 
-    def __init__(self, server: V1, connection: HTTP1Connection) -> None:
+    def __init__(self, server: V1, connection: RequestConnection) -> None:
         self._server = server
         self._connection = connection
         self._body: Body | None = None
@@ -129,7 +122,6 @@ class V1Request(HTTPMessageDelegate):
         self._cut_because: str | None = None
         self._place: Place | None = None
         self._stream_format = False
-        self._ends_by_close = False
         self._version = ""
         self._record = RequestRecord(server.clock.monotonic())
 
@@ -141,9 +133,7 @@ class V1Request(HTTPMessageDelegate):
         assert isinstance(start_line, RequestStartLine)
         self._server.running.add(self)
         self._version = start_line.version
-        # Tornado leaves Nagle's algorithm on until an answer is finished; an event must not wait for an ACK.
-        self._connection.stream.set_nodelay(True)
-        # The limit is kept here: Tornado's own way is a bare 400, after a refusal of ours a second answer.
+        # The limit is kept here: a body that grows too large is refused like any other.
         self._connection.set_max_body_size(sys.maxsize)
         lines = list(headers.get_all())
         record = self._record
@@ -158,7 +148,7 @@ class V1Request(HTTPMessageDelegate):
             if self._place is not None and not self._place.take_now():
                 return self._wait_for_place(self._place, headers)
         except RequestError as error:
-            self._refuse(error, at_once="Expect" in headers or isinstance(error, MalformedFraming))
+            self._refuse(error, at_once="Expect" in headers)
         return None
 
     async def _wait_for_place(self, place: Place, headers: HTTPHeaders) -> None:
@@ -190,16 +180,7 @@ class V1Request(HTTPMessageDelegate):
         if self._inbound is None:
             self._end_refused()
             return
-        stream = self._connection.stream
-        # A request that waited, or was pipelined, is read to its end also where its client has left.
-        if not stream.closed() and _has_left(stream.socket):
-            stream.close()
-        if stream.closed():
-            self.on_connection_close()
-            return
         self._connection.set_close_callback(self._cancel)
-        # Tornado does not watch for the client's end while a pipelined request waits in its buffer.
-        stream._add_io_state(IOLoop.READ)
         self._task = self._server.jobs.start("relay", self._serve(self._inbound))
 
     def on_connection_close(self) -> None:
@@ -213,7 +194,6 @@ class V1Request(HTTPMessageDelegate):
         self, start_line: RequestStartLine, headers: HTTPHeaders, lines: list[tuple[str, str]]
     ) -> None:
         server = self._server
-        has_body = framing.has_body(headers)
         if server.draining:
             raise Unavailable("this proxy is shutting down: try again", retry_after_s=1)
         client_key = server.keys.accept(client_keys(lines))
@@ -240,8 +220,10 @@ class V1Request(HTTPMessageDelegate):
         record.session_id = self._place.session_id
         record.is_inference = target.is_inference(start_line.method)
         server.allowance.admit(record)
-        if has_body:
-            length = int(headers.get("Content-Length", server.max_body_bytes))
+        length = self._connection.head.length
+        if length is None:
+            length = server.max_body_bytes
+        if "Content-Length" in headers or "Transfer-Encoding" in headers:
             if length > server.max_body_bytes:
                 raise self._too_large()
             self._connection.set_body_timeout(SLOWEST_BODY_S + length / SLOWEST_BODY_BYTES_S)
@@ -302,12 +284,11 @@ class V1Request(HTTPMessageDelegate):
             else:
                 headers[name] = value
         if answer.status == 204 and headers.get("Content-Length", "").strip("0"):
-            del headers["Content-Length"]  # false (RFC 9110 §8.6), and Tornado would miss the bytes
+            del headers["Content-Length"]  # false (RFC 9110 §8.6), and its bytes would be missed
         encoded = headers.get("Content-Encoding", "identity").lower() != "identity"
         self._stream_format = (
             headers.get("Content-Type", "").lower().startswith("text/event-stream") and not encoded
         )
-        self._ends_by_close = self._version == "HTTP/1.0" and "Content-Length" not in headers
         self._write_head(answer.status, answer.reason, headers)
         record = self._record
         if record.is_inference:
@@ -326,17 +307,15 @@ class V1Request(HTTPMessageDelegate):
         self._head_written = True
         self._record.status = status
         self._record.first_byte_at = self._server.clock.monotonic()
-        # Latin-1 text as on the wire, but Tornado writes this line as UTF-8 (headers as Latin-1).
-        reason = reason.encode("latin-1").decode("utf-8", "replace")
         start = ResponseStartLine("HTTP/1.1", status, reason)
         self._connection.write_headers(start, headers, body)
 
     async def _taken(self, future: asyncio.Future[None]) -> None:
         """Wait until the client takes the bytes. Raises TimeoutError where it takes none for too long."""
         while not future.done():
-            unsent = _unsent(self._connection.stream.socket)
+            unsent = self._connection.unsent()
             await asyncio.wait([future], timeout=STALLED_S)
-            if not future.done() and _unsent(self._connection.stream.socket) == unsent:
+            if not future.done() and self._connection.unsent() == unsent:
                 raise TimeoutError
         future.result()
 
@@ -382,11 +361,8 @@ class V1Request(HTTPMessageDelegate):
         self._abort()
 
     def _abort(self) -> None:
-        stream = self._connection.stream
-        if self._ends_by_close and not stream.closed():
-            # Only a reset tells an answer that ends with its connection from a whole one.
-            stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        stream.close()
+        # Only a reset tells an answer that ends with its connection from a whole one.
+        self._connection.abort(reset=self._connection.ends_by_close)
 
     def _cancel(self) -> None:
         if self._task is not None:
@@ -402,7 +378,7 @@ class V1Request(HTTPMessageDelegate):
             self._inbound = None
             self._refuse(Unavailable(why, retry_after_s=1))
         else:
-            self._connection.close()
+            self._connection.abort()
             self._end()
 
     def _end(self) -> None:
@@ -418,18 +394,3 @@ class V1Request(HTTPMessageDelegate):
         self._record.ended_at = self._server.clock.monotonic()
         for sink in self._server.sinks:
             sink(self._record)
-
-
-def _has_left(client: socket.socket) -> bool:
-    """Whether it has closed its side; looked up, since Tornado notices only while it reads."""
-    try:
-        return not client.recv(1, socket.MSG_PEEK)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-
-
-def _unsent(client: socket.socket) -> int:
-    """Bytes that the client has not acknowledged: Tornado sees progress only once much of its buffer is free."""
-    return int(struct.unpack("i", fcntl.ioctl(client, termios.TIOCOUTQ, bytes(4)))[0])
