@@ -1,22 +1,19 @@
-"""A client's connection: HTTP/1.1 on asyncio's transport, for delegates written to Tornado's interface.
+"""A client's connection: HTTP/1.1 for delegates that are written to Tornado's interface.
 
 One `Connection` a socket reads requests one after the other, and one `RequestConnection` a request is what its delegate
 answers on, so that an answer that comes too late reaches nobody. A client that closes its sending side is taken to have
 left: nothing else tells that an answer is no longer wanted.
+
+Longer than most: a request's reading and its answer end each other, and each has to know how far the other has come.
 """
 
 from __future__ import annotations
 
 import asyncio
 import enum
-import fcntl
 import logging
 import math
-import os
 import secrets
-import socket
-import struct
-import termios
 from collections.abc import Awaitable, Callable
 from http.client import responses
 
@@ -32,13 +29,10 @@ from tornado.httputil import (
 )
 from tornado.iostream import IOStream, StreamClosedError
 
+from handlers.client_socket import ClientSocket
 from handlers.framing import ChunkedBody, Head, HeadReader, SizedBody, malformed
 from handlers.refusal import refusal
 from proxy.errors import BodyTooLarge, RequestError, RequestTimeout
-
-HIGH_WATER = 256 * 1024
-LOW_WATER = 64 * 1024
-"""Bytes of answers that wait here for a client: above the one it is `full`, below the other it has room again."""
 
 HELD_MOST = 64 * 1024
 """Bytes read beyond the request in hand; with more the client has to wait."""
@@ -72,26 +66,11 @@ class Phase(enum.Enum):
     ENDED = enum.auto()  # the socket is closed, or somebody else's
 
 
-class Context:
-    """What Tornado asks about a client's address."""
-
-    protocol = "http"
-
-    def __init__(self, address: object) -> None:
-        self.address = address
-        self.remote_ip = str(address[0]) if isinstance(address, tuple) and address else "0.0.0.0"  # noqa: S104
-
-    def __str__(self) -> str:
-        return self.remote_ip
-
-
-class Connection(asyncio.Protocol):
+class Connection(ClientSocket):
     """Reads a client's requests one after the other and hands them to `delegate`; `ended` is told of its end."""
 
-    context: Context
-    transport: asyncio.Transport
-
     def __init__(self, delegate: HTTPServerConnectionDelegate, ended: Callable[[Connection], None]) -> None:
+        super().__init__()
         self._delegate = delegate
         self._ended = ended
         self._phase = Phase.HEAD
@@ -103,19 +82,12 @@ class Connection(asyncio.Protocol):
         self._message: HTTPMessageDelegate | None = None  # until it knows that it has all, or will not get it
         self._waiting: asyncio.Future[None] | None = None  # for the delegate
         self._unsent_before = 0
-        self._loop = asyncio.get_running_loop()
-        self.deadline = math.inf  # by the loop's clock; see `expire`
-        self.full = False
-        self.gone = False
 
     # what asyncio tells
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # which has set TCP_NODELAY
-        transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
-        self.transport = transport
-        self.context = Context(transport.get_extra_info("peername"))
-        self._expire_in(IDLE_S)
+        super().connection_made(transport)
+        self.expire_in(IDLE_S)
 
     def data_received(self, data: bytes) -> None:
         if self._held or self._waiting or self._phase is Phase.ANSWERING:
@@ -127,15 +99,12 @@ class Connection(asyncio.Protocol):
         if self._phase is not Phase.LINGERING:
             self.abort()
 
-    def pause_writing(self) -> None:
-        self.full = True
-
     def resume_writing(self) -> None:
-        self.full = False
+        super().resume_writing()
         if self._request is not None:
             self._request.has_room()
         elif self._held:
-            self._loop.call_soon(self._resume)
+            self.loop.call_soon(self._resume)
 
     def connection_lost(self, error: Exception | None) -> None:
         self.gone, self._phase = True, Phase.ENDED
@@ -157,8 +126,8 @@ class Connection(asyncio.Protocol):
                     self._begin_body()
                 elif self._phase is Phase.BODY and self._body.ended:
                     self._end_body()
-                    if data and self._phase is Phase.HEAD:  # answered at once: now it is others' turn
-                        self._loop.call_soon(self._resume)
+                    if data and self._request is None:  # answered at once: now others have a turn
+                        self.loop.call_soon(self._resume)
                         break
                 elif not data:
                     break
@@ -194,7 +163,7 @@ class Connection(asyncio.Protocol):
         found = self._head.feed(data)
         if found is None:
             if self._head.begun and not begun:
-                self._expire_in(HEAD_S)
+                self.expire_in(HEAD_S)
             return b""
         head, rest = found
         self._head = HeadReader()
@@ -221,7 +190,7 @@ class Connection(asyncio.Protocol):
         if request.head.expects_continue and not request.head_written:
             self.transport.write(b"HTTP/1.1 100 (Continue)\r\n\r\n")
         if request.body_timeout_s is not None:
-            self._expire_in(request.body_timeout_s)
+            self.expire_in(request.body_timeout_s)
 
     def _read_body(self, data: bytes) -> bytes:
         assert self._message is not None
@@ -270,19 +239,13 @@ class Connection(asyncio.Protocol):
             self._linger()
             return
         self._phase = Phase.HEAD
-        self._expire_in(IDLE_S)
+        self.expire_in(IDLE_S)
         if self._held:
-            self._loop.call_soon(self._resume)
+            self.loop.call_soon(self._resume)
 
     def abort(self, *, reset: bool = False) -> None:
-        """Close at once; what waits to be sent is dropped. With `reset` the client sees a reset, not an end."""
-        if self._phase is Phase.ENDED:
-            return
-        if reset:
-            linger = struct.pack("ii", 1, 0)
-            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        self.gone, self._phase, self._held = True, Phase.ENDED, b""
-        self.transport.abort()
+        self._phase, self._held = Phase.ENDED, b""
+        super().abort(reset=reset)
 
     def expire(self) -> None:
         """Act on a deadline that has passed."""
@@ -293,7 +256,7 @@ class Connection(asyncio.Protocol):
             if not unsent or unsent == self._unsent_before:
                 self.abort()
             self._unsent_before = unsent
-            self._expire_in(STALLED_S)
+            self.expire_in(STALLED_S)
         elif self._phase is Phase.BODY:
             self._refuse(RequestTimeout("the request body did not come in time"))
         elif self._head.begun:
@@ -303,23 +266,8 @@ class Connection(asyncio.Protocol):
 
     def detach(self) -> IOStream:
         """Give the socket away, with what was read of it beyond the request. Raises StreamClosedError."""
-        if self.gone or self.transport.get_write_buffer_size():
-            self.abort()
-            raise StreamClosedError
-        # asyncio's transport cannot let go of its socket, so the stream gets a duplicate.
-        client = socket.socket(fileno=os.dup(self.transport.get_extra_info("socket").fileno()))
-        held = self._held
         self._request = None
-        self.abort()
-        return _Detached(client, held)
-
-    def unsent(self) -> int:
-        """Bytes that the client has not acknowledged, here and in the kernel."""
-        if self.gone:
-            return 0
-        number = self.transport.get_extra_info("socket").fileno()
-        (in_kernel,) = struct.unpack("i", fcntl.ioctl(number, termios.TIOCOUTQ, bytes(4)))
-        return self.transport.get_write_buffer_size() + int(in_kernel)
+        return self.give_away(self._held)
 
     def _refuse(self, error: RequestError) -> None:
         """Answer in the delegate's place, if it has not begun to, and close."""
@@ -340,15 +288,12 @@ class Connection(asyncio.Protocol):
             self.transport.write(last)
         self.transport.write_eof()
         self.transport.resume_reading()
-        self._expire_in(LINGER_S)
+        self.expire_in(LINGER_S)
 
     def _tell_incomplete(self) -> None:
         message, self._message = self._message, None
         if message is not None:
             message.on_connection_close()
-
-    def _expire_in(self, seconds: float) -> None:
-        self.deadline = self._loop.time() + seconds
 
 
 class RequestConnection(HTTPConnection):
@@ -403,7 +348,7 @@ class RequestConnection(HTTPConnection):
     @property
     def queued(self) -> int:
         """Bytes of answers that wait in this process."""
-        return 0 if self._connection is None else self._connection.transport.get_write_buffer_size()
+        return 0 if self._connection is None else self._connection.queued
 
     @property
     def full(self) -> bool:
@@ -557,22 +502,6 @@ class RequestConnection(HTTPConnection):
             else:
                 future.set_exception(error)
                 future.exception()  # a writer need not wait
-
-
-class _Detached(IOStream):
-    """A stream that begins with bytes that were read already."""
-
-    def __init__(self, client: socket.socket, first: bytes) -> None:
-        self._first = first
-        super().__init__(client)
-
-    def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
-        if not self._first:
-            return super().read_from_fd(buf)
-        size = min(len(buf), len(self._first))
-        buf[:size] = self._first[:size]
-        self._first = self._first[size:]
-        return size
 
 
 def answer(error: RequestError) -> bytes:
