@@ -77,7 +77,7 @@ async def _demo() -> None:
 async def _serve(settings: Settings, demo: Demo | None = None) -> None:
     async with engine(settings, SystemClock(), random.Random()) as parts:
         server, stop = make_server(parts), signalled()
-        port = server.listen(settings.server.host, settings.server.port)
+        port = await server.listen(settings.server.host, settings.server.port)
         freeze_memory()
         print(announcement(settings, parts, port), flush=True)
         key = settings.auth.api_key.get_secret_value()

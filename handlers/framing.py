@@ -1,33 +1,258 @@
-"""Where a request's body ends, decided before Tornado reads it: its own refusals say nothing to an API client."""
+"""One request off the wire: its head, and where its body ends (RFC 9112).
+
+llhttp, through httptools, judges the header lines and the chunks. Read here is the request line, since llhttp knows
+only registered methods and takes HTTP/0.9 and 2.0, and the framing, where two readers could differ. Each head and each
+chunked body has a parser of its own: trailers cannot become headers, and neither `Upgrade` nor CONNECT ends a request
+early. httptools does not tell where a message ended, but heads and chunked bodies end with CRLF CRLF: no parser is
+fed past one.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from functools import cached_property
+from typing import NamedTuple
 
-from tornado.http1connection import is_transfer_encoding_chunked
-from tornado.httputil import HTTPHeaders, HTTPInputError
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from tornado.httputil import HTTPHeaders, RequestStartLine, _normalize_header
 
-from proxy.errors import InvalidRequest
+from proxy.errors import HeadTooLarge, InvalidRequest, TargetTooLong
 
+MAX_HEAD_BYTES = 32 * 1024
+
+TORNADO_PRIVATES = ("_as_list", "_combined_cache", "_normalize_header")
+"""What `RequestHeaders` relies on in tornado.httputil beside its documented interface."""
+
+_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!-~\x80-\xff]+) (HTTP/1\.[01])\r\n")
+_PART_OF_LINE = re.compile(rb"[ -~\x80-\xff]*\r?")
+_HOST = re.compile(
+    r"[A-Za-z0-9\-._~!$&'()*+;=%:\[\]]*"
+)  # RFC 3986 §3.2, without a comma: two lines were joined
 _LENGTH = re.compile(r"[0-9]{1,18}")
+_END = b"\r\n\r\n"
+_JUDGED = frozenset(("host", "content-length", "transfer-encoding", "connection", "expect"))
 
 
-class MalformedFraming(InvalidRequest):
-    """Where the body ends cannot be known, so nothing after this request can be read."""
+class RequestHeaders(HTTPHeaders):
+    """The header lines of a request, put into Tornado's mapping only when somebody looks a name up."""
+
+    def __init__(self, lines: list[tuple[str, str]]) -> None:
+        self._lines: list[tuple[str, str]] | None = lines
+        self._combined_cache = {}
+
+    @cached_property
+    def _as_list(self) -> dict[str, list[str]]:  # type: ignore[override]
+        found: dict[str, list[str]] = {}
+        for name, value in self._lines or ():
+            found.setdefault(_normalize_header(name), []).append(value)
+        return found
+
+    def get_all(self) -> Iterable[tuple[str, str]]:
+        """The lines as the client wrote them, in order, until they are changed."""
+        return super().get_all() if self._lines is None else self._lines
+
+    def add(self, name: str, value: str, *, _chars_are_bytes: bool = True) -> None:
+        super().add(name, value, _chars_are_bytes=_chars_are_bytes)
+        self._lines = None
+
+    def __setitem__(self, name: str, value: str) -> None:
+        super().__setitem__(name, value)
+        self._lines = None
+
+    def __delitem__(self, name: str) -> None:
+        super().__delitem__(name)
+        self._lines = None
 
 
-def has_body(headers: HTTPHeaders) -> bool:
-    """Whether a body follows; several equal lengths become one.
+class Head(NamedTuple):
+    """A request's head. `length` is its body's in bytes; None if the body is chunked."""
 
-    Raises MalformedFraming where the framing is not clear (RFC 9112 6.3).
-    """
-    try:
-        chunked = is_transfer_encoding_chunked(headers)
-    except HTTPInputError as error:
-        raise MalformedFraming(f"malformed framing: {error}", should_retry=False) from None
-    lengths = {part.strip() for line in headers.get_list("Content-Length") for part in line.split(",")}
-    if len(lengths) > 1 or not all(_LENGTH.fullmatch(length) for length in lengths):
-        raise MalformedFraming("malformed framing: Content-Length is not one number", should_retry=False)
-    if lengths:
-        headers["Content-Length"] = lengths.pop()
-    return chunked or "Content-Length" in headers
+    start_line: RequestStartLine
+    headers: RequestHeaders
+    length: int | None
+    keep_alive: bool
+    expects_continue: bool
+
+
+class HeadReader:
+    """Reads one head, in whatever pieces it comes."""
+
+    def __init__(self) -> None:
+        self._line = b""
+        self._start_line: RequestStartLine | None = None
+        self._size = 0
+        self._tail = b"\r\n"
+        self._events = _HeadEvents()
+        self._parser = HttpRequestParser(self._events)
+
+    @property
+    def begun(self) -> bool:
+        """Whether a part of the head has come."""
+        return bool(self._line)
+
+    def feed(self, data: bytes) -> tuple[Head, bytes] | None:
+        """The head and the bytes after it; None until it is whole.
+
+        Raises InvalidRequest, TargetTooLong or HeadTooLarge.
+        """
+        if self._start_line is None:
+            data = self._read_line(data)
+            if self._start_line is None:
+                return None
+        window = self._tail + data
+        found = window.find(_END)
+        end = len(data) if found < 0 else found + len(_END) - len(self._tail)
+        self._tail = window[-3:]
+        self._size += end
+        if self._size > MAX_HEAD_BYTES:
+            raise HeadTooLarge(
+                f"the request's head is larger than {MAX_HEAD_BYTES} bytes", should_retry=False
+            )
+        try:
+            self._parser.feed_data(memoryview(data)[:end])
+        except HttpParserUpgrade:
+            pass  # not offered here: RFC 9110 §7.8
+        except HttpParserError as error:
+            raise malformed(str(error)) from None
+        if found < 0:
+            return None
+        return _judged(self._start_line, self._events.lines), data[end:]
+
+    def _read_line(self, data: bytes) -> bytes:
+        """Read the request line; what is left of `data`."""
+        if not self._line:
+            data = data.lstrip(b"\r\n")  # RFC 9112 §2.2
+        end = data.find(b"\n") + 1
+        part = data[:end] if end else data
+        self._line += part
+        self._size = len(self._line)
+        if self._size > MAX_HEAD_BYTES:
+            raise TargetTooLong(f"the request line is longer than {MAX_HEAD_BYTES} bytes", should_retry=False)
+        if not end:
+            if not _PART_OF_LINE.fullmatch(part):
+                raise malformed("Invalid character in the request line")
+            return b""
+        match = _LINE.fullmatch(self._line)
+        if match is None:
+            raise malformed("Invalid request line")
+        self._start_line = RequestStartLine(*(part.decode("latin-1") for part in match.groups()))
+        self._parser.feed_data(b"POST / HTTP/1.1\r\n")
+        return data[end:]
+
+
+class SizedBody:
+    """A body of a known length in bytes."""
+
+    def __init__(self, length: int) -> None:
+        self._left = length
+
+    @property
+    def ended(self) -> bool:
+        return not self._left
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        """What of `data` is the body's, and the bytes after it."""
+        content, rest = (data, b"") if len(data) <= self._left else (data[: self._left], data[self._left :])
+        self._left -= len(content)
+        return content, rest
+
+
+class ChunkedBody:
+    """A chunked body. Extensions and trailers are dropped: nobody behind this proxy is told of them."""
+
+    def __init__(self) -> None:
+        self._tail = b""
+        self._framing = 0
+        self._events = _BodyEvents()
+        self._parser = HttpRequestParser(self._events)
+        self._parser.feed_data(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+
+    @property
+    def ended(self) -> bool:
+        return self._events.ended
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        """The content in `data`, and the bytes after the body. Raises InvalidRequest."""
+        window, begin = self._tail + data, len(self._tail)
+        view = memoryview(window)
+        while begin < len(window) and not self._events.ended:
+            found = window.find(_END, max(0, begin - 3))
+            end = len(window) if found < 0 else found + len(_END)
+            try:
+                self._parser.feed_data(view[begin:end])
+            except HttpParserError as error:
+                raise malformed(str(error)) from None
+            begin = end
+        self._tail = window[-3:]
+        content = b"".join(self._events.parts)
+        self._events.parts.clear()
+        self._framing = 0 if content else self._framing + len(data)
+        if self._framing > MAX_HEAD_BYTES:
+            raise malformed("Chunk extensions or trailers are too long")
+        return content, window[begin:]
+
+
+class _HeadEvents:
+    """What llhttp tells of a head. It holds no parser: with a cycle, memory would wait for the collector."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str]] = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.lines.append((name.decode("latin-1"), value.strip(b" \t").decode("latin-1")))
+
+
+class _BodyEvents:
+    """What llhttp tells of a chunked body."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.ended = False
+
+    def on_body(self, part: bytes) -> None:
+        self.parts.append(part)
+
+    def on_message_complete(self) -> None:
+        self.ended = True
+
+
+def malformed(reason: str) -> InvalidRequest:
+    """Where this request ends cannot be known, so nothing after it can be read either."""
+    return InvalidRequest(f"malformed request: {reason}", should_retry=False)
+
+
+def _judged(start_line: RequestStartLine, lines: list[tuple[str, str]]) -> Head:
+    """The head, if there is one way to read it only (RFC 9112 §3.2, §6.3). Raises InvalidRequest."""
+    found: dict[str, list[str]] = {}
+    for name, value in lines:
+        lower = name.lower()
+        if lower in _JUDGED:
+            found.setdefault(lower, []).append(value)
+    modern = start_line.version == "HTTP/1.1"
+    hosts = found.get("host", [])
+    if len(hosts) > 1 or (modern and not hosts) or not all(_HOST.fullmatch(host) for host in hosts):
+        raise malformed("Missing, repeated or odd Host")
+    options = {option.strip().lower() for line in found.get("connection", ()) for option in line.split(",")}
+    return Head(
+        start_line,
+        RequestHeaders(lines),
+        _length(found, modern=modern),
+        "close" not in options and (modern or "keep-alive" in options),
+        modern and [value.lower() for value in found.get("expect", ())] == ["100-continue"],
+    )
+
+
+def _length(found: dict[str, list[str]], *, modern: bool) -> int | None:
+    """The body's length; None if it is chunked. Raises InvalidRequest."""
+    lengths, codings = found.get("content-length"), found.get("transfer-encoding")
+    if codings is not None:
+        # HTTP/1.0 knows no codings; of the others none is supported, and `gzip, chunked` would need one.
+        if lengths or not modern or [coding.lower() for coding in codings] != ["chunked"]:
+            raise malformed("Unsupported Transfer-Encoding")
+        return None
+    if lengths is None:
+        return 0
+    if len(lengths) > 1 or not _LENGTH.fullmatch(lengths[0]):
+        raise malformed("Content-Length is not one number")
+    return int(lengths[0])

@@ -2,69 +2,104 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
+import math
 import resource
-import secrets
-from http.client import responses
-from typing import Any
+import socket
+from collections.abc import Sequence
 
-from tornado.http1connection import HTTP1Connection
-from tornado.httpserver import HTTPServer
-from tornado.iostream import IOStream
+from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.netutil import bind_sockets
 
+from handlers.connection import Connection, answer
 from handlers.live import Dashboards
-from handlers.refusal import refusal
 from handlers.routes import Front
 from handlers.v1 import LAST_EVENT_S, V1
 from proxy.clock import Clock
 from proxy.dashboard.health import Health
-from proxy.errors import InvalidRequest, RequestError, StartError, Unavailable
+from proxy.errors import StartError, Unavailable
 
-MAX_HEADER_BYTES = 32 * 1024
-IDLE_CONNECTION_S = 75.0
-"""Longer than clients keep an idle connection, so that it is seldom closed under a request of theirs."""
-
+BACKLOG = 1024
 TELL_EVERY_S = 10.0
+
+SWEEP_S = 0.25
+"""How late a connection's deadline may be noticed. A timer for each would be set anew with each request."""
 
 log = logging.getLogger(__name__)
 
 
-class _CappedServer(HTTPServer):
-    """Refuses connections before the files run out, since an accept that fails is tried again without end."""
+class Listener:
+    """Accepts connections and ends those whose time is up.
 
-    def initialize(self, *args: Any, **kwargs: Any) -> None:
-        super().initialize(*args, **kwargs)
+    It refuses some before the files run out, since an accept that fails is tried again without end.
+    """
+
+    def __init__(self, delegate: HTTPServerConnectionDelegate) -> None:
+        self._delegate = delegate
+        self._open: set[Connection] = set()
+        self._listening: list[asyncio.Server] = []
+        self._sweep: asyncio.TimerHandle | None = None
+        self._none_open = asyncio.Event()
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         # A stream holds two sockets, and a fifth is left for files and the upstream's idle connections.
         self._most = max(8, int(soft * 0.8) // 2)
-        self._told_at = -TELL_EVERY_S
+        self._told_at = -math.inf
 
-    def handle_stream(self, stream: IOStream, address: Any) -> None:
-        if len(self._connections) >= self._most:
-            if stream.io_loop.time() - self._told_at >= TELL_EVERY_S:
-                self._told_at = stream.io_loop.time()
+    async def listen(self, sockets: Sequence[socket.socket]) -> None:
+        """Accept on these sockets from now on."""
+        loop = asyncio.get_running_loop()
+        for each in sockets:
+            self._listening.append(await loop.create_server(self._accepted, sock=each, backlog=BACKLOG))
+        self._end_overdue()
+
+    def stop(self) -> None:
+        """Accept no more."""
+        for each in self._listening:
+            each.close()
+
+    async def close_all_connections(self) -> None:
+        """Close what is open, WebSockets excepted."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for connection in self._open:
+            connection.abort()
+        while self._open:
+            self._none_open.clear()
+            await self._none_open.wait()
+
+    def _accepted(self) -> asyncio.Protocol:
+        if len(self._open) >= self._most:
+            now = asyncio.get_running_loop().time()
+            if now - self._told_at >= TELL_EVERY_S:
+                self._told_at = now
                 log.error("connection refused connections=%d: raise the limit of open files", self._most)
-            stream.write(_answer(Unavailable("this proxy has too many connections", retry_after_s=1)))
-            stream.close()
-            return
-        # Tornado answers what it cannot parse with a bare status line, which tells an API client nothing.
-        write = stream.write
-        stream.write = lambda data: write(_MALFORMED if data is _BARE_400 else data)  # type: ignore[method-assign]
-        super().handle_stream(stream, address)
+            return _TurnedAway()
+        connection = Connection(self._delegate, self._ended)
+        self._open.add(connection)
+        return connection
+
+    def _ended(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        if not self._open:
+            self._none_open.set()
+
+    def _end_overdue(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for connection in [each for each in self._open if each.deadline <= now]:
+            connection.expire()
+        self._sweep = loop.call_later(SWEEP_S, self._end_overdue)
 
 
-def _answer(error: RequestError) -> bytes:
-    headers, body = refusal(error, f"req_{secrets.token_hex(12)}")
-    headers["Connection"] = "close"
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.get_all())
-    return f"HTTP/1.1 {error.status} {responses[error.status]}\r\n{lines}\r\n".encode() + body
+class _TurnedAway(asyncio.Protocol):
+    """A connection too many."""
 
-
-# Tornado's own object, since an answer's body may have the same bytes.
-_BARE_400 = next(c for c in HTTP1Connection._read_message_inner.__code__.co_consts if isinstance(c, bytes))
-_MALFORMED = _answer(InvalidRequest("malformed request", should_retry=False))
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.write(answer(Unavailable("this proxy has too many connections", retry_after_s=1)))
+        transport.close()
 
 
 class Server:
@@ -85,17 +120,12 @@ class Server:
         self._health = health
         self._drain_timeout_s = drain_timeout_s
         self._clock = clock
-        self._http = _CappedServer(
-            front,
-            max_header_size=MAX_HEADER_BYTES,
-            max_buffer_size=1024 * 1024,
-            idle_connection_timeout=IDLE_CONNECTION_S,
-        )
+        self._listener = Listener(front)
 
-    def listen(self, host: str, port: int) -> int:
+    async def listen(self, host: str, port: int) -> int:
         """Start to accept; the port in use. Raises StartError."""
         try:
-            sockets = bind_sockets(port, host, backlog=1024)
+            sockets = bind_sockets(port, host, backlog=BACKLOG)
         except OSError as error:
             fix = (
                 "stop what listens there, or set another server.port (SERVER__PORT=4001)"
@@ -103,7 +133,7 @@ class Server:
                 else "set server.host and server.port to an address of this machine"
             )
             raise StartError(f"cannot listen on {host}:{port} ({error.strerror or error}): {fix}") from error
-        self._http.add_sockets(sockets)
+        await self._listener.listen(sockets)
         return int(sockets[0].getsockname()[1])
 
     @property
@@ -122,8 +152,8 @@ class Server:
             self._v1.cut_all()
             await self._ended(LAST_EVENT_S)
         self._dashboards.close()
-        self._http.stop()
-        await self._http.close_all_connections()
+        self._listener.stop()
+        await self._listener.close_all_connections()
 
     async def _ended(self, within_s: float) -> bool:
         end = self._clock.monotonic() + within_s

@@ -17,10 +17,13 @@ ProxyError
     ├── Forbidden                 403 permission_error
     ├── NotFound                  404 not_found_error
     ├── MethodNotAllowed          405 invalid_request_error
+    ├── RequestTimeout            408 timeout_error
     ├── Conflict                  409 conflict_error
     ├── BodyTooLarge              413 request_too_large
+    ├── TargetTooLong             414 invalid_request_error
     ├── Unprocessable             422 invalid_request_error
     ├── RateLimited               429 rate_limit_error
+    ├── HeadTooLarge              431 invalid_request_error
     ├── BadGateway                502 api_error
     ├── Unavailable               503 api_error
     └── GatewayTimeout            504 timeout_error
@@ -131,6 +134,11 @@ class MethodNotAllowed(RequestError):
     type = "invalid_request_error"
 
 
+class RequestTimeout(RequestError):
+    status = 408
+    type = "timeout_error"
+
+
 class Conflict(RequestError):
     status = 409
     type = "conflict_error"
@@ -141,6 +149,11 @@ class BodyTooLarge(RequestError):
     type = "request_too_large"
 
 
+class TargetTooLong(RequestError):
+    status = 414
+    type = "invalid_request_error"
+
+
 class Unprocessable(RequestError):
     status = 422
     type = "invalid_request_error"
@@ -149,6 +162,11 @@ class Unprocessable(RequestError):
 class RateLimited(RequestError):
     status = 429
     type = "rate_limit_error"
+
+
+class HeadTooLarge(RequestError):
+    status = 431
+    type = "invalid_request_error"
 
 
 class BadGateway(RequestError):

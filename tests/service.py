@@ -236,7 +236,7 @@ async def serve(
     } | {name.upper(): value for name, value in options.items()}
     try:
         async with proxy(load_settings(config, environ), clock, random.Random(1)) as parts:
-            port = parts.server.listen("127.0.0.1", 0)
+            port = await parts.server.listen("127.0.0.1", 0)
             service = Service(parts, simulator, clock, port)
             if not any(token.name == "tests" for token in parts.keys):
                 await parts.keys.add("tests", CLIENT_KEY)

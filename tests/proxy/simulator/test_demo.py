@@ -37,7 +37,7 @@ async def serving(folder: Path, clock: SteppedClock) -> AsyncIterator[Proxy]:
         await storage.close()
         settings = demo.settings(folder, {})
         async with proxy(settings, clock, random.Random(1)) as parts:
-            port = parts.server.listen("127.0.0.1", 0)
+            port = await parts.server.listen("127.0.0.1", 0)
             try:
                 async with demo.traffic(f"http://127.0.0.1:{port}"):
                     yield parts

@@ -1,0 +1,121 @@
+"""A client's socket on asyncio's transport: what waits to be sent, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import math
+import os
+import socket
+import struct
+import termios
+from collections.abc import Iterator
+
+from tornado.iostream import IOStream, StreamClosedError
+
+HIGH_WATER = 256 * 1024
+LOW_WATER = 64 * 1024
+"""Bytes of answers that wait here for a client: above the one it is `full`, below the other it has room again."""
+
+
+class Context:
+    """What Tornado asks about a client's address."""
+
+    protocol = "http"
+
+    def __init__(self, address: object) -> None:
+        self.address = address
+        self.remote_ip = str(address[0]) if isinstance(address, tuple) and address else "0.0.0.0"  # noqa: S104
+
+    def __str__(self) -> str:
+        return self.remote_ip
+
+
+class ClientSocket(asyncio.Protocol):
+    """The sending side of a connection."""
+
+    context: Context
+    transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.deadline = math.inf  # by the loop's clock
+        self.full = False
+        self.gone = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # which has set TCP_NODELAY
+        transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
+        self.transport = transport
+        self.context = Context(transport.get_extra_info("peername"))
+
+    def pause_writing(self) -> None:
+        self.full = True
+
+    def resume_writing(self) -> None:
+        self.full = False
+
+    @property
+    def queued(self) -> int:
+        """Bytes that wait in this process."""
+        return self.transport.get_write_buffer_size()
+
+    def unsent(self) -> int:
+        """Bytes that the client has not acknowledged, here and in the kernel."""
+        if self.gone:
+            return 0
+        (in_kernel,) = struct.unpack("i", fcntl.ioctl(self._socket(), termios.TIOCOUTQ, bytes(4)))
+        return self.queued + int(in_kernel)
+
+    @contextlib.contextmanager
+    def full_until_empty(self) -> Iterator[None]:
+        """Meanwhile it is `full` as long as anything waits."""
+        self.transport.set_write_buffer_limits(0)
+        try:
+            yield
+        finally:
+            self.transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
+
+    def expire_in(self, seconds: float) -> None:
+        """Set the deadline."""
+        self.deadline = self.loop.time() + seconds
+
+    def abort(self, *, reset: bool = False) -> None:
+        """Close at once; what waits to be sent is dropped. With `reset` the client sees a reset, not an end."""
+        if self.gone:
+            return
+        if reset:
+            self._socket().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.gone = True
+        self.transport.abort()
+
+    def give_away(self, read: bytes) -> IOStream:
+        """The socket as a stream that begins with what was `read` already. Raises StreamClosedError."""
+        if self.gone or self.queued:
+            self.abort()
+            raise StreamClosedError
+        # asyncio's transport cannot let go of its socket, so the stream gets a duplicate.
+        client = socket.socket(fileno=os.dup(self._socket().fileno()))
+        self.abort()
+        return _Stream(client, read)
+
+    def _socket(self) -> socket.socket:
+        client: socket.socket = self.transport.get_extra_info("socket")
+        return client
+
+
+class _Stream(IOStream):
+    """A stream that begins with bytes that were read already."""
+
+    def __init__(self, client: socket.socket, first: bytes) -> None:
+        self._first = first
+        super().__init__(client)
+
+    def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
+        if not self._first:
+            return super().read_from_fd(buf)
+        size = min(len(buf), len(self._first))
+        buf[:size] = self._first[:size]
+        self._first = self._first[size:]
+        return size
