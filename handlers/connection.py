@@ -363,6 +363,13 @@ class RequestConnection(HTTPConnection):
         """Set what is called, once, when a `full` queue has sunk below LOW_WATER."""
         self._room_callback = callback
 
+    async def drained(self) -> None:
+        """Wait until nothing of the answer waits here. Raises StreamClosedError if the client left."""
+        if self._connection is None or self._connection.gone:
+            raise StreamClosedError
+        with self._connection.full_until_empty():
+            await self._written()
+
     # the answer
 
     def write_headers(

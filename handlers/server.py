@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.netutil import bind_sockets
 
+from handlers.answer import LAST_EVENT_S
 from handlers.connection import Connection, answer
 from handlers.live import Dashboards
 from handlers.routes import Front
-from handlers.v1 import LAST_EVENT_S, V1
+from handlers.v1 import V1
 from proxy.clock import Clock
 from proxy.dashboard.health import Health
 from proxy.errors import StartError, Unavailable

@@ -20,7 +20,7 @@ def set_up(level: str, form: str) -> None:
     handler.setFormatter(JsonLine() if form == "json" else TextLine())
     # What no line of ours shows, and each record would look up (docs.python.org/3/howto/logging.html#optimization).
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging._srcfile = None  # type: ignore[attr-defined]  # named there too: no search for the caller
+    logging._srcfile = None  # named there too: no search for the caller
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # Tornado's own access lines and its curl trace (which holds headers) are replaced by ours.
     logging.getLogger("tornado.access").setLevel(logging.CRITICAL)
