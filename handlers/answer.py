@@ -65,8 +65,10 @@ class ClientAnswer:
         start = answer.start()
         self._count(start)
         headers = answer.headers
-        if answer.status == 204:  # a length would be false (RFC 9110 §8.6), and its bytes would be missed
-            headers = [line for line in headers if line[0].lower() != "content-length"]
+        if answer.status == 204:  # its length would be false (RFC 9110 §8.6), and the bytes be missed
+            headers = [
+                line for line in headers if line[0].lower() != "content-length" or not line[1].strip("0")
+            ]
         self._write_head(answer.status, answer.reason, headers, start)
         await answer.pipe(self._pass_on)
         if self._connection.queued:

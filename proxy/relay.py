@@ -191,6 +191,7 @@ class Attempts:
         self._exchange: Exchange | None = None
         self._last: tuple[Account, Exchange, Head, AnswerHeaders, Verdict] | None = None
         self._error: UpstreamError | None = None
+        self._may_resend = relay.retry.resend_posts or inbound.method in ("GET", "HEAD")
 
     async def __aenter__(self) -> Answer:
         try:
@@ -267,7 +268,7 @@ class Attempts:
         self._record.attempts.append(attempt)
         self._tried.add(account.id)
         self._in_flight = relay.pool.begin(account.id)
-        exchange = relay.client.open(self._inbound.request(account, may_resend=self._may_resend()))
+        exchange = relay.client.open(self._inbound.request(account, may_resend=self._may_resend))
         self._exchange = exchange
         try:
             head = await exchange.head()
@@ -289,9 +290,6 @@ class Attempts:
         await self._learn(account, verdict)
         relay.pool.answered(account.id)
         return None
-
-    def _may_resend(self) -> bool:
-        return self._relay.retry.resend_posts or self._inbound.method in ("GET", "HEAD")
 
     async def _judge(self, account: Account, status: int, headers: AnswerHeaders, start: bytes) -> Verdict:
         if status == 429:
@@ -342,7 +340,7 @@ class Attempts:
         pool, refresher = self._relay.pool, self._relay.refresher
         assert isinstance(account.credential, OAuthTokens)
         used = account.credential.access_token
-        renewed = account.id in pool and pool[account.id].credential != account.credential
+        renewed = account.id in pool and not pool.is_current(account)
         if account.id not in self._replayed and (renewed or not refresher.is_fresh(account)):
             self._replayed.add(account.id)
             try:
@@ -352,16 +350,11 @@ class Attempts:
             else:
                 self._again = account.id
                 return
-        elif await self._relay.probe.works(account) is False and self._is_current(account):
+        elif await self._relay.probe.works(account) is False and pool.is_current(account):
             pool.invalidate(
                 account.id, f"a fresh token is refused: {verdict.evidence}, confirmed by GET /v1/models"
             )
         self._refused.add(account.id)
-
-    def _is_current(self, account: Account) -> bool:
-        """Whether the account's credential has not been replaced meanwhile."""
-        pool = self._relay.pool
-        return account.id in pool and pool[account.id].credential == account.credential
 
     def _upstream_failed(self, account: Account, error: UpstreamError) -> None:
         self._relay.pool.answered(account.id)
@@ -373,7 +366,7 @@ class Attempts:
             raise GatewayTimeout(f"the upstream is silent: {error}") from error
         if isinstance(error, UpstreamGarbled):
             raise BadGateway(f"the upstream's answer cannot be read: {error}") from error
-        if isinstance(error, UpstreamLost) and not self._may_resend():
+        if isinstance(error, UpstreamLost) and not self._may_resend:
             raise BadGateway(
                 f"the connection to the upstream was lost after the request was sent: {error}"
             ) from error

@@ -524,12 +524,11 @@ def test_connection_cannot_name_what_is_meant_for_the_far_end(both: Both, name: 
     assert crossed.heard.values(name) == [b"kept"]
 
 
-def test_names_go_up_as_they_came_and_come_down_spelled_anew(both: Both) -> None:
+def test_names_cross_as_they_came(both: Both) -> None:
     lines = [b"x-stainless-OS: a", b"VIA: b", b"X-STAINLESS-OS: c"]
     crossed = both.exchange(Request("GET", "/v1/x", lines), Response("GET", 200, b"", lines, "length").script)
-    spelled = (b"X-Stainless-Os: a", b"X-Stainless-Os: c", b"Via: b")
     assert list(crossed.arrived.lines[1:4]) == lines
-    assert crossed.heard.lines[:3] == spelled
+    assert list(crossed.heard.lines[:3]) == lines
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,11 @@ class AccountTable(ABC):
     def __contains__(self, account_id: object) -> bool:
         return account_id in self._table
 
+    def is_current(self, account: Account) -> bool:
+        """Whether the account is there with the credential that `account` has."""
+        found = self._table.get(account.id)
+        return found is not None and found.credential == account.credential
+
     @property
     def writable(self) -> bool:
         """Whether the data folder takes writes: nothing is unsaved, and nothing waits in the journal."""
