@@ -9,7 +9,7 @@ import pytest
 
 from tests.bench.cases import Case, case, script
 from tests.bench.masks import answer_lines, difference
-from tests.bench.programs import Counted, cpu_s, load, upstream
+from tests.bench.programs import Counted, Mode, cpu_s, load, upstream
 from tests.bench.recorder import Heard, recording, talk
 from tests.bench.self import CASES, Results
 from tests.bench.versions import ROOT, BenchError, checkout, short_name
@@ -19,11 +19,11 @@ needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc compiles
 
 
 @needs_gcc
-@pytest.mark.parametrize("events", [False, True], ids=["requests", "events"])
-def test_the_load_counts_what_the_upstream_says(events: bool) -> None:
+@pytest.mark.parametrize("mode", ["requests", "events"])
+def test_the_load_counts_what_the_upstream_says(mode: Mode) -> None:
     with upstream(pace_ms=5) as behind:
         counted = load(
-            behind.port, behind.pid, behind, key="k", connections=4, seconds=0.2, warm_s=0.05, events=events
+            behind.port, behind.pid, behind, key="k", connections=4, seconds=0.2, warm_s=0.05, mode=mode
         )
     assert counted.count > 0
     assert counted.seconds >= 0.2
