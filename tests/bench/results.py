@@ -17,7 +17,6 @@ from tests.bench.goals import Medians
 from tests.bench.peers import version
 from tests.bench.versions import ROOT, short_name
 
-
 Value = TypeVar("Value")
 
 

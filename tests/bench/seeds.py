@@ -1,4 +1,4 @@
-"""Data folders with accounts and client keys, written as the proxy itself writes them, so that 100,000 take a second."""
+"""Data folders with accounts and client keys in the proxy's own format, so that 100,000 of them take a second."""
 
 from __future__ import annotations
 

@@ -68,20 +68,24 @@ def behind_tls(upstream: Upstream, core: int | None) -> Iterator[Behind]:
         home, port = Path(folder), free_port()
         certificate, key = make_certificate(home)
         command = tls_front_command(home, port, upstream.port, certificate, key)
-        with process(command, core=core, stderr=subprocess.DEVNULL) as running:
-            _wait_until_listening(port, running, "nginx")
+        with (home / "stderr").open("wb") as log, process(command, core=core, stderr=log) as running:
+            _wait_until_listening(port, running, home)
             yield Behind(upstream, port, certificate)
 
 
-def _wait_until_listening(port: int, running: subprocess.Popen[bytes], name: str) -> None:
-    """Raises BenchError if it does not start. A TLS port answers the plain request with a 400, and so it listens."""
+def _wait_until_listening(port: int, running: subprocess.Popen[bytes], home: Path) -> None:
+    """Raises BenchError if it does not start, with the last line of `stderr` in its folder.
+
+    A TLS port answers the plain request with a 400, and so it listens.
+    """
     until = time.monotonic() + START_WITHIN_S
     while time.monotonic() < until and running.poll() is None:
         with contextlib.suppress(OSError, http.client.HTTPException):
             ask(port)
             return
         time.sleep(0.005)
-    raise BenchError(f"{name} does not start: status {running.poll()}")
+    said = (home / "stderr").read_text(errors="replace").strip().rpartition("\n")[2]
+    raise BenchError(f"it does not start: status {running.poll()} {said[-300:]}")
 
 
 def ask(port: int) -> int:
@@ -125,8 +129,11 @@ def _peer(
         arguments = command(home, port, behind.port, behind.certificate)
         variables = {"PATH": os.environ["PATH"], "HOME": folder, "TMPDIR": folder, "GOMAXPROCS": "1"}
         began = time.monotonic()
-        with process(arguments, core=core, cwd=home, env=variables, stderr=subprocess.DEVNULL) as running:
-            _wait_until_listening(port, running, name)
+        with (
+            (home / "stderr").open("wb") as log,
+            process(arguments, core=core, cwd=home, env=variables, stderr=log) as running,
+        ):
+            _wait_until_listening(port, running, home)
             if (status := ask(port)) != 200:
                 raise BenchError(f"{name} answers {status}")
             yield Target(name, port, running.pid, time.monotonic() - began)
