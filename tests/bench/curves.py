@@ -27,6 +27,8 @@ LEAVES = 0.2
 PEERS = ("nginx", "caddy", "ours")
 SLOW_US = 250_000
 """4 events a second and stream: 5,000 streams say as many events then as 1,000 do at 20."""
+SLOW_BODY_BYTES_S = 10_000_000
+"""Bytes a second of bodies, which each target takes several times over."""
 
 Point = tuple[float, float]
 
@@ -123,7 +125,8 @@ def _many_events(course: Course, per_s: int) -> Values:
 
 
 def _body(course: Course, size: int) -> Values:
-    counted = course.load("requests", 4, body=size)
+    """One at a time, and long enough that a few of the largest are whole in it."""
+    counted = course.load("requests", 1, seconds=max(course.seconds, size / SLOW_BODY_BYTES_S), body=size)
     return cost(counted) | {"mb_s": counted.per_s * size / 1e6}
 
 
@@ -153,7 +156,7 @@ CURVES = (
         (1, 10, 100, 500, 1000, 2000, 5000),
         _many_streams,
         "One turn of the loop serves all streams that have news, so that an event gets cheaper as streams get more, "
-        "until the core is full.",
+        "up to a full core.",
         grows=True,
         targets=PEERS,
         fixed_s=lambda _: 1.5,
@@ -165,14 +168,15 @@ CURVES = (
         EVENT,
         (1000, 5000, 20_000, 50_000, 100_000, 200_000),
         _many_events,
-        "At 100 % the core is full: from there on several events of a stream come in one read, each cheaper and later.",
+        "What comes while a turn of the loop lasts is handed on together: an event gets cheaper as they get denser. "
+        "From 100 % on the core is full, and events are late.",
         grows=True,
         targets=PEERS,
         fixed_s=lambda _: 1.5,
     ),
     Curve(
         "growth-body",
-        "Body of a request, 4 at once",
+        "Body of a request, one at a time",
         "bytes",
         (US_REQUEST, Metric("mb_s", "throughput", "MB/s"), PER_S),
         (1000, 32_000, 256_000, 1_000_000, 8_000_000, 32_000_000),
@@ -181,6 +185,7 @@ CURVES = (
         "each, above 256 KiB in a thread. caddy hands it on as it comes and looks at nothing.",
         grows=True,
         targets=PEERS,
+        fixed_s=lambda size: 0.3 + size / SLOW_BODY_BYTES_S,
     ),
     Curve(
         "growth-accounts",
@@ -189,7 +194,7 @@ CURVES = (
         REQUEST,
         (1, 10, 100, 1000),
         _plain,
-        "An account is chosen in constant time; each has connections of its own to the upstream.",
+        "An account is chosen in constant time, whatever their number.",
         setup=lambda size: Setup(accounts=size),
     ),
     Curve(
@@ -199,19 +204,19 @@ CURVES = (
         REQUEST,
         (10, 100, 1000, 10_000, 100_000),
         _plain,
-        "A key is found by its hash; memory that the processor's caches do not hold costs a little.",
+        "A key is found by its hash, whatever their number.",
         setup=lambda size: Setup(keys=size),
         fixed_s=lambda size: 0.3 + size / 20_000,
     ),
     Curve(
         "growth-sessions",
-        "Sessions, asking in turn",
+        "Sessions of so many clients, asking in turn",
         "clients",
         REQUEST,
         (1, 10, 100, 1000, 10_000),
         _sessions,
-        "A session is found by its client. The table holds 4,096: beyond, each request makes one anew and ends the "
-        "longest unused.",
+        "A session is found by its client. The table holds 4,096, so that with more clients each request makes one "
+        "anew and ends the longest unused.",
         fixed_s=lambda size: 0.3 + size / 1500,
     ),
     Curve(

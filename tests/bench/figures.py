@@ -17,6 +17,7 @@ PACE_US = 50_000
 RAMP_S = 1.0
 """Within which streams begin."""
 WARM_S = 0.3
+START_S = {"ours": 1.0}
 IDLE_STREAMS = 1000
 FLOOD_BYTES = 200_000_000
 FULL = 0.85
@@ -81,9 +82,9 @@ class Figure:
     targets: tuple[str, ...] = ("nginx", "caddy", "ours")
     setup: Setup = field(default_factory=Setup)
 
-    def takes_s(self, seconds: float) -> float:
+    def takes_s(self, target: str, seconds: float) -> float:
         """About, with the start of a process."""
-        return self.windows * seconds + self.fixed_s + 0.8
+        return START_S.get(target, 0.2) + self.windows * seconds + WARM_S + self.fixed_s
 
 
 def cost(counted: Counted) -> Values:

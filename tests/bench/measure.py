@@ -30,6 +30,8 @@ from tests.bench.versions import BenchError, end_on_signals
 
 NEEDED_FILES = 16_000
 """Descriptors of a proxy with 5,000 streams, with room."""
+BUSY = 0.5
+"""Load average above which others use the cores that are measured."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Progress:
     """A line for each step that is done, with the time that is left by what the steps took so far."""
 
     def __init__(self, steps: Sequence[Step], seconds: float) -> None:
-        self._costs = [step.figure.takes_s(seconds) for step in steps]
+        self._costs = [step.figure.takes_s(step.target, seconds) for step in steps]
         self._began = time.monotonic()
         self._done = 0
 
@@ -61,7 +63,7 @@ class Progress:
         self._done += 1
         left = self.estimate_s()
         print(
-            f"[{self._done:3}/{len(self._costs)}] round {step.round + 1} {step.figure.name:<18} {step.target:<6} {said}"
+            f"[{self._done:3}/{len(self._costs)}] round {step.round + 1} {step.figure.name:<24} {step.target:<6} {said}"
             f"  · {left // 60:.0f}:{left % 60:02.0f} left",
             flush=True,
         )
@@ -128,6 +130,14 @@ def run(
         progress.show(step, ", ".join(shown))
 
 
+def show(plan: Sequence[Step], seconds: float) -> None:
+    """Print what a round measures, and about how many seconds each takes."""
+    for step in plan:
+        if step.round == 0:
+            takes_s = step.figure.takes_s(step.target, seconds)
+            print(f"{step.figure.name:<24} {step.target:<6} {takes_s:4.1f} s")
+
+
 def prepare(plan: Sequence[Step]) -> None:
     """Compile and find what is needed, and take what files may be open. Raises BenchError."""
     for name in ("upstream", "load"):
@@ -135,9 +145,12 @@ def prepare(plan: Sequence[Step]) -> None:
     for name in sorted({step.target for step in plan} & {"nginx", "caddy"}):
         executable(name)
     if any(step.figure.setup.tls for step in plan):
-        executable("nginx"), executable("openssl")
+        executable("nginx")
+        executable("openssl")
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if (waiting := os.getloadavg()[0]) > BUSY:
+        print(f"the machine is at work: load average {waiting:.2f}, so the figures will be noise")
     if hard != resource.RLIM_INFINITY and hard < NEEDED_FILES:
         print(f"only {hard} files may be open (ulimit -Hn), so the most streams cannot be measured")
 
@@ -148,7 +161,7 @@ def _arguments() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--rounds", type=int, default=3, help="(%(default)s)")
-    add("--seconds", type=float, default=1.5, help="of each measurement (%(default)s)")
+    add("--seconds", type=float, default=1.2, help="of each measurement (%(default)s)")
     add("--only", action="append", metavar="NAME", help="this figure or curve; may be repeated")
     add("--target", action="append", choices=["ours", "nginx", "caddy"], help="this one; may be repeated")
     add(
@@ -169,11 +182,7 @@ def main() -> int:
     try:
         plan = steps(chosen(options.only), options.target or ["nginx", "caddy", "ours"], options.rounds)
         if options.list:
-            for step in plan:
-                if not step.round:
-                    print(
-                        f"{step.figure.name:<18} {step.target:<6} {step.figure.takes_s(options.seconds):4.1f} s"
-                    )
+            show(plan, options.seconds)
             return 0
         prepare(plan)
         target_core, other_core = cores()

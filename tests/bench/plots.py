@@ -1,4 +1,4 @@
-"""Plots as SVG: cost over size, both logarithmic, readable on light and on dark ground."""
+"""Plots as SVG: cost over size, which is logarithmic, readable on light and on dark ground."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ STYLE = """
 
 
 class Scale:
-    """Places values along an axis, by their logarithm; 0 stands left of all, since it has none."""
+    """Places values along an axis by their logarithm; 0 stands left of all, since it has none."""
 
     def __init__(self, values: Sequence[float], start: float, end: float) -> None:
         positive = [value for value in values if value > 0] or [1.0]
         self._zero = len(positive) < len(values)
-        self._low = math.floor(math.log10(min(positive)) * 1.0001)
-        self._high = max(self._low + 1, math.ceil(math.log10(max(positive)) - 1e-9))
+        self._low = math.floor(math.log10(min(positive)))
+        self._high = max(self._low + 1.0, math.log10(max(positive)))
         self._start, self._end = start, end
 
     def __call__(self, value: float) -> float:
@@ -47,16 +47,44 @@ class Scale:
 
     def ticks(self) -> list[float]:
         """The powers of ten, and 0 if it is among the values."""
-        powers = [10.0**power for power in range(self._low, self._high + 1)]
+        powers = [10.0**power for power in range(self._low, math.floor(self._high + 1e-9) + 1)]
         return [0.0, *powers] if self._zero else powers
 
 
+class Even:
+    """Places values along an axis evenly, from 0."""
+
+    def __init__(self, values: Sequence[float], start: float, end: float) -> None:
+        most = max(values, default=0) or 1.0
+        power = 10.0 ** math.floor(math.log10(most))
+        self._step = next(step * power for step in (0.2, 0.5, 1, 2) if most / (step * power) <= 6)
+        self._top = math.ceil(most / self._step) * self._step
+        self._start, self._end = start, end
+
+    def __call__(self, value: float) -> float:
+        return self._start + value / self._top * (self._end - self._start)
+
+    def ticks(self) -> list[float]:
+        """Round values, from 0 to the top."""
+        return [self._step * number for number in range(round(self._top / self._step) + 1)]
+
+
 def plot(
-    title: str, axis: str, unit: str, lines: Mapping[str, Sequence[Point]], caption: Sequence[str]
+    title: str,
+    axis: str,
+    unit: str,
+    lines: Mapping[str, Sequence[Point]],
+    caption: Sequence[str],
+    *,
+    grows: bool,
 ) -> str:
-    """An SVG document; `lines` are (size, cost) by target, each line of `caption` is wrapped."""
+    """An SVG document; `lines` are (size, cost) by target, each line of `caption` is wrapped.
+
+    A cost that does not grow is placed evenly, from 0.
+    """
     across = Scale([x for points in lines.values() for x, _ in points], LEFT, WIDTH - RIGHT)
-    up = Scale([y for points in lines.values() for _, y in points], HEIGHT - BOTTOM, TOP)
+    costs = [y for points in lines.values() for _, y in points]
+    up = (Scale if grows else Even)(costs, HEIGHT - BOTTOM, TOP)
     wrapped = [line for each in caption for line in textwrap.wrap(each, CAPTION_COLUMNS)]
     height = HEIGHT + max(0, len(wrapped) - 4) * 17
     parts = [
@@ -81,7 +109,7 @@ def short(value: float) -> str:
     return f"{value:g}"
 
 
-def _grid(across: Scale, up: Scale, axis: str) -> list[str]:
+def _grid(across: Scale, up: Scale | Even, axis: str) -> list[str]:
     bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
     parts = []
     for tick in across.ticks():
@@ -96,14 +124,14 @@ def _grid(across: Scale, up: Scale, axis: str) -> list[str]:
     return parts
 
 
-def _line(name: str, points: Sequence[Point], across: Scale, up: Scale) -> str:
+def _line(name: str, points: Sequence[Point], across: Scale, up: Scale | Even) -> str:
     places = [(across(x), up(y)) for x, y in points]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     marks = "".join(f'<circle class="{name}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>' for x, y in places)
     return f'<polyline class="line {name}" points="{path}"/>{marks}'
 
 
-def _names(lines: Mapping[str, Sequence[Point]], up: Scale) -> list[str]:
+def _names(lines: Mapping[str, Sequence[Point]], up: Scale | Even) -> list[str]:
     """The name of each line at its end, moved down if another one is there."""
     parts, free = [], 0.0
     for name, points in sorted(lines.items(), key=lambda item: up(item[1][-1][1])):

@@ -60,6 +60,7 @@ def facts(targets: Collection[str], rounds: int, seconds: float, *, pinned: bool
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": f"{_processor()}, {os.cpu_count()} cores, Linux {platform.release()}",
+        "load": f"load average {os.getloadavg()[0]:.2f} before",
         "rounds": str(rounds),
         "seconds": f"{seconds:g}",
         "cores": "one for the target, one for upstream and load" if pinned else "one for all",
