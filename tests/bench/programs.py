@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -22,16 +23,21 @@ Mode = Literal["requests", "events", "gone"]
 
 
 def program(name: str) -> Path:
-    """The compiled `name.c`, in the virtual environment. Raises BenchError if there is no compiler."""
-    source, built = SOURCES / f"{name}.c", Path(sys.prefix) / "bench" / name
-    if not built.exists() or built.stat().st_mtime < source.stat().st_mtime:
+    """The compiled `name.c`, in the virtual environment. Raises BenchError if there is no compiler.
+
+    It is named by what it was compiled from: checkouts may share a virtual environment.
+    """
+    source = SOURCES / f"{name}.c"
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:12]
+    built = Path(sys.prefix) / "bench" / f"{name}-{digest}"
+    if not built.exists():
         compiler = shutil.which("gcc") or shutil.which("cc")
         if compiler is None:
             raise BenchError(
                 "gcc is missing, which compiles the upstream and the load: apt-get install gcc libc6-dev"
             )
         built.parent.mkdir(exist_ok=True)
-        unfinished = built.with_name(f"{name}.{os.getpid()}")
+        unfinished = built.with_name(f"{built.name}.{os.getpid()}")
         done = subprocess.run(  # noqa: S603 - our own sources
             [compiler, "-O2", "-Wall", "-o", str(unfinished), str(source)],
             capture_output=True,
