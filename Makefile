@@ -9,10 +9,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEJAVU := /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
 TEST_PACKAGES := $(if $(shell command -v npm),,nodejs npm) $(if $(shell command -v chromium),,chromium) \
 	$(if $(wildcard $(DEJAVU)),,fonts-dejavu-core)
+# And the benchmark: nginx and caddy to compare with, openssl for a certificate, gcc for upstream and load.
+BENCH_SERVERS := $(if $(wildcard /usr/sbin/nginx),,nginx-light) $(if $(wildcard /usr/bin/caddy),,caddy)
+BENCH_PACKAGES := $(BENCH_SERVERS) $(if $(wildcard /usr/bin/openssl),,openssl) \
+	$(if $(shell command -v gcc),,gcc libc6-dev)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test test-hours faults e2e-long bench-self same-wire lint format screenshots clean
+.PHONY: help run demo test test-hours faults e2e-long bench bench-self same-wire lint format screenshots clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +49,9 @@ faults: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run the crash tes
 e2e-long: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run the browser tests in their long forms, and time them: three quarters of an hour
 	E2E_LONG=1 $(BIN)/python -m pytest -p no:randomly -rP --timeout 3600 tests/e2e
 
+bench: $(VENV)/.requirements $(VENV)/.bench-packages ## compare with nginx and caddy, write tests/bench/results: 20 minutes; OPTIONS="--only streams-1000" for less
+	$(BIN)/python -m tests.bench.measure $(OPTIONS)
+
 bench-self: $(VENV)/.requirements ## measure this checkout against another: REV=<git revision>; two minutes
 	$(BIN)/python -m tests.bench.self $(OPTIONS) -- $(or $(REV),$(error REV=<git revision> is missing))
 
@@ -68,6 +75,18 @@ clean: ## remove what the targets above made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# $(call install,PACKAGES,who needs them): those that are missing, if we are root; else say what to do.
+define install
+	@missing=$$(for name in $(1); do dpkg -s $$name >/dev/null 2>&1 || echo $$name; done | xargs); \
+	if [ -z "$$missing" ]; then exit 0; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing $$missing"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $$missing; \
+	else \
+		echo "$(2) these packages, and only root may install them: sudo apt-get install $$missing" >&2; exit 1; \
+	fi
+endef
+
 # Stamps inside the virtual environment: newer than what they were made from, or made again.
 
 $(VENV)/pyvenv.cfg:
@@ -89,14 +108,13 @@ $(VENV)/.tests-requirements: tests/requirements.txt $(VENV)/.requirements
 	@touch $@
 
 $(VENV)/.tests-packages: Makefile $(VENV)/pyvenv.cfg
-	@missing=$$(for name in $(TEST_PACKAGES); do dpkg -s $$name >/dev/null 2>&1 || echo $$name; done | xargs); \
-	if [ -z "$$missing" ]; then exit 0; \
-	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		echo "installing $$missing"; \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $$missing; \
-	else \
-		echo "the tests need these packages, and only root may install them: sudo apt-get install $$missing" >&2; exit 1; \
-	fi
+	$(call install,$(TEST_PACKAGES),the tests need)
+	@touch $@
+
+# Debian starts a server that it installs. The benchmark starts its own, so those that were just installed are stopped.
+$(VENV)/.bench-packages: Makefile $(VENV)/pyvenv.cfg
+	$(call install,$(BENCH_PACKAGES),the benchmark needs)
+	@for name in $(BENCH_SERVERS:-light=); do systemctl disable --quiet --now $$name 2>/dev/null || true; done
 	@touch $@
 
 # The real clients of tests/clients, each in a folder of its own. One that cannot be installed stops nothing here:

@@ -113,7 +113,7 @@ def measured(folder: Path, behind: Upstream, case: Case, plan: Plan) -> Iterator
             key=serving.new_client_key("bench"),
             connections=plan.streams if case.events else plan.connections,
             warm_s=SETTLE_S,
-            events=case.events,
+            mode="events" if case.events else "requests",
             core=plan.other_core,
         )
         measure(seconds=plan.warm_up_s)

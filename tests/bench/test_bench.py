@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
 from tests.bench.cases import Case, case, script
 from tests.bench.masks import answer_lines, difference
-from tests.bench.programs import Counted, cpu_s, load, upstream
+from tests.bench.programs import Counted, Mode, cpu_s, load, program, upstream
 from tests.bench.recorder import Heard, recording, talk
 from tests.bench.self import CASES, Results
 from tests.bench.versions import ROOT, BenchError, checkout, short_name
@@ -19,15 +20,28 @@ needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc compiles
 
 
 @needs_gcc
-@pytest.mark.parametrize("events", [False, True], ids=["requests", "events"])
-def test_the_load_counts_what_the_upstream_says(events: bool) -> None:
+@pytest.mark.parametrize("mode", ["requests", "events"])
+def test_the_load_counts_what_the_upstream_says(mode: Mode) -> None:
     with upstream(pace_ms=5) as behind:
         counted = load(
-            behind.port, behind.pid, behind, key="k", connections=4, seconds=0.2, warm_s=0.05, events=events
+            behind.port, behind.pid, behind, key="k", connections=4, seconds=0.2, warm_s=0.05, mode=mode
         )
     assert counted.count > 0
     assert counted.seconds >= 0.2
     assert counted.cpu_s > 0
+
+
+@needs_gcc
+def test_a_program_is_named_by_what_it_was_compiled_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.bench.programs.SOURCES", tmp_path)
+    monkeypatch.setattr("sys.prefix", str(tmp_path))
+    built = set()
+    for status in (0, 1, 0):
+        (tmp_path / "x.c").write_text(f"int main(void) {{ return {status}; }}")
+        built.add(program("x"))
+    assert len(built) == 2
 
 
 @needs_gcc

@@ -4,8 +4,13 @@
  *   upstream PACE_MS
  *
  * It prints its port on 127.0.0.1. GET is answered with a list of models; POST with a message of about 250 bytes, or,
- * where the body says "stream":true, with events that never end, one each PACE_MS. Every answer has the headers
- * that the real API sends. Requests have a Content-Length or no body; more than this is not spoken here.
+ * if the body says "stream":true, with events that never end, one each PACE_MS. Each event holds the time at which it
+ * was sent (@ and 19 digits, CLOCK_MONOTONIC in ns). The body may say "pace_us":N for a pace of its own, 0 for a stream
+ * that is silent once it has begun, or "flood":N for N bytes of events as fast as the socket takes them. Every answer
+ * has the headers that the real API sends. Requests have a Content-Length or no body; more than this is not spoken here.
+ *
+ * For the bench itself: GET /bench/sent answers with the bytes of floods that were sent. GET /bench/watch answers with
+ * a line `closed NS` for each stream whose connection ends from then on.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -23,19 +28,24 @@
 
 #define LONGEST_S 900     /* nobody runs it for longer; it ends by itself then */
 #define MAX_FD 65536
-#define MAX_REQUEST 32768 /* the load's are about 1.5 KB */
+#define MAX_REQUEST 32768 /* kept of a request, which is about 1.5 KB; what is longer is counted only */
+#define STAMP_DIGITS 19
 
 typedef struct {
-    size_t have;
-    int streams;
-    long long due_ns; /* of the next event */
+    size_t have, received, whole; /* kept and received of the request, and its length once the head is there, else 0 */
+    int streams, watches;
+    long long pace_ns;    /* of its events; 0: silent */
+    long long due_ns;     /* of the next event */
+    long long flood_left; /* bytes */
+    int rest, rest_at;    /* what the socket did not take of the last event */
+    char event[512];
     char data[MAX_REQUEST];
 } Connection;
 
 static Connection *connections[MAX_FD];
 static int highest_fd, poller;
-static long answers;
-static long long pace_ns;
+static long answers, sent;
+static long long usual_pace_ns;
 static time_t began;
 
 static const char MODELS[] =
@@ -54,9 +64,9 @@ static const char STREAM_START[] =
     "\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n";
 static const char EVENT[] =
     "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,"
-    "\"delta\":{\"type\":\"text_delta\",\"text\":\" a few words\"}}\n\n";
-static char event_chunk[512];
-static int event_length;
+    "\"delta\":{\"type\":\"text_delta\",\"text\":\"@0000000000000000000 a few words\"}}\n\n";
+static char event_chunk[512], flood[64 * 512];
+static int event_length, stamp_at, flood_length;
 
 static long long now_ns(void) {
     struct timespec now;
@@ -65,9 +75,18 @@ static long long now_ns(void) {
 }
 
 static void drop(int fd) {
+    char line[64];
+    int length = snprintf(line, sizeof line, "closed %lld\n", now_ns());
+    for (int each = 0; connections[fd]->streams && each <= highest_fd; each++)
+        if (connections[each] != NULL && connections[each]->watches) send(each, line, length, MSG_NOSIGNAL);
     free(connections[fd]);
     connections[fd] = NULL;
     close(fd);
+}
+
+static void want(int fd, unsigned what) {
+    struct epoll_event event = {.events = what, .data.fd = fd};
+    epoll_ctl(poller, EPOLL_CTL_MOD, fd, &event);
 }
 
 /* False where the peer takes no more: with answers this small it is broken. */
@@ -76,9 +95,11 @@ static int say(int fd, const char *data, int length) {
 }
 
 static int head(char *out, size_t room, const char *type, const char *framing) {
-    char date[40];
+    static char date[40];
+    static time_t written;
     time_t now = time(NULL);
-    strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S GMT", gmtime(&now));
+    if (now != written) strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S GMT", gmtime(&now));
+    written = now;
     double used = 0.1 + answers / 500 % 800 / 1000.0; /* it rises, as it does for real */
     return snprintf(
         out, room,
@@ -112,7 +133,46 @@ static int answer_whole(int fd, const char *body, int length) {
     return say(fd, out, at + length);
 }
 
-static int begin_stream(int fd) {
+/* The number after `name` in the body, or `otherwise`. */
+static long long number(const char *body, const char *name, long long otherwise) {
+    const char *at = strstr(body, name);
+    return at ? atoll(at + strlen(name)) : otherwise;
+}
+
+/* Send the next event, unless the socket still holds the one before: then this one is skipped. False if broken. */
+static int say_event(int fd) {
+    Connection *connection = connections[fd];
+    if (!connection->rest) {
+        char stamp[32];
+        memcpy(connection->event, event_chunk, event_length);
+        snprintf(stamp, sizeof stamp, "%0*lld", STAMP_DIGITS, now_ns());
+        memcpy(connection->event + stamp_at, stamp, STAMP_DIGITS);
+        connection->rest = event_length;
+        connection->rest_at = 0;
+    }
+    ssize_t took = send(fd, connection->event + connection->rest_at, connection->rest, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (took < 0) return errno == EAGAIN;
+    connection->rest -= took;
+    connection->rest_at += took;
+    return 1;
+}
+
+/* Send of a flood what the socket takes now. False if broken. */
+static int pour(int fd) {
+    Connection *connection = connections[fd];
+    while (connection->flood_left > 0) {
+        int from = (int)(connection->received % flood_length);
+        ssize_t took = send(fd, flood + from, flood_length - from, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (took < 0) return errno == EAGAIN;
+        connection->received += took;
+        connection->flood_left -= took;
+        sent += took;
+    }
+    want(fd, EPOLLIN);
+    return 1;
+}
+
+static int begin_stream(int fd, const char *body) {
     Connection *connection = connections[fd];
     char out[4096], first[1024];
     int length = snprintf(first, sizeof first, STREAM_START, answers);
@@ -120,36 +180,53 @@ static int begin_stream(int fd) {
                   "Cache-Control: no-cache\r\nTransfer-Encoding: chunked");
     at += snprintf(out + at, sizeof out - at, "%x\r\n%s\r\n", length, first);
     connection->streams = 1;
+    connection->flood_left = number(body, "\"flood\":", 0);
+    connection->pace_ns = connection->flood_left ? 0 : number(body, "\"pace_us\":", usual_pace_ns / 1000) * 1000;
     /* Streams are out of step with each other, as they are for real. */
-    connection->due_ns = now_ns() + pace_ns * (answers * 7919 % 1000) / 1000;
+    connection->due_ns = now_ns() + connection->pace_ns * (answers * 7919 % 1000) / 1000;
+    if (connection->flood_left) want(fd, EPOLLIN | EPOLLOUT);
     return say(fd, out, at);
+}
+
+static int answer_bench(int fd, const char *path) {
+    static const char WATCH[] = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n";
+    char text[32];
+    if (!strncmp(path, "sent", 4)) return answer_whole(fd, text, snprintf(text, sizeof text, "%ld", sent));
+    connections[fd]->watches = 1;
+    return say(fd, WATCH, sizeof WATCH - 1);
 }
 
 static int answer(int fd, const char *body) {
     char message[1024];
     answers++;
+    if (!strncmp(connections[fd]->data, "GET /bench/", 11)) return answer_bench(fd, connections[fd]->data + 11);
     if (!strncmp(connections[fd]->data, "GET ", 4)) return answer_whole(fd, MODELS, sizeof MODELS - 1);
-    if (strstr(body, "\"stream\":true")) return begin_stream(fd);
+    if (strstr(body, "\"stream\":true")) return begin_stream(fd, body);
     return answer_whole(fd, message, snprintf(message, sizeof message, MESSAGE, answers));
 }
 
 /* Take what has come, and answer where the request is whole. False where the connection is over. */
 static int hear(int fd) {
+    static char beyond[262144];
     Connection *connection = connections[fd];
-    ssize_t got = recv(fd, connection->data + connection->have, MAX_REQUEST - 1 - connection->have, MSG_DONTWAIT);
+    int kept = connection->have < MAX_REQUEST - 1;
+    ssize_t got = kept ? recv(fd, connection->data + connection->have, MAX_REQUEST - 1 - connection->have, MSG_DONTWAIT)
+                       : recv(fd, beyond, sizeof beyond, MSG_DONTWAIT);
     if (got <= 0) return got < 0 && errno == EAGAIN;
-    connection->have += got;
+    connection->received += got;
+    if (kept) connection->have += got;
     connection->data[connection->have] = 0;
     char *end = strstr(connection->data, "\r\n\r\n");
-    if (end == NULL) return connection->have < MAX_REQUEST - 1;
-    *end = 0;
-    char *said = strcasestr(connection->data, "\r\ncontent-length:");
-    *end = '\r';
-    size_t whole = end + 4 - connection->data + (said ? strtoul(said + 17, NULL, 10) : 0);
-    if (whole >= MAX_REQUEST) return 0;
-    if (connection->have < whole) return 1;
-    if (connection->have > whole) return 0; /* nobody pipelines to an upstream */
-    connection->have = 0;
+    if (end == NULL) return kept;
+    if (!connection->whole) {
+        *end = 0;
+        char *said = strcasestr(connection->data, "\r\ncontent-length:");
+        *end = '\r';
+        connection->whole = end + 4 - connection->data + (said ? strtoul(said + 17, NULL, 10) : 0);
+    }
+    if (connection->received < connection->whole) return 1;
+    if (connection->received > connection->whole) return 0; /* nobody pipelines to an upstream */
+    connection->have = connection->received = connection->whole = 0;
     return answer(fd, end + 4);
 }
 
@@ -166,23 +243,23 @@ static void take(int listener) {
     epoll_ctl(poller, EPOLL_CTL_ADD, fd, &event);
 }
 
-/* Say every event that is due; how many streams there are. */
+/* Say every event that is due; how many streams have a pace. */
 static int say_events(void) {
     int streams = 0;
     long long now = now_ns();
     for (int fd = 0; fd <= highest_fd; fd++) {
         Connection *connection = connections[fd];
-        if (connection == NULL || !connection->streams) continue;
+        if (connection == NULL || !connection->pace_ns) continue;
         streams++;
         if (connection->due_ns > now) continue;
-        connection->due_ns += pace_ns;
-        if (!say(fd, event_chunk, event_length)) drop(fd);
+        connection->due_ns += connection->pace_ns;
+        if (!say_event(fd)) drop(fd);
     }
     return streams;
 }
 
 int main(int count, char **arguments) {
-    if (count != 2 || (pace_ns = atoll(arguments[1]) * 1000000) <= 0) {
+    if (count != 2 || (usual_pace_ns = atoll(arguments[1]) * 1000000) <= 0) {
         fprintf(stderr, "usage: upstream PACE_MS\n");
         return 2;
     }
@@ -190,6 +267,11 @@ int main(int count, char **arguments) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     began = time(NULL);
     event_length = snprintf(event_chunk, sizeof event_chunk, "%zx\r\n%s\r\n", sizeof EVENT - 1, EVENT);
+    stamp_at = (int)(strchr(event_chunk, '@') + 1 - event_chunk);
+    while (flood_length + event_length <= (int)sizeof flood) {
+        memcpy(flood + flood_length, event_chunk, event_length);
+        flood_length += event_length;
+    }
     int listener = socket(AF_INET, SOCK_STREAM, 0);
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof address;
@@ -208,7 +290,9 @@ int main(int count, char **arguments) {
         for (int i = 0; i < ready; i++) {
             int fd = events[i].data.fd;
             if (fd == listener) take(fd);
-            else if (connections[fd] != NULL && !hear(fd)) drop(fd);
+            else if (connections[fd] == NULL) continue;
+            else if ((events[i].events & ~EPOLLOUT) && !hear(fd)) drop(fd);
+            else if ((events[i].events & EPOLLOUT) && !pour(fd)) drop(fd);
         }
         streams = say_events();
     }

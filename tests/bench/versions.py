@@ -78,20 +78,28 @@ def process(
     core: int | None = None,
     cwd: Path = ROOT,
     env: Mapping[str, str] | None = None,
+    stdin: int | None = None,
     stdout: int | IO[bytes] = subprocess.DEVNULL,
     stderr: int | IO[bytes] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process that is gone at the end. Its session is its own, so that Ctrl-C reaches us alone."""
     running = subprocess.Popen(  # noqa: S603 - our own programs
-        [*pin(core), *command], cwd=cwd, env=env, stdout=stdout, stderr=stderr, start_new_session=True
+        [*pin(core), *command],
+        cwd=cwd,
+        env=env,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        start_new_session=True,
     )
     try:
         yield running
     finally:
         running.kill()
         running.wait()
-        if running.stdout is not None:
-            running.stdout.close()
+        for pipe in (running.stdin, running.stdout):
+            if pipe is not None:
+                pipe.close()
 
 
 @dataclass(frozen=True)
@@ -182,7 +190,7 @@ def _wait_until_it_serves(
         if running.poll() is not None or time.monotonic() > until:
             said = "" if log is None else log.read_text()[-2000:]
             raise BenchError(f"the proxy of {folder} does not start: status {running.poll()} {said}")
-        time.sleep(0.05)
+        time.sleep(0.01)
 
 
 def free_port() -> int:
