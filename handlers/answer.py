@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 from http.client import responses
 
-from tornado.httputil import HTTPOutputError, ResponseStartLine
+from tornado.httputil import HTTPOutputError
 from tornado.iostream import StreamClosedError
 
 from handlers.connection import RequestConnection
@@ -112,7 +112,7 @@ class ClientAnswer:
         self.has_begun = True
         self._record.status = status
         self._record.first_byte_at = self._clock.monotonic()
-        self._connection.write_headers(ResponseStartLine("HTTP/1.1", status, reason), headers, start or None)
+        self._connection.begin(status, reason, headers, start)
 
     def _pass_on(self, data: bytes) -> bool:
         """Send what has come; False while the client has too much to take."""

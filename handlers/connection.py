@@ -375,26 +375,36 @@ class RequestConnection(HTTPConnection):
     def write_headers(
         self,
         start_line: RequestStartLine | ResponseStartLine,
-        headers: HTTPHeaders | list[tuple[str, str]],
+        headers: HTTPHeaders,
         chunk: bytes | None = None,
     ) -> asyncio.Future[None]:
-        """Write the answer's head; it goes out with the first bytes, or when the loop turns."""
+        """Begin the answer. The future ends as that of `write` does."""
         assert isinstance(start_line, ResponseStartLine)
-        if self._connection is None or self._connection.gone:
+        if self.gone:
             return _closed()
-        lines = headers if isinstance(headers, list) else list(headers.get_all())
-        lines = self._framed_by(start_line.code, lines)
-        head = f"HTTP/1.1 {start_line.code} {start_line.reason}\r\n"
-        head += "".join([f"{name}: {value}\r\n" for name, value in lines]) + "\r\n"
-        if head.count("\n") != len(lines) + 2 or head.count("\r") != len(lines) + 2:
+        self.begin(start_line.code, start_line.reason, list(headers.get_all()), chunk or b"")
+        return self._written()
+
+    def begin(self, status: int, reason: str, headers: list[tuple[str, str]], start: bytes = b"") -> None:
+        """Send the answer's head with the `start` of its body, or when the loop turns. Nothing if the client has left.
+
+        Raises ValueError if a header would not be one line.
+        """
+        connection = self._connection
+        if connection is None or connection.gone:
+            return
+        lines = self._framed_by(status, headers)
+        text = "".join([f"{name}: {value}\r\n" for name, value in lines])
+        head = f"HTTP/1.1 {status} {reason}\r\n{text}\r\n"
+        if not head.count("\n") == head.count("\r") == len(lines) + 2:
             raise ValueError("CR or LF in a header")
         self.head_written = True
-        self._switches = start_line.code == 101
+        self._switches = status == 101
         self._unsent_head = head.encode("latin-1")
-        if chunk:
-            return self.write(chunk)
-        asyncio.get_running_loop().call_soon(self.flush)
-        return self._written()
+        if start:
+            self.send(start)
+        else:
+            connection.loop.call_soon(self.flush)
 
     def send(self, data: bytes) -> None:
         """Frame `data` and send it. Nothing happens if the client has left or the answer is finished.
@@ -472,10 +482,10 @@ class RequestConnection(HTTPConnection):
         """`lines` with those that say where the answer ends and whether the connection does (RFC 9112 §6.3, §9.3)."""
         length: int | None = None
         for name, value in lines:
-            lower = name.lower()
-            if lower == "content-length":
+            size = len(name)  # which tells most names apart
+            if size == 14 and name.lower() == "content-length":
                 length = int(value)
-            elif lower == "connection" and value.lower() == "close":
+            elif size == 10 and name.lower() == "connection" and value.lower() == "close":
                 self._keep_alive = False
         modern = self.head.start_line.version == "HTTP/1.1"
         bodiless = self.head.start_line.method == "HEAD" or status in (204, 304) or status < 200

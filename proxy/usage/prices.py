@@ -105,10 +105,32 @@ def _model(name: str) -> ModelInfo | None:
 
 
 def _rates(model: ModelInfo, at: float, *, prompt_tokens: int, fast: bool) -> _Rates:
-    prices = _prices(model.id, int(at // 60), fast)
+    minute = int(at // 60)
+    tier = sum(prompt_tokens > start for start in _tier_starts(model.id, minute, fast))
+    return _rates_of(model.id, minute, fast, tier)
+
+
+@lru_cache(maxsize=256)
+def _tier_starts(model_id: str, minute: int, fast: bool) -> tuple[int, ...]:
+    """The prompt lengths, in tokens, above which a model's prices are others."""
+    prices = _prices(model_id, minute, fast)
+    named = (prices.input_mtok, prices.cache_read_mtok, prices.cache_write_mtok, prices.cache_write_1h_mtok)
+    tiered = [
+        price
+        for price in (*named, prices.output_mtok)
+        if price is not None and not isinstance(price, Decimal)
+    ]
+    return tuple(sorted({tier.start for price in tiered for tier in price.tiers}))
+
+
+@lru_cache(maxsize=512)
+def _rates_of(model_id: str, minute: int, fast: bool, tier: int) -> _Rates:
+    """The rates of a model in a minute since the epoch, in the n-th tier of its prompt's length."""
+    prices = _prices(model_id, minute, fast)
+    prompt_tokens = ([0, *_tier_starts(model_id, minute, fast)])[tier] + 1
     base = _rate(prices.input_mtok, prompt_tokens)
     read = _rate(prices.cache_read_mtok, prompt_tokens, base)
-    if model.id == "claude-sonnet-5-5" and at < _SONNET_5_5_READS_CUT:
+    if model_id == "claude-sonnet-5-5" and minute * 60 < _SONNET_5_5_READS_CUT:
         read = base / 10
     return _Rates(
         input=base,

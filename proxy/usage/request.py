@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from os import urandom
 
 from proxy.clients.budgets import Reservation
 from proxy.clients.keys import ClientKey
@@ -42,7 +42,7 @@ class RequestRecord:
     """
 
     began_at: float
-    id: str = field(default_factory=lambda: f"req_{secrets.token_hex(12)}")
+    id: str = field(default_factory=lambda: f"req_{urandom(12).hex()}")
     method: str = "-"
     path: str = "-"
     address: str = "-"
