@@ -25,11 +25,13 @@ BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 COLUMNS = ("ours", "nginx", "caddy", "direct")
 
 HOW = """\
-Each figure of each target has a fresh process; medians over {rounds} rounds of {seconds} s. Cores: {cores}. CPU is
-that of the target's process, user and system. Delay is from the upstream's send to arrival. Upstream and load are C, on
-loopback; `direct` is without any proxy: what upstream and load take. † upstream and load used more than {full:.0%} of
-their core, so that they may be the limit; CPU holds all the same. What is said below to be by design is what the code
-does; whether it is what bends a line was not measured apart.
+Each figure of each target has a fresh process; medians over the rounds ({rounds}, of {seconds} s each). Cores: {cores}.
+CPU is that of the target's process, user and system. Delay is from the upstream's send to arrival; "arrived" are the
+events that came, of those that were due. A goal of streams whose events are behind is not reached, since what is late is
+handed on together and looks cheap. Upstream and load are C, on loopback; `direct` is without any proxy: what
+upstream and load take. † upstream and load used more than {full:.0%} of their core, so that they may be the limit; CPU
+holds all the same. What is said below to be by design is what the code does; whether it is what bends a line was not
+measured apart.
 
 - ours: {ours_on}
 - nginx {nginx}: one process, kept connections to the upstream, `proxy_buffering off`, access log to a file
