@@ -26,7 +26,7 @@ from tests.bench.programs import program, upstream
 from tests.bench.results import Results, facts
 from tests.bench.self import cores
 from tests.bench.targets import STARTERS, Behind, behind_tls
-from tests.bench.versions import BenchError, end_on_signals
+from tests.bench.versions import ROOT, BenchError, end_on_signals
 
 NEEDED_FILES = 16_000
 """Descriptors of a proxy with 5,000 streams, with room."""
@@ -118,8 +118,9 @@ def run(
         try:
             values = perform(step, seconds, target_core, other_core)
         except (BenchError, OSError) as error:
-            results.failed[what] = str(error)
-            progress.show(step, f"not measured: {error}")
+            reason = str(error).strip().rpartition("\n")[2]
+            results.failed[what] = reason
+            progress.show(step, f"not measured: {reason}")
             continue
         results.rounds.setdefault(what, []).append(values)
         shown = (
@@ -167,12 +168,32 @@ def _arguments() -> argparse.ArgumentParser:
     add(
         "--into",
         type=Path,
-        default=report.FOLDER,
         metavar="FOLDER",
-        help="where the report goes (%(default)s)",
+        help=f"where the report goes ({report.FOLDER.relative_to(ROOT)})",
     )
     add("--list", action="store_true", help="list the figures and curves, and what they take")
     return parser
+
+
+def measure(plan: Sequence[Step], rounds: int, seconds: float, *, whole: Path, part: Path) -> Results:
+    """Perform the plan and write its report: into `whole`, or into `part` if it is ended before it is done.
+
+    Raises BenchError.
+    """
+    prepare(plan)
+    other_core, target_core = cores()
+    if other_core is not None:
+        os.sched_setaffinity(0, {other_core})
+    targets = {step.target for step in plan}
+    results = Results(facts(targets, rounds, seconds, pinned=target_core is not None))
+    folder = part
+    try:
+        run(plan, results, seconds, target_core, other_core)
+        folder = whole
+    finally:
+        report.write(results, folder)
+        print(f"\nthe report is {folder / 'report.md'}\n\n{report.goals_as_text(results)}")
+    return results
 
 
 def main() -> int:
@@ -184,27 +205,15 @@ def main() -> int:
         if options.list:
             show(plan, options.seconds)
             return 0
-        prepare(plan)
-        target_core, other_core = cores()
-        if other_core is not None:
-            os.sched_setaffinity(0, {other_core})
-        results = Results(
-            facts(
-                {step.target for step in plan},
-                options.rounds,
-                options.seconds,
-                pinned=target_core is not None,
-            )
-        )
-        run(plan, results, options.seconds, target_core, other_core)
-        report.write(results, options.into)
+        # What is less than everything does not replace the last report of everything.
+        part = options.into or report.FOLDER / "part"
+        whole = part if options.into or options.only or options.target else report.FOLDER
+        results = measure(plan, options.rounds, options.seconds, whole=whole, part=part)
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
-    print(report.goals_as_text(results))
-    print(f"\nthe report is {options.into / 'report.md'}")
     return 2 if results.failed else 0
 
 

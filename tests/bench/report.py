@@ -22,14 +22,17 @@ FOLDER = ROOT / "tests" / "bench" / "results"
 RESULTS = "results.json"
 README = ROOT / "README.md"
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
+LIMITED = ("per_s", "mb_s", "arrived_percent")
+"""Metrics that upstream and load may limit."""
 COLUMNS = ("ours", "nginx", "caddy", "direct")
 
 HOW = """\
-Each figure of each target has a fresh process; medians over {rounds} rounds of {seconds} s. Cores: {cores}. CPU is
-that of the target's process, user and system. Delay is from the upstream's send to arrival. Upstream and load are C, on
-loopback; `direct` is without any proxy: what upstream and load take. † upstream and load used more than {full:.0%} of
-their core, so that they may be the limit; CPU holds all the same. What is said below to be by design is what the code
-does; whether it is what bends a line was not measured apart.
+Each figure of each target has a fresh process; medians over the rounds ({rounds}, of {seconds} s each). Cores: {cores}.
+CPU is that of the target's process, user and system. Delay is from the upstream's send to arrival; "arrived" are the
+events that came, of those that were due. A goal of streams whose events are behind is not reached, since what is late
+is handed on together and looks cheap. Upstream and load are C, on loopback; `direct` is without any proxy: what
+upstream and load take. † upstream and load used more than {full:.0%} of their core, so that they may be the limit.
+What is said below to be by design is what the code does; whether it is what bends a line was not measured apart.
 
 - ours: {ours_on}
 - nginx {nginx}: one process, kept connections to the upstream, `proxy_buffering off`, access log to a file
@@ -57,7 +60,7 @@ def write(results: Results, folder: Path) -> None:
     medians = results.medians()
     for curve in CURVES:
         if lines := _lines(curve, medians):
-            (folder / f"{curve.name}.svg").write_text(_plot(curve, lines))
+            (folder / f"{curve.name}.svg").write_text(_plot(curve, lines, medians))
     (folder / "report.md").write_text("\n".join(_report(results, medians)) + "\n")
 
 
@@ -73,7 +76,10 @@ def _report(results: Results, medians: Medians) -> Iterable[str]:
     for curve in CURVES:
         if lines := _lines(curve, medians):
             yield f"### {curve.title}\n\n![{curve.title}]({curve.name}.svg)\n"
-            yield "\n".join(f"- {each}" for each in _knees(curve, lines)) + f"\n\nBy design: {curve.why}\n"
+            yield (
+                "\n".join(f"- {each}" for each in _knees(curve, lines, medians))
+                + f"\n\nBy design: {curve.why}\n"
+            )
             yield _curve_table(curve, medians) + "\n"
     if results.failed:
         yield "## Not measured\n"
@@ -109,7 +115,7 @@ def figures_table(figures: Sequence[Figure], medians: Medians) -> str:
 
 def _cell(figure: Figure, metric: Metric, target: str, medians: Medians) -> str:
     values = medians.get((figure.name, target), {})
-    limited = metric.key == "per_s" and values.get("bench_percent", 0) > 100 * FULL and target != "direct"
+    limited = metric.key in LIMITED and _is_full(values) and target != "direct"
     return metric.text(values.get(metric.key)) + (" †" if limited else "")
 
 
@@ -138,13 +144,23 @@ def _lines(curve: Curve, medians: Medians) -> dict[str, list[Point]]:
     return lines
 
 
-def _knees(curve: Curve, lines: Mapping[str, Sequence[Point]]) -> list[str]:
-    return [f"{target}: {curve.knee(points)}" for target, points in lines.items()]
+def _knees(curve: Curve, lines: Mapping[str, Sequence[Point]], medians: Medians) -> list[str]:
+    """Where each target leaves its line, and from which size on the bench itself may be what limits."""
+    said = []
+    for target, points in lines.items():
+        full = [size for size, _ in points if _is_full(medians[f"{curve.name}-{size}", target])]
+        limit = f"; from {full[0]:,} on upstream and load may be the limit" if full else ""
+        said.append(f"{target}: {curve.knee(points)}{limit}")
+    return said
 
 
-def _plot(curve: Curve, lines: Mapping[str, Sequence[Point]]) -> str:
+def _is_full(values: Mapping[str, float]) -> bool:
+    return values.get("bench_percent", 0) > 100 * FULL
+
+
+def _plot(curve: Curve, lines: Mapping[str, Sequence[Point]], medians: Medians) -> str:
     cost = curve.metrics[0]
-    caption = [*_knees(curve, lines), curve.why]
+    caption = [*_knees(curve, lines, medians), f"By design: {curve.why}"]
     return plot(curve.title, curve.axis, f"{cost.title}, {cost.unit}", lines, caption, grows=curve.grows)
 
 
