@@ -62,6 +62,7 @@ class World:
             record.attempts.append(Attempt("acc_1", "a"))
         record.status = status
         record.first_byte_at, record.ended_at = record.began_at + 0.25, record.began_at + 1.5
+        self.allowance.leave(record)
         price(record, self.clock.now())
         for sink in (self.allowance.settle, self.series.count, self.latency.count):
             sink(record)
