@@ -18,7 +18,7 @@ from proxy.simulator import Answer as Canned
 from proxy.simulator import Cut as CutFault
 from proxy.simulator import Error, Fault, Reset, Silence, Stall
 from proxy.simulator import Raw as RawBytes
-from tests.disk import FullDisk
+from tests.disk import full_disk
 from tests.service import ADMIN_KEY, CLIENT_KEY, MESSAGE_HEADERS, Service, message, serve, until
 from tests.wire import Answer, Cut, Wire, connect, request_bytes
 
@@ -572,11 +572,10 @@ async def test_it_does_so_also_where_the_disk_does_not_take_it(
     tmp_path: Path, method: str, change: dict[str, str] | None
 ) -> None:
     async with serve(tmp_path) as service:
-        id, table = await other_key(service), service.parts.keys._table
+        id = await other_key(service)
         async with running(service, 1, key=OTHER_KEY) as (wire,):
-            storage, table._storage = table._storage, FullDisk()  # type: ignore[assignment]
-            answer = await service.admin(method, f"/api/tokens/{id}", change)
-            table._storage = storage
+            with full_disk():
+                answer = await service.admin(method, f"/api/tokens/{id}", change)
             assert answer.status == 503
             assert (await whole(wire)).status == 503
 

@@ -37,10 +37,10 @@ def pool(disk: Disk, clock: TestClock) -> Pool:
 
 async def limited(pool: Pool, *names: str, seconds: float) -> list[str]:
     """The ids of new accounts that rest for so long."""
-    ids = [(await pool.add(name, ApiKey(f"sk-ant-api03-{name}"))).id for name in names]
-    for id in ids:
-        pool.limit(id, pool._clock.now() + seconds, "429")
-    return ids
+    accounts = [await pool.add(name, ApiKey(f"sk-ant-api03-{name}")) for name in names]
+    for account in accounts:
+        pool.limit(account.id, account.created_at + seconds, "429")
+    return [account.id for account in accounts]
 
 
 def chosen(pool: Pool, **options: Any) -> str | None:
