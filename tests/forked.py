@@ -1,8 +1,9 @@
-"""`run.py` in an interpreter that has imported it, forked at each line of stdin: tests.process.forking starts this.
+"""`run.py` in an interpreter that has imported it, forked at a line of stdin: tests.process.forking starts this.
 
     PYTHONPATH=. python tests/forked.py <file for standard error> --config …
 
-Each fork is a process as if started by itself; it says `pid <pid>` first. When it has ended, `ended <status>` follows.
+Each fork is a process as if started by itself; it says `pid <pid>` first. When it has ended, `ended <status>`
+follows, and the next line of stdin lets go of it.
 """
 
 from __future__ import annotations
@@ -27,4 +28,9 @@ if __name__ == "__main__":
         pid = os.fork()
         if not pid:
             sys.exit(live(stderr))
-        print("ended", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+        # Its number is nobody else's until the next line comes, whoever may still send it a signal.
+        end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        assert end is not None
+        print("ended", end.si_status if end.si_code == os.CLD_EXITED else -end.si_status, flush=True)
+        sys.stdin.readline()
+        os.waitpid(pid, 0)

@@ -125,6 +125,11 @@ class Forked(Running):
         self._process.stdin.write(b"\n")
         self._pid = int((await self.read_until(r"^pid (\d+)$"))[1])
 
+    def let_go(self) -> None:
+        """After its end: no signal is sent to it any more."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"\n")
+
     async def read_until(self, pattern: str) -> re.Match[str]:
         found = await super().read_until(f"{pattern}|{ENDED}")
         if found["status"] is not None:
@@ -180,8 +185,11 @@ async def forking(home: Path, *arguments: str, **variables: str) -> AsyncIterato
     async def life() -> AsyncIterator[Running]:
         forked = Forked(process, stderr)
         await forked.begin()
-        async with _serving(forked) as serving:
-            yield serving
+        try:
+            async with _serving(forked) as serving:
+                yield serving
+        finally:
+            forked.let_go()
 
     try:
         yield life
