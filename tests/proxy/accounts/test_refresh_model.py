@@ -312,7 +312,7 @@ class NothingIsLost(RuleBasedStateMachine):
     @invariant()
     def the_simulator_accepts_what_is_kept(self) -> None:
         for expected in self.expected.values():
-            known = self.simulator._keyring.find(expected.refresh_token)
+            known = self.simulator.keyring.find(expected.refresh_token)
             assert known is not None and not known.revoked and known.owner == expected.grant.id
 
     def teardown(self) -> None:
