@@ -71,6 +71,19 @@ async def running(
         yield wires
 
 
+@contextlib.asynccontextmanager
+async def queued(folder: Path) -> AsyncIterator[tuple[Service, Wire, Wire]]:
+    """Two requests: the first has the only place, and the second waits for it."""
+    async with (
+        serve(folder, session__max_concurrent="1", session__queue_timeout="60s") as service,
+        running(service) as (first,),
+        connect(service.port) as wire,
+    ):
+        await wire.send(post())
+        await until(lambda: service.running == 2)
+        yield service, first, wire
+
+
 async def status(service: Service, headers: Headers = (), *, key: str = CLIENT_KEY) -> int:
     """What one more message request gets."""
     return (await service.send(*POST, [*MESSAGE_HEADERS, *headers], message(), key=key)).status
@@ -210,13 +223,7 @@ async def test_without_trusted_proxies_nobody_is_believed(tmp_path: Path) -> Non
 
 
 async def test_who_waits_is_served_when_a_place_becomes_free(tmp_path: Path) -> None:
-    async with (
-        serve(tmp_path, session__max_concurrent="1", session__queue_timeout="60s") as service,
-        running(service) as (first,),
-        connect(service.port) as wire,
-    ):
-        await wire.send(post())
-        await until(lambda: service.running == 2)
+    async with queued(tmp_path) as (service, first, wire):
         assert len(service.simulator.ledger) == 1
         first.reset()
         assert (await whole(wire)).status == 200
@@ -270,13 +277,7 @@ async def test_who_leaves_the_queue_takes_no_place_with_it(tmp_path: Path) -> No
 async def test_who_left_the_queue_is_never_sent_upstream(
     tmp_path: Path, going: Callable[[Wire], None]
 ) -> None:
-    async with (
-        serve(tmp_path, session__max_concurrent="1", session__queue_timeout="60s") as service,
-        running(service) as (first,),
-        connect(service.port) as gone,
-    ):
-        await gone.send(post())
-        await until(lambda: service.running == 2)
+    async with queued(tmp_path) as (service, first, gone):
         going(gone)
         first.reset()
         await until(lambda: service.running == 0)
@@ -509,13 +510,7 @@ async def test_a_request_whose_body_still_comes_is_told(tmp_path: Path) -> None:
 
 
 async def test_a_request_that_waits_is_told_and_never_sent(tmp_path: Path) -> None:
-    async with (
-        serve(tmp_path, session__max_concurrent="1", session__queue_timeout="60s") as service,
-        running(service) as (first,),
-        connect(service.port) as wire,
-    ):
-        await wire.send(post())
-        await until(lambda: service.running == 2)
+    async with queued(tmp_path) as (service, first, wire):
         await end_session(service)
         assert {(await whole(first)).status, (await whole(wire)).status} == {503}
         await until(lambda: service.running == 0)

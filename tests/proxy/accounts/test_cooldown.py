@@ -12,27 +12,11 @@ from proxy.accounts.account import Account, ApiKey, Status
 from proxy.accounts.cooldown import LONG_LIMIT_S, LONGEST_TEST_S
 from proxy.accounts.pool import Pool
 from proxy.errors import RateLimited
-from proxy.jobs import Jobs
 from proxy.simulator import Error, Reset, Slow, Steady, long_context_429, quota_429
 from tests.disk import Disk, make_pool
 from tests.logins import DAY, HOUR, TOKEN, stored
 from tests.service import CLIENT_KEY, MESSAGE_HEADERS, Service, SteppedClock, TestClock, message, serve, until
 from tests.wire import connect
-
-
-@pytest.fixture
-def clock() -> TestClock:
-    return TestClock()
-
-
-@pytest.fixture
-def disk() -> Disk:
-    return Disk()
-
-
-@pytest.fixture
-def pool(disk: Disk, clock: TestClock) -> Pool:
-    return make_pool(disk, clock, Jobs())
 
 
 async def limited(pool: Pool, *names: str, seconds: float) -> list[str]:
@@ -47,6 +31,16 @@ def chosen(pool: Pool, **options: Any) -> str | None:
     """The name of the account that a request takes now."""
     account = pool.choose(options.pop("model", None), **options)
     return None if account is None else pool.take(account.id).name
+
+
+async def waited_for(pool: Pool, clock: TestClock) -> tuple[str, asyncio.Task[bool]]:
+    """The id of an account in its test after a long limit, and a request that waits for the end of that."""
+    [a] = await limited(pool, "a", seconds=HOUR)
+    clock.advance(HOUR)
+    chosen(pool)
+    waiting = asyncio.create_task(pool.probation_ended())
+    assert not await is_over(waiting)
+    return a, waiting
 
 
 async def is_over(waiting: asyncio.Task[bool]) -> bool:
@@ -208,11 +202,7 @@ async def test_an_admin_who_lifts_a_limit_asks_for_no_test(pool: Pool) -> None:
 async def test_a_test_that_meets_the_next_limit_lets_the_others_go_elsewhere(
     pool: Pool, clock: TestClock
 ) -> None:
-    [a] = await limited(pool, "a", seconds=HOUR)
-    clock.advance(HOUR)
-    chosen(pool)
-    waiting = asyncio.create_task(pool.probation_ended())
-    assert not await is_over(waiting)
+    a, waiting = await waited_for(pool, clock)
     pool.limit(a, clock.now() + HOUR, "429")
     assert await is_over(waiting) and chosen(pool) is None
 
@@ -220,11 +210,7 @@ async def test_a_test_that_meets_the_next_limit_lets_the_others_go_elsewhere(
 async def test_an_account_that_is_deleted_in_its_test_is_waited_for_no_longer(
     pool: Pool, clock: TestClock
 ) -> None:
-    [a] = await limited(pool, "a", seconds=HOUR)
-    clock.advance(HOUR)
-    chosen(pool)
-    waiting = asyncio.create_task(pool.probation_ended())
-    assert not await is_over(waiting)
+    a, waiting = await waited_for(pool, clock)
     await pool.remove(a)
     assert await is_over(waiting)
 
