@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -112,6 +113,7 @@ class File(AssetHandler):
     head = get
 
 
+@cache  # the files of one process do not change, however many proxies it makes of them
 def _asset(kind: str, content: bytes) -> Asset:
     return Asset(kind, content, gzip.compress(content, mtime=0))
 

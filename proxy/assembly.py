@@ -83,6 +83,7 @@ class Parts:
 
     http: HttpOptions
     clock: Clock
+    feed: Feed
     jobs: Jobs
     client: CurlClient
     pool: Pool
@@ -172,6 +173,7 @@ async def engine(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
         parts = Parts(
             http=_http_options(settings),
             clock=clock,
+            feed=given.feed,
             jobs=jobs,
             client=client,
             pool=accounts.pool,

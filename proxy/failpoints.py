@@ -15,8 +15,8 @@ from types import MappingProxyType
 from typing import Final
 
 
-def _read(text: str) -> dict[str, str]:
-    """Raises ValueError."""
+def parse(text: str) -> dict[str, str]:
+    """What to do at each failpoint, by its name. Raises ValueError."""
     armed = {}
     for item in filter(None, text.split(",")):
         name, colon, action = item.rpartition(":")
@@ -26,12 +26,12 @@ def _read(text: str) -> dict[str, str]:
     return armed
 
 
-_ARMED: Final[Mapping[str, str]] = MappingProxyType(_read(os.environ.get("CP_FAILPOINT", "")))
+ARMED: Final[Mapping[str, str]] = MappingProxyType(parse(os.environ.get("CP_FAILPOINT", "")))
 
 
 def failpoint(name: str) -> None:
     """Die or raise OSError here where a test asked for it."""
-    action = _ARMED.get(name)
+    action = ARMED.get(name)
     if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif action is not None:

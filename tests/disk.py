@@ -88,7 +88,12 @@ class Disk:
 
 
 def make_pool(
-    disk: Disk, clock: TestClock, jobs: Jobs | None = None, *, most_remaining: bool = False
+    disk: Disk,
+    clock: TestClock,
+    jobs: Jobs | None = None,
+    *,
+    most_remaining: bool = False,
+    new_id: Callable[[str], str] | None = None,
 ) -> Pool:
     """The pool as it is after a start with what is on `disk`."""
     table = Table(
@@ -104,7 +109,7 @@ def make_pool(
         clock=clock,
         most_remaining=most_remaining,
         feed=Feed(),
-        new_id=new_ids(),
+        new_id=new_id or new_ids(),
         idle_threshold_s=7 * 86_400,
     )
 

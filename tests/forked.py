@@ -1,30 +1,49 @@
-"""`run.py` in an interpreter that has imported it, forked at each line of stdin: tests.process.forking starts this.
+"""`run.py` in an interpreter that has imported it, forked at a line of stdin: tests/process.py starts this.
 
-    PYTHONPATH=. python tests/forked.py <file for standard error> --config …
+    PYTHONPATH=. python tests/forked.py
 
-Each fork is a process as if started by itself; it says `pid <pid>` first. When it has ended, `ended <status>` follows.
+The line is a JSON object: `arguments`, `stderr` (a file), and if they are not to be this one's own, `stdout` (a file)
+and `environ`. Each fork is a process as if started by itself; it says `pid <pid>` first. When it has ended,
+`ended <status>` follows, and the next line of stdin lets go of it.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from typing import Any
 
 from run import main
 
 
-def live(stderr: str) -> int:
+def live(start: dict[str, Any]) -> int:
     """What the fork does: its exit status."""
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 2)
+    replace(2, start["stderr"])
     print("pid", os.getpid(), flush=True)
+    if "stdout" in start:
+        replace(1, start["stdout"])
+    if "environ" in start:
+        os.environ.clear()
+        os.environ.update(start["environ"])
+    sys.argv[1:] = start["arguments"]
     return main()
 
 
+def replace(fd: int, path: str) -> None:
+    """Have the descriptor write to a new file."""
+    os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), fd)
+
+
 if __name__ == "__main__":
-    _, stderr, *sys.argv[1:] = sys.argv
-    while sys.stdin.readline():
+    while line := sys.stdin.readline():
         pid = os.fork()
         if not pid:
-            sys.exit(live(stderr))
-        print("ended", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+            sys.exit(live(json.loads(line)))
+        # Its number is nobody else's until the next line comes, whoever may still send it a signal.
+        end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        assert end is not None
+        print("ended", end.si_status if end.si_code == os.CLD_EXITED else -end.si_status, flush=True)
+        sys.stdin.readline()
+        os.waitpid(pid, 0)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -20,6 +21,8 @@ from proxy.jobs import Jobs
 from proxy.simulator import Answer, Entry, Error, Fault, Grant, Raw, Reset, ResetEarly, Simulator
 from tests.disk import Disk, make_pool, new_ids
 from tests.service import SteppedClock, TestClock
+
+T = TypeVar("T")
 
 TOKEN = "/v1/oauth/token"
 HOUR = 3600.0
@@ -164,6 +167,23 @@ async def simulating(simulator: Simulator) -> AsyncIterator[Simulator]:
         await simulator.stop()
 
 
+class CrashingJobs(Jobs):
+    """What was started can be broken off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started: list[asyncio.Task[Any]] = []
+
+    def start(self, name: str, work: Coroutine[Any, Any, T], *, wait: bool = True) -> asyncio.Task[T]:
+        task = super().start(name, work, wait=wait)
+        self.started.append(task)
+        return task
+
+    def crash(self) -> None:
+        for task in self.started:
+            task.cancel()
+
+
 class World:
     """The refresher on a disk in memory, before a simulator."""
 
@@ -176,9 +196,9 @@ class World:
 
     def start(self) -> None:
         """As after a start with what is on disk."""
-        self.jobs = Jobs()
-        self.pool: Pool = make_pool(self.disk, self.clock, self.jobs)
-        self.pool._new_id = self._new_id  # so that none is given again after a restart
+        self.jobs = CrashingJobs()
+        # No id is given again after a restart.
+        self.pool: Pool = make_pool(self.disk, self.clock, self.jobs, new_id=self._new_id)
         registration = Registration(
             client_id=self.simulator.client_id,
             authorize_url=self.simulator.authorize_url,
@@ -198,8 +218,7 @@ class World:
 
     async def crash(self) -> None:
         """As a kill: nothing is finished."""
-        for task in tuple(self.jobs._tasks):
-            task.cancel()
+        self.jobs.crash()
         await self.stop()
 
     async def add(self, name: str = "a", *, life_s: float = 8 * HOUR) -> tuple[str, Grant]:

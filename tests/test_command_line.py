@@ -12,7 +12,7 @@ from proxy import __version__
 from proxy.accounts.account import Account, ApiKey
 from proxy.storage.codec import Document, encode, to_text
 from tests.canaries import leaked
-from tests.process import refusal, run, write_config
+from tests.process import refusal, run, run_fork, write_config
 from tests.service import ADMIN_KEY
 
 ACCOUNT_KEY = "sk-ant-api03-canary-Wq8Zr2Lp6Tn4Vb1Xc9Yd7Mf5Kg3Hj0Sa"
@@ -122,7 +122,7 @@ def test_a_check_finds_what_a_start_would(tmp_path: Path) -> None:
 
 def test_a_check_leaves_the_folder_free_for_a_start(tmp_path: Path) -> None:
     for _ in range(2):
-        assert run(tmp_path, "--config", str(write_config(tmp_path)), "--check").returncode == 0
+        assert run_fork(tmp_path, "--config", str(write_config(tmp_path)), "--check").returncode == 0
 
 
 # ---- the data folder
@@ -142,7 +142,7 @@ def account_file(home: Path, *, version: int = 1, **changes: object) -> Path:
 
 def test_an_account_as_it_is_stored_is_accepted(tmp_path: Path) -> None:
     account_file(tmp_path)
-    done = run(tmp_path, "--config", str(write_config(tmp_path)), "--check")
+    done = run_fork(tmp_path, "--config", str(write_config(tmp_path)), "--check")
     assert done.returncode == 0 and "1 accounts" in done.stdout
 
 

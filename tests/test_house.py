@@ -82,5 +82,43 @@ def test_no_function_is_longer_than_a_screen_and_no_class_than_a_file() -> None:
     assert (functions, classes) == (LONG_TABLES, LONG_CLASSES)
 
 
+# What a NamedTuple has for everyone, and a field of the Anthropic SDK that its README names.
+NOT_PRIVATE = {"_replace", "_asdict", "_fields", "_make", "_request_id"}
+
+
+def private_members(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """The lines and names of what a module takes from within another one or another object."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=ast.Name("self" | "cls") | ast.Call(func=ast.Name("super"))):
+                continue
+            case ast.Attribute(attr=name):
+                names = [name]
+            case ast.ImportFrom(module=str(module)) if module.partition(".")[0] in (
+                "proxy",
+                "handlers",
+                "run",
+            ):
+                names = [alias.name for alias in node.names]
+            case ast.Call(func=ast.Name("getattr" | "setattr") | ast.Attribute(attr="setattr")):
+                names = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
+            case _:
+                continue
+        for name in names:
+            last = name.rpartition(".")[2] if isinstance(name, str) else ""
+            if last.startswith("_") and not last.startswith("__"):
+                yield node.lineno, last
+
+
+def test_no_test_touches_a_private_member() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for line, name in private_members(ast.parse(path.read_text()))
+        if name not in NOT_PRIVATE
+    ]
+    assert found == []
+
+
 def test_run_py_holds_no_more_than_a_command_line() -> None:
     assert len((ROOT / "run.py").read_text().splitlines()) <= 90

@@ -21,7 +21,7 @@ from proxy import __version__
 from proxy.clock import SystemClock
 from proxy.simulator import Error, Simulator, Steady
 from tests.canaries import leaked
-from tests.process import Running, refusal, running, write_config
+from tests.process import Running, forking, refusal, refused, run, running, write_config
 from tests.service import ADMIN_KEY, MESSAGE_HEADERS, SteppedClock, message
 from tests.wire import Answer, Cut, connect, fetch
 
@@ -153,18 +153,19 @@ async def test_a_second_process_on_the_same_folder_is_refused(tmp_path: Path) ->
 
 async def test_after_a_kill_the_folder_is_free_at_once(tmp_path: Path) -> None:
     config = str(write_config(tmp_path))
-    async with running(tmp_path, "--config", config) as process:
-        process.signal(signal.SIGKILL)
-        assert await process.ended() == -signal.SIGKILL
-    async with running(tmp_path, "--config", config, LOGGER__LEVEL="warning") as process:
-        assert (await process.send("GET", "/health")).status == 200
-        assert process.stderr == ""
+    async with forking(tmp_path, "--config", config, LOGGER__LEVEL="warning") as life:
+        async with life() as process:
+            process.signal(signal.SIGKILL)
+            assert await process.ended() == -signal.SIGKILL
+        async with life() as process:
+            assert (await process.send("GET", "/health")).status == 200
+            assert process.stderr == ""
 
 
 def test_a_port_in_use_is_named_with_the_fix(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        line = refusal(tmp_path, "--config", str(write_config(tmp_path)), SERVER__PORT=str(port))
+        line = refused(run(tmp_path, "--config", str(write_config(tmp_path)), SERVER__PORT=str(port)))
     assert f"127.0.0.1:{port}" in line and "server.port" in line
 
 

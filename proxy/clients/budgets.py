@@ -171,6 +171,11 @@ class Budgets:
             "cost_usd_this_month": round(account.month.cost_usd, 6),
         }
 
+    def reserved(self, key_id: str) -> tuple[int, int, float]:
+        """The reservations of a key that are not settled: how many, their tokens and their US dollars."""
+        account = self._accounts.get(key_id) or _Account(key_id)
+        return account.reservations, account.reserved_tokens, account.reserved_usd
+
     def forget(self, key_id: str) -> None:
         """Remove a deleted key."""
         self._accounts.pop(key_id, None)

@@ -311,13 +311,15 @@ def key_record(client_key: ClientKey) -> Record:
     return asdict(client_key)
 
 
+_READER = TypeAdapter(ClientKey)
+
+
 def load_keys(records: Iterable[Record]) -> list[tuple[str, ClientKey]]:
     """The stored keys with their ids, oldest first. Raises StorageError if a record is malformed."""
-    reader = TypeAdapter(ClientKey)
     keys = []
     for record in records:
         try:
-            keys.append(reader.validate_json(json.dumps(record), strict=True))
+            keys.append(_READER.validate_json(json.dumps(record), strict=True))
         except ValidationError as error:
             fields = ", ".join(str(problem["loc"][0]) for problem in error.errors() if problem["loc"])
             raise StorageError(

@@ -174,12 +174,14 @@ def signin_record(sign_in: SignIn) -> Record:
     return record | {"token_id": record.pop("key_id")}  # the name that it has on disk
 
 
+_READER = TypeAdapter(SignIn)
+
+
 def load_signins(records: Iterable[Record]) -> Iterator[tuple[str, SignIn]]:
     """The stored sign-ins. Malformed records are skipped: a lost sign-in costs one more login."""
-    reader = TypeAdapter(SignIn)
     for record in records:
         with contextlib.suppress(ValidationError):
-            sign_in = reader.validate_python(record | {"key_id": record.get("token_id")})
+            sign_in = _READER.validate_python(record | {"key_id": record.get("token_id")})
             yield sign_in.id, sign_in
 
 

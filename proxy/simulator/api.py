@@ -71,6 +71,11 @@ class Api:
         ]
         self._routes = [(method, re.compile(path), handler) for method, path, handler in table]
 
+    @property
+    def routes(self) -> list[tuple[str, re.Pattern[str]]]:
+        """Method and path of each route that takes a credential."""
+        return [(method, path) for method, path, _ in self._routes]
+
     async def answer(self, request: Request) -> Reply:
         """The true answer; ApiError where it is a refusal."""
         method = "GET" if request.method == "HEAD" else request.method

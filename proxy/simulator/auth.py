@@ -9,7 +9,7 @@ from enum import Enum
 from tornado.httputil import HTTPHeaders
 
 from .limits import Meter
-from .replies import ApiError
+from .replies import ApiError, Headers
 
 OAUTH_BETA = "oauth-2025-04-20"
 _NAMES = uuid.UUID("5f1cbb0e-6f6b-4b0e-9d1c-0c5b5f5b7a10")
@@ -26,6 +26,14 @@ class Organization:
     @property
     def workspace_id(self) -> str:
         return "wrkspc_01" + self.uuid.replace("-", "")[:22]
+
+    @property
+    def headers(self) -> Headers:
+        """What every answer to one of its credentials carries."""
+        return (
+            ("anthropic-organization-id", self.uuid),
+            ("anthropic-workspace-id", self.workspace_id),
+        )
 
 
 class Kind(Enum):

@@ -70,18 +70,18 @@ class Simulator(HTTPServerConnectionDelegate):
         self._interval_s = event_interval_s
         self._begin()
         self.client_id = client_id
-        self._keyring = Keyring()
+        self.keyring = Keyring()
         self._grants = Grants(
-            self._keyring,
+            self.keyring,
             clock=self.clock,
             ids=self._ids,
             rotation=Rotation(refresh_rotation),
             expires_in=expires_in,
         )
         for name in organizations:
-            self._keyring.organization(name)
+            self.keyring.organization(name)
         self._oauth = OAuthServer(
-            self._keyring,
+            self.keyring,
             self._grants,
             client_id=client_id,
             clock=self.clock,
@@ -89,7 +89,7 @@ class Simulator(HTTPServerConnectionDelegate):
             origin=lambda: self.base_url,
         )
         self._files = Files(clock=self.clock, ids=self._ids)
-        self._api = self._make_api(eager_tools, public_url)
+        self.api = self._make_api(eager_tools, public_url)
 
     def _begin(self) -> None:
         """Nothing is connected, and nothing scripted."""
@@ -107,7 +107,7 @@ class Simulator(HTTPServerConnectionDelegate):
             messages, clock=self.clock, ids=self._ids, origin=lambda: public_url or self.base_url
         )
         return Api(
-            self._keyring,
+            self.keyring,
             self._grants,
             clock=self.clock,
             oauth=self._oauth,
@@ -153,17 +153,22 @@ class Simulator(HTTPServerConnectionDelegate):
         """Requests whose answer is neither whole nor broken off."""
         return len(self._exchanges)
 
+    @property
+    def open_connections(self) -> int:
+        """Connections that are being served."""
+        return 0 if self._server is None else len(self._server._connections)
+
     # What it knows
 
     def add_api_key(self, key: str, *, organization: str = "Acme") -> None:
-        credential = Credential(key, Kind.API_KEY, self._keyring.organization(organization), key, Meter())
-        self._keyring.add(credential)
+        credential = Credential(key, Kind.API_KEY, self.keyring.organization(organization), key, Meter())
+        self.keyring.add(credential)
 
     def add_oauth(
         self, *, organization: str = "Acme", email: str = "ada@example.com", scope: str = DEFAULT_SCOPE
     ) -> Grant:
         """A login as if made through the browser."""
-        return self._grants.add(self._keyring.organization(organization), email, scope)
+        return self._grants.add(self.keyring.organization(organization), email, scope)
 
     def tokens(self) -> list[str]:
         """All OAuth tokens that were issued and not yet forgotten, revoked ones too."""
@@ -173,12 +178,12 @@ class Simulator(HTTPServerConnectionDelegate):
         """Refuse that key or token from now on; of a grant, all its tokens."""
         if isinstance(credential, Grant):
             self._grants.revoke(credential)
-        elif known := self._keyring.find(credential):
+        elif known := self.keyring.find(credential):
             known.revoked = True
 
     def expire(self, access_token: str) -> None:
         """Let that access token expire now."""
-        if known := self._keyring.find(access_token):
+        if known := self.keyring.find(access_token):
             known.expires_at = self.clock.now()
 
     def authorize(self, url: str, *, organization: str, email: str | None = None) -> str:
@@ -206,7 +211,7 @@ class Simulator(HTTPServerConnectionDelegate):
     def _owner(self, credential: str | Grant | None) -> str | None:
         if credential is None or isinstance(credential, Grant):
             return credential.id if credential else None
-        known = self._keyring.find(credential)
+        known = self.keyring.find(credential)
         return known.owner if known else credential
 
     # exchange.Host
@@ -221,7 +226,7 @@ class Simulator(HTTPServerConnectionDelegate):
         request = exchange.request
         found = presented(request.headers)
         value = found[0][1] if found else None
-        known = self._keyring.find(value) if value else None
+        known = self.keyring.find(value) if value else None
         organization = known.organization.name if known else None
         self._received += 1
         entry = Entry(
@@ -246,12 +251,12 @@ class Simulator(HTTPServerConnectionDelegate):
         request, entry = exchange.request, exchange.entry
         if request.path == TOKEN_PATH:
             entry.credential = self._oauth.presented(request)
-            known = self._keyring.find(entry.credential) if entry.credential else None
+            known = self.keyring.find(entry.credential) if entry.credential else None
             entry.organization = known.organization.name if known else None
             exchange.fault = self._fault(request, self._owner(entry.credential), entry.organization)
         performer = Performer(
             exchange,
-            lambda: self._api.answer(request),
+            lambda: self.api.answer(request),
             clock=self.clock,
             interval_s=self._interval_s,
             headers=self._headers(entry),
@@ -276,16 +281,11 @@ class Simulator(HTTPServerConnectionDelegate):
         headers: Headers = (("request-id", entry.request_id), ("server", "simulator"))
         if entry.organization is None:
             return headers
-        organization = self._keyring.organization(entry.organization)
-        return (
-            *headers,
-            ("anthropic-organization-id", organization.uuid),
-            ("anthropic-workspace-id", organization.workspace_id),
-        )
+        return (*headers, *self.keyring.organization(entry.organization).headers)
 
     def _limits(self, entry: Entry) -> Headers:
         """The credential's rate limit headers, on answers about messages."""
-        known = self._keyring.find(entry.credential) if entry.credential else None
+        known = self.keyring.find(entry.credential) if entry.credential else None
         if known is None or not entry.path.startswith("/v1/messages"):
             return ()
         family = limits.api_key_headers if known.kind is Kind.API_KEY else limits.unified_headers

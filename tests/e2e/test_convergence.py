@@ -99,16 +99,16 @@ class Connection:
         self._n = 0
         known = hello["epoch"] == self._live.epoch
         self._seen = {topic: hello["revs"][topic] if known else 0 for topic in TOPICS}
-        self.frames = [self._numbered(unbraced({"t": "hello", "v": 1, "epoch": self._live.epoch}))]
+        self.frames = [self.next_frame(unbraced({"t": "hello", "v": 1, "epoch": self._live.epoch}))]
         self.send(*TOPICS)
 
     def send(self, *topics: str) -> None:
         """What is new in these topics; the rest waits, as it does for a slow reader."""
         for topic in topics:
             self._seen[topic], frames = self._live.frames(topic, self._seen[topic])
-            self.frames += [self._numbered(frame) for frame in frames]
+            self.frames += [self.next_frame(frame) for frame in frames]
 
-    def _numbered(self, frame: str) -> Any:
+    def next_frame(self, frame: str) -> Any:
         self._n += 1
         return json.loads(numbered(self._n, frame))
 
@@ -156,7 +156,7 @@ def converge(page: Page, seed: int) -> None:
                 connection = Connection(server, said)
     connection.send(*TOPICS)
     # A frame may be missing without another having come that shows it: the heartbeat does.
-    connection.frames.append(connection._numbered(unbraced({"t": "hb", "now": 0})))
+    connection.frames.append(connection.next_frame(unbraced({"t": "hb", "now": 0})))
     for frame in connection.frames:
         said = page.do("accept", frame)
         if not said["ok"]:

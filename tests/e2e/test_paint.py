@@ -66,16 +66,15 @@ ROWS = """
 
 
 async def latencies(service: Service, page: Page, probe: Account) -> list[float]:
-    """From the change in the server to the painted cell, in ms, sorted: requests begin and end on the first row."""
+    """From the change in the server to the painted cell, in ms, sorted: requests begin on the first row."""
     await page.evaluate(WATCH, probe.name)
-    use = service.parts.pool._use[probe.id]
     changed: dict[int, float] = {}
-    for n in range(1, CHANGES + 1):
-        use.in_flight = n
-        changed[n] = time.time()
-        service.parts.pool.touch(probe.id)
-        await asyncio.sleep(0.15 + 0.01 * (n % 7))  # against no fixed phase of the server's tick
-    await page.wait_for_timeout(1000)
+    with contextlib.ExitStack() as requests:
+        for n in range(1, CHANGES + 1):
+            changed[n] = time.time()
+            requests.enter_context(service.parts.pool.using(probe))
+            await asyncio.sleep(0.15 + 0.01 * (n % 7))  # against no fixed phase of the server's tick
+        await page.wait_for_timeout(1000)
     painted = {int(text): at for text, at in (await page.evaluate("() => window.painted")).items()}
     # What is overtaken by a later change is never painted itself.
     return sorted((min(at for m, at in painted.items() if m >= n) - at) * 1000 for n, at in changed.items())

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import socket
+import stat
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -32,8 +33,13 @@ def resident() -> int:
 
 def narrow(service: Service) -> None:
     """Let the kernel hold no more than a little of what a dashboard does not read."""
-    for listening in service.parts.server._http._sockets.values():
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the listing itself was open, and is no longer
+            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                with socket.socket(fileno=os.dup(int(name))) as opened:
+                    if opened.family == socket.AF_INET and opened.getsockname()[1] == service.port:
+                        # What it accepts from now on has the buffer of the listening socket.
+                        opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
 
 
 @contextlib.asynccontextmanager

@@ -159,7 +159,7 @@ async def test_events_that_were_missed(tmp_path: Path, browser: Browser) -> None
         line.cut()
         await expect(page.get_by_text("Reconnecting")).to_be_visible()
         for n in range(MOST + 37):
-            service.parts.keys._feed.tell(Happened("server.tested", f"test {n}"))
+            service.parts.feed.tell(Happened("server.tested", f"test {n}"))
         line.mend()
         rows = log.get_by_role("listitem")
         await expect(rows.first).to_contain_text("Connection lost ", timeout=20_000)

@@ -36,11 +36,10 @@ def refreshes(simulator: Simulator) -> list[dict[str, Any]]:
 
 async def settled(simulator: Simulator) -> None:
     """What a process sent before it was killed still waits in a socket: read first, then no connection is left."""
-    assert simulator._server is not None
     turns = 0
     while turns < 10:
         await asyncio.sleep(0)
-        turns = 0 if simulator._server._connections else turns + 1
+        turns = 0 if simulator.open_connections else turns + 1
 
 
 async def perform(simulator: Simulator, verb: str, *args: str) -> Any:

@@ -30,7 +30,7 @@ class Armed(dict[str, str]):
             self._text = text
             self._times.clear()
         self._times[name] += 1
-        for place, action in failpoints._read(text).items():
+        for place, action in failpoints.parse(text).items():
             armed, _, nth = place.partition("@")
             if armed == name and self._times[name] >= int(nth or 1):
                 return action
@@ -38,4 +38,4 @@ class Armed(dict[str, str]):
 
 
 if "CP_FAILPOINT_FILE" in os.environ:
-    failpoints._ARMED = Armed(Path(os.environ["CP_FAILPOINT_FILE"]))
+    failpoints.ARMED = Armed(Path(os.environ["CP_FAILPOINT_FILE"]))

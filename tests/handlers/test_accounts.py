@@ -13,6 +13,7 @@ import pytest
 
 from proxy.simulator import Error, Reset, Slow
 from tests.canaries import holders
+from tests.logins import full_disk
 from tests.service import ADMIN_KEY, Service, SteppedClock, serve, upstream_key
 from tests.wire import Answer, fetch
 
@@ -271,16 +272,6 @@ async def test_a_change_that_cannot_be_stored_is_503_and_holds(
         await service.parts.pool.save_again()
         assert stored(tmp_path, id_of(service, "a"))["status"] == "inactive"
         assert (await fetch(service.port, "GET", "/health")).json()["status"] == "healthy"
-
-
-def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No write of the storage succeeds until the monkeypatch is undone."""
-
-    def fail(*args: object, **kwargs: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("proxy.storage.files.replace", fail)
-    monkeypatch.setattr("proxy.storage.journal.Journal.write", fail)
 
 
 # ---- deleting

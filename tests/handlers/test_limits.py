@@ -83,11 +83,6 @@ def tokens_of(answer: Answer) -> int:
     return sum(usage[name] for name in TOKENS)
 
 
-def still_reserved(service: Service, token: dict[str, Any]) -> tuple[int, int, float]:
-    held = service.parts.budgets._accounts[token["id"]]
-    return held.reservations, held.reserved_tokens, held.reserved_usd
-
-
 def check_refusal(answer: Answer, status: int, type: str, *, retry: str | None) -> str:
     """Its message, where it is such an error."""
     error = answer.json()["error"]
@@ -186,7 +181,7 @@ async def test_however_it_ends_a_request_is_over_for_its_key(tmp_path: Path, fau
             with contextlib.suppress(Exception):
                 assert (await ask(service, message(stream=stream))).status != 429
             await until(lambda: service.running == 0)
-            assert still_reserved(service, token) == (0, 0, 0.0)
+            assert service.parts.budgets.reserved(token["id"]) == (0, 0, 0.0)
             service.simulator.calm()
 
 
@@ -274,7 +269,7 @@ async def test_200_requests_at_once_overrun_a_budget_for_50_by_nothing(tmp_path:
         after = await used(service, token)
         assert after["tokens_today"] == sum(map(tokens_of, right))
         assert after["tokens_today" if limit == "tokens_per_day" else "cost_usd_today"] <= room
-        assert still_reserved(service, token) == (0, 0, 0.0)
+        assert service.parts.budgets.reserved(token["id"]) == (0, 0, 0.0)
         # What was set aside and not used is there for the next ones.
         service.simulator.calm()
         assert (await ask(service)).status == 200
@@ -348,7 +343,7 @@ async def test_a_client_that_leaves_pays_for_what_it_asked(tmp_path: Path) -> No
         wire.reset()
         await until(lambda: service.running == 0)
         assert (await used(service, token))["tokens_today"] == len(message()) // 4
-        assert still_reserved(service, token) == (0, 0, 0.0)
+        assert service.parts.budgets.reserved(token["id"]) == (0, 0, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from proxy.simulator import Answer as Canned
 from proxy.simulator import Cut as CutFault
 from proxy.simulator import Error, Fault, Reset, Silence, Stall
 from proxy.simulator import Raw as RawBytes
-from tests.disk import FullDisk
+from tests.disk import full_disk
 from tests.service import ADMIN_KEY, CLIENT_KEY, MESSAGE_HEADERS, Service, message, serve, until
 from tests.wire import Answer, Cut, Wire, connect, request_bytes
 
@@ -69,6 +69,19 @@ async def running(
             await wire.send(post(headers, key=key))
         await service.simulator.ledger.wait(lambda ledger: len(ledger.inference()) == before + count)
         yield wires
+
+
+@contextlib.asynccontextmanager
+async def queued(folder: Path) -> AsyncIterator[tuple[Service, Wire, Wire]]:
+    """Two requests: the first has the only place, and the second waits for it."""
+    async with (
+        serve(folder, session__max_concurrent="1", session__queue_timeout="60s") as service,
+        running(service) as (first,),
+        connect(service.port) as wire,
+    ):
+        await wire.send(post())
+        await until(lambda: service.running == 2)
+        yield service, first, wire
 
 
 async def status(service: Service, headers: Headers = (), *, key: str = CLIENT_KEY) -> int:
@@ -210,13 +223,7 @@ async def test_without_trusted_proxies_nobody_is_believed(tmp_path: Path) -> Non
 
 
 async def test_who_waits_is_served_when_a_place_becomes_free(tmp_path: Path) -> None:
-    async with (
-        serve(tmp_path, session__max_concurrent="1", session__queue_timeout="60s") as service,
-        running(service) as (first,),
-        connect(service.port) as wire,
-    ):
-        await wire.send(post())
-        await until(lambda: service.running == 2)
+    async with queued(tmp_path) as (service, first, wire):
         assert len(service.simulator.ledger) == 1
         first.reset()
         assert (await whole(wire)).status == 200
@@ -270,13 +277,7 @@ async def test_who_leaves_the_queue_takes_no_place_with_it(tmp_path: Path) -> No
 async def test_who_left_the_queue_is_never_sent_upstream(
     tmp_path: Path, going: Callable[[Wire], None]
 ) -> None:
-    async with (
-        serve(tmp_path, session__max_concurrent="1", session__queue_timeout="60s") as service,
-        running(service) as (first,),
-        connect(service.port) as gone,
-    ):
-        await gone.send(post())
-        await until(lambda: service.running == 2)
+    async with queued(tmp_path) as (service, first, gone):
         going(gone)
         first.reset()
         await until(lambda: service.running == 0)
@@ -509,13 +510,7 @@ async def test_a_request_whose_body_still_comes_is_told(tmp_path: Path) -> None:
 
 
 async def test_a_request_that_waits_is_told_and_never_sent(tmp_path: Path) -> None:
-    async with (
-        serve(tmp_path, session__max_concurrent="1", session__queue_timeout="60s") as service,
-        running(service) as (first,),
-        connect(service.port) as wire,
-    ):
-        await wire.send(post())
-        await until(lambda: service.running == 2)
+    async with queued(tmp_path) as (service, first, wire):
         await end_session(service)
         assert {(await whole(first)).status, (await whole(wire)).status} == {503}
         await until(lambda: service.running == 0)
@@ -572,11 +567,10 @@ async def test_it_does_so_also_where_the_disk_does_not_take_it(
     tmp_path: Path, method: str, change: dict[str, str] | None
 ) -> None:
     async with serve(tmp_path) as service:
-        id, table = await other_key(service), service.parts.keys._table
+        id = await other_key(service)
         async with running(service, 1, key=OTHER_KEY) as (wire,):
-            storage, table._storage = table._storage, FullDisk()  # type: ignore[assignment]
-            answer = await service.admin(method, f"/api/tokens/{id}", change)
-            table._storage = storage
+            with full_disk():
+                answer = await service.admin(method, f"/api/tokens/{id}", change)
             assert answer.status == 503
             assert (await whole(wire)).status == 503
 

@@ -240,7 +240,7 @@ def agree_with_upstream(service: Service, row: dict[str, Any], credential: str) 
     """With the simulator's ledger, and with what it counted for the account's own limits."""
     entries = [entry for entry in service.simulator.ledger.inference() if entry.organization == row["name"]]
     assert row["requests"] - row["errors"] == sum(entry.status == 200 for entry in entries)
-    known = service.simulator._keyring.find(credential)
+    known = service.simulator.keyring.find(credential)
     assert known is not None
     # What is read from the cache does not count there.
     assert known.meter.total_tokens == sum(row[name] for name in TOKENS[:3])

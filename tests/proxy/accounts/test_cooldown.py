@@ -13,7 +13,6 @@ from proxy.accounts.account import Account, ApiKey, Status
 from proxy.accounts.cooldown import LONG_LIMIT_S, LONGEST_TEST_S
 from proxy.accounts.pool import Pool
 from proxy.errors import RateLimited
-from proxy.jobs import Jobs
 from proxy.simulator import Error, Reset, Slow, Steady, long_context_429, quota_429
 from tests.disk import Disk, make_pool
 from tests.logins import DAY, HOUR, TOKEN, stored
@@ -21,33 +20,28 @@ from tests.service import CLIENT_KEY, MESSAGE_HEADERS, Service, SteppedClock, Te
 from tests.wire import connect
 
 
-@pytest.fixture
-def clock() -> TestClock:
-    return TestClock()
-
-
-@pytest.fixture
-def disk() -> Disk:
-    return Disk()
-
-
-@pytest.fixture
-def pool(disk: Disk, clock: TestClock) -> Pool:
-    return make_pool(disk, clock, Jobs())
-
-
 async def limited(pool: Pool, *names: str, seconds: float) -> list[str]:
     """The ids of new accounts that rest for so long."""
-    ids = [(await pool.add(name, ApiKey(f"sk-ant-api03-{name}"))).id for name in names]
-    for id in ids:
-        pool.limit(id, pool._clock.now() + seconds, "429")
-    return ids
+    accounts = [await pool.add(name, ApiKey(f"sk-ant-api03-{name}")) for name in names]
+    for account in accounts:
+        pool.limit(account.id, account.created_at + seconds, "429")
+    return [account.id for account in accounts]
 
 
 def chosen(pool: Pool, **options: Any) -> str | None:
     """The name of the account that a request takes now."""
     account = pool.choose(options.pop("model", None), **options)
     return None if account is None else pool.take(account.id).name
+
+
+async def waited_for(pool: Pool, clock: TestClock) -> tuple[str, asyncio.Task[bool]]:
+    """The id of an account in its test after a long limit, and a request that waits for the end of that."""
+    [a] = await limited(pool, "a", seconds=HOUR)
+    clock.advance(HOUR)
+    chosen(pool)
+    waiting = asyncio.create_task(pool.probation_ended())
+    assert not await is_over(waiting)
+    return a, waiting
 
 
 async def is_over(waiting: asyncio.Task[bool]) -> bool:
@@ -209,11 +203,7 @@ async def test_an_admin_who_lifts_a_limit_asks_for_no_test(pool: Pool) -> None:
 async def test_a_test_that_meets_the_next_limit_lets_the_others_go_elsewhere(
     pool: Pool, clock: TestClock
 ) -> None:
-    [a] = await limited(pool, "a", seconds=HOUR)
-    clock.advance(HOUR)
-    chosen(pool)
-    waiting = asyncio.create_task(pool.probation_ended())
-    assert not await is_over(waiting)
+    a, waiting = await waited_for(pool, clock)
     pool.limit(a, clock.now() + HOUR, "429")
     assert await is_over(waiting) and chosen(pool) is None
 
@@ -221,11 +211,7 @@ async def test_a_test_that_meets_the_next_limit_lets_the_others_go_elsewhere(
 async def test_an_account_that_is_deleted_in_its_test_is_waited_for_no_longer(
     pool: Pool, clock: TestClock
 ) -> None:
-    [a] = await limited(pool, "a", seconds=HOUR)
-    clock.advance(HOUR)
-    chosen(pool)
-    waiting = asyncio.create_task(pool.probation_ended())
-    assert not await is_over(waiting)
+    a, waiting = await waited_for(pool, clock)
     await pool.remove(a)
     assert await is_over(waiting)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from proxy.accounts.account import Account
-from proxy.simulator import Slow
+from proxy.simulator import Grant, Slow
 from tests.canaries import leaked
 from tests.logins import DUE, HOUR, TOKEN, full_disk, pair, sent_tokens, stored
 from tests.service import Service, SteppedClock, serve
@@ -45,6 +47,17 @@ async def received_but_not_saved(service: Service, account: Account, monkeypatch
     service.clock.advance(5)
     answer = await asked
     assert answer.status == 502 and "could not be saved" in answer.json()["error"]["message"]
+
+
+@contextlib.asynccontextmanager
+async def unsaved(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Service, Account, Grant]]:
+    """An account whose new tokens are in memory only; the disk is full until the monkeypatch is undone."""
+    async with serve(folder, accounts=[], clock=SteppedClock()) as service:
+        account, grant = await service.add_login("a", expires_in=HOUR)
+        await received_but_not_saved(service, account, monkeypatch)
+        yield service, account, grant
 
 
 async def health_of(service: Service) -> str:
@@ -90,9 +103,7 @@ async def test_while_tokens_wait_for_the_disk_none_is_rotated(
 async def test_a_shutdown_saves_what_could_not_be_saved_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with serve(tmp_path, accounts=[], clock=SteppedClock()) as service:
-        account, grant = await service.add_login("a", expires_in=HOUR)
-        await received_but_not_saved(service, account, monkeypatch)
+    async with unsaved(tmp_path, monkeypatch) as (_, account, grant):
         monkeypatch.undo()
     assert pair(stored(tmp_path, account.id)) == pair(grant)
 
@@ -100,9 +111,7 @@ async def test_a_shutdown_saves_what_could_not_be_saved_before(
 async def test_tokens_saved_at_last_are_used_by_a_refresh_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with serve(tmp_path, accounts=[], clock=SteppedClock()) as service:
-        account, grant = await service.add_login("a", expires_in=HOUR)
-        await received_but_not_saved(service, account, monkeypatch)
+    async with unsaved(tmp_path, monkeypatch) as (service, account, grant):
         second = grant.refresh_token
         monkeypatch.undo()
         await service.parts.pool.save_again()
@@ -130,9 +139,7 @@ async def test_tokens_that_cannot_be_saved_are_used_where_the_old_ones_have_ende
 async def test_a_rename_with_tokens_that_wait_for_the_disk_brings_them_along(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with serve(tmp_path, accounts=[], clock=SteppedClock()) as service:
-        account, grant = await service.add_login("a", expires_in=HOUR)
-        await received_but_not_saved(service, account, monkeypatch)
+    async with unsaved(tmp_path, monkeypatch) as (service, account, grant):
         monkeypatch.undo()
         await service.admin("PUT", f"/api/accounts/{account.id}", {"name": "b"})
         assert pair(stored(tmp_path, account.id)) == pair(grant)

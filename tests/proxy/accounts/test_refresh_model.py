@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,7 @@ from proxy.accounts.account import Status
 from proxy.errors import Conflict, NotFound, StorageError, TokenRefused, TokenTrouble
 from proxy.simulator import Amend, Answer, Error, Fault, Grant, Lost, Real, Reset, Simulator, Slow
 from tests.logins import HOUR, TOKEN, World, as_json, pair, tokens_of
-from tests.service import SteppedClock
+from tests.service import SteppedClock, until
 
 REFUSED = as_json({"error": "invalid_grant"}, 400)
 TRANSIENT = [Error(500), Error(429), Error(403, html=True), Answer(200), as_json({"error": "x"})]
@@ -71,6 +72,8 @@ class NothingIsLost(RuleBasedStateMachine):
         self.simulator = Simulator(clock=self.clock, rng=random.Random(1), refresh_rotation="grace")
         self.runner.run(self.simulator.start(port=0))
         self.expected: dict[str, Expected] = {}
+        self.deleted: set[str] = set()
+        self.numbers = itertools.count(1)
         self.runner.run(self.start())
 
     async def start(self) -> None:
@@ -89,7 +92,7 @@ class NothingIsLost(RuleBasedStateMachine):
 
     def add(self) -> str:
         async def add() -> str:
-            account_id, grant = await self.world.add(f"team {len(self.simulator._grants._grants)}")
+            account_id, grant = await self.world.add(f"team {next(self.numbers)}")
             name = self.world.pool[account_id].name
             self.expected[account_id] = Expected(name, Status.ACTIVE, grant, grant.refresh_token)
             return account_id
@@ -99,6 +102,7 @@ class NothingIsLost(RuleBasedStateMachine):
     @rule(a=consumes(accounts))
     def delete(self, a: str) -> None:
         expected = self.expected.pop(a)
+        self.deleted.add(a)
         self.change(self.world.pool.remove, a)
         self.pass_time()
         assert expected.asked is None or expected.asked.done()
@@ -237,9 +241,7 @@ class NothingIsLost(RuleBasedStateMachine):
                 assert expected.answer is not None
                 self.learn(expected, expected.answer)
                 expected.asked = expected.answer = None
-        # One whose account was deleted.
-        while self.world.refresher._running:
-            await asyncio.wait(self.world.refresher._running.values())
+        await until(lambda: not any(map(self.world.refresher.is_running, self.deleted)))
 
     async def outcome(self, work: Any) -> None:
         with contextlib.suppress(TokenTrouble, TokenRefused, NotFound):
@@ -310,7 +312,7 @@ class NothingIsLost(RuleBasedStateMachine):
     @invariant()
     def the_simulator_accepts_what_is_kept(self) -> None:
         for expected in self.expected.values():
-            known = self.simulator._keyring.find(expected.refresh_token)
+            known = self.simulator.keyring.find(expected.refresh_token)
             assert known is not None and not known.revoked and known.owner == expected.grant.id
 
     def teardown(self) -> None:

@@ -52,6 +52,13 @@ def begin(budgets: Budgets, limits: KeyLimits, times: int = 1) -> None:
         budgets.begin(KEY, limits)()
 
 
+def too_many(budgets: Budgets, limits: KeyLimits) -> RateLimited:
+    """The error that one request more gets."""
+    with pytest.raises(RateLimited) as caught:
+        begin(budgets, limits)
+    return caught.value
+
+
 def test_without_limits_nothing_is_refused(budgets: Budgets) -> None:
     begin(budgets, NO_LIMITS, 1000)
     reserved(budgets, NO_LIMITS, tokens=10**12, cost_usd=1e9)
@@ -64,9 +71,8 @@ def test_one_request_more_than_a_minute_allows_waits_for_the_first_to_leave_it(
     begin(budgets, limits)
     clock.advance(20)
     begin(budgets, limits, 2)
-    with pytest.raises(RateLimited) as caught:
-        begin(budgets, limits)
-    assert (caught.value.type, caught.value.retry_after_s) == ("rate_limit_error", 40)
+    error = too_many(budgets, limits)
+    assert (error.type, error.retry_after_s) == ("rate_limit_error", 40)
     clock.advance(40)
     begin(budgets, limits)
 
@@ -75,8 +81,7 @@ def test_a_refused_request_does_not_count_in_the_minute(budgets: Budgets, clock:
     limits = KeyLimits(requests_per_minute=1)
     begin(budgets, limits)
     clock.advance(59)
-    with pytest.raises(RateLimited):
-        begin(budgets, limits)
+    too_many(budgets, limits)
     clock.advance(1)
     begin(budgets, limits)
 
@@ -86,9 +91,8 @@ def test_the_wait_is_right_after_the_limit_was_lowered(budgets: Budgets, clock: 
         begin(budgets, KeyLimits(requests_per_minute=10))
         clock.advance(1)
     lowered = KeyLimits(requests_per_minute=1)
-    with pytest.raises(RateLimited) as caught:
-        begin(budgets, lowered)
-    assert caught.value.retry_after_s == 59
+    error = too_many(budgets, lowered)
+    assert error.retry_after_s == 59
     clock.advance(59)
     begin(budgets, lowered)
 
@@ -97,8 +101,7 @@ def test_the_minute_takes_no_notice_of_the_wall_clock(budgets: Budgets, clock: T
     limits = KeyLimits(requests_per_minute=1)
     begin(budgets, limits)
     clock.jump(3600)
-    with pytest.raises(RateLimited):
-        begin(budgets, limits)
+    too_many(budgets, limits)
 
 
 # ---- requests at once
@@ -107,9 +110,8 @@ def test_the_minute_takes_no_notice_of_the_wall_clock(budgets: Budgets, clock: T
 def test_one_request_more_at_once_is_refused_until_one_ends(budgets: Budgets) -> None:
     limits = KeyLimits(concurrent_requests=2)
     ends = [budgets.begin(KEY, limits) for _ in range(2)]
-    with pytest.raises(RateLimited) as caught:
-        budgets.begin(KEY, limits)
-    assert (caught.value.type, caught.value.retry_after_s) == ("rate_limit_error", 1)
+    error = too_many(budgets, limits)
+    assert (error.type, error.retry_after_s) == ("rate_limit_error", 1)
     ends[0]()
     budgets.begin(KEY, limits)
 
@@ -120,15 +122,13 @@ def test_to_end_a_request_twice_frees_one_place(budgets: Budgets) -> None:
     end()
     end()
     budgets.begin(KEY, limits)
-    with pytest.raises(RateLimited):
-        budgets.begin(KEY, limits)
+    too_many(budgets, limits)
 
 
 def test_a_request_refused_by_the_minute_holds_no_place(budgets: Budgets, clock: TestClock) -> None:
     limits = KeyLimits(requests_per_minute=1, concurrent_requests=1)
     begin(budgets, limits)
-    with pytest.raises(RateLimited):
-        begin(budgets, limits)
+    too_many(budgets, limits)
     clock.advance(60)
     begin(budgets, limits)
 

@@ -12,19 +12,9 @@ from hypothesis import strategies as st
 
 from proxy.config.settings import Settings, keys, load_settings
 from proxy.errors import SettingsError
+from tests.settings import KEY, load, refusal
 
 EXAMPLE = Path(__file__).parents[3] / "conf" / "config.example.yaml"
-KEY = "Zx9Zx8qWm2LpR7tUv"
-
-
-def load(**variables: str) -> Settings:
-    return load_settings(None, {"AUTH__API_KEY": KEY} | variables)
-
-
-def refusal(**variables: str) -> str:
-    with pytest.raises(SettingsError) as caught:
-        load(**variables)
-    return str(caught.value)
 
 
 @pytest.fixture

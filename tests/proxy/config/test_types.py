@@ -11,20 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.config.settings import Settings, load_settings
 from proxy.errors import SettingsError
-
-KEY = "Zx9Zx8qWm2LpR7tUv"
-
-
-def load(**variables: str) -> Settings:
-    return load_settings(None, {"AUTH__API_KEY": KEY} | variables)
-
-
-def refusal(**variables: str) -> str:
-    with pytest.raises(SettingsError) as caught:
-        load(**variables)
-    return str(caught.value)
+from tests.settings import load, refusal
 
 
 def each(name: str, *values: str) -> list[tuple[str, str]]:

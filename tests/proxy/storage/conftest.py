@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -56,6 +57,20 @@ def open_files(folder: Path, clock: Clock, io_loop: IOLoop) -> Iterator[Callable
     yield open_them
     for storage in opened:
         io_loop.run_sync(storage.close)
+
+
+@pytest.fixture
+def made(open_files: Callable[[], JsonFiles], folder: Path, io_loop: object) -> Path:
+    """A closed data folder where record `a` of each durable kind was written twice, so that it has a backup."""
+
+    async def fill(storage: JsonFiles) -> None:
+        for n in (1, 2):
+            await storage.put("accounts", "a", {"n": n})
+            await storage.put("tokens", "a", {"n": n})
+        await storage.close()
+
+    asyncio.run(fill(open_files()))
+    return folder
 
 
 @pytest.fixture(params=["open_files"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import subprocess
 import sys
@@ -33,20 +32,6 @@ DELETE_STEPS = {
     "storage.unlink.before": OLD,
     "storage.unlink.after": None,
 }
-
-
-@pytest.fixture
-def made(open_files: Callable[[], JsonFiles], folder: Path, io_loop: object) -> Path:
-    """A closed data folder where record `a` of each durable kind was written twice, so that it has a backup."""
-
-    async def fill(storage: JsonFiles) -> None:
-        for n in (1, 2):
-            await storage.put("accounts", "a", {"n": n})
-            await storage.put("tokens", "a", {"n": n})
-        await storage.close()
-
-    asyncio.run(fill(open_files()))
-    return folder
 
 
 @pytest.fixture

@@ -224,8 +224,13 @@ async def test_a_program_that_was_started_does_not_inherit_the_lock(
 ) -> None:
     storage = open_files()
     with subprocess.Popen(  # noqa: ASYNC220 - waits for its input
-        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False
+        [sys.executable, "-c", "input('ok\\n')"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        close_fds=False,
     ) as other:
+        # With `close_fds=False` Popen uses posix_spawn, which may return before the program has closed anything.
+        assert other.stdout is not None and other.stdout.readline() == b"ok\n"
         await storage.close()
         open_files()
         other.communicate(b"\n")

@@ -134,11 +134,6 @@ def spent(world: World, token: ClientKey) -> tuple[int, float]:
     return view["tokens_today"], view["cost_usd_today"]
 
 
-def still_reserved(world: World, token: ClientKey) -> tuple[int, int, float]:
-    held = world.budgets._accounts[token.id]
-    return held.reservations, held.reserved_tokens, held.reserved_usd
-
-
 # ---- what a key may call
 
 UNMEASURED = [
@@ -298,7 +293,7 @@ async def most(world: World, data: bytes, encoding: str = "") -> tuple[int, floa
     """Tokens and US dollars set aside for it."""
     token = key(MUCH)
     record = await reserved(world, token, data, encoding)
-    _, tokens, cost_usd = still_reserved(world, token)
+    _, tokens, cost_usd = world.budgets.reserved(token.id)
     world.end(record, 400)
     return tokens, cost_usd
 
@@ -353,7 +348,7 @@ async def test_a_request_over_the_budget_is_refused_and_sets_nothing_aside(world
     token = key(KeyLimits(tokens_per_day=100))
     error = await refused(world, token, request(max_tokens=100))
     assert (error.status, error.type, error.should_retry) == (429, "billing_error", False)
-    assert still_reserved(world, token) == (0, 0, 0.0)
+    assert world.budgets.reserved(token.id) == (0, 0, 0.0)
 
 
 # ---- what it came to
@@ -414,7 +409,7 @@ async def test_a_key_is_charged_what_was_used(world: World, limits: KeyLimits) -
     world.end(record)
     cost = prices.cost_usd(Usage(MODEL, 12, 34, cache_read_tokens=5), at=world.clock.now())
     assert spent(world, token) == (51, pytest.approx(cost, abs=1e-6))
-    assert still_reserved(world, token) == (0, 0, 0.0)
+    assert world.budgets.reserved(token.id) == (0, 0, 0.0)
 
 
 @pytest.mark.parametrize("target", ["/v1/messages/count_tokens", "/v1/files", "/v1/messages/batches"])
@@ -475,7 +470,7 @@ async def test_what_failed_counts_for_the_model_that_was_asked_for_and_costs_not
     world.end(record, status)
     assert rows(world)[MODEL].errors == 1
     assert spent(world, token) == (0, 0.0)
-    assert still_reserved(world, token) == (0, 0, 0.0)
+    assert world.budgets.reserved(token.id) == (0, 0, 0.0)
 
 
 async def test_what_a_key_may_not_do_is_counted_too(world: World) -> None:
@@ -543,7 +538,7 @@ async def test_what_the_upstream_never_had_is_not_billed(world: World) -> None:
     world.end(record, 0, sent=False)
     assert (total(world).aborted, total(world).estimated) == (1, 0)
     assert spent(world, token) == (0, 0.0)
-    assert still_reserved(world, token) == (0, 0, 0.0)
+    assert world.budgets.reserved(token.id) == (0, 0, 0.0)
 
 
 async def test_a_whole_answer_that_is_no_message_is_not_billed(world: World) -> None:
