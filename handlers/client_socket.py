@@ -45,9 +45,11 @@ class ClientSocket(asyncio.Protocol):
         self.gone = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # which has set TCP_NODELAY
+        assert isinstance(transport, asyncio.Transport)
         transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
         self.transport = transport
+        # asyncio does so only if the listening socket was made with a protocol number.
+        self._socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.context = Context(transport.get_extra_info("peername"))
 
     def pause_writing(self) -> None:
