@@ -72,7 +72,7 @@ async def latencies(service: Service, page: Page, probe: Account) -> list[float]
     with contextlib.ExitStack() as requests:
         for n in range(1, CHANGES + 1):
             changed[n] = time.time()
-            requests.enter_context(service.parts.pool.using(probe))
+            requests.callback(service.parts.pool.begin(probe.id).close)
             await asyncio.sleep(0.15 + 0.01 * (n % 7))  # against no fixed phase of the server's tick
         await page.wait_for_timeout(1000)
     painted = {int(text): at for text, at in (await page.evaluate("() => window.painted")).items()}
