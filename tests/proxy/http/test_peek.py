@@ -26,7 +26,8 @@ async def seen(data: bytes | None, encoding: str = "") -> Peek:
     if data is None:
         return await peek(None, encoding)
     body = Body()
-    body.write(data)
+    if (spooling := body.write(data)) is not None:
+        await spooling
     try:
         return await peek(body, encoding)
     finally:
