@@ -220,10 +220,10 @@ class V1Request(HTTPMessageDelegate):
         record.session_id = self._place.session_id
         record.is_inference = target.is_inference(start_line.method)
         server.allowance.admit(record)
-        length = self._connection.head.length
-        if length is None:
-            length = server.max_body_bytes
-        if "Content-Length" in headers or "Transfer-Encoding" in headers:
+        if self._connection.head.says_body:
+            length = self._connection.head.length
+            if length is None:
+                length = server.max_body_bytes
             if length > server.max_body_bytes:
                 raise self._too_large()
             self._connection.set_body_timeout(SLOWEST_BODY_S + length / SLOWEST_BODY_BYTES_S)

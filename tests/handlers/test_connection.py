@@ -6,6 +6,7 @@ Long: tables of requests, and one test for each table.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 from collections.abc import Callable
@@ -321,6 +322,38 @@ async def test_a_slow_head_and_a_slow_body_get_a_408(monkeypatch: pytest.MonkeyP
                 check_refusal(await whole(wire), 408)
                 assert await rest(wire) == b""
     assert [(seen.finished, seen.closed) for seen in front.requests] == [(False, True)] * 2
+
+
+async def test_a_body_has_a_deadline_if_its_delegate_sets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handlers.connection, "BODY_S", 0.02)
+    monkeypatch.setattr(handlers.server, "SWEEP_S", 0.01)
+    async with listening(Recorder()) as port, connect(port) as wire:
+        await wire.send(post(b"bod", "Content-Length: 4"))
+        check_refusal(await whole(wire), 408)
+
+
+async def test_a_connection_too_many_is_told_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda which: (20, 20))
+    front = Recorder()
+    async with listening(front) as port, contextlib.AsyncExitStack() as stack:
+        wires = [await stack.enter_async_context(connect(port)) for _ in range(8)]
+        for _ in range(3):
+            async with connect(port) as wire:
+                answer = await whole(wire)
+                check_refusal(answer, 503)
+                assert answer.header("retry-after") == "1"
+                assert await rest(wire) == b""
+        wires[0].reset()
+        await wires[1].send(get())
+        assert (await whole(wires[1])).status == 200
+        async with connect(port) as wire:
+            await wire.send(get())
+            assert (await whole(wire)).status == 200
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
+        "connection refused connections=8: raise the limit of open files"
+    ]
 
 
 async def test_an_idle_connection_is_closed_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
