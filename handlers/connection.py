@@ -210,11 +210,11 @@ class Connection(ClientSocket):
             raise BodyTooLarge(f"the request body is larger than {most} bytes", should_retry=False)
 
     def _end_body(self) -> None:
-        message, self._message = self._message, None
+        assert self._message is not None
         self.deadline = math.inf
         self._phase = Phase.ANSWERING
-        assert message is not None
-        message.finish()
+        self._message.finish()
+        self._message = None
 
     def _wait_for(self, awaitable: Awaitable[None] | None) -> None:
         """Hand over nothing more until the delegate is ready."""

@@ -22,7 +22,7 @@ import handlers.server
 from handlers.client_socket import HIGH_WATER, LOW_WATER
 from handlers.connection import HELD_MOST
 from handlers.framing import MAX_HEAD_BYTES, TORNADO_PRIVATES, RequestHeaders
-from tests.front import Recorder, Seen, listening, nothing
+from tests.delegate import Recorder, Seen, listening, nothing
 from tests.service import until
 from tests.wire import Answer, Wire, connect
 
@@ -796,7 +796,12 @@ async def test_a_delegate_that_fails_ends_its_connection(caplog: pytest.LogCaptu
                 await wire.send(get())
                 assert await rest(wire) == b""
                 await until(lambda: front.requests[-1].closed)
-    assert len([record for record in caplog.records if record.exc_info]) == 2
+        front.on_head, front.on_finish = nothing, fail
+        async with connect(port) as wire:
+            await wire.send(get())
+            assert await rest(wire) == b""
+            await until(lambda: front.requests[-1].closed)
+    assert len([record for record in caplog.records if record.exc_info]) == 3
 
 
 # --- Tornado's application --------------------------------------------------------------------------------
