@@ -32,8 +32,9 @@ def resident() -> int:
 
 def narrow(service: Service) -> None:
     """Let the kernel hold no more than a little of what a dashboard does not read."""
-    for listening in service.parts.server._http._sockets.values():
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
+    for server in service.parts.server._listener._listening:
+        for listening in server.sockets:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
 
 
 @contextlib.asynccontextmanager
