@@ -11,6 +11,7 @@ import socket
 import struct
 import termios
 from collections.abc import Iterator
+from typing import cast
 
 from tornado.iostream import IOStream, StreamClosedError
 
@@ -45,9 +46,8 @@ class ClientSocket(asyncio.Protocol):
         self.gone = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
         # asyncio does so only if the listening socket was made with a protocol number.
         self._socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.context = Context(transport.get_extra_info("peername"))

@@ -46,6 +46,9 @@ IDLE_S = 75.0
 HEAD_S = 10.0
 """How long a head may take from its first byte on."""
 
+BODY_S = 60.0
+"""How long a body may take if the delegate does not say."""
+
 LINGER_S = 2.0
 """How long a client has to close after the last answer: to close first would reset the answer away from it."""
 
@@ -189,8 +192,7 @@ class Connection(ClientSocket):
             self._check_size(request.head.length)
         if request.head.expects_continue and not request.head_written:
             self.transport.write(b"HTTP/1.1 100 (Continue)\r\n\r\n")
-        if request.body_timeout_s is not None:
-            self.expire_in(request.body_timeout_s)
+        self.expire_in(request.body_timeout_s)
 
     def _read_body(self, data: bytes) -> bytes:
         assert self._message is not None
@@ -208,11 +210,11 @@ class Connection(ClientSocket):
             raise BodyTooLarge(f"the request body is larger than {most} bytes", should_retry=False)
 
     def _end_body(self) -> None:
-        message, self._message = self._message, None
+        assert self._message is not None
         self.deadline = math.inf
         self._phase = Phase.ANSWERING
-        assert message is not None
-        message.finish()
+        self._message.finish()
+        self._message = None
 
     def _wait_for(self, awaitable: Awaitable[None] | None) -> None:
         """Hand over nothing more until the delegate is ready."""
@@ -306,7 +308,7 @@ class RequestConnection(HTTPConnection):
         self.context = connection.context
         self.head = head
         self.max_body_bytes = MAX_BODY_BYTES
-        self.body_timeout_s: float | None = None
+        self.body_timeout_s = BODY_S
         self.head_written = False
         self.ends_by_close = False
         self._connection: Connection | None = connection

@@ -66,10 +66,16 @@ class RequestHeaders(HTTPHeaders):
 
 
 class Head(NamedTuple):
-    """A request's head. `length` is its body's in bytes; None if the body is chunked."""
+    """A request's head.
+
+    `length` is its body's in bytes, None if the body is chunked; a body may be said and empty. `host` is None if there
+    is none, as HTTP/1.0 allows.
+    """
 
     start_line: RequestStartLine
     headers: RequestHeaders
+    host: str | None
+    says_body: bool
     length: int | None
     keep_alive: bool
     expects_continue: bool
@@ -237,6 +243,8 @@ def _judged(start_line: RequestStartLine, lines: list[tuple[str, str]]) -> Head:
     return Head(
         start_line,
         RequestHeaders(lines),
+        hosts[0] if hosts else None,
+        "content-length" in found or "transfer-encoding" in found,
         _length(found, modern=modern),
         "close" not in options and (modern or "keep-alive" in options),
         modern and [value.lower() for value in found.get("expect", ())] == ["100-continue"],

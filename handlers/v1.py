@@ -221,7 +221,7 @@ class V1Request(HTTPMessageDelegate):
         self._place = server.sessions.enter(client, limited=record.is_inference, cut=self._session_ended)
         record.session_id = self._place.session_id
         server.allowance.admit(record)
-        if "content-length" in first or "transfer-encoding" in first:
+        if self._connection.head.says_body:
             length = self._connection.head.length
             if length is None:
                 length = server.max_body_bytes

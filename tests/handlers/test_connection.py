@@ -6,6 +6,7 @@ Long: tables of requests, and one test for each table.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 from collections.abc import Callable
@@ -21,7 +22,7 @@ import handlers.server
 from handlers.client_socket import HIGH_WATER, LOW_WATER
 from handlers.connection import HELD_MOST
 from handlers.framing import MAX_HEAD_BYTES, TORNADO_PRIVATES, RequestHeaders
-from tests.front import Recorder, Seen, listening, nothing
+from tests.delegate import Recorder, Seen, listening, nothing
 from tests.service import until
 from tests.wire import Answer, Wire, connect
 
@@ -323,6 +324,38 @@ async def test_a_slow_head_and_a_slow_body_get_a_408(monkeypatch: pytest.MonkeyP
     assert [(seen.finished, seen.closed) for seen in front.requests] == [(False, True)] * 2
 
 
+async def test_a_body_has_a_deadline_if_its_delegate_sets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handlers.connection, "BODY_S", 0.02)
+    monkeypatch.setattr(handlers.server, "SWEEP_S", 0.01)
+    async with listening(Recorder()) as port, connect(port) as wire:
+        await wire.send(post(b"bod", "Content-Length: 4"))
+        check_refusal(await whole(wire), 408)
+
+
+async def test_a_connection_too_many_is_told_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda which: (20, 20))
+    front = Recorder()
+    async with listening(front) as port, contextlib.AsyncExitStack() as stack:
+        wires = [await stack.enter_async_context(connect(port)) for _ in range(8)]
+        for _ in range(3):
+            async with connect(port) as wire:
+                answer = await whole(wire)
+                check_refusal(answer, 503)
+                assert answer.header("retry-after") == "1"
+                assert await rest(wire) == b""
+        wires[0].reset()
+        await wires[1].send(get())
+        assert (await whole(wires[1])).status == 200
+        async with connect(port) as wire:
+            await wire.send(get())
+            assert (await whole(wire)).status == 200
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
+        "connection refused connections=8: raise the limit of open files"
+    ]
+
+
 async def test_an_idle_connection_is_closed_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handlers.connection, "IDLE_S", 0.05)
     monkeypatch.setattr(handlers.server, "SWEEP_S", 0.01)
@@ -577,7 +610,7 @@ async def test_an_answer_that_says_so_ends_its_connection() -> None:
 
 async def test_a_head_goes_out_while_nothing_follows() -> None:
     front = Recorder()
-    front.on_finish = lambda seen: seen.connection.write_headers(OK, [("X", "y")])
+    front.on_finish = lambda seen: seen.connection.begin(200, "OK", [("X", "y")])
     async with listening(front) as port, connect(port) as wire:
         await wire.send(get())
         async with asyncio.timeout(5):
@@ -595,7 +628,7 @@ async def test_a_header_cannot_hold_a_line_end(pair: tuple[str, str]) -> None:
         await wire.send(get())
         await until(lambda: front.requests and front.requests[0].finished)
         with pytest.raises(ValueError, match="CR or LF"):
-            front.requests[0].connection.write_headers(OK, [pair])
+            front.requests[0].connection.begin(200, "OK", [pair])
 
 
 async def test_an_answer_never_differs_from_its_length() -> None:
@@ -607,7 +640,7 @@ async def test_an_answer_never_differs_from_its_length() -> None:
                 await wire.send(get())
                 await until(lambda: front.requests and front.requests[-1].finished)
                 connection = front.requests[-1].connection
-                connection.write_headers(OK, [("Content-Length", "2")])
+                connection.begin(200, "OK", [("Content-Length", "2")])
                 with pytest.raises(HTTPOutputError):
                     connection.send(data)
                     connection.finish()
@@ -625,7 +658,7 @@ async def test_what_a_client_does_not_take_waits_and_is_announced_when_there_is_
         await wire.send(get())
         await until(lambda: front.requests and front.requests[0].finished)
         connection = front.requests[0].connection
-        connection.write_headers(OK, [])
+        connection.begin(200, "OK", [])
         assert await connection.write(b"a") is None
         sent = 0
         while not connection.full:
@@ -656,7 +689,7 @@ async def test_who_waits_for_room_hears_that_the_client_left() -> None:
             await wire.send(get())
             await until(lambda: front.requests and front.requests[0].finished)
             connection = front.requests[0].connection
-            connection.write_headers(OK, [])
+            connection.begin(200, "OK", [])
             while not connection.full:
                 connection.send(b"x" * 65_536)
                 await asyncio.sleep(0)
@@ -763,7 +796,12 @@ async def test_a_delegate_that_fails_ends_its_connection(caplog: pytest.LogCaptu
                 await wire.send(get())
                 assert await rest(wire) == b""
                 await until(lambda: front.requests[-1].closed)
-    assert len([record for record in caplog.records if record.exc_info]) == 2
+        front.on_head, front.on_finish = nothing, fail
+        async with connect(port) as wire:
+            await wire.send(get())
+            assert await rest(wire) == b""
+            await until(lambda: front.requests[-1].closed)
+    assert len([record for record in caplog.records if record.exc_info]) == 3
 
 
 # --- Tornado's application --------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from tornado.httputil import HTTPHeaders
 from tornado.iostream import IOStream
 
 from handlers.connection import Connection
-from tests.front import Recorder
+from tests.delegate import Recorder
 
 Read = list[tuple[tuple[str, ...], dict[str, list[str]], bytes]]
 
