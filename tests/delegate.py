@@ -17,7 +17,7 @@ from tornado.httputil import (
     ResponseStartLine,
 )
 
-from handlers.connection import RequestConnection
+from handlers.connection import Connection, RequestConnection
 from handlers.server import Listener
 
 
@@ -26,6 +26,7 @@ class Seen(HTTPMessageDelegate):
     """One request, as its delegate was told of it."""
 
     front: Recorder
+    server: Connection
     connection: RequestConnection
     start_line: tuple[str, ...] = ()
     lines: list[tuple[str, str]] = field(default_factory=list)
@@ -77,7 +78,7 @@ class Recorder(HTTPServerConnectionDelegate):
         self.on_finish: Callable[[Seen], None] = answer_ok
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
-        self.requests.append(Seen(self, request_conn))  # type: ignore[arg-type]
+        self.requests.append(Seen(self, server_conn, request_conn))  # type: ignore[arg-type]
         return self.requests[-1]
 
     @property
