@@ -66,7 +66,6 @@ def _v1(parts: Parts, origins: Origins) -> V1:
         parts.sessions,
         parts.allowance,
         parts.sinks,
-        jobs=parts.jobs,
         clock=parts.clock,
         max_body_bytes=parts.http.max_body_bytes,
         allow_admin_paths=parts.http.allow_admin_paths,

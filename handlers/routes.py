@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ParamSpec, Protocol
+from typing import ParamSpec, Protocol
 
 from tornado.httputil import (
     HTTPConnection,
-    HTTPHeaders,
     HTTPMessageDelegate,
     HTTPServerConnectionDelegate,
-    RequestStartLine,
-    ResponseStartLine,
 )
 from tornado.routing import URLSpec
 from tornado.web import Application
@@ -19,6 +16,7 @@ from tornado.web import Application
 from handlers.accounts import Accounts, OneAccount, Refresh
 from handlers.auth import Login, Logout, Me
 from handlers.base import Admins, Anyone, Unknown
+from handlers.connection import RequestConnection
 from handlers.gate import AdminGate
 from handlers.health import Alive, Hello, Ready
 from handlers.keys import OneToken, TokenList
@@ -160,37 +158,9 @@ class Front(HTTPServerConnectionDelegate):
         self._rest = rest
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
-        return _Choice(self._v1, self._rest, server_conn, request_conn)
-
-
-class _Choice(HTTPMessageDelegate):
-    """Hands a request to `/v1` or to the other routes, as soon as its request line is known."""
-
-    def __init__(self, v1: V1, rest: Application, server_conn: object, connection: HTTPConnection) -> None:
-        self._v1 = v1
-        self._rest = rest
-        self._server_conn = server_conn
-        self._connection = connection
-        self._chosen: HTTPMessageDelegate | None = None
-
-    def headers_received(self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders) -> Any:
-        assert isinstance(start_line, RequestStartLine)
-        path = start_line.path.partition("?")[0]
+        assert isinstance(request_conn, RequestConnection)
+        path = request_conn.head.start_line.path.partition("?")[0]
         if path == "/v1" or path.startswith("/v1/") or not path.startswith("/"):
-            self._chosen = self._v1.start_request(self._server_conn, self._connection)
-        else:
-            self._connection.set_max_body_size(MAX_ADMIN_BODY_BYTES)  # type: ignore[attr-defined]
-            self._chosen = self._rest.start_request(self._server_conn, self._connection)
-        return self._chosen.headers_received(start_line, headers)
-
-    def data_received(self, chunk: bytes) -> Any:
-        assert self._chosen is not None
-        return self._chosen.data_received(chunk)
-
-    def finish(self) -> None:
-        assert self._chosen is not None
-        self._chosen.finish()
-
-    def on_connection_close(self) -> None:
-        if self._chosen is not None:
-            self._chosen.on_connection_close()
+            return self._v1.start_request(server_conn, request_conn)
+        request_conn.set_max_body_size(MAX_ADMIN_BODY_BYTES)
+        return self._rest.start_request(server_conn, request_conn)

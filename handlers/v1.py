@@ -39,7 +39,6 @@ from proxy.http.addresses import Network, address_group, client_address
 from proxy.http.body import Body
 from proxy.http.headers import client_keys, first_values
 from proxy.http.target import parse
-from proxy.jobs import Jobs
 from proxy.relay import Inbound, Relay
 from proxy.usage.access_log import logged_path
 from proxy.usage.allowance import Allowance
@@ -66,7 +65,6 @@ class V1(HTTPServerConnectionDelegate):
         allowance: Allowance,
         sinks: Sequence[Sink],
         *,
-        jobs: Jobs,
         clock: Clock,
         max_body_bytes: int,
         allow_admin_paths: bool,
@@ -78,7 +76,6 @@ class V1(HTTPServerConnectionDelegate):
         self.sessions = sessions
         self.allowance = allowance
         self.sinks = sinks
-        self.jobs = jobs
         self.clock = clock
         self.max_body_bytes = max_body_bytes
         self.allow_admin_paths = allow_admin_paths
@@ -188,7 +185,7 @@ class V1Request(HTTPMessageDelegate):
             assert self._inbound is not None
             self._state = State.ANSWERING
             self._connection.set_close_callback(self._cancel)
-            self._task = self._server.jobs.start("relay", self._serve(self._inbound))
+            self._task = asyncio.get_running_loop().create_task(self._serve(self._inbound), name="relay")
 
     def on_connection_close(self) -> None:
         # While the body was still coming.

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import sys
+from typing import TextIO
 
 from proxy.clock import rfc3339
 
@@ -16,7 +17,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 def set_up(level: str, form: str) -> None:
     """Log to stderr; `level` and `form` are those of the configuration."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Lines(sys.stderr)
     handler.setFormatter(JsonLine() if form == "json" else TextLine())
     # What no line of ours shows, and each record would look up (docs.python.org/3/howto/logging.html#optimization).
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
@@ -25,6 +26,16 @@ def set_up(level: str, form: str) -> None:
     # Tornado's own access lines and its curl trace (which holds headers) are replaced by ours.
     logging.getLogger("tornado.access").setLevel(logging.CRITICAL)
     logging.getLogger("tornado.curl_httpclient").setLevel(logging.INFO)
+
+
+class _Lines(logging.StreamHandler[TextIO]):
+    """Writes to a stream that is flushed with each line, as standard error is."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self.stream.write(f"{self.format(record)}\n")
+        except Exception:
+            self.handleError(record)
 
 
 def redact(text: str) -> str:
