@@ -177,16 +177,14 @@ class CurlClient(CurlAsyncHTTPClient):
 
     def _on_sockets(self) -> None:
         for fd, events in self._sockets.poll(0):
-            if (
-                fd in self._asleep
-            ):  # closed by the upstream, or it speaks unasked: libcurl sees before it is used
+            if fd in self._asleep:  # closed by the upstream, or it speaks unasked: libcurl sees before it is used
                 self._asleep.discard(fd)
                 self._watched.discard(fd)
                 with contextlib.suppress(OSError):  # closed meanwhile
                     self._sockets.unregister(fd)
             else:
                 self._act(fd, _ACTIONS[events & 31])
-        self._hand_on()
+                self._hand_on()  # at once: the next socket's turn is this one's delay
 
     def _on_time(self) -> None:
         self._due = None
