@@ -49,6 +49,17 @@ class ClientAnswer:
 
     async def relay(self, answer: Answer) -> None:
         """Hand over a whole answer. Raises UpstreamError where it was cut; what was sent before stays sent."""
+        self._source = answer
+        self._begin(answer)
+        answer.headers = []  # sent, and a stream may last for hours
+        await answer.pipe(self._pass_on)
+        if self._connection.queued:
+            self._watch()
+            await self._connection.drained()
+        self._record.complete = True
+        self._connection.finish()
+
+    def _begin(self, answer: Answer) -> None:
         record = self._record
         content_type, encoding = "", ""
         for name, value in answer.headers:
@@ -61,7 +72,6 @@ class ClientAnswer:
         )
         if record.is_inference:
             record.meter = Meter(content_type, encoding, answer.status)
-        self._source = answer
         start = answer.start()
         self._count(start)
         headers = answer.headers
@@ -70,12 +80,6 @@ class ClientAnswer:
                 line for line in headers if line[0].lower() != "content-length" or not line[1].strip("0")
             ]
         self._write_head(answer.status, answer.reason, headers, start)
-        await answer.pipe(self._pass_on)
-        if self._connection.queued:
-            self._watch()
-            await self._connection.drained()
-        record.complete = True
-        self._connection.finish()
 
     def refuse(self, error: RequestError) -> None:
         """Answer with an error in the shape of the Claude API's."""

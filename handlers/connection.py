@@ -30,7 +30,7 @@ from tornado.httputil import (
 from tornado.iostream import IOStream, StreamClosedError
 
 from handlers.client_socket import ClientSocket
-from handlers.framing import ChunkedBody, Head, HeadReader, SizedBody, malformed
+from handlers.framing import ChunkedBody, Head, HeadReader, RequestHeaders, SizedBody, malformed
 from handlers.refusal import refusal
 from proxy.errors import BodyTooLarge, RequestError, RequestTimeout
 
@@ -54,6 +54,8 @@ LINGER_S = 2.0
 
 STALLED_S = 60.0
 """A client that takes no byte of its last answer for so long is let go."""
+
+NO_HEADERS = RequestHeaders([])
 
 log = logging.getLogger(__name__)
 
@@ -180,7 +182,8 @@ class Connection(ClientSocket):
         self._body_bytes = 0
         self._request = RequestConnection(self, head)
         self._message = self._delegate.start_request(self, self._request)
-        self._wait_for(self._message.headers_received(head.start_line, head.headers))
+        headers, head.headers = head.headers, NO_HEADERS  # who is told of them keeps them if it wants
+        self._wait_for(self._message.headers_received(head.start_line, headers))
 
     def _begin_body(self) -> None:
         request = self._request

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from tornado.httputil import HTTPHeaders, RequestStartLine, _normalize_header
@@ -65,7 +65,8 @@ class RequestHeaders(HTTPHeaders):
         self._lines = None
 
 
-class Head(NamedTuple):
+@dataclass(slots=True)
+class Head:
     """A request's head.
 
     `length` is its body's in bytes, None if the body is chunked; a body may be said and empty. `host` is None if there

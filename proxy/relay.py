@@ -381,6 +381,7 @@ class Attempts:
         self, account: Account, exchange: Exchange, head: Head, answered: AnswerHeaders
     ) -> Answer:
         headers = answered.for_client(account.name, len(self._record.attempts))
+        self._inbound.headers = []  # nothing is sent again from here, and a stream may last for hours
         has_body = self._inbound.method != "HEAD" and head.status == 200
         if has_body and self._inbound.target.holds_results_url:
             try:

@@ -177,7 +177,9 @@ class CurlClient(CurlAsyncHTTPClient):
 
     def _on_sockets(self) -> None:
         for fd, events in self._sockets.poll(0):
-            if fd in self._asleep:  # closed by the upstream, or it speaks unasked: libcurl sees before it is used
+            if (
+                fd in self._asleep
+            ):  # closed by the upstream, or it speaks unasked: libcurl sees before it is used
                 self._asleep.discard(fd)
                 self._watched.discard(fd)
                 with contextlib.suppress(OSError):  # closed meanwhile
@@ -309,7 +311,7 @@ class _Handle:
     def end(self) -> bool:
         """Forget what was sent. Whether the handle can be used again."""
         self._lines.clear()
-        if self._keeps and self.exchange.request.body is not None:
+        if self._keeps and self.exchange.body is not None:
             self.curl.setopt(pycurl.POSTFIELDS, b"")
         del self.exchange
         return self._keeps
@@ -369,7 +371,7 @@ class _Handle:
         return pycurl.SEEKFUNC_OK
 
     def _file(self) -> BinaryIO:
-        body = self.exchange.request.body
+        body = self.exchange.body
         assert body is not None
         assert not isinstance(body, bytes)
         return body

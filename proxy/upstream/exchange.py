@@ -66,6 +66,7 @@ class Exchange:
         "_chunks",
         "_ended",
         "_error",
+        "_has_body",
         "_head",
         "_idle_since",
         "_paused",
@@ -74,17 +75,18 @@ class Exchange:
         "_transfer",
         "_waiter",
         "active",
+        "body",
         "has_news",
-        "request",
     )
 
     def __init__(self, transfer: Transfer, request: Request) -> None:
-        self.request = request
+        self.body = request.body
         self.active = True
         """Whether anything came or went since the driver looked last."""
         self.has_news = False
         """Whether the driver has it among those that get a `hand_on`."""
         self._transfer: Transfer | None = transfer  # None once it has ended
+        self._has_body = request.method != "HEAD"
         self._head: Head | None = None
         self._chunks: list[bytes] = []
         self._buffered = 0
@@ -99,12 +101,13 @@ class Exchange:
     # the reader's verbs
 
     async def head(self) -> Head:
-        """Wait for status and headers. Raises UpstreamError."""
+        """Wait for status and headers; to be asked once, since a stream need not hold them. Raises UpstreamError."""
         while self._head is None:
             if self._error is not None:
                 raise self._error
             await self._news()
-        return self._head
+        head, self._head = self._head, None
+        return head
 
     async def read(self) -> bytes:
         """The next bytes of the body, as much as there is; b"" at its end.
@@ -197,17 +200,13 @@ class Exchange:
         elif now - self._idle_since >= timeout_s:
             self._cut(UpstreamSilent(f"nothing came for {timeout_s:g} s"))
 
-    @property
-    def has_head(self) -> bool:
-        return self._head is not None
-
     def _cut(self, error: UpstreamError) -> None:
         if self._transfer is not None:
             self._transfer.cut()
         self.end(error)
 
     def _is_over(self) -> bool:
-        if self.request.method == "HEAD":
+        if not self._has_body:
             return True  # libcurl waits for a body where the request had one
         if self._error is not None:
             raise self._error
