@@ -15,8 +15,8 @@ from typing import cast
 
 from tornado.iostream import IOStream, StreamClosedError
 
-HIGH_WATER = 256 * 1024
-LOW_WATER = 64 * 1024
+HIGH_WATER = 128 * 1024
+LOW_WATER = 32 * 1024
 """Bytes of answers that wait here for a client: above the one it is `full`, below the other it has room again."""
 
 
