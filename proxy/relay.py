@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
+from typing import TypeVar
 
 from proxy.accounts.account import Account, OAuthTokens, Status
 from proxy.accounts.pool import InFlight, Pool
@@ -49,6 +50,8 @@ JUDGED_BY_BODY = (400, 401, 402, 403, 429)
 
 TOKEN_RETRY_S = 5.0
 """When a client may try again where no account has a live token, and none is limited."""
+
+E = TypeVar("E", bound=ProxyError)
 
 log = logging.getLogger(__name__)
 
@@ -257,7 +260,7 @@ class Attempts:
             log.warning("passed over without a live token account=%s reason=%s", account.id, error)
             self._relay.pool.answered(account.id)
             self._refused.add(account.id)
-            self._token_error = error
+            self._token_error = _without_frames(error)
             return None
 
     async def _try(self, account: Account) -> Answer | None:
@@ -346,7 +349,7 @@ class Attempts:
             try:
                 await refresher.refresh(account.id, failed=used)
             except (TokenRefused, TokenTrouble, NotFound) as error:
-                self._token_error = error
+                self._token_error = _without_frames(error)
             else:
                 self._again = account.id
                 return
@@ -370,7 +373,7 @@ class Attempts:
             raise BadGateway(
                 f"the connection to the upstream was lost after the request was sent: {error}"
             ) from error
-        self._error = error
+        self._error = _without_frames(error)
         self._failed_for_now()
 
     def _failed_for_now(self) -> None:
@@ -420,6 +423,11 @@ class Attempts:
                 f"no account's credential is accepted: {verdict.evidence}", retry_after_s=TOKEN_RETRY_S
             )
         return await self._hand_over(account, exchange, head, headers)
+
+
+def _without_frames(error: E) -> E:
+    """An error to be kept by what raised it: its frames refer back, and with a cycle memory would wait."""
+    return error.with_traceback(None)
 
 
 async def _start_of(exchange: Exchange) -> bytes:

@@ -39,6 +39,9 @@ _CURLS_OWN = ("accept", "content-type", "expect", "pragma", "user-agent")
 # The connection ended, wherever that was; other errors within a head are about what stands in it.
 _BROKEN_OFF = (pycurl.E_GOT_NOTHING, pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR, pycurl.E_PARTIAL_FILE)
 
+# Fewer bytes than a callback was given: the transfer fails with E_WRITE_ERROR.
+_NOT_TAKEN = 0
+
 _WATCHED = {
     pycurl.POLL_IN: select.EPOLLIN,
     pycurl.POLL_OUT: select.EPOLLOUT,
@@ -323,6 +326,8 @@ class _Handle:
         text = f"{message or 'transfer failed'} (curl {errno})"
         if self.curl.getinfo(pycurl.REQUEST_SIZE) == 0:
             return UpstreamUnreachable(text)
+        if errno == pycurl.E_WRITE_ERROR:  # a callback of ours did not take it
+            return UpstreamGarbled("the answer's status line cannot be read")
         if self._lines and errno not in _BROKEN_OFF:
             return UpstreamGarbled(text)
         return UpstreamLost(text)
@@ -339,12 +344,12 @@ class _Handle:
 
     # libcurl's callbacks
 
-    def _on_header(self, line: bytes) -> None:
+    def _on_header(self, line: bytes) -> int | None:
         if self._has_head:
-            return  # a trailer: dropped, as it may carry nothing that a client needs (RFC 9110 6.5.1)
+            return None  # a trailer: dropped, as it may carry nothing that a client needs (RFC 9110 6.5.1)
         if len(line) > 2 or line.strip(b"\r\n"):
             self._lines.append(line)
-            return
+            return None
         head = parse_head(self._lines)
         self._lines.clear()
         self.exchange.active = True
@@ -352,6 +357,12 @@ class _Handle:
             self._has_head = True
             self.exchange.on_head(head)
             self._note()
+        elif head.status in (
+            0,
+            101,
+        ):  # no status line, or a protocol that was not asked for: no head will come
+            return _NOT_TAKEN
+        return None
 
     def _on_body(self, data: bytes) -> int | None:
         self.exchange.active = True

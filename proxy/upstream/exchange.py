@@ -103,8 +103,7 @@ class Exchange:
     async def head(self) -> Head:
         """Wait for status and headers; to be asked once, since a stream need not hold them. Raises UpstreamError."""
         while self._head is None:
-            if self._error is not None:
-                raise self._error
+            self._raise()
             await self._news()
         head, self._head = self._head, None
         return head
@@ -208,9 +207,17 @@ class Exchange:
     def _is_over(self) -> bool:
         if not self._has_body:
             return True  # libcurl waits for a body where the request had one
-        if self._error is not None:
-            raise self._error
+        self._raise()
         return self._ended
+
+    def _raise(self) -> None:
+        """Raise the error that ended the exchange, if one did.
+
+        It is a new one each time: one that was raised refers to its frames, and they to this. With such a cycle the
+        request's body would wait for the collector.
+        """
+        if self._error is not None:
+            raise type(self._error)(*self._error.args)
 
     def _pour(self) -> None:
         if self._take is not None and self._chunks and not self._take(self._taken()):

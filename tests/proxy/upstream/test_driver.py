@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import hashlib
 import sys
 import tempfile
@@ -12,7 +14,7 @@ from contextlib import asynccontextmanager
 import pytest
 from tornado.curl_httpclient import CurlAsyncHTTPClient
 
-from proxy.errors import UpstreamLost, UpstreamSilent, UpstreamUnreachable
+from proxy.errors import UpstreamGarbled, UpstreamLost, UpstreamSilent, UpstreamUnreachable
 from proxy.upstream.driver import CurlClient
 from proxy.upstream.exchange import Request
 
@@ -269,6 +271,51 @@ async def test_a_kept_handle_does_not_hold_the_body_that_it_sent() -> None:
         before = sys.getrefcount(body)
         await whole(client, Request("POST", "/", [], body))
         assert sys.getrefcount(body) == before
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"])
+async def test_an_exchange_that_failed_does_not_hold_its_body_until_the_collector_runs(answer: bytes) -> None:
+    async def break_off(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(MB)
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    async with client_of(break_off) as client:
+        body = bytes(MB)
+        before = sys.getrefcount(body)
+        gc.disable()
+        try:
+            with contextlib.suppress(UpstreamLost):
+                await whole(client, Request("POST", "/", [], body))
+            assert sys.getrefcount(body) == before
+        finally:
+            gc.enable()
+
+
+STATUS_LINES = [
+    b"HTTP/1.1 200OK",
+    b"HTTP/1.1 2000 OK",
+    b"HTTP/1.1 200\tOK",
+    b"http/1.1 200 OK",
+    b"HTTP/1.1 101 S",
+]
+
+
+@pytest.mark.parametrize("size", [2, MB])
+@pytest.mark.parametrize("line", STATUS_LINES)
+async def test_a_status_line_that_only_libcurl_can_read_ends_the_exchange(line: bytes, size: int) -> None:
+    async def say_oddly(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(line + b"\r\nConnection: close\r\n\r\n" + bytes(size))
+        await writer.drain()
+        writer.close()
+
+    async with client_of(say_oddly) as client:
+        exchange = client.open(Request("GET", "/", []))
+        with pytest.raises(UpstreamGarbled):
+            await exchange.head()
+        exchange.close()
+        assert client.running == 0
 
 
 async def test_a_client_that_closes_ends_what_runs() -> None:
