@@ -16,7 +16,7 @@ from proxy.clients.signins import SignIn, Signins
 from proxy.clients.throttle import Throttle
 from proxy.errors import Forbidden, InvalidRequest, RateLimited, Unauthenticated
 from proxy.http.addresses import address_group
-from proxy.http.headers import client_keys
+from proxy.http.headers import ClientHeaders
 
 COOKIE = "claude-proxy"
 
@@ -47,7 +47,7 @@ class AdminGate:
         A cookie has to come from the dashboard's own page. A key may come from anywhere: a browser adds none by itself.
         Raises Unauthenticated, Forbidden, RateLimited or InvalidRequest.
         """
-        keys = client_keys(list(request.headers.get_all()))
+        keys = ClientHeaders(list(request.headers.get_all())).keys
         if keys:
             client_key = self._admin(keys, address, self._throttle)
             if client_key is None:

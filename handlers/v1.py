@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Sequence
 from enum import Enum
 
 from tornado.httputil import (
@@ -37,7 +37,7 @@ from proxy.errors import (
 )
 from proxy.http.addresses import Network, address_group, client_address
 from proxy.http.body import Body
-from proxy.http.headers import client_keys, first_values
+from proxy.http.headers import ClientHeaders
 from proxy.http.target import parse
 from proxy.relay import Inbound, Relay
 from proxy.usage.access_log import logged_path
@@ -131,8 +131,8 @@ class V1Request(HTTPMessageDelegate):
         # The limit is kept here, where it is known how to say so.
         self._connection.set_max_body_size(sys.maxsize)
         lines = list(headers.get_all())
-        first = first_values(lines)
-        self._waits_for_go = "expect" in first
+        read = ClientHeaders(lines)
+        self._waits_for_go = "expect" in read.first
         record = self._record
         record.method, record.path = start_line.method, logged_path(start_line.path)
         record.address = client_address(
@@ -141,7 +141,7 @@ class V1Request(HTTPMessageDelegate):
             self._server.trusted_proxies,
         )
         try:
-            self._admit(start_line, lines, first)
+            self._admit(start_line, read)
         except RequestError as error:
             self._refuse(error)
             return None
@@ -194,13 +194,11 @@ class V1Request(HTTPMessageDelegate):
 
     # before the body
 
-    def _admit(
-        self, start_line: RequestStartLine, lines: list[tuple[str, str]], first: Mapping[str, str]
-    ) -> None:
+    def _admit(self, start_line: RequestStartLine, headers: ClientHeaders) -> None:
         server, record = self._server, self._record
         if server.draining:
             raise Unavailable("this proxy is shutting down: try again", retry_after_s=1)
-        key = server.keys.accept(client_keys(lines))
+        key = server.keys.accept(headers.keys)
         if key is None:
             raise Unauthenticated(
                 "no valid client key: send one as `x-api-key` or `Authorization: Bearer`; "
@@ -210,11 +208,13 @@ class V1Request(HTTPMessageDelegate):
         record.key = key
         server.keys.used(key)
         # HTTP/1.0 knows no Host, and nothing better than our own address.
-        origin = server.origins.of(first.get("host", "" if start_line.version == "HTTP/1.1" else "localhost"))
+        origin = server.origins.of(
+            headers.first.get("host", "" if start_line.version == "HTTP/1.1" else "localhost")
+        )
         target = parse(start_line.path, allow_admin_paths=server.allow_admin_paths)
         record.target = target
         record.is_inference = target.is_inference(start_line.method)
-        client = Client(key.id, address_group(record.address), first.get("user-agent", ""))
+        client = Client(key.id, address_group(record.address), headers.first.get("user-agent", ""))
         self._place = server.sessions.enter(client, limited=record.is_inference, cut=self._session_ended)
         record.session_id = self._place.session_id
         server.allowance.admit(record)
@@ -226,7 +226,7 @@ class V1Request(HTTPMessageDelegate):
                 raise self._too_large()
             self._connection.set_body_timeout(SLOWEST_BODY_S + length / SLOWEST_BODY_BYTES_S)
             self._body = Body()
-        self._inbound = Inbound(start_line.method, target, lines, self._body, origin)
+        self._inbound = Inbound(start_line.method, target, headers, self._body, origin)
 
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(

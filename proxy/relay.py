@@ -33,7 +33,7 @@ from proxy.errors import (
 )
 from proxy.http import results_url
 from proxy.http.body import Body
-from proxy.http.headers import AnswerHeaders, to_upstream
+from proxy.http.headers import NO_HEADERS, AnswerHeaders, ClientHeaders
 from proxy.http.peek import Peek, peek
 from proxy.http.target import Target
 from proxy.upstream.driver import CurlClient
@@ -62,7 +62,7 @@ class Inbound:
 
     method: str
     target: Target
-    headers: list[Header]
+    headers: ClientHeaders
     body: Body | None
     origin: str
     _peeked: Peek | None = None
@@ -75,7 +75,7 @@ class Inbound:
 
     def request(self, account: Account, *, may_resend: bool) -> Request:
         """The request as it goes upstream. Raises InvalidRequest if a header could not be sent."""
-        headers = to_upstream(self.headers, account.sent)
+        headers = self.headers.to_upstream(account.sent)
         if self.target.holds_results_url:
             headers = [
                 (n, results_url.readable_encodings(v) if n.lower() == "accept-encoding" else v)
@@ -87,7 +87,7 @@ class Inbound:
     @property
     def content_encoding(self) -> str:
         """Of the body, as the client names it."""
-        return ", ".join(value for name, value in self.headers if name.lower() == "content-encoding")
+        return ", ".join(self.headers.values("content-encoding"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,7 +384,7 @@ class Attempts:
         self, account: Account, exchange: Exchange, head: Head, answered: AnswerHeaders
     ) -> Answer:
         headers = answered.for_client(account.name, len(self._record.attempts))
-        self._inbound.headers = []  # nothing is sent again from here, and a stream may last for hours
+        self._inbound.headers = NO_HEADERS  # nothing is sent again from here, and a stream may last for hours
         has_body = self._inbound.method != "HEAD" and head.status == 200
         if has_body and self._inbound.target.holds_results_url:
             try:

@@ -40,61 +40,83 @@ class Credential:
             raise ValueError("a credential is visible ASCII characters without a space")
 
 
-def first_values(headers: Headers) -> dict[str, str]:
-    """The first value of each header, by its lower-case name."""
-    first: dict[str, str] = {}
-    for name, value in headers:
-        first.setdefault(kind_of(name).lower, value)
-    return first
+class ClientHeaders:
+    """The headers of a client's request, read once for all who look at them.
+
+    `first` has the first value of each by lower-case name. `keys` are those that the client presents as
+    `Authorization: Bearer` or `x-api-key`, in order, each once.
+    """
+
+    __slots__ = ("_options", "_passing", "_refused", "first", "keys")
+
+    def __init__(self, lines: Headers) -> None:
+        first: dict[str, str] = {}
+        keys: dict[str, None] = {}
+        passing: list[tuple[str, str]] = []
+        refused: list[str] = []
+        options: list[str] = []
+        for line in lines:
+            name, value = line
+            kind = kind_of(name)
+            lower = kind.lower
+            if lower not in first:
+                first[lower] = value
+            if kind.goes_up:
+                passing.append(line)
+            elif kind.refused:
+                refused.append(lower)
+            elif lower == "connection":
+                options.append(value)
+            elif lower in ("x-api-key", "authorization") and (key := _presented(lower, value)):
+                keys[key] = None
+        self.first = first
+        self.keys = list(keys)[:_MAX_CLIENT_KEYS]
+        self._passing = passing
+        self._refused = refused
+        self._options = options
+
+    def values(self, lower_name: str) -> list[str]:
+        """All values of a header that goes upstream, in order."""
+        if lower_name not in self.first:
+            return []
+        return [value for name, value in self._passing if kind_of(name).lower == lower_name]
+
+    def to_upstream(self, credential: Credential) -> list[tuple[str, str]]:
+        """The headers as they go to the Claude API, with `credential` as the only one.
+
+        Raises InvalidRequest if a line could not be sent as one line.
+        """
+        passed, refused = self._passing.copy(), self._refused
+        if named := _named_by(self._options):
+            passed = [line for line in passed if kind_of(line[0]).lower not in named]
+            refused = [lower for lower in refused if lower not in named]
+        values = [value for _, value in passed]
+        if refused or not (_is_plain("".join(values)) or all(map(_VALUE.fullmatch, values))):
+            raise InvalidRequest("a header holds a character that may not be sent", should_retry=False)
+        # Added last, so that nothing the client sent can take it away.
+        if credential.kind == "api_key":
+            passed.append(("x-api-key", credential.secret))
+        else:
+            _add_oauth_beta(passed)
+            passed.append(("authorization", f"Bearer {credential.secret}"))
+        return passed
 
 
-def client_keys(headers: Headers) -> list[str]:
-    """The keys that a client presents as `Authorization: Bearer` or `x-api-key`, in order, each once."""
-    keys: dict[str, None] = {}
-    for name, value in headers:
-        kind = kind_of(name)
-        if kind.goes_up:
-            continue
-        key = ""
-        if kind.lower == "x-api-key":
-            key = value.strip()
-        elif kind.lower == "authorization":
-            scheme, _, rest = value.strip().partition(" ")
-            key = rest.strip() if scheme.lower() == "bearer" else ""
-        if key and len(key) <= _MAX_CLIENT_KEY_CHARS:
-            keys[key] = None
-    return list(keys)[:_MAX_CLIENT_KEYS]
+NO_HEADERS = ClientHeaders([])
 
 
 def to_upstream(headers: Headers, credential: Credential) -> list[tuple[str, str]]:
-    """The client's headers as they go to the Claude API, with `credential` as the only one.
+    """`headers` as `ClientHeaders.to_upstream` gives them, for a request of the proxy's own."""
+    return ClientHeaders(headers).to_upstream(credential)
 
-    Raises InvalidRequest if a line could not be sent as one line.
-    """
-    passed: list[tuple[str, str]] = []
-    refused: list[str] = []
-    options: list[str] = []
-    for line in headers:
-        kind = kind_of(line[0])
-        if kind.goes_up:
-            passed.append(line)
-        elif kind.refused:
-            refused.append(kind.lower)
-        elif kind.lower == "connection":
-            options.append(line[1])
-    if named := _named_by(options):
-        passed = [line for line in passed if kind_of(line[0]).lower not in named]
-        refused = [lower for lower in refused if lower not in named]
-    values = [value for _, value in passed]
-    if refused or not (_is_plain("".join(values)) or all(map(_VALUE.fullmatch, values))):
-        raise InvalidRequest("a header holds a character that may not be sent", should_retry=False)
-    # Added last, so that nothing the client sent can take it away.
-    if credential.kind == "api_key":
-        passed.append(("x-api-key", credential.secret))
-    else:
-        _add_oauth_beta(passed)
-        passed.append(("authorization", f"Bearer {credential.secret}"))
-    return passed
+
+def _presented(lower_name: str, value: str) -> str:
+    """The key in a credential's value; "" if it holds none."""
+    key = value.strip()
+    if lower_name == "authorization":
+        scheme, _, rest = key.partition(" ")
+        key = rest.strip() if scheme.lower() == "bearer" else ""
+    return key if len(key) <= _MAX_CLIENT_KEY_CHARS else ""
 
 
 class AnswerHeaders:
