@@ -61,25 +61,16 @@ class ClientAnswer:
 
     def _begin(self, answer: Answer) -> None:
         record = self._record
-        content_type, encoding = "", ""
-        for name, value in answer.headers:
-            if len(name) == 12 and name.lower() == "content-type":
-                content_type = content_type or value
-            elif len(name) == 16 and name.lower() == "content-encoding":
-                encoding = encoding or value
-        self._is_stream = content_type.lower().startswith("text/event-stream") and (
-            encoding.lower() in ("", "identity")
+        kind, encoding = answer.content_type, answer.content_encoding
+        self._is_stream = kind.lower().startswith("text/event-stream") and encoding.lower() in (
+            "",
+            "identity",
         )
         if record.is_inference:
-            record.meter = Meter(content_type, encoding, answer.status)
+            record.meter = Meter(kind, encoding, answer.status)
         start = answer.start()
         self._count(start)
-        headers = answer.headers
-        if answer.status == 204:  # its length would be false (RFC 9110 §8.6), and the bytes be missed
-            headers = [
-                line for line in headers if line[0].lower() != "content-length" or not line[1].strip("0")
-            ]
-        self._write_head(answer.status, answer.reason, headers, start)
+        self._write_head(answer.status, answer.reason, answer.headers, answer.length, start)
 
     def refuse(self, error: RequestError) -> None:
         """Answer with an error in the shape of the Claude API's."""
@@ -88,7 +79,8 @@ class ClientAnswer:
         record.answer_bytes = len(body)
         record.error = error.type
         shown = b"" if record.method == "HEAD" else body
-        self._write_head(error.status, responses.get(error.status, ""), list(headers.get_all()), shown)
+        reason = responses.get(error.status, "")
+        self._write_head(error.status, reason, list(headers.get_all()), len(body), shown)
 
     async def cut(self, why: str) -> None:
         """Abort an answer that has begun: a client must never take what it has for the whole."""
@@ -112,11 +104,13 @@ class ClientAnswer:
             self._stall.cancel()
         self._stall, self._source, self._on_stalled = None, None, _nothing
 
-    def _write_head(self, status: int, reason: str, headers: list[tuple[str, str]], start: bytes) -> None:
+    def _write_head(
+        self, status: int, reason: str, headers: list[tuple[str, str]], length: int | None, start: bytes
+    ) -> None:
         self.has_begun = True
         self._record.status = status
         self._record.first_byte_at = self._clock.monotonic()
-        self._connection.begin(status, reason, headers, start)
+        self._connection.begin(status, reason, headers, length, start)
 
     def _pass_on(self, data: bytes) -> bool:
         """Send what has come; False while the client has too much to take."""

@@ -387,18 +387,27 @@ class RequestConnection(HTTPConnection):
         assert isinstance(start_line, ResponseStartLine)
         if self.gone:
             return _closed()
-        self.begin(start_line.code, start_line.reason, list(headers.get_all()), chunk or b"")
+        status, lines = start_line.code, list(headers.get_all())
+        if "Connection" in headers and status != 101:
+            self._keep_alive = self._keep_alive and headers["Connection"].lower() != "close"
+            lines = [line for line in lines if line[0].lower() != "connection"]  # `begin` says it
+        length = headers.get("Content-Length")
+        self.begin(status, start_line.reason, lines, None if length is None else int(length), chunk or b"")
         return self._written()
 
-    def begin(self, status: int, reason: str, headers: list[tuple[str, str]], start: bytes = b"") -> None:
+    def begin(
+        self, status: int, reason: str, headers: list[tuple[str, str]], length: int | None, start: bytes = b""
+    ) -> None:
         """Send the answer's head with the `start` of its body, or when the loop turns. Nothing if the client has left.
+
+        `length` is what `headers` say of the body's, None if they say nothing.
 
         Raises ValueError if a header would not be one line.
         """
         connection = self._connection
         if connection is None or connection.gone:
             return
-        lines = self._framed_by(status, headers)
+        lines = headers + self._framing(status, length)
         text = "".join([f"{name}: {value}\r\n" for name, value in lines])
         head = f"HTTP/1.1 {status} {reason}\r\n{text}\r\n"
         if not head.count("\n") == head.count("\r") == len(lines) + 2:
@@ -483,28 +492,20 @@ class RequestConnection(HTTPConnection):
         if callback is not None:
             callback()
 
-    def _framed_by(self, status: int, lines: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        """`lines` with those that say where the answer ends and whether the connection does (RFC 9112 §6.3, §9.3)."""
-        length: int | None = None
-        for name, value in lines:
-            size = len(name)  # which tells most names apart
-            if size == 14 and name.lower() == "content-length":
-                length = int(value)
-            elif size == 10 and name.lower() == "connection" and value.lower() == "close":
-                self._keep_alive = False
+    def _framing(self, status: int, length: int | None) -> list[tuple[str, str]]:
+        """The lines that say where the answer ends and whether the connection does (RFC 9112 §6.3, §9.3)."""
         modern = self.head.start_line.version == "HTTP/1.1"
         bodiless = self.head.start_line.method == "HEAD" or status in (204, 304) or status < 200
         self._left = 0 if bodiless else length
         self._chunked = modern and self._left is None
         self.ends_by_close = not modern and self._left is None
         self._keep_alive = self._keep_alive and not self.ends_by_close
-        added: list[tuple[str, str]] = []
+        lines: list[tuple[str, str]] = []
         if self._keep_alive != modern and status != 101:
-            lines = [line for line in lines if line[0].lower() != "connection"]
-            added = [("Connection", "close" if modern else "Keep-Alive")]
+            lines.append(("Connection", "close" if modern else "Keep-Alive"))
         if self._chunked:
-            added.append(("Transfer-Encoding", "chunked"))
-        return lines + added
+            lines.append(("Transfer-Encoding", "chunked"))
+        return lines
 
     def _written(self) -> asyncio.Future[None]:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -108,11 +108,14 @@ class Retry:
 
 @dataclass(slots=True)
 class Answer:
-    """What the client gets: status and headers, then the body by `read`."""
+    """What the client gets: status and headers, then the body. `length` is the body's, None if it is not said."""
 
     status: int
     reason: str
     headers: list[Header]
+    length: int | None
+    content_type: str
+    content_encoding: str
     source: Exchange | _Whole
 
     def start(self) -> bytes:
@@ -385,16 +388,21 @@ class Attempts:
     ) -> Answer:
         headers = answered.for_client(account.name, len(self._record.attempts))
         self._inbound.headers = NO_HEADERS  # nothing is sent again from here, and a stream may last for hours
+        length = answered.length
+        source: Exchange | _Whole = exchange
         has_body = self._inbound.method != "HEAD" and head.status == 200
         if has_body and self._inbound.target.holds_results_url:
             try:
                 body = await _rewritten(exchange, answered, self._inbound.origin)
             except UpstreamError as error:
                 raise BadGateway(f"the upstream's answer was cut: {error}") from error
+            length, source = len(body), _Whole(body)
             headers = [(n, v) for n, v in headers if n.lower() != "content-length"]
-            headers.append(("content-length", str(len(body))))
-            return Answer(head.status, head.reason, headers, _Whole(body))
-        return Answer(head.status, head.reason, headers, exchange)
+            headers.append(("content-length", str(length)))
+        elif head.status == 204 and length:  # false (RFC 9110 §8.6), and its bytes would be missed
+            headers = [(n, v) for n, v in headers if n.lower() != "content-length"]
+        kind, encoding = answered.get("content-type"), answered.get("content-encoding")
+        return Answer(head.status, head.reason, headers, length, kind, encoding, source)
 
     async def _last_word(self) -> Answer:
         """What is left when every try failed: the upstream's own answer, or why there is none."""

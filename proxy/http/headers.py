@@ -126,14 +126,14 @@ class AnswerHeaders:
     the first counts.
     """
 
-    __slots__ = ("_first", "_options", "_passing", "_repeats_length", "limits", "lines")
+    __slots__ = ("_first", "_lengths", "_options", "_passing", "limits", "lines")
 
     def __init__(self, lines: Headers) -> None:
         first: dict[str, str] = {}
         limits: dict[str, str] = {}
         passing: list[tuple[str, str]] = []
         options: list[str] = []
-        repeats_length = False
+        lengths: list[str] = []
         for line in lines:
             name, value = line
             kind = kind_of(name)
@@ -143,7 +143,7 @@ class AnswerHeaders:
                 if kind.limit:
                     limits[lower] = value.strip()
             elif lower == "content-length":
-                repeats_length = True
+                lengths.append(value.strip())
             if kind.goes_down:
                 passing.append(line)
             elif lower == "connection":
@@ -152,8 +152,16 @@ class AnswerHeaders:
         self.limits = limits
         self._first = first
         self._passing = passing
-        self._repeats_length = repeats_length
+        self._lengths = lengths  # beside the first
         self._options = options
+
+    @property
+    def length(self) -> int | None:
+        """The body's length, if it is one number (RFC 9110 §8.6) and the body is not chunked (RFC 9112 §6.3)."""
+        said = self.get("content-length")
+        if not _LENGTH.fullmatch(said) or "transfer-encoding" in self._first:
+            return None
+        return None if any(other != said for other in self._lengths) else int(said)
 
     def get(self, lower_name: str) -> str:
         """The value of a header, without blanks around it; "" if there is none."""
@@ -167,9 +175,9 @@ class AnswerHeaders:
         passed = _sendable(self._passing)
         if named := _named_by(self._options):
             passed = [line for line in passed if kind_of(line[0]).lower not in named]
-        length, chunked = self._first.get("content-length"), "transfer-encoding" in self._first
-        if length is not None and (self._repeats_length or chunked or not _LENGTH.fullmatch(length)):
-            passed = _with_one_length(passed, chunked=chunked)
+        said = self._first.get("content-length")
+        if said is not None and (self._lengths or self.length is None):
+            passed = _with_one_length(passed, believed=self.length is not None)
         passed.append(("x-proxy-account", _account_value(account)))
         passed.append(("x-proxy-attempts", str(attempts)))
         return passed
@@ -193,13 +201,11 @@ def _sendable(lines: Headers) -> list[tuple[str, str]]:
     return [(name, value.strip(" \t")) for name, value in lines if _VALUE.fullmatch(value)]
 
 
-def _with_one_length(lines: list[tuple[str, str]], *, chunked: bool) -> list[tuple[str, str]]:
-    """Keep one Content-Length if it is a number (RFC 9110 §8.6) and the body is not chunked (RFC 9112 §6.3)."""
+def _with_one_length(lines: list[tuple[str, str]], *, believed: bool) -> list[tuple[str, str]]:
+    """Keep the first Content-Length if it is believed, and no other."""
     at = [index for index, (name, _) in enumerate(lines) if kind_of(name).lower == "content-length"]
-    values = {lines[index][1] for index in at}
-    if len(values) == 1 and not chunked and _LENGTH.fullmatch(values.pop()):
-        del at[0]  # keep the first line
-    return [line for index, line in enumerate(lines) if index not in at] if at else lines
+    drop = set(at[1:] if believed else at)
+    return [line for index, line in enumerate(lines) if index not in drop]
 
 
 def _named_by(options: Sequence[str]) -> Set[str]:

@@ -540,7 +540,7 @@ async def test_a_request_that_is_answered_by_its_head_alone_sends_no_body() -> N
 def answering(headers: HTTPHeaders | list[tuple[str, str]], *parts: bytes) -> Callable[[Seen], None]:
     def run(seen: Seen) -> None:
         if isinstance(headers, list):
-            seen.connection.begin(200, "OK", headers)
+            seen.connection.begin(200, "OK", headers, None)
         else:
             seen.connection.write_headers(OK, headers)
         for part in parts:
@@ -602,7 +602,7 @@ async def test_a_connection_stays_as_its_client_says(
 
 async def test_an_answer_that_says_so_ends_its_connection() -> None:
     front = Recorder()
-    front.on_finish = answering([("Content-Length", "1"), ("Connection", "close")], b"a")
+    front.on_finish = answering(HTTPHeaders({"Content-Length": "1", "Connection": "close"}), b"a")
     async with listening(front) as port, connect(port) as wire:
         await wire.send(get())
         assert (await whole(wire)).header("connection") == "close"
@@ -611,7 +611,7 @@ async def test_an_answer_that_says_so_ends_its_connection() -> None:
 
 async def test_a_head_goes_out_while_nothing_follows() -> None:
     front = Recorder()
-    front.on_finish = lambda seen: seen.connection.begin(200, "OK", [("X", "y")])
+    front.on_finish = lambda seen: seen.connection.begin(200, "OK", [("X", "y")], None)
     async with listening(front) as port, connect(port) as wire:
         await wire.send(get())
         async with asyncio.timeout(5):
@@ -629,7 +629,7 @@ async def test_a_header_cannot_hold_a_line_end(pair: tuple[str, str]) -> None:
         await wire.send(get())
         await until(lambda: front.requests and front.requests[0].finished)
         with pytest.raises(ValueError, match="CR or LF"):
-            front.requests[0].connection.begin(200, "OK", [pair])
+            front.requests[0].connection.begin(200, "OK", [pair], None)
 
 
 async def test_an_answer_never_differs_from_its_length() -> None:
@@ -641,7 +641,7 @@ async def test_an_answer_never_differs_from_its_length() -> None:
                 await wire.send(get())
                 await until(lambda: front.requests and front.requests[-1].finished)
                 connection = front.requests[-1].connection
-                connection.begin(200, "OK", [("Content-Length", "2")])
+                connection.begin(200, "OK", [("Content-Length", "2")], 2)
                 with pytest.raises(HTTPOutputError):
                     connection.send(data)
                     connection.finish()
@@ -659,7 +659,7 @@ async def test_what_a_client_does_not_take_waits_and_is_announced_when_there_is_
         await wire.send(get())
         await until(lambda: front.requests and front.requests[0].finished)
         connection = front.requests[0].connection
-        connection.begin(200, "OK", [])
+        connection.begin(200, "OK", [], None)
         assert await connection.write(b"a") is None
         sent = 0
         while not connection.full:
@@ -690,7 +690,7 @@ async def test_who_waits_for_room_hears_that_the_client_left() -> None:
             await wire.send(get())
             await until(lambda: front.requests and front.requests[0].finished)
             connection = front.requests[0].connection
-            connection.begin(200, "OK", [])
+            connection.begin(200, "OK", [], None)
             while not connection.full:
                 connection.send(b"x" * 65_536)
                 await asyncio.sleep(0)
