@@ -387,22 +387,9 @@ class Attempts:
         self, account: Account, exchange: Exchange, head: Head, answered: AnswerHeaders
     ) -> Answer:
         headers = answered.for_client(account.name, len(self._record.attempts))
+        answer = await _answer(self._inbound, exchange, head, answered, headers)
         self._inbound.headers = NO_HEADERS  # nothing is sent again from here, and a stream may last for hours
-        length = answered.length
-        source: Exchange | _Whole = exchange
-        has_body = self._inbound.method != "HEAD" and head.status == 200
-        if has_body and self._inbound.target.holds_results_url:
-            try:
-                body = await _rewritten(exchange, answered, self._inbound.origin)
-            except UpstreamError as error:
-                raise BadGateway(f"the upstream's answer was cut: {error}") from error
-            length, source = len(body), _Whole(body)
-            headers = [(n, v) for n, v in headers if n.lower() != "content-length"]
-            headers.append(("content-length", str(length)))
-        elif head.status == 204 and length:  # false (RFC 9110 §8.6), and its bytes would be missed
-            headers = [(n, v) for n, v in headers if n.lower() != "content-length"]
-        kind, encoding = answered.get("content-type"), answered.get("content-encoding")
-        return Answer(head.status, head.reason, headers, length, kind, encoding, source)
+        return answer
 
     async def _last_word(self) -> Answer:
         """What is left when every try failed: the upstream's own answer, or why there is none."""
@@ -445,6 +432,26 @@ async def _start_of(exchange: Exchange) -> bytes:
         while len(start) < JUDGED_BYTES and (data := await exchange.read()):
             start += data
     return start
+
+
+async def _answer(
+    inbound: Inbound, exchange: Exchange, head: Head, answered: AnswerHeaders, headers: list[Header]
+) -> Answer:
+    """What the client gets of an upstream's answer. Raises BadGateway if one that is read whole was cut."""
+    length = answered.length
+    source: Exchange | _Whole = exchange
+    if inbound.target.holds_results_url and inbound.method != "HEAD" and head.status == 200:
+        try:
+            body = await _rewritten(exchange, answered, inbound.origin)
+        except UpstreamError as error:
+            raise BadGateway(f"the upstream's answer was cut: {error}") from error
+        length, source = len(body), _Whole(body)
+        headers = [line for line in headers if line[0].lower() != "content-length"]
+        headers.append(("content-length", str(length)))
+    elif head.status == 204 and length:  # false (RFC 9110 §8.6), and its bytes would be missed
+        headers = [line for line in headers if line[0].lower() != "content-length"]
+    kind, encoding = answered.get("content-type"), answered.get("content-encoding")
+    return Answer(head.status, head.reason, headers, length, kind, encoding, source)
 
 
 async def _rewritten(exchange: Exchange, headers: AnswerHeaders, origin: str) -> bytes:
