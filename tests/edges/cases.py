@@ -101,7 +101,7 @@ async def direct(route: Route, mark: str, first: str, second: str) -> list[str]:
 async def _settled(route: Route) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(SETTLE_S):
-            while route.difference():
+            while route.difference():  # noqa: ASYNC110 - nobody announces it
                 await asyncio.sleep(QUIET_S)
 
 
@@ -118,10 +118,11 @@ async def _wrong_answers(requests: list[Request], end: End, answered: bytes) -> 
         own = (answer.status == 200) == goes_up(request) or request.target == b"/health"
         if not own or (goes_up(request) and answer.values("x-answers") != [request.target]):
             return [f"{request.method!r} {request.target!r} gets {answer.start!r}"]
-    rest = [await _next_answer(stream)] if not stream.at_eof() else []
-    refused = [answer.status for answer in rest]
-    allowed = {End.MALFORMED: [[400]], End.WITHIN: [[], [400], [401]]}.get(end, [[]])
-    return [] if refused in allowed and stream.at_eof() else [f"{end.value}, yet answered by {rest}"]
+    rest = await stream.read()
+    refused = rest.startswith(b"HTTP/1.1 4") and rest.count(b"HTTP/1.1 ") == 1
+    # What is within a request may be refused before its end: it cannot become one, or its sender has no key.
+    allowed = {End.MALFORMED: [True], End.WITHIN: [True, False]}.get(end, [False])
+    return [] if refused in allowed and (refused or not rest) else [f"{end.value}, then {rest!r}"]
 
 
 async def _next_answer(stream: asyncio.StreamReader, *, bodiless: bool = False) -> Message:

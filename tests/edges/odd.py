@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from tests.service import CLIENT_KEY
@@ -158,6 +160,49 @@ PIPELINES = {
 }
 
 ODD = LENGTHS | CHUNKS | ENDS | METHODS | TARGETS | VERSIONS | PIPELINES
+"""What is sent in pairs."""
+
+STARTS = (
+    "GET TARGET HTTP/1.1",
+    "HEAD TARGET HTTP/1.1",
+    "CONNECT TARGET HTTP/1.1",
+    "DELETE TARGET HTTP/1.1",
+    "x-Y! TARGET HTTP/1.1",
+    "POST http://aTARGET HTTP/1.1",
+    "GET http://bTARGET HTTP/1.1",
+    "POST TARGET HTTP/1.0",
+    "GET TARGET HTTP/1.0",
+    "POST TARGET HTTP/1.2",
+)
+LINES = (
+    "Connection: close",
+    "Connection: keep-alive",
+    "Connection: Upgrade\r\nUpgrade: h2c",
+    "Expect: 100-continue",
+    "X: y\r\n z",
+)
+
+
+def combined() -> Iterator[tuple[str, Odd]]:
+    """Each length and coding with each start line, end of lines and line that could change how it is read."""
+    for name, request in (LENGTHS | CHUNKS).items():
+        _, *rest = request.head.partition("\r\n")
+        for start in STARTS:
+            yield f"{name}, {start}", Odd(start + "".join(rest), request.body)
+        for end in ("\n", "\r", "\r\r\n"):
+            yield f"{name}, lines end in {end!r}", ended_by(end, request)
+        for line in LINES:
+            yield f"{name}, {line!r}", Odd(f"{request.head[:-2]}{line}\r\n\r\n", request.body)
+
+
+COMBINED = dict(combined())
+"""What is sent before and behind a usual request."""
+
+PAIRS = [
+    *itertools.product(ODD, ODD),
+    *((name, "GET with a body") for name in COMBINED),
+    *(("GET", name) for name in COMBINED),
+]
 
 
 def smuggled(mark: str, *, whole: bool) -> bytes:
@@ -167,8 +212,9 @@ def smuggled(mark: str, *, whole: bool) -> bytes:
 
 
 def attack(mark: str, first: str, second: str) -> bytes:
-    """Two of `ODD` in a row: inside the first is a whole request, inside the second the begin of one."""
+    """Two in a row: inside the first is a whole request, inside the second the begin of one."""
+    known = ODD | COMBINED
     return b"".join(
-        ODD[name].filled(f"/v1/marked/{mark}-{place}", smuggled(f"{mark}-{place}", whole=place == 1))
+        known[name].filled(f"/v1/marked/{mark}-{place}", smuggled(f"{mark}-{place}", whole=place == 1))
         for place, name in enumerate((first, second), 1)
     )

@@ -1,4 +1,4 @@
-"""What stands on either side of the proxy: an upstream that says what it was asked, and a tap on the way to the proxy."""
+"""What stands around the proxy: an upstream that says what it was asked, and a tap on the way to the proxy."""
 
 from __future__ import annotations
 

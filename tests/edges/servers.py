@@ -13,6 +13,7 @@ from tests.bench.versions import BenchError, free_port, process
 
 START_WITHIN_S = 10.0
 
+# Underscores are let through since a reader behind could take them for hyphens.
 NGINX = """
 daemon off;
 master_process off;
