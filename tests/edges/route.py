@@ -51,7 +51,7 @@ class Tap:
         self._behind = behind
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        strict, attacked = StrictReader(), False
+        strict, attacked = StrictReader(is_last), False
 
         def read(data: bytes) -> None:
             nonlocal attacked
@@ -134,6 +134,11 @@ def goes_up(request: Request) -> bool:
     """Whether the proxy sends it on: it has a plain path of ours and a key."""
     keys = request.fields.get(b"x-api-key", [])
     return keys == [CLIENT_KEY.encode()] and bool(re.fullmatch(rb"/v1/[a-z]+/[\w-]+", request.target))
+
+
+def is_last(request: Request) -> bool:
+    """Whether the proxy reads no more of its connection: behind a refusal, a withheld body may come or not."""
+    return not request.keeps_open or (request.awaits and not goes_up(request))
 
 
 @contextlib.asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
@@ -13,13 +14,14 @@ _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(;[\t -~\x80-\xff]*)?")
 
 
 class Request(NamedTuple):
-    """A request that was read whole."""
+    """A request that was read whole. If it `awaits`, its client would have sent the body after a 100 only."""
 
     method: bytes
     target: bytes
     body: bytes
     fields: dict[bytes, list[bytes]]
-    keeps_open: bool = True
+    keeps_open: bool
+    awaits: bool
 
 
 class End(Enum):
@@ -27,7 +29,7 @@ class End(Enum):
 
     BETWEEN = "after a request"
     WITHIN = "within a request"
-    CLOSED = "after a request that asks to close"
+    CLOSED = "after the last request"
     MALFORMED = "in what is no request"
 
 
@@ -40,9 +42,10 @@ class Partial(Exception):
 
 
 class StrictReader:
-    """Reads the requests of one connection, in whatever pieces it comes."""
+    """Reads the requests of one connection, in whatever pieces it comes, up to one that is the `last`."""
 
-    def __init__(self) -> None:
+    def __init__(self, last: Callable[[Request], bool] = lambda request: not request.keeps_open) -> None:
+        self._last = last
         self.end = End.BETWEEN
         self._rest = b""
 
@@ -61,7 +64,7 @@ class StrictReader:
                 self.end = End.MALFORMED
             else:
                 found.append(request)
-                self.end = End.BETWEEN if request.keeps_open else End.CLOSED
+                self.end = End.CLOSED if self._last(request) else End.BETWEEN
         return found
 
 
@@ -80,7 +83,9 @@ def _read(data: bytes) -> tuple[Request, bytes]:
     body, rest = _body(fields, rest, modern=modern)
     options = [option.strip().lower() for option in b",".join(fields.get(b"connection", [])).split(b",")]
     keeps_open = b"close" not in options and (modern or b"keep-alive" in options)
-    return Request(start[1], start[2], body, fields, keeps_open), rest
+    expects = modern and [value.lower() for value in fields.get(b"expect", [])] == [b"100-continue"]
+    awaits = expects and (bool(body) or b"transfer-encoding" in fields)
+    return Request(start[1], start[2], body, fields, keeps_open, awaits), rest
 
 
 def _cut(data: bytes, end: bytes) -> tuple[bytes, bytes]:
