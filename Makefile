@@ -13,10 +13,12 @@ TEST_PACKAGES := $(if $(shell command -v npm),,nodejs npm) $(if $(shell command 
 BENCH_SERVERS := $(if $(wildcard /usr/sbin/nginx),,nginx-light) $(if $(wildcard /usr/bin/caddy),,caddy)
 BENCH_PACKAGES := $(BENCH_SERVERS) $(if $(wildcard /usr/bin/openssl),,openssl) \
 	$(if $(shell command -v gcc),,gcc libc6-dev)
+# And the smuggling cases: what stands before the proxy.
+EDGE_PACKAGES := $(if $(wildcard /usr/sbin/nginx),,nginx-light) $(if $(wildcard /usr/sbin/haproxy),,haproxy)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test test-hours faults e2e-long bench bench-self same-wire lint format screenshots clean
+.PHONY: help run demo test test-hours faults edges e2e-long bench bench-self same-wire lint format screenshots clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +47,9 @@ test-hours: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run every tes
 
 faults: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run the crash tests in their long forms: minutes
 	REFRESH_KILLS=200 CRASH_ROUNDS=100 $(BIN)/python -m pytest -n auto -rP --timeout 3600 tests/faults
+
+edges: $(VENV)/.tests-requirements $(VENV)/.edges-packages ## try to smuggle requests behind nginx, haproxy and none: ten minutes; OPTIONS="--every 50" for less
+	$(BIN)/python -m tests.edges $(OPTIONS)
 
 e2e-long: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run the browser tests in their long forms, and time them: three quarters of an hour
 	E2E_LONG=1 $(BIN)/python -m pytest -p no:randomly -rP --timeout 3600 tests/e2e
@@ -111,10 +116,19 @@ $(VENV)/.tests-packages: Makefile $(VENV)/pyvenv.cfg
 	$(call install,$(TEST_PACKAGES),the tests need)
 	@touch $@
 
-# Debian starts a server that it installs. The benchmark starts its own, so those that were just installed are stopped.
+# Debian starts a server that it installs. Ours are started when they are needed, so those just installed are stopped.
+define stop
+@for name in $(1:-light=); do systemctl disable --quiet --now $$name 2>/dev/null || true; done
+endef
+
 $(VENV)/.bench-packages: Makefile $(VENV)/pyvenv.cfg
 	$(call install,$(BENCH_PACKAGES),the benchmark needs)
-	@for name in $(BENCH_SERVERS:-light=); do systemctl disable --quiet --now $$name 2>/dev/null || true; done
+	$(call stop,$(BENCH_SERVERS))
+	@touch $@
+
+$(VENV)/.edges-packages: Makefile $(VENV)/pyvenv.cfg
+	$(call install,$(EDGE_PACKAGES),the smuggling cases need)
+	$(call stop,$(EDGE_PACKAGES))
 	@touch $@
 
 # The real clients of tests/clients, each in a folder of its own. One that cannot be installed stops nothing here:

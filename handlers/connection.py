@@ -193,7 +193,8 @@ class Connection(ClientSocket):
             return
         if request.head.length is not None:
             self._check_size(request.head.length)
-        if request.head.expects_continue and not request.head_written:
+        if request.withholds_body and not request.head_written:
+            request.withholds_body = False
             self.transport.write(b"HTTP/1.1 100 (Continue)\r\n\r\n")
         self.expire_in(request.body_timeout_s)
 
@@ -304,7 +305,8 @@ class Connection(ClientSocket):
 class RequestConnection(HTTPConnection):
     """One request's side of its connection, until it is answered.
 
-    `max_body_bytes` and `body_timeout_s` count from the end of `headers_received` on.
+    `max_body_bytes` and `body_timeout_s` count from the end of `headers_received` on. `withholds_body`: the client
+    waits for a 100 to send its body. An answer before that is the connection's last, since a body may still follow.
     """
 
     def __init__(self, connection: Connection, head: Head) -> None:
@@ -312,6 +314,7 @@ class RequestConnection(HTTPConnection):
         self.head = head
         self.max_body_bytes = MAX_BODY_BYTES
         self.body_timeout_s = BODY_S
+        self.withholds_body = head.expects_continue and head.length != 0
         self.head_written = False
         self.ends_by_close = False
         self._connection: Connection | None = connection
@@ -499,7 +502,7 @@ class RequestConnection(HTTPConnection):
         self._left = 0 if bodiless else length
         self._chunked = modern and self._left is None
         self.ends_by_close = not modern and self._left is None
-        self._keep_alive = self._keep_alive and not self.ends_by_close
+        self._keep_alive = self._keep_alive and not self.ends_by_close and not self.withholds_body
         lines: list[tuple[str, str]] = []
         if self._keep_alive != modern and status != 101:
             lines.append(("Connection", "close" if modern else "Keep-Alive"))

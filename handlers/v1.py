@@ -116,7 +116,6 @@ class V1Request(HTTPMessageDelegate):
         self._body: Body | None = None
         self._place: Place | None = None
         self._inbound: Inbound | None = None
-        self._waits_for_go = False
         self._task: asyncio.Task[None] | None = None
         self._linger: asyncio.TimerHandle | None = None
         self._cut_because: str | None = None
@@ -132,7 +131,6 @@ class V1Request(HTTPMessageDelegate):
         self._connection.set_max_body_size(sys.maxsize)
         lines = list(headers.get_all())
         read = ClientHeaders(lines)
-        self._waits_for_go = "expect" in read.first
         record = self._record
         record.method, record.path = start_line.method, logged_path(start_line.path)
         record.address = client_address(
@@ -239,8 +237,8 @@ class V1Request(HTTPMessageDelegate):
         if self._place is not None:
             self._place.leave()  # to its client it is over, though its body may still come
         self._answer.refuse(error)
-        if self._waits_for_go:
-            self._end_refused()  # the body will not be sent
+        if self._connection.withholds_body:
+            self._end_refused()
         else:
             self._linger = asyncio.get_running_loop().call_later(LINGER_S, self._end_refused)
 

@@ -80,6 +80,31 @@ async def test_a_wrong_key_is_refused_without_a_100_continue(tmp_path: Path) -> 
         answer = await rest(wire)
         assert answer.startswith(b"HTTP/1.1 401 ")
         assert answer.count(b"HTTP/1.1") == 1
+        assert b"\r\nConnection: close\r\n" in answer
+
+
+@pytest.mark.parametrize(
+    ("version", "headers", "body"),
+    [
+        ("HTTP/1.1", [("Expect", "100-continue")], b""),
+        ("HTTP/1.1", [("Expect", "other"), ("Content-Length", "4")], b"body"),
+        (
+            "HTTP/1.0",
+            [("Expect", "100-continue"), ("Connection", "keep-alive"), ("Content-Length", "4")],
+            b"body",
+        ),
+    ],
+    ids=["no body", "another expectation", "HTTP/1.0"],
+)
+async def test_a_refusal_keeps_the_connection_if_no_body_is_withheld(
+    tmp_path: Path, version: str, headers: list[tuple[str, str]], body: bytes
+) -> None:
+    async with serve(tmp_path) as service, connect(service.port) as wire:
+        refused = request_bytes("POST", POST[1], [BAD_KEY, *headers], body or None)
+        await wire.send(refused.replace(b"HTTP/1.1", version.encode(), 1))
+        assert (await whole(wire)).status == 401
+        await wire.send(request_bytes("GET", "/v1/models", [KEY]))
+        assert (await whole(wire)).status == 200
 
 
 async def test_a_right_key_gets_its_100_continue(tmp_path: Path) -> None:
