@@ -324,6 +324,21 @@ async def test_a_client_that_reads_on_gets_every_byte(tmp_path: Path) -> None:
         assert proxied[0] >= size
 
 
+async def test_a_stream_that_is_cut_again_while_its_last_event_waits_ends(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        service.simulator.script(None, Flood(200_000_000))
+        async with streaming(service) as (_, answer):
+            await throttled(service)
+            (session,) = service.parts.sessions
+            service.parts.sessions.end(session.id)
+            await until(lambda: service.transfers == 0)
+            for task in asyncio.all_tasks():
+                if task.get_name() == "relay":
+                    task.cancel()
+            await until(lambda: service.running == 0)
+            await cut_answer(answer)
+
+
 async def test_a_client_that_takes_nothing_for_too_long_is_let_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
