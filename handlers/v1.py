@@ -266,6 +266,7 @@ class V1Request(HTTPMessageDelegate):
         except (asyncio.CancelledError, StreamClosedError):
             if self._cut_because is None:
                 self._record.gone()
+                self._answer.abort()  # whatever cancelled it: nobody waits for an answer that will not come
             else:
                 await self._break_off(Unavailable(self._cut_because, retry_after_s=1))
         except UpstreamError as error:

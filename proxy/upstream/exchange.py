@@ -159,6 +159,8 @@ class Exchange:
 
     def on_body(self, data: bytes) -> bool:
         """Take the next bytes of the body. False: not now, and the transfer pauses."""
+        if self.request.method == "HEAD":
+            return True  # an upstream that sends a body all the same: dropped (RFC 9110 §9.3.2)
         if self._stopped or self._buffered >= HIGH_WATER:
             self._paused = True
             return False
