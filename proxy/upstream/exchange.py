@@ -120,7 +120,9 @@ class Exchange:
 
     def start(self) -> bytes:
         """As much of the body as has come and was not read."""
-        return self._taken()
+        data = self._taken()
+        self._unpause()
+        return data
 
     async def pipe(self, take: Callable[[bytes], bool]) -> None:
         """Hand the body to `take`, piece by piece as it comes, and return at its end.
