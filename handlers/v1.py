@@ -192,7 +192,12 @@ class V1Request(HTTPMessageDelegate):
 
     def on_connection_close(self) -> None:
         # While the body was still coming.
-        self._record.gone()
+        refused = self._connection.refused
+        if refused is None:
+            self._record.gone()
+        else:
+            self._record.error = self._record.error or refused.type
+            self._record.status = self._record.status or refused.status
         self._end()
 
     # before the body
