@@ -86,13 +86,15 @@ class ClientAnswer:
         """Abort an answer that has begun: a client must never take what it has for the whole."""
         self._record.error = "cut"
         log.warning("answer cut request=%s reason=%s", self._record.id, why)
-        if self._is_stream and not self._connection.gone:
-            # HTTPOutputError: the answer has a length, with no room for it.
-            with contextlib.suppress(StreamClosedError, TimeoutError, HTTPOutputError):
-                self._connection.send(error_event(why))
-                async with asyncio.timeout(LAST_EVENT_S):
-                    await self._connection.drained()
-        self.abort()
+        try:
+            if self._is_stream and not self._connection.gone:
+                # HTTPOutputError: the answer has a length, with no room for it.
+                with contextlib.suppress(StreamClosedError, TimeoutError, HTTPOutputError):
+                    self._connection.send(error_event(why))
+                    async with asyncio.timeout(LAST_EVENT_S):
+                        await self._connection.drained()
+        finally:  # also if it is cut once more meanwhile
+            self.abort()
 
     def abort(self) -> None:
         """Close the connection: only a reset tells an answer that ends with its connection from a whole one."""

@@ -281,6 +281,7 @@ class Connection(ClientSocket):
         request, self._request = self._request, None
         last = b"" if request is not None and request.head_written else answer(error)
         if request is not None:
+            request.refused = error
             request.flush()
             request.lost()
         self._linger(last)
@@ -317,6 +318,8 @@ class RequestConnection(HTTPConnection):
         self.withholds_body = head.expects_continue and head.length != 0
         self.head_written = False
         self.ends_by_close = False
+        self.refused: RequestError | None = None
+        """Why the connection ended the request, if it did so in its delegate's place."""
         self._connection: Connection | None = connection
         self._keep_alive = head.keep_alive
         self._switches = False

@@ -187,7 +187,12 @@ class V1Request(HTTPMessageDelegate):
 
     def on_connection_close(self) -> None:
         # While the body was still coming.
-        self._record.gone()
+        refused = self._connection.refused
+        if refused is None:
+            self._record.gone()
+        else:
+            self._record.error = self._record.error or refused.type
+            self._record.status = self._record.status or refused.status
         self._end()
 
     # before the body
@@ -261,6 +266,7 @@ class V1Request(HTTPMessageDelegate):
         except (asyncio.CancelledError, StreamClosedError):
             if self._cut_because is None:
                 self._record.gone()
+                self._answer.abort()  # whatever cancelled it: nobody waits for an answer that will not come
             else:
                 await self._break_off(Unavailable(self._cut_because, retry_after_s=1))
         except UpstreamError as error:

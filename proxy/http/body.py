@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Awaitable
-from typing import BinaryIO
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, BinaryIO, TypeVar
 
 SPOOL_ABOVE_BYTES = 4 * 1024 * 1024
+
+T = TypeVar("T")
 
 
 class Body:
@@ -16,6 +19,8 @@ class Body:
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
         self._file: BinaryIO | None = None
+        self._working: asyncio.Future[Any] | None = None  # a thread, with the file
+        self._closed = False
         self.size = 0
 
     def write(self, data: bytes) -> Awaitable[None] | None:
@@ -30,10 +35,12 @@ class Body:
         return self._spool(data)
 
     async def _spool(self, data: bytes) -> None:
+        if self._closed:
+            return
         if self._file is None:
             # 0600 and without a name; `close` closes it.
             self._file = tempfile.TemporaryFile(prefix="claude-proxy-", buffering=0)  # noqa: SIM115
-        await asyncio.get_running_loop().run_in_executor(None, _write_all, self._file, data)
+        await self._in_thread(partial(_write_all, self._file, data))
 
     def open(self) -> bytes | BinaryIO:
         """The body: its bytes, or the file at its start, for one reader at a time."""
@@ -44,10 +51,30 @@ class Body:
             self._chunks = [b"".join(self._chunks)]
         return self._chunks[0] if self._chunks else b""
 
+    async def read_in_thread(self, read: Callable[[bytes | BinaryIO], T]) -> T:
+        """Call `read` in a thread with what `open` returns."""
+        return await self._in_thread(partial(read, self.open()))
+
     def close(self) -> None:
+        """Free memory and file, the file once no thread uses it: its number might be a socket's before that is done."""
+        self._closed = True
         self._chunks.clear()
-        if self._file is not None:
-            self._file.close()
+        file, self._file = self._file, None
+        if file is None:
+            return
+        if self._working is None:
+            file.close()
+        else:
+            self._working.add_done_callback(lambda _: file.close())
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        working = asyncio.get_running_loop().run_in_executor(None, work)
+        self._working = working
+        try:
+            return await asyncio.shield(working)  # a thread goes on when its task is cancelled
+        finally:
+            if working.done():
+                self._working = None
 
 
 def _write_all(file: BinaryIO, data: bytes) -> None:

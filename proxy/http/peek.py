@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO
 
 from proxy.http.body import Body
@@ -49,7 +49,7 @@ async def peek(body: Body | None, content_encoding: str = "") -> Peek:
     encoding = content_encoding.strip().lower()
     if body.size <= AT_ONCE_BYTES and encoding in _PLAIN:
         return _read(body.open(), encoding)
-    return await asyncio.get_running_loop().run_in_executor(None, _read, body.open(), encoding)
+    return await body.read_in_thread(partial(_read, encoding=encoding))
 
 
 def _read(source: bytes | BinaryIO, encoding: str) -> Peek:

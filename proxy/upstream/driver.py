@@ -419,9 +419,11 @@ def _header_lines(headers: list[Header]) -> list[str] | list[bytes]:
 
 def _set_socket_options(fd: int, purpose: int) -> int:
     # A dead path must not hold a stream for ever, nor a dead pooled connection a request.
-    own = socket.socket(fileno=socket.dup(fd))
-    with own:
+    own = socket.socket(fileno=fd)
+    try:
         own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
         own.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)
+    finally:
+        own.detach()  # it stays libcurl's; a duplicate would need a free number when there may be none
     return pycurl.SOCKOPT_OK

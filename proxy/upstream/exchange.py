@@ -123,7 +123,9 @@ class Exchange:
 
     def start(self) -> bytes:
         """As much of the body as has come and was not read."""
-        return self._taken()
+        data = self._taken()
+        self._unpause()
+        return data
 
     async def pipe(self, take: Callable[[bytes], bool]) -> None:
         """Hand the body to `take`, piece by piece as it comes, and return at its end.
@@ -162,6 +164,8 @@ class Exchange:
 
     def on_body(self, data: bytes) -> bool:
         """Take the next bytes of the body. False: not now, and the transfer pauses."""
+        if self.request.method == "HEAD":
+            return True  # an upstream that sends a body all the same: dropped (RFC 9110 §9.3.2)
         if self._stopped or self._buffered >= HIGH_WATER:
             self._paused = True
             return False

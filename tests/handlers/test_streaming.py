@@ -86,6 +86,12 @@ def leave(wire: Wire) -> None:
     wire.writer.close()
 
 
+def cancel_relays() -> None:
+    for task in asyncio.all_tasks():
+        if task.get_name() == "relay":
+            task.cancel()
+
+
 # --- at once ----------------------------------------------------------------------------------------------
 
 
@@ -322,6 +328,28 @@ async def test_a_client_that_reads_on_gets_every_byte(tmp_path: Path) -> None:
             await direct.send(stream_request(key=upstream_key("a")))
             assert await digest(await direct.answer()) == proxied
         assert proxied[0] >= size
+
+
+async def test_a_stream_whose_task_is_cancelled_by_itself_is_cut(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        service.simulator.script(None, Stall(after_events=3))
+        async with streaming(service) as (_, answer):
+            cancel_relays()
+            await cut_answer(answer)
+            assert service.running == 0
+
+
+async def test_a_stream_that_is_cut_again_while_its_last_event_waits_ends(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        service.simulator.script(None, Flood(200_000_000))
+        async with streaming(service) as (_, answer):
+            await throttled(service)
+            (session,) = service.parts.sessions
+            service.parts.sessions.end(session.id)
+            await until(lambda: service.transfers == 0)
+            cancel_relays()
+            await until(lambda: service.running == 0)
+            await cut_answer(answer)
 
 
 async def test_a_client_that_takes_nothing_for_too_long_is_let_go(

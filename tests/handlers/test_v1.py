@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from proxy.clients.keys import KeyStatus
-from proxy.simulator import Answer, Error, Steady
+from proxy.simulator import Answer, Error, Raw, Steady
 from tests.service import (
     CLIENT_KEY,
     MESSAGE_HEADERS,
@@ -489,6 +489,21 @@ async def test_head_crosses_with_the_length_and_without_a_body(tmp_path: Path, b
         assert service.simulator.ledger[0].method == "HEAD"
         await wire.send(request_bytes("GET", "/v1/models", [KEY]))
         assert (await whole(wire)).status == 200
+
+
+@pytest.mark.parametrize("status", [200, 429])
+@pytest.mark.parametrize("body", [None, b"{}"], ids=["no body", "body"])
+async def test_a_body_that_the_upstream_sends_to_head_is_dropped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, body: bytes | None, status: int
+) -> None:
+    async with serve(tmp_path, retry__max_attempts="1") as service, connect(service.port) as wire:
+        service.simulator.script(None, Raw(b"HTTP/1.1 %d OK\r\nContent-Length: 5\r\n\r\nwrong" % status))
+        await wire.send(request_bytes("HEAD", "/v1/models", [KEY], body))
+        assert (await wire.answer(head=True)).status == status
+        service.clock.advance(3601)  # past what a 429 costs
+        await wire.send(request_bytes("GET", "/v1/models", [KEY]))
+        assert (await whole(wire)).status == 200
+        assert [record for record in caplog.records if record.exc_info] == []
 
 
 @pytest.mark.parametrize("status", [401, 404, 400])

@@ -255,6 +255,17 @@ async def test_a_client_that_left_early_is_told(tmp_path: Path, log: Log) -> Non
     assert (fields["status"], fields["error"]) == (499, "client gone")
 
 
+async def test_a_body_that_cannot_be_read_is_told_as_what_its_client_was_told(
+    tmp_path: Path, log: Log
+) -> None:
+    async with serve(tmp_path) as service, connect(service.port) as wire:
+        await wire.send(b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nx-api-key: " + CLIENT_KEY.encode())
+        await wire.send(b"\r\nTransfer-Encoding: chunked\r\n\r\nno length\r\n")
+        answer = await wire.answer()
+    fields = access(log)
+    assert (answer.status, fields["status"], fields["error"]) == (400, 400, "invalid_request_error")
+
+
 async def test_health_checks_are_not_in_the_log_of_every_day(tmp_path: Path, log: Log) -> None:
     async with serve(tmp_path) as service:
         for path in ("/health", "/health/ready"):

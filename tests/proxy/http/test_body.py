@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import resource
 import signal
 import stat
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from hypothesis import strategies as st
 from tornado.ioloop import IOLoop
 
 from proxy.http.body import SPOOL_ABOVE_BYTES, Body
+from proxy.http.peek import peek
 from tests.service import serve, until
 
 MB = 1_000_000
@@ -133,3 +137,50 @@ async def test_a_client_whose_body_does_not_fit_is_told_so(tmp_path: Path) -> No
         await until(lambda: not service.running)
         assert len(service.simulator.ledger) == 0
         assert (await service.message()).status == 200
+
+
+@contextlib.contextmanager
+def busy_threads() -> Iterator[threading.Event]:
+    """The loop's threads do nothing until the event is set."""
+    loop, go = asyncio.get_running_loop(), threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        loop.set_default_executor(threads)
+        loop.run_in_executor(None, go.wait)
+        try:
+            yield go
+        finally:
+            go.set()
+
+
+async def test_a_file_is_closed_only_after_the_thread_that_writes_it() -> None:
+    with busy_threads() as go:
+        body = Body()
+        spooling = body.write(bytes(SPOOL_ABOVE_BYTES + 1))
+        assert spooling is not None
+        writing = asyncio.ensure_future(spooling)
+        await asyncio.sleep(0)
+        file = body.open()
+        assert not isinstance(file, bytes)
+        body.close()
+        assert not file.closed
+        go.set()
+        await writing
+        await until(lambda: file.closed)
+
+
+async def test_a_file_is_closed_only_after_the_thread_that_reads_it_also_when_nobody_waits_for_it() -> None:
+    body = Body()
+    spooling = body.write(bytes(SPOOL_ABOVE_BYTES + 1))
+    assert spooling is not None
+    await spooling
+    file = body.open()
+    assert not isinstance(file, bytes)
+    with busy_threads() as go:
+        reading = asyncio.ensure_future(peek(body))
+        await asyncio.sleep(0)
+        reading.cancel()
+        await asyncio.wait([reading])
+        body.close()
+        assert not file.closed
+        go.set()
+        await until(lambda: file.closed)

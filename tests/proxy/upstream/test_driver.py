@@ -116,6 +116,23 @@ async def test_a_reader_that_says_stop_gets_the_rest_after_resume_byte_for_byte(
         assert stops > 10
 
 
+async def test_a_reader_that_took_the_start_of_a_long_body_can_read_the_rest() -> None:
+    async def say_much(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(ok(bytes(MB)))
+
+    async with client_of(say_much) as client:
+        exchange = client.open(Request("GET", "/", []))
+        await exchange.head()
+        for _ in range(1000):  # until it pauses
+            await asyncio.sleep(0)
+        size = len(exchange.start())
+        async with asyncio.timeout(5):
+            while data := await exchange.read():
+                size += len(data)
+        exchange.close()
+        assert size == MB
+
+
 async def test_a_reader_that_stopped_keeps_the_upstream_from_sending() -> None:
     sent = 0
 
