@@ -164,7 +164,7 @@ class Exchange:
 
     def on_body(self, data: bytes) -> bool:
         """Take the next bytes of the body. False: not now, and the transfer pauses."""
-        if self.request.method == "HEAD":
+        if not self._has_body:
             return True  # an upstream that sends a body all the same: dropped (RFC 9110 §9.3.2)
         if self._stopped or self._buffered >= HIGH_WATER:
             self._paused = True
