@@ -114,12 +114,14 @@ class Connection(ClientSocket):
     def connection_lost(self, error: Exception | None) -> None:
         self.gone, self._phase = True, Phase.ENDED
         request, self._request = self._request, None
-        if request is not None:
-            request.lost()
-        if self._waiting is None:
-            self._tell_incomplete()
-        self._delegate.on_close(self)
-        self._ended(self)
+        try:
+            if request is not None:
+                request.lost()
+            if self._waiting is None:
+                self._tell_incomplete()
+            self._delegate.on_close(self)
+        finally:  # a shutdown waits for it, whatever a delegate raises
+            self._ended(self)
 
     # reading
 

@@ -465,6 +465,18 @@ async def test_nothing_more_is_handed_over_while_the_delegate_is_busy() -> None:
         assert (await whole(wire)).status == 200
 
 
+async def test_a_delegate_that_fails_when_its_client_leaves_holds_up_no_shutdown() -> None:
+    front, failures = Recorder(), []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: failures.append(context))
+    front.on_finish = lambda seen: seen.connection.set_close_callback(lambda: 1 / 0)
+    async with asyncio.timeout(5), listening(front) as port:
+        async with connect(port) as wire:
+            await wire.send(get())
+            await until(lambda: front.requests and front.requests[0].finished)
+        await until(lambda: failures)
+    assert [type(context["exception"]) for context in failures] == [ZeroDivisionError]
+
+
 async def test_a_client_that_leaves_while_its_delegate_is_busy_is_told_of_afterwards() -> None:
     front = Recorder()
     ready = asyncio.get_running_loop().create_future()
