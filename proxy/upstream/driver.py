@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import select
 import socket
 import ssl
@@ -101,7 +102,8 @@ class CurlClient(CurlAsyncHTTPClient):
         self._idle_look: asyncio.TimerHandle | None = None
         self._sockets = select.epoll()
         self._watched: set[int] = set()
-        self._asleep: set[int] = set()
+        self._asleep: set[int] = set()  # nothing is wanted of them: idle, or their transfer is paused
+        self._idle: set[int] = set()  # of connections that are kept for the next request
         self._loop.add_reader(self._sockets.fileno(), self._on_sockets)
         super().initialize(max_clients=0)
 
@@ -139,7 +141,10 @@ class CurlClient(CurlAsyncHTTPClient):
     def let_go(self, handle: _Handle) -> None:
         """Take a transfer out of libcurl, wherever it is."""
         del self._running[handle.curl]
+        fd = handle.curl.getinfo(pycurl.ACTIVESOCKET)
         self._multi.remove_handle(handle.curl)
+        if fd in self._asleep:  # and watched, unless it is closed: the number is none that comes up then
+            self._idle.add(fd)
         if handle.end() and len(self._kept) < KEPT_HANDLES:
             self._kept.append(handle)
         else:
@@ -157,6 +162,7 @@ class CurlClient(CurlAsyncHTTPClient):
             self._asleep.add(fd)
             return
         self._asleep.discard(fd)
+        self._idle.discard(fd)
         events = _WATCHED.get(event, 0)
         if fd in self._watched:
             try:
@@ -179,25 +185,42 @@ class CurlClient(CurlAsyncHTTPClient):
     # what the loop calls
 
     def _on_sockets(self) -> None:
-        for fd, events in self._sockets.poll(0):
-            if (
-                fd in self._asleep
-            ):  # closed by the upstream, or it speaks unasked: libcurl sees before it is used
-                self._asleep.discard(fd)
-                self._watched.discard(fd)
-                with contextlib.suppress(OSError):  # closed meanwhile
-                    self._sockets.unregister(fd)
-            else:
+        ready = self._sockets.poll(0)
+        # First, since any call into libcurl may begin a request on an idle connection.
+        for fd, _ in ready:
+            if fd in self._idle:
+                self._shut(fd)
+            elif fd in self._asleep:
+                self._unwatch(fd)
+        for fd, events in ready:
+            if fd in self._watched:
                 self._act(fd, _ACTIONS[events & 31])
                 self._hand_on()  # at once: the next socket's turn is this one's delay
 
     def _on_time(self) -> None:
         self._due = None
+        if self._idle:
+            self._on_sockets()
         self._act(pycurl.SOCKET_TIMEOUT, 0)
         self._hand_on()
         # The loop's clock and libcurl's differ: where it was called too early, it does not ask again.
         if self._due is None and (msecs := self._multi.timeout()) >= 0:
             self._set_timeout(max(1, msecs))
+
+    def _shut(self, fd: int) -> None:
+        """Have libcurl find an idle connection dead on which something came.
+
+        That is the upstream's end of it, or bytes that nobody asked for, which would be taken for the next answer.
+        """
+        self._idle.discard(fd)
+        self._unwatch(fd)
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as idle:
+            idle.shutdown(socket.SHUT_RDWR)
+
+    def _unwatch(self, fd: int) -> None:
+        self._watched.discard(fd)
+        with contextlib.suppress(OSError):  # closed meanwhile
+            self._sockets.unregister(fd)
 
     def _act(self, fd: int, action: int) -> None:
         with contextlib.suppress(pycurl.error):  # a transfer's own errors are told by `info_read`
@@ -216,6 +239,11 @@ class CurlClient(CurlAsyncHTTPClient):
                 self._ended(self._running[curl], errno, message)
 
     def _ended(self, handle: _Handle, errno: int, message: str) -> None:
+        if errno == pycurl.E_SEND_ERROR and handle.met_a_shut_connection():
+            # libcurl has closed it and would try no other, since it does not know that nothing was sent.
+            self._multi.remove_handle(handle.curl)
+            self._multi.add_handle(handle.curl)
+            return
         error = handle.error(errno, message)
         exchange = handle.exchange
         self.let_go(handle)
@@ -318,6 +346,14 @@ class _Handle:
             self.curl.setopt(pycurl.POSTFIELDS, b"")
         del self.exchange
         return self._keeps
+
+    def met_a_shut_connection(self) -> bool:
+        """Whether not a byte was sent, on a kept connection; a body is at its start then."""
+        if self.curl.getinfo(pycurl.REQUEST_SIZE) or self.curl.getinfo(pycurl.NUM_CONNECTS):
+            return False
+        if self.exchange.body is not None and not isinstance(self.exchange.body, bytes):
+            self.exchange.body.seek(0)
+        return True
 
     def error(self, errno: int, message: str) -> UpstreamError | None:
         """What libcurl's error says of the upstream; 0 is none."""

@@ -345,3 +345,36 @@ async def test_a_client_that_closes_ends_what_runs() -> None:
         await asyncio.sleep(0)
     with pytest.raises(UpstreamLost):
         await waiting
+
+
+@pytest.mark.parametrize("turns", [0, 1, 5])
+async def test_what_nobody_asked_for_is_no_answer_to_the_next_request(turns: int) -> None:
+    writers: list[asyncio.StreamWriter] = []
+
+    async def say_and_keep(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        writer.write(ok(head.split()[1]))
+
+    async with client_of(say_and_keep) as client:
+        for n in range(5):
+            assert await whole(client, Request("GET", f"/{n}", [])) == b"/%d" % n
+            writers[-1].write(ok(b"stray"))  # the kernel has it before the next request begins
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        assert len(set(writers)) == 5
+
+
+async def test_an_end_while_nothing_is_asked_costs_no_request() -> None:
+    writers: list[asyncio.StreamWriter] = []
+
+    async def say_and_keep(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        body = await reader.readexactly(2) if head.startswith(b"POST") else b""
+        writer.write(ok(head.split()[1] + body))
+
+    async with client_of(say_and_keep) as client:
+        for n in range(5):
+            assert await whole(client, Request("POST", f"/{n}", [], b"ab")) == b"/%dab" % n
+            writers[-1].close()
+            await writers[-1].wait_closed()
+        assert len(set(writers)) == 5
