@@ -117,13 +117,11 @@ class ClientAnswer:
     def _pass_on(self, data: bytes) -> bool:
         """Send what has come; False while the client has too much to take."""
         self._count(data)
-        connection = self._connection
-        connection.send(data)
-        if connection.queued:
+        if self._connection.send(data):
             self._watch()
-            if connection.full:
+            if self._connection.full:
                 assert self._source is not None
-                connection.on_room(self._source.resume)
+                self._connection.on_room(self._source.resume)
                 return False
         return True
 

@@ -428,14 +428,14 @@ class RequestConnection(HTTPConnection):
         else:
             connection.loop.call_soon(self.flush)
 
-    def send(self, data: bytes) -> None:
-        """Frame `data` and send it. Nothing happens if the client has left or the answer is finished.
+    def send(self, data: bytes) -> int:
+        """Frame `data` and send it; the bytes that wait in this process. None if the client has left, or all was said.
 
         Raises HTTPOutputError if it is more than the answer's length.
         """
         connection = self._connection
         if connection is None or connection.gone or not data:
-            return
+            return 0
         if self._left is not None:
             self._left -= len(data)
             if self._left < 0:
@@ -446,6 +446,7 @@ class RequestConnection(HTTPConnection):
         if self._unsent_head:
             data, self._unsent_head = self._unsent_head + data, b""
         connection.transport.write(data)
+        return connection.transport.get_write_buffer_size()
 
     def write(self, chunk: bytes) -> asyncio.Future[None]:
         """Send `chunk`. The future ends when there is room for more, with StreamClosedError if the client left."""

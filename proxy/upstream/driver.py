@@ -99,6 +99,7 @@ class CurlClient(CurlAsyncHTTPClient):
         self._kept: list[_Handle] = []
         self.news: list[Exchange] = []
         self._due: asyncio.Handle | None = None
+        self._is_soon = False
         self._idle_look: asyncio.TimerHandle | None = None
         self._sockets = select.epoll()
         self._watched: set[int] = set()
@@ -176,8 +177,11 @@ class CurlClient(CurlAsyncHTTPClient):
     def _set_timeout(self, msecs: int) -> None:
         """Have `_on_time` called in so many milliseconds in place of the time set before; -1: not at all."""
         if self._due is not None:
+            if msecs == 0 and self._is_soon:
+                return
             self._due.cancel()
-        if msecs == 0:
+        self._is_soon = msecs == 0
+        if self._is_soon:
             self._due = self._loop.call_soon(self._on_time)
         else:
             self._due = None if msecs < 0 else self._loop.call_later(msecs / 1000, self._on_time)
@@ -393,11 +397,8 @@ class _Handle:
             self._has_head = True
             self.exchange.on_head(head)
             self._note()
-        elif head.status in (
-            0,
-            101,
-        ):  # no status line, or a protocol that was not asked for: no head will come
-            return _NOT_TAKEN
+        elif head.status in (0, 101):
+            return _NOT_TAKEN  # no status line, or a protocol that was not asked for: no head will come
         return None
 
     def _on_body(self, data: bytes) -> int | None:
