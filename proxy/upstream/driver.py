@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import select
 import socket
 import ssl
+from collections.abc import Iterator
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
@@ -218,7 +218,7 @@ class CurlClient(CurlAsyncHTTPClient):
         """
         self._idle.discard(fd)
         self._unwatch(fd)
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as idle:
+        with contextlib.suppress(OSError), _borrowed(fd) as idle:
             idle.shutdown(socket.SHUT_RDWR)
 
     def _unwatch(self, fd: int) -> None:
@@ -456,11 +456,18 @@ def _header_lines(headers: list[Header]) -> list[str] | list[bytes]:
 
 def _set_socket_options(fd: int, purpose: int) -> int:
     # A dead path must not hold a stream for ever, nor a dead pooled connection a request.
-    own = socket.socket(fileno=fd)
-    try:
+    with _borrowed(fd) as own:
         own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
         own.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)
-    finally:
-        own.detach()  # it stays libcurl's; a duplicate would need a free number when there may be none
     return pycurl.SOCKOPT_OK
+
+
+@contextlib.contextmanager
+def _borrowed(fd: int) -> Iterator[socket.socket]:
+    """One of libcurl's sockets, which stays open: a duplicate would need a free number when there may be none."""
+    own = socket.socket(fileno=fd)
+    try:
+        yield own
+    finally:
+        own.detach()

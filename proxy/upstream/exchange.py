@@ -117,9 +117,7 @@ class Exchange:
             if self._is_over():
                 return b""
             await self._news()
-        data = self._taken()
-        self._unpause()
-        return data
+        return self.start()
 
     def start(self) -> bytes:
         """As much of the body as has come and was not read."""

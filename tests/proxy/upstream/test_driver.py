@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import hashlib
+import resource
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -362,6 +363,26 @@ async def test_what_nobody_asked_for_is_no_answer_to_the_next_request(turns: int
             for _ in range(turns):
                 await asyncio.sleep(0)
         assert len(set(writers)) == 5
+
+
+async def test_what_nobody_asked_for_is_no_answer_either_when_files_run_out() -> None:
+    writers: list[asyncio.StreamWriter] = []
+
+    async def say_and_keep(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        writer.write(ok(head.split()[1]))
+
+    async with client_of(say_and_keep) as client:
+        assert await whole(client, Request("GET", "/1", [])) == b"/1"
+        writers[-1].write(ok(b"stray"))
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))  # no more can be opened
+        try:
+            for _ in range(5):
+                await asyncio.sleep(0)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        assert await whole(client, Request("GET", "/2", [])) == b"/2"
 
 
 async def test_an_end_while_nothing_is_asked_costs_no_request() -> None:
