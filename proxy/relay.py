@@ -33,7 +33,7 @@ from proxy.errors import (
 )
 from proxy.http import results_url
 from proxy.http.body import Body
-from proxy.http.headers import NO_HEADERS, AnswerHeaders, ClientHeaders
+from proxy.http.headers import NO_HEADERS, AnswerHeaders, ClientHeaders, without
 from proxy.http.peek import Peek, peek
 from proxy.http.target import Target
 from proxy.upstream.driver import CurlClient
@@ -446,10 +446,10 @@ async def _answer(
         except UpstreamError as error:
             raise BadGateway(f"the upstream's answer was cut: {error}") from error
         length, source = len(body), _Whole(body)
-        headers = [line for line in headers if line[0].lower() != "content-length"]
+        headers = without(headers, {"content-length"})
         headers.append(("content-length", str(length)))
     elif head.status == 204 and length:  # false (RFC 9110 §8.6), and its bytes would be missed
-        headers = [line for line in headers if line[0].lower() != "content-length"]
+        headers = without(headers, {"content-length"})
     kind, encoding = answered.get("content-type"), answered.get("content-encoding")
     return Answer(head.status, head.reason, headers, length, kind, encoding, source)
 

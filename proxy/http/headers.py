@@ -88,7 +88,7 @@ class ClientHeaders:
         """
         passed, refused = self._passing.copy(), self._refused
         if named := _named_by(self._options):
-            passed = [line for line in passed if kind_of(line[0]).lower not in named]
+            passed = without(passed, named)
             refused = [lower for lower in refused if lower not in named]
         values = [value for _, value in passed]
         if refused or not (_is_plain("".join(values)) or all(map(_VALUE.fullmatch, values))):
@@ -123,10 +123,11 @@ class AnswerHeaders:
     """The headers of an upstream's answer, parsed once.
 
     `limits` are those of the rate-limit family by lower-case name, without blanks around the value. Of repeated lines,
-    the first counts.
+    the first counts. `length` is the body's, None unless it is one number (RFC 9110 §8.6) and the body is not chunked
+    (RFC 9112 §6.3).
     """
 
-    __slots__ = ("_first", "_lengths", "_options", "_passing", "limits", "lines")
+    __slots__ = ("_first", "_lengths", "_options", "_passing", "length", "limits")
 
     def __init__(self, lines: Headers) -> None:
         first: dict[str, str] = {}
@@ -148,16 +149,14 @@ class AnswerHeaders:
                 passing.append(line)
             elif lower == "connection":
                 options.append(value)
-        self.lines = lines
         self.limits = limits
         self._first = first
         self._passing = passing
         self._lengths = lengths  # beside the first
         self._options = options
+        self.length = self._length()
 
-    @property
-    def length(self) -> int | None:
-        """The body's length, if it is one number (RFC 9110 §8.6) and the body is not chunked (RFC 9112 §6.3)."""
+    def _length(self) -> int | None:
         said = self.get("content-length")
         if not _LENGTH.fullmatch(said) or "transfer-encoding" in self._first:
             return None
@@ -174,7 +173,7 @@ class AnswerHeaders:
         """
         passed = _sendable(self._passing)
         if named := _named_by(self._options):
-            passed = [line for line in passed if kind_of(line[0]).lower not in named]
+            passed = without(passed, named)
         said = self._first.get("content-length")
         if said is not None and (self._lengths or self.length is None):
             passed = _with_one_length(passed, believed=self.length is not None)
@@ -206,6 +205,11 @@ def _with_one_length(lines: list[tuple[str, str]], *, believed: bool) -> list[tu
     at = [index for index, (name, _) in enumerate(lines) if kind_of(name).lower == "content-length"]
     drop = set(at[1:] if believed else at)
     return [line for index, line in enumerate(lines) if index not in drop]
+
+
+def without(lines: list[tuple[str, str]], lower_names: Set[str]) -> list[tuple[str, str]]:
+    """The lines whose names are others."""
+    return [line for line in lines if kind_of(line[0]).lower not in lower_names]
 
 
 def _named_by(options: Sequence[str]) -> Set[str]:
