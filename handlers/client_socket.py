@@ -97,9 +97,13 @@ class ClientSocket(asyncio.Protocol):
         if self.gone or self.queued:
             self.abort()
             raise StreamClosedError
-        # asyncio's transport cannot let go of its socket, so the stream gets a duplicate.
-        client = socket.socket(fileno=os.dup(self._socket().fileno()))
-        self.abort()
+        try:
+            # asyncio's transport cannot let go of its socket, so the stream gets a duplicate.
+            client = socket.socket(fileno=os.dup(self._socket().fileno()))
+        except OSError as error:  # files run out
+            raise StreamClosedError(real_error=error) from error
+        finally:
+            self.abort()
         return _Stream(client, read)
 
     def _socket(self) -> socket.socket:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import resource
 import socket
 from collections.abc import Callable
 
@@ -914,3 +915,20 @@ async def test_an_event_does_not_wait_for_an_acknowledgement() -> None:
         await until(lambda: front.requests[1:])
         client = front.requests[1].server.transport.get_extra_info("socket")
         assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+async def test_a_socket_that_cannot_be_given_away_is_closed() -> None:
+    front = Recorder()
+    front.on_finish = nothing
+    async with listening(front) as port, connect(port) as wire:
+        await wire.send(get())
+        await until(lambda: front.requests and front.requests[0].finished)
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))  # no more can be opened
+        try:
+            with pytest.raises(StreamClosedError):
+                front.requests[0].connection.detach()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        async with asyncio.timeout(5):
+            assert await rest(wire) == b""
