@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from handlers.front import freeze_memory, make_server, raise_file_limit, signalled
+from handlers.front import freeze_memory, make_server, prepare_process, signalled
 from proxy import __version__
 from proxy.assembly import announcement, check, engine, url
 from proxy.clock import SystemClock
@@ -29,7 +29,7 @@ def main() -> int:
         options = _arguments().parse_args()
         if options.demo and options.check:
             raise StartError("--check goes with --config: the demo has nothing to check")
-        raise_file_limit()
+        prepare_process()
         check_libcurl()
         asyncio.run(_demo() if options.demo else _configured(options.config, only_check=options.check))
     except StartError as error:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import os
 import resource
 import signal
+import sys
 from pathlib import Path
 
 from handlers.gate import AdminGate
@@ -21,6 +23,8 @@ from proxy.clients.throttle import Throttle
 
 GARBAGE_AFTER = 20_000
 """Objects made and not freed before the youngest are looked through: a thousand streams begin with more than 700."""
+
+PR_SET_DUMPABLE = 4  # linux/prctl.h
 
 STATIC = Path(__file__).parents[1] / "static"
 
@@ -85,7 +89,20 @@ def _gate(parts: Parts, origins: Origins) -> AdminGate:
     )
 
 
-def raise_file_limit() -> None:
+def prepare_process() -> None:
+    """Set the limits of the process before it reads a secret or opens a file."""
+    _keep_memory_private()
+    _raise_file_limit()
+
+
+def _keep_memory_private() -> None:
+    """Memory holds every credential: write no core file, and let no other process of this user read it (prctl(2))."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def _raise_file_limit() -> None:
     """A stream holds two sockets, and a login shell's usual limit of 1024 files would end at 500 streams."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)

@@ -12,6 +12,8 @@ import shlex
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from proxy import __version__
 from proxy.clock import SystemClock
 from proxy.simulator import Error, Simulator, Steady
 from tests.canaries import leaked
-from tests.process import Running, forking, refusal, refused, run, running, write_config
+from tests.process import ROOT, Running, forking, refusal, refused, run, running, write_config
 from tests.service import ADMIN_KEY, MESSAGE_HEADERS, SteppedClock, message
 from tests.wire import Answer, Cut, connect, fetch
 
@@ -88,6 +90,26 @@ async def test_it_says_what_it_serves_and_where(tmp_path: Path) -> None:
         ):
             assert part in process.printed
         assert not leaked(process.printed + process.stderr, [ADMIN_KEY])
+
+
+async def test_its_memory_is_written_to_no_file_and_read_by_no_other_process(tmp_path: Path) -> None:
+    async with running(tmp_path, "--config", str(write_config(tmp_path))) as process:
+        limits = Path(f"/proc/{process.pid}/limits").read_text()
+        assert re.search(r"^Max core file size +0 +0 ", limits, re.MULTILINE)
+    # Nobody outside is told; so a process that has done the same asks itself (3 is PR_GET_DUMPABLE).
+    done = subprocess.run(  # noqa: S603 - our own program
+        [
+            sys.executable,
+            "-c",
+            "import ctypes; from handlers.front import prepare_process; prepare_process();"
+            "print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == ("0\n", "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
