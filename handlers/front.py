@@ -72,6 +72,7 @@ def _v1(parts: Parts, origins: Origins) -> V1:
         parts.sinks,
         clock=parts.clock,
         max_body_bytes=parts.http.max_body_bytes,
+        spool_folder=parts.http.spool_folder,
         allow_admin_paths=parts.http.allow_admin_paths,
         trusted_proxies=parts.http.trusted_proxies,
         origins=origins,

@@ -7,10 +7,12 @@ queries and forms, adds headers and buffers. Choosing and retrying is the relay'
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import sys
 from collections.abc import Awaitable, Sequence
 from enum import Enum
+from pathlib import Path
 
 from tornado.httputil import (
     HTTPConnection,
@@ -30,6 +32,7 @@ from proxy.clients.sessions import Client, Place, Sessions
 from proxy.clock import Clock
 from proxy.errors import (
     BodyTooLarge,
+    InsufficientStorage,
     RequestError,
     Unauthenticated,
     Unavailable,
@@ -67,6 +70,7 @@ class V1(HTTPServerConnectionDelegate):
         *,
         clock: Clock,
         max_body_bytes: int,
+        spool_folder: Path,
         allow_admin_paths: bool,
         trusted_proxies: Sequence[Network],
         origins: Origins,
@@ -78,6 +82,7 @@ class V1(HTTPServerConnectionDelegate):
         self.sinks = sinks
         self.clock = clock
         self.max_body_bytes = max_body_bytes
+        self.spool_folder = spool_folder
         self.allow_admin_paths = allow_admin_paths
         self.trusted_proxies = trusted_proxies
         self.origins = origins
@@ -172,7 +177,7 @@ class V1Request(HTTPMessageDelegate):
         except OSError as error:
             log.error("request body not stored request=%s error=%s", self._record.id, error.strerror)
             if self._state is State.RECEIVING:
-                self._refuse(Unavailable("this proxy has no space left for the request body"))
+                self._refuse(_not_stored(error))
 
     def finish(self) -> None:
         if self._state is State.REFUSED:
@@ -228,7 +233,7 @@ class V1Request(HTTPMessageDelegate):
             elif length > server.max_body_bytes:
                 raise self._too_large()
             self._connection.set_body_timeout(SLOWEST_BODY_S + length / SLOWEST_BODY_BYTES_S)
-            self._body = Body()
+            self._body = Body(server.spool_folder)
         self._inbound = Inbound(start_line.method, target, headers, self._body, origin)
 
     def _too_large(self) -> BodyTooLarge:
@@ -345,3 +350,9 @@ class V1Request(HTTPMessageDelegate):
             sink(self._record)
         # What refers back to this: with a cycle, memory would wait for the collector.
         self._place = self._task = self._linger = None
+
+
+def _not_stored(error: OSError) -> RequestError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return InsufficientStorage("this proxy has no space left for the request body")
+    return Unavailable(f"this proxy cannot store the request body: {error.strerror}")

@@ -14,6 +14,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import tornado
@@ -46,6 +47,7 @@ from proxy.relay import Relay, Retry
 from proxy.storage.envelope import Keyring
 from proxy.storage.inspection import inspect
 from proxy.storage.json_files import JsonFiles
+from proxy.storage.layout import SPOOL
 from proxy.storage.protocols import Record, Storage
 from proxy.storage.table import Table
 from proxy.storage.unsaved import Unsaved
@@ -72,6 +74,7 @@ class HttpOptions:
 
     admin_key: str
     max_body_bytes: int
+    spool_folder: Path
     allow_admin_paths: bool
     drain_timeout_s: float
     trusted_proxies: Sequence[Network]
@@ -434,6 +437,7 @@ def _http_options(settings: Settings) -> HttpOptions:
     return HttpOptions(
         admin_key=settings.auth.api_key.get_secret_value(),
         max_body_bytes=settings.server.max_body_size,
+        spool_folder=settings.storage.data_folder / SPOOL,
         allow_admin_paths=settings.claude.allow_admin_paths,
         drain_timeout_s=settings.server.drain_timeout,
         trusted_proxies=settings.server.trusted_proxies,

@@ -26,7 +26,8 @@ ProxyError
     ├── HeadTooLarge              431 invalid_request_error
     ├── BadGateway                502 api_error
     ├── Unavailable               503 api_error
-    └── GatewayTimeout            504 timeout_error
+    ├── GatewayTimeout            504 timeout_error
+    └── InsufficientStorage       507 api_error
 """
 
 from __future__ import annotations
@@ -182,3 +183,8 @@ class Unavailable(RequestError):
 class GatewayTimeout(RequestError):
     status = 504
     type = "timeout_error"
+
+
+class InsufficientStorage(RequestError):
+    status = 507
+    type = "api_error"

@@ -1,4 +1,4 @@
-"""A request body, kept so that it can be sent again: in memory if small, else in a private temporary file."""
+"""A request body, kept so that it can be sent again: in memory if small, else in a file of its own."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import asyncio
 import tempfile
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 SPOOL_ABOVE_BYTES = 4 * 1024 * 1024
+SPOOLED = "body-"
+"""What the names of such files begin with, on a file system that needs names (one without O_TMPFILE)."""
 
 T = TypeVar("T")
 
@@ -16,7 +19,8 @@ T = TypeVar("T")
 class Body:
     """Collects a body, which can be read as often as needed. Its creator must close it."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder  # a large body's file is made here
         self._chunks: list[bytes] = []
         self._file: BinaryIO | None = None
         self._working: asyncio.Future[Any] | None = None  # a thread, with the file
@@ -24,7 +28,7 @@ class Body:
         self.size = 0
 
     def write(self, data: bytes) -> Awaitable[None] | None:
-        """Append data. What is returned is awaited first: it raises OSError if the temporary file cannot be written."""
+        """Append data. What is returned is awaited first: it raises OSError if the file cannot be written."""
         self.size += len(data)
         if self._file is None:
             self._chunks.append(data)
@@ -39,7 +43,7 @@ class Body:
             return
         if self._file is None:
             # 0600 and without a name; `close` closes it.
-            self._file = tempfile.TemporaryFile(prefix="claude-proxy-", buffering=0)  # noqa: SIM115
+            self._file = tempfile.TemporaryFile(dir=self._folder, prefix=SPOOLED, buffering=0)  # noqa: SIM115
         await self._in_thread(partial(_write_all, self._file, data))
 
     def open(self) -> bytes | BinaryIO:

@@ -17,7 +17,7 @@ from proxy.storage import files
 from proxy.storage.codec import Document, to_text
 from proxy.storage.envelope import Keyring
 from proxy.storage.files import told
-from proxy.storage.folder import make_private, take, usable
+from proxy.storage.folder import clear_spool, make_private, take, usable
 from proxy.storage.journal import Change, Journal, Key
 from proxy.storage.layout import JOURNAL, LAYOUTS, USAGE, checked
 from proxy.storage.logs import Logs
@@ -47,6 +47,7 @@ class JsonFiles:
         self._journal = Journal(folder / JOURNAL, keyring)
         self._logs = Logs(folder / USAGE)
         notices = make_private(folder)
+        clear_spool(folder)
         state = recover(folder, self._journal, keyring, clock)
         rekeyed = rekey(folder, keyring, self._journal, state.waiting, rfc3339(clock.now()))
         self.notices: Sequence[str] = (*notices, *state.notices, *rekeyed)

@@ -44,9 +44,11 @@ JOURNAL: Final = "journal.bin"
 LOCK: Final = ".lock"
 QUARANTINE: Final = "quarantine"
 USAGE: Final = "usage"
+SPOOL: Final = "tmp"
 SUBFOLDERS: Final = (
     QUARANTINE,
     USAGE,
+    SPOOL,
     *sorted({str(Path(each.name).parent) for each in LAYOUTS.values()} - {"."}),
 )
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import io
 import os
+import random
 import resource
 import signal
 import stat
@@ -20,23 +23,29 @@ from tornado.ioloop import IOLoop
 
 from proxy.http.body import SPOOL_ABOVE_BYTES, Body
 from proxy.http.peek import peek
-from tests.service import serve, until
+from tests.service import CLIENT_KEY, serve, until
+from tests.wire import connect
 
 MB = 1_000_000
 
 
 @pytest.fixture
-def body() -> Iterator[Body]:
-    body = Body()
-    yield body
-    body.close()
+def no_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's folder for temporary files takes none, as in a container that is read-only."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
 
 
 @pytest.fixture
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that temporary files go to."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+def spool(tmp_path: Path) -> Path:
+    """The folder that large bodies go to."""
     return tmp_path
+
+
+@pytest.fixture
+def body(spool: Path) -> Iterator[Body]:
+    body = Body(spool)
+    yield body
+    body.close()
 
 
 def open_files(folder: Path) -> list[int]:
@@ -74,7 +83,7 @@ def test_what_was_written_is_read_as_often_as_asked(parts: list[bytes]) -> None:
         for part in parts:
             await write_all(body, part)
 
-    body, whole = Body(), b"".join(parts)
+    body, whole = Body(Path("nowhere")), b"".join(parts)
     IOLoop.current().run_sync(fill)
     assert (read(body), read(body), body.size) == (whole, whole, len(whole))
     body.close()
@@ -89,24 +98,25 @@ async def test_a_large_body_is_read_as_often_as_asked(body: Body, megabytes: int
     assert read(body) == whole
 
 
-async def test_a_small_body_is_in_memory(body: Body, temporary: Path) -> None:
+async def test_a_small_body_is_in_memory(body: Body, spool: Path) -> None:
     await write_all(body, b"x" * SPOOL_ABOVE_BYTES)
-    assert open_files(temporary) == []
+    assert open_files(spool) == []
 
 
-async def test_a_large_body_is_in_a_file_that_nobody_else_can_open(body: Body, temporary: Path) -> None:
+@pytest.mark.usefixtures("no_temporary")
+async def test_a_large_body_is_in_a_file_that_nobody_else_can_open(body: Body, spool: Path) -> None:
     await write_all(body, b"x" * (SPOOL_ABOVE_BYTES + 1))
-    [fd] = open_files(temporary)
+    [fd] = open_files(spool)
     assert os.fstat(fd).st_nlink == 0
     assert stat.S_IMODE(os.fstat(fd).st_mode) & 0o077 == 0
-    assert os.listdir(temporary) == []
+    assert os.listdir(spool) == []
 
 
-async def test_closing_gives_the_file_back(body: Body, temporary: Path) -> None:
+async def test_closing_gives_the_file_back(body: Body, spool: Path) -> None:
     await write(body, 5)
     body.close()
     body.close()
-    assert open_files(temporary) == []
+    assert open_files(spool) == []
 
 
 @contextlib.contextmanager
@@ -128,12 +138,35 @@ async def test_a_body_that_does_not_fit_is_an_error_and_never_cut(body: Body) ->
         await write_all(body, b"x" * MB)
 
 
-async def test_a_client_whose_body_does_not_fit_is_told_so(tmp_path: Path) -> None:
+class Failing(io.FileIO):
+    """A file that takes nothing."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(os.memfd_create("failing"), "r+b")
+        self.number = number
+
+    def write(self, data: object) -> int:
+        raise OSError(self.number, os.strerror(self.number))
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "said"),
+    [
+        (errno.ENOSPC, 507, "no space left for the request body"),
+        (errno.EDQUOT, 507, "no space left for the request body"),
+        (errno.EIO, 503, "cannot store the request body: Input/output error"),
+        (errno.EROFS, 503, "cannot store the request body: Read-only file system"),
+    ],
+)
+async def test_a_client_whose_body_cannot_be_stored_is_told_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, status: int, said: str
+) -> None:
     async with serve(tmp_path) as service:
-        with largest_file(5_500_000):
+        with monkeypatch.context() as patch:
+            patch.setattr("tempfile.TemporaryFile", lambda **_: Failing(number))
             answer = await service.send("POST", "/v1/files", body=b"x" * 9 * MB)
-        assert (answer.status, answer.json()["error"]["type"]) == (503, "api_error")
-        assert "no space left" in answer.json()["error"]["message"]
+        assert (answer.status, answer.json()["error"]["type"]) == (status, "api_error")
+        assert said in answer.json()["error"]["message"]
         await until(lambda: not service.running)
         assert len(service.simulator.ledger) == 0
         assert (await service.message()).status == 200
@@ -152,9 +185,9 @@ def busy_threads() -> Iterator[threading.Event]:
             go.set()
 
 
-async def test_a_file_is_closed_only_after_the_thread_that_writes_it() -> None:
+async def test_a_file_is_closed_only_after_the_thread_that_writes_it(spool: Path) -> None:
     with busy_threads() as go:
-        body = Body()
+        body = Body(spool)
         spooling = body.write(bytes(SPOOL_ABOVE_BYTES + 1))
         assert spooling is not None
         writing = asyncio.ensure_future(spooling)
@@ -168,8 +201,10 @@ async def test_a_file_is_closed_only_after_the_thread_that_writes_it() -> None:
         await until(lambda: file.closed)
 
 
-async def test_a_file_is_closed_only_after_the_thread_that_reads_it_also_when_nobody_waits_for_it() -> None:
-    body = Body()
+async def test_a_file_is_closed_only_after_the_thread_that_reads_it_also_when_nobody_waits_for_it(
+    spool: Path,
+) -> None:
+    body = Body(spool)
     spooling = body.write(bytes(SPOOL_ABOVE_BYTES + 1))
     assert spooling is not None
     await spooling
@@ -184,3 +219,32 @@ async def test_a_file_is_closed_only_after_the_thread_that_reads_it_also_when_no
         assert not file.closed
         go.set()
         await until(lambda: file.closed)
+
+
+HEAD = f"POST /v1/files HTTP/1.1\r\nHost: a\r\nx-api-key: {CLIENT_KEY}\r\nContent-Length: {5 * MB}\r\n\r\n"
+
+
+@pytest.mark.usefixtures("no_temporary")
+async def test_a_large_body_is_stored_below_the_data_folder(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service, connect(service.port) as wire:
+        await wire.send(HEAD.encode() + bytes(5 * MB - 1))
+        await until(lambda: open_files(tmp_path / "tmp"))
+
+
+async def test_what_a_storm_of_clients_that_leave_has_stored_is_gone(tmp_path: Path) -> None:
+    rng = random.Random(7)
+
+    async def leave(port: int) -> None:
+        async with connect(port) as wire:
+            await wire.send(HEAD.encode())
+            with contextlib.suppress(ConnectionError):
+                await wire.send(bytes(rng.choice([5 * MB, rng.randrange(4 * MB, 5 * MB)])))
+            for _ in range(rng.randrange(40)):
+                await asyncio.sleep(0)
+
+    async with serve(tmp_path) as service:
+        for _ in range(6):
+            await asyncio.gather(*(leave(service.port) for _ in range(8)))
+        await until(lambda: not service.running)
+        await until(lambda: not open_files(tmp_path / "tmp"))
+        assert os.listdir(tmp_path / "tmp") == []

@@ -7,6 +7,8 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 import brotli
@@ -25,7 +27,7 @@ async def seen(data: bytes | None, encoding: str = "") -> Peek:
     """What is seen of a body with these bytes."""
     if data is None:
         return await peek(None, encoding)
-    body = Body()
+    body = Body(Path(gettempdir()))
     if (spooling := body.write(data)) is not None:
         await spooling
     try:
@@ -48,7 +50,7 @@ async def test_fast_is_seen() -> None:
 
 
 async def test_the_body_can_be_read_again() -> None:
-    body = Body()
+    body = Body(Path(gettempdir()))
     body.write(request())
     assert await peek(body) == await peek(body)
     assert body.open() == request()

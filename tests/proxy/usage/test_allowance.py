@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,7 +96,7 @@ async def reserved(
 
 
 async def reserve(world: World, record: RequestRecord, data: bytes, encoding: str = "") -> None:
-    body = Body()
+    body = Body(Path("nowhere"))
     body.write(data)
     wanted = await peek(body, encoding)
     record.model, record.body_bytes = wanted.model, wanted.size or body.size
