@@ -51,6 +51,7 @@ def make_server(parts: Parts) -> Server:
         summary=parts.summary,
         dashboards=dashboards,
         health=parts.health,
+        findings=parts.health.findings,
         gate=_gate(parts, origins),
         clock=clock,
         trusted_proxies=http.trusted_proxies,

@@ -11,16 +11,17 @@ import logging
 import random
 import secrets
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import tornado
 
 from proxy import __version__
-from proxy.accounts.account import Account, load_accounts
+from proxy.accounts.account import Account, load_accounts, read_account
 from proxy.accounts.balancer import REFRESH_AHEAD_S
 from proxy.accounts.login import Logins
 from proxy.accounts.oauth import OAuthServer, Registration
@@ -28,10 +29,10 @@ from proxy.accounts.pool import Pool
 from proxy.accounts.probe import Probe
 from proxy.accounts.refresh import Refresher
 from proxy.clients.budgets import Budgets
-from proxy.clients.counters import KeyCounters
-from proxy.clients.keys import ClientKeys, Role, declared_key, key_record, load_keys
-from proxy.clients.sessions import Sessions
-from proxy.clients.signins import Signins, load_signins, signin_record
+from proxy.clients.counters import KeyCounters, read_counters
+from proxy.clients.keys import ClientKeys, Role, declared_key, key_record, load_keys, read_key
+from proxy.clients.sessions import Sessions, read_session
+from proxy.clients.signins import Signins, load_signins, read_signin, signin_record
 from proxy.clock import Clock
 from proxy.config.settings import Settings
 from proxy.dashboard.event_log import EventLog
@@ -45,10 +46,11 @@ from proxy.http.addresses import Network
 from proxy.jobs import Jobs
 from proxy.relay import Relay, Retry
 from proxy.storage.envelope import Keyring
+from proxy.storage.findings import Finding, Findings, load_findings, read_finding
 from proxy.storage.inspection import inspect
 from proxy.storage.json_files import JsonFiles
 from proxy.storage.layout import SPOOL
-from proxy.storage.protocols import Record, Storage
+from proxy.storage.protocols import Kind, Reader, Record, Storage
 from proxy.storage.table import Table
 from proxy.storage.unsaved import Unsaved
 from proxy.upstream.driver import CurlClient, check_libcurl
@@ -64,6 +66,17 @@ SAVE_AGAIN_S = 1.0
 SAVE_USAGE_S = 2.0
 COMPACT_USAGE_S = 900.0
 LOOK_S = 5.0
+
+READERS: Mapping[Kind, Reader] = MappingProxyType(
+    {
+        "accounts": read_account,
+        "tokens": read_key,
+        "signins": read_signin,
+        "findings": read_finding,
+        "counters": read_counters,
+        "sessions": read_session,
+    }
+)
 
 log = logging.getLogger("proxy")
 
@@ -207,7 +220,9 @@ async def engine(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
 
 @contextlib.asynccontextmanager
 async def _storage(settings: Settings, clock: Clock) -> AsyncIterator[Storage]:
-    storage = JsonFiles.open(settings.storage.data_folder, clock=clock, keyring=_keyring(settings))
+    storage = JsonFiles.open(
+        settings.storage.data_folder, clock=clock, keyring=_keyring(settings), readers=READERS
+    )
     try:
         for notice in storage.notices:
             log.warning("%s", notice)
@@ -378,7 +393,8 @@ async def _dashboard(
     given: _Given, accounts: _Accounts, clients: _Clients, usage: _Usage
 ) -> AsyncIterator[_Dashboard]:
     clock, feed, jobs = given.clock, given.feed, Jobs()
-    health = Health(accounts.pool, clients.keys, usage.series, clock)
+    findings = await _findings(given, jobs)
+    health = Health(accounts.pool, clients.keys, usage.series, findings, clock)
     event_log = EventLog(feed, clock=clock)
     feed.tell(Happened("server.started", f"Claude Proxy {__version__} started"))
     summary = Summary(
@@ -406,11 +422,20 @@ async def _dashboard(
     )
     revisions = Revisions(feed, topics.sources(), event_log, epoch=secrets.token_hex(8))
     async with contextlib.AsyncExitStack() as leaving:
+        leaving.push_async_callback(findings.save_again)
         leaving.push_async_callback(jobs.close)
         webhook = _webhook(given, health, jobs)
         if webhook is not None:
             leaving.callback(webhook.close)
         yield _Dashboard(health, summary, topics, revisions)
+
+
+async def _findings(given: _Given, jobs: Jobs) -> Findings:
+    stored = load_findings(await given.storage.load("findings"))
+    table = Table("findings", stored, record=Finding.record, storage=given.storage, jobs=jobs)
+    findings = Findings(table, given.feed)
+    jobs.every("save findings again", SAVE_AGAIN_S, findings.save_again)
+    return findings
 
 
 def _webhook(given: _Given, health: Health, jobs: Jobs) -> Webhook | None:
@@ -474,7 +499,7 @@ def _new_id(kind: str) -> str:
 def check(settings: Settings) -> list[str]:
     """What these settings would serve, line by line, after a look at the data folder. Raises StartError."""
     folder = settings.storage.data_folder
-    found = inspect(folder, _keyring(settings))
+    found = inspect(folder, _keyring(settings), READERS)
     accounts = load_accounts(found.records["accounts"])
     keys = load_keys(found.records["tokens"].values())
     return [
