@@ -60,7 +60,13 @@ def make_server(parts: Parts) -> Server:
         assets=assets,
     )
     return Server(
-        Front(v1, rest), v1, dashboards, parts.health, drain_timeout_s=http.drain_timeout_s, clock=clock
+        Front(v1, rest),
+        v1,
+        dashboards,
+        parts.health,
+        drain_timeout_s=http.drain_timeout_s,
+        hurried=parts.hurried,
+        clock=clock,
     )
 
 
@@ -119,14 +125,19 @@ def freeze_memory() -> None:
     gc.set_threshold(GARBAGE_AFTER)
 
 
-def signalled() -> asyncio.Event:
-    """Set by SIGTERM or SIGINT; the next one ends the process at once."""
+def signalled(hurried: asyncio.Event) -> asyncio.Event:
+    """Set by SIGTERM or SIGINT; the next one sets `hurried`, and the third ends the process at once."""
     loop, seen = asyncio.get_running_loop(), asyncio.Event()
+
+    def second() -> None:
+        hurried.set()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, os._exit, 1)
 
     def first() -> None:
         seen.set()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, os._exit, 1)
+            loop.add_signal_handler(number, second)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, first)

@@ -6,6 +6,7 @@ Longer than other files: it is the one place that knows every part.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import random
@@ -49,6 +50,7 @@ from proxy.storage.envelope import Keyring
 from proxy.storage.findings import Finding, Findings, load_findings, read_finding
 from proxy.storage.inspection import inspect
 from proxy.storage.json_files import JsonFiles
+from proxy.storage.last_saves import LastSaves
 from proxy.storage.layout import SPOOL
 from proxy.storage.protocols import Kind, Reader, Record, Storage
 from proxy.storage.table import Table
@@ -121,6 +123,8 @@ class Parts:
     topics: Topics
     revisions: Revisions
     clean_sessions: bool
+    hurried: asyncio.Event
+    """Set it so that a shutdown waits for nothing any more."""
 
     def tick(self) -> None:
         """Change what time changes: cooldowns that pass, logins and sign-ins that expire, sessions that end."""
@@ -140,6 +144,7 @@ class _Given:
     rng: random.Random
     feed: Feed
     storage: Storage
+    last_saves: LastSaves
     counters: dict[str, Record]
 
 
@@ -179,8 +184,7 @@ class _Dashboard:
 async def engine(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIterator[Parts]:
     """All parts, running; stopped in reverse order. Raises StartError."""
     async with contextlib.AsyncExitStack() as rooms:
-        storage = await rooms.enter_async_context(_storage(settings, clock))
-        given = _Given(settings, clock, rng, Feed(), storage, await storage.load("counters"))
+        given = await rooms.enter_async_context(_given(settings, clock, rng))
         client = rooms.enter_context(_client(settings))
         accounts = await rooms.enter_async_context(_accounts(given, client))
         clients = await rooms.enter_async_context(_clients(given))
@@ -211,22 +215,26 @@ async def engine(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
             topics=dashboard.topics,
             revisions=dashboard.revisions,
             clean_sessions=settings.session.cleanup_enabled,
+            hurried=given.last_saves.hurried,
         )
         jobs.every("tick", TICK_S, parts.tick)
-        jobs.every("forget counters", SAVE_COUNTERS_S, partial(_orphans(given, parts).save, storage))
+        jobs.every("forget counters", SAVE_COUNTERS_S, partial(_orphans(given, parts).save, given.storage))
         jobs.start("upkeep at start", accounts.upkeep())
         yield parts
 
 
 @contextlib.asynccontextmanager
-async def _storage(settings: Settings, clock: Clock) -> AsyncIterator[Storage]:
+async def _given(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIterator[_Given]:
+    """What every room is given. What the rooms have added to the last saves is saved after they were left."""
     storage = JsonFiles.open(
         settings.storage.data_folder, clock=clock, keyring=_keyring(settings), readers=READERS
     )
     try:
         for notice in storage.notices:
             log.warning("%s", notice)
-        yield storage
+        last = LastSaves(clock)
+        yield _Given(settings, clock, rng, Feed(), storage, last, await storage.load("counters"))
+        await last.run()
     finally:
         await storage.close()
 
@@ -272,8 +280,8 @@ async def _accounts(given: _Given, client: CurlClient) -> AsyncIterator[_Account
     async with contextlib.AsyncExitStack() as leaving:
         if oauth is not None:
             leaving.callback(oauth.close)
-        leaving.push_async_callback(pool.save_counters, storage)
-        leaving.push_async_callback(pool.save_again)
+        given.last_saves.add("accounts", pool.save_again, pool.left)
+        given.last_saves.add("the counters of accounts", partial(pool.save_counters, storage))
         leaving.push_async_callback(jobs.close)
         jobs.every("save accounts again", SAVE_AGAIN_S, pool.save_again)
         jobs.every("save counters of accounts", SAVE_COUNTERS_S, partial(pool.save_counters, storage))
@@ -298,13 +306,17 @@ async def _clients(given: _Given) -> AsyncIterator[_Clients]:
         clock=given.clock,
         new_id=_new_id,
     )
-    saves = (KeyCounters(keys, budgets).save, signins.save_counters, sessions.save)
+    saves = {
+        "the counters and budgets of client keys": KeyCounters(keys, budgets).save,
+        "the last use of sign-ins": signins.save_counters,
+        "sessions": sessions.save,
+    }
     async with contextlib.AsyncExitStack() as leaving:
-        for save in saves:
-            leaving.push_async_callback(save, storage)
+        for what, save in saves.items():
+            given.last_saves.add(what, partial(save, storage))
             jobs.every("save counters of clients", SAVE_COUNTERS_S, partial(save, storage))
         for part in (keys, signins):
-            leaving.push_async_callback(part.save_again)
+            given.last_saves.add("client keys", part.save_again, part.left)
             jobs.every("save clients again", SAVE_AGAIN_S, part.save_again)
         leaving.push_async_callback(jobs.close)
         if session.cleanup_enabled and session.cleanup_interval < TICK_S:
@@ -345,7 +357,7 @@ async def _usage(given: _Given, budgets: Budgets) -> AsyncIterator[_Usage]:
     prices.load()
     await series.load(storage)
     async with contextlib.AsyncExitStack() as leaving:
-        leaving.push_async_callback(series.flush, storage)
+        given.last_saves.add("usage", partial(series.flush, storage), series.left)
         leaving.push_async_callback(jobs.close)
         jobs.every("save usage", SAVE_USAGE_S, partial(series.flush, storage))
         jobs.every("compact usage", COMPACT_USAGE_S, partial(series.compact, storage))
@@ -422,7 +434,6 @@ async def _dashboard(
     )
     revisions = Revisions(feed, topics.sources(), event_log, epoch=secrets.token_hex(8))
     async with contextlib.AsyncExitStack() as leaving:
-        leaving.push_async_callback(findings.save_again)
         leaving.push_async_callback(jobs.close)
         webhook = _webhook(given, health, jobs)
         if webhook is not None:
@@ -434,6 +445,7 @@ async def _findings(given: _Given, jobs: Jobs) -> Findings:
     stored = load_findings(await given.storage.load("findings"))
     table = Table("findings", stored, record=Finding.record, storage=given.storage, jobs=jobs)
     findings = Findings(table, given.feed)
+    given.last_saves.add("findings", findings.save_again, findings.left)
     jobs.every("save findings again", SAVE_AGAIN_S, findings.save_again)
     return findings
 

@@ -291,6 +291,10 @@ class ClientKeys:
         use = self._use.get(key_id)
         return None if use is None else {"requests": use.requests, "last_used_at": use.last_used_at}
 
+    async def left(self) -> list[str]:
+        """What is not on disk yet, for people."""
+        return await self._table.left()
+
     async def save_again(self) -> None:
         """Retry the writes that have failed."""
         await self._table.save_again()

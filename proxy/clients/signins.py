@@ -128,6 +128,10 @@ class Signins:
         """Write the times of last use that have changed. Raises StorageError."""
         await self._unsaved.save(storage)
 
+    async def left(self) -> list[str]:
+        """What is not on disk yet, for people."""
+        return await self._table.left()
+
     async def save_again(self) -> None:
         """Retry the writes that have failed."""
         await self._table.save_again()

@@ -87,6 +87,10 @@ class Findings:
         for each in forgotten:
             await each
 
+    async def left(self) -> list[str]:
+        """What is not on disk yet, for people."""
+        return await self._table.left()
+
     async def save_again(self) -> None:
         """Retry the writes that have failed."""
         await self._table.save_again()

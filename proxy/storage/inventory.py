@@ -24,7 +24,7 @@ class Inventory:
         """The names; none if there is no inventory yet, or it is `damaged`. Raises StorageError, OSError."""
         data = files.read(self.path)
         try:
-            self._names = set() if data is None else set(decode(data, str(self.path)).records)
+            self._names = set() if data is None else _names(decode(data, str(self.path)))
         except ValueError:
             self.damaged = True
         return frozenset(self._names)
@@ -49,3 +49,9 @@ class Inventory:
         document = Document(0, dict.fromkeys(sorted(names), "{}"))
         files.replace(self.path, encode(document), durable=True, keep_old=False)
         self._names = names
+
+
+def _names(document: Document) -> set[str]:
+    if set(document.records.values()) - {"{}"}:
+        raise ValueError("it is the content of another file")
+    return set(document.records)

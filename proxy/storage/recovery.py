@@ -220,7 +220,7 @@ def _look(folder: Path, kind: Kind, path: Path, keyring: Keyring, readers: Mappi
     for candidate in (path, backup(path)) if layout.durable else (path,):
         try:
             document = whole[candidate] = _read(layout, path, candidate, keyring)
-            if document is not None and not layout.durable:
+            if document is not None and (candidate != path or not layout.durable):
                 _check(document, readers.get(kind))
         except ValueError as error:
             damaged[candidate] = str(error)

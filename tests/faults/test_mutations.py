@@ -109,6 +109,8 @@ def mutate(folder: Path, rng: random.Random) -> tuple[str, set[bytes]]:
         case 2:
             other = rng.choice(names)
             swapped = other.read_bytes()
+            if swapped == data:
+                return f"{name} left as it is", set()
             other.write_bytes(data)
             path.write_bytes(swapped)
             return f"{name} swapped with {other.relative_to(folder)}", {data, swapped}
