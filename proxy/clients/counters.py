@@ -35,7 +35,7 @@ def read_counters(id: str, record: Record) -> None:
     """
     fields = Fields(record)
     for name in ("requests", "errors", "rate_limits"):
-        if name in fields:
+        if name in fields or (name == "requests" and "last_seen_at" not in fields):
             fields.count(name)
     for name in ("last_used_at", "last_seen_at"):
         if name in fields:
