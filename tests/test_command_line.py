@@ -156,10 +156,10 @@ def test_a_corrupt_account_without_backup_stops_the_start_untouched(tmp_path: Pa
 
 
 def test_a_newer_version_stops_the_start_untouched(tmp_path: Path) -> None:
-    path = account_file(tmp_path, version=2)
+    path = account_file(tmp_path, version=3)
     before = path.read_bytes()
     line = refusal(tmp_path, "--config", str(write_config(tmp_path)))
-    assert f"{path} has version 2" in line and "start the newer program" in line
+    assert f"{path} has version 3" in line and "start the newer program" in line
     assert path.read_bytes() == before
 
 

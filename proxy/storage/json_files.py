@@ -23,7 +23,7 @@ from proxy.storage.layout import JOURNAL, LAYOUTS, USAGE, checked
 from proxy.storage.logs import Logs
 from proxy.storage.protocols import Kind, Record
 from proxy.storage.recovery import recover, set_aside, set_record
-from proxy.storage.rekey import rekey, rewrite_aside
+from proxy.storage.rekey import is_current, rekey, rewrite_aside
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -174,7 +174,8 @@ class JsonFiles:
 
     def _replace(self, path: Path, document: Document) -> None:
         written, found = self._identities.pop(path, None), files.identity(path)
-        edited = written is not None and written != found
+        # After a write that failed it is not known what was there.
+        edited = written != found if written or not found else not is_current(path, self._keyring)
         if edited:
             stamp = rfc3339(self._clock.now())
             aside = set_aside(self._folder, path, stamp, keep=True) if found else None

@@ -42,19 +42,29 @@ def rekey(
         done += 1
     for path in (folder / QUARANTINE).iterdir():
         done += rewrite_aside(folder, path, keyring)
-    changed = [f"{done} files are {_as_now(keyring)} now"] if done else []
+    now = "plain" if keyring.id is None else f"encrypted with key {keyring.id}"
+    changed = [f"all credentials on disk are {now} now: files rewritten {done}"] if done else []
     return changed + [f"{OLD_KEY} is not needed any more: take it out"] * bool(keyring.old)
 
 
 def stale_records(folder: Path, keyring: Keyring) -> list[Path]:
     """The files of records, and backups, that are not encrypted with the present key, or are if there is none."""
     paths = (path for _, main in stored(folder) for path in (main, backup(main)))
-    return [path for path in paths if (head := _head(path)) and not keyring.writes_as(head)]
+    return [path for path in paths if path.exists() and not is_current(path, keyring)]
+
+
+def is_current(path: Path, keyring: Keyring) -> bool:
+    """Whether the file is encrypted with the present key, or plain if there is none. Raises OSError."""
+    fd = os.open(path, files.OLD)
+    try:
+        return keyring.writes_as(os.read(fd, HEAD_BYTES))
+    finally:
+        os.close(fd)
 
 
 def rewrite_aside(folder: Path, path: Path, keyring: Keyring) -> bool:
     """Encrypt or decrypt a file in quarantine, whatever is in it. What no key opens is left as it is."""
-    if path.is_symlink() or not path.is_file() or keyring.writes_as(_head(path)):
+    if path.is_symlink() or not path.is_file() or is_current(path, keyring):
         return False
     data = files.read(path) or b""
     if is_sealed(data):
@@ -109,18 +119,3 @@ def _overwritten(path: Path) -> Iterator[None]:
                 os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _head(path: Path) -> bytes:
-    try:
-        fd = os.open(path, files.OLD)
-    except FileNotFoundError:
-        return b""
-    try:
-        return os.read(fd, HEAD_BYTES)
-    finally:
-        os.close(fd)
-
-
-def _as_now(keyring: Keyring) -> str:
-    return "plain" if keyring.id is None else f"encrypted with key {keyring.id}"
