@@ -13,7 +13,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -48,9 +48,9 @@ class Keyring:
     `key` and the `old` ones have 32 bytes each. Files that are plain or encrypted with an old key can be read too.
     """
 
-    def __init__(self, key: bytes | None = None, old: Iterable[bytes] = ()) -> None:
+    def __init__(self, key: bytes | None = None, old: Sequence[bytes] = ()) -> None:
         self.id = None if key is None else key_id(key)
-        self.old = {key_id(each) for each in old} - {self.id}
+        self.old = [key_id(each) for each in old]
         self._ciphers = {key_id(each): _cipher(each) for each in (*old, *([key] if key else []))}
 
     def __bool__(self) -> bool:
