@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from zlib import crc32
 
 import pytest
 
+from proxy.clock import Clock
 from proxy.errors import StorageError
 from proxy.storage.codec import Document
 from proxy.storage.codec import encode as encode_plain
@@ -43,6 +45,15 @@ def contents(folder: Path) -> dict[str, bytes]:
         for path in folder.rglob("*")
         if path.is_file() and path.name != ".lock"
     }
+
+
+def kept(folder: Path) -> list[bytes]:
+    """The content of every file, and of those in quarantine also what was encrypted."""
+    found = list(contents(folder).values())
+    for path in (folder / "quarantine").iterdir():
+        with contextlib.suppress(ValueError):
+            found.append(Keyring(KEY).open(path.read_bytes(), path.name).content)
+    return found
 
 
 def state(folder: Path) -> dict[Path, tuple[int, int, int, bytes]]:
@@ -372,6 +383,34 @@ async def test_a_plain_file_that_is_put_into_an_encrypted_folder_is_told(
         in storage.notices
     )
     assert unlocked(filled) == set()
+
+
+@pytest.mark.parametrize("with_backup", [True, False])
+def test_no_flipped_bit_or_cut_on_disk_changes_a_record_or_is_overwritten(
+    folder: Path, clock: Clock, with_backup: bool
+) -> None:
+    keyring = Keyring(KEY)
+    asyncio.run(JsonFiles.open(folder, clock=clock, keyring=keyring).close())
+    path, backup = folder / NAME, folder / f"{NAME}.bak"
+    old = Document(6, {"a": json.dumps({"key": SECRETS[1]})})
+
+    async def found() -> list[str]:
+        storage = JsonFiles.open(folder, clock=clock, keyring=keyring)
+        try:
+            return [record["key"] for record in (await storage.load("accounts")).values()]
+        finally:
+            await storage.close()
+
+    data = sealed()
+    for n in range(0, len(data) - 1, 5):
+        mutated = data[:n] if n % 2 else data[:n] + bytes([data[n] ^ 1 << n % 8]) + data[n + 1 :]
+        path.write_bytes(mutated)
+        if with_backup:
+            backup.write_bytes(sealed(old))
+        path.chmod(0o600)
+        with contextlib.suppress(StorageError):
+            assert asyncio.run(found()) == [SECRETS[1]] and with_backup
+        assert mutated in kept(folder)
 
 
 # ---- a crash
