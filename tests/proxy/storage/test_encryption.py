@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -351,6 +352,22 @@ async def test_a_damaged_backup_is_set_aside_and_encrypted_too(open_files: Open,
     await opened_once(open_files, KEY)
     assert holders(filled, SECRETS) == [] and unlocked(filled) == set()
     assert not (filled / "accounts/a.json.bak").exists()
+
+
+@pytest.mark.parametrize("name", ["accounts/a.json.bak", "quarantine/damaged.json"])
+async def test_a_spare_file_that_the_disk_cannot_read_does_not_hinder_the_start(
+    open_files: Open, filled: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    await opened_once(open_files, KEY)
+    as_before = os.open
+
+    def failing(path: Any, *args: Any, **kwargs: Any) -> int:
+        if str(path) == str(filled / name):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return as_before(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", failing)
+    await opened_once(open_files, NEW_KEY, KEY)
 
 
 async def test_what_was_plain_is_overwritten_on_disk(open_files: Open, filled: Path) -> None:
