@@ -63,7 +63,7 @@ async def _configured(path: Path, *, only_check: bool) -> None:
     settings = load_settings(path, os.environ)
     set_up(settings.logger.level, settings.logger.format)
     if only_check:
-        print(*await check(settings), sep="\n")
+        print(*check(settings), sep="\n")
     else:
         await _serve(settings)
 

@@ -31,7 +31,7 @@ from proxy.clients.counters import KeyCounters
 from proxy.clients.keys import ClientKeys, Role, declared_key, key_record, load_keys
 from proxy.clients.sessions import Sessions
 from proxy.clients.signins import Signins, load_signins, signin_record
-from proxy.clock import Clock, SystemClock
+from proxy.clock import Clock
 from proxy.config.settings import Settings
 from proxy.dashboard.event_log import EventLog
 from proxy.dashboard.health import Health
@@ -43,6 +43,8 @@ from proxy.feed import Feed, Happened
 from proxy.http.addresses import Network
 from proxy.jobs import Jobs
 from proxy.relay import Relay, Retry
+from proxy.storage.envelope import Keyring
+from proxy.storage.inspection import inspect
 from proxy.storage.json_files import JsonFiles
 from proxy.storage.protocols import Record, Storage
 from proxy.storage.table import Table
@@ -202,13 +204,17 @@ async def engine(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
 
 @contextlib.asynccontextmanager
 async def _storage(settings: Settings, clock: Clock) -> AsyncIterator[Storage]:
-    storage = JsonFiles.open(settings.storage.data_folder, clock=clock)
+    storage = JsonFiles.open(settings.storage.data_folder, clock=clock, keyring=_keyring(settings))
     try:
         for notice in storage.notices:
             log.warning("%s", notice)
         yield storage
     finally:
         await storage.close()
+
+
+def _keyring(settings: Settings) -> Keyring:
+    return Keyring(settings.storage.key, settings.storage.old_keys)
 
 
 @contextlib.contextmanager
@@ -461,20 +467,18 @@ def _new_id(kind: str) -> str:
 # what an operator is told
 
 
-async def check(settings: Settings) -> list[str]:
+def check(settings: Settings) -> list[str]:
     """What these settings would serve, line by line, after a look at the data folder. Raises StartError."""
-    storage = JsonFiles.open(settings.storage.data_folder, clock=SystemClock())
-    try:
-        accounts = load_accounts(await storage.load("accounts"))
-        keys = load_keys((await storage.load("tokens")).values())
-    finally:
-        await storage.close()
     folder = settings.storage.data_folder
+    found = inspect(folder, _keyring(settings))
+    accounts = load_accounts(found.records["accounts"])
+    keys = load_keys(found.records["tokens"].values())
     return [
-        *storage.notices,
+        *found.notices,
         f"would listen on   {url(settings, settings.server.port)}",
         f"would forward to  {settings.claude.base_url}",
         f"data folder       {folder}: {len(accounts)} accounts, {len(keys)} client keys",
+        f"encryption        {found.encryption}",
     ]
 
 

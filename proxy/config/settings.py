@@ -22,10 +22,14 @@ from proxy.config.types import (
     AdminKey,
     BaseUrl,
     Duration,
+    EncryptionKey,
+    EncryptionKeys,
     Endpoint,
     Flag,
     Folder,
     Host,
+    KeyFile,
+    KeysFile,
     Networks,
     Origins,
     Port,
@@ -93,6 +97,29 @@ class Claude(Section):
 
 class Storage(Section):
     data_folder: Folder = Field(default="~/.claude-proxy/data", validate_default=True)  # 0700, its files 0600
+    encryption_key: EncryptionKey | None = (
+        None  # what credentials are encrypted with there; None: they are plain
+    )
+    encryption_key_file: KeyFile | None = None  # a file that holds it
+    encryption_key_old: EncryptionKeys = ()  # may still open files; each start rewrites them with the key, or plain
+    encryption_key_old_file: KeysFile = ()  # a file that holds them
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Self:
+        if self.encryption_key and self.encryption_key_file:
+            raise ValueError("encryption_key and encryption_key_file are both set: leave one")
+        return self
+
+    @property
+    def key(self) -> bytes | None:
+        """The key that files are encrypted with, wherever it was set."""
+        key = self.encryption_key or self.encryption_key_file
+        return None if key is None else key.get_secret_value()
+
+    @property
+    def old_keys(self) -> list[bytes]:
+        """The keys that files may still be encrypted with."""
+        return [key.get_secret_value() for key in (*self.encryption_key_old, *self.encryption_key_old_file)]
 
 
 class Retry(Section):

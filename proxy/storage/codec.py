@@ -12,6 +12,8 @@ from proxy.errors import StorageError
 from proxy.storage.protocols import Record
 
 VERSION = 1
+SEALED_VERSION = 2
+"""The version of an envelope, in which a document is encrypted: see `envelope`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +72,9 @@ def _shaped(value: Any, name: str) -> dict[str, Record]:
     if not isinstance(value, dict):
         raise ValueError("it is not a JSON object")
     version = value.get("version")
-    if type(version) is int and version > VERSION:
+    if type(version) is int and version > SEALED_VERSION:
         raise StorageError(
-            f"{name} has version {version}, and this program knows versions up to {VERSION}: start the newer "
+            f"{name} has version {version}, and this program knows versions up to {SEALED_VERSION}: start the newer "
             "program that wrote it, or restore the data folder from before it"
         )
     records = value.get("records")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
 import stat
@@ -9,8 +11,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from proxy.errors import StorageError
-from proxy.storage.files import FILE_MODE, make_folder
+from proxy.storage.files import FILE_MODE, make_folder, told
 from proxy.storage.layout import LOCK, SUBFOLDERS
+
+
+@contextlib.contextmanager
+def usable(folder: Path) -> Iterator[None]:
+    """Make a StorageError of an OSError in this block, which uses the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"data folder {folder} cannot be used ({told(error)}): mend that, or set storage.data_folder to "
+            "another folder"
+        ) from error
 
 
 def take(folder: Path) -> int:
@@ -22,21 +36,35 @@ def take(folder: Path) -> int:
     _refuse_foreign(folder)
     fd = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(fd, 32).decode("ascii", "replace").strip()
-            process = f"process {holder}" if holder.isdecimal() else "another process"
-            raise StorageError(
-                f"data folder {folder} is in use by {process}: stop it, "
-                "or set storage.data_folder to another folder"
-            ) from None
+        _lock(fd, folder)
         os.fchmod(fd, FILE_MODE)
         os.pwrite(fd, f"{os.getpid():<15}\n".encode(), 0)  # never shortened: that may fail on a full disk
     except BaseException:
         os.close(fd)
         raise
     return fd
+
+
+@contextlib.contextmanager
+def held_unchanged(folder: Path) -> Iterator[None]:
+    """Hold the lock if the folder has one, and write nothing. Raises StorageError, OSError if `take` would.
+
+    What could be written is judged by access bits alone.
+    """
+    nearest = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not nearest.is_dir():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(nearest))
+    if not os.access(nearest, os.R_OK | os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(nearest))
+    with contextlib.ExitStack() as held:
+        if nearest == folder:
+            for path in _ours(folder):
+                _refuse_foreign(path)
+        if (folder / LOCK).exists():
+            fd = os.open(folder / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            held.callback(os.close, fd)
+            _lock(fd, folder)
+        yield
 
 
 def make_private(folder: Path) -> list[str]:
@@ -56,9 +84,21 @@ def make_private(folder: Path) -> list[str]:
     return [f"{folder} was open to other users: {names}{more} made private; renew what they may have read"]
 
 
+def _lock(fd: int, folder: Path) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(fd, 32).decode("ascii", "replace").strip()
+        process = f"process {holder}" if holder.isdecimal() else "another process"
+        raise StorageError(
+            f"data folder {folder} is in use by {process}: stop it, "
+            "or set storage.data_folder to another folder"
+        ) from None
+
+
 def _ours(folder: Path) -> Iterator[Path]:
     """The folders, and the regular files in them; other folders in it, such as lost+found, are not ours."""
-    for place in (folder, *(folder / name for name in SUBFOLDERS)):
+    for place in filter(Path.exists, (folder, *(folder / name for name in SUBFOLDERS))):
         yield place
         yield from (path for path in place.iterdir() if path.is_file() and not path.is_symlink())
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from proxy.errors import StorageError
 from proxy.failpoints import failstep
 from proxy.storage import files
-from proxy.storage.codec import Document, decode, encode, from_text, to_text
+from proxy.storage.codec import Document, from_text, to_text
+from proxy.storage.envelope import Keyring
 from proxy.storage.layout import LAYOUTS
 from proxy.storage.protocols import Kind
 
@@ -45,8 +46,9 @@ class Journal:
     where replacing a file does not. A copy-on-write file system (btrfs, ZFS) does not guarantee that.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, keyring: Keyring) -> None:
         self.path = path
+        self._keyring = keyring
         self._generation = 0
         self._next_half = 0
         self._held: Mapping[Key, Change] | None = None  # None: not known, since a write failed
@@ -60,7 +62,7 @@ class Journal:
         whole: dict[int, tuple[int, dict[Key, Change]]] = {}
         for half in (0, 1):
             try:
-                whole[half] = _decode(data[half * HALF :][:HALF], self.path.name)
+                whole[half] = self._decode(data[half * HALF :][:HALF])
             except ValueError:
                 self.damaged = True  # most likely its write was cut short, and so never acknowledged
         if not whole:
@@ -77,6 +79,12 @@ class Journal:
         # Zeros are written, not only allocated: the first write into an allocated hole may need space again.
         files.replace(self.path, half + bytes(HALF), durable=True, keep_old=False)
         self._wrote(0, changes)
+
+    def is_stale(self) -> bool:
+        """Whether any of it is not encrypted with the present key, or is if there is none. Raises OSError."""
+        data = files.read(self.path) or b""
+        halves = (data[half * HALF :][:HALF] for half in (0, 1))
+        return any(half.strip(b"\0") and not self._keyring.writes_as(half) for half in halves)
 
     def write(self, changes: Mapping[Key, Change]) -> None:
         """Replace the journal's content by these changes, durably. Raises OSError."""
@@ -98,10 +106,17 @@ class Journal:
             f"{kind}/{id}": f'{{"generation": {change.generation}, "record": {change.text or "null"}}}'
             for (kind, id), change in changes.items()
         }
-        data = encode(Document(self._generation + 1, records))
+        data = self._keyring.encode(Document(self._generation + 1, records), self.path.name)
         if len(data) > HALF:
             raise OSError(errno.ENOSPC, f"{self.path.name} is full")
         return data.ljust(HALF, b"\0")
+
+    def _decode(self, half: bytes) -> tuple[int, dict[Key, Change]]:
+        if half == bytes(HALF):
+            return 0, {}  # not written yet
+        shown = str(self.path)
+        document = self._keyring.decode(half.partition(b"\0")[0], self.path.name, shown)
+        return document.generation, _changes(document, shown)
 
     def _overwrite(self, half: bytes) -> None:
         # Opened for each write: after a failed fsync, the next one on the same descriptor reports success.
@@ -118,10 +133,7 @@ class Journal:
         self._held = dict(changes)
 
 
-def _decode(half: bytes, name: str) -> tuple[int, dict[Key, Change]]:
-    if half == bytes(HALF):
-        return 0, {}  # not written yet
-    document = decode(half.partition(b"\0")[0], name)
+def _changes(document: Document, name: str) -> dict[Key, Change]:
     if document.by_hand:
         raise ValueError("it has no checksum")
     changes: dict[Key, Change] = {}
@@ -135,4 +147,4 @@ def _decode(half: bytes, name: str) -> tuple[int, dict[Key, Change]]:
         entry = from_text(text)
         record = entry["record"]
         changes[kind, id] = Change(kind, id, entry["generation"], None if record is None else to_text(record))
-    return document.generation, changes
+    return changes

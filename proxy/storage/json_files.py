@@ -14,14 +14,16 @@ from typing import Any, ParamSpec, TypeVar
 from proxy.clock import Clock, rfc3339
 from proxy.errors import StorageError
 from proxy.storage import files
-from proxy.storage.codec import Document, encode, to_text
+from proxy.storage.codec import Document, to_text
+from proxy.storage.envelope import Keyring
 from proxy.storage.files import told
-from proxy.storage.folder import make_private, take
+from proxy.storage.folder import make_private, take, usable
 from proxy.storage.journal import Change, Journal, Key
 from proxy.storage.layout import JOURNAL, LAYOUTS, USAGE, checked
 from proxy.storage.logs import Logs
 from proxy.storage.protocols import Kind, Record
 from proxy.storage.recovery import recover, set_aside, set_record
+from proxy.storage.rekey import is_current, rekey, rewrite_aside
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,16 +38,18 @@ class JsonFiles:
     write retries the changes in the journal. Generations number all writes of the folder: the higher is the later.
     """
 
-    def __init__(self, folder: Path, lock: int, clock: Clock) -> None:
+    def __init__(self, folder: Path, lock: int, clock: Clock, keyring: Keyring) -> None:
         self._folder = folder
+        self._keyring = keyring
         self._clock = clock
         self._lock: int | None = lock
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="storage")
-        self._journal = Journal(folder / JOURNAL)
+        self._journal = Journal(folder / JOURNAL, keyring)
         self._logs = Logs(folder / USAGE)
         notices = make_private(folder)
-        state = recover(folder, self._journal, clock)
-        self.notices: Sequence[str] = (*notices, *state.notices)
+        state = recover(folder, self._journal, keyring, clock)
+        rekeyed = rekey(folder, keyring, self._journal, state.waiting, rfc3339(clock.now()))
+        self.notices: Sequence[str] = (*notices, *state.notices, *rekeyed)
         self._records = state.records
         self._generations = state.generations
         self._identities = {path: files.identity(path) for path in state.generations}
@@ -56,20 +60,18 @@ class JsonFiles:
         self._store(state.waiting.values())
 
     @classmethod
-    def open(cls, folder: Path, *, clock: Clock) -> JsonFiles:
-        """Lock the folder, read all of it, and repair damage. Raises StorageError."""
-        try:
+    def open(cls, folder: Path, *, clock: Clock, keyring: Keyring | None = None) -> JsonFiles:
+        """Lock the folder, read all of it, repair damage, and bring it under the key. Raises StorageError.
+
+        Without a keyring, files are plain.
+        """
+        with usable(folder):
             lock = take(folder)
             try:
-                return cls(folder, lock, clock)
+                return cls(folder, lock, clock, keyring or Keyring())
             except BaseException:
                 os.close(lock)
                 raise
-        except OSError as error:
-            raise StorageError(
-                f"data folder {folder} cannot be used ({told(error)}): mend that, or set storage.data_folder to "
-                "another folder"
-            ) from error
 
     @property
     def degraded(self) -> bool:
@@ -172,12 +174,20 @@ class JsonFiles:
 
     def _replace(self, path: Path, document: Document) -> None:
         written, found = self._identities.pop(path, None), files.identity(path)
-        edited = written is not None and written != found
+        # After a write that failed it is not known what was there.
+        edited = written != found if written or not found else not is_current(path, self._keyring)
         if edited:
             stamp = rfc3339(self._clock.now())
             aside = set_aside(self._folder, path, stamp, keep=True) if found else None
+            if aside and self._keyring:
+                rewrite_aside(self._folder, self._folder / aside, self._keyring)
             log.warning("changed by somebody else, so written anew from memory file=%s kept=%s", path, aside)
-        self._identities[path] = files.replace(path, encode(document), durable=True, keep_old=not edited)
+        self._identities[path] = files.replace(
+            path, self._encode(path, document), durable=True, keep_old=not edited
+        )
+
+    def _encode(self, path: Path, document: Document) -> bytes:
+        return self._keyring.encode(document, str(path.relative_to(self._folder)))
 
     def _update(self, kind: Kind, records: Mapping[str, Record | None]) -> None:
         texts = self._records[kind].copy()
@@ -186,7 +196,8 @@ class JsonFiles:
         self._generation += 1
         path = LAYOUTS[kind].file(self._folder)
         try:
-            files.replace(path, encode(Document(self._generation, texts)), durable=False, keep_old=False)
+            data = self._encode(path, Document(self._generation, texts))
+            files.replace(path, data, durable=False, keep_old=False)
         except OSError as error:
             raise StorageError(f"{kind} could not be saved in {self._folder}: {told(error)}") from error
         self._records[kind] = texts

@@ -20,7 +20,8 @@ from proxy.clock import Clock, rfc3339
 from proxy.errors import StorageError
 from proxy.failpoints import failstep
 from proxy.storage import files
-from proxy.storage.codec import Document, decode
+from proxy.storage.codec import Document
+from proxy.storage.envelope import Keyring
 from proxy.storage.journal import Change, Journal, Key
 from proxy.storage.layout import BACKUP, ID, JOURNAL, LAYOUTS, QUARANTINE, SUBFOLDERS, Layout, backup
 from proxy.storage.protocols import Kind
@@ -49,12 +50,9 @@ class State:
     notices: list[str] = field(default_factory=list)
 
 
-def recover(folder: Path, journal: Journal, clock: Clock) -> State:
+def recover(folder: Path, journal: Journal, keyring: Keyring, clock: Clock) -> State:
     """Read the folder and repair it. Raises StorageError, OSError."""
-    waiting = journal.read()
-    found = [_look(folder, kind, path) for kind, path in _stored(folder)]
-    _refuse_unreadable(found, waiting)
-
+    found, waiting = _read_all(folder, journal, keyring)
     places = (folder, *(folder / name for name in SUBFOLDERS))
     for place in places:
         files.remove_temporaries(place)
@@ -77,6 +75,25 @@ def recover(folder: Path, journal: Journal, clock: Clock) -> State:
     return state
 
 
+def look(folder: Path, journal: Journal, keyring: Keyring) -> State:
+    """What `recover` would find, without a repair; the notices say what it would repair. Raises as it does."""
+    found, waiting = _read_all(folder, journal, keyring)
+    state = State(notices=list(_strangers(folder)))
+    for each in found:
+        for path, reason in each.damaged.items():
+            state.notices.append(f"{path.relative_to(folder)} is damaged ({reason}): a start sets it aside")
+        if each.from_backup:
+            name = each.path.relative_to(folder)
+            state.notices.append(f"{name}: its backup would serve, the state before its last write")
+        if each.document is not None:
+            state.records[each.kind].update(each.document.records)
+            state.generations[each.path] = each.document.generation
+    _take_from_journal(folder, state, waiting)
+    if journal.damaged:
+        state.notices.append(f"{JOURNAL} is damaged: its last write would not be used")
+    return state
+
+
 def set_record(records: dict[str, str], id: str, text: str | None) -> None:
     """Set the record, or remove it if `text` is None."""
     if text is None:
@@ -94,7 +111,14 @@ def set_aside(folder: Path, path: Path, stamp: str, *, keep: bool = False) -> st
     return str(aside.relative_to(folder))
 
 
-def _stored(folder: Path) -> Iterator[tuple[Kind, Path]]:
+def _read_all(folder: Path, journal: Journal, keyring: Keyring) -> tuple[list[Found], dict[Key, Change]]:
+    waiting = journal.read()
+    found = [_look(folder, kind, path, keyring) for kind, path in stored(folder)]
+    _refuse_unreadable(found, waiting)
+    return found, waiting
+
+
+def stored(folder: Path) -> Iterator[tuple[Kind, Path]]:
     """Every file that holds records, or whose backup does."""
     for kind, layout in LAYOUTS.items():
         if layout.one_each:
@@ -105,15 +129,16 @@ def _stored(folder: Path) -> Iterator[tuple[Kind, Path]]:
 
 
 def _beside(folder: Path, layout: Layout) -> list[Path]:
-    return list(layout.file(folder).parent.iterdir()) if layout.one_each else []
+    place = layout.file(folder).parent
+    return list(place.iterdir()) if layout.one_each and place.exists() else []
 
 
-def _look(folder: Path, kind: Kind, path: Path) -> Found:
+def _look(folder: Path, kind: Kind, path: Path, keyring: Keyring) -> Found:
     layout = LAYOUTS[kind]
     damaged: dict[Path, str] = {}
     for candidate in (path, backup(path)) if layout.durable else (path,):
         try:
-            document = _read(layout, path, candidate)
+            document = _read(layout, path, candidate, keyring)
         except ValueError as error:
             damaged[candidate] = str(error)
             continue
@@ -122,7 +147,7 @@ def _look(folder: Path, kind: Kind, path: Path) -> Found:
     return Found(kind, path, None, False, damaged)
 
 
-def _read(layout: Layout, path: Path, candidate: Path) -> Document | None:
+def _read(layout: Layout, path: Path, candidate: Path, keyring: Keyring) -> Document | None:
     try:
         data = files.read(candidate)
     except OSError as error:
@@ -131,7 +156,7 @@ def _read(layout: Layout, path: Path, candidate: Path) -> Document | None:
         raise
     if data is None:
         return None
-    document = decode(data, str(candidate))
+    document = keyring.decode(data, layout.name.format(id=path.stem), str(candidate))
     if layout.one_each and document.records.keys() != {path.stem}:
         raise ValueError("it holds another record than its name says")
     return document

@@ -1,8 +1,8 @@
 // @ts-check
 /** Records as the text of a file. Columns are dotted paths: nothing else gets out. */
 
-/** What a spreadsheet would take for a formula. */
-const FORMULA = /^[=+\-@\t\r]/;
+/** What a spreadsheet would take for a formula, full-width signs (＝ ＋ － ＠) too (OWASP, "CSV Injection"). */
+const FORMULA = /^[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]/;
 const TIME = /(^|_)(at|until)$/;
 
 /** @typedef {Record<string, unknown>} Row */

@@ -445,12 +445,15 @@ async def test_the_end_of_time_is_now(tmp_path: Path) -> None:
 HOSTILE = [
     "=cmd|' /C calc'!A0", "+1+1", "-2", "@SUM(A1:A9)", "'=1", '"', '""', 'a"b', "a,b", ";", "a;b", "a\\", "'", "=",
     "שלום", "مرحبا بالعالم", "🙂🔥", "名前", "é" * 64, "NULL", "0x1", "1e9", "a  b", "|", "<script>", "%3D1", "\\n",
-    "={1}", "=\"x\"", "@",
+    "={1}", "=\"x\"", "@", "\uff1dcmd()", "\uff0b1", "\uff0d2", "\uff20SUM(A1)",
 ]  # fmt: skip
+FORMULA_STARTS = (
+    "=+-@\uff1d\uff0b\uff0d\uff20"  # also as full-width forms, which spreadsheets take for the same
+)
 
 
 def neutral(text: str) -> str:
-    return f"'{text}" if text[0] in "=+-@" else text
+    return f"'{text}" if text[0] in FORMULA_STARTS else text
 
 
 async def test_hostile_names_are_no_formulas_and_can_be_read_back(tmp_path: Path) -> None:

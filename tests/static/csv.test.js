@@ -29,8 +29,11 @@ describe("CSV", () => {
 	test("a line break is quoted", () => assert.equal(csv([{ x: "a\nb" }]), 'x\r\n"a\nb"\r\n'));
 	test("null is empty", () => assert.equal(written(null), ""));
 	test("no rows are an empty line", () => assert.equal(csv([]), "\r\n"));
-	for (const formula of ["=cmd()", "+1", "-1", "@sum", "\tx"]) {
+	for (const formula of ["=cmd()", "+1", "-1", "@sum", "\tx", "＝cmd()", "＋1", "－1", "＠sum"]) {
 		test(`${JSON.stringify(formula)} is no formula`, () => assert.equal(written(formula), `'${formula}`));
+	}
+	for (const start of ["\r", "\n"]) {
+		test(`after ${JSON.stringify(start)} nothing is a formula`, () => assert.equal(csv([{ x: `${start}=1` }]), `x\r\n"'${start}=1"\r\n`));
 	}
 	test("a formula that has to be quoted is none either", () => assert.equal(written("=a,b"), `"'=a,b"`));
 	test("a number that is negative gets the apostrophe as well", () => assert.equal(written(-1), "'-1"));

@@ -1,0 +1,44 @@
+"""A look at a data folder before a start: what an opening would find and repair, without a write."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from proxy.storage.envelope import Keyring
+from proxy.storage.folder import held_unchanged, usable
+from proxy.storage.journal import Journal
+from proxy.storage.layout import JOURNAL
+from proxy.storage.protocols import Kind, Record
+from proxy.storage.recovery import look
+from proxy.storage.rekey import read_record, stale_records
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """The records, what a start would repair, and what it would do about encryption, each for people."""
+
+    records: Mapping[Kind, Mapping[str, Record]] = field(repr=False)
+    notices: list[str]
+    encryption: str
+
+
+def inspect(folder: Path, keyring: Keyring) -> Inspection:
+    """Read the folder as an opening would. Raises StorageError if that would."""
+    with usable(folder), held_unchanged(folder):
+        journal = Journal(folder / JOURNAL, keyring)
+        state = look(folder, journal, keyring)
+        stale = stale_records(folder, keyring) if keyring else []
+        for path in stale:
+            with contextlib.suppress(ValueError):  # damaged: a start sets it aside
+                read_record(folder, path, keyring)
+        count = len(stale) + journal.is_stale()
+    records = {
+        kind: {id: json.loads(text) for id, text in texts.items()} for kind, texts in state.records.items()
+    }
+    now = "none" if keyring.id is None else f"key {keyring.id}"
+    change = "encrypted" if keyring.id else "decrypted"
+    return Inspection(records, state.notices, f"{now}; files to be {change}: {count}" if keyring else now)
