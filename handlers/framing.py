@@ -18,6 +18,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from tornado.httputil import HTTPHeaders, RequestStartLine, _normalize_header
 
 from proxy.errors import HeadTooLarge, InvalidRequest, TargetTooLong
+from proxy.http.headers import ClientHeaders
 
 MAX_HEAD_BYTES = 32 * 1024
 
@@ -34,13 +35,16 @@ _FIELD = re.compile(r"([^:]+):[ \t]*([^\r]*)\r\n")  # once llhttp has judged it
 _END = b"\r\n\r\n"
 _NOBODY = object()
 """Asked to judge only, llhttp calls nobody."""
-_JUDGED = frozenset(("host", "content-length", "transfer-encoding", "connection", "expect"))
 
 
 class RequestHeaders(HTTPHeaders):
-    """The header lines of a request, put into Tornado's mapping only when somebody looks a name up."""
+    """The header lines of a request, put into Tornado's mapping only when somebody looks a name up.
+
+    `read` is what `/v1` asks of them.
+    """
 
     def __init__(self, lines: list[tuple[str, str]]) -> None:
+        self.read = ClientHeaders(lines)
         self._lines: list[tuple[str, str]] | None = lines
         self._combined_cache = {}
 
@@ -228,11 +232,8 @@ def malformed(reason: str) -> InvalidRequest:
 
 def _judged(start_line: RequestStartLine, lines: list[tuple[str, str]]) -> Head:
     """The head, if there is one way to read it only (RFC 9112 §3.2, §6.3). Raises InvalidRequest."""
-    found: dict[str, list[str]] = {}
-    for name, value in lines:
-        lower = name.lower()
-        if lower in _JUDGED:
-            found.setdefault(lower, []).append(value)
+    headers = RequestHeaders(lines)
+    found = headers.read.framing
     modern = start_line.version == "HTTP/1.1"
     hosts = found.get("host", [])
     if len(hosts) > 1 or (modern and not hosts) or not all(_HOST.fullmatch(host) for host in hosts):
@@ -240,7 +241,7 @@ def _judged(start_line: RequestStartLine, lines: list[tuple[str, str]]) -> Head:
     options = {option.strip().lower() for line in found.get("connection", ()) for option in line.split(",")}
     return Head(
         start_line,
-        RequestHeaders(lines),
+        headers,
         hosts[0] if hosts else None,
         "content-length" in found or "transfer-encoding" in found,
         _length(found, modern=modern),

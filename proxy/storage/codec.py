@@ -13,6 +13,8 @@ from proxy.storage.protocols import Record
 
 VERSION = 1
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+
 
 @dataclass(frozen=True, slots=True)
 class Document:
@@ -34,7 +36,7 @@ def to_text(record: Record) -> str:
 
 def to_text_unread(record: Record) -> str:
     """`to_text` without reading it back, which takes most of the time: for what is written often and disposable."""
-    text = json.dumps(record, ensure_ascii=False, allow_nan=False)
+    text = _ENCODER.encode(record)
     text.encode()  # raises for a lone surrogate, which UTF-8 cannot encode
     return text
 

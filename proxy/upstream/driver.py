@@ -33,7 +33,7 @@ TCP_USER_TIMEOUT_MS = 30_000
 KEPT_HANDLES = 1024
 
 MOST_ROUNDS = 8
-"""How often in a row the sockets are asked for more before others have a turn: that is cheaper than a turn of the loop."""
+"""How often in a row the sockets are asked for more first: that costs less than a turn of the loop."""
 
 IDLE_LOOK_S = 1.0
 """How often silent upstreams are looked for, or more often where they may be silent for less than four of these."""
