@@ -24,6 +24,7 @@ from tornado.iostream import StreamClosedError
 
 from handlers.answer import ClientAnswer
 from handlers.connection import RequestConnection
+from handlers.framing import RequestHeaders
 from handlers.origin import Origins
 from proxy.clients.keys import ClientKeys
 from proxy.clients.sessions import Client, Place, Sessions
@@ -129,13 +130,13 @@ class V1Request(HTTPMessageDelegate):
         self._server.running.add(self)
         # The limit is kept here, where it is known how to say so.
         self._connection.set_max_body_size(sys.maxsize)
-        lines = list(headers.get_all())
-        read = ClientHeaders(lines)
+        assert isinstance(headers, RequestHeaders)
+        read = headers.read
         record = self._record
         record.method, record.path = start_line.method, logged_path(start_line.path)
         record.address = client_address(
             self._connection.context.remote_ip,
-            (value for name, value in lines if name.lower() == "x-forwarded-for"),
+            headers.get_list("x-forwarded-for") if self._server.trusted_proxies else (),
             self._server.trusted_proxies,
         )
         try:

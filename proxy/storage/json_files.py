@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 from proxy.clock import Clock, rfc3339
 from proxy.errors import StorageError
 from proxy.storage import files
-from proxy.storage.codec import Document, to_text
+from proxy.storage.codec import Document, to_text, to_text_unread
 from proxy.storage.envelope import Keyring
 from proxy.storage.files import told
 from proxy.storage.folder import make_private, take, usable
@@ -192,7 +192,7 @@ class JsonFiles:
     def _update(self, kind: Kind, records: Mapping[str, Record | None]) -> None:
         texts = self._records[kind].copy()
         for id, record in records.items():
-            set_record(texts, checked(id), None if record is None else to_text(record))
+            set_record(texts, checked(id), None if record is None else to_text_unread(record))
         self._generation += 1
         path = LAYOUTS[kind].file(self._folder)
         try:
