@@ -23,7 +23,7 @@ _SHAPES = re.compile(
             r"(?i:\bbearer\s+)[^\s\"']+",
             r"(?i:\bbasic\s+)[A-Za-z0-9+/=]{12,}",
             r"(?<=claude-proxy=)[^;\s\"']+",  # the dashboard's cookie
-            r"(?<=://)[^\s/@\"']+(?=@)",  # user and password of a URL
+            r"(?<=://)[^\s/\"']+(?=@)",  # user and password of a URL
             r"(?<=\?)[^\s\"'<>?]*=[^\s\"'<>]*",  # the query of a URL
             # What `secrets` makes of 32 bytes or more: cookies, states and verifiers of logins (RFC 7636 §4.1), codes.
             r"(?<![\w-])(?=[\w-]*[a-z])(?=[\w-]*[A-Z])(?=[\w-]*[0-9])[\w-]{43,}",
@@ -32,9 +32,10 @@ _SHAPES = re.compile(
     re.ASCII,
 )
 
-# The value of a header that holds a secret, up to its closing quote or the end of the line.
+# The value of a header that holds a secret, up to its closing quote or the end of the line. The name may follow the
+# letter of an escape, as in b'…\\r\\nx-api-key: …'.
 _HEADERS = re.compile(
-    r"(\b(?:(?:proxy-)?authorization|x-api-key|(?:set-)?cookie)\b['\"]*\s*[:=,]\s*)"
+    r"((?:authorization|x-api-key|(?:set-)?cookie)\b['\"]*\s*[:=,]\s*)"
     r"(?:b?(['\"])(?:\\.|(?!\2).)*|.+)",
     re.IGNORECASE,
 )

@@ -8,13 +8,18 @@ import fcntl
 import os
 import re
 import signal
+import subprocess
+import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.process import Running, run, running, write_config
+from tests.canaries import leaked
+from tests.process import ROOT, Running, run, running, write_config
 from tests.service import ADMIN_KEY
 from tests.wire import connect
 
@@ -118,14 +123,121 @@ def test_an_error_of_a_start_stands_alone_and_after_the_log(tmp_path: Path) -> N
     assert done.stderr.splitlines()[-1].startswith("claude-proxy: cannot listen")
 
 
+UNCAUGHT = """
+import sys, threading, warnings
+from proxy.logs import set_up
+
+class Odd:
+    def __del__(self):
+        raise ValueError("unraisable KEY")
+
+def fail():
+    raise ValueError("thread KEY")
+
+with set_up("info", "FORM", ["KEY"]):
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+    warnings.warn("warned KEY")
+    Odd()
+raise ValueError("uncaught KEY")
+"""
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_what_nobody_catches_is_logged_without_secrets(form: str) -> None:
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", UNCAUGHT.replace("KEY", KEYS[0]).replace("FORM", form)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    for word in ("thread", "warned", "unraisable", "uncaught"):
+        assert f"{word} [redacted]" in done.stderr
+    assert leaked(done.stderr, KEYS) == []
+
+
+def test_without_a_standard_error_nothing_is_written_into_another_file(tmp_path: Path) -> None:
+    code = """
+import os, sys
+from proxy.logs import set_up
+file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
+with set_up("info", "text"):
+    import logging
+    logging.getLogger("proxy").error("x")
+sys.exit(file != 2)
+"""
+    done = subprocess.run(  # noqa: S603 - our own program
+        ["sh", "-c", 'exec "$0" -c "$1" "$2" 2>&-', sys.executable, code, str(tmp_path / "f")],  # noqa: S607
+        cwd=ROOT,
+    )
+    assert (done.returncode, (tmp_path / "f").read_bytes()) == (0, b"")
+
+
 # ---- secrets
 
 KEYS = [ADMIN_KEY, "cp-" + "Ab3_x" * 8, "sk-ant-api03-" + "Zq7-" * 10]
-CONTROLS = st.text(st.sampled_from("\r\n\t\0\x01\x1b\x7f\x80\x85\x9b"), max_size=3)
-HEADERS = ["X-API-Key", "Authorization", "Cookie", "Host", "X-Forwarded-For", "User-Agent", "Content-Length"]
+PLACES = [
+    "X-API-Key",
+    "Authorization",
+    "Cookie",
+    "Host",
+    "X-Forwarded-For",
+    "User-Agent",
+    "Content-Length",
+    "Expect",
+]
+PLACES += ["Transfer-Encoding", "Connection", "Upgrade", "Origin", "X-Request-Id", "Sec-WebSocket-Key"]
+CONTROLS = st.text(st.sampled_from("\r\n\0\t\x01\x1b\x7f\x80\x85\x9b: "), max_size=3)
 
 
-@contextlib.asynccontextmanager
-async def speaking(home: Path) -> AsyncIterator[Running]:
-    async with running(home, "--config", str(write_config(home)), LOGGER__LEVEL="debug") as process:
-        yield process
+@st.composite
+def requests(draw: st.DrawFn) -> bytes:
+    """One with a key somewhere in its head, and control characters around it or in it."""
+    key = draw(st.sampled_from(KEYS))
+    planted = draw(CONTROLS) + key + draw(CONTROLS)
+    target = draw(
+        st.sampled_from(["/", "/v1/models", "/api/accounts", "/api/live", "/oauth/callback?code=x"])
+    )
+    place = draw(st.sampled_from(["method", "target", "query", "version", "name", *PLACES]))
+    match place:
+        case "method":
+            head = f"{planted} {target} HTTP/1.1\r\nHost: x"
+        case "target":
+            head = f"GET {target}/{planted} HTTP/1.1\r\nHost: x"
+        case "query":
+            head = f"GET {target}?{planted}={planted} HTTP/1.1\r\nHost: x"
+        case "version":
+            head = f"GET {target} HTTP/1.1{planted}\r\nHost: x"
+        case "name":
+            head = f"GET {target} HTTP/1.1\r\nHost: x\r\n{planted}: x"
+        case _:
+            host = "" if place == "Host" else "\r\nHost: x"
+            head = f"GET {target} HTTP/1.1{host}\r\n{place}: {planted}"
+    return head.encode("latin-1") + b"\r\nConnection: close\r\n\r\n"
+
+
+async def log_of(home: Path, sent: list[bytes], form: str) -> str:
+    """What a process logs and prints when it is sent all these."""
+    variables = {"LOGGER__LEVEL": "debug", "LOGGER__FORMAT": form}
+    async with running(home, "--config", str(write_config(home)), **variables) as process:
+        await process.admin("POST", "/api/tokens", {"name": "n", "key": KEYS[1]})
+        for each in sent:
+            async with connect(process.port) as wire:
+                with contextlib.suppress(ConnectionError):
+                    await wire.send(each)
+                    wire.writer.write_eof()
+                    await wire.reader.read()
+        process.signal(signal.SIGTERM)
+        assert await process.ended() == 0
+        return process.printed + process.stderr
+
+
+@settings(max_examples=6, suppress_health_check=list(HealthCheck))
+@given(st.lists(requests(), min_size=40, max_size=40), st.sampled_from(["text", "json"]))
+def test_a_key_planted_anywhere_in_a_head_is_never_logged(sent: list[bytes], form: str) -> None:
+    with tempfile.TemporaryDirectory() as home:
+        log = asyncio.run(log_of(Path(home), sent, form))
+    assert leaked(log, KEYS) == []
+    assert leaked(re.sub(r"\\x[0-9a-f]{2}|\\u[0-9a-f]{4}", "", log), KEYS) == []
