@@ -25,8 +25,8 @@ from proxy.errors import StartError, Unavailable
 BACKLOG = 1024
 
 ACCEPTED_AT_ONCE = 64
-"""Connections before others have their turn. When files run out, asyncio tries and logs so many times (1,024 of them
-took 0.1 s each second)."""
+"""Connections before others have their turn. When files have run out, asyncio makes so many tries in one turn, and logs
+each: 64 hold the loop for 11 ms, 1,024 did for 150 ms."""
 
 TELL_EVERY_S = 10.0
 
