@@ -47,7 +47,7 @@ def set_up(level: str, form: str, secrets: Iterable[str] = ()) -> Iterator[None]
     # Tornado's own access lines and its curl trace (which holds headers) are replaced by ours.
     logging.getLogger("tornado.access").setLevel(logging.CRITICAL)
     logging.getLogger("tornado.curl_httpclient").setLevel(logging.INFO)
-    logging.captureWarnings(True)
+    logging.captureWarnings(True)  # to py.warnings
     # For as long as the process lives: what nobody caught would be printed as it is, secrets and all.
     sys.excepthook = _uncaught
     threading.excepthook = lambda args: log.critical("a thread failed", exc_info=args.exc_value)
@@ -112,10 +112,11 @@ class Lines(logging.Handler):
         self.handle(record)
 
     def close(self) -> None:
-        """Write what waits, within FLUSH_S."""
-        self._ending = True
-        self._writer.close(FLUSH_S)
-        super().close()
+        """Write what waits, within FLUSH_S. The interpreter's end calls it once more."""
+        if not self._ending:
+            self._ending = True
+            self._writer.close(FLUSH_S)
+            super().close()
 
     def _line(self, record: logging.LogRecord) -> str:
         try:
