@@ -9,7 +9,8 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.floods import FIRST
-from proxy.logs import JsonLine, Lines, TextLine, redact
+from proxy.logs import JsonLine, Lines, ReadyRecord, TextLine, redact
 from proxy.simulator import Cut, Error
 from tests.service import ADMIN_KEY, CLIENT_KEY, Service, serve, until
 from tests.wire import connect, fetch
@@ -385,12 +386,19 @@ class Pipe:
         self._reader, self._writer = os.pipe()
         self.handler = Lines(self._writer, form)
 
-    def read(self) -> str:
-        """All of it: the handler is closed."""
+    def close(self) -> None:
         self.handler.close()
         os.close(self._writer)
+
+    def read_to_end(self) -> str:
+        """All that is written until it is closed."""
         with open(self._reader) as file:
             return file.read()
+
+    def read(self) -> str:
+        """All of it, if that is little: it is closed first."""
+        self.close()
+        return self.read_to_end()
 
 
 @contextlib.contextmanager
@@ -446,6 +454,31 @@ def test_what_is_logged_without_end_is_summed_up(logger: str) -> None:
     text = pipe.read()
     assert text.count("Traceback") + text.count("OSError") <= 2 * FIRST
     assert f"ERROR proxy.logs {logger} out of system resource address=- more={1000 - FIRST}: too many" in text
+
+
+class Long(ReadyRecord):
+    """A record that is long without taking long."""
+
+    def text(self, clean: Callable[[str], str]) -> str:
+        return "x" * 100_000
+
+    def members(self, clean: Callable[[str], str]) -> str:
+        return '"long": true'
+
+
+@each_format
+def test_how_many_records_nobody_read_in_time_is_told(form: logging.Formatter) -> None:
+    pipe = Pipe(form)
+    for _ in range(200):
+        pipe.handler.handle(Long("proxy.pool", logging.INFO, "", 0, "", None, None))
+    parts: list[str] = []
+    reader = threading.Thread(target=lambda: parts.append(pipe.read_to_end()))
+    reader.start()
+    pipe.close()
+    reader.join()
+    *lines, told = "".join(parts).splitlines()
+    found = re.search(r"(\d+) records were dropped, since nobody read the log in time", told)
+    assert found and len(lines) + int(found[1]) == 200
 
 
 def test_what_the_program_tells_of_itself_is_never_left_out() -> None:
