@@ -19,7 +19,7 @@ from proxy.floods import Floods, Sum
 from proxy.line_writer import LineWriter
 from proxy.redaction import UNPRINTABLE, Redaction, redact
 
-__all__ = ["JsonLine", "Lines", "ReadyRecord", "TextLine", "redact", "set_up"]
+__all__ = ["LOOKED_AT", "JsonLine", "Lines", "ReadyRecord", "TextLine", "redact", "set_up"]
 
 OURS = ("proxy", "handlers")
 """Loggers that know themselves what comes in floods. A library's records are all counted."""
@@ -29,6 +29,12 @@ MOST_CHARACTERS = 16_384
 
 MOST_CLEANED = 4096
 """Different texts of ready records whose clean form is kept."""
+
+MOST_OF_A_TEXT = 256
+"""Characters of each of these texts that are shown."""
+
+LOOKED_AT = 2 * MOST_OF_A_TEXT
+"""No such text is longer. More than is shown, so that of a key at its end no half is left."""
 
 FLUSH_S = 1.0
 """How long the end of the process waits for who reads the log."""
@@ -70,8 +76,9 @@ def _uncaught(kind: type[BaseException], error: BaseException, traceback: Traceb
 class ReadyRecord(logging.LogRecord):
     """A record that makes its own text and JSON, for what is logged with each request.
 
-    It passes each text that others may have chosen through `clean`, so that nobody needs to look at the whole. Its
-    `__init__` sets what `Lines` asks for; the rest is added if another handler wants it, since that takes longer.
+    It passes each text that others may have chosen through `clean`, up to LOOKED_AT characters of it, so that nobody
+    needs to look at the whole. Its `__init__` sets what `Lines` asks for; the rest, which takes longer, is added if
+    another handler wants it.
     """
 
     def text(self, clean: Callable[[str], str]) -> str:
@@ -163,7 +170,7 @@ class TextLine(logging.Formatter):
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         super().__init__()
         self._redact = Redaction(secrets)
-        self._clean = lru_cache(MOST_CLEANED)(self._one_line)
+        self._clean = lru_cache(MOST_CLEANED)(lambda text: self._one_line(text)[:MOST_OF_A_TEXT])
 
     def format(self, record: logging.LogRecord) -> str:
         line = f"{rfc3339(record.created)} {record.levelname} {record.name} {self._message(record)}"
@@ -188,7 +195,9 @@ class JsonLine(logging.Formatter):
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         super().__init__()
         self._redact = Redaction(secrets)
-        self._clean = lru_cache(MOST_CLEANED)(lambda text: json.dumps(self._short(text))[1:-1])
+        self._clean = lru_cache(MOST_CLEANED)(
+            lambda text: json.dumps(self._short(text)[:MOST_OF_A_TEXT])[1:-1]
+        )
 
     def format(self, record: logging.LogRecord) -> str:
         if isinstance(record, ReadyRecord):

@@ -7,10 +7,8 @@ from collections.abc import Callable
 
 from proxy.clock import SystemClock
 from proxy.http.addresses import address_group
-from proxy.logs import ReadyRecord
+from proxy.logs import LOOKED_AT, ReadyRecord
 from proxy.usage.request import RequestRecord
-
-MAX_PATH = 256
 
 log = logging.getLogger("proxy.access")
 
@@ -19,7 +17,7 @@ _now = SystemClock().now
 
 def logged_path(target: str) -> str:
     """The target for the log, without its query, which may contain secrets."""
-    return target.partition("?")[0][:MAX_PATH]
+    return target.partition("?")[0][:LOOKED_AT]
 
 
 def write(record: RequestRecord, level: int = logging.INFO) -> None:
@@ -31,13 +29,17 @@ def write(record: RequestRecord, level: int = logging.INFO) -> None:
 class AccessLine(ReadyRecord):
     """The line of one request. Those that were refused without a key may come in floods."""
 
+    # Here, since to set them for each one takes longer.
+    name = log.name
+    levelno = logging.INFO
+    levelname = "INFO"
+    exc_info = None
+
     def __init__(self, request: RequestRecord, level: int) -> None:
-        self.name = log.name
         self.created = _now()
-        self.levelno = level
-        self.levelname = "INFO" if level == logging.INFO else logging.getLevelName(level)
-        self.exc_info = None
         self.request = request
+        if level != logging.INFO:
+            self.levelno, self.levelname = level, logging.getLevelName(level)
         if request.key is None and 400 <= request.status < 500:
             self.flood = (f"requests refused status={request.status}", address_group(request.address))
 
@@ -45,8 +47,8 @@ class AccessLine(ReadyRecord):
         request = self.request
         attempts, key, first_byte_at = request.attempts, request.key, request.first_byte_at
         return (
-            f"{clean(request.method)} {clean(request.path)} {request.status} request={request.id}"
-            f" client={clean(request.address)} key={key.id if key else '-'}"
+            f"{clean(request.method[:LOOKED_AT])} {clean(request.path)} {request.status} request={request.id}"
+            f" client={clean(request.address[:LOOKED_AT])} key={key.id if key else '-'}"
             f" account={clean(attempts[-1].account_name) if attempts else '-'} attempts={len(attempts)}"
             f" ttfb_ms={'-' if first_byte_at is None else round((first_byte_at - request.began_at) * 1000)}"
             f" duration_ms={round(request.duration_s * 1000)} bytes={request.answer_bytes}"
@@ -58,8 +60,9 @@ class AccessLine(ReadyRecord):
         attempts, key, ttfb_s = request.attempts, request.key, request.ttfb_s
         ttfb_ms = '"-"' if ttfb_s is None else round(ttfb_s * 1000)
         return (
-            f'"method": "{clean(request.method)}", "path": "{clean(request.path)}", "status": {request.status}, '
-            f'"request": "{request.id}", "client": "{clean(request.address)}", "key": "{key.id if key else "-"}", '
+            f'"method": "{clean(request.method[:LOOKED_AT])}", "path": "{clean(request.path)}", '
+            f'"status": {request.status}, "request": "{request.id}", '
+            f'"client": "{clean(request.address[:LOOKED_AT])}", "key": "{key.id if key else "-"}", '
             f'"account": "{clean(attempts[-1].account_name) if attempts else "-"}", '
             f'"attempts": {len(attempts)}, "ttfb_ms": {ttfb_ms}, '
             f'"duration_ms": {round(request.duration_s * 1000)}, "bytes": {request.answer_bytes}, '

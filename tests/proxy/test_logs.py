@@ -290,6 +290,25 @@ async def test_a_long_path_is_cut(tmp_path: Path, log: Log) -> None:
     assert len(access(log)["path"]) == 256
 
 
+@pytest.mark.parametrize("log", ["text", "json"], indirect=True)
+@pytest.mark.parametrize("before", [200, 230, 250])
+async def test_where_a_path_is_cut_no_half_of_a_key_is_left(tmp_path: Path, log: Log, before: int) -> None:
+    key = "cp-Qq7" + "Zz8_" * 10
+    async with serve(tmp_path) as service:
+        await service.send("GET", f"/v1/{'x/' * (before // 2)}{key}/{'y' * 600}")
+    assert len(log.lines()) == 1 and "cp-Qq7" not in log.text
+
+
+@pytest.mark.parametrize("log", ["text", "json"], indirect=True)
+async def test_a_long_method_is_cut_and_no_half_of_a_key_is_left(tmp_path: Path, log: Log) -> None:
+    key = "cp-Qq7" + "Zz8_" * 10
+    async with serve(tmp_path) as service, connect(service.port) as wire:
+        await wire.send(f"{'M.' * 120}{key}.{'M' * 9000} /v1/models HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await wire.answer()
+    assert len(log.lines()) == 1 and "cp-Qq7" not in log.text
+    assert len(log.text) < 1500
+
+
 # ---- what an attacker may plant
 
 PLANTED = ["\x85", "\x9b31m", "\x9d0;title\x9c", "\xff", "\x80"]
