@@ -197,6 +197,12 @@ class Settings(BaseSettings):
     balancer: Balancer = Balancer()
     notifications: Notifications = Notifications()
 
+    def secrets(self) -> list[str]:
+        """What no log may show."""
+        hidden = [self.auth.api_key, self.notifications.secret]
+        declared = [each.key for each in self.auth.client_keys]
+        return declared + [each.get_secret_value() for each in hidden if each is not None]
+
 
 def keys() -> list[str]:
     """Every key with its section: `server.host`, `server.port`, …"""
