@@ -94,6 +94,7 @@ class CurlClient(CurlAsyncHTTPClient):
         self._options = options
         self._prefix = prefix
         self._idle_timeout_s = idle_timeout_s
+        self._is_tls = (pycurl.PROTOCOLS, pycurl.PROTO_HTTPS) in options
         self._loop = asyncio.get_running_loop()
         self._running: dict[pycurl.Curl, _Handle] = {}
         self._kept: list[_Handle] = []
@@ -248,6 +249,8 @@ class CurlClient(CurlAsyncHTTPClient):
             self._multi.remove_handle(handle.curl)
             self._multi.add_handle(handle.curl)
             return
+        if self._is_tls and errno == 0:
+            handle.look_behind_the_answer()
         error = handle.error(errno, message)
         exchange = handle.exchange
         self.let_go(handle)
@@ -358,6 +361,21 @@ class _Handle:
         if self.exchange.body is not None and not isinstance(self.exchange.body, bytes):
             self.exchange.body.seek(0)
         return True
+
+    def look_behind_the_answer(self) -> None:
+        """Have the connection closed if anything follows the answer on it, or its end.
+
+        OpenSSL reads ahead (curl/curl#17548), so that neither the socket nor libcurl shows what it holds already.
+        """
+        self.curl.setopt(pycurl.CONNECT_ONLY, 1)  # allows `recv`; left set, it has `remove_handle` close
+        try:
+            self.curl.recv(1)
+        except BlockingIOError:
+            self.curl.setopt(pycurl.CONNECT_ONLY, 0)
+        except pycurl.error:  # the connection is broken, or closed already
+            self._keeps = False
+        else:
+            self._keeps = False
 
     def error(self, errno: int, message: str) -> UpstreamError | None:
         """What libcurl's error says of the upstream; 0 is none."""

@@ -64,6 +64,7 @@ class Upstream:
         self.frame = frame
         self.before = b""  # said as soon as a connection is there
         self.after = b""  # said in one piece with each answer
+        self.next = b""  # said after each answer; with TLS, in a record of its own
         self.writers: list[asyncio.StreamWriter] = []  # of each request's connection
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -73,6 +74,8 @@ class Upstream:
                 self.writers.append(writer)
                 number = head.split()[1]
                 writer.write(self.frame % (len(number), number) + self.after)
+                if self.next:
+                    writer.write(self.next)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the client has closed the connection
         finally:
@@ -131,6 +134,17 @@ async def test_what_follows_an_answer_in_its_own_packet_reaches_nobody(frame: st
     async with upstream(framed, tls=tls) as (there, client):
         for stray in STRAYS.values():
             there.after = stray
+            for n in range(2):
+                assert await ask(client, method, n) == b"/%d" % n
+
+
+@both
+@each_frame
+async def test_what_comes_together_with_an_answer_reaches_nobody(frame: str, tls: bool) -> None:
+    method, framed = FRAMES[frame]
+    async with upstream(framed, tls=tls) as (there, client):
+        for stray in STRAYS.values():
+            there.next = stray
             for n in range(2):
                 assert await ask(client, method, n) == b"/%d" % n
 
