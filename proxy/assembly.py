@@ -213,7 +213,12 @@ async def _storage(settings: Settings, clock: Clock) -> AsyncIterator[Storage]:
 
 @contextlib.contextmanager
 def _client(settings: Settings) -> Iterator[CurlClient]:
-    client = CurlClient.to(settings.claude.base_url, idle_timeout_s=settings.server.request_timeout)
+    server = settings.server
+    client = CurlClient.to(
+        settings.claude.base_url,
+        idle_timeout_s=server.request_timeout,
+        answer_timeout_s=server.answer_timeout,
+    )
     try:
         yield client
     finally:

@@ -194,7 +194,10 @@ class Exchange:
             self._waiter.set_result(None)
 
     def look_idle(self, now: float, timeout_s: float) -> None:
-        """Cut the transfer if nothing came or went for too long; a paused one waits for its reader."""
+        """Cut the transfer if nothing came or went for too long; a paused one waits for its reader.
+
+        Before the head only what is sent counts: 1xx and single lines of it do not put its deadline off.
+        """
         if self.active or self._paused or self._stopped:
             self.active = False
             self._idle_since = now

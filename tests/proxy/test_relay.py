@@ -216,7 +216,7 @@ async def test_a_429_whose_body_is_cut_still_benches_the_account(tmp_path: Path)
 
 
 async def test_a_silent_upstream_is_a_504_and_the_account_stays(tmp_path: Path) -> None:
-    async with serve(tmp_path, accounts=TWO, server__request_timeout="250ms") as service:
+    async with serve(tmp_path, accounts=TWO, server__answer_timeout="250ms") as service:
         service.simulator.always(A, Silence())
         answer = await service.message()
         assert error_of(answer)[:2] == (504, "timeout_error")
