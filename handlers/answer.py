@@ -14,7 +14,7 @@ from tornado.iostream import StreamClosedError
 from handlers.connection import RequestConnection
 from handlers.refusal import error_event, refusal
 from proxy.clock import Clock
-from proxy.errors import RequestError
+from proxy.errors import RequestError, UpstreamLost
 from proxy.relay import Answer
 from proxy.usage.meter import Meter
 from proxy.usage.request import RequestRecord
@@ -53,6 +53,8 @@ class ClientAnswer:
         self._begin(answer)
         answer.headers = []  # sent, and a stream may last for hours
         await answer.pipe(self._pass_on)
+        if not answer.framed and self._record.meter is not None and not self._record.meter.may_be_whole:
+            raise UpstreamLost("its connection ended within the message")
         if self._connection.queued:
             self._watch()
             await self._connection.drained()

@@ -364,6 +364,7 @@ def _relay(given: _Given, accounts: _Accounts, client: CurlClient) -> Relay:
             resend_posts=retry.resend_posts,
         ),
         rate_limit_default_s=given.settings.accounts.rate_limit_default,
+        feed=given.feed,
         clock=given.clock,
         rng=given.rng,
     )

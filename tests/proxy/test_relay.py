@@ -685,6 +685,21 @@ async def test_a_client_that_leaves_in_the_backoff_costs_no_further_try(tmp_path
         assert asked(service) == ["a"]
 
 
+async def test_a_client_that_leaves_while_a_token_is_refreshed_ends_the_probation(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=()) as service:
+        account, grant = await service.add_login("a", expires_in=60)
+        service.parts.pool.limit(account.id, service.clock.now() + HOUR, "5h rejected")
+        service.clock.advance(HOUR)
+        service.simulator.script(grant, Silence(), path="/")
+        before = len(service.simulator.ledger)
+        request = asyncio.create_task(service.message())
+        await until(lambda: len(service.simulator.ledger) > before)
+        assert service.parts.pool.choose(None) is None  # on probation
+        request.cancel()
+        await until(lambda: service.running == 0)
+        assert service.parts.pool.choose(None) is not None
+
+
 async def test_counters_tell_what_happened(tmp_path: Path) -> None:
     async with serve(tmp_path, accounts=TWO) as service:
         service.simulator.script(A, quota_429(600))
