@@ -365,6 +365,7 @@ async def test_an_answer_may_take_longer_to_begin_than_a_silence_within_it(tmp_p
 HUGE = {
     "many 1xx": (b"HTTP/1.1 102 Processing\r\n\r\n", 101),
     "many lines": (b"X-A: " + b"b" * 93 + b"\r\n", 4000),
+    "many short lines": (b"a:b\r\n", 50_000),
     "one line": (b"X-A: " + b"b" * 1_000_000, 1),
     "lines without an end": (b"a" * 90_000 + b"\r\n", 10),
 }
