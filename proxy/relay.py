@@ -37,7 +37,7 @@ from proxy.feed import Feed, Happened
 from proxy.http import results_url
 from proxy.http.body import Body
 from proxy.http.decoding import TooLarge
-from proxy.http.headers import NO_HEADERS, AnswerHeaders, ClientHeaders, without
+from proxy.http.headers import NO_HEADERS, AnswerHeaders, ClientHeaders, Credential, without
 from proxy.http.peek import Peek, peek
 from proxy.http.target import Target
 from proxy.upstream import echo
@@ -84,9 +84,9 @@ class Inbound:
             self._peeked = await peek(self.body, self.content_encoding)
         return self._peeked
 
-    def request(self, account: Account, *, may_resend: bool) -> Request:
+    def request(self, credential: Credential, *, may_resend: bool) -> Request:
         """The request as it goes upstream. Raises InvalidRequest if a header could not be sent."""
-        headers = self.headers.to_upstream(account.sent)
+        headers = self.headers.to_upstream(credential)
         if self.target.holds_results_url:
             headers = [
                 (n, results_url.readable_encodings(v) if n.lower() == "accept-encoding" else v)
@@ -307,7 +307,8 @@ class Attempts:
         self._record.attempts.append(attempt)
         self._tried.add(account.id)
         self._in_flight = relay.pool.begin(account.id)
-        exchange = relay.client.open(self._inbound.request(account, may_resend=self._may_resend))
+        sent = account.sent
+        exchange = relay.client.open(self._inbound.request(sent, may_resend=self._may_resend))
         self._exchange = exchange
         try:
             head = await exchange.head()
@@ -318,7 +319,7 @@ class Attempts:
             attempt.verdict = type(error).__name__
             self._upstream_failed(account, error)
             return None
-        if account.sent.secret in head.text:
+        if sent.secret in head.text:
             relay.pool.failed(account.id)
             raise relay.echoed(account, head.status)
         headers = AnswerHeaders(head.headers)
