@@ -89,14 +89,20 @@ class ClientAnswer:
         self._record.error = "cut"
         log.warning("answer cut request=%s reason=%s", self._record.id, why)
         try:
-            if self._is_stream and not self._connection.gone:
-                # HTTPOutputError: the answer has a length, with no room for it.
+            event = error_event(why)
+            if self._is_stream and not self._connection.gone and self._leaves_a_gap(event):
+                # HTTPOutputError: the answer has no body, as one to HEAD.
                 with contextlib.suppress(StreamClosedError, TimeoutError, HTTPOutputError):
-                    self._connection.send(error_event(why))
+                    self._connection.send(event)
                     async with asyncio.timeout(LAST_EVENT_S):
                         await self._connection.drained()
         finally:  # also if it is cut once more meanwhile
             self.abort()
+
+    def _leaves_a_gap(self, last: bytes) -> bool:
+        """Whether the answer is still short of its length with `last`, if it has one."""
+        length = None if self._source is None else self._source.length
+        return length is None or self._record.answer_bytes + len(last) < length
 
     def abort(self) -> None:
         """Close the connection: only a reset tells an answer that ends with its connection from a whole one."""

@@ -46,6 +46,8 @@ _CURLS_OWN = ("accept", "content-type", "expect", "pragma", "user-agent")
 # The connection ended, wherever that was; other errors within a head are about what stands in it.
 _BROKEN_OFF = (pycurl.E_GOT_NOTHING, pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR, pycurl.E_PARTIAL_FILE)
 
+_BLANK = (b"\r\n", b"\n")
+
 # Fewer bytes than a callback was given: the transfer fails with E_WRITE_ERROR.
 _NOT_TAKEN = 0
 
@@ -426,7 +428,7 @@ class _Handle:
     def _on_header(self, line: bytes) -> int | None:
         if self.has_head:
             return None  # a trailer: dropped, as it may carry nothing that a client needs (RFC 9110 6.5.1)
-        if len(line) > 2 or line.strip(b"\r\n"):
+        if line not in _BLANK:  # libcurl ends a head at any line that begins with CR, be it cut there
             self._lines.append(line)
             return None
         head = parse_head(self._lines)

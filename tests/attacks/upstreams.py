@@ -207,7 +207,7 @@ class Attack:
         if answer is None:
             if is_head:
                 self.fault(name, said, "no 502 for a cut head")
-        elif not said.raw and answer.body == b"/v1/messages":
+        elif is_head and answer.body == b"/v1/messages":
             pass  # the connection had been kept, and libcurl asked again on another
         elif (not is_head and said.end == "close") or answer.status != 502:
             self.fault(name, said, f"a cut answer ends cleanly with {answer.status}")

@@ -452,6 +452,15 @@ async def test_a_stream_with_a_length_that_breaks_is_cut(
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
+async def test_no_error_event_fills_a_stream_up_to_its_length(tmp_path: Path) -> None:
+    body = b"event: ping\ndata: {}\n\n"
+    async with serve(tmp_path) as service:
+        for length in range(len(body) + 100, len(body) + 300):
+            service.simulator.script(None, Raw(SSE_HEAD + b"content-length: %d\r\n\r\n" % length + body))
+            async with streaming(service) as (_, answer):
+                await cut_answer(answer)
+
+
 async def test_an_upstream_that_dies_while_its_stream_waits_for_the_client_is_a_cut(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

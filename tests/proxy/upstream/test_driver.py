@@ -336,6 +336,18 @@ async def test_a_status_line_that_only_libcurl_can_read_ends_the_exchange(line: 
         assert client.running == 0
 
 
+@pytest.mark.parametrize("framing", [b"", b"Content-Length: 0\r\n", b"Content-Length: 2\r\n"])
+async def test_a_head_without_its_last_byte_is_none(framing: bytes) -> None:
+    async def break_off(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n" + framing + b"\r")
+        await writer.drain()
+        writer.close()
+
+    async with client_of(break_off) as client:
+        with pytest.raises(UpstreamLost):
+            await whole(client)
+
+
 async def test_a_client_that_closes_ends_what_runs() -> None:
     async def say_nothing(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
