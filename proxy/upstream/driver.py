@@ -408,7 +408,7 @@ class _Handle:
         if self.curl.getinfo(pycurl.REQUEST_SIZE) == 0:
             return UpstreamUnreachable(text)
         if errno == pycurl.E_WRITE_ERROR:  # a callback of ours did not take it
-            return UpstreamGarbled("no answer among what came: no status line, a 101, or 1xx without end")
+            return UpstreamGarbled("no head that can be read among what came")
         if self._lines and (errno not in _BROKEN_OFF or sum(map(len, self._lines)) > LONG_HEAD_BYTES):
             return UpstreamGarbled(text)
         return UpstreamLost(text)
@@ -428,7 +428,7 @@ class _Handle:
     def _on_header(self, line: bytes) -> int | None:
         if self.has_head:
             return None  # a trailer: dropped, as it may carry nothing that a client needs (RFC 9110 6.5.1)
-        if line not in _BLANK:  # libcurl ends a head at any line that begins with CR, be it cut there
+        if line not in _BLANK:  # a lone CR is a head that was cut there
             self._lines.append(line)
             return None
         head = parse_head(self._lines)
@@ -444,6 +444,8 @@ class _Handle:
         return None
 
     def _on_body(self, data: bytes) -> int | None:
+        if not self.has_head:
+            return _NOT_TAKEN  # for libcurl any line that begins with CR ends the head
         self.exchange.active = True
         if not self.exchange.on_body(data):
             return pycurl.WRITEFUNC_PAUSE

@@ -348,6 +348,18 @@ async def test_a_head_without_its_last_byte_is_none(framing: bytes) -> None:
             await whole(client)
 
 
+@pytest.mark.parametrize("size", [0, 2, MB])
+async def test_a_head_that_only_libcurl_takes_for_ended_is_garbled(size: int) -> None:
+    async def say_oddly(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\rX-A: b\r\n\r\n" % size + bytes(size))
+
+    async with client_of(say_oddly) as client:
+        with pytest.raises(UpstreamGarbled if size else UpstreamLost):
+            async with asyncio.timeout(5):
+                await whole(client)
+        assert client.running == 0
+
+
 async def test_a_client_that_closes_ends_what_runs() -> None:
     async def say_nothing(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
