@@ -31,6 +31,7 @@ from proxy.clients.sessions import Client, Place, Sessions
 from proxy.clock import Clock
 from proxy.errors import (
     BodyTooLarge,
+    MethodNotAllowed,
     RequestError,
     Unauthenticated,
     Unavailable,
@@ -39,7 +40,7 @@ from proxy.errors import (
 from proxy.http.addresses import Network, address_group, client_address
 from proxy.http.body import Body
 from proxy.http.headers import ClientHeaders
-from proxy.http.target import parse
+from proxy.http.target import NEVER_SENT, parse
 from proxy.relay import Inbound, Relay
 from proxy.usage.access_log import logged_path
 from proxy.usage.allowance import Allowance
@@ -56,7 +57,7 @@ log = logging.getLogger(__name__)
 
 
 class V1(HTTPServerConnectionDelegate):
-    """Takes every request below `/v1/`, and every target that is not a path."""
+    """Takes every request below `/v1/`, and every target that is not a path or whose method is never served."""
 
     def __init__(
         self,
@@ -200,6 +201,8 @@ class V1Request(HTTPMessageDelegate):
 
     def _admit(self, start_line: RequestStartLine, headers: ClientHeaders) -> None:
         server, record = self._server, self._record
+        if start_line.method.upper() in NEVER_SENT:
+            raise MethodNotAllowed(f"{start_line.method.upper()} is not served here", should_retry=False)
         if server.draining:
             raise Unavailable("this proxy is shutting down: try again", retry_after_s=1)
         key = server.keys.accept(headers.keys)

@@ -219,7 +219,12 @@ def _keyring(settings: Settings) -> Keyring:
 
 @contextlib.contextmanager
 def _client(settings: Settings) -> Iterator[CurlClient]:
-    client = CurlClient.to(settings.claude.base_url, idle_timeout_s=settings.server.request_timeout)
+    server = settings.server
+    client = CurlClient.to(
+        settings.claude.base_url,
+        idle_timeout_s=server.request_timeout,
+        answer_timeout_s=server.answer_timeout,
+    )
     try:
         yield client
     finally:
@@ -365,6 +370,7 @@ def _relay(given: _Given, accounts: _Accounts, client: CurlClient) -> Relay:
             resend_posts=retry.resend_posts,
         ),
         rate_limit_default_s=given.settings.accounts.rate_limit_default,
+        feed=given.feed,
         clock=given.clock,
         rng=given.rng,
     )
