@@ -61,17 +61,17 @@ def _arguments() -> argparse.ArgumentParser:
 
 async def _configured(path: Path, *, only_check: bool) -> None:
     settings = load_settings(path, os.environ)
-    set_up(settings.logger.level, settings.logger.format)
-    if only_check:
-        print(*check(settings), sep="\n")
-    else:
-        await _serve(settings)
+    with set_up(settings.logger.level, settings.logger.format, settings.secrets()):
+        if only_check:
+            print(*check(settings), sep="\n")
+        else:
+            await _serve(settings)
 
 
 async def _demo() -> None:
     async with started(os.environ, clock=SystemClock(), rng=random.Random()) as (demo, settings):
-        set_up(settings.logger.level, settings.logger.format)
-        await _serve(settings, demo)
+        with set_up(settings.logger.level, settings.logger.format, settings.secrets()):
+            await _serve(settings, demo)
 
 
 async def _serve(settings: Settings, demo: Demo | None = None) -> None:

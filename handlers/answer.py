@@ -14,7 +14,7 @@ from tornado.iostream import StreamClosedError
 from handlers.connection import RequestConnection
 from handlers.refusal import error_event, refusal
 from proxy.clock import Clock
-from proxy.errors import RequestError
+from proxy.errors import RequestError, UpstreamLost
 from proxy.relay import Answer
 from proxy.usage.meter import Meter
 from proxy.usage.request import RequestRecord
@@ -53,6 +53,8 @@ class ClientAnswer:
         self._begin(answer)
         answer.headers = []  # sent, and a stream may last for hours
         await answer.pipe(self._pass_on)
+        if not answer.framed and self._record.meter is not None and not self._record.meter.may_be_whole:
+            raise UpstreamLost("its connection ended within the message")
         if self._connection.queued:
             self._watch()
             await self._connection.drained()
@@ -87,14 +89,20 @@ class ClientAnswer:
         self._record.error = "cut"
         log.warning("answer cut request=%s reason=%s", self._record.id, why)
         try:
-            if self._is_stream and not self._connection.gone:
-                # HTTPOutputError: the answer has a length, with no room for it.
+            event = error_event(why)
+            if self._is_stream and not self._connection.gone and self._leaves_a_gap(event):
+                # HTTPOutputError: the answer has no body, as one to HEAD.
                 with contextlib.suppress(StreamClosedError, TimeoutError, HTTPOutputError):
-                    self._connection.send(error_event(why))
+                    self._connection.send(event)
                     async with asyncio.timeout(LAST_EVENT_S):
                         await self._connection.drained()
         finally:  # also if it is cut once more meanwhile
             self.abort()
+
+    def _leaves_a_gap(self, last: bytes) -> bool:
+        """Whether the answer is still short of its length with `last`, if it has one."""
+        length = None if self._source is None else self._source.length
+        return length is None or self._record.answer_bytes + len(last) < length
 
     def abort(self) -> None:
         """Close the connection: only a reset tells an answer that ends with its connection from a whole one."""

@@ -33,6 +33,7 @@ from handlers.client_socket import ClientSocket
 from handlers.framing import ChunkedBody, Head, HeadReader, RequestHeaders, SizedBody, malformed
 from handlers.refusal import refusal
 from proxy.errors import BodyTooLarge, RequestError, RequestTimeout
+from proxy.http.addresses import address_group
 
 HELD_MOST = 64 * 1024
 """Bytes read beyond the request in hand; with more the client has to wait."""
@@ -279,7 +280,14 @@ class Connection(ClientSocket):
 
     def _refuse(self, error: RequestError) -> None:
         """Answer in the delegate's place, if it has not begun to, and close."""
-        log.info("request refused address=%s status=%d reason=%s", self.context, error.status, error.message)
+        flood = {"flood": (f"request refused status={error.status}", address_group(self.context.remote_ip))}
+        log.info(
+            "request refused address=%s status=%d reason=%s",
+            self.context,
+            error.status,
+            error.message,
+            extra=flood,
+        )
         request, self._request = self._request, None
         last = b"" if request is not None and request.head_written else answer(error)
         if request is not None:

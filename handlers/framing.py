@@ -18,26 +18,33 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from tornado.httputil import HTTPHeaders, RequestStartLine, _normalize_header
 
 from proxy.errors import HeadTooLarge, InvalidRequest, TargetTooLong
+from proxy.http.headers import ClientHeaders
 
 MAX_HEAD_BYTES = 32 * 1024
 
 TORNADO_PRIVATES = ("_as_list", "_combined_cache", "_normalize_header")
 """What `RequestHeaders` relies on in tornado.httputil beside its documented interface."""
 
-_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!-~\x80-\xff]+) (HTTP/1\.[01])\r\n")
+_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [!-~\x80-\xff]+ HTTP/1\.[01]\r\n")
 _PART_OF_LINE = re.compile(rb"[ -~\x80-\xff]*\r?")
 _HOST = re.compile(
     r"[A-Za-z0-9\-._~!$&'()*+;=%:\[\]]*"
 )  # RFC 3986 §3.2, without a comma: two lines were joined
 _LENGTH = re.compile(r"[0-9]{1,18}")
+_FIELD = re.compile(r"([^:]+):[ \t]*([^\r]*)\r\n")  # once llhttp has judged it
 _END = b"\r\n\r\n"
-_JUDGED = frozenset(("host", "content-length", "transfer-encoding", "connection", "expect"))
+_NOBODY = object()
+"""Asked to judge only, llhttp calls nobody."""
 
 
 class RequestHeaders(HTTPHeaders):
-    """The header lines of a request, put into Tornado's mapping only when somebody looks a name up."""
+    """The header lines of a request, put into Tornado's mapping only when somebody looks a name up.
+
+    `read` is what `/v1` asks of them.
+    """
 
     def __init__(self, lines: list[tuple[str, str]]) -> None:
+        self.read = ClientHeaders(lines)
         self._lines: list[tuple[str, str]] | None = lines
         self._combined_cache = {}
 
@@ -88,10 +95,8 @@ class HeadReader:
     def __init__(self) -> None:
         self._line = b""
         self._start_line: RequestStartLine | None = None
-        self._size = 0
-        self._tail = b"\r\n"
-        self._events = _HeadEvents()
-        self._parser = HttpRequestParser(self._events)
+        self._fields = b"\r\n"  # with the end of the line before, since there may be none
+        self._parser = HttpRequestParser(_NOBODY)
 
     @property
     def begun(self) -> bool:
@@ -107,24 +112,24 @@ class HeadReader:
             data = self._read_line(data)
             if self._start_line is None:
                 return None
-        window = self._tail + data
-        found = window.find(_END)
-        end = len(data) if found < 0 else found + len(_END) - len(self._tail)
-        self._tail = window[-3:]
-        self._size += end
-        if self._size > MAX_HEAD_BYTES:
+        before = len(self._fields)
+        window = self._fields + data
+        found = window.find(_END, max(0, before - 3))
+        end = len(window) if found < 0 else found + len(_END)
+        if len(self._line) + end - 2 > MAX_HEAD_BYTES:
             raise HeadTooLarge(
                 f"the request's head is larger than {MAX_HEAD_BYTES} bytes", should_retry=False
             )
         try:
-            self._parser.feed_data(memoryview(data)[:end])
+            self._parser.feed_data(memoryview(window)[before:end])
         except HttpParserUpgrade:
             pass  # not offered here: RFC 9110 §7.8
         except HttpParserError as error:
             raise malformed(str(error)) from None
         if found < 0:
+            self._fields = window
             return None
-        return _judged(self._start_line, self._events.lines), data[end:]
+        return _judged(self._start_line, _fields(window[2:end].decode("latin-1"))), window[end:]
 
     def _read_line(self, data: bytes) -> bytes:
         """Read the request line; what is left of `data`."""
@@ -133,17 +138,15 @@ class HeadReader:
         end = data.find(b"\n") + 1
         part = data[:end] if end else data
         self._line += part
-        self._size = len(self._line)
-        if self._size > MAX_HEAD_BYTES:
+        if len(self._line) > MAX_HEAD_BYTES:
             raise TargetTooLong(f"the request line is longer than {MAX_HEAD_BYTES} bytes", should_retry=False)
         if not end:
             if not _PART_OF_LINE.fullmatch(part):
                 raise malformed("Invalid character in the request line")
             return b""
-        match = _LINE.fullmatch(self._line)
-        if match is None:
+        if not _LINE.fullmatch(self._line):
             raise malformed("Invalid request line")
-        self._start_line = RequestStartLine(*(part.decode("latin-1") for part in match.groups()))
+        self._start_line = RequestStartLine(*self._line[:-2].decode("latin-1").split(" "))
         self._parser.feed_data(b"POST / HTTP/1.1\r\n")
         return data[end:]
 
@@ -200,18 +203,8 @@ class ChunkedBody:
         return content, window[begin:]
 
 
-class _HeadEvents:
-    """What llhttp tells of a head. It holds no parser: with a cycle, memory would wait for the collector."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, str]] = []
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.lines.append((name.decode("latin-1"), value.strip(b" \t").decode("latin-1")))
-
-
 class _BodyEvents:
-    """What llhttp tells of a chunked body."""
+    """What llhttp tells of a chunked body. It holds no parser: with a cycle, memory would wait for the collector."""
 
     def __init__(self) -> None:
         self.parts: list[bytes] = []
@@ -224,6 +217,14 @@ class _BodyEvents:
         self.ended = True
 
 
+def _fields(text: str) -> list[tuple[str, str]]:
+    """The names and values of a head's lines, without blanks around the values."""
+    lines = _FIELD.findall(text)
+    if " \r" in text or "\t\r" in text:
+        return [(name, value.rstrip(" \t")) for name, value in lines]
+    return lines
+
+
 def malformed(reason: str) -> InvalidRequest:
     """Where this request ends cannot be known, so nothing after it can be read either."""
     return InvalidRequest(f"malformed request: {reason}", should_retry=False)
@@ -231,11 +232,8 @@ def malformed(reason: str) -> InvalidRequest:
 
 def _judged(start_line: RequestStartLine, lines: list[tuple[str, str]]) -> Head:
     """The head, if there is one way to read it only (RFC 9112 §3.2, §6.3). Raises InvalidRequest."""
-    found: dict[str, list[str]] = {}
-    for name, value in lines:
-        lower = name.lower()
-        if lower in _JUDGED:
-            found.setdefault(lower, []).append(value)
+    headers = RequestHeaders(lines)
+    found = headers.read.framing
     modern = start_line.version == "HTTP/1.1"
     hosts = found.get("host", [])
     if len(hosts) > 1 or (modern and not hosts) or not all(_HOST.fullmatch(host) for host in hosts):
@@ -243,7 +241,7 @@ def _judged(start_line: RequestStartLine, lines: list[tuple[str, str]]) -> Head:
     options = {option.strip().lower() for line in found.get("connection", ()) for option in line.split(",")}
     return Head(
         start_line,
-        RequestHeaders(lines),
+        headers,
         hosts[0] if hosts else None,
         "content-length" in found or "transfer-encoding" in found,
         _length(found, modern=modern),

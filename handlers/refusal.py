@@ -7,7 +7,7 @@ import math
 
 from tornado.httputil import HTTPHeaders
 
-from proxy.errors import RequestError
+from proxy.errors import MethodNotAllowed, RequestError
 from proxy.http.headers import to_client
 
 
@@ -33,6 +33,8 @@ def refusal(
     if account is not None:
         for name, value in to_client([], account=account, attempts=attempts):
             headers[name] = value
+    if isinstance(error, MethodNotAllowed):
+        headers["Allow"] = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"  # RFC 9110 §15.5.6
     if error.should_retry is not None:
         headers["X-Should-Retry"] = str(error.should_retry).lower()
     if error.retry_after_s is not None:

@@ -40,6 +40,7 @@ from proxy.clock import Clock
 from proxy.dashboard.health import Health
 from proxy.dashboard.summary import Summary
 from proxy.http.addresses import Network
+from proxy.http.target import NEVER_SENT
 from proxy.storage.findings import Findings
 from proxy.usage.series import Series
 
@@ -155,7 +156,7 @@ def application(
 
 
 class Front(HTTPServerConnectionDelegate):
-    """Sends each request to `/v1` or to the application, by its target alone."""
+    """Sends each request to `/v1` or to the application, by its target; one whose method is never served to `/v1`."""
 
     def __init__(self, v1: V1, rest: Application) -> None:
         self._v1 = v1
@@ -163,8 +164,11 @@ class Front(HTTPServerConnectionDelegate):
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
         assert isinstance(request_conn, RequestConnection)
-        path = request_conn.head.start_line.path.partition("?")[0]
+        start_line = request_conn.head.start_line
+        path = start_line.path.partition("?")[0]
         if path == "/v1" or path.startswith("/v1/") or not path.startswith("/"):
+            return self._v1.start_request(server_conn, request_conn)
+        if start_line.method.upper() in NEVER_SENT:
             return self._v1.start_request(server_conn, request_conn)
         request_conn.set_max_body_size(MAX_ADMIN_BODY_BYTES)
         return self._rest.start_request(server_conn, request_conn)

@@ -23,6 +23,11 @@ from proxy.dashboard.health import Health
 from proxy.errors import StartError, Unavailable
 
 BACKLOG = 1024
+
+ACCEPTED_AT_ONCE = 64
+"""Connections before others have their turn. When files have run out, asyncio makes so many tries in one turn, and logs
+each: 64 hold the loop for 11 ms, 1,024 did for 150 ms."""
+
 TELL_EVERY_S = 10.0
 
 SWEEP_S = 0.25
@@ -52,7 +57,10 @@ class Listener:
         """Accept on these sockets from now on."""
         loop = asyncio.get_running_loop()
         for each in sockets:
-            self._listening.append(await loop.create_server(self._accepted, sock=each, backlog=BACKLOG))
+            self._listening.append(
+                await loop.create_server(self._accepted, sock=each, backlog=ACCEPTED_AT_ONCE)
+            )
+            each.listen(BACKLOG)  # which asyncio has set to the number above
         self._end_overdue()
 
     def stop(self) -> None:

@@ -26,6 +26,7 @@ from tornado.iostream import StreamClosedError
 
 from handlers.answer import ClientAnswer
 from handlers.connection import RequestConnection
+from handlers.framing import RequestHeaders
 from handlers.origin import Origins
 from proxy.clients.keys import ClientKeys
 from proxy.clients.sessions import Client, Place, Sessions
@@ -33,6 +34,7 @@ from proxy.clock import Clock
 from proxy.errors import (
     BodyTooLarge,
     InsufficientStorage,
+    MethodNotAllowed,
     RequestError,
     Unauthenticated,
     Unavailable,
@@ -41,7 +43,7 @@ from proxy.errors import (
 from proxy.http.addresses import Network, address_group, client_address
 from proxy.http.body import Body
 from proxy.http.headers import ClientHeaders
-from proxy.http.target import parse
+from proxy.http.target import NEVER_SENT, parse
 from proxy.relay import Inbound, Relay
 from proxy.usage.access_log import logged_path
 from proxy.usage.allowance import Allowance
@@ -58,7 +60,7 @@ log = logging.getLogger(__name__)
 
 
 class V1(HTTPServerConnectionDelegate):
-    """Takes every request below `/v1/`, and every target that is not a path."""
+    """Takes every request below `/v1/`, and every target that is not a path or whose method is never served."""
 
     def __init__(
         self,
@@ -134,13 +136,13 @@ class V1Request(HTTPMessageDelegate):
         self._server.running.add(self)
         # The limit is kept here, where it is known how to say so.
         self._connection.set_max_body_size(sys.maxsize)
-        lines = list(headers.get_all())
-        read = ClientHeaders(lines)
+        assert isinstance(headers, RequestHeaders)
+        read = headers.read
         record = self._record
         record.method, record.path = start_line.method, logged_path(start_line.path)
         record.address = client_address(
             self._connection.context.remote_ip,
-            (value for name, value in lines if name.lower() == "x-forwarded-for"),
+            headers.get_list("x-forwarded-for") if self._server.trusted_proxies else (),
             self._server.trusted_proxies,
         )
         try:
@@ -204,6 +206,8 @@ class V1Request(HTTPMessageDelegate):
 
     def _admit(self, start_line: RequestStartLine, headers: ClientHeaders) -> None:
         server, record = self._server, self._record
+        if start_line.method.upper() in NEVER_SENT:
+            raise MethodNotAllowed(f"{start_line.method.upper()} is not served here", should_retry=False)
         if server.draining:
             raise Unavailable("this proxy is shutting down: try again", retry_after_s=1)
         key = server.keys.accept(headers.keys)

@@ -245,7 +245,12 @@ def _keyring(settings: Settings) -> Keyring:
 
 @contextlib.contextmanager
 def _client(settings: Settings) -> Iterator[CurlClient]:
-    client = CurlClient.to(settings.claude.base_url, idle_timeout_s=settings.server.request_timeout)
+    server = settings.server
+    client = CurlClient.to(
+        settings.claude.base_url,
+        idle_timeout_s=server.request_timeout,
+        answer_timeout_s=server.answer_timeout,
+    )
     try:
         yield client
     finally:
@@ -395,6 +400,7 @@ def _relay(given: _Given, accounts: _Accounts, client: CurlClient) -> Relay:
             resend_posts=retry.resend_posts,
         ),
         rate_limit_default_s=given.settings.accounts.rate_limit_default,
+        feed=given.feed,
         clock=given.clock,
         rng=given.rng,
     )
@@ -502,7 +508,8 @@ def _is_insecure(settings: Settings) -> bool:
 
 
 def _new_id(kind: str) -> str:
-    return f"{kind}_{secrets.token_hex(8)}"
+    # An id opens nothing, so it need not ask the kernel for chance, as a secret does.
+    return f"{kind}_{random.getrandbits(64):016x}"
 
 
 # what an operator is told

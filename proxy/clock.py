@@ -36,7 +36,7 @@ class SystemClock:
 
 def rfc3339(epoch_s: float) -> str:
     """`epoch_s` as RFC 3339 in UTC with milliseconds and `Z`: `2026-11-22T10:41:07.123Z`."""
-    whole, millis = divmod(round(epoch_s * 1000), 1000)
+    whole, millis = divmod(int(epoch_s * 1000 + 0.5), 1000)
     return f"{_to_the_second(whole)}.{millis:03d}Z"
 
 

@@ -9,7 +9,7 @@ ProxyError
 │   ├── UpstreamUnreachable   nothing was sent: DNS, refused, TLS, reset before the request
 │   ├── UpstreamLost          the connection was lost after the request was sent
 │   ├── UpstreamGarbled       an answer began that cannot be read
-│   └── UpstreamSilent        nothing came for `server.request_timeout`
+│   └── UpstreamSilent        nothing came for too long
 ├── TokenRefused              the OAuth server refuses the grant: only a new login helps
 ├── TokenTrouble              no tokens this time, for a reason that passes
 └── RequestError              what a caller is told; `status` and `type` are the HTTP status and `error.type`

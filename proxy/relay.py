@@ -5,8 +5,10 @@ Longer than other files: everything that an upstream's answer may lead to comes 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
@@ -31,11 +33,14 @@ from proxy.errors import (
     UpstreamLost,
     UpstreamSilent,
 )
+from proxy.feed import Feed, Happened
 from proxy.http import results_url
 from proxy.http.body import Body
-from proxy.http.headers import NO_HEADERS, AnswerHeaders, ClientHeaders, without
+from proxy.http.decoding import TooLarge
+from proxy.http.headers import NO_HEADERS, AnswerHeaders, ClientHeaders, Credential, without
 from proxy.http.peek import Peek, peek
 from proxy.http.target import Target
+from proxy.upstream import echo
 from proxy.upstream.driver import CurlClient
 from proxy.upstream.exchange import Exchange, Head, Header, Request
 from proxy.upstream.verdict import Action, Verdict, judge
@@ -45,6 +50,12 @@ SHORT_WAIT_S = 5.0
 """A request waits itself for its only account to come back, up to this long."""
 
 JUDGED_BYTES = 64 * 1024
+
+OFF_THE_LOOP_BYTES = 16 * 1024
+"""An answer above this is rewritten in a thread."""
+
+TELL_EVERY_S = 60.0
+"""How often admins are told that the upstream echoes credentials."""
 
 JUDGED_BY_BODY = (400, 401, 402, 403, 429)
 
@@ -73,9 +84,9 @@ class Inbound:
             self._peeked = await peek(self.body, self.content_encoding)
         return self._peeked
 
-    def request(self, account: Account, *, may_resend: bool) -> Request:
+    def request(self, credential: Credential, *, may_resend: bool) -> Request:
         """The request as it goes upstream. Raises InvalidRequest if a header could not be sent."""
-        headers = self.headers.to_upstream(account.sent)
+        headers = self.headers.to_upstream(credential)
         if self.target.holds_results_url:
             headers = [
                 (n, results_url.readable_encodings(v) if n.lower() == "accept-encoding" else v)
@@ -108,7 +119,10 @@ class Retry:
 
 @dataclass(slots=True)
 class Answer:
-    """What the client gets: status and headers, then the body. `length` is the body's, None if it is not said."""
+    """What the client gets: status and headers, then the body. `length` is the body's, None if it is not said.
+
+    `framed`: HTTP says where the body ends. Otherwise its connection's end is its own, whether it was cut or not.
+    """
 
     status: int
     reason: str
@@ -116,6 +130,7 @@ class Answer:
     length: int | None
     content_type: str
     content_encoding: str
+    framed: bool
     source: Exchange | _Whole
 
     def start(self) -> bytes:
@@ -159,6 +174,7 @@ class Relay:
         *,
         retry: Retry,
         rate_limit_default_s: float,
+        feed: Feed,
         clock: Clock,
         rng: Random,
     ) -> None:
@@ -170,6 +186,8 @@ class Relay:
         self.rate_limit_default_s = rate_limit_default_s
         self.clock = clock
         self.rng = rng
+        self._feed = feed
+        self._told_of_echo_at = -math.inf
 
     def open(self, inbound: Inbound, record: RequestRecord) -> Attempts:
         """`async with relay.open(…) as answer`: leaving the block frees the account and the upstream connection.
@@ -177,6 +195,18 @@ class Relay:
         Entering it raises RequestError if there is no answer to hand over. `record` is told of each attempt.
         """
         return Attempts(self, inbound, record)
+
+    def echoed(self, account: Account, status: int) -> BadGateway:
+        """Tell admins that the upstream sent an account's credential back; the error for the client."""
+        log.error("upstream sent the credential back account=%s status=%d", account.id, status)
+        now = self.clock.monotonic()
+        if now - self._told_of_echo_at >= TELL_EVERY_S:
+            self._told_of_echo_at = now
+            text = (
+                f"the upstream sent the credential of {account.name} back: an answer ({status}) was withheld"
+            )
+            self._feed.tell(Happened("upstream.echoed", text, "error"))
+        return BadGateway("the upstream's answer was withheld: it held a credential", should_retry=False)
 
 
 class Attempts:
@@ -265,6 +295,9 @@ class Attempts:
             self._refused.add(account.id)
             self._token_error = _without_frames(error)
             return None
+        except BaseException:  # nobody else would end the probation that its choice began
+            self._relay.pool.answered(account.id)
+            raise
 
     async def _try(self, account: Account) -> Answer | None:
         relay = self._relay
@@ -274,15 +307,21 @@ class Attempts:
         self._record.attempts.append(attempt)
         self._tried.add(account.id)
         self._in_flight = relay.pool.begin(account.id)
-        exchange = relay.client.open(self._inbound.request(account, may_resend=self._may_resend))
+        sent = account.sent
+        exchange = relay.client.open(self._inbound.request(sent, may_resend=self._may_resend))
         self._exchange = exchange
         try:
             head = await exchange.head()
-            start = await _start_of(exchange) if head.status in JUDGED_BY_BODY else b""
+            start = b""
+            if head.status in JUDGED_BY_BODY:
+                start = await _start_of(exchange, JUDGED_BYTES)
         except UpstreamError as error:
             attempt.verdict = type(error).__name__
             self._upstream_failed(account, error)
             return None
+        if sent.secret in head.text:
+            relay.pool.failed(account.id)
+            raise relay.echoed(account, head.status)
         headers = AnswerHeaders(head.headers)
         relay.pool.saw(account.id, headers)
         verdict = await self._judge(account, head.status, headers, start)
@@ -369,7 +408,7 @@ class Attempts:
             "attempt failed account=%s attempt=%d error=%s", account.id, len(self._record.attempts), error
         )
         if isinstance(error, UpstreamSilent):
-            raise GatewayTimeout(f"the upstream is silent: {error}") from error
+            raise GatewayTimeout(f"the upstream is silent: {error}", should_retry=False) from error
         if isinstance(error, UpstreamGarbled):
             raise BadGateway(f"the upstream's answer cannot be read: {error}") from error
         if isinstance(error, UpstreamLost) and not self._may_resend:
@@ -386,6 +425,8 @@ class Attempts:
     async def _hand_over(
         self, account: Account, exchange: Exchange, head: Head, answered: AnswerHeaders
     ) -> Answer:
+        if head.status >= 400:
+            await _look_through(self._relay, account, exchange, head.status, answered.get("content-encoding"))
         headers = answered.for_client(account.name, len(self._record.attempts))
         answer = await _answer(self._inbound, exchange, head, answered, headers)
         self._inbound.headers = NO_HEADERS  # nothing is sent again from here, and a stream may last for hours
@@ -425,13 +466,28 @@ def _without_frames(error: E) -> E:
     return error.with_traceback(None)
 
 
-async def _start_of(exchange: Exchange) -> bytes:
-    """As much of an error's body as is judged, or came before it was cut: whoever reads on is told of the cut."""
-    start = b""
+async def _start_of(exchange: Exchange, enough_bytes: int) -> bytes:
+    """The start of a body, or what came before it was cut: whoever reads on is told of the cut."""
+    start = bytearray()
     with contextlib.suppress(UpstreamError):
-        while len(start) < JUDGED_BYTES and (data := await exchange.read()):
+        while len(start) < enough_bytes and (data := await exchange.read()):
             start += data
-    return start
+    return bytes(start)
+
+
+async def _look_through(
+    relay: Relay, account: Account, exchange: Exchange, status: int, encoding: str
+) -> None:
+    """Raise BadGateway if an error's body holds the credential, or may: there is too much of it."""
+    body = await _start_of(exchange, echo.MOST_BYTES)
+    try:
+        if len(body) >= echo.MOST_BYTES:
+            raise TooLarge
+        if echo.holds(account.sent.secret, body, encoding):
+            raise relay.echoed(account, status)
+    except TooLarge:
+        raise BadGateway(f"the body of the upstream's error {status} is too large") from None
+    exchange.put_back(body)
 
 
 async def _answer(
@@ -445,17 +501,23 @@ async def _answer(
             body = await _rewritten(exchange, answered, inbound.origin)
         except UpstreamError as error:
             raise BadGateway(f"the upstream's answer was cut: {error}") from error
+        except TooLarge as error:
+            raise BadGateway(f"the upstream's list of batches is too large: {error}") from error
         length, source = len(body), _Whole(body)
         headers = without(headers, {"content-length"})
         headers.append(("content-length", str(length)))
     elif head.status == 204 and length:  # false (RFC 9110 §8.6), and its bytes would be missed
         headers = without(headers, {"content-length"})
     kind, encoding = answered.get("content-type"), answered.get("content-encoding")
-    return Answer(head.status, head.reason, headers, length, kind, encoding, source)
+    framed = length is not None or "chunked" in answered.get("transfer-encoding").lower()
+    return Answer(head.status, head.reason, headers, length, kind, encoding, framed, source)
 
 
 async def _rewritten(exchange: Exchange, headers: AnswerHeaders, origin: str) -> bytes:
     body = bytearray()
-    while data := await exchange.read():
+    while len(body) <= results_url.MOST_BYTES and (data := await exchange.read()):
         body += data
-    return results_url.rewrite(bytes(body), headers.get("content-encoding").lower(), origin)
+    encoding = headers.get("content-encoding").lower()
+    if len(body) <= OFF_THE_LOOP_BYTES:
+        return results_url.rewrite(bytes(body), encoding, origin)
+    return await asyncio.to_thread(results_url.rewrite, bytes(body), encoding, origin)

@@ -188,16 +188,18 @@ class Forked(Running):
 
 
 @contextlib.asynccontextmanager
-async def running(home: Path, *arguments: str, **variables: str) -> AsyncIterator[Running]:
-    """The process, serving; killed at the end where it has not ended by then."""
+async def running(
+    home: Path, *arguments: str, errors: int | None = None, **variables: str
+) -> AsyncIterator[Running]:
+    """The process, serving; killed at the end where it has not ended by then. `errors`: a descriptor for its log."""
     stderr = home / "stderr.log"
-    with stderr.open("wb") as errors:
+    with stderr.open("wb") as file:
         process = await asyncio.create_subprocess_exec(
             *RUN,
             *arguments,
             env=environ(home, {"PYTHONWARNINGS": "error"} | variables),
             stdout=subprocess.PIPE,
-            stderr=errors,
+            stderr=file if errors is None else errors,
         )
     async with _serving(Running(process, stderr)) as serving:
         yield serving

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,11 +13,12 @@ import pytest
 from proxy import __version__
 from proxy.accounts.account import Account, ApiKey
 from proxy.storage.codec import Document, encode, to_text
-from tests.canaries import leaked
-from tests.process import refusal, run, run_fork, write_config
+from tests.canaries import holders, leaked
+from tests.process import ROOT, refusal, run, run_fork, running, write_config
 from tests.service import ADMIN_KEY
 
 ACCOUNT_KEY = "sk-ant-api03-canary-Wq8Zr2Lp6Tn4Vb1Xc9Yd7Mf5Kg3Hj0Sa"
+ENCRYPTION_KEY = "q83vEjRWeJASNFZ4kKvN7wEjRWeJq83vASNFZ4mrze8="
 CLIENT_KEY = "cp-canary-Ue5Ri8To2Pa7Sd4Fg9Hj1Kl3Zx6Cv0BnQw3"
 
 
@@ -120,6 +123,28 @@ def test_a_check_finds_what_a_start_would(tmp_path: Path) -> None:
     assert line == refusal(tmp_path, "--config", str(write_config(tmp_path)))
 
 
+def test_a_check_writes_nothing(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    done = run_fork(tmp_path, "--config", str(config), "--check", STORAGE__ENCRYPTION_KEY=ENCRYPTION_KEY)
+    assert done.returncode == 0 and not (tmp_path / "data").exists()
+    path = account_file(tmp_path)
+    path.with_name("acc_1.json.bak").write_bytes(path.read_bytes())
+    path.write_bytes(b"damaged")
+    before = state(tmp_path / "data")
+    done = run_fork(tmp_path, "--config", str(config), "--check")
+    assert done.returncode == 0 and "accounts/acc_1.json is damaged" in done.stdout
+    assert state(tmp_path / "data") == before
+
+
+def state(folder: Path) -> dict[Path, tuple[int, int, int, bytes]]:
+    """Of everything in the folder: inode, mode, time of the last change, content."""
+    return {
+        path: (s.st_ino, s.st_mode, s.st_ctime_ns, b"" if path.is_dir() else path.read_bytes())
+        for path in (folder, *folder.rglob("*"))
+        if (s := path.lstat())
+    }
+
+
 def test_a_check_leaves_the_folder_free_for_a_start(tmp_path: Path) -> None:
     for _ in range(2):
         assert run_fork(tmp_path, "--config", str(write_config(tmp_path)), "--check").returncode == 0
@@ -156,10 +181,10 @@ def test_a_corrupt_account_without_backup_stops_the_start_untouched(tmp_path: Pa
 
 
 def test_a_newer_version_stops_the_start_untouched(tmp_path: Path) -> None:
-    path = account_file(tmp_path, version=2)
+    path = account_file(tmp_path, version=3)
     before = path.read_bytes()
     line = refusal(tmp_path, "--config", str(write_config(tmp_path)))
-    assert f"{path} has version 2" in line and "start the newer program" in line
+    assert f"{path} has version 3" in line and "start the newer program" in line
     assert path.read_bytes() == before
 
 
@@ -190,10 +215,61 @@ def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
     assert f"{tmp_path / 'data'} belongs to user 12345" in line
 
 
-def test_what_it_writes_is_private_whatever_the_umask(tmp_path: Path) -> None:
+# ---- encryption at rest
+
+
+async def test_with_a_key_no_credential_is_on_disk_and_nothing_starts_without_it(tmp_path: Path) -> None:
+    start = ("--config", str(write_config(tmp_path)))
+    account_file(tmp_path)  # plain
+    async with running(tmp_path, *start, STORAGE__ENCRYPTION_KEY=ENCRYPTION_KEY) as process:
+        made = {"name": "key", "key": CLIENT_KEY}
+        assert (await process.admin("POST", "/api/tokens", made)).status == 201
+        assert (await process.admin("PUT", "/api/accounts/acc_1", {"name": "renamed"})).status == 200
+        assert "all credentials on disk are encrypted with key" in process.stderr
+        told = process.printed + process.stderr
+    data = tmp_path / "data"
+    assert holders(data, [ACCOUNT_KEY, CLIENT_KEY, ENCRYPTION_KEY]) == []
+    before = state(data)
+    none = refusal(tmp_path, *start)
+    assert none.startswith(f"{data}/journal.bin is encrypted with key ") and "no key is set" in none
+    other = ENCRYPTION_KEY.swapcase()
+    refused = refusal(tmp_path, *start, STORAGE__ENCRYPTION_KEY=other)
+    assert refused.startswith(f"{data}/journal.bin is encrypted with key ")
+    assert refusal(tmp_path, *start, "--check", STORAGE__ENCRYPTION_KEY=other) == refused
+    checked = run_fork(tmp_path, *start, "--check", STORAGE__ENCRYPTION_KEY=ENCRYPTION_KEY)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert "1 accounts, 1 client keys" in checked.stdout
+    assert "encryption        key " in checked.stdout and "; files to be encrypted: 0" in checked.stdout
+    assert state(data) | {data / ".lock": before[data / ".lock"]} == before  # it has the last start's number
+    assert not leaked(
+        told + none + refused + checked.stdout, [ACCOUNT_KEY, CLIENT_KEY, ENCRYPTION_KEY, other]
+    )
+
+
+async def test_turned_off_with_the_old_key_it_serves_the_same_and_is_plain(tmp_path: Path) -> None:
+    start = ("--config", str(write_config(tmp_path)))
+    account_file(tmp_path)
+    async with running(tmp_path, *start, STORAGE__ENCRYPTION_KEY=ENCRYPTION_KEY):
+        pass
+    async with running(tmp_path, *start, STORAGE__ENCRYPTION_KEY_OLD=ENCRYPTION_KEY) as process:
+        assert "storage.encryption_key_old is not needed any more" in process.stderr
+        assert (await process.admin("GET", "/api/accounts/acc_1")).status == 200
+    assert {path.name for path in holders(tmp_path / "data", [ACCOUNT_KEY])} == {"acc_1.json"}
+
+
+def test_without_a_key_the_library_is_not_even_loaded() -> None:
+    script = "import sys, run, proxy.storage.envelope as e; e.Keyring(); print('cryptography' in sys.modules)"
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("False\n", "")
+
+
+async def test_what_it_writes_is_private_whatever_the_umask(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        assert run(tmp_path, "--config", str(write_config(tmp_path)), "--check").returncode == 0
+        async with running(tmp_path, "--config", str(write_config(tmp_path))):
+            pass
     finally:
         os.umask(before)
     modes = {

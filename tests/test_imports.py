@@ -12,7 +12,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-BASE = {f"proxy.{name}" for name in ("errors", "clock", "jobs", "lag", "logs", "failpoints", "feed")}
+BASE = {
+    f"proxy.{name}"
+    for name in (
+        "errors", "clock", "jobs", "lag", "logs", "line_writer", "floods", "redaction", "failpoints", "feed",
+    )
+}  # fmt: skip
 
 # What each place may import of ours, beside itself and the base. A room is a folder of proxy.
 MAY_IMPORT = {

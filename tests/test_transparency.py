@@ -161,7 +161,7 @@ def assert_the_answer_crossed(said: Message, heard: Message) -> None:
 
 TOKEN = string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~"
 METHODS = [
-    "GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT",
+    "GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "QUERY", "LINK",
     "PROPFIND", "REPORT", "M-SEARCH", "get", "Post", "head", TOKEN,
 ]  # fmt: skip
 TARGETS = [
@@ -284,7 +284,6 @@ MANY = settings(
 @example(Request("GET", "/v1/models", [], b""))
 @example(Request("GET", "/v1/models", [b"x-named: 1", b"connection: close, X-Named", b"x-two: 2"]))
 @example(Request("POST", "/v1/messages", []))
-@example(Request("TRACE", "/v1/messages", []))
 @example(Request("POST", "/v1/messages", [], b"abc", b"0003"))
 @example(
     Request(

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field
@@ -201,8 +202,8 @@ class Budgets:
         if account.turned_on == today:
             return
         account.turned_on = today
-        date = self._today()
-        for window, name in ((account.day, f"{date:%Y-%m-%d}"), (account.month, f"{date:%Y-%m}")):
+        day = _name_of(today)
+        for window, name in ((account.day, day), (account.month, day[:7])):
             if window.name != name:
                 window.name, window.tokens, window.cost_usd = name, 0, 0.0
 
@@ -232,6 +233,12 @@ class Reservation:
         if not self._settled:
             self._settled = True
             self._budgets.settle(self._account, self, tokens=tokens, cost_usd=cost_usd)
+
+
+@lru_cache(maxsize=2)
+def _name_of(day: int) -> str:
+    """A day since the epoch as `2026-11-29`."""
+    return rfc3339(day * 86_400)[:10]
 
 
 def _ignore(key_id: str) -> None:

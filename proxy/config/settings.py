@@ -63,7 +63,8 @@ class Section(BaseModel):
 class Server(Section):
     host: Host = "127.0.0.1"  # where it listens
     port: Port = 4000  # 0 takes any free one
-    request_timeout: Duration = 5 * MINUTE  # wait for the upstream's headers, and for each silence after them
+    request_timeout: Duration = 5 * MINUTE  # longest silence within the upstream's answer
+    answer_timeout: Duration | None = None  # wait for the upstream's headers; None: twice request_timeout
     drain_timeout: Wait = 30 * SECOND  # wait of a shutdown for streams
     trusted_proxies: Networks = ()  # networks whose X-Forwarded-For and -Proto are believed
     public_origins: Origins = ()  # origins under which admins reach the dashboard
@@ -196,6 +197,12 @@ class Settings(BaseSettings):
     scheduler: Scheduler = Scheduler()
     balancer: Balancer = Balancer()
     notifications: Notifications = Notifications()
+
+    def secrets(self) -> list[str]:
+        """What no log may show."""
+        hidden = [self.auth.api_key, self.notifications.secret]
+        declared = [each.key for each in self.auth.client_keys]
+        return declared + [each.get_secret_value() for each in hidden if each is not None]
 
 
 def keys() -> list[str]:

@@ -29,6 +29,9 @@ NUMBER = r"(?:0|[1-9][0-9]{0,14})"
 HOSTNAME = r"(?=.{1,253}$)(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?(?:\.(?!$)|$))+"  # RFC 1123 §2.1
 
 NEW_ENCRYPTION_KEY = "openssl rand -base64 32"
+ENCRYPTION_KEY = re.compile(
+    "[0-9A-Fa-f]{64}|[A-Za-z0-9+/]{43}=?|[A-Za-z0-9_-]{43}=?"
+)  # 32 bytes, for AES-256
 MAX_KEY_FILE_BYTES = 65_536
 NEW_KEY = 'python -c "import secrets; print(secrets.token_urlsafe(32))"'
 # Whole keys as documentation and examples show them, in lower case and without punctuation.
@@ -206,40 +209,41 @@ def _secret(value: object) -> SecretStr:
 
 def _encryption_key(value: object) -> SecretBytes:
     """The 32 bytes that the text stands for, in hex or base64 (RFC 4648, either alphabet); no error repeats it."""
-    text, fix = _text(value).strip(), f"make one with: {NEW_ENCRYPTION_KEY}"
-    if re.fullmatch("[0-9A-Fa-f]{64}", text):
-        key = bytes.fromhex(text)
-    elif re.fullmatch("[A-Za-z0-9+/_-]{43}=?", text):
-        key = base64.urlsafe_b64decode(text[:43].replace("+", "-").replace("/", "_") + "=")
-    else:
+    text, fix = _text(value), f"make one with: {NEW_ENCRYPTION_KEY}"
+    if not ENCRYPTION_KEY.fullmatch(text):
         raise ValueError(f"it is not 32 bytes as base64 or hex: {fix}")
-    if len(set(key)) < 8:  # of 32 random bytes, one in 10^40 has so few
+    if len(text) == 64:
+        key = bytes.fromhex(text)
+    else:
+        key = base64.b64decode(text[:43] + "=", altchars=b"-_" if re.search("[-_]", text) else None)
+    if len(set(key)) < 8:  # of 32 random bytes, one in 10^40 has so few different ones
         raise ValueError(f"it is easily guessed: {fix}")
     return SecretBytes(key)
 
 
-def _key_file(value: object) -> tuple[SecretBytes, ...]:
+def _keys_file(value: object) -> tuple[SecretBytes, ...]:
     """The keys in a file, one a line. It is read here, so that an error names the option."""
+    if ENCRYPTION_KEY.fullmatch(_text(value)):  # before anything that repeats it
+        raise ValueError("it is a key: it has to be the path of a file that holds the key")
     path = _folder(value)
     try:
         with path.open("rb") as file:
             lines = file.read(MAX_KEY_FILE_BYTES).decode("ascii", "replace").split()
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    if not lines:
-        raise ValueError(f"{path} is empty: write a key to it with: {NEW_ENCRYPTION_KEY}")
     try:
-        return tuple(_encryption_key(line) for line in lines)
+        keys = tuple(_encryption_key(line) for line in lines)
     except ValueError as error:
         raise ValueError(f"a line of {path} is no key: {error}") from None
+    if not keys:
+        raise ValueError(f"{path} is empty: write a key to it, made with: {NEW_ENCRYPTION_KEY}")
+    return keys
 
 
-def _one_key_file(value: object) -> SecretBytes:
-    keys = _key_file(value)
+def _key_file(value: object) -> SecretBytes:
+    keys = _keys_file(value)
     if len(keys) > 1:
-        raise ValueError(
-            "it holds several keys: leave one, and set the others as storage.encryption_key_old_file"
-        )
+        raise ValueError("it holds several keys: leave one, the others go to storage.encryption_key_old_file")
     return keys[0]
 
 
@@ -262,5 +266,5 @@ Secret = Annotated[SecretStr, PlainValidator(_secret)]
 AdminKey = Annotated[SecretStr, PlainValidator(_admin_key)]
 EncryptionKey = Annotated[SecretBytes, PlainValidator(_encryption_key)]
 EncryptionKeys = Annotated[tuple[EncryptionKey, ...], BeforeValidator(_items)]
-KeyFile = Annotated[SecretBytes, PlainValidator(_one_key_file)]  # the key in it
-KeysFile = Annotated[tuple[SecretBytes, ...], PlainValidator(_key_file)]  # the keys in it
+KeyFile = Annotated[SecretBytes, PlainValidator(_key_file)]  # the key in it
+KeysFile = Annotated[tuple[SecretBytes, ...], PlainValidator(_keys_file)]  # the keys in it

@@ -21,7 +21,8 @@ MOST_TOMBSTONES = 1000
 """Deleted ids that a topic remembers. A reader that missed more of them gets a new snapshot."""
 
 MOST_TOUCHED = 10_000
-"""Touched ids that a topic collects while no dashboard is open; then it re-reads them."""
+"""Touched ids that a topic collects for its next reader. Of more, or while no dashboard is open, it collects none: the
+reader has all of them re-read."""
 
 MOST_PIECES = 64
 """Start revisions for which the frames are cached, for other readers at the same revision."""
@@ -60,18 +61,18 @@ class _Topic:
     deleted: OrderedDict[str, int] = field(default_factory=OrderedDict)
     horizon: int = 1  # the oldest revision from which all deletions are remembered
     touched: set[str] = field(default_factory=set)
+    stale: bool = True  # any entity may have changed
     seen: int = 0  # the number of touches, of all topics, at the last `settle`
     pieces: dict[int, list[str]] = field(default_factory=dict)  # cached frames, by first revision
 
-    def sweep(self) -> None:
-        """Mark every entity as possibly changed."""
-        self.touched.update(self.source.ids(), self.entities)
-
     def settle(self, touches: int) -> None:
         """Re-read the touched entities. `touches` is the number of touches of all topics so far."""
-        if touches != self.seen:
-            self.seen = touches
+        if self.stale:
+            self.stale = False
+            self.touched = {*self.source.ids(), *self.entities}
+        elif touches != self.seen:
             self.touched.update(self.source.moving())
+        self.seen = touches
         if not self.touched:
             return
         touched, self.touched = self.touched, set()
@@ -148,7 +149,6 @@ class Revisions:
         self._waiting: set[asyncio.Event] = set()
         self._telling = False
         self._touches = 0
-        self.sweep()
         feed.on_touch(self._touched)
 
     def __contains__(self, topic: object) -> bool:
@@ -162,7 +162,7 @@ class Revisions:
     def sweep(self) -> None:
         """Mark everything as possibly changed, since time alone may have changed it."""
         for topic in self._topics.values():
-            topic.sweep()
+            topic.stale = True
         self._tell_soon()
 
     def frames(self, topic: str, since: int) -> tuple[int, list[str]]:
@@ -204,10 +204,12 @@ class Revisions:
     def _touched(self, topic: str, id: str) -> None:
         self._touches += 1
         found = self._topics.get(topic)
-        if found is not None:
-            found.touched.add(id)
-            if len(found.touched) > MOST_TOUCHED:
-                found.settle(self._touches)
+        if found is not None and not found.stale:
+            if self._waiting and len(found.touched) < MOST_TOUCHED:
+                found.touched.add(id)
+            else:
+                found.stale = True
+                found.touched.clear()
         self._tell_soon()
 
     def _tell_soon(self) -> None:

@@ -44,17 +44,18 @@ class ClientHeaders:
     """The headers of a client's request, read once for all who look at them.
 
     `first` has the first value of each by lower-case name. `keys` are those that the client presents as
-    `Authorization: Bearer` or `x-api-key`, in order, each once.
+    `Authorization: Bearer` or `x-api-key`, in order, each once. `framing` has all values of those that are about the
+    message or the connection, by lower-case name.
     """
 
-    __slots__ = ("_options", "_passing", "_refused", "first", "keys")
+    __slots__ = ("_passing", "_refused", "first", "framing", "keys")
 
     def __init__(self, lines: Headers) -> None:
         first: dict[str, str] = {}
         keys: dict[str, None] = {}
         passing: list[tuple[str, str]] = []
         refused: list[str] = []
-        options: list[str] = []
+        framing: dict[str, list[str]] = {}
         for line in lines:
             name, value = line
             kind = kind_of(name)
@@ -63,17 +64,17 @@ class ClientHeaders:
                 first[lower] = value
             if kind.goes_up:
                 passing.append(line)
+            elif kind.framing:
+                framing.setdefault(lower, []).append(value)
             elif kind.refused:
                 refused.append(lower)
-            elif lower == "connection":
-                options.append(value)
             elif lower in ("x-api-key", "authorization") and (key := _presented(lower, value)):
                 keys[key] = None
         self.first = first
+        self.framing = framing
         self.keys = list(keys)[:_MAX_CLIENT_KEYS]
         self._passing = passing
         self._refused = refused
-        self._options = options
 
     def values(self, lower_name: str) -> list[str]:
         """All values of a header that goes upstream, in order."""
@@ -87,7 +88,7 @@ class ClientHeaders:
         Raises InvalidRequest if a line could not be sent as one line.
         """
         passed, refused = self._passing.copy(), self._refused
-        if named := _named_by(self._options):
+        if named := _named_by(self.framing.get("connection", ())):
             passed = without(passed, named)
             refused = [lower for lower in refused if lower not in named]
         values = [value for _, value in passed]

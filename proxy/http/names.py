@@ -18,6 +18,8 @@ _STOP_DOWNWARD_PREFIX = "x-proxy-"
 # all recipients of the content". A sender that does it all the same must not be able to remove these.
 _NEVER_NAMED = frozenset({"cache-control", "retry-after", "x-should-retry", "request-id"})
 _NEVER_NAMED_PREFIXES = ("anthropic-", "content-")
+# What says who is asked, where the message ends and whether the connection does (RFC 9112).
+_FRAMING = frozenset({"host", "content-length", "transfer-encoding", "connection", "expect"})
 _LIMIT_PREFIXES = ("anthropic-ratelimit-", "retry-after")
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
@@ -32,13 +34,15 @@ class Kind:
     """How the headers of one name are treated.
 
     `goes_up`: passed to the upstream. `goes_down`: passed to the client. `refused`: would be passed to the upstream,
-    but the name is not a token. `nameable`: `Connection` may remove it. `limit`: a rate-limit header.
+    but the name is not a token. `framing`: it is about the message or the connection, and never goes up. `nameable`:
+    `Connection` may remove it. `limit`: a rate-limit header.
     """
 
     lower: str
     goes_up: bool
     goes_down: bool
     refused: bool
+    framing: bool
     nameable: bool
     limit: bool
 
@@ -66,6 +70,7 @@ def _kind_of(name: str) -> Kind:
         goes_up=is_token and not stops_up,
         goes_down=is_token and not stops_down,
         refused=not is_token and not stops_up,
+        framing=lower in _FRAMING,
         nameable=not (stops or lower in _NEVER_NAMED or lower.startswith(_NEVER_NAMED_PREFIXES)),
         limit=lower.startswith(_LIMIT_PREFIXES),
     )

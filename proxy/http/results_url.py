@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable
 from functools import partial
 
-from proxy.http.decoding import Undecodable, decoded
+from proxy.http.decoding import TooLarge, Undecodable, decoded
 
 # JSON may escape a slash. The path stays; what comes before it is the upstream's origin.
 _RESULTS_URL = re.compile(rb'("results_url"\s*:\s*")[^"]*?((?:\\?/)v1(?:\\?/)messages(?:\\?/)batches[^"]*")')
@@ -23,20 +23,24 @@ _ENCODE: dict[str, Callable[[bytes], bytes]] = {
     "deflate": zlib.compress,
 }
 
-MOST_BYTES = 32 * 1024 * 1024
+MOST_BYTES = 4 * 1024 * 1024
 """The largest answer that is rewritten, after decoding: a list has at most 1000 batches of less than 1 kB."""
 
 
 def rewrite(body: bytes, encoding: str, origin: str) -> bytes:
     """`body` with every `results_url` on `origin`, in the same content encoding.
 
-    Bytes that cannot be decoded come back as they are.
+    Bytes that cannot be decoded come back as they are. Raises TooLarge if there are more than `MOST_BYTES`.
     """
+    if len(body) > MOST_BYTES:
+        raise TooLarge(f"more than {MOST_BYTES} bytes")
     encode = _ENCODE.get(encoding)
     if encode is None:
         return body
     try:
         text = decoded(body, encoding, MOST_BYTES, whole=True)
+    except TooLarge:
+        raise  # to hand it on as it is would send clients, with their keys, to where it says
     except Undecodable:
         return body
     changed = _RESULTS_URL.sub(lambda found: found[1] + origin.encode() + found[2], text)

@@ -25,6 +25,9 @@ _MAX_READINGS = 4
 
 _ADMIN = (("v1", "organizations"), ("v1", "oauth", "token"))
 
+NEVER_SENT = frozenset({"TRACE", "TRACK", "CONNECT"})
+"""Methods that answer with what was sent, the credential among it, or that ask for a tunnel."""
+
 # Clients choose their targets, so only short ones are remembered, and a few: inference has two or three.
 MOST_TARGETS = 256
 LONGEST_TARGET = 128

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -48,9 +48,9 @@ class Keyring:
     `key` and the `old` ones have 32 bytes each. Files that are plain or encrypted with an old key can be read too.
     """
 
-    def __init__(self, key: bytes | None = None, old: Iterable[bytes] = ()) -> None:
+    def __init__(self, key: bytes | None = None, old: Sequence[bytes] = ()) -> None:
         self.id = None if key is None else key_id(key)
-        self.old = {key_id(each) for each in old} - {self.id}
+        self.old = [key_id(each) for each in old]
         self._ciphers = {key_id(each): _cipher(each) for each in (*old, *([key] if key else []))}
 
     def __bool__(self) -> bool:
@@ -90,7 +90,9 @@ class Keyring:
         nonce = os.urandom(NONCE_BYTES)
         sealed = self._ciphers[self.id].encrypt(nonce, content, _associated(head))
         envelope = head | {"nonce": _base64(nonce), "content": _base64(sealed)}
-        return f"{json.dumps(envelope | {'crc32': _crc32(envelope)})}\n".encode()
+        # Put together by hand: for a million bytes, json.dumps would take ten times as long.
+        start = json.dumps(head | {"crc32": _crc32(envelope), "nonce": envelope["nonce"]})
+        return f'{start[:-1]}, "content": "{envelope["content"]}"}}\n'.encode()
 
     def open(self, data: bytes, shown: str) -> Opened:
         """The content of an envelope. Raises as `decode`."""
@@ -164,4 +166,5 @@ def _parse(data: bytes) -> dict[str, Any]:
 
 
 def _crc32(envelope: dict[str, Any]) -> int:
-    return zlib.crc32(json.dumps([value for name, value in envelope.items() if name != "crc32"]).encode())
+    head = json.dumps([envelope[name] for name in (*HEAD, "nonce")])
+    return zlib.crc32(envelope["content"].encode(), zlib.crc32(head.encode()))

@@ -30,16 +30,16 @@ class Inspection:
 def inspect(folder: Path, keyring: Keyring, readers: Mapping[Kind, Reader]) -> Inspection:
     """Read the folder as an opening would. Raises StorageError if that would."""
     with usable(folder), held_unchanged(folder):
-        state = look(
-            folder, Journal(folder / JOURNAL, keyring), Inventory(folder / INVENTORY), keyring, readers
-        )
+        journal = Journal(folder / JOURNAL, keyring)
+        state = look(folder, journal, Inventory(folder / INVENTORY), keyring, readers)
         stale = stale_records(folder, keyring) if keyring else []
         for path in stale:
             with contextlib.suppress(ValueError):  # damaged: a start sets it aside
                 read_record(folder, path, keyring)
+        count = len(stale) + journal.is_stale()
     records = {
         kind: {id: json.loads(text) for id, text in texts.items()} for kind, texts in state.records.items()
     }
     now = "none" if keyring.id is None else f"key {keyring.id}"
     change = "encrypted" if keyring.id else "decrypted"
-    return Inspection(records, state.notices, f"{now}, {len(stale)} files to be {change}" if keyring else now)
+    return Inspection(records, state.notices, f"{now}; files to be {change}: {count}" if keyring else now)

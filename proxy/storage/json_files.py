@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 from proxy.clock import Clock, rfc3339
 from proxy.errors import StorageError
 from proxy.storage import files
-from proxy.storage.codec import Document, to_text
+from proxy.storage.codec import Document, to_text, to_text_unread
 from proxy.storage.envelope import Keyring
 from proxy.storage.files import told
 from proxy.storage.folder import clear_spool, make_private, take, usable
@@ -26,7 +26,7 @@ from proxy.storage.layout import INVENTORY, JOURNAL, LAYOUTS, USAGE, checked
 from proxy.storage.logs import Logs
 from proxy.storage.protocols import Kind, Reader, Record
 from proxy.storage.recovery import recover, set_aside, set_record
-from proxy.storage.rekey import rekey, rewrite_aside
+from proxy.storage.rekey import is_current, rekey, rewrite_aside
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -190,7 +190,8 @@ class JsonFiles:
 
     def _replace(self, path: Path, document: Document) -> None:
         written, found = self._identities.pop(path, None), files.identity(path)
-        edited = written is not None and written != found
+        # After a write that failed it is not known what was there.
+        edited = written != found if written or not found else not is_current(path, self._keyring)
         if edited:
             stamp = rfc3339(self._clock.now())
             aside = set_aside(self._folder, path, stamp, keep=True) if found else None
@@ -208,7 +209,7 @@ class JsonFiles:
     def _update(self, kind: Kind, records: Mapping[str, Record | None]) -> None:
         texts = self._records[kind].copy()
         for id, record in records.items():
-            set_record(texts, checked(id), None if record is None else to_text(record))
+            set_record(texts, checked(id), None if record is None else to_text_unread(record))
         self._generation += 1
         path = LAYOUTS[kind].file(self._folder)
         try:

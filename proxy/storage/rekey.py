@@ -8,6 +8,7 @@ and copy-on-write file systems keep it for a while.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -42,26 +43,41 @@ def rekey(
         done += 1
     for path in (folder / QUARANTINE).iterdir():
         done += rewrite_aside(folder, path, keyring)
-    changed = [f"{done} files are {_as_now(keyring)} now"] if done else []
+    now = "plain" if keyring.id is None else f"encrypted with key {keyring.id}"
+    changed = [f"all credentials on disk are {now} now: files rewritten {done}"] if done else []
     return changed + [f"{OLD_KEY} is not needed any more: take it out"] * bool(keyring.old)
 
 
 def stale_records(folder: Path, keyring: Keyring) -> list[Path]:
     """The files of records, and backups, that are not encrypted with the present key, or are if there is none."""
     paths = (path for _, main in stored(folder) for path in (main, backup(main)))
-    return [path for path in paths if (head := _head(path)) and not keyring.writes_as(head)]
+    return [path for path in paths if path.exists() and not is_current(path, keyring)]
+
+
+def is_current(path: Path, keyring: Keyring) -> bool:
+    """Whether the file is encrypted with the present key, or plain if there is none. Raises OSError.
+
+    One that the disk cannot read is not.
+    """
+    with contextlib.suppress(ValueError), _unreadable_is_damage():
+        fd = os.open(path, files.OLD)
+        try:
+            return keyring.writes_as(os.read(fd, HEAD_BYTES))
+        finally:
+            os.close(fd)
+    return False
 
 
 def rewrite_aside(folder: Path, path: Path, keyring: Keyring) -> bool:
     """Encrypt or decrypt a file in quarantine, whatever is in it. What no key opens is left as it is."""
-    if path.is_symlink() or not path.is_file() or keyring.writes_as(_head(path)):
+    if path.is_symlink() or not path.is_file() or is_current(path, keyring):
         return False
-    data = files.read(path) or b""
-    if is_sealed(data):
-        try:
-            opened = keyring.open(data, str(path))
-        except (ValueError, StorageError):
-            return False
+    try:
+        data = _content(path)
+        opened = keyring.open(data, str(path)) if is_sealed(data) else None
+    except (ValueError, StorageError):
+        return False
+    if opened:
         new = keyring.seal(opened.content, opened.name, opened.generation)
     else:
         new = keyring.seal(data, str(path.relative_to(folder)), 0)
@@ -71,7 +87,7 @@ def rewrite_aside(folder: Path, path: Path, keyring: Keyring) -> bool:
 
 def read_record(folder: Path, path: Path, keyring: Keyring) -> Document:
     """The document in a file of records or its backup. Raises ValueError if it is damaged, StorageError, OSError."""
-    return keyring.decode(files.read(path) or b"", _name(folder, path), str(path))
+    return keyring.decode(_content(path), _name(folder, path), str(path))
 
 
 def _rewrite(folder: Path, path: Path, keyring: Keyring, stamp: str) -> bool:
@@ -82,6 +98,22 @@ def _rewrite(folder: Path, path: Path, keyring: Keyring, stamp: str) -> bool:
         return False
     _replace(path, keyring.encode(document, _name(folder, path)))
     return True
+
+
+def _content(path: Path) -> bytes:
+    """All of a file. Raises ValueError if the disk cannot read it, OSError."""
+    with _unreadable_is_damage():
+        return files.read(path) or b""
+
+
+@contextlib.contextmanager
+def _unreadable_is_damage() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EIO:
+            raise ValueError("the disk cannot read it") from error
+        raise
 
 
 def _name(folder: Path, path: Path) -> str:
@@ -109,18 +141,3 @@ def _overwritten(path: Path) -> Iterator[None]:
                 os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _head(path: Path) -> bytes:
-    try:
-        fd = os.open(path, files.OLD)
-    except FileNotFoundError:
-        return b""
-    try:
-        return os.read(fd, HEAD_BYTES)
-    finally:
-        os.close(fd)
-
-
-def _as_now(keyring: Keyring) -> str:
-    return "plain" if keyring.id is None else f"encrypted with key {keyring.id}"

@@ -32,6 +32,15 @@ CONNECT_TIMEOUT_S = 10.0
 TCP_USER_TIMEOUT_MS = 30_000
 KEPT_HANDLES = 1024
 
+MOST_ROUNDS = 8
+"""How often in a row the sockets are asked for more first: that costs less than a turn of the loop."""
+
+MOST_INTERIM = 100
+"""1xx answers before the one that is handed on."""
+
+LONG_HEAD_BYTES = 200_000
+"""A head that failed beyond this was too long for libcurl, which takes 300 kB and says that the connection broke."""
+
 IDLE_LOOK_S = 1.0
 """How often silent upstreams are looked for, or more often where they may be silent for less than four of these."""
 
@@ -39,6 +48,8 @@ IDLE_LOOK_S = 1.0
 _CURLS_OWN = ("accept", "content-type", "expect", "pragma", "user-agent")
 # The connection ended, wherever that was; other errors within a head are about what stands in it.
 _BROKEN_OFF = (pycurl.E_GOT_NOTHING, pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR, pycurl.E_PARTIAL_FILE)
+
+_BLANK = (b"\r\n", b"\n")
 
 # Fewer bytes than a callback was given: the transfer fails with E_WRITE_ERROR.
 _NOT_TAKEN = 0
@@ -73,9 +84,10 @@ class CurlClient(CurlAsyncHTTPClient):
     """Opens exchanges with one upstream. Make it with `CurlClient.to`; it belongs to the loop that runs then."""
 
     @classmethod
-    def to(cls, base_url: str, *, idle_timeout_s: float) -> CurlClient:
+    def to(cls, base_url: str, *, idle_timeout_s: float, answer_timeout_s: float | None = None) -> CurlClient:
         """For one upstream: an https URL, or http for a loopback address; a path becomes a prefix.
 
+        `answer_timeout_s`: how long the head of an answer may take, None for twice the silence that is allowed in it.
         Raises StartError where there are no CA certificates for https.
         """
         parts = urlsplit(base_url)
@@ -86,14 +98,16 @@ class CurlClient(CurlAsyncHTTPClient):
         if parts.scheme == "https":
             options.append(ca_certificates())
         prefix = parts.path.rstrip("/")
-        return cls(force_instance=True, options=options, prefix=prefix, idle_timeout_s=idle_timeout_s)
+        timeouts_s = (2 * idle_timeout_s if answer_timeout_s is None else answer_timeout_s, idle_timeout_s)
+        return cls(force_instance=True, options=options, prefix=prefix, timeouts_s=timeouts_s)
 
     def initialize(  # type: ignore[override]  # Tornado's way of giving arguments to a constructor
-        self, *, options: list[tuple[int, str | int]], prefix: str, idle_timeout_s: float
+        self, *, options: list[tuple[int, str | int]], prefix: str, timeouts_s: tuple[float, float]
     ) -> None:
         self._options = options
         self._prefix = prefix
-        self._idle_timeout_s = idle_timeout_s
+        self._answer_timeout_s, self._idle_timeout_s = timeouts_s
+        self._is_tls = (pycurl.PROTOCOLS, pycurl.PROTO_HTTPS) in options
         self._loop = asyncio.get_running_loop()
         self._running: dict[pycurl.Curl, _Handle] = {}
         self._kept: list[_Handle] = []
@@ -189,17 +203,20 @@ class CurlClient(CurlAsyncHTTPClient):
     # what the loop calls
 
     def _on_sockets(self) -> None:
-        ready = self._sockets.poll(0)
-        # First, since any call into libcurl may begin a request on an idle connection.
-        for fd, _ in ready:
-            if fd in self._idle:
-                self._shut(fd)
-            elif fd in self._asleep:
-                self._unwatch(fd)
-        for fd, events in ready:
-            if fd in self._watched:
-                self._act(fd, _ACTIONS[events & 31])
-                self._hand_on()  # at once: the next socket's turn is this one's delay
+        for _ in range(MOST_ROUNDS):
+            ready = self._sockets.poll(0)
+            if not ready:
+                break
+            # First, since any call into libcurl may begin a request on an idle connection.
+            for fd, _ in ready:
+                if fd in self._idle:
+                    self._shut(fd)
+                elif fd in self._asleep:
+                    self._unwatch(fd)
+            for fd, events in ready:
+                if fd in self._watched:
+                    self._act(fd, _ACTIONS[events & 31])
+                    self._hand_on()  # at once: the next socket's turn is this one's delay
 
     def _on_time(self) -> None:
         self._due = None
@@ -227,11 +244,12 @@ class CurlClient(CurlAsyncHTTPClient):
             self._sockets.unregister(fd)
 
     def _act(self, fd: int, action: int) -> None:
-        with contextlib.suppress(pycurl.error):  # a transfer's own errors are told by `info_read`
+        try:
             _, still_running = self._multi.socket_action(fd, action)
-            if still_running == len(self._running):
-                return
-        self._read_ends()
+        except pycurl.error:  # a transfer's own errors are told by `info_read`
+            still_running = -1
+        if still_running != len(self._running):
+            self._read_ends()
 
     def _read_ends(self) -> None:
         left = 1
@@ -248,6 +266,8 @@ class CurlClient(CurlAsyncHTTPClient):
             self._multi.remove_handle(handle.curl)
             self._multi.add_handle(handle.curl)
             return
+        if self._is_tls and errno == 0:
+            handle.look_behind_the_answer()
         error = handle.error(errno, message)
         exchange = handle.exchange
         self.let_go(handle)
@@ -262,14 +282,15 @@ class CurlClient(CurlAsyncHTTPClient):
                 exchange.hand_on()
 
     def _look_later(self) -> None:
-        wait_s = min(IDLE_LOOK_S, self._idle_timeout_s / 4)
+        wait_s = min(IDLE_LOOK_S, self._idle_timeout_s / 4, self._answer_timeout_s / 4)
         self._idle_look = self._loop.call_later(wait_s, self._look_idle)
 
     def _look_idle(self) -> None:
         self._idle_look = None
         now = self._loop.time()
         for handle in tuple(self._running.values()):
-            handle.exchange.look_idle(now, self._idle_timeout_s)
+            timeout_s = self._idle_timeout_s if handle.has_head else self._answer_timeout_s
+            handle.exchange.look_idle(now, timeout_s)
         if self._running:
             self._look_later()
 
@@ -280,7 +301,17 @@ class _Handle:
     libcurl allows nothing to be removed or paused from within them: they collect, and put the exchange in `news`.
     """
 
-    __slots__ = ("_client", "_has_head", "_keeps", "_lines", "_method", "_resends", "curl", "exchange")
+    __slots__ = (
+        "_client",
+        "_interim",
+        "_keeps",
+        "_lines",
+        "_method",
+        "_resends",
+        "curl",
+        "exchange",
+        "has_head",
+    )
 
     exchange: Exchange
 
@@ -288,7 +319,8 @@ class _Handle:
         self.curl = pycurl.Curl()
         self._client = client
         self._lines: list[bytes] = []
-        self._has_head = False
+        self.has_head = False
+        self._interim = 0
         self._keeps = True
         self._method = ""
         self._resends = True
@@ -318,7 +350,8 @@ class _Handle:
         """Make ready for one request: only what differs from the one before is set."""
         curl, body, method = self.curl, request.body, request.method
         self.exchange = exchange = Exchange(self, request)
-        self._has_head = False
+        self.has_head = False
+        self._interim = 0
         if isinstance(body, bytes):
             curl.setopt(pycurl.POSTFIELDS, body)
         elif body is not None:
@@ -359,16 +392,31 @@ class _Handle:
             self.exchange.body.seek(0)
         return True
 
+    def look_behind_the_answer(self) -> None:
+        """Have the connection closed if anything follows the answer on it, or its end.
+
+        OpenSSL reads ahead (curl/curl#17548), so that neither the socket nor libcurl shows what it holds already.
+        """
+        self.curl.setopt(pycurl.CONNECT_ONLY, 1)  # allows `recv`; left set, it has `remove_handle` close
+        try:
+            self.curl.recv(1)
+        except BlockingIOError:
+            self.curl.setopt(pycurl.CONNECT_ONLY, 0)
+        except pycurl.error:  # the connection is broken, or closed already
+            self._keeps = False
+        else:
+            self._keeps = False
+
     def error(self, errno: int, message: str) -> UpstreamError | None:
         """What libcurl's error says of the upstream; 0 is none."""
         if errno == 0:
-            return None if self._has_head else UpstreamLost("the answer had no head")
+            return None if self.has_head else UpstreamLost("the answer had no head")
         text = f"{message or 'transfer failed'} (curl {errno})"
         if self.curl.getinfo(pycurl.REQUEST_SIZE) == 0:
             return UpstreamUnreachable(text)
         if errno == pycurl.E_WRITE_ERROR:  # a callback of ours did not take it
-            return UpstreamGarbled("the answer's status line cannot be read")
-        if self._lines and errno not in _BROKEN_OFF:
+            return UpstreamGarbled("no head that can be read among what came")
+        if self._lines and (errno not in _BROKEN_OFF or sum(map(len, self._lines)) > LONG_HEAD_BYTES):
             return UpstreamGarbled(text)
         return UpstreamLost(text)
 
@@ -385,23 +433,26 @@ class _Handle:
     # libcurl's callbacks
 
     def _on_header(self, line: bytes) -> int | None:
-        if self._has_head:
+        if self.has_head:
             return None  # a trailer: dropped, as it may carry nothing that a client needs (RFC 9110 6.5.1)
-        if len(line) > 2 or line.strip(b"\r\n"):
+        if line not in _BLANK:  # a lone CR is a head that was cut there
             self._lines.append(line)
             return None
         head = parse_head(self._lines)
         self._lines.clear()
-        self.exchange.active = True
         if head.status >= 200:  # 1xx are between the upstream and us
-            self._has_head = True
+            self.has_head = self.exchange.active = True
             self.exchange.on_head(head)
             self._note()
-        elif head.status in (0, 101):
+            return None
+        self._interim += 1
+        if head.status in (0, 101) or self._interim > MOST_INTERIM:
             return _NOT_TAKEN  # no status line, or a protocol that was not asked for: no head will come
         return None
 
     def _on_body(self, data: bytes) -> int | None:
+        if not self.has_head:
+            return _NOT_TAKEN  # for libcurl any line that begins with CR ends the head
         self.exchange.active = True
         if not self.exchange.on_body(data):
             return pycurl.WRITEFUNC_PAUSE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 
 from proxy.errors import UpstreamError, UpstreamLost, UpstreamSilent
@@ -42,6 +42,8 @@ class Head:
     status: int
     reason: str
     headers: list[Header]
+    text: str = field(default="", compare=False, repr=False)
+    """All of it as one text, which one look goes through."""
 
 
 class Transfer(Protocol):
@@ -194,7 +196,10 @@ class Exchange:
             self._waiter.set_result(None)
 
     def look_idle(self, now: float, timeout_s: float) -> None:
-        """Cut the transfer if nothing came or went for too long; a paused one waits for its reader."""
+        """Cut the transfer if nothing came or went for too long; a paused one waits for its reader.
+
+        Before the head only what is sent counts: 1xx and single lines of it do not put its deadline off.
+        """
         if self.active or self._paused or self._stopped:
             self.active = False
             self._idle_since = now
@@ -254,7 +259,8 @@ def parse_head(lines: list[bytes]) -> Head:
 
     A blank before the colon stays: for libcurl too that name is another one, also where it would be a length.
     """
-    first, *rest = b"".join(lines).decode("latin-1").split("\n")
+    text = b"".join(lines).decode("latin-1")
+    first, *rest = text.split("\n")
     match = _STATUS_LINE.match(first.rstrip("\r"))
     if match is None:
         return Head(0, "", [])
@@ -263,4 +269,4 @@ def parse_head(lines: list[bytes]) -> Head:
         name, colon, value = line.partition(":")
         if colon:
             headers.append((name, value.strip(" \t\r")))
-    return Head(int(match[1]), match[2] or "", headers)
+    return Head(int(match[1]), match[2] or "", headers, text)

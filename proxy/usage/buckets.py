@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, TypeVar
 
-from proxy.usage.counts import Amounts, Ids, Sums, add, no_sums
+from proxy.usage.counts import Ids, Sums, no_sums, plus
 
 MINUTE: Final = 60
 QUARTER: Final = 15 * MINUTE
 HOUR: Final = 60 * MINUTE
 TWO_HOURS: Final = 2 * HOUR
 DAY: Final = 24 * HOUR
+
+A = TypeVar("A")
 
 By: TypeAlias = Literal["account", "token", "model"]
 
@@ -71,21 +73,24 @@ class Buckets:
         )
         self.levels = {each.span_s: each for each in levels}
 
-    def add(self, t: float, ids: Ids, amounts: Amounts, now: float) -> Ids:
-        """Add the amounts at `t`. Returns the ids under which they count: `OTHER` for those above MOST_IDS."""
+    def add(self, t: float, rows: Mapping[Ids, Sums], now: float) -> Mapping[Ids, Sums]:
+        """Add rows at `t`. Returns them by the ids under which they count: `OTHER` for those above MOST_IDS."""
         day = self.levels[DAY].bucket(t, now)
         if day is None:
-            return ids
-        ids = _told_apart(ids, day)
+            return rows
+        told: dict[Ids, Sums] = {}
+        for ids, sums in rows.items():
+            _add(told, _told_apart(ids, day), sums)
+        # First what is new, then that to each level: of many rows, most have an account and a model in common.
+        new: Bucket = ({}, {}, {}, {})
+        for ids, sums in told.items():
+            for sums_by_id, id in zip(new, (None, *ids), strict=True):
+                _add(sums_by_id, id, sums)
         for level in self.levels.values():
-            bucket = level.bucket(t, now)
-            if bucket is not None:
-                for sums_by_id, id in zip(bucket, (None, *ids), strict=True):
-                    sums = sums_by_id.get(id)
-                    if sums is None:
-                        sums = sums_by_id[id] = no_sums()
-                    add(sums, amounts)
-        return ids
+            for kept, added in zip(level.bucket(t, now) or (), new, strict=False):
+                for id, sums in added.items():
+                    _add(kept, id, sums)
+        return told
 
     def between(self, start: int, end: int) -> Iterator[Bucket]:
         """The buckets of a span that begins and ends at bucket boundaries."""
@@ -101,9 +106,19 @@ class Buckets:
         return floor(t, next((each.span_s for each in self.levels.values() if each.oldest(now) <= t), DAY))
 
 
+def _add(sums_by_id: dict[A, Sums], id: A, sums: Sums) -> None:
+    before = sums_by_id.get(id)
+    sums_by_id[id] = sums if before is None else plus(before, sums)
+
+
 def _told_apart(ids: Ids, day: Bucket) -> Ids:
-    account, token, model = (
-        id if id in known or len(known) < most + (None in known) + (OTHER in known) or id is None else OTHER
-        for id, known, most in zip(ids, day[1:], MOST_IDS, strict=True)
-    )
+    """The ids by which the day counts: those that it knows, and new ones while there is room for them."""
+    told = []
+    for id, known, most in zip(ids, day[1:], MOST_IDS, strict=True):
+        if id not in known:
+            if id is not None and len(known) >= most + (None in known) + (OTHER in known):
+                id = OTHER
+            known.setdefault(id, no_sums())
+        told.append(id)
+    account, token, model = told
     return account, token, model

@@ -150,6 +150,10 @@ def add(sums: Sums, amounts: Amounts) -> None:
         sums[place] += amount
 
 
+def plus(sums: Sums, others: Sums) -> Sums:
+    return array("d", map(operator.add, sums, others))
+
+
 def counts_of(sums: Sums | None) -> Counts:
     """The sums as Counts; all zero for None."""
     if sums is None:
@@ -164,7 +168,7 @@ def add_up(rows: Iterable[tuple[A, Sums]], at: Callable[[A], B]) -> dict[B, Sums
     for key, sums in rows:
         new_key = at(key)
         before = added.get(new_key)
-        added[new_key] = sums[:] if before is None else array("d", map(operator.add, before, sums))
+        added[new_key] = sums[:] if before is None else plus(before, sums)
     return added
 
 

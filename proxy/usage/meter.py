@@ -93,6 +93,13 @@ class Meter:
         except ERRORS:
             self._decoder = None
 
+    @property
+    def may_be_whole(self) -> bool:
+        """False if the end of the message has not come; True too if that cannot be told."""
+        if self._reader is None or self._decoder is None:
+            return True
+        return self._decoder.ended and self._reader.is_whole
+
     def finish(self, complete: bool) -> Usage | None:
         """The usage, at the end of the body; None if it was no message. `complete`: the body was not cut."""
         if self._reader is None:
@@ -104,6 +111,10 @@ class _Stream(MessageStream):
     """A message as server-sent events."""
 
     __slots__ = ()
+
+    @property
+    def is_whole(self) -> bool:
+        return self.ended or self.failed
 
     def settle(self, *, whole: bool) -> Usage | None:
         self.close()
@@ -139,15 +150,25 @@ class _Body:
             del self._tail[:-_KEPT_BYTES]
 
     def settle(self, *, whole: bool) -> Usage | None:
-        head, tail = bytes(self._head), bytes(self._tail)
-        message = loads(head + tail) if self._size == len(head) + len(tail) else {}
-        message = message or _around_content(head, tail)
+        message = self._message()
         if message.get("type") != "message":
             return None
         model, usage = message.get("model"), message.get("usage")
         if isinstance(usage, dict) and isinstance(usage.get("output_tokens"), int):
             return _usage(model, usage)
         return _usage(model, {"output_tokens": self._size // BYTES_PER_TOKEN}, estimated=True)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it parses; of a large one, whether what follows its content does."""
+        if self._size <= len(self._head) + len(self._tail):
+            return bool(loads(bytes(self._head + self._tail)))
+        return "usage" in self._message()
+
+    def _message(self) -> Json:
+        head, tail = bytes(self._head), bytes(self._tail)
+        message = loads(head + tail) if self._size == len(head) + len(tail) else {}
+        return message or _around_content(head, tail)
 
 
 def _around_content(head: bytes, tail: bytes) -> Json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from os import urandom
+from random import getrandbits
 
 from proxy.clients.budgets import Reservation
 from proxy.clients.keys import ClientKey
@@ -42,7 +42,7 @@ class RequestRecord:
     """
 
     began_at: float
-    id: str = field(default_factory=lambda: f"req_{urandom(12).hex()}")
+    id: str = field(default_factory=lambda: f"req_{getrandbits(96):024x}")
     method: str = "-"
     path: str = "-"
     address: str = "-"

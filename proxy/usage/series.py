@@ -40,6 +40,7 @@ from proxy.usage.counts import (
     counts_of,
     from_line,
     no_sums,
+    plus,
     to_line,
 )
 from proxy.usage.request import RequestRecord
@@ -143,17 +144,14 @@ class Series:
         """Move the new sums into the buckets, and add them to what `flush` saves."""
         if not self._unfolded:
             return
-        now = self._clock.now()
         unfolded, self._unfolded = self._unfolded, {}
-        for (t, ids), sums in unfolded.items():
-            amounts = amounts_of(sums)
-            key = t, self._buckets.add(t, ids, amounts, now)
-            add(self._since_start, amounts)
-            waiting = self._new.get(key)
-            if waiting is None:
-                self._bound_new()
-                waiting = self._new[key] = no_sums()
-            add(waiting, amounts)
+        for t, rows in _by_time(unfolded).items():
+            for ids, sums in self._buckets.add(t, rows, self._clock.now()).items():
+                self._since_start = plus(self._since_start, sums)
+                waiting = self._new.get((t, ids))
+                if waiting is None:
+                    self._bound_new()
+                self._new[t, ids] = sums if waiting is None else plus(waiting, sums)
 
     def totals(self, since: Literal["start", "today"]) -> Counts:
         """Everything since this process started, or since 0:00 UTC."""
@@ -241,8 +239,8 @@ class Series:
         """Load the logs, once at startup. A log that cannot be read is left alone, with an error in the log."""
         async with self._storing:
             for day in await self._days(storage):
-                for (t, ids), sums in (await self._compact(storage, day)).items():
-                    self._buckets.add(t, ids, amounts_of(sums), self._clock.now())
+                for t, rows in _by_time(await self._compact(storage, day)).items():
+                    self._buckets.add(t, rows, self._clock.now())
 
     async def flush(self, storage: Storage) -> None:
         """Append new sums to the logs. What cannot be written is kept for the next flush; `unsaved` says why."""
@@ -347,6 +345,13 @@ class Series:
                 return rows
         self._stages[day] = stage
         return rows
+
+
+def _by_time(rows: Mapping[Key, Sums]) -> dict[int, dict[Ids, Sums]]:
+    found: dict[int, dict[Ids, Sums]] = {}
+    for (t, ids), sums in rows.items():
+        found.setdefault(t, {})[ids] = sums
+    return found
 
 
 def _add_bucket(sums: Sums, bucket: Bucket | None, place: int, id: str) -> None:

@@ -53,7 +53,7 @@ class Script:
 
 TOKEN = string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~"
 METHODS = [
-    "GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "M-SEARCH",
+    "GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "QUERY", "LINK", "PROPFIND", "M-SEARCH",
     "get", TOKEN,
 ]  # fmt: skip
 TARGETS = [

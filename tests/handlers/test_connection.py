@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import resource
 import socket
@@ -354,6 +355,34 @@ async def test_a_connection_too_many_is_told_so(
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
         "connection refused connections=8: raise the limit of open files"
     ]
+
+
+async def test_when_files_run_out_few_tries_are_made_at_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("asyncio.constants.ACCEPT_RETRY_DELAY", 0.01)
+
+    def accept(self: socket.socket) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    async with listening(Recorder()) as port:
+        with monkeypatch.context() as patch:
+            patch.setattr(socket.socket, "accept", accept)
+            connecting = asyncio.create_task(asyncio.open_connection("127.0.0.1", port))
+            await until(lambda: caplog.records)
+        assert len(caplog.records) <= handlers.server.ACCEPTED_AT_ONCE
+        _, writer = await connecting
+        writer.close()
+        async with connect(port) as wire:
+            await wire.send(get())
+            assert (await whole(wire)).status == 200
+
+
+async def test_as_many_connections_as_before_may_wait_to_be_accepted() -> None:
+    async with listening(Recorder()) as port:
+        with contextlib.ExitStack() as stack:  # none is accepted before the loop turns
+            for _ in range(2 * handlers.server.ACCEPTED_AT_ONCE):
+                stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=0.5))
 
 
 async def test_an_idle_connection_is_closed_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:

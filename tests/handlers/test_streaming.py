@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import gzip
 import hashlib
 import json
 import logging
@@ -17,7 +18,9 @@ import zlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import brotli
 import pytest
+from backports import zstd
 
 from proxy.simulator import Cut as CutFault
 from proxy.simulator import Error, Fault, Flood, MidStreamError, Raw, Silence, Stall, Steady
@@ -36,6 +39,7 @@ from tests.wire import Answer, Cut, Wire, connect, request_bytes
 
 PACE_S = 0.5
 EVENTS_BESIDE_DELTAS = 6
+ENCODE = {"": bytes, "gzip": gzip.compress, "br": brotli.compress, "zstd": zstd.compress}
 JSON_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 SSE_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
 
@@ -448,6 +452,15 @@ async def test_a_stream_with_a_length_that_breaks_is_cut(
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
+async def test_no_error_event_fills_a_stream_up_to_its_length(tmp_path: Path) -> None:
+    body = b"event: ping\ndata: {}\n\n"
+    async with serve(tmp_path) as service:
+        for length in range(len(body) + 100, len(body) + 300):
+            service.simulator.script(None, Raw(SSE_HEAD + b"content-length: %d\r\n\r\n" % length + body))
+            async with streaming(service) as (_, answer):
+                await cut_answer(answer)
+
+
 async def test_an_upstream_that_dies_while_its_stream_waits_for_the_client_is_a_cut(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -499,6 +512,56 @@ async def test_wherever_a_stream_breaks_all_that_came_arrives_and_no_more(tmp_pa
         service.simulator.script(upstream_key("a"), Raw(raw))
         async with streaming(service) as (_, answer):
             assert await answer.read() == b"".join(events)
+
+
+@pytest.mark.parametrize("encoding", ["", "gzip", "br", "zstd"])
+async def test_a_stream_that_only_its_connection_ends_is_whole_if_it_says_so(
+    tmp_path: Path, encoding: str
+) -> None:
+    head = SSE_HEAD + (b"content-encoding: %b\r\n\r\n" % encoding.encode() if encoding else b"\r\n")
+    async with serve(tmp_path, retry__max_attempts="1") as service:
+        async with connect(int(service.simulator.base_url.rsplit(":")[-1])) as direct:
+            await direct.send(stream_request(key=upstream_key("a")))
+            body = ENCODE[encoding](await (await direct.answer()).read())
+        for end in (*range(0, len(body) - 1, 1 + len(body) // 60), len(body) - 1):
+            service.simulator.script(upstream_key("a"), Raw(head + body[:end]))
+            async with streaming(service) as (_, answer):
+                got = await cut_answer(answer)
+                if encoding:
+                    assert body.startswith(got)
+                else:
+                    assert last_event(got)[0] == "api_error"
+                    assert got[: got.rindex(b"\nevent: error\n")] == body[:end]
+        service.simulator.script(upstream_key("a"), Raw(head + body))
+        async with streaming(service) as (_, answer):
+            assert await answer.read() == body
+
+
+MESSAGE_BODY = b'{"type":"message","content":[{"type":"text","text":"%b"}],"usage":{"output_tokens":1}}'
+
+
+@pytest.mark.parametrize("size", [10, 1_000_000])
+async def test_a_message_that_only_its_connection_ends_is_whole_if_it_parses(
+    tmp_path: Path, size: int
+) -> None:
+    body = MESSAGE_BODY % (b"x" * size)
+    async with serve(tmp_path) as service, connect(service.port) as wire:
+        service.simulator.script(None, Raw(JSON_HEAD + b"\r\n" + body))
+        await wire.send(stream_request(stream=False))
+        assert await (await wire.answer()).read() == body
+        for end in (0, 1, len(body) // 2, len(body) - 1):
+            async with connect(service.port) as another:
+                service.simulator.script(None, Raw(JSON_HEAD + b"\r\n" + body[:end]))
+                await another.send(stream_request(stream=False))
+                assert body.startswith(await cut_answer(await another.answer()))
+
+
+async def test_an_error_event_ends_a_stream_that_only_its_connection_ends(tmp_path: Path) -> None:
+    event = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"x"}}\n\n'
+    async with serve(tmp_path) as service:
+        service.simulator.script(None, Raw(SSE_HEAD + b"\r\n" + event))
+        async with streaming(service) as (_, answer):
+            assert await answer.read() == event
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -465,7 +465,7 @@ async def test_path_and_query_go_up_as_they_came(tmp_path: Path, target: str) ->
 
 @pytest.mark.parametrize("body", [None, b"", b"{}"], ids=["no body", "empty", "body"])
 @pytest.mark.parametrize(
-    "method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "get", "X-Y!", "TRACE"]
+    "method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "get", "X-Y!", "QUERY"]
 )
 async def test_every_method_crosses_with_its_body(tmp_path: Path, method: str, body: bytes | None) -> None:
     async with serve(tmp_path) as service:
@@ -476,6 +476,22 @@ async def test_every_method_crosses_with_its_body(tmp_path: Path, method: str, b
         assert (entry.method, entry.target, entry.body) == (method, "/v1/things", body or b"")
         assert entry.header("content-length") == (None if body is None else str(len(body)))
         assert entry.header("transfer-encoding") is None
+
+
+@pytest.mark.parametrize("key", [KEY, BAD_KEY, ("x-a", "b")], ids=["key", "wrong key", "no key"])
+@pytest.mark.parametrize("method", ["TRACE", "TRACK", "CONNECT", "trace", "Connect"])
+async def test_what_would_echo_the_credential_or_tunnel_never_goes_upstream(
+    tmp_path: Path, method: str, key: tuple[str, str]
+) -> None:
+    async with serve(tmp_path) as service, connect(service.port) as wire:
+        for target in ("/v1/messages", "/v1", "/", "/health", "/api/accounts", "/none", "*", "a:443"):
+            for body in (None, b"{}"):
+                await wire.send(request_bytes(method, target, [key], body))
+                answer = await whole(wire)
+                check_error(answer, 405, "invalid_request_error")
+                assert answer.header("x-should-retry") == "false"
+                assert "POST" in (answer.header("allow") or "")
+        assert list(service.simulator.ledger) == []
 
 
 @pytest.mark.parametrize("body", [None, b"", b"{}"], ids=["no body", "empty", "body"])

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import logging
+import os
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.logs import JsonLine, TextLine, redact
+from proxy.floods import FIRST
+from proxy.logs import JsonLine, Lines, ReadyRecord, TextLine, redact
 from proxy.simulator import Cut, Error
 from tests.service import ADMIN_KEY, CLIENT_KEY, Service, serve, until
 from tests.wire import connect, fetch
@@ -286,6 +290,25 @@ async def test_a_long_path_is_cut(tmp_path: Path, log: Log) -> None:
     assert len(access(log)["path"]) == 256
 
 
+@pytest.mark.parametrize("log", ["text", "json"], indirect=True)
+@pytest.mark.parametrize("before", [200, 230, 250])
+async def test_where_a_path_is_cut_no_half_of_a_key_is_left(tmp_path: Path, log: Log, before: int) -> None:
+    key = "cp-Qq7" + "Zz8_" * 10
+    async with serve(tmp_path) as service:
+        await service.send("GET", f"/v1/{'x/' * (before // 2)}{key}/{'y' * 600}")
+    assert len(log.lines()) == 1 and "cp-Qq7" not in log.text
+
+
+@pytest.mark.parametrize("log", ["text", "json"], indirect=True)
+async def test_a_long_method_is_cut_and_no_half_of_a_key_is_left(tmp_path: Path, log: Log) -> None:
+    key = "cp-Qq7" + "Zz8_" * 10
+    async with serve(tmp_path) as service, connect(service.port) as wire:
+        await wire.send(f"{'M.' * 120}{key}.{'M' * 9000} /v1/models HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await wire.answer()
+    assert len(log.lines()) == 1 and "cp-Qq7" not in log.text
+    assert len(log.text) < 1500
+
+
 # ---- what an attacker may plant
 
 PLANTED = ["\x85", "\x9b31m", "\x9d0;title\x9c", "\xff", "\x80"]
@@ -370,3 +393,143 @@ async def test_a_change_of_state_is_logged_with_its_reason(tmp_path: Path, log: 
     assert changes
     for change in changes:
         assert re.match(r"account state account=acc_\w+ name=[ab] from=active to=invalid reason=401", change)
+
+
+# ---- the handler
+
+
+class Pipe:
+    """What the process's own handler writes, to a pipe."""
+
+    def __init__(self, form: logging.Formatter) -> None:
+        self._reader, self._writer = os.pipe()
+        self.handler = Lines(self._writer, form)
+
+    def close(self) -> None:
+        self.handler.close()
+        os.close(self._writer)
+
+    def read_to_end(self) -> str:
+        """All that is written until it is closed."""
+        with open(self._reader) as file:
+            return file.read()
+
+    def read(self) -> str:
+        """All of it, if that is little: it is closed first."""
+        self.close()
+        return self.read_to_end()
+
+
+@contextlib.contextmanager
+def piped(form: logging.Formatter | None = None, logger: str = "") -> Iterator[Pipe]:
+    """The handler at a logger, as long as it lasts."""
+    pipe, log = Pipe(form or TextLine()), logging.getLogger(logger)
+    level = log.level
+    log.addHandler(pipe.handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield pipe
+    finally:
+        log.removeHandler(pipe.handler)
+        log.setLevel(level)
+
+
+def test_a_record_is_formatted_as_it_was_when_it_was_logged() -> None:
+    with piped() as pipe:
+        names = ["one"]
+        logging.getLogger("proxy").info("names=%s", names)
+        names.append("two")
+    assert pipe.read().endswith("INFO proxy names=['one']\n")
+
+
+def test_an_argument_that_cannot_be_shown_ends_nothing_and_shows_nothing() -> None:
+    class Odd:
+        def __str__(self) -> str:
+            raise ValueError("sk-ant-api03-x")
+
+    pipe = Pipe(TextLine())
+    for args in ((Odd(),), ("x", "more")):  # not by a logger: pytest's own handler would raise it
+        pipe.handler.handle(logging.LogRecord("proxy.pool", logging.INFO, "", 0, "name=%s", args, None))
+    first, second = pipe.read().splitlines()
+    assert "could not be formatted logger=proxy.pool error=ValueError" in first and "sk-ant" not in first
+    assert "could not be formatted logger=proxy.pool error=TypeError" in second
+
+
+@each_format
+def test_what_is_too_long_is_cut_and_no_half_of_a_key_is_left(form: logging.Formatter) -> None:
+    for before in range(16_300, 16_400, 7):
+        written = line(form, "%s", "a " * (before // 2) + "sk-ant-api03-" + "b" * 40 + " c" * 100_000)
+        assert len(written) < 17_000
+        assert "bbb" not in written
+
+
+@pytest.mark.parametrize("logger", ["asyncio", "tornado.general", "py.warnings", "proxy.jobs"])
+def test_what_is_logged_without_end_is_summed_up(logger: str) -> None:
+    with piped() as pipe:
+        for _ in range(1000):
+            logging.getLogger(logger).error(
+                "out of system resource\nsocket: x", exc_info=OSError(24, "files")
+            )
+    text = pipe.read()
+    assert text.count("Traceback") + text.count("OSError") <= 2 * FIRST
+    assert f"ERROR proxy.logs {logger} out of system resource address=- more={1000 - FIRST}: too many" in text
+
+
+class Long(ReadyRecord):
+    """A record that is long without taking long."""
+
+    def text(self, clean: Callable[[str], str]) -> str:
+        return "x" * 100_000
+
+    def members(self, clean: Callable[[str], str]) -> str:
+        return '"long": true'
+
+
+@each_format
+def test_how_many_records_nobody_read_in_time_is_told(form: logging.Formatter) -> None:
+    pipe = Pipe(form)
+    for _ in range(200):
+        pipe.handler.handle(Long("proxy.pool", logging.INFO, "", 0, "", None, None))
+    parts: list[str] = []
+    reader = threading.Thread(target=lambda: parts.append(pipe.read_to_end()))
+    reader.start()
+    pipe.close()
+    reader.join()
+    *lines, told = "".join(parts).splitlines()
+    found = re.search(r"(\d+) records were dropped, since nobody read the log in time", told)
+    assert found and len(lines) + int(found[1]) == 200
+
+
+def test_what_the_program_tells_of_itself_is_never_left_out() -> None:
+    with piped() as pipe:
+        for number in range(1000):
+            logging.getLogger("proxy.pool").warning("cooling account=%s", number)
+    assert pipe.read().count("cooling") == 1000
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+async def test_a_request_is_the_same_line_by_the_process_s_own_handler(tmp_path: Path, form: str) -> None:
+    other = logging.StreamHandler(stream := io.StringIO())
+    other.setFormatter(FORMATS[form])
+    with piped(FORMATS[form], "proxy") as pipe:
+        logging.getLogger("proxy").addHandler(other)
+        async with serve(tmp_path) as service:
+            await service.add_account('b"\\ Zoë')
+            for _ in range(2):
+                await service.message()
+            await service.send("GET", '/v1/a"b')
+            await service.send("GET", "/v1/sk-ant-api03-x")
+        logging.getLogger("proxy").removeHandler(other)
+    text = pipe.read()
+    assert text == stream.getvalue()
+    assert "sk-ant" not in text and text.count("proxy.access") == 4
+
+
+@pytest.mark.parametrize("log", ["text", "json"], indirect=True)
+async def test_the_scope_of_an_address_cannot_break_the_line(tmp_path: Path, log: Log) -> None:
+    async with serve(tmp_path, server__trusted_proxies="127.0.0.1") as service:
+        for planted in ("\x85x", '"x', "\x9b31m", "sk-ant-api03-x"):
+            await service.send("GET", "/v1/models", [("X-Forwarded-For", f"fe80::1%{planted}")])
+    assert len(log.lines()) == 4
+    assert not CONTROLS.search(log.text.replace("\n", ""))
+    assert "sk-ant" not in log.text

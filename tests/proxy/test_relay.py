@@ -216,7 +216,7 @@ async def test_a_429_whose_body_is_cut_still_benches_the_account(tmp_path: Path)
 
 
 async def test_a_silent_upstream_is_a_504_and_the_account_stays(tmp_path: Path) -> None:
-    async with serve(tmp_path, accounts=TWO, server__request_timeout="250ms") as service:
+    async with serve(tmp_path, accounts=TWO, server__answer_timeout="250ms") as service:
         service.simulator.always(A, Silence())
         answer = await service.message()
         assert error_of(answer)[:2] == (504, "timeout_error")
@@ -683,6 +683,21 @@ async def test_a_client_that_leaves_in_the_backoff_costs_no_further_try(tmp_path
         service.clock.advance(1)
         await service.send("GET", "/v1/models", key="another")
         assert asked(service) == ["a"]
+
+
+async def test_a_client_that_leaves_while_a_token_is_refreshed_ends_the_probation(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=()) as service:
+        account, grant = await service.add_login("a", expires_in=60)
+        service.parts.pool.limit(account.id, service.clock.now() + HOUR, "5h rejected")
+        service.clock.advance(HOUR)
+        service.simulator.script(grant, Silence(), path="/")
+        before = len(service.simulator.ledger)
+        request = asyncio.create_task(service.message())
+        await until(lambda: len(service.simulator.ledger) > before)
+        assert service.parts.pool.choose(None) is None  # on probation
+        request.cancel()
+        await until(lambda: service.running == 0)
+        assert service.parts.pool.choose(None) is not None
 
 
 async def test_counters_tell_what_happened(tmp_path: Path) -> None:

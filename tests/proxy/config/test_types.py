@@ -210,3 +210,90 @@ def test_a_weak_admin_key_is_refused_and_never_repeated(key: str) -> None:
 def test_a_generated_admin_key_is_taken(data: bytes) -> None:
     key = base64.urlsafe_b64encode(data).rstrip(b"=").decode()  # as secrets.token_urlsafe makes it
     assert load(AUTH__API_KEY=key).auth.api_key.get_secret_value() == key
+
+
+# ---- encryption keys
+
+ENCRYPTION_KEY = bytes(range(200, 232))
+BASE64 = base64.b64encode(ENCRYPTION_KEY).decode()
+HEX = ENCRYPTION_KEY.hex()
+
+
+@pytest.mark.parametrize(
+    "text", [BASE64, BASE64.rstrip("="), base64.urlsafe_b64encode(ENCRYPTION_KEY).decode(), HEX, HEX.upper()]
+)
+def test_an_encryption_key_is_32_bytes_as_base64_or_hex(text: str, tmp_path: Path) -> None:
+    assert load(STORAGE__ENCRYPTION_KEY=text).storage.key == ENCRYPTION_KEY
+    assert load(STORAGE__ENCRYPTION_KEY_OLD=f"{text},{HEX}").storage.old_keys == [ENCRYPTION_KEY] * 2
+    file = tmp_path / "key"
+    file.write_text(f"{text}\n")
+    assert load(STORAGE__ENCRYPTION_KEY_FILE=str(file)).storage.key == ENCRYPTION_KEY
+    assert load(STORAGE__ENCRYPTION_KEY_OLD_FILE=str(file)).storage.old_keys == [ENCRYPTION_KEY]
+
+
+def test_without_an_encryption_key_there_is_none() -> None:
+    storage = load().storage
+    assert (storage.key, storage.old_keys) == (None, [])
+
+
+@given(st.binary(min_size=32, max_size=32).filter(lambda key: len(set(key)) >= 8))
+def test_any_random_encryption_key_is_taken_as_it_is(key: bytes) -> None:
+    for text in (key.hex(), base64.b64encode(key).decode(), base64.urlsafe_b64encode(key).decode()):
+        assert load(STORAGE__ENCRYPTION_KEY=text).storage.key == key
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "a-pass-phrase-of-some-kind", HEX[:-2], HEX + "00", BASE64[:-4], BASE64 + "AA==", f"{BASE64}!", "é" * 43,
+     "00" * 32, "A" * 43 + "=", base64.b64encode(b"01234567" * 2).decode()],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "name", ["ENCRYPTION_KEY", "ENCRYPTION_KEY_OLD", "ENCRYPTION_KEY_FILE", "ENCRYPTION_KEY_OLD_FILE"]
+)
+def test_another_encryption_key_is_refused_with_the_command_that_makes_one(
+    text: str, name: str, tmp_path: Path
+) -> None:
+    value = text
+    if name.endswith("FILE"):
+        (tmp_path / "key").write_text(text)
+        value = str(tmp_path / "key")
+    elif not text and name.endswith("OLD"):
+        return  # an empty list
+    error = refusal(**{f"STORAGE__{name}": value})
+    assert error.startswith(f"STORAGE__{name}: ")
+    assert not text or text not in error
+    assert "openssl rand -base64 32" in error or "it has to be one line of text" in error
+
+
+def test_a_key_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    for path, reason in ((tmp_path / "none", "No such file"), (tmp_path, "Is a directory")):
+        error = refusal(STORAGE__ENCRYPTION_KEY_FILE=str(path))
+        assert error.startswith(f"STORAGE__ENCRYPTION_KEY_FILE: {path} cannot be read: {reason}")
+
+
+@pytest.mark.parametrize("text", [HEX, BASE64])
+@pytest.mark.parametrize("name", ["STORAGE__ENCRYPTION_KEY_FILE", "STORAGE__ENCRYPTION_KEY_OLD_FILE"])
+def test_a_key_in_place_of_its_files_path_is_not_repeated(text: str, name: str) -> None:
+    error = refusal(**{name: text})
+    assert error == f"{name}: it is a key: it has to be the path of a file that holds the key"
+
+
+def test_there_is_one_present_key(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text(f"{HEX}\n{BASE64}\n")
+    assert "it holds several keys" in refusal(STORAGE__ENCRYPTION_KEY_FILE=str(file))
+    file.write_text(HEX)
+    both = refusal(STORAGE__ENCRYPTION_KEY=HEX, STORAGE__ENCRYPTION_KEY_FILE=str(file))
+    assert "encryption_key and encryption_key_file are both set: leave one" in both
+
+
+def test_no_encryption_key_is_in_the_text_of_the_settings(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text(HEX)
+    settings = load(
+        STORAGE__ENCRYPTION_KEY=HEX,
+        STORAGE__ENCRYPTION_KEY_OLD=HEX,
+        STORAGE__ENCRYPTION_KEY_OLD_FILE=str(file),
+    )
+    shown = f"{settings} {settings!r} {settings.model_dump()} {settings.storage!r}"
+    assert all(form not in shown for form in (HEX, BASE64, repr(ENCRYPTION_KEY)[2:-1]))

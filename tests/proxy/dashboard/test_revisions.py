@@ -46,13 +46,18 @@ class World:
 
     def __init__(self) -> None:
         self.things: Items = {}
+        self.views = 0
         self.feed = Feed()
         self.chronicle = EventLog(self.feed, clock=TestClock())
         self.live = self.make()
 
     def make(self) -> Revisions:
-        source = Source(lambda: list(self.things), lambda id: self.things.get(id))
+        source = Source(lambda: list(self.things), self.view)
         return Revisions(self.feed, {"things": source}, self.chronicle, epoch="e")
+
+    def view(self, id: str) -> dict[str, Any] | None:
+        self.views += 1
+        return self.things.get(id)
 
     def set(self, id: str, **fields: Any) -> None:
         self.things[id] = self.things.get(id, {"a": 0, "b": 0}) | fields
@@ -170,11 +175,24 @@ def test_whatever_is_touched_while_nobody_looks_takes_little_memory(
         tracemalloc.stop()
 
 
+def test_nothing_is_read_again_while_nobody_looks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_TOUCHED", 10)
+    world.set("x")
+    world.frames(0)
+    read_before = world.views
+    for n in range(100):
+        world.set(f"id {n}")
+    assert world.views == read_before
+
+
 @pytest.mark.parametrize("seed", range(200))
-def test_any_reader_ends_where_the_server_is(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_any_reader_ends_where_the_server_is(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_TOMBSTONES", 4)
+    monkeypatch.setattr(module, "MOST_TOUCHED", 3)
     monkeypatch.setattr(module, "PIECE_BYTES", 80)
     rng, world = random.Random(seed), World()
+    if seed % 2:
+        world.live.follow(asyncio.Event())
     pages = [Page() for _ in range(3)]
     for _ in range(60):
         id = rng.choice("abcdefgh")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.http.results_url import readable_encodings, rewrite
+from proxy.http.results_url import MOST_BYTES, readable_encodings, rewrite
 from proxy.simulator import Answer, Cut
 from tests import wire
 from tests.service import CLIENT_KEY, MESSAGE, MESSAGE_HEADERS, Service, serve, upstream_key
@@ -188,6 +188,18 @@ async def test_a_batch_that_is_cut_is_no_batch(tmp_path: Path, fault: Cut) -> No
         service.simulator.script(None, fault)
         answer = await call(service, "GET", "/v1/messages/batches")
         assert (answer.status, answer.json()["error"]["type"]) == (502, "api_error")
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip", "deflate"])
+async def test_a_list_that_is_too_large_to_rewrite_is_a_502(tmp_path: Path, encoding: str) -> None:
+    body = b'{"results_url":"https://a/v1/messages/batches/b/results"}' + b" " * 2 * MOST_BYTES
+    for raw in (ENCODERS[encoding](body), ENCODERS[encoding](body)[:-20]):
+        async with serve(tmp_path / str(len(raw))) as service:
+            headers = (("content-type", "application/json"), ("content-encoding", encoding))
+            service.simulator.script(None, Answer(200, headers, raw))
+            answer = await call(service, "GET", "/v1/messages/batches")
+            assert (answer.status, answer.json()["error"]["type"]) == (502, "api_error")
+            assert service.transfers == 0
 
 
 async def test_head_of_a_batch_has_the_length_that_the_upstream_says(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
     PYTHONPATH=. python tests/proxy/storage/child.py <folder>
 
-It opens the folder first and answers that too. An answer is `ok`, a JSON value, or `StorageError: …`.
+It opens the folder first, with the keys in CHILD_KEYS (`<key or nothing>,<old key>`, in hex), and answers that too.
+An answer is `ok`, a JSON value, or `StorageError: …`.
 """
 
 from __future__ import annotations
@@ -17,12 +18,19 @@ from typing import Any
 
 from proxy.clock import SystemClock
 from proxy.errors import StorageError
+from proxy.storage.envelope import Keyring
 from proxy.storage.json_files import JsonFiles
+
+KEY, *OLD = map(bytes.fromhex, os.environ.get("CHILD_KEYS", "").split(","))
 
 
 def say(answer: str) -> None:
     """Write one line as a whole: a process that is killed must not have said half of it."""
     os.write(1, f"{answer}\n".encode())
+
+
+def open_folder(folder: Path) -> JsonFiles:
+    return JsonFiles.open(folder, clock=SystemClock(), keyring=Keyring(KEY or None, OLD))
 
 
 async def perform(storage: JsonFiles, folder: Path, verb: str, *args: Any) -> Any:
@@ -40,7 +48,7 @@ async def perform(storage: JsonFiles, folder: Path, verb: str, *args: Any) -> An
 
 
 async def main(folder: Path) -> None:
-    storage = JsonFiles.open(folder, clock=SystemClock())
+    storage = open_folder(folder)
     say("ok")
     try:
         for line in sys.stdin:
@@ -48,7 +56,7 @@ async def main(folder: Path) -> None:
             try:
                 if verb == "reopen":
                     await storage.close()
-                    storage = JsonFiles.open(folder, clock=SystemClock())
+                    storage = open_folder(folder)
                     answer: Any = "ok"
                 else:
                     answer = await perform(storage, folder, verb, *args)

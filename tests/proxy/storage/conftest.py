@@ -16,10 +16,12 @@ import pytest
 from tornado.ioloop import IOLoop
 
 from proxy.clock import Clock
+from proxy.storage.envelope import Keyring
 from proxy.storage.json_files import JsonFiles
 from proxy.storage.protocols import Storage
 
 ROOT = Path(__file__).parents[3]
+KEY = bytes(range(32))
 
 
 class StoppedClock:
@@ -46,17 +48,23 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def open_files(folder: Path, clock: Clock, io_loop: IOLoop) -> Iterator[Callable[[], JsonFiles]]:
-    """Open the data folder; closed at the end of the test."""
+def open_files(folder: Path, clock: Clock, io_loop: IOLoop) -> Iterator[Callable[..., JsonFiles]]:
+    """Open the data folder, with keys if there are any; closed at the end of the test."""
     opened: list[JsonFiles] = []
 
-    def open_them() -> JsonFiles:
-        opened.append(JsonFiles.open(folder, clock=clock))
+    def open_them(key: bytes | None = None, *old: bytes) -> JsonFiles:
+        opened.append(JsonFiles.open(folder, clock=clock, keyring=Keyring(key, old)))
         return opened[-1]
 
     yield open_them
     for storage in opened:
         io_loop.run_sync(storage.close)
+
+
+@pytest.fixture
+def open_encrypted(open_files: Callable[..., JsonFiles]) -> Callable[[], JsonFiles]:
+    """Open the data folder with a key."""
+    return lambda: open_files(KEY)
 
 
 @pytest.fixture
@@ -73,7 +81,7 @@ def made(open_files: Callable[[], JsonFiles], folder: Path, io_loop: object) -> 
     return folder
 
 
-@pytest.fixture(params=["open_files"])
+@pytest.fixture(params=["open_files", "open_encrypted"])
 def open_storage(request: pytest.FixtureRequest) -> Callable[[], Storage]:
     """Open the same storage, once more; each implementation is a fixture named in `params`."""
     return request.getfixturevalue(request.param)
@@ -98,21 +106,21 @@ def child_command(folder: Path) -> list[str]:
 
 @pytest.fixture
 def child_env() -> Callable[..., dict[str, str]]:
-    def env(*, failpoint: str = "") -> dict[str, str]:
-        return os.environ | {"PYTHONPATH": str(ROOT), "CP_FAILPOINT": failpoint}
+    def env(*, failpoint: str = "", **more: str) -> dict[str, str]:
+        return os.environ | {"PYTHONPATH": str(ROOT), "CP_FAILPOINT": failpoint} | more
 
     return env
 
 
 @pytest.fixture
 def child(child_command: list[str], child_env: Callable[..., dict[str, str]]) -> Callable[..., Ended]:
-    """Run verbs in a process of its own, with failpoints; `under` is a command that starts it."""
+    """Run verbs in a process of its own, with failpoints; `under` is a command that starts it, `more` its variables."""
 
-    def run(*verbs: list[Any], failpoint: str = "", under: tuple[str, ...] = ()) -> Ended:
+    def run(*verbs: list[Any], failpoint: str = "", under: tuple[str, ...] = (), **more: str) -> Ended:
         done = subprocess.run(  # noqa: S603 - our own child
             [*under, *child_command],
             input="".join(json.dumps(verb) + "\n" for verb in verbs),
-            env=child_env(failpoint=failpoint),
+            env=child_env(failpoint=failpoint, **more),
             capture_output=True,
             text=True,
             timeout=60,

@@ -202,12 +202,12 @@ async def test_a_newer_version_refuses_the_start_and_touches_nothing(
 ) -> None:
     write(accounts, b"damaged too", old_file())
     newer = accounts.parent / name
-    newer.write_bytes(b'{"version": 2, "accounts": "somehow"}')
+    newer.write_bytes(b'{"version": 3, "accounts": "somehow"}')
     newer.chmod(0o600)
     (accounts / ".a.json.tmp").write_bytes(b"left over")
     (accounts / ".a.json.tmp").chmod(0o600)
     before = stored(accounts.parent)
-    with pytest.raises(StorageError, match=rf"{name} has version 2, and this program knows versions up to 1"):
+    with pytest.raises(StorageError, match=rf"{name} has version 3, and this program knows versions up to 2"):
         open_files()
     assert stored(accounts.parent) == before
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from proxy.clock import SystemClock
+from proxy.storage.envelope import Keyring
 from proxy.storage.json_files import JsonFiles
 from proxy.storage.protocols import Kind, Record
 
@@ -38,7 +39,10 @@ class AStorageIsADict(RuleBasedStateMachine):
         self.open()
 
     def open(self) -> None:
-        self.storage = JsonFiles.open(self.folder, clock=SystemClock())
+        self.storage = JsonFiles.open(self.folder, clock=SystemClock(), keyring=self.keyring())
+
+    def keyring(self) -> Keyring:
+        return Keyring()
 
     @rule(kind=durable, id=ids, record=records)
     def put(self, kind: Kind, id: str, record: Record) -> None:
@@ -112,5 +116,21 @@ class AStorageIsADict(RuleBasedStateMachine):
         self.home.cleanup()
 
 
+class AnEncryptedStorageIsADict(AStorageIsADict):
+    """Each opening is one more rotation; every third key is none."""
+
+    openings = 0
+
+    def keyring(self) -> Keyring:
+        self.openings += 1
+        old, new = (self.key(n) for n in (self.openings - 1, self.openings))
+        return Keyring(new, [old] if old else [])
+
+    def key(self, n: int) -> bytes | None:
+        return bytes(range(n, n + 32)) if n % 3 else None
+
+
 TestAStorageIsADict = AStorageIsADict.TestCase
 TestAStorageIsADict.settings = settings(max_examples=25, stateful_step_count=20, deadline=None, database=None)
+TestAnEncryptedStorageIsADict = AnEncryptedStorageIsADict.TestCase
+TestAnEncryptedStorageIsADict.settings = TestAStorageIsADict.settings

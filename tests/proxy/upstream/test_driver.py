@@ -336,6 +336,30 @@ async def test_a_status_line_that_only_libcurl_can_read_ends_the_exchange(line: 
         assert client.running == 0
 
 
+@pytest.mark.parametrize("framing", [b"", b"Content-Length: 0\r\n", b"Content-Length: 2\r\n"])
+async def test_a_head_without_its_last_byte_is_none(framing: bytes) -> None:
+    async def break_off(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n" + framing + b"\r")
+        await writer.drain()
+        writer.close()
+
+    async with client_of(break_off) as client:
+        with pytest.raises(UpstreamLost):
+            await whole(client)
+
+
+@pytest.mark.parametrize("size", [0, 2, MB])
+async def test_a_head_that_only_libcurl_takes_for_ended_is_garbled(size: int) -> None:
+    async def say_oddly(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\rX-A: b\r\n\r\n" % size + bytes(size))
+
+    async with client_of(say_oddly) as client:
+        with pytest.raises(UpstreamGarbled if size else UpstreamLost):
+            async with asyncio.timeout(5):
+                await whole(client)
+        assert client.running == 0
+
+
 async def test_a_client_that_closes_ends_what_runs() -> None:
     async def say_nothing(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()

@@ -6,6 +6,7 @@ Long: the strange answers are listed here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import socket
@@ -316,10 +317,81 @@ async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next(tmp_pat
 )
 async def test_an_upstream_that_never_ends_its_head_is_a_504(tmp_path: Path, start: bytes) -> None:
     async with upstream(start) as there:
-        options = {"upstream": there.url, "server__request_timeout": "250ms"}
+        options = {"upstream": there.url, "server__answer_timeout": "250ms"}
         async with serve(tmp_path, **options) as service:
             answer = await service.send("GET", "/v1/models")
             assert (answer.status, answer.json()["error"]["type"]) == (504, "timeout_error")
+            assert service.transfers == 0
+
+
+@pytest.mark.parametrize(
+    "drop", [b"HTTP/1.1 102 Processing\r\n\r\n", b"X-A: b\r\n", b"X"], ids=["1xx", "lines", "bytes"]
+)
+async def test_whatever_an_upstream_says_instead_its_head_has_one_deadline(
+    tmp_path: Path, drop: bytes
+) -> None:
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError), contextlib.closing(writer):
+            writer.write(b"" if drop.startswith(b"HTTP") else OK)
+            while not writer.is_closing():
+                writer.write(drop)
+                await writer.drain()
+                await asyncio.sleep(0.01)
+
+    server = await asyncio.start_server(drip, "127.0.0.1", 0)
+    url = "http://{}:{}".format(*server.sockets[0].getsockname())
+    options = {"upstream": url, "server__answer_timeout": "400ms", "server__request_timeout": "200ms"}
+    async with server, serve(tmp_path, **options) as service, asyncio.timeout(5):
+        answer = await service.send("GET", "/v1/models")
+        assert (answer.status, answer.json()["error"]["type"]) == (504, "timeout_error")
+        assert answer.header("x-should-retry") == "false"
+        assert (answer.header("x-proxy-attempts"), service.transfers) == ("1", 0)
+
+
+async def test_an_answer_may_take_longer_to_begin_than_a_silence_within_it(tmp_path: Path) -> None:
+    async def think(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer):
+            await reader.readuntil(b"\r\n\r\n")
+            await asyncio.sleep(0.3)
+            writer.write(OK + TWO)
+
+    server = await asyncio.start_server(think, "127.0.0.1", 0)
+    url = "http://{}:{}".format(*server.sockets[0].getsockname())
+    options = {"upstream": url, "server__answer_timeout": "10s", "server__request_timeout": "100ms"}
+    async with server, serve(tmp_path, **options) as service:
+        assert (await service.send("GET", "/v1/models")).status == 200
+
+
+HUGE = {
+    "many 1xx": (b"HTTP/1.1 102 Processing\r\n\r\n", 101),
+    "many lines": (b"X-A: " + b"b" * 93 + b"\r\n", 4000),
+    "many short lines": (b"a:b\r\n", 50_000),
+    "one line": (b"X-A: " + b"b" * 1_000_000, 1),
+    "lines without an end": (b"a" * 90_000 + b"\r\n", 10),
+}
+
+
+@pytest.mark.parametrize("huge", HUGE)
+async def test_a_head_that_is_too_large_is_a_502_at_once(tmp_path: Path, huge: str) -> None:
+    part, times = HUGE[huge]
+    async with (
+        upstream((b"" if part.startswith(b"HTTP") else OK) + part * times) as there,
+        serve(tmp_path, upstream=there.url) as service,
+        asyncio.timeout(5),
+    ):
+        answer = await service.message()
+        assert (answer.status, answer.json()["error"]["type"]) == (502, "api_error")
+        assert (answer.header("x-proxy-attempts"), service.transfers) == ("1", 0)
+
+
+async def test_a_101_on_a_connection_that_stays_open_is_a_502_at_once(tmp_path: Path) -> None:
+    for more in (b"", b"hello"):
+        async with (
+            upstream(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n" + more) as there,
+            serve(tmp_path / more.decode(), upstream=there.url) as service,
+            asyncio.timeout(5),
+        ):
+            assert (await service.message()).status == 502
             assert service.transfers == 0
 
 
