@@ -132,7 +132,7 @@ def test_a_check_writes_nothing(tmp_path: Path) -> None:
     path.write_bytes(b"damaged")
     before = state(tmp_path / "data")
     done = run_fork(tmp_path, "--config", str(config), "--check")
-    assert done.returncode == 0 and "accounts/acc_1.json is damaged" in done.stdout
+    assert done.returncode == 0 and "accounts/acc_1.json was damaged" in done.stdout
     assert state(tmp_path / "data") == before
 
 
@@ -254,7 +254,10 @@ async def test_turned_off_with_the_old_key_it_serves_the_same_and_is_plain(tmp_p
     async with running(tmp_path, *start, STORAGE__ENCRYPTION_KEY_OLD=ENCRYPTION_KEY) as process:
         assert "storage.encryption_key_old is not needed any more" in process.stderr
         assert (await process.admin("GET", "/api/accounts/acc_1")).status == 200
-    assert {path.name for path in holders(tmp_path / "data", [ACCOUNT_KEY])} == {"acc_1.json"}
+    assert {path.name for path in holders(tmp_path / "data", [ACCOUNT_KEY])} == {
+        "acc_1.json",
+        "acc_1.json.bak",
+    }
 
 
 def test_without_a_key_the_library_is_not_even_loaded() -> None:

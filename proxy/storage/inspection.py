@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from proxy.storage.envelope import Keyring
 from proxy.storage.folder import held_unchanged, usable
@@ -27,11 +28,13 @@ class Inspection:
     encryption: str
 
 
-def inspect(folder: Path, keyring: Keyring, readers: Mapping[Kind, Reader]) -> Inspection:
+def inspect(
+    folder: Path, keyring: Keyring, readers: Mapping[Kind, Reader] = MappingProxyType({})
+) -> Inspection:
     """Read the folder as an opening would. Raises StorageError if that would."""
     with usable(folder), held_unchanged(folder):
         journal = Journal(folder / JOURNAL, keyring)
-        state = look(folder, journal, Inventory(folder / INVENTORY), keyring, readers)
+        state = look(folder, journal, Inventory(folder / INVENTORY, keyring), keyring, readers)
         stale = stale_records(folder, keyring) if keyring else []
         for path in stale:
             with contextlib.suppress(ValueError):  # damaged: a start sets it aside

