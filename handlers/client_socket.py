@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
 import fcntl
@@ -33,8 +34,8 @@ class Context:
         return self.remote_ip
 
 
-class ClientSocket(asyncio.Protocol):
-    """The sending side of a connection."""
+class ClientSocket(asyncio.Protocol, abc.ABC):
+    """The sending side of a connection. The reading side, which knows how far the request has come, is `Connection`."""
 
     context: Context
     transport: asyncio.Transport
@@ -44,6 +45,7 @@ class ClientSocket(asyncio.Protocol):
         self.deadline = math.inf  # by the loop's clock
         self.full = False
         self.gone = False
+        self.vouched = False  # its client has shown a valid key
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -51,6 +53,23 @@ class ClientSocket(asyncio.Protocol):
         # asyncio does so only if the listening socket was made with a protocol number.
         self._socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.context = Context(transport.get_extra_info("peername"))
+
+    @property
+    @abc.abstractmethod
+    def has_request(self) -> bool:
+        """Whether all of the request in hand has come."""
+
+    @abc.abstractmethod
+    def answered(self, *, keep_alive: bool) -> None:
+        """Go on with the next request, once this one is read, or close."""
+
+    @abc.abstractmethod
+    def vouch(self) -> None:
+        """Keep the place of a client that has shown a valid key."""
+
+    @abc.abstractmethod
+    def detach(self) -> IOStream:
+        """Give the socket away, with what was read of it beyond the request. Raises StreamClosedError."""
 
     def pause_writing(self) -> None:
         self.full = True

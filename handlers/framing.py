@@ -9,6 +9,7 @@ fed past one.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -30,8 +31,14 @@ _HOST = re.compile(
     r"[A-Za-z0-9\-._~!$&'()*+;=%:\[\]]*"
 )  # RFC 3986 §3.2, without a comma: two lines were joined
 _LENGTH = re.compile(r"[0-9]{1,18}")
+_BINARY = re.compile(rb"[^ -~]")
+_TLS = b"\x16\x03"  # a record of a handshake, of any version (RFC 8446 §5.1)
 _END = b"\r\n\r\n"
 _JUDGED = frozenset(("host", "content-length", "transfer-encoding", "connection", "expect"))
+
+
+class NotHttp(InvalidRequest):
+    """What came is another protocol, whose client has no use for an answer."""
 
 
 class RequestHeaders(HTTPHeaders):
@@ -130,6 +137,8 @@ class HeadReader:
         """Read the request line; what is left of `data`."""
         if not self._line:
             data = data.lstrip(b"\r\n")  # RFC 9112 §2.2
+            if _BINARY.match(data):
+                raise _not_http(data)
         end = data.find(b"\n") + 1
         part = data[:end] if end else data
         self._line += part
@@ -152,16 +161,16 @@ class SizedBody:
     """A body of a known length in bytes."""
 
     def __init__(self, length: int) -> None:
-        self._left = length
+        self.left = length
 
     @property
     def ended(self) -> bool:
-        return not self._left
+        return not self.left
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
         """What of `data` is the body's, and the bytes after it."""
-        content, rest = (data, b"") if len(data) <= self._left else (data[: self._left], data[self._left :])
-        self._left -= len(content)
+        content, rest = (data, b"") if len(data) <= self.left else (data[: self.left], data[self.left :])
+        self.left -= len(content)
         return content, rest
 
 
@@ -178,6 +187,11 @@ class ChunkedBody:
     @property
     def ended(self) -> bool:
         return self._events.ended
+
+    @property
+    def left(self) -> float:
+        """Bytes that are still to come; infinite, since nothing says how many, until it has ended."""
+        return 0 if self._events.ended else math.inf
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
         """The content in `data`, and the bytes after the body. Raises InvalidRequest."""
@@ -227,6 +241,14 @@ class _BodyEvents:
 def malformed(reason: str) -> InvalidRequest:
     """Where this request ends cannot be known, so nothing after it can be read either."""
     return InvalidRequest(f"malformed request: {reason}", should_retry=False)
+
+
+def _not_http(data: bytes) -> NotHttp:
+    if data.startswith(_TLS[: len(data)]):
+        return NotHttp(
+            "this port speaks plain HTTP, and a TLS hello came: use http://, or a front that ends TLS"
+        )
+    return NotHttp("this port speaks HTTP, and something else came")
 
 
 def _judged(start_line: RequestStartLine, lines: list[tuple[str, str]]) -> Head:

@@ -55,7 +55,13 @@ def make_server(parts: Parts) -> Server:
         assets=assets,
     )
     return Server(
-        Front(v1, rest), v1, dashboards, parts.health, drain_timeout_s=http.drain_timeout_s, clock=clock
+        Front(v1, rest),
+        v1,
+        dashboards,
+        parts.health,
+        drain_timeout_s=http.drain_timeout_s,
+        clock=clock,
+        trusted_proxies=http.trusted_proxies,
     )
 
 
@@ -66,6 +72,7 @@ def _v1(parts: Parts, origins: Origins) -> V1:
         parts.sessions,
         parts.allowance,
         parts.sinks,
+        Throttle(limit=10, window_s=60, clock=parts.clock),
         clock=parts.clock,
         max_body_bytes=parts.http.max_body_bytes,
         allow_admin_paths=parts.http.allow_admin_paths,
@@ -101,7 +108,10 @@ def freeze_memory() -> None:
 
 
 def signalled() -> asyncio.Event:
-    """Set by SIGTERM or SIGINT; the next one ends the process at once."""
+    """Set by SIGTERM, SIGINT or SIGHUP; after it SIGTERM or SIGINT ends the process at once.
+
+    SIGHUP says that the terminal is gone, often more than once. Under nohup it is ignored.
+    """
     loop, seen = asyncio.get_running_loop(), asyncio.Event()
 
     def first() -> None:
@@ -111,4 +121,6 @@ def signalled() -> asyncio.Event:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, first)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGHUP, first)
     return seen
