@@ -16,6 +16,13 @@ from typing import cast
 
 from tornado.iostream import IOStream, StreamClosedError
 
+LINGER_S = 5.0
+"""How long a client has to close after the last answer, and what it still sends is thrown away: to close first would
+reset the answer away from it."""
+
+STALLED_S = 60.0
+"""A client that takes no byte of its last answer for so long is let go."""
+
 HIGH_WATER = 128 * 1024
 LOW_WATER = 32 * 1024
 """Bytes of answers that wait here for a client: above the one it is `full`, below the other it has room again."""
@@ -46,6 +53,7 @@ class ClientSocket(asyncio.Protocol, abc.ABC):
         self.full = False
         self.gone = False
         self.vouched = False  # its client has shown a valid key
+        self._unsent_before = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -101,6 +109,22 @@ class ClientSocket(asyncio.Protocol, abc.ABC):
     def expire_in(self, seconds: float) -> None:
         """Set the deadline."""
         self.deadline = self.loop.time() + seconds
+
+    def linger(self, last: bytes) -> None:
+        """Send what is `last`, and give the client time to close."""
+        if last:
+            self.transport.write(last)
+        self.transport.write_eof()
+        self.transport.resume_reading()
+        self.expire_in(LINGER_S)
+
+    def linger_on(self) -> None:
+        """Close, unless the client is still taking its last answer."""
+        unsent = self.unsent()
+        if not unsent or unsent == self._unsent_before:
+            self.abort()
+        self._unsent_before = unsent
+        self.expire_in(STALLED_S)
 
     def abort(self, *, reset: bool = False) -> None:
         """Close at once; what waits to be sent is dropped. With `reset` the client sees a reset, not an end."""

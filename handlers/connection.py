@@ -16,11 +16,20 @@ from tornado.httputil import HTTPInputError, HTTPMessageDelegate, HTTPServerConn
 from tornado.iostream import IOStream
 
 from handlers.client_socket import ClientSocket
-from handlers.framing import ChunkedBody, Head, HeadReader, NotHttp, RequestHeaders, SizedBody, malformed
+from handlers.framing import (
+    BODY_S,
+    ChunkedBody,
+    Head,
+    HeadReader,
+    NotHttp,
+    RequestHeaders,
+    SizedBody,
+    malformed,
+)
 from handlers.places import Places
 from handlers.refusal import last_answer
 from handlers.request import RequestConnection
-from proxy.errors import BodyTooLarge, RequestError, RequestTimeout, Unavailable
+from proxy.errors import RequestError, RequestTimeout, Unavailable
 
 HELD_BYTES = 64 * 1024
 """Bytes read beyond what was handed over; with more the client has to wait."""
@@ -36,17 +45,6 @@ IDLE_S = 75.0
 
 HEAD_S = 10.0
 """How long a head may take from its first byte on, and the first byte of a new connection."""
-
-BODY_S = 20.0
-BODY_BYTES_S = 50_000
-"""A body that is slower than this, after the first seconds, only holds a connection."""
-
-LINGER_S = 5.0
-"""How long a client has to close after the last answer, and what it still sends is thrown away: to close first would
-reset the answer away from it."""
-
-STALLED_S = 60.0
-"""A client that takes no byte of its last answer for so long is let go."""
 
 NO_HEADERS = RequestHeaders([])
 
@@ -77,13 +75,10 @@ class Connection(ClientSocket):
         self._phase = Phase.HEAD
         self._head = HeadReader()
         self._body: SizedBody | ChunkedBody = SizedBody(0)
-        self._body_bytes = 0
-        self._body_due = 0.0  # when its first byte is, by the loop's clock; each further one may come later
         self._held = b""  # what was read and not handed over
         self._request: RequestConnection | None = None
         self._message: HTTPMessageDelegate | None = None  # until it knows that it has all, or will not get it
         self._waiting: asyncio.Future[None] | None = None  # for the delegate
-        self._unsent_before = 0
 
     # what asyncio tells
 
@@ -188,15 +183,13 @@ class Connection(ClientSocket):
             return b""
         head, self._held = found
         self._head = HeadReader()
-        rest = self._held
         self._begin(head)
-        return rest
+        return self._held
 
     def _begin(self, head: Head) -> None:
         self.deadline = math.inf
         self._phase = Phase.ADMITTED
         self._body = ChunkedBody() if head.length is None else SizedBody(head.length)
-        self._body_bytes = 0
         self._request = RequestConnection(self, head)
         self._message = self._delegate.start_request(self, self._request)
         headers, head.headers = head.headers, NO_HEADERS  # who is told of them keeps them if it wants
@@ -207,39 +200,26 @@ class Connection(ClientSocket):
         self._phase = Phase.BODY
         if self._body.ended or request is None:
             return
-        if request.head.length is not None:
-            self._check_size(request.head.length)
+        self._body.expected(self.loop.time(), request.max_body_bytes)
+        self.deadline = self._body.due
         if request.withholds_body and not request.head_written:
             request.withholds_body = False
             self.transport.write(b"HTTP/1.1 100 (Continue)\r\n\r\n")
-        self.expire_in(BODY_S)
-        self._body_due = self.deadline
 
     def _read_body(self, data: bytes) -> bytes:
         assert self._message is not None
-        content, rest = self._body.feed(data)
-        self._held = rest
+        content, self._held = self._body.feed(data)
         if content:
-            self._body_bytes += len(content)
-            self._check_size(self._body_bytes)
             self._wait_for(self._message.data_received(content))
-        return rest
-
-    def _check_size(self, size: int) -> None:
-        request = self._request
-        if request is not None and size > request.max_body_bytes:
-            raise BodyTooLarge(
-                f"the request body is larger than {request.max_body_bytes} bytes", should_retry=False
-            )
+        return self._held
 
     def _end_body(self) -> None:
         assert self._message is not None
-        answered = self._request is None
         self.deadline = math.inf
         self._phase = Phase.ANSWERING
         self._message.finish()
         self._message = None
-        if answered:
+        if self._request is None and self._phase is Phase.ANSWERING:  # answered before
             self._next()
 
     def _wait_for(self, awaitable: Awaitable[None] | None) -> None:
@@ -289,30 +269,22 @@ class Connection(ClientSocket):
     def expire(self) -> None:
         """Act on a deadline that has passed."""
         if self._phase is Phase.LINGERING:
-            unsent = self.unsent()
-            if not unsent or unsent == self._unsent_before:
-                self.abort()
-            self._unsent_before = unsent
-            self.expire_in(STALLED_S)
+            self.linger_on()
         elif not self.transport.is_reading():
             self._read_on()
+        elif self._waiting is not None:  # the delegate holds what has come
+            self.expire_in(BODY_S)
         elif self._phase is Phase.BODY:
-            self._expire_body()
+            if self.deadline < self._body.due:
+                self.deadline = self._body.due
+            else:
+                self._refuse(RequestTimeout("the request body did not come in time"))
         elif self._head.begun:
             self._refuse(RequestTimeout("the request's head did not come in time"))
         elif self.queued:
             self._linger()
         else:
             self.abort()
-
-    def _expire_body(self) -> None:
-        due = self._body_due + self._body_bytes / BODY_BYTES_S
-        if self._waiting is not None:  # the delegate holds what has come
-            self.expire_in(BODY_S)
-        elif self.deadline < due:
-            self.deadline = due
-        else:
-            self._refuse(RequestTimeout("the request body did not come in time"))
 
     def detach(self) -> IOStream:
         self._request = None
@@ -326,9 +298,7 @@ class Connection(ClientSocket):
         request, self._request = self._request, None
         last = b"" if request is not None and request.head_written else last_answer(error)
         if request is not None:
-            request.refused = error
-            request.flush()
-            request.lost()
+            request.refuse(error)
         self._linger(last)
         self._tell_incomplete()
 
@@ -336,11 +306,7 @@ class Connection(ClientSocket):
         if self._phase in (Phase.LINGERING, Phase.ENDED):
             return
         self._phase, self._held = Phase.LINGERING, b""
-        if last:
-            self.transport.write(last)
-        self.transport.write_eof()
-        self.transport.resume_reading()
-        self.expire_in(LINGER_S)
+        self.linger(last)
 
     def _tell_incomplete(self) -> None:
         message, self._message = self._message, None

@@ -215,6 +215,12 @@ class RequestConnection(HTTPConnection):
         if callback is not None:
             callback()
 
+    def refuse(self, error: RequestError) -> None:
+        """The connection ends the request, in its delegate's place."""
+        self.refused = error
+        self.flush()
+        self.lost()
+
     def lost(self) -> None:
         """The client has left, or was refused."""
         callback = self._close_callback

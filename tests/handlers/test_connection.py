@@ -17,7 +17,9 @@ from tornado.iostream import StreamClosedError
 from tornado.web import Application, RequestHandler
 from tornado.websocket import WebSocketHandler
 
+import handlers.client_socket
 import handlers.connection
+import handlers.framing
 import handlers.server
 from handlers.client_socket import HIGH_WATER, LOW_WATER
 from handlers.framing import MAX_HEAD_BYTES, TORNADO_PRIVATES, RequestHeaders
@@ -313,8 +315,8 @@ async def test_a_delegate_sets_the_limit_of_a_body() -> None:
 
 
 async def test_a_slow_head_and_a_slow_body_get_a_408(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HEAD_S", "BODY_S"):
-        monkeypatch.setattr(handlers.connection, name, 0.05)
+    monkeypatch.setattr(handlers.connection, "HEAD_S", 0.05)
+    monkeypatch.setattr(handlers.framing, "BODY_S", 0.05)
     monkeypatch.setattr(handlers.server, "SWEEP_S", 0.01)
     front = Recorder()
     async with listening(front) as port:
@@ -330,8 +332,8 @@ async def test_a_slow_head_and_a_slow_body_get_a_408(monkeypatch: pytest.MonkeyP
 async def test_a_body_may_take_as_long_as_it_comes_fast_enough(
     monkeypatch: pytest.MonkeyPatch, framing: str
 ) -> None:
-    monkeypatch.setattr(handlers.connection, "BODY_S", 0.02)
-    monkeypatch.setattr(handlers.connection, "BODY_BYTES_S", 1000)
+    monkeypatch.setattr(handlers.framing, "BODY_S", 0.02)
+    monkeypatch.setattr(handlers.framing, "BODY_BYTES_S", 1000)
     monkeypatch.setattr(handlers.server, "SWEEP_S", 0.005)
     front = Recorder()
     async with listening(front) as port, connect(port) as wire:
@@ -377,7 +379,7 @@ async def test_an_idle_connection_is_closed_without_a_word(monkeypatch: pytest.M
 
 
 async def test_an_answer_takes_as_long_as_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("IDLE_S", "HEAD_S", "LINGER_S"):
+    for name in ("IDLE_S", "HEAD_S"):
         monkeypatch.setattr(handlers.connection, name, 0.02)
     monkeypatch.setattr(handlers.server, "SWEEP_S", 0.005)
     front = Recorder()
@@ -446,8 +448,12 @@ async def test_a_client_that_leaves_while_its_delegate_is_busy_with_much_to_come
 async def test_a_large_body_waits_for_its_delegate_as_long_as_that_takes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("LOOK_S", "IDLE_S", "BODY_S"):
-        monkeypatch.setattr(handlers.connection, name, 0.01)
+    for module, name in (
+        (handlers.connection, "LOOK_S"),
+        (handlers.connection, "IDLE_S"),
+        (handlers.framing, "BODY_S"),
+    ):
+        monkeypatch.setattr(module, name, 0.01)
     monkeypatch.setattr(handlers.server, "SWEEP_S", 0.005)
     front, loop = Recorder(), asyncio.get_running_loop()
     ready = loop.create_future()
@@ -456,7 +462,7 @@ async def test_a_large_body_waits_for_its_delegate_as_long_as_that_takes(
         begun = loop.time()
         sending = asyncio.create_task(wire.send(post(b"x" * 9_000_000, "Content-Length: 9000000")))
         await until(lambda: loop.time() > begun + 0.1)
-        monkeypatch.setattr(handlers.connection, "BODY_S", 20)
+        monkeypatch.setattr(handlers.framing, "BODY_S", 20)
         monkeypatch.setattr(handlers.connection, "IDLE_S", 20)
         ready.set_result(None)
         await sending
@@ -832,7 +838,7 @@ async def test_who_waits_for_room_hears_that_the_client_left() -> None:
 
 
 async def test_a_last_answer_that_is_taken_slowly_is_taken_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handlers.connection, "LINGER_S", 0.02)
+    monkeypatch.setattr(handlers.client_socket, "LINGER_S", 0.02)
     monkeypatch.setattr(handlers.server, "SWEEP_S", 0.005)
     front = Recorder()
     front.on_finish = answering([], b"x" * 20_000_000)
@@ -846,7 +852,7 @@ async def test_a_last_answer_that_is_taken_slowly_is_taken_whole(monkeypatch: py
 
 async def test_a_last_answer_that_is_not_taken_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LINGER_S", "STALLED_S"):
-        monkeypatch.setattr(handlers.connection, name, 0.02)
+        monkeypatch.setattr(handlers.client_socket, name, 0.02)
     monkeypatch.setattr(handlers.server, "SWEEP_S", 0.005)
     front, ended = Recorder(), asyncio.Event()
     front.on_finish = answering([], b"x" * 20_000_000)

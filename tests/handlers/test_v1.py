@@ -188,6 +188,40 @@ async def test_a_connection_lives_on_after_a_refusal(tmp_path: Path, framing: st
         assert (await whole(wire)).status == 200
 
 
+# --- wrong keys -------------------------------------------------------------------------------------------
+
+
+async def test_ten_wrong_keys_a_minute_are_401_and_the_next_are_429(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        wrong = [(await service.send("GET", "/v1/models", key=f"wrong-{n}")).status for n in range(11)]
+        assert wrong == [401] * 10 + [429]
+        service.clock.advance(20.5)
+        answer = await service.send("GET", "/v1/models", key="wrong")
+        check_error(answer, 429, "rate_limit_error")
+        assert (answer.header("retry-after"), answer.header("x-should-retry")) == ("40", "false")
+        service.clock.advance(60)
+        assert (await service.send("GET", "/v1/models", key="wrong")).status == 401
+
+
+async def test_a_right_key_is_let_in_from_an_address_that_shows_wrong_ones(tmp_path: Path) -> None:
+    async with serve(tmp_path, server__trusted_proxies="127.0.0.0/8") as service:
+        for number in range(30):
+            here = [("X-Forwarded-For", f"2001:db8::{number:x}")]
+            answer = await service.send("GET", "/v1/models", here, key="wrong")
+        assert answer.status == 429  # a /64 is one address
+        assert (await service.send("GET", "/v1/models", here)).status == 200
+        elsewhere = [("X-Forwarded-For", "2001:db8:0:1::1")]
+        assert (await service.send("GET", "/v1/models", elsewhere, key="wrong")).status == 401
+        # Nor do they count as wrong keys of an admin, from the same address.
+        assert (await service.admin("GET", "/api/accounts", key="wrong")).status == 401
+
+
+async def test_no_key_is_no_wrong_one(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        statuses = {(await service.send("GET", "/v1/models", key="")).status for _ in range(15)}
+        assert statuses == {401}
+
+
 MALFORMED = [
     [("Content-Length", "5"), ("Transfer-Encoding", "chunked")],
     [("Transfer-Encoding", "chunked"), ("Content-Length", "0")],
