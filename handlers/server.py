@@ -25,8 +25,10 @@ from proxy.http.addresses import Network
 
 BACKLOG = 1024
 
-ACCEPTS = 64
-"""Connections that are accepted in one turn of the loop: a thousand in one would keep all others waiting for 0.1 s."""
+AT_ONCE = 16
+"""Connections that are accepted, or ended, in one turn of the loop. A thousand in one would make all others wait for
+0.1 s, and more where each asks for something at once.
+"""
 
 SWEEP_S = 0.25
 """How late a connection's deadline may be noticed. A timer for each would be set anew with each request."""
@@ -56,7 +58,7 @@ class Listener:
         """Accept on these sockets from now on."""
         loop = asyncio.get_running_loop()
         for each in sockets:
-            self._listening.append(await loop.create_server(self._accepted, sock=each, backlog=ACCEPTS))
+            self._listening.append(await loop.create_server(self._accepted, sock=each, backlog=AT_ONCE))
             each.listen(BACKLOG)  # asyncio knows one number for both
         self._end_overdue()
 
@@ -86,11 +88,19 @@ class Listener:
             self._none_open.set()
 
     def _end_overdue(self) -> None:
+        now = asyncio.get_running_loop().time()
+        self._expire([each for each in self._open if each.deadline <= now])
+
+    def _expire(self, overdue: list[Connection]) -> None:
         loop = asyncio.get_running_loop()
-        now = loop.time()
-        for connection in [each for each in self._open if each.deadline <= now]:
-            connection.expire()
-        self._sweep = loop.call_later(SWEEP_S, self._end_overdue)
+        for connection in overdue[-AT_ONCE:]:
+            if connection.deadline <= loop.time() and connection in self._open:
+                connection.expire()
+        del overdue[-AT_ONCE:]
+        if overdue:
+            self._sweep = loop.call_later(0, self._expire, overdue)
+        else:
+            self._sweep = loop.call_later(SWEEP_S, self._end_overdue)
 
 
 class Server:
