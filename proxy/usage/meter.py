@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from proxy.http.decoding import ERRORS, Identity, decoder
+from proxy.http.decoding import ERRORS, FREE_BYTES, MAX_RATIO, Identity, decoder
 from proxy.usage.message_stream import Json, MessageStream, loads
 
 BYTES_PER_TOKEN = 4
 """Estimate for an answer that ends before it reports its usage. Anthropic's own gateway also counts about four
 characters a token (code.claude.com/docs/en/claude-apps-gateway-spend-limits)."""
-
-MAX_RATIO = 100
-"""Largest compression ratio of an answer beyond its first MiB. A higher one is a decompression bomb, and the rest is
-not read. Events that are sent one by one reach about 10, text in JSON about 4."""
 
 _KEPT_BYTES = 128 << 10  # of a JSON answer, at its beginning and again at its end
 _MOST_TOKENS = 10**12  # a larger number is damage
@@ -73,7 +69,7 @@ class Meter:
         elif status == 200 and media_type == "application/json":
             self._reader = _Body()
         self._decoder = decoder(content_encoding.strip().lower())  # None once the rest is unreadable
-        self._left = 1 << 20  # bytes that may yet be decoded
+        self._left = FREE_BYTES  # bytes that may yet be decoded
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes, cut anywhere."""
