@@ -16,6 +16,7 @@ from msgspec import DecodeError, Raw, Struct, ValidationError
 
 from proxy.http.body import Body
 from proxy.http.decoding import PIECE_BYTES, Undecodable, decoded_pieces
+from proxy.http.scan import ABSENT, text
 
 AT_ONCE_BYTES = 512 * 1024
 """Up to this size a body is scanned on the event loop: that takes 0.1 ms, and at most 2."""
@@ -45,8 +46,8 @@ _MARKS = b'[]{},:"'
 _FEW_PARTS = 128
 _PLAIN = ("", "identity")
 _BRACE = ord("{")
-_LONGEST_CHARACTER = len(r"\ud83d\ude00")  # one outside the basic plane, escaped
-_LONGEST_NUMBER = 100  # characters
+_LONGEST_WORD = 10  # characters
+_LONGEST_NUMBER = 100
 
 
 class Peek(Struct, frozen=True):
@@ -65,15 +66,14 @@ class Peek(Struct, frozen=True):
 
 
 _UNKNOWN: Final = Peek()
-_ABSENT: Final = Raw(b"")
 
 
 class _Part(Struct):
     """What is looked for in a part of a request that names its own model. JSON as it came; empty if it is not there."""
 
-    model: Raw = _ABSENT
-    max_tokens: Raw = _ABSENT
-    speed: Raw = _ABSENT
+    model: Raw = ABSENT
+    max_tokens: Raw = ABSENT
+    speed: Raw = ABSENT
 
 
 class _Request(_Part):
@@ -82,13 +82,12 @@ class _Request(_Part):
     platform.claude.com/docs/en/build-with-claude/refusals-and-fallback, …/agents-and-tools/tool-use/advisor-tool
     """
 
-    fallbacks: Raw = _ABSENT
-    tools: Raw = _ABSENT
+    fallbacks: Raw = ABSENT
+    tools: Raw = ABSENT
 
 
 _REQUEST: Final = msgspec.json.Decoder(_Request)
 _PART: Final = msgspec.json.Decoder(_Part)
-_TEXT: Final = msgspec.json.Decoder(str)
 _NUMBER: Final = msgspec.json.Decoder(int | float | None)
 
 
@@ -126,7 +125,7 @@ def _scan(data: bytes | bytearray) -> Peek:
     try:
         request = _REQUEST.decode(data[len(_BOM) :] if data.startswith(_BOM) else data)
         if not (request.fallbacks or request.tools):  # the most frequent case
-            return Peek(_model(request), (), _tokens(request), _is_fast(request), len(data))
+            return Peek(text(request.model, MAX_MODEL), (), _tokens(request), _is_fast(request), len(data))
         return _scan_parts(request, len(data))
     except (DecodeError, RecursionError):
         return _UNKNOWN  # the upstream answers what is wrong with it
@@ -135,12 +134,12 @@ def _scan(data: bytes | bytearray) -> Peek:
 def _scan_parts(request: _Request, size: int) -> Peek:
     found = [_elements(request.fallbacks), _elements(request.tools)]
     parts = [part for elements in found for part in _objects(elements or ()) if part.model]
-    others = [_model(part) or "" for part in parts[: MOST_MODELS + 1]]
-    if _is(request.fallbacks, "default"):
+    others = [text(part.model, MAX_MODEL) or "" for part in parts[: MOST_MODELS + 1]]
+    if text(request.fallbacks, _LONGEST_WORD) == "default":
         others.append("default")
     counted = [tokens for part in (request, *parts) if (tokens := _tokens(part)) is not None]
     return Peek(
-        model=_model(request),
+        model=text(request.model, MAX_MODEL),
         others=tuple(others[:MOST_MODELS]),
         max_tokens=max(counted, default=None),
         fast=any(map(_is_fast, (request, *parts))),
@@ -151,7 +150,7 @@ def _scan_parts(request: _Request, size: int) -> Peek:
 @cache
 def _first(count: int) -> msgspec.json.Decoder[Struct]:
     """A decoder of the first elements of a list, which skips the others without building them."""
-    fields = [(f"element_{number}", Raw, _ABSENT) for number in range(count)]
+    fields = [(f"element_{number}", Raw, ABSENT) for number in range(count)]
     return msgspec.json.Decoder(msgspec.defstruct("First", fields, array_like=True))
 
 
@@ -173,16 +172,6 @@ def _objects(elements: Iterable[Raw]) -> Iterator[_Part]:
     return (_PART.decode(each) for each in elements if memoryview(each)[0] == _BRACE)
 
 
-def _model(part: _Part) -> str | None:
-    if not 0 < len(part.model) <= _LONGEST_CHARACTER * MAX_MODEL + 2:
-        return None
-    try:
-        name = _TEXT.decode(part.model)
-    except ValidationError:
-        return None
-    return name if len(name) <= MAX_MODEL else None
-
-
 def _tokens(part: _Part) -> int | None:
     if not part.max_tokens:
         return None
@@ -196,14 +185,4 @@ def _tokens(part: _Part) -> int | None:
 
 
 def _is_fast(part: _Part) -> bool:
-    return _is(part.speed, "fast")
-
-
-def _is(value: Raw, word: str) -> bool:
-    """Whether the JSON is this string; each of its characters may be escaped."""
-    if not 0 < len(value) <= _LONGEST_CHARACTER * len(word) + 2:
-        return False
-    try:
-        return _TEXT.decode(value) == word
-    except ValidationError:
-        return False
+    return text(part.speed, _LONGEST_WORD) == "fast"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from typing import Any, Final
+
+import msgspec
+from msgspec import DecodeError, Raw, Struct
+
+from proxy.http.scan import ABSENT, text
 
 MAX_EVENT_BYTES = 1 << 20
 """The largest event that is parsed; larger ones are skipped. Events that name the usage are below 10 kB."""
@@ -15,13 +19,50 @@ _LINE_BYTES = 64  # what keeping a line costs beside its text
 _ENVELOPE_BYTES = 64
 _SPACED_ENVELOPE_BYTES = 100  # all but the text, in JSON with blanks after `:` and `,`
 
+_MAX_USAGE_BYTES = 64 << 10  # of a message's `usage`; a larger one is not read
+MOST_TOKENS = 10**12
+"""A number as large is damage."""
+
+_LONGEST_TEXT = 256  # of what is read: a model's name, a type
+
 Json = dict[str, Any]
+
+
+class Message(Struct, frozen=True):
+    """What is read of a message, each as the JSON that it is. Of its content nothing is built."""
+
+    type: Raw = ABSENT
+    model: Raw = ABSENT
+    usage: Raw = ABSENT
+
+
+_NO_MESSAGE: Final = Message()
+
+
+class _Block(Struct):
+    """A content block that says that another model goes on: `{"type": "fallback", "to": {"model": …}}`."""
+
+    type: Raw = ABSENT
+    to: Message = _NO_MESSAGE
+
+
+class _Event(Struct):
+    """What is read of an event's data."""
+
+    message: Message | None = None
+    usage: Raw = ABSENT
+    content_block: _Block | None = None
+
+
+_EVENT: Final = msgspec.json.Decoder(_Event)
+_NO_EVENT: Final = _Event()
+_OBJECT: Final = msgspec.json.Decoder(Json)
 
 
 class MessageStream:
     """What the events so far have reported. Parses server-sent events (WHATWG HTML §9.2.6) in chunks cut anywhere.
 
-    `usage` has the counts of message_start, overwritten by those of each message_delta, which are cumulative.
+    `usage` has the counts of message_start and of each message_delta, which are cumulative: none ever falls.
     `settled`: a message_delta has named the output tokens. `delta_bytes`: bytes of text since the last one that did.
     """
 
@@ -43,7 +84,7 @@ class MessageStream:
 
     def __init__(self) -> None:
         self.begun = self.settled = self.failed = self.ended = False
-        self.model: object = None
+        self.model: str | None = None
         self.usage: Json = {}
         self.delta_bytes = 0
         self._held = bytearray()  # the beginning of an incomplete line
@@ -131,22 +172,22 @@ class MessageStream:
     def _dispatch(self, name: bytes, data: bytes) -> None:
         match name:
             case b"message_start" if not self.begun:
-                message = loads(data).get("message")
-                if isinstance(message, dict):
+                if (message := _event(data).message) is not None:
                     self.begun = True
-                    self.model = message.get("model")
-                    self._merge(message.get("usage"))
+                    self.model = name_in(message.model)
+                    merge(self.usage, usage_in(message.usage))
             case b"message_delta":
-                self._merge(usage := loads(data).get("usage"))
-                if isinstance(usage, dict) and isinstance(usage.get("output_tokens"), int):
+                usage = usage_in(_event(data).usage)
+                merge(self.usage, usage)
+                if isinstance(usage.get("output_tokens"), int):
                     self.settled = True
                     self.delta_bytes = 0
             case b"content_block_start" if b'"fallback"' in data:
                 # If one model declines and another continues, the second is the answer's model, as it is
                 # without streaming.
-                match loads(data).get("content_block"):
-                    case {"type": "fallback", "to": {"model": model}}:
-                        self.model = model
+                block = _event(data).content_block
+                if block is not None and name_in(block.type) == "fallback" and block.to.model:
+                    self.model = name_in(block.to.model)
             case b"content_block_delta":  # whose name came after its data
                 self.delta_bytes += _text_bytes(data, 0, len(data))
             case b"error":
@@ -154,18 +195,43 @@ class MessageStream:
             case b"message_stop":
                 self.ended = True
 
-    def _merge(self, usage: object) -> None:
-        if isinstance(usage, dict):
-            self.usage |= {name: value for name, value in usage.items() if value is not None}
+
+def merge(counts: Json, more: Json) -> None:
+    """Take over what `more` says. Counts never fall: a zero, or what is damaged, says nothing."""
+    for name, value in more.items():
+        before = counts.get(name)
+        if type(value) is int:
+            if 0 <= value < MOST_TOKENS and not (type(before) is int and before > value):
+                counts[name] = value
+        elif isinstance(value, dict) and isinstance(before, dict):
+            merge(before, value)
+        elif value and type(before) is not int:
+            counts[name] = value
 
 
-def loads(data: bytes) -> Json:
-    """The JSON object in `data`; an empty one if it holds none."""
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
+def usage_in(value: Raw) -> Json:
+    """A message's `usage`; empty if there is none."""
+    if not 0 < len(value) <= _MAX_USAGE_BYTES:
         return {}
-    return value if isinstance(value, dict) else {}
+    try:
+        return _OBJECT.decode(value)
+    except (DecodeError, RecursionError):
+        return {}
+
+
+def name_in(value: Raw) -> str | None:
+    """A short string; None if it is anything else."""
+    try:
+        return text(value, _LONGEST_TEXT)
+    except DecodeError:
+        return None
+
+
+def _event(data: bytes) -> _Event:
+    try:
+        return _EVENT.decode(data)
+    except (DecodeError, RecursionError):
+        return _NO_EVENT
 
 
 def _text_bytes(data: bytes, start: int, end: int) -> int:
