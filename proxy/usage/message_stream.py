@@ -13,6 +13,7 @@ MAX_EVENT_BYTES = 1 << 20
 """The largest event that is parsed; larger ones are skipped. Events that name the usage are below 10 kB."""
 
 _DELTA = b"event: content_block_delta\n"
+_MANY_BYTES = 8 << 10  # most streams come event by event
 _TELLING = frozenset({b"message_start", b"message_delta", b"content_block_start", b"error", b"message_stop"})
 _LINE_BYTES = 64  # what keeping a line costs beside its text
 # `data: {"type":"content_block_delta","index":0,"delta":{"type":"`, and an index of more digits
@@ -98,8 +99,21 @@ class MessageStream:
         if self._after_cr and data:
             data = data.removeprefix(b"\n")
             self._after_cr = False
-        if not (self._held or self._name or self._data or self._overlong):
+        if not data.startswith(_DELTA) or not self._between_events:
+            deltas = data.find(b"\n\n" + _DELTA) + 2
+            before = data[:deltas] if deltas >= 2 else data
+            self._take(before)
+            data = data[len(before) :]
+        if data and self._between_events:
             data = self._skip_deltas(data)
+        if data:
+            self._take(data)
+
+    @property
+    def _between_events(self) -> bool:
+        return not (self._held or self._name or self._data or self._overlong)
+
+    def _take(self, data: bytes) -> None:
         if not data:
             return
         self._after_cr = data.endswith(b"\r")
@@ -118,7 +132,7 @@ class MessageStream:
 
     def _skip_deltas(self, data: bytes) -> bytes:
         """Skip whole content_block_delta events at the start of `data`; they are most of a stream. Returns the rest."""
-        at = 0
+        at = self._skip_many_deltas(data) if len(data) > _MANY_BYTES else 0
         while data.startswith(_DELTA, at):
             end = data.find(b"\n\n", at)
             if end < 0 or data.find(b"\r", at, end) >= 0:
@@ -126,6 +140,19 @@ class MessageStream:
             self.delta_bytes += _text_bytes(data, at + len(_DELTA), end)
             at = end + 2
         return data[at:]
+
+    def _skip_many_deltas(self, data: bytes) -> int:
+        """Skip them all at once if `data` holds no other events, and return the end of the last whole one.
+
+        A server may send 100,000 in one piece. Their text is counted as if all had the first one's envelope.
+        """
+        first, end = data.find(b"\n\n") + 2, data.rfind(b"\n\n") + 2
+        count = data.count(b"\n\n" + _DELTA, 0, end) + 1
+        if not data.startswith(_DELTA) or first < 2 or data.count(b"\n\n", 0, end) != count or b"\r" in data:
+            return 0
+        envelope = first - _text_bytes(data, len(_DELTA), first - 2)
+        self.delta_bytes += max(end - count * envelope, 0)
+        return end
 
     def _hold(self, data: bytes) -> None:
         if not self._overlong:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import json
 import re
 import socket
@@ -62,6 +63,7 @@ class Upstream:
 
     def __init__(self) -> None:
         self.content_type = "application/json"
+        self.encoding = "identity"
         self.body = b"{}"
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=512)
         threading.Thread(target=self._accept, daemon=True).start()
@@ -70,8 +72,10 @@ class Upstream:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
 
-    def says(self, body: bytes = b"{}", content_type: str = "application/json") -> None:
-        self.body, self.content_type = body, content_type
+    def says(
+        self, body: bytes = b"{}", content_type: str = "application/json", encoding: str = "identity"
+    ) -> None:
+        self.body, self.content_type, self.encoding = body, content_type, encoding
 
     def _accept(self) -> None:
         while True:
@@ -91,8 +95,11 @@ class Upstream:
                 data.clear()
                 while left > 0:
                     left -= len(connection.recv(min(left, MB)))
-                head = f"HTTP/1.1 200 OK\r\nContent-Type: {self.content_type}\r\nContent-Length: {len(self.body)}"
-                connection.sendall(head.encode() + b"\r\n\r\n" + self.body)
+                head = (
+                    f"HTTP/1.1 200 OK\r\nContent-Type: {self.content_type}\r\nContent-Length: {len(self.body)}\r\n"
+                    f"Content-Encoding: {self.encoding}\r\n\r\n"
+                )
+                connection.sendall(head.encode() + self.body)
 
 
 # ---- the proxy, watched
@@ -249,6 +256,8 @@ def attacks(
     }.items():
         upstream.says(answer, "text/event-stream")
         yield name, lambda: together(count, lambda: post(port, plain))
+    upstream.says(gzip.compress(stream(75_000)), "text/event-stream", "gzip")
+    yield "75,000 deltas, gzip", lambda: together(count, lambda: post(port, plain))
     for name, value in {
         "iterations": {"type": "message", "usage": {"output_tokens": 1, "iterations": iterations}},
         "a large message": message | {"usage": {"output_tokens": 1}},

@@ -14,6 +14,7 @@ import tracemalloc
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -276,6 +277,44 @@ def test_all_iterations_are_billed() -> None:
     usage = STREAMS["iterations"][1]
     assert usage.total == 180_000 + 3500 + 823 + 1612 + 23_000 + 1000 + 7
     assert COUNTED.total == 12 + 2048 + 9000 + 65
+
+
+def lines_read(pieces: Iterable[bytes]) -> int:
+    """How many lines of Python it takes to count a stream."""
+    count = 0
+
+    def trace(frame: FrameType, kind: str, _: object) -> Any:
+        nonlocal count
+        count += kind == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        metered(pieces, complete=False)
+    finally:
+        sys.settrace(before)
+    return count
+
+
+@pytest.mark.parametrize("cut", [131_072, 131_001])
+def test_many_deltas_in_one_piece_are_skipped_at_once(cut: int) -> None:
+    body = start(SPLIT) + delta("x" * 40) * 20_000
+    pieces = [body[at : at + cut] for at in range(0, len(body), cut)]
+    assert lines_read(pieces) < 100 * len(pieces)
+    usage = metered(pieces, complete=False)
+    assert usage is not None and usage.output_tokens == 10 * 20_000
+
+
+@pytest.mark.parametrize(
+    "odd", [b"event: ping\ndata: {}\n\n", b"\n", b": comment\n\n", b"\r\n", end({"output_tokens": 65})]
+)
+def test_among_many_deltas_no_other_event_is_missed(odd: bytes) -> None:
+    many = delta("x" * 40) * 300
+    body = start(SPLIT) + many + odd + many + end({"output_tokens": 65}) + many + STOP
+    assert metered(body) == COUNTED
+    cut = replace(COUNTED, output_tokens=65 + 3000, estimated=True)
+    assert metered(body[: -len(STOP)], complete=False) == cut
 
 
 # What is no message
