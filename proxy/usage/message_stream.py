@@ -99,6 +99,9 @@ class MessageStream:
         if self._after_cr and data:
             data = data.removeprefix(b"\n")
             self._after_cr = False
+        if b"\r" in data:
+            self._after_cr = data.endswith(b"\r")
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         if not data.startswith(_DELTA) or not self._between_events:
             deltas = data.find(b"\n\n" + _DELTA) + 2
             before = data[:deltas] if deltas >= 2 else data
@@ -116,13 +119,12 @@ class MessageStream:
     def _take(self, data: bytes) -> None:
         if not data:
             return
-        self._after_cr = data.endswith(b"\r")
-        end = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
+        end = data.rfind(b"\n") + 1
         if end:
             whole = data if end == len(data) else data[:end]
             if self._held or self._overlong:
                 whole = self._release() + whole
-            self._lines(whole.splitlines())
+            self._lines(whole.split(b"\n")[:-1])
         if end < len(data):
             self._hold(data[end:])
 
@@ -135,7 +137,7 @@ class MessageStream:
         at = self._skip_many_deltas(data) if len(data) > _MANY_BYTES else 0
         while data.startswith(_DELTA, at):
             end = data.find(b"\n\n", at)
-            if end < 0 or data.find(b"\r", at, end) >= 0:
+            if end < 0:
                 break
             self.delta_bytes += _text_bytes(data, at + len(_DELTA), end)
             at = end + 2
@@ -148,7 +150,7 @@ class MessageStream:
         """
         first, end = data.find(b"\n\n") + 2, data.rfind(b"\n\n") + 2
         count = data.count(b"\n\n" + _DELTA, 0, end) + 1
-        if not data.startswith(_DELTA) or first < 2 or data.count(b"\n\n", 0, end) != count or b"\r" in data:
+        if not data.startswith(_DELTA) or first < 2 or data.count(b"\n\n", 0, end) != count:
             return 0
         envelope = first - _text_bytes(data, len(_DELTA), first - 2)
         self.delta_bytes += max(end - count * envelope, 0)

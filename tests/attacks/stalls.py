@@ -18,9 +18,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPConnection
+from multiprocessing import Pipe, get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import brotli
@@ -111,49 +113,53 @@ def rss_mb(pid: int) -> float:
     return int(found[1]) / 1024 if found else 0.0
 
 
-@dataclass
+def ask(port: int, pipe: Connection) -> None:
+    """Ask `GET /health` all the time; at each word from the pipe say the longest answer since the one before, in ms."""
+    client, longest_s = HTTPConnection("127.0.0.1", port, timeout=120), 0.0
+    while True:
+        if pipe.poll(0.002):
+            pipe.recv()
+            pipe.send(longest_s * 1000)
+            longest_s = 0.0
+        began = time.perf_counter()
+        client.request("GET", "/health")
+        client.getresponse().read()
+        longest_s = max(longest_s, time.perf_counter() - began)
+
+
 class Watch:
-    """What a parallel client saw: the longest answer to `GET /health`, and the memory before, at most and after."""
+    """A parallel client, in a process of its own, and a thread that weighs the proxy."""
 
-    port: int
-    pid: int
-    longest_ms: float = 0.0
-    asked: int = 0
-    before_mb: float = 0.0
-    peak_mb: float = 0.0
-    after_mb: float = 0.0
-    _ended: threading.Event = field(default_factory=threading.Event)
+    def __init__(self, port: int, pid: int) -> None:
+        self.pid = pid
+        self.peak_mb = 0.0
+        self._pipe, end = Pipe()
+        self._client = get_context("spawn").Process(target=ask, args=(port, end), daemon=True)
+        self._client.start()
+        self.longest_ms()
+        threading.Thread(target=self._weigh, daemon=True).start()
 
-    @contextlib.contextmanager
-    def on(self) -> Iterator[None]:
-        self.before_mb = self.peak_mb = rss_mb(self.pid)
-        threads = [threading.Thread(target=work) for work in (self._ask, self._weigh)]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            self._ended.set()
-            for thread in threads:
-                thread.join()
-            until = time.monotonic() + AFTER_S
-            while rss_mb(self.pid) > self.before_mb + 10 and time.monotonic() < until:
-                time.sleep(0.1)
-            self.after_mb = rss_mb(self.pid)
+    def longest_ms(self) -> float:
+        """The longest answer to `GET /health` since the last call."""
+        self._pipe.send(None)
+        return float(self._pipe.recv())
 
-    def _ask(self) -> None:
-        client = HTTPConnection("127.0.0.1", self.port, timeout=120)
-        while not self._ended.wait(0.005):
-            began = time.perf_counter()
-            client.request("GET", "/health")
-            client.getresponse().read()
-            self.longest_ms = max(self.longest_ms, (time.perf_counter() - began) * 1000)
-            self.asked += 1
-        client.close()
+    def settled_mb(self, before_mb: float) -> float:
+        """The memory that is still held some seconds after an attack."""
+        until = time.monotonic() + AFTER_S
+        while rss_mb(self.pid) > before_mb + 10 and time.monotonic() < until:
+            time.sleep(0.1)
+        return rss_mb(self.pid)
+
+    def end(self) -> None:
+        self._client.kill()
+        self._client.join()
 
     def _weigh(self) -> None:
-        while not self._ended.wait(0.01):
-            self.peak_mb = max(self.peak_mb, rss_mb(self.pid))
+        with contextlib.suppress(OSError):
+            while True:
+                time.sleep(0.01)
+                self.peak_mb = max(self.peak_mb, rss_mb(self.pid))
 
 
 def post(
@@ -208,6 +214,11 @@ def together(count: int, send: Callable[[], str]) -> Counter[str]:
         return Counter(found.result() for found in [threads.submit(send) for _ in range(count)])
 
 
+def idle() -> Counter[str]:
+    time.sleep(2)
+    return Counter()
+
+
 def event(name: str, data: object, end: str = "\n") -> bytes:
     return f"event: {name}{end}data: {json.dumps(data, separators=(',', ':'))}{end}{end}".encode()
 
@@ -223,6 +234,12 @@ def stream(deltas: int, *, end: str = "\n", usage: object = None) -> bytes:
         + event("message_delta", told, end)
         + event("message_stop", {}, end)
     )
+
+
+def held(log: Path, since: int) -> tuple[int, str]:
+    """The longest hold of the loop that the proxy has logged since then, in ms, and where; it logs those above 50."""
+    found = re.findall(r"lag_ms=(\d+) in=([^\n\"]*)", log.read_text()[since:])
+    return max(((int(ms), place.strip()) for ms, place in found), default=(0, ""))
 
 
 def attacks(
@@ -245,6 +262,7 @@ def attacks(
         for key in (CLIENT_KEY, BUDGETED_KEY):
             whose = "budget" if key is BUDGETED_KEY else "plain"
             yield f"{name} ({whose})", partial(together, count, partial(post, port, body, key=key))
+    yield "nothing, to compare with", idle
     bomb = brotli.compress(dense(b"{},", size), quality=11, lgwin=24)
     yield f"brotli bomb, {len(bomb)} bytes", lambda: together(count, lambda: post(port, bomb, encoding="br"))
     yield "200 unfinished of 4 MB", lambda: unfinished(port, count * 10, 4_000_000)
@@ -281,40 +299,74 @@ async def prepare(process: Running) -> None:
         assert (await process.admin("POST", path, body)).status == 201
 
 
-async def run(long: bool) -> Row:
-    """All of them, each shown as it ends."""
+@dataclass
+class Seen:
+    """What became of one attack."""
+
+    name: str
+    answers: Counter[str]
+    longest_ms: float
+    held: tuple[int, str]
+    memory_mb: tuple[float, float, float]
+    seconds: float
+
+    @property
+    def row(self) -> str:
+        answers = ", ".join(f"{number} × {status}" for status, number in sorted(self.answers.items()))
+        memory = ", ".join(f"{mb:.0f}" for mb in self.memory_mb)
+        held = " ".join(map(str, self.held)) if self.held[0] else "-"
+        return f"| {self.name} | {answers} | {self.longest_ms:.0f} | {held} | {memory} | {self.seconds:.1f} |"
+
+    @property
+    def more_mb(self) -> float:
+        return self.memory_mb[1] - self.memory_mb[0]
+
+
+def seen(name: str, attack: Callable[[], Counter[str]], watch: Watch, log: Path) -> Seen:
+    watch.longest_ms()
+    watch.peak_mb = before_mb = rss_mb(watch.pid)
+    logged, began = log.stat().st_size, time.monotonic()
+    answers = attack()
+    seconds, longest_ms = time.monotonic() - began, watch.longest_ms()
+    memory_mb = (before_mb, watch.peak_mb, watch.settled_mb(before_mb))
+    return Seen(name, answers, longest_ms, held(log, logged), memory_mb, seconds)
+
+
+HEAD = """\
+| attack | answers | longest /health ms | longest hold of the loop ms, where | MB before, at most, after | seconds |
+|---|---|---|---|---|---|"""
+
+
+async def run(long: bool, only: str = "") -> Row:
+    """All of them, or those whose name has `only` in it; each is shown as it ends."""
     row = Row(NAME)
     size, count = (31 * MB, 20) if long else (8 * MB, 4)
-    began, longest_ms, most_mb = time.monotonic(), 0.0, 0.0
+    began, every = time.monotonic(), []
     upstream = Upstream()
     with tempfile.TemporaryDirectory(prefix="stalls") as folder:
-        config = str(write_config(Path(folder)))
-        limits = {"SESSION__MAX_CONCURRENT": "10000", "LOGGER__LEVEL": "error"}
-        async with running(
-            Path(folder), "--config", config, CLAUDE__BASE_URL=upstream.url, **limits
-        ) as process:
+        home = Path(folder)
+        more = {
+            "SESSION__MAX_CONCURRENT": "10000",
+            "LOGGER__LEVEL": "warning",
+            "CLAUDE__BASE_URL": upstream.url,
+        }
+        async with running(home, "--config", str(write_config(home)), **more) as process:
             await prepare(process)
-            print(
-                "| attack | answers | longest /health ms | MB before, at most, after | seconds |\n|---|---|---|---|---|"
-            )
+            watch = await asyncio.to_thread(Watch, process.port, process.pid)
+            print(HEAD)
             for name, attack in attacks(process.port, upstream, size, count):
-                watch = Watch(process.port, process.pid)
-                at = time.monotonic()
-                with watch.on():
-                    answers = await asyncio.to_thread(attack)
-                memory = f"{watch.before_mb:.0f}, {watch.peak_mb:.0f}, {watch.after_mb:.0f}"
-                told = ", ".join(f"{number} × {status}" for status, number in sorted(answers.items()))
-                seconds = time.monotonic() - at
-                print(f"| {name} | {told} | {watch.longest_ms:.0f} | {memory} | {seconds:.1f} |", flush=True)
-                row.tried += sum(answers.values())
-                longest_ms = max(longest_ms, watch.longest_ms)
-                most_mb = max(most_mb, watch.peak_mb - watch.before_mb)
-                if watch.longest_ms > LONGEST_MS or watch.peak_mb - watch.before_mb > MOST_MB:
-                    row.faults.append(f"{name}: {watch.longest_ms:.0f} ms, {memory} MB")
+                if only in name:
+                    every.append(await asyncio.to_thread(seen, name, attack, watch, home / "stderr.log"))
+                    print(every[-1].row, flush=True)
+            watch.end()
+    row.tried = sum(sum(each.answers.values()) for each in every)
+    row.faults = [each.row for each in every if each.longest_ms > LONGEST_MS or each.more_mb > MOST_MB]
     row.seconds = time.monotonic() - began
-    row.note = f"longest stall {longest_ms:.0f} ms, at most +{most_mb:.0f} MB"
+    longest_ms, more_mb = max(each.longest_ms for each in every), max(each.more_mb for each in every)
+    row.note = f"longest stall {longest_ms:.0f} ms, at most +{more_mb:.0f} MB"
     return row
 
 
 if __name__ == "__main__":
-    print(asyncio.run(run("--short" not in sys.argv)))
+    words = [word for word in sys.argv[1:] if word != "--short"]
+    print(asyncio.run(run("--short" not in sys.argv, "".join(words))).note)

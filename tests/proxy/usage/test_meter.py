@@ -297,9 +297,10 @@ def lines_read(pieces: Iterable[bytes]) -> int:
     return count
 
 
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
 @pytest.mark.parametrize("cut", [131_072, 131_001])
-def test_many_deltas_in_one_piece_are_skipped_at_once(cut: int) -> None:
-    body = start(SPLIT) + delta("x" * 40) * 20_000
+def test_many_deltas_in_one_piece_are_skipped_at_once(cut: int, line_end: bytes) -> None:
+    body = (start(SPLIT) + delta("x" * 40) * 20_000).replace(b"\n", line_end)
     pieces = [body[at : at + cut] for at in range(0, len(body), cut)]
     assert lines_read(pieces) < 100 * len(pieces)
     usage = metered(pieces, complete=False)
