@@ -43,7 +43,7 @@ MOST_TOKENS = 1_000_000
 
 _BOM = b"\xef\xbb\xbf"
 _MARKS = b'[]{},:"'
-_FEW_PARTS = 128
+_COUNTS = (128, 1024, MOST_PARTS)  # of parts; to make a decoder for the last takes 50 ms, once
 _PLAIN = ("", "identity")
 _BRACE = ord("{")
 _LONGEST_WORD = 10  # characters
@@ -158,7 +158,7 @@ def _elements(value: Raw) -> list[Raw] | None:
     """The elements of a list; none if it is not a list, None if it has too many."""
     if not value:
         return []
-    for most in (_FEW_PARTS, MOST_PARTS):
+    for most in _COUNTS:
         try:
             found = msgspec.structs.astuple(_first(most + 1).decode(value))
         except ValidationError:

@@ -9,6 +9,7 @@ import threading
 import tracemalloc
 import zlib
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import brotli
@@ -29,7 +30,7 @@ from proxy.http.peek import (
     Peek,
     peek,
 )
-from tests.service import until
+from tests.service import MESSAGE_HEADERS, serve, until
 
 MODEL = "claude-haiku-5-5"
 
@@ -325,6 +326,24 @@ async def test_a_body_with_more_to_scan_than_a_model_reads_is_unknown() -> None:
 
     assert (await seen(dense(MOST_MARKS // 3 - 10))).model == MODEL
     assert await seen(dense(MOST_MARKS // 3)) == Peek()
+
+
+async def test_a_key_with_a_budget_is_told_what_cannot_be_known_and_any_other_passes(tmp_path: Path) -> None:
+    dense = request(system=0).replace(b": 0", b":[" + b"[]," * (MOST_MARKS // 3) + b"0]")
+    many = request(tools=[{"model": f"claude-{number}"} for number in range(MOST_MODELS + 1)])
+    bomb = brotli.compress(b"[" + b"{}," * (MOST_BYTES // 3 - 10) + b"{}]")
+    async with serve(tmp_path) as service:
+        limited = "cp-a-limited-key-of-tests-8Hs3"
+        new = {"name": "limited", "key": limited, "limits": {"cost_usd_per_day": 1000.0}}
+        assert (await service.admin("POST", "/api/tokens", new)).status == 201
+        for body, encoding in ((dense, "identity"), (many, "identity"), (bomb, "br")):
+            headers = [*MESSAGE_HEADERS, ("content-encoding", encoding)]
+            refused = await service.send("POST", "/v1/messages", headers, body, key=limited)
+            assert (refused.status, refused.json()["error"]["type"]) == (403, "permission_error")
+            assert f"at most {MOST_BYTES} bytes" in refused.json()["error"]["message"]
+        assert len(service.simulator.ledger) == 0
+        await service.send("POST", "/v1/messages", MESSAGE_HEADERS, many)
+        assert len(service.simulator.ledger) == 1
 
 
 async def test_large_bodies_are_scanned_one_at_a_time() -> None:
