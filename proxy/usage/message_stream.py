@@ -144,11 +144,14 @@ class MessageStream:
         return data[at:]
 
     def _skip_many_deltas(self, data: bytes) -> int:
-        """Skip them all at once if `data` holds no other events, and return the end of the last whole one.
+        """Skip all deltas at once if no other event is among them, and return the end of the last whole one.
 
         A server may send 100,000 in one piece. Their text is counted as if all had the first one's envelope.
         """
-        first, end = data.find(b"\n\n") + 2, data.rfind(b"\n\n") + 2
+        first, last = data.find(b"\n\n") + 2, data.rfind(b"\n\n" + _DELTA) + 2
+        end = data.find(b"\n\n", last) + 2
+        if end < 2:  # the last one is not whole
+            end = last
         count = data.count(b"\n\n" + _DELTA, 0, end) + 1
         if not data.startswith(_DELTA) or first < 2 or data.count(b"\n\n", 0, end) != count:
             return 0

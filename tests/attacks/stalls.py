@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import gzip
 import json
+import os
 import re
 import socket
 import sys
@@ -353,6 +354,7 @@ async def run(long: bool, only: str = "") -> Row:
         async with running(home, "--config", str(write_config(home)), **more) as process:
             await prepare(process)
             watch = await asyncio.to_thread(Watch, process.port, process.pid)
+            os.nice(10)  # attackers and upstream, so that it is the proxy that is measured, not the machine
             print(HEAD)
             for name, attack in attacks(process.port, upstream, size, count):
                 if only in name:
