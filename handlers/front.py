@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import os
 import resource
@@ -18,6 +19,12 @@ from handlers.server import Server
 from handlers.v1 import V1
 from proxy.assembly import Parts
 from proxy.clients.throttle import Throttle
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+MAPPED_BYTES = 1 << 20
+"""Blocks of this size get a mapping of their own and so go back to the system when they are freed. By itself glibc puts
+them into its heap after the first ones, and after 20 bodies of 31 MB 200 MB stayed with the process."""
+TRIM_BYTES = 8 << 20
 
 GARBAGE_AFTER = 20_000, 2, 50
 """Objects made and not freed before the youngest are looked through: a thousand streams begin with more than 700. What
@@ -103,10 +110,21 @@ def raise_file_limit() -> None:
 
 
 def freeze_memory() -> None:
-    """Take what a start has made, such as the tables of prices, out of what each garbage collection looks through."""
+    """Take what a start has made, such as the tables of prices, out of what each garbage collection looks through.
+
+    And have large blocks given back to the system from now on.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GARBAGE_AFTER)
+    _give_large_blocks_back()
+
+
+def _give_large_blocks_back() -> None:
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # else it is not glibc
+        libc.mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)
+        libc.mallopt(M_TRIM_THRESHOLD, TRIM_BYTES)
 
 
 def signalled() -> asyncio.Event:

@@ -41,8 +41,9 @@ from proxy.errors import (
     UpstreamError,
 )
 from proxy.http.addresses import Network, address_group, client_address
-from proxy.http.body import Body
+from proxy.http.body import Bodies, Body
 from proxy.http.headers import ClientHeaders
+from proxy.http.peek import Peek
 from proxy.http.target import NEVER_SENT, parse
 from proxy.relay import Inbound, Relay
 from proxy.usage.access_log import logged_path
@@ -82,6 +83,7 @@ class V1(HTTPServerConnectionDelegate):
         self.trusted_proxies = trusted_proxies
         self.origins = origins
         self.draining = False
+        self.bodies = Bodies()
         self.running: set[V1Request] = set()
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
@@ -227,7 +229,7 @@ class V1Request(HTTPMessageDelegate):
         if self._connection.head.says_body:
             if (self._connection.head.length or 0) > server.max_body_bytes:
                 raise self._too_large()
-            self._body = Body()
+            self._body = Body(server.bodies)
         self._inbound = Inbound(start_line.method, target, headers, self._body, origin)
 
     def _unknown(self, keys: Sequence[str]) -> RequestError:
@@ -291,7 +293,9 @@ class V1Request(HTTPMessageDelegate):
         """Look what an inference request asks for, and set it aside. Raises RequestError."""
         record = self._record
         if record.is_inference:
-            wanted = await inbound.peek()
+            wanted = inbound.peek()
+            if not isinstance(wanted, Peek):
+                wanted = await wanted
             record.model = wanted.model
             record.body_bytes = wanted.size or (0 if inbound.body is None else inbound.body.size)
             self._server.allowance.reserve(record, wanted)
