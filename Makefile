@@ -46,7 +46,7 @@ test-hours: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run every tes
 	$(BIN)/python -m tests.hours $(TESTS)
 
 faults: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run the crash tests in their long forms: minutes
-	REFRESH_KILLS=200 CRASH_ROUNDS=100 $(BIN)/python -m pytest -n auto -rP --timeout 3600 tests/faults
+	REFRESH_KILLS=200 CRASH_ROUNDS=100 MUTATIONS=10000 $(BIN)/python -m pytest -n auto -rP --timeout 3600 tests/faults
 
 edges: $(VENV)/.tests-requirements $(VENV)/.edges-packages ## try to smuggle requests behind nginx, haproxy and none: ten minutes; OPTIONS="--every 50" for less
 	$(BIN)/python -m tests.edges $(OPTIONS)

@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from handlers.front import freeze_memory, make_server, raise_file_limit, signalled
+from handlers.front import freeze_memory, make_server, prepare_process, signalled
 from proxy import __version__
 from proxy.assembly import announcement, check, engine, url
 from proxy.clock import SystemClock
 from proxy.config.settings import Settings, load_settings
-from proxy.errors import StartError
+from proxy.errors import StartError, UnsavedError
 from proxy.lag import LoopLag
 from proxy.logs import set_up
 from proxy.simulator.demo import Demo, started
@@ -23,18 +23,18 @@ from proxy.upstream.driver import check_libcurl
 
 
 def main() -> int:
-    """Exit status: 0, or 2 if it could not start."""
+    """Exit status: 0, 2 if it could not start, or 1 if something could not be saved at the end."""
     os.umask(0o077)
     try:
         options = _arguments().parse_args()
         if options.demo and options.check:
             raise StartError("--check goes with --config: the demo has nothing to check")
-        raise_file_limit()
+        prepare_process()
         check_libcurl()
         asyncio.run(_demo() if options.demo else _configured(options.config, only_check=options.check))
-    except StartError as error:
+    except (StartError, UnsavedError) as error:
         print(f"claude-proxy: {error}", file=sys.stderr)
-        return 2
+        return error.exit_status
     return 0
 
 
@@ -76,7 +76,7 @@ async def _demo() -> None:
 
 async def _serve(settings: Settings, demo: Demo | None = None) -> None:
     async with engine(settings, SystemClock(), random.Random()) as parts:
-        server, stop = make_server(parts), signalled()
+        server, stop = make_server(parts), signalled(parts.hurried)
         port = await server.listen(settings.server.host, settings.server.port)
         freeze_memory()
         print(announcement(settings, parts, port), flush=True)

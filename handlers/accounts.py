@@ -11,7 +11,12 @@ from proxy.accounts.login import Logins
 from proxy.accounts.pool import Pool
 from proxy.accounts.probe import Probe
 from proxy.accounts.refresh import Refresher
+from proxy.clients.keys import KEY_PREFIX
 from proxy.errors import BadGateway, TokenRefused, TokenTrouble, Unprocessable
+
+MIN_API_KEY, MAX_API_KEY = 16, 1024
+FOREIGN_KEYS = ("sk-ant-sid", "sk-ant-admin", "sk-proj-", KEY_PREFIX)
+"""Keys of a browser's session, of the Admin API, of another vendor, and of clients of this proxy."""
 
 
 class NewApiKeyAccount(RequestBody):
@@ -123,6 +128,11 @@ def _api_key(key: str) -> ApiKey:
     key = key.strip()
     if key.startswith(("sk-ant-oat", "sk-ant-ort")):
         raise Unprocessable("api_key: this is a token of an OAuth login, not a Console API key (sk-ant-api…)")
-    if not key or not key.isascii() or not key.isprintable() or " " in key:
-        raise Unprocessable("api_key: a Console API key is ASCII characters without spaces (sk-ant-api…)")
+    if key.startswith(FOREIGN_KEYS):
+        raise Unprocessable("api_key: this is a key of another kind, not a Console API key (sk-ant-api…)")
+    if not MIN_API_KEY <= len(key) <= MAX_API_KEY or not key.isascii() or not key.isprintable() or " " in key:
+        raise Unprocessable(
+            f"api_key: a Console API key is {MIN_API_KEY} to {MAX_API_KEY} ASCII characters without spaces "
+            "(sk-ant-api…)"
+        )
     return ApiKey(key)

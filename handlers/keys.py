@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import AwareDatetime, Field
@@ -14,6 +15,9 @@ from proxy.clients.sessions import Sessions
 from proxy.errors import NotFound
 
 MAX_LIMIT = 1000
+
+FIRST, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
+"""What can be stored as a time."""
 
 
 class Limits(RequestBody):
@@ -31,7 +35,7 @@ class TokenFields(RequestBody):
     """What may be set when a key is made and changed later."""
 
     role: Literal["user", "admin"] | None = None
-    expires_at: AwareDatetime | None = Field(default=None, strict=False)
+    expires_at: AwareDatetime | None = Field(default=None, strict=False, ge=FIRST, le=LAST)
     limits: Limits | None = None
     models: list[str] | None = None
 

@@ -16,6 +16,7 @@ from tornado.web import Application
 from handlers.accounts import Accounts, OneAccount, Refresh
 from handlers.auth import Login, Logout, Me
 from handlers.base import Admins, Anyone, Unknown
+from handlers.findings import FindingList
 from handlers.gate import AdminGate
 from handlers.health import Alive, Hello, Ready
 from handlers.keys import OneToken, TokenList
@@ -40,6 +41,7 @@ from proxy.dashboard.health import Health
 from proxy.dashboard.summary import Summary
 from proxy.http.addresses import Network
 from proxy.http.target import NEVER_SENT
+from proxy.storage.findings import Findings
 from proxy.usage.series import Series
 
 PING_S = 20
@@ -69,6 +71,7 @@ def application(
     budgets: Budgets,
     series: Series,
     health: Health,
+    findings: Findings,
     summary: Summary,
     dashboards: Dashboards,
     gate: AdminGate,
@@ -122,6 +125,7 @@ def application(
                 keys=keys,
                 series=series,
             ),
+            route(r"/api/admin/findings", FindingList, who=admins, findings=findings),
             route(r"/api/admin/sessions", SessionList, who=admins, sessions=sessions),
             route(r"/api/sessions/([^/]+)", OneSession, who=admins, sessions=sessions),
             route(r"/api/live", LiveFeed, who=admins, dashboards=dashboards),

@@ -115,6 +115,7 @@ class Server:
         health: Health,
         *,
         drain_timeout_s: float,
+        hurried: asyncio.Event,
         clock: Clock,
         trusted_proxies: Sequence[Network],
     ) -> None:
@@ -122,6 +123,7 @@ class Server:
         self._dashboards = dashboards
         self._health = health
         self._drain_timeout_s = drain_timeout_s
+        self._hurried = hurried  # ends the wait for what runs
         self._clock = clock
         self._listener = Listener(front, trusted_proxies)
 
@@ -150,18 +152,18 @@ class Server:
         self._health.draining = self._v1.draining = True
         if self.running:
             log.info("draining requests=%d timeout_s=%g", self.running, self._drain_timeout_s)
-        if not await self._ended(self._drain_timeout_s):
+        if not await self._ended(self._drain_timeout_s, self._hurried):
             log.warning("cutting requests=%d", self.running)
             self._v1.cut_all()
-            await self._ended(LAST_EVENT_S)
+            await self._ended(LAST_EVENT_S, asyncio.Event())
         self._dashboards.close()
         self._listener.stop()
         await self._listener.close_all_connections()
 
-    async def _ended(self, within_s: float) -> bool:
+    async def _ended(self, within_s: float, hurried: asyncio.Event) -> bool:
         end = self._clock.monotonic() + within_s
         while self.running:
-            if self._clock.monotonic() >= end:
+            if self._clock.monotonic() >= end or hurried.is_set():
                 return False
             await self._clock.sleep(0.05)
         return True

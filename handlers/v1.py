@@ -7,11 +7,13 @@ queries and forms, adds headers and buffers. Choosing and retrying is the relay'
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import math
 import sys
 from collections.abc import Awaitable, Sequence
 from enum import Enum
+from pathlib import Path
 
 from tornado.httputil import (
     HTTPConnection,
@@ -33,6 +35,7 @@ from proxy.clients.throttle import Throttle
 from proxy.clock import Clock
 from proxy.errors import (
     BodyTooLarge,
+    InsufficientStorage,
     MethodNotAllowed,
     RateLimited,
     RequestError,
@@ -67,6 +70,7 @@ class V1(HTTPServerConnectionDelegate):
         *,
         clock: Clock,
         max_body_bytes: int,
+        spool_folder: Path,
         allow_admin_paths: bool,
         trusted_proxies: Sequence[Network],
         origins: Origins,
@@ -83,7 +87,7 @@ class V1(HTTPServerConnectionDelegate):
         self.trusted_proxies = trusted_proxies
         self.origins = origins
         self.draining = False
-        self.bodies = Bodies()
+        self.bodies = Bodies(spool_folder)
         self.running: set[V1Request] = set()
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
@@ -176,7 +180,7 @@ class V1Request(HTTPMessageDelegate):
         except OSError as error:
             log.error("request body not stored request=%s error=%s", self._record.id, error.strerror)
             if self._state is State.RECEIVING:
-                self._refuse(Unavailable("this proxy has no space left for the request body"))
+                self._refuse(_not_stored(error))
 
     def finish(self) -> None:
         if self._state is not State.RECEIVING:
@@ -353,3 +357,9 @@ class V1Request(HTTPMessageDelegate):
             sink(self._record)
         # What refers back to this: with a cycle, memory would wait for the collector.
         self._place = self._task = None
+
+
+def _not_stored(error: OSError) -> RequestError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return InsufficientStorage("this proxy has no space left for the request body")
+    return Unavailable(f"this proxy cannot store the request body: {error.strerror}")

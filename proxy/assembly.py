@@ -6,20 +6,23 @@ Longer than other files: it is the one place that knows every part.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import random
 import secrets
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import tornado
 
 from proxy import __version__
-from proxy.accounts.account import Account, load_accounts
+from proxy.accounts.account import Account, load_accounts, read_account
 from proxy.accounts.balancer import REFRESH_AHEAD_S
 from proxy.accounts.login import Logins
 from proxy.accounts.oauth import OAuthServer, Registration
@@ -27,10 +30,10 @@ from proxy.accounts.pool import Pool
 from proxy.accounts.probe import Probe
 from proxy.accounts.refresh import Refresher
 from proxy.clients.budgets import Budgets
-from proxy.clients.counters import KeyCounters
-from proxy.clients.keys import ClientKeys, Role, declared_key, key_record, load_keys
-from proxy.clients.sessions import Sessions
-from proxy.clients.signins import Signins, load_signins, signin_record
+from proxy.clients.counters import KeyCounters, read_counters
+from proxy.clients.keys import ClientKeys, Role, declared_key, key_record, load_keys, read_key
+from proxy.clients.sessions import Sessions, read_session
+from proxy.clients.signins import Signins, load_signins, read_signin, signin_record
 from proxy.clock import Clock
 from proxy.config.settings import Settings
 from proxy.dashboard.event_log import EventLog
@@ -44,9 +47,12 @@ from proxy.http.addresses import Network
 from proxy.jobs import Jobs
 from proxy.relay import Relay, Retry
 from proxy.storage.envelope import Keyring
+from proxy.storage.findings import Finding, Findings, load_findings, read_finding
 from proxy.storage.inspection import inspect
 from proxy.storage.json_files import JsonFiles
-from proxy.storage.protocols import Record, Storage
+from proxy.storage.last_saves import LastSaves
+from proxy.storage.layout import SPOOL
+from proxy.storage.protocols import Kind, Reader, Record, Storage
 from proxy.storage.table import Table
 from proxy.storage.unsaved import Unsaved
 from proxy.upstream.driver import CurlClient, check_libcurl
@@ -63,6 +69,17 @@ SAVE_USAGE_S = 2.0
 COMPACT_USAGE_S = 900.0
 LOOK_S = 5.0
 
+READERS: Mapping[Kind, Reader] = MappingProxyType(
+    {
+        "accounts": read_account,
+        "tokens": read_key,
+        "signins": read_signin,
+        "findings": read_finding,
+        "counters": read_counters,
+        "sessions": read_session,
+    }
+)
+
 log = logging.getLogger("proxy")
 
 
@@ -72,6 +89,7 @@ class HttpOptions:
 
     admin_key: str
     max_body_bytes: int
+    spool_folder: Path
     allow_admin_paths: bool
     drain_timeout_s: float
     trusted_proxies: Sequence[Network]
@@ -105,6 +123,8 @@ class Parts:
     topics: Topics
     revisions: Revisions
     clean_sessions: bool
+    hurried: asyncio.Event
+    """Set it so that a shutdown waits for nothing any more."""
 
     def tick(self) -> None:
         """Change what time changes: cooldowns that pass, logins and sign-ins that expire, sessions that end."""
@@ -124,6 +144,7 @@ class _Given:
     rng: random.Random
     feed: Feed
     storage: Storage
+    last_saves: LastSaves
     counters: dict[str, Record]
 
 
@@ -163,8 +184,7 @@ class _Dashboard:
 async def engine(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIterator[Parts]:
     """All parts, running; stopped in reverse order. Raises StartError."""
     async with contextlib.AsyncExitStack() as rooms:
-        storage = await rooms.enter_async_context(_storage(settings, clock))
-        given = _Given(settings, clock, rng, Feed(), storage, await storage.load("counters"))
+        given = await rooms.enter_async_context(_given(settings, clock, rng))
         client = rooms.enter_context(_client(settings))
         accounts = await rooms.enter_async_context(_accounts(given, client))
         clients = await rooms.enter_async_context(_clients(given))
@@ -195,20 +215,26 @@ async def engine(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
             topics=dashboard.topics,
             revisions=dashboard.revisions,
             clean_sessions=settings.session.cleanup_enabled,
+            hurried=given.last_saves.hurried,
         )
         jobs.every("tick", TICK_S, parts.tick)
-        jobs.every("forget counters", SAVE_COUNTERS_S, partial(_orphans(given, parts).save, storage))
+        jobs.every("forget counters", SAVE_COUNTERS_S, partial(_orphans(given, parts).save, given.storage))
         jobs.start("upkeep at start", accounts.upkeep())
         yield parts
 
 
 @contextlib.asynccontextmanager
-async def _storage(settings: Settings, clock: Clock) -> AsyncIterator[Storage]:
-    storage = JsonFiles.open(settings.storage.data_folder, clock=clock, keyring=_keyring(settings))
+async def _given(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIterator[_Given]:
+    """What every room is given. What the rooms have added to the last saves is saved after they were left."""
+    storage = JsonFiles.open(
+        settings.storage.data_folder, clock=clock, keyring=_keyring(settings), readers=READERS
+    )
     try:
         for notice in storage.notices:
             log.warning("%s", notice)
-        yield storage
+        last = LastSaves(clock)
+        yield _Given(settings, clock, rng, Feed(), storage, last, await storage.load("counters"))
+        await last.run()
     finally:
         await storage.close()
 
@@ -259,8 +285,8 @@ async def _accounts(given: _Given, client: CurlClient) -> AsyncIterator[_Account
     async with contextlib.AsyncExitStack() as leaving:
         if oauth is not None:
             leaving.callback(oauth.close)
-        leaving.push_async_callback(pool.save_counters, storage)
-        leaving.push_async_callback(pool.save_again)
+        given.last_saves.add("accounts", pool.save_again, pool.left)
+        given.last_saves.add("the counters of accounts", partial(pool.save_counters, storage))
         leaving.push_async_callback(jobs.close)
         jobs.every("save accounts again", SAVE_AGAIN_S, pool.save_again)
         jobs.every("save counters of accounts", SAVE_COUNTERS_S, partial(pool.save_counters, storage))
@@ -285,13 +311,17 @@ async def _clients(given: _Given) -> AsyncIterator[_Clients]:
         clock=given.clock,
         new_id=_new_id,
     )
-    saves = (KeyCounters(keys, budgets).save, signins.save_counters, sessions.save)
+    saves = {
+        "the counters and budgets of client keys": KeyCounters(keys, budgets).save,
+        "the last use of sign-ins": signins.save_counters,
+        "sessions": sessions.save,
+    }
     async with contextlib.AsyncExitStack() as leaving:
-        for save in saves:
-            leaving.push_async_callback(save, storage)
+        for what, save in saves.items():
+            given.last_saves.add(what, partial(save, storage))
             jobs.every("save counters of clients", SAVE_COUNTERS_S, partial(save, storage))
         for part in (keys, signins):
-            leaving.push_async_callback(part.save_again)
+            given.last_saves.add("client keys", part.save_again, part.left)
             jobs.every("save clients again", SAVE_AGAIN_S, part.save_again)
         leaving.push_async_callback(jobs.close)
         if session.cleanup_enabled and session.cleanup_interval < TICK_S:
@@ -332,7 +362,7 @@ async def _usage(given: _Given, budgets: Budgets) -> AsyncIterator[_Usage]:
     prices.load()
     await series.load(storage)
     async with contextlib.AsyncExitStack() as leaving:
-        leaving.push_async_callback(series.flush, storage)
+        given.last_saves.add("usage", partial(series.flush, storage), series.left)
         leaving.push_async_callback(jobs.close)
         jobs.every("save usage", SAVE_USAGE_S, partial(series.flush, storage))
         jobs.every("compact usage", COMPACT_USAGE_S, partial(series.compact, storage))
@@ -381,7 +411,8 @@ async def _dashboard(
     given: _Given, accounts: _Accounts, clients: _Clients, usage: _Usage
 ) -> AsyncIterator[_Dashboard]:
     clock, feed, jobs = given.clock, given.feed, Jobs()
-    health = Health(accounts.pool, clients.keys, usage.series, clock)
+    findings = await _findings(given, jobs)
+    health = Health(accounts.pool, clients.keys, usage.series, findings, clock)
     event_log = EventLog(feed, clock=clock)
     feed.tell(Happened("server.started", f"Claude Proxy {__version__} started"))
     summary = Summary(
@@ -416,6 +447,15 @@ async def _dashboard(
         yield _Dashboard(health, summary, topics, revisions)
 
 
+async def _findings(given: _Given, jobs: Jobs) -> Findings:
+    stored = load_findings(await given.storage.load("findings"))
+    table = Table("findings", stored, record=Finding.record, storage=given.storage, jobs=jobs)
+    findings = Findings(table, given.feed)
+    given.last_saves.add("findings", findings.save_again, findings.left)
+    jobs.every("save findings again", SAVE_AGAIN_S, findings.save_again)
+    return findings
+
+
 def _webhook(given: _Given, health: Health, jobs: Jobs) -> Webhook | None:
     url, secret = given.settings.notifications.webhook_url, given.settings.notifications.secret
     if url is None:
@@ -440,6 +480,7 @@ def _http_options(settings: Settings) -> HttpOptions:
     return HttpOptions(
         admin_key=settings.auth.api_key.get_secret_value(),
         max_body_bytes=settings.server.max_body_size,
+        spool_folder=settings.storage.data_folder / SPOOL,
         allow_admin_paths=settings.claude.allow_admin_paths,
         drain_timeout_s=settings.server.drain_timeout,
         trusted_proxies=settings.server.trusted_proxies,
@@ -477,7 +518,7 @@ def _new_id(kind: str) -> str:
 def check(settings: Settings) -> list[str]:
     """What these settings would serve, line by line, after a look at the data folder. Raises StartError."""
     folder = settings.storage.data_folder
-    found = inspect(folder, _keyring(settings))
+    found = inspect(folder, _keyring(settings), READERS)
     accounts = load_accounts(found.records["accounts"])
     keys = load_keys(found.records["tokens"].values())
     return [

@@ -4,6 +4,7 @@ ProxyError
 ├── StartError                the process cannot start: one line on stderr, exit status 2
 │   ├── SettingsError         the configuration
 │   └── StorageError          the data folder (also raised at run time, when a write fails)
+├── UnsavedError              the process ends and something could not be saved: exit status 1
 ├── UpstreamError             one exchange with the upstream failed (the relay judges what follows)
 │   ├── UpstreamUnreachable   nothing was sent: DNS, refused, TLS, reset before the request
 │   ├── UpstreamLost          the connection was lost after the request was sent
@@ -26,7 +27,8 @@ ProxyError
     ├── HeadTooLarge              431 invalid_request_error
     ├── BadGateway                502 api_error
     ├── Unavailable               503 api_error
-    └── GatewayTimeout            504 timeout_error
+    ├── GatewayTimeout            504 timeout_error
+    └── InsufficientStorage       507 api_error
 """
 
 from __future__ import annotations
@@ -41,6 +43,8 @@ class ProxyError(Exception):
 class StartError(ProxyError):
     """The process cannot start; the text names the file, the key and the fix."""
 
+    exit_status = 2
+
 
 class SettingsError(StartError):
     """The configuration is missing or wrong."""
@@ -48,6 +52,12 @@ class SettingsError(StartError):
 
 class StorageError(StartError):
     """The data folder cannot be read, locked or written."""
+
+
+class UnsavedError(ProxyError):
+    """The process ends, and the disk did not take everything; the text says what is lost."""
+
+    exit_status = 1
 
 
 class UpstreamError(ProxyError):
@@ -182,3 +192,8 @@ class Unavailable(RequestError):
 class GatewayTimeout(RequestError):
     status = 504
     type = "timeout_error"
+
+
+class InsufficientStorage(RequestError):
+    status = 507
+    type = "api_error"

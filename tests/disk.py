@@ -14,6 +14,7 @@ from proxy.clients.keys import ClientKeys, key_record, load_keys
 from proxy.errors import StorageError
 from proxy.feed import Feed
 from proxy.jobs import Jobs
+from proxy.storage.findings import Finding, Findings
 from proxy.storage.json_files import JsonFiles
 from proxy.storage.protocols import Kind, Record
 from proxy.storage.table import Table
@@ -48,7 +49,7 @@ class Disk:
         self.notices: Sequence[str] = ()
         self.writes: list[tuple[Kind, str, Record | None]] = []
         self._kinds: dict[Kind, dict[str, Record]] = {
-            kind: {} for kind in ("accounts", "tokens", "counters", "sessions")
+            kind: {} for kind in ("accounts", "tokens", "findings", "counters", "sessions")
         }
 
     @property
@@ -118,6 +119,15 @@ def make_tokens(disk: Disk, clock: TestClock) -> ClientKeys:
     """The client keys as they are after a start with what is on `disk`."""
     table = Table("tokens", load_keys(disk["tokens"].values()), record=key_record, storage=disk, jobs=Jobs())
     return ClientKeys(table, disk["counters"], clock=clock, feed=Feed(), new_id=new_ids())
+
+
+def make_findings(disk: Disk, *texts: str) -> Findings:
+    """Findings of a start with these texts."""
+    found = [Finding.of(text, 1_800_000_000) for text in texts]
+    table = Table(
+        "findings", [(each.id, each) for each in found], record=Finding.record, storage=disk, jobs=Jobs()
+    )
+    return Findings(table, Feed())
 
 
 def new_ids() -> Callable[[str], str]:

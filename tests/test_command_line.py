@@ -188,11 +188,22 @@ def test_a_newer_version_stops_the_start_untouched(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("change", [{"status": "tired"}, {"rate_limited_until": "soon"}, {"credential": {}}])
-def test_an_account_that_is_not_complete_stops_the_start(tmp_path: Path, change: dict[str, object]) -> None:
-    account_file(tmp_path, **change)
-    line = refusal(tmp_path, "--config", str(write_config(tmp_path)))
-    assert "account 'acc_1' in the data folder is not complete" in line
+@pytest.mark.parametrize("arguments", [(), ("--check",)])
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"status": "tired"}, "status"),
+        ({"rate_limited_until": "soon"}, "rate_limited_until"),
+        ({"credential": {}}, "credential.api_key"),
+        ({"created_at": 1e308}, "created_at"),
+    ],
+)
+def test_an_account_that_is_not_complete_stops_the_start(
+    tmp_path: Path, change: dict[str, object], field: str, arguments: tuple[str, ...]
+) -> None:
+    path = account_file(tmp_path, **change)
+    line = refusal(tmp_path, "--config", str(write_config(tmp_path)), *arguments)
+    assert f"{path} cannot be used ('acc_1': {field} is " in line
     assert not leaked(line, [ACCOUNT_KEY])
 
 

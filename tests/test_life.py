@@ -8,10 +8,13 @@ import itertools
 import json
 import os
 import re
+import resource
 import shlex
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -21,8 +24,8 @@ from proxy import __version__
 from proxy.clock import SystemClock
 from proxy.simulator import Error, Simulator, Steady
 from tests.canaries import leaked
-from tests.process import Running, forking, refusal, refused, run, running, write_config
-from tests.service import ADMIN_KEY, MESSAGE_HEADERS, SteppedClock, message
+from tests.process import ROOT, Running, forking, refusal, refused, run, running, write_config
+from tests.service import ADMIN_KEY, MESSAGE_HEADERS, SteppedClock, message, until
 from tests.wire import Answer, Cut, connect, fetch
 
 ACCOUNT_KEY = "sk-ant-api03-canary-Wq8Zr2Lp6Tn4Vb1Xc9Yd7Mf5Kg3Hj0Sa"
@@ -90,6 +93,28 @@ async def test_it_says_what_it_serves_and_where(tmp_path: Path) -> None:
         assert not leaked(process.printed + process.stderr, [ADMIN_KEY])
 
 
+async def test_its_memory_is_written_to_no_core_file(tmp_path: Path) -> None:
+    async with running(tmp_path, "--config", str(write_config(tmp_path))) as process:
+        assert resource.prlimit(process.pid, resource.RLIMIT_CORE) == (0, 0)
+
+
+def test_its_memory_is_read_by_no_other_process_of_its_user() -> None:
+    # Nobody outside can see it; so a process that has done the same asks itself (3 is PR_GET_DUMPABLE).
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import ctypes; from handlers.front import prepare_process; prepare_process();"
+            "print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_it_with_0_and_without_complaint(tmp_path: Path, number: int) -> None:
     config = str(write_config(tmp_path))
@@ -129,16 +154,32 @@ async def test_after_the_drain_timeout_a_stream_is_told_and_cut(tmp_path: Path) 
         assert await process.ended() == 0
 
 
-async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+async def test_a_second_signal_cuts_what_still_runs(tmp_path: Path) -> None:
     async with upstream(SteppedClock()) as simulator, serving(tmp_path, simulator) as process:
         simulator.script(None, Steady(events=5, interval_s=1))
         async with stream(process) as (_, events):
             process.signal(signal.SIGTERM)
             await draining(process.port)
             process.signal(signal.SIGTERM)
-            assert await process.ended() == 1
             with pytest.raises(Cut):
                 [event async for event in events]
+            assert await process.ended() == 0
+        assert "Traceback" not in process.stderr
+
+
+async def test_what_the_disk_does_not_take_until_a_second_signal_is_named_and_ends_it_with_1(
+    tmp_path: Path,
+) -> None:
+    async with upstream() as simulator, serving(tmp_path, simulator) as process:
+        [account] = (await process.admin("GET", "/api/accounts")).json()["accounts"]
+        (tmp_path / "data").rename(tmp_path / "elsewhere")
+        change = await process.admin("PUT", f"/api/accounts/{account['id']}", {"status": "inactive"})
+        assert change.status >= 500
+        process.signal(signal.SIGTERM)
+        await until(lambda: "waiting for the disk" in process.stderr)
+        process.signal(signal.SIGTERM)
+        assert await process.ended() == 1
+        assert f"lost: the last change of accounts/{account['id']}" in process.stderr
         assert "Traceback" not in process.stderr
 
 

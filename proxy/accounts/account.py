@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias
 
 from proxy.clock import rfc3339
 from proxy.errors import StorageError
 from proxy.feed import Changed
 from proxy.http.headers import Credential
+from proxy.storage.fields import Fields
 from proxy.storage.protocols import Record
-
-T = TypeVar("T")
 
 
 class Status(StrEnum):
@@ -224,37 +223,29 @@ class Account:
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Account:
-        """Read a stored record. Raises KeyError, TypeError or ValueError if it is malformed."""
-        stored = record["credential"]
-        credential: ApiKey | OAuthTokens
-        match record["type"]:
-            case "api_key":
-                credential = ApiKey(_text(stored["api_key"]))
-            case "oauth":
-                credential = OAuthTokens(
-                    access_token=_text(stored["access_token"]),
-                    refresh_token=_or_none(_text, stored["refresh_token"]),
-                    expires_at=_or_none(_number, stored["expires_at"]),
-                    scope=_or_none(_text, stored["scope"]),
-                )
-            case other:
-                raise ValueError(f"unknown type {other!r}")
+        """Read a stored record. Raises ValueError, which names the field, if it is malformed."""
+        fields = Fields(record)
+        status = fields.text("status")
+        if status not in tuple(Status):
+            raise ValueError("status is none that an account can have")
         return cls(
-            id=_text(record["id"]),
-            name=_text(record["name"]),
-            credential=credential,
-            created_at=_number(record["created_at"]),
-            updated_at=_number(record["updated_at"]),
-            organization_uuid=_or_none(_text, record["organization_uuid"]),
-            organization_name=_or_none(_text, record.get("organization_name")),
-            status=Status(record["status"]),
-            status_reason=_or_none(_text, record["status_reason"]),
-            status_since=_or_none(_number, record.get("status_since")),
-            rate_limited_until=_or_none(_number, record["rate_limited_until"]),
-            last_refresh_at=_or_none(_number, record["last_refresh_at"]),
-            last_refresh_error=_or_none(_text, record["last_refresh_error"]),
-            active_since=_or_none(_number, record["active_since"]),
-            refresh_began_at=_or_none(_number, record["refresh_began_at"]),
+            id=fields.text("id"),
+            name=fields.text("name"),
+            credential=_credential(fields.text("type"), fields.inside("credential")),
+            created_at=fields.time("created_at"),
+            updated_at=fields.time("updated_at"),
+            organization_uuid=fields.text_or_none("organization_uuid"),
+            organization_name=fields.text_or_none("organization_name")
+            if "organization_name" in fields
+            else None,
+            status=Status(status),
+            status_reason=fields.text_or_none("status_reason"),
+            status_since=fields.time_or_none("status_since") if "status_since" in fields else None,
+            rate_limited_until=fields.time_or_none("rate_limited_until"),
+            last_refresh_at=fields.time_or_none("last_refresh_at"),
+            last_refresh_error=fields.text_or_none("last_refresh_error"),
+            active_since=fields.time_or_none("active_since"),
+            refresh_began_at=fields.time_or_none("refresh_began_at"),
         )
 
 
@@ -266,12 +257,8 @@ def load_accounts(records: Mapping[str, Record]) -> list[tuple[str, Account]]:
     accounts = []
     for id, record in records.items():
         try:
-            account = Account.from_record(record)
-            _ = account.sent
-            if account.id != id:
-                raise ValueError("its id is another account's")
-            accounts.append(account)
-        except (KeyError, TypeError, ValueError) as error:
+            accounts.append(read_account(id, record))
+        except ValueError as error:
             raise StorageError(
                 f"account {id!r} in the data folder is not complete ({error}): restore its file "
                 "from a backup, or move it away to start without it"
@@ -279,21 +266,31 @@ def load_accounts(records: Mapping[str, Record]) -> list[tuple[str, Account]]:
     return [(a.id, a) for a in sorted(accounts, key=lambda a: (a.created_at, a.id))]
 
 
+def read_account(id: str, record: Record) -> Account:
+    """The account in a stored record. Raises ValueError, which names the field, if it is malformed."""
+    account = Account.from_record(record)
+    if account.id != id:
+        raise ValueError("id is another account's")
+    try:
+        _ = account.sent
+    except ValueError as error:
+        raise ValueError(f"credential: {error}") from None
+    return account
+
+
+def _credential(type: str, stored: Fields) -> ApiKey | OAuthTokens:
+    match type:
+        case "api_key":
+            return ApiKey(stored.text("api_key"))
+        case "oauth":
+            return OAuthTokens(
+                access_token=stored.text("access_token"),
+                refresh_token=stored.text_or_none("refresh_token"),
+                expires_at=stored.time_or_none("expires_at"),
+                scope=stored.text_or_none("scope"),
+            )
+    raise ValueError("type is neither api_key nor oauth")
+
+
 def _time(epoch_s: float | None) -> str | None:
     return None if epoch_s is None else rfc3339(epoch_s)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"text expected, not {type(value).__name__}")
-    return value
-
-
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"a number expected, not {type(value).__name__}")
-    return value
-
-
-def _or_none(read: Callable[[object], T], value: object) -> T | None:
-    return None if value is None else read(value)

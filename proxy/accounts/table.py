@@ -121,6 +121,15 @@ class AccountTable(ABC):
         await forgotten
         log.info("account deleted account=%s name=%s", account.id, account.name)
 
+    async def left(self) -> list[str]:
+        """What is not on disk yet, for people; of tokens it says what their loss means."""
+        left = await self._table.left()
+        for account in (self[id] for id in self._table.unsaved if id in self):
+            new = account.received or account.credential
+            if isinstance(new, OAuthTokens) and new != await self.stored_tokens(account.id):
+                left.append(f"the new tokens of account {account.name!r} ({account.id}): re-authorise it")
+        return left
+
     async def save_again(self) -> None:
         """Retry the writes that have failed."""
         await self._table.save_again()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from proxy.storage.fields import Fields
 from proxy.storage.protocols import Record, Storage
 from proxy.storage.unsaved import Unsaved
 
@@ -74,9 +76,10 @@ class Uses:
 
 
 def _read_use(record: Record) -> Use:
-    use = Use()
-    for name in STORED:
-        value = record.get(name)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            setattr(use, name, value)
+    """The stored counters; those that are malformed begin anew."""
+    use, fields = Use(), Fields(record)
+    with contextlib.suppress(ValueError):
+        for name in STORED[:-1]:
+            setattr(use, name, fields.count(name))
+        use.last_used_at = fields.time_or_none("last_used_at")
     return use

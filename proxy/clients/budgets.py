@@ -8,15 +8,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from proxy.clock import Clock, rfc3339
 from proxy.errors import RateLimited
+from proxy.storage.fields import Fields
 from proxy.storage.protocols import Record
 
 MINUTE_S = 60.0
+
+Number = Annotated[int, Field(ge=1)]
+Usd = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +29,12 @@ class KeyLimits:
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
-    requests_per_minute: int | None = None
-    concurrent_requests: int | None = None
-    tokens_per_day: int | None = None
-    tokens_per_month: int | None = None
-    cost_usd_per_day: float | None = None
-    cost_usd_per_month: float | None = None
+    requests_per_minute: Number | None = None
+    concurrent_requests: Number | None = None
+    tokens_per_day: Number | None = None
+    tokens_per_month: Number | None = None
+    cost_usd_per_day: Usd | None = None
+    cost_usd_per_month: Usd | None = None
 
     @property
     def has_budget(self) -> bool:
@@ -246,9 +250,12 @@ def _over(amount: float, most: float | None) -> bool:
 
 
 def _read(record: object) -> Window:
-    if not isinstance(record, dict):
+    try:
+        return read_window(Fields(record))
+    except ValueError:
         return Window()
-    name, tokens, cost = record.get("name"), record.get("tokens"), record.get("cost_usd")
-    if not isinstance(name, str) or type(tokens) is not int or not isinstance(cost, int | float):
-        return Window()
-    return Window(name, tokens, float(cost)) if tokens >= 0 and 0 <= cost < math.inf else Window()
+
+
+def read_window(fields: Fields) -> Window:
+    """What is stored of a day or month. Raises ValueError, which names the field, if it is malformed."""
+    return Window(fields.text("name"), fields.count("tokens"), float(fields.amount("cost_usd")))

@@ -1,9 +1,10 @@
-"""Saves the counters of client keys: one record per key, with its requests and its spending."""
+"""The counters of client keys: one record per key, with its requests and its spending; and what is read of counters."""
 
 from __future__ import annotations
 
-from proxy.clients.budgets import Budgets
+from proxy.clients.budgets import Budgets, read_window
 from proxy.clients.keys import ClientKeys
+from proxy.storage.fields import Fields
 from proxy.storage.protocols import Record, Storage
 from proxy.storage.unsaved import Unsaved
 
@@ -25,3 +26,20 @@ class KeyCounters:
     def _record(self, key_id: str) -> Record | None:
         use = self._keys.use_record(key_id)
         return None if use is None else use | self._budgets.record(key_id)
+
+
+def read_counters(id: str, record: Record) -> None:
+    """Check the counters of an account, a client key or a sign-in.
+
+    Raises ValueError, which names the field, if a number or time is not within reason.
+    """
+    fields = Fields(record)
+    for name in ("requests", "errors", "rate_limits"):
+        if name in fields or (name == "requests" and "last_seen_at" not in fields):
+            fields.count(name)
+    for name in ("last_used_at", "last_seen_at"):
+        if name in fields:
+            fields.time_or_none(name)
+    for name in ("day", "month"):
+        if name in fields:
+            read_window(fields.inside(name))

@@ -12,14 +12,15 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from itertools import chain
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from proxy.clients.budgets import NO_LIMITS, KeyLimits
 from proxy.clock import Clock, rfc3339
 from proxy.errors import Conflict, NotFound, StorageError, Unprocessable
 from proxy.feed import Feed, Happened
+from proxy.storage.fields import LAST_TIME, Fields
 from proxy.storage.names import clean_name
 from proxy.storage.protocols import Record
 from proxy.storage.table import Table
@@ -29,6 +30,9 @@ MIN_KEY = 16
 MAX_KEY = 256
 
 log = logging.getLogger(__name__)
+
+
+Time = Annotated[float, Field(ge=0, le=LAST_TIME)]
 
 
 class KeyStatus(StrEnum):
@@ -56,9 +60,9 @@ class ClientKey:
     masked: str
     role: Role
     status: KeyStatus
-    created_at: float
-    updated_at: float
-    expires_at: float | None = None
+    created_at: Time
+    updated_at: Time
+    expires_at: Time | None = None
     limits: KeyLimits = NO_LIMITS
     models: tuple[str, ...] = ()
     """Names or patterns (`claude-haiku-*`) of the models that the key may use; empty allows every model."""
@@ -287,6 +291,10 @@ class ClientKeys:
         use = self._use.get(key_id)
         return None if use is None else {"requests": use.requests, "last_used_at": use.last_used_at}
 
+    async def left(self) -> list[str]:
+        """What is not on disk yet, for people."""
+        return await self._table.left()
+
     async def save_again(self) -> None:
         """Retry the writes that have failed."""
         await self._table.save_again()
@@ -319,14 +327,27 @@ def load_keys(records: Iterable[Record]) -> list[tuple[str, ClientKey]]:
     keys = []
     for record in records:
         try:
-            keys.append(_READER.validate_json(json.dumps(record), strict=True))
-        except ValidationError as error:
-            fields = ", ".join(str(problem["loc"][0]) for problem in error.errors() if problem["loc"])
+            keys.append(read_key(str(record.get("id")), record))
+        except ValueError as error:
             raise StorageError(
-                f"token {record.get('id')!r} in the data folder is not complete ({fields}): restore tokens.json "
+                f"token {record.get('id')!r} in the data folder is not complete ({error}): restore tokens.json "
                 "from a backup, or move it away to start without client keys"
-            ) from None  # the error holds the record
+            ) from None
     return [(t.id, t) for t in sorted(keys, key=lambda t: (t.created_at, t.id))]
+
+
+def read_key(id: str, record: Record) -> ClientKey:
+    """The key in a stored record. Raises ValueError, which names the fields, if it is malformed."""
+    try:
+        client_key = _READER.validate_json(json.dumps(record), strict=True)
+    except ValidationError as error:
+        problems = error.errors(include_input=False, include_url=False)
+        fields = ", ".join(".".join(map(str, each["loc"][:2])) for each in problems)
+    else:
+        if client_key.id == id:
+            return client_key
+        fields = "id"
+    raise ValueError(f"{fields}: not as it is stored")  # out here: the error above holds the record
 
 
 def declared_key(name: str, key: str, role: Role, limits: KeyLimits, models: tuple[str, ...]) -> ClientKey:
@@ -352,11 +373,11 @@ def _masked(key: str) -> str:
 
 
 def _read_use(record: Record) -> KeyUse:
-    requests, last_used_at = record.get("requests"), record.get("last_used_at")
-    return KeyUse(
-        requests=requests if isinstance(requests, int) else 0,
-        last_used_at=last_used_at if isinstance(last_used_at, int | float) else None,
-    )
+    fields = Fields(record)
+    try:
+        return KeyUse(fields.count("requests"), fields.time_or_none("last_used_at"))
+    except ValueError:
+        return KeyUse()
 
 
 def _sha256(key: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from typing import Any
 from proxy.clock import Clock, rfc3339
 from proxy.errors import NotFound, RateLimited
 from proxy.feed import Feed, Happened
+from proxy.storage.fields import Fields
 from proxy.storage.protocols import Record, Storage
 from proxy.storage.unsaved import Unsaved
 
@@ -205,7 +205,7 @@ class Sessions:
     def _restore(self, stored: dict[str, Record]) -> None:
         """Load the stored sessions, least recently used first. Expired or malformed ones go with the next save."""
         now = self._clock.now()
-        found = {id: _read(id, record, now) for id, record in stored.items()}
+        found = {id: _restored(id, record, now) for id, record in stored.items()}
         for session in sorted(filter(None, found.values()), key=lambda session: session.last_seen_at):
             self._sessions[session.client] = self._by_id[session.id] = session
         self.clean()
@@ -314,17 +314,21 @@ def _record(snapshot: Snapshot) -> Record:
     }
 
 
-def _read(id: str, record: Record, now: float) -> Session | None:
-    """Read a stored session. None if it is malformed: sessions are disposable."""
+def read_session(id: str, record: Record) -> Session:
+    """The session in a stored record. Raises ValueError, which names the field, if it is malformed."""
+    fields = Fields(record)
+    client = Client(fields.text("token_id"), fields.text("ip"), fields.text("user_agent"))
+    return Session(
+        id, client, fields.time("created_at"), fields.time("last_seen_at"), fields.count("requests")
+    )
+
+
+def _restored(id: str, record: Record, now: float) -> Session | None:
+    """A stored session; None if it is malformed: sessions are disposable."""
     try:
-        client = Client(str(record["token_id"]), str(record["ip"]), str(record["user_agent"]))
-        created_at, seen_at = float(record["created_at"]), float(record["last_seen_at"])
-        requests = int(record["requests"])
-    except (KeyError, TypeError, ValueError, OverflowError):
+        session = read_session(id, record)
+    except ValueError:
         return None
     # If the clock was set back meanwhile, no session lives longer because of it.
-    return (
-        Session(id, client, min(created_at, now), min(seen_at, now), requests)
-        if math.isfinite(created_at + seen_at)
-        else None
-    )
+    session.created_at, session.last_seen_at = min(session.created_at, now), min(session.last_seen_at, now)
+    return session

@@ -6,16 +6,16 @@ import contextlib
 import hashlib
 import hmac
 import logging
+import re
 import secrets
 from asyncio import Task
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 
-from pydantic import TypeAdapter, ValidationError
-
 from proxy.clients.keys import ClientKey, ClientKeys, Role
 from proxy.clock import Clock
 from proxy.feed import Feed, Happened
+from proxy.storage.fields import Fields
 from proxy.storage.protocols import Record, Storage
 from proxy.storage.table import Table
 from proxy.storage.unsaved import Unsaved
@@ -128,6 +128,10 @@ class Signins:
         """Write the times of last use that have changed. Raises StorageError."""
         await self._unsaved.save(storage)
 
+    async def left(self) -> list[str]:
+        """What is not on disk yet, for people."""
+        return await self._table.left()
+
     async def save_again(self) -> None:
         """Retry the writes that have failed."""
         await self._table.save_again()
@@ -174,17 +178,29 @@ def signin_record(sign_in: SignIn) -> Record:
     return record | {"token_id": record.pop("key_id")}  # the name that it has on disk
 
 
-_READER = TypeAdapter(SignIn)
-
-
 def load_signins(records: Iterable[Record]) -> Iterator[tuple[str, SignIn]]:
     """The stored sign-ins. Malformed records are skipped: a lost sign-in costs one more login."""
     for record in records:
-        with contextlib.suppress(ValidationError):
-            sign_in = _READER.validate_python(record | {"key_id": record.get("token_id")})
+        with contextlib.suppress(ValueError):
+            sign_in = read_signin(str(record.get("id")), record)
             yield sign_in.id, sign_in
 
 
+def read_signin(id: str, record: Record) -> SignIn:
+    """The sign-in in a stored record. Raises ValueError, which names the field, if it is malformed."""
+    fields = Fields(record)
+    for name in ("id", "admin_key_mac"):
+        if not re.fullmatch("[0-9a-f]{64}", fields.text(name)):
+            raise ValueError(f"{name} is no SHA-256")
+    if fields.text("id") != id:
+        raise ValueError("id is another sign-in's")
+    return SignIn(
+        id, fields.text_or_none("token_id"), fields.text("admin_key_mac"), fields.time("created_at")
+    )
+
+
 def _read_seen(record: Record, sign_in: SignIn) -> float:
-    seen_at = record.get("last_seen_at")
-    return seen_at if isinstance(seen_at, int | float) else sign_in.created_at
+    try:
+        return Fields(record).time("last_seen_at")
+    except ValueError:
+        return sign_in.created_at

@@ -6,16 +6,20 @@ from proxy.accounts.account import Status
 from proxy.accounts.pool import Pool
 from proxy.clients.keys import ClientKeys
 from proxy.clock import Clock
+from proxy.storage.findings import Findings
 from proxy.usage.series import Series
 
 
 class Health:
-    """Derives the health from the states of the accounts and from unsaved changes."""
+    """Derives the health from the states of the accounts, unsaved changes and findings of the start."""
 
-    def __init__(self, pool: Pool, keys: ClientKeys, series: Series, clock: Clock) -> None:
+    def __init__(
+        self, pool: Pool, keys: ClientKeys, series: Series, findings: Findings, clock: Clock
+    ) -> None:
         self._pool = pool
         self._keys = keys
         self._series = series
+        self.findings = findings
         self._clock = clock
         self._began = clock.monotonic()
         self.draining = False
@@ -24,12 +28,13 @@ class Health:
         return self._clock.monotonic() - self._began
 
     def status(self) -> str:
-        """`unhealthy` if no account is active, `degraded` if one is limited or invalid or a change is unsaved."""
+        """`unhealthy` if no account is active, `degraded` if one is limited or invalid, a change is unsaved or a start
+        has found damage that no admin has seen yet."""
         counts = self._pool.count()
         if not counts[Status.ACTIVE]:
             return "unhealthy"
         unusable = counts[Status.RATE_LIMITED] + counts[Status.INVALID]
-        return "degraded" if unusable or self._unsaved() else "healthy"
+        return "degraded" if unusable or self._unsaved() or self.findings else "healthy"
 
     def reasons(self) -> list[str]:
         """Why it is not healthy, for admins."""
@@ -40,7 +45,7 @@ class Health:
             for status in (Status.RATE_LIMITED, Status.INVALID, Status.INACTIVE)
             if counts[status] and (status is not Status.INACTIVE or not counts[Status.ACTIVE])
         ]
-        return [*none, *accounts, *self._unsaved()]
+        return [*none, *accounts, *self._unsaved(), *self.findings.texts()]
 
     def not_ready(self) -> str | None:
         """Why the proxy is not ready for requests; None if it is."""

@@ -48,6 +48,7 @@ class Summary:
         return {
             "status": self._health.status(),
             "reasons": self._health.reasons(),
+            "findings": len(self._health.findings),
             "draining": self._health.draining,
             "version": __version__,
             "started_at": self.started_at,

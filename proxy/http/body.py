@@ -6,9 +6,12 @@ import asyncio
 import tempfile
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 SPOOL_ABOVE_BYTES = 4 * 1024 * 1024
+SPOOLED = "body-"
+"""What the names of such files begin with, on a file system that needs names (one without O_TMPFILE)."""
 
 MEMORY_BYTES = 64 * 1024 * 1024
 """What all bodies of a proxy may take of its memory together. Beyond it, each further one goes to a file sooner."""
@@ -20,9 +23,13 @@ T = TypeVar("T")
 
 
 class Bodies:
-    """What the request bodies of a proxy share: a budget of memory, and the turn to read one in a thread."""
+    """What the request bodies of a proxy share: a folder, a budget of memory, and the turn to read one in a thread.
 
-    def __init__(self, memory_bytes: int = MEMORY_BYTES) -> None:
+    Without a `folder`, large bodies go to the system's for temporary files.
+    """
+
+    def __init__(self, folder: Path | None, memory_bytes: int = MEMORY_BYTES) -> None:
+        self.folder = folder
         self._memory_bytes = memory_bytes
         self.in_memory = 0  # bytes
         self.turn = asyncio.Lock()
@@ -45,7 +52,7 @@ class Body:
         self.size = 0
 
     def write(self, data: bytes) -> Awaitable[None] | None:
-        """Append data. What is returned is awaited first: it raises OSError if the temporary file cannot be written."""
+        """Append data. What is returned is awaited first: it raises OSError if the file cannot be written."""
         self.size += len(data)
         self._held += len(data)
         self._bodies.in_memory += len(data)
@@ -70,7 +77,9 @@ class Body:
                 return
             if self._file is None:
                 # 0600 and without a name; `close` closes it.
-                self._file = tempfile.TemporaryFile(prefix="claude-proxy-", buffering=0)  # noqa: SIM115
+                self._file = tempfile.TemporaryFile(  # noqa: SIM115
+                    dir=self._bodies.folder, prefix=SPOOLED, buffering=0
+                )
             await self._ended(self._start(partial(_write_all, self._file, data)))
         finally:
             self._give_back()

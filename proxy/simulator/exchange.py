@@ -7,6 +7,7 @@ import socket
 import struct
 from collections.abc import Coroutine, Iterable
 from http.client import responses
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 from tornado.http1connection import HTTP1Connection
@@ -25,6 +26,7 @@ class Host(Protocol):
 
     clock: Clock
     ledger: Ledger
+    spool_folder: Path | None
 
     def arrived(self, exchange: Exchange, connection: int) -> tuple[Entry, Fault | None]: ...
 
@@ -53,7 +55,7 @@ class Exchange(HTTPMessageDelegate):
 
     def headers_received(self, start_line: Any, headers: HTTPHeaders) -> None:
         line = cast(RequestStartLine, start_line)
-        self.request = Request(line.method, line.path, headers, Body())
+        self.request = Request(line.method, line.path, headers, Body(self._host.spool_folder))
         self.entry, self.fault = self._host.arrived(self, self._connection_id)
         self._connection.set_close_callback(self.on_connection_close)
         if isinstance(self.fault, ResetEarly):

@@ -6,6 +6,7 @@ import hashlib
 import json
 import tempfile
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO
 from urllib.parse import parse_qs, unquote
 
@@ -21,10 +22,12 @@ MEMORY_BYTES = 1 << 20
 class Body:
     """A request's body as it came: in memory while small, else in a temporary file, and hashed."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         self.length = 0
         self._hash = hashlib.sha256()
-        self._spool: IO[bytes] | None = tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES)  # noqa: SIM115 - closed by close()
+        self._spool: IO[bytes] | None = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - closed by close()
+            max_size=MEMORY_BYTES, dir=None if folder is None else str(folder)
+        )
 
     def add(self, chunk: bytes) -> None:
         if self._spool is not None:

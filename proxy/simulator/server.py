@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 from weakref import WeakKeyDictionary
 
@@ -93,6 +94,7 @@ class Simulator(HTTPServerConnectionDelegate):
 
     def _begin(self) -> None:
         """Nothing is connected, and nothing scripted."""
+        self.spool_folder: Path | None = None  # takes large bodies; None: the system's temporary folder does
         self._script = Script()
         self._exchanges: set[Exchange] = set()
         self._connections: WeakKeyDictionary[object, int] = WeakKeyDictionary()

@@ -72,6 +72,18 @@ def replace(path: Path, data: bytes, *, durable: bool, keep_old: bool) -> Identi
     return written
 
 
+def replace_both(path: Path, data: bytes) -> Identity:
+    """Replace a file and then its backup, durably.
+
+    Both have the same content, so that a backup that has to serve gives neither less nor more than its file. The file
+    goes first: a backup that is newer than its file was swapped with it.
+    """
+    written = replace(path, data, durable=True, keep_old=False)
+    with failstep("storage.backup"):
+        replace(backup(path), data, durable=True, keep_old=False)
+    return written
+
+
 def remove(path: Path) -> None:
     """Remove a file and its backup. The backup goes first: left alone, recovery would put it in the file's place."""
     with failstep("storage.unlink_backup"):

@@ -7,12 +7,14 @@ import errno
 import fcntl
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from proxy.errors import StorageError
+from proxy.http.body import SPOOLED
 from proxy.storage.files import FILE_MODE, make_folder, told
-from proxy.storage.layout import LOCK, SUBFOLDERS
+from proxy.storage.layout import LOCK, SPOOL, SUBFOLDERS
 
 
 @contextlib.contextmanager
@@ -94,6 +96,21 @@ def _lock(fd: int, folder: Path) -> None:
             f"data folder {folder} is in use by {process}: stop it, "
             "or set storage.data_folder to another folder"
         ) from None
+
+
+def clear_spool(folder: Path) -> None:
+    """Remove the request bodies that a killed process has left, and try that the spool folder takes a new one.
+
+    Raises OSError if it does not; a full disk is no reason, since it passes.
+    """
+    spool = folder / SPOOL
+    for path in spool.glob(f"{SPOOLED}*"):
+        path.unlink()
+    try:
+        tempfile.TemporaryFile(dir=spool, prefix=SPOOLED).close()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise OSError(error.errno, error.strerror, str(spool)) from error
 
 
 def _ours(folder: Path) -> Iterator[Path]:

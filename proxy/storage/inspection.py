@@ -10,9 +10,10 @@ from pathlib import Path
 
 from proxy.storage.envelope import Keyring
 from proxy.storage.folder import held_unchanged, usable
+from proxy.storage.inventory import Inventory
 from proxy.storage.journal import Journal
-from proxy.storage.layout import JOURNAL
-from proxy.storage.protocols import Kind, Record
+from proxy.storage.layout import INVENTORY, JOURNAL
+from proxy.storage.protocols import Kind, Reader, Record
 from proxy.storage.recovery import look
 from proxy.storage.rekey import read_record, stale_records
 
@@ -26,11 +27,11 @@ class Inspection:
     encryption: str
 
 
-def inspect(folder: Path, keyring: Keyring) -> Inspection:
+def inspect(folder: Path, keyring: Keyring, readers: Mapping[Kind, Reader]) -> Inspection:
     """Read the folder as an opening would. Raises StorageError if that would."""
     with usable(folder), held_unchanged(folder):
-        journal = Journal(folder / JOURNAL, keyring)
-        state = look(folder, journal, keyring)
+        journal, inventory = Journal(folder / JOURNAL, keyring), Inventory(folder / INVENTORY)
+        state = look(folder, journal, inventory, keyring, readers)
         stale = stale_records(folder, keyring) if keyring else []
         for path in stale:
             with contextlib.suppress(ValueError):  # damaged: a start sets it aside

@@ -14,7 +14,7 @@ from proxy.failpoints import failstep
 from proxy.storage import files
 from proxy.storage.codec import Document, from_text, to_text
 from proxy.storage.envelope import Keyring
-from proxy.storage.layout import LAYOUTS
+from proxy.storage.layout import ID, LAYOUTS
 from proxy.storage.protocols import Kind
 
 SIZE = 64 * 1024
@@ -40,10 +40,11 @@ class Change:
 
 
 class Journal:
-    """Holds all changes that wait for their files. Each write puts all of them into one half of the file, in turn.
+    """Holds all changes that wait for their files. Each write puts all of them into one half, then into the other.
 
-    Of the valid halves, the later one counts: a torn write leaves the one before. Overwriting works on a full disk,
-    where replacing a file does not. A copy-on-write file system (btrfs, ZFS) does not guarantee that.
+    Of the valid halves, the later one counts: a torn write leaves the one before, and for a damaged half the other one
+    serves. Overwriting works on a full disk, where replacing a file does not. A copy-on-write file system (btrfs, ZFS)
+    does not guarantee that.
     """
 
     def __init__(self, path: Path, keyring: Keyring) -> None:
@@ -74,7 +75,7 @@ class Journal:
 
     def create(self, changes: Mapping[Key, Change]) -> None:
         """Create the file anew, with these changes. Raises OSError."""
-        half = self._encode(changes)
+        half = self._encode(changes, 1)
         self._held = None
         # Zeros are written, not only allocated: the first write into an allocated hole may need space again.
         files.replace(self.path, half + bytes(HALF), durable=True, keep_old=False)
@@ -90,23 +91,24 @@ class Journal:
         """Replace the journal's content by these changes, durably. Raises OSError."""
         if changes == self._held:
             return
-        half = self._encode(changes)
-        if self._held is not None:  # then it is known which half is valid
-            try:
+        if self._held is None:  # then it is not known which half is valid
+            self.create(changes)
+            return
+        halves = [self._encode(changes, later) for later in (1, 2)]
+        try:
+            for half in halves:
                 self._overwrite(half)
-            except OSError:
-                log.warning("the journal cannot be overwritten, so it is made anew file=%s", self.path)
-            else:
                 self._wrote(self._next_half, changes)
-                return
-        self.create(changes)
+        except OSError:
+            log.warning("the journal cannot be overwritten, so it is made anew file=%s", self.path)
+            self.create(changes)
 
-    def _encode(self, changes: Mapping[Key, Change]) -> bytes:
+    def _encode(self, changes: Mapping[Key, Change], later: int) -> bytes:
         records = {
             f"{kind}/{id}": f'{{"generation": {change.generation}, "record": {change.text or "null"}}}'
             for (kind, id), change in changes.items()
         }
-        data = self._keyring.encode(Document(self._generation + 1, records), self.path.name)
+        data = self._keyring.encode(Document(self._generation + later, records), self.path.name)
         if len(data) > HALF:
             raise OSError(errno.ENOSPC, f"{self.path.name} is full")
         return data.ljust(HALF, b"\0")
@@ -145,6 +147,8 @@ def _changes(document: Document, name: str) -> dict[Key, Change]:
                 f"{name} holds {kind_name}, unknown to this program: start the newer one that wrote it"
             )
         entry = from_text(text)
-        record = entry["record"]
-        changes[kind, id] = Change(kind, id, entry["generation"], None if record is None else to_text(record))
+        generation, record = entry.get("generation"), entry.get("record")
+        if type(generation) is not int or not ID.fullmatch(id):
+            raise ValueError("it holds what is no change")
+        changes[kind, id] = Change(kind, id, generation, None if record is None else to_text(record))
     return changes

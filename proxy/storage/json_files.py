@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar
 
 from proxy.clock import Clock, rfc3339
@@ -17,11 +19,12 @@ from proxy.storage import files
 from proxy.storage.codec import Document, to_text, to_text_unread
 from proxy.storage.envelope import Keyring
 from proxy.storage.files import told
-from proxy.storage.folder import make_private, take, usable
+from proxy.storage.folder import clear_spool, make_private, take, usable
+from proxy.storage.inventory import Inventory
 from proxy.storage.journal import Change, Journal, Key
-from proxy.storage.layout import JOURNAL, LAYOUTS, USAGE, checked
+from proxy.storage.layout import INVENTORY, JOURNAL, LAYOUTS, USAGE, checked
 from proxy.storage.logs import Logs
-from proxy.storage.protocols import Kind, Record
+from proxy.storage.protocols import Kind, Reader, Record
 from proxy.storage.recovery import recover, set_aside, set_record
 from proxy.storage.rekey import is_current, rekey, rewrite_aside
 
@@ -38,16 +41,20 @@ class JsonFiles:
     write retries the changes in the journal. Generations number all writes of the folder: the higher is the later.
     """
 
-    def __init__(self, folder: Path, lock: int, clock: Clock, keyring: Keyring) -> None:
+    def __init__(
+        self, folder: Path, lock: int, clock: Clock, keyring: Keyring, readers: Mapping[Kind, Reader]
+    ) -> None:
         self._folder = folder
         self._keyring = keyring
         self._clock = clock
         self._lock: int | None = lock
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="storage")
         self._journal = Journal(folder / JOURNAL, keyring)
+        self._inventory = Inventory(folder / INVENTORY)
         self._logs = Logs(folder / USAGE)
         notices = make_private(folder)
-        state = recover(folder, self._journal, keyring, clock)
+        clear_spool(folder)
+        state = recover(folder, self._journal, self._inventory, keyring, readers, clock)
         rekeyed = rekey(folder, keyring, self._journal, state.waiting, rfc3339(clock.now()))
         self.notices: Sequence[str] = (*notices, *state.notices, *rekeyed)
         self._records = state.records
@@ -57,18 +64,27 @@ class JsonFiles:
         self._generation = max(
             (*state.generations.values(), *(c.generation for c in state.waiting.values())), default=0
         )
+        with contextlib.suppress(OSError):  # else with the next file
+            self._inventory.write(map(self._name, state.generations))
         self._store(state.waiting.values())
 
     @classmethod
-    def open(cls, folder: Path, *, clock: Clock, keyring: Keyring | None = None) -> JsonFiles:
+    def open(
+        cls,
+        folder: Path,
+        *,
+        clock: Clock,
+        keyring: Keyring | None = None,
+        readers: Mapping[Kind, Reader] = MappingProxyType({}),
+    ) -> JsonFiles:
         """Lock the folder, read all of it, repair damage, and bring it under the key. Raises StorageError.
 
-        Without a keyring, files are plain.
+        Without a keyring, files are plain. `readers` check the records of their kinds.
         """
         with usable(folder):
             lock = take(folder)
             try:
-                return cls(folder, lock, clock, keyring or Keyring())
+                return cls(folder, lock, clock, keyring or Keyring(), readers)
             except BaseException:
                 os.close(lock)
                 raise
@@ -159,6 +175,7 @@ class JsonFiles:
         if self._generations.get(path, 0) >= change.generation:
             return  # a later write of this file included it
         if layout.one_each and change.text is None:
+            self._inventory.drop(self._name(path))
             files.remove(path)
             self._identities.pop(path, None)
             self._generations.pop(path, None)
@@ -168,8 +185,7 @@ class JsonFiles:
         else:
             document = Document(self._generation, self._records[change.kind])
         self._replace(path, document)
-        if change.text is None:
-            self._replace(path, document)  # so that the backup forgets the record too
+        self._inventory.add(self._name(path))
         self._generations[path] = document.generation
 
     def _replace(self, path: Path, document: Document) -> None:
@@ -182,12 +198,13 @@ class JsonFiles:
             if aside and self._keyring:
                 rewrite_aside(self._folder, self._folder / aside, self._keyring)
             log.warning("changed by somebody else, so written anew from memory file=%s kept=%s", path, aside)
-        self._identities[path] = files.replace(
-            path, self._encode(path, document), durable=True, keep_old=not edited
-        )
+        self._identities[path] = files.replace_both(path, self._encode(path, document))
 
     def _encode(self, path: Path, document: Document) -> bytes:
-        return self._keyring.encode(document, str(path.relative_to(self._folder)))
+        return self._keyring.encode(document, self._name(path))
+
+    def _name(self, path: Path) -> str:
+        return str(path.relative_to(self._folder))
 
     def _update(self, kind: Kind, records: Mapping[str, Record | None]) -> None:
         texts = self._records[kind].copy()
@@ -198,6 +215,7 @@ class JsonFiles:
         try:
             data = self._encode(path, Document(self._generation, texts))
             files.replace(path, data, durable=False, keep_old=False)
+            self._inventory.add(self._name(path))
         except OSError as error:
             raise StorageError(f"{kind} could not be saved in {self._folder}: {told(error)}") from error
         self._records[kind] = texts

@@ -33,6 +33,7 @@ class Layout:
 
 LAYOUTS: Final[Mapping[Kind, Layout]] = MappingProxyType(
     {
+        "findings": Layout("findings.json", durable=True),
         "accounts": Layout("accounts/{id}.json", durable=True),
         "tokens": Layout("tokens.json", durable=True),
         "signins": Layout("signins.json", durable=True),
@@ -40,13 +41,16 @@ LAYOUTS: Final[Mapping[Kind, Layout]] = MappingProxyType(
         "sessions": Layout("sessions.json", durable=False),
     }
 )
+INVENTORY: Final = "inventory.json"
 JOURNAL: Final = "journal.bin"
 LOCK: Final = ".lock"
 QUARANTINE: Final = "quarantine"
 USAGE: Final = "usage"
+SPOOL: Final = "tmp"
 SUBFOLDERS: Final = (
     QUARANTINE,
     USAGE,
+    SPOOL,
     *sorted({str(Path(each.name).parent) for each in LAYOUTS.values()} - {"."}),
 )
 
@@ -59,5 +63,5 @@ def checked(id: str) -> str:
 
 
 def backup(path: Path) -> Path:
-    """The path of a file's backup, which has the content before the last write."""
+    """The path of a file's backup, which has the same content."""
     return path.with_name(path.name + BACKUP)

@@ -16,7 +16,7 @@ from proxy.failpoints import failstep
 from proxy.storage import files
 from proxy.storage.codec import to_text
 from proxy.storage.files import told
-from proxy.storage.layout import ID
+from proxy.storage.layout import ID, QUARANTINE, USAGE
 from proxy.storage.protocols import Record
 
 SUFFIX: Final = ".jsonl"
@@ -30,6 +30,7 @@ class Logs:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._damaged: set[Path] = set()  # logs with lines that are left out
         self._whole: dict[Path, int] = {}  # the size before an append that failed and may have left a part
 
     def names(self) -> list[str]:
@@ -48,6 +49,8 @@ class Logs:
             line = _line(text)
             if line is None:
                 damaged += 1
+                if text.endswith(b"}"):  # else a crash has cut it short, as crashes do
+                    self._damaged.add(path)
             else:
                 lines.append(line)
         if damaged:
@@ -75,7 +78,10 @@ class Logs:
         path, data = self._path(name), _bytes(lines)
         with _failing(path):
             self._trim(path)  # first: after a failed replacement it is unknown which file is there
+            if path in self._damaged:
+                files.link_aside(path, self._folder.parent / QUARANTINE, f"{USAGE}-{path.name}")
             files.replace(path, data, durable=True, keep_old=False)
+            self._damaged.discard(path)
 
     def remove(self, name: str) -> None:
         path = self._path(name)

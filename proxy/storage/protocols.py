@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 Record = dict[str, Any]
 """A JSON object; storage does not know what it means."""
 
-Kind = Literal["accounts", "tokens", "signins", "counters", "sessions"]
+Kind = Literal["accounts", "tokens", "signins", "findings", "counters", "sessions"]
 """`counters` and `sessions` are disposable (`update`), the others durable (`put`, `delete`)."""
+
+Reader = Callable[[str, Record], object]
+"""Reads the record of an id. Raises ValueError, which names the field and no value, if it is malformed."""
 
 
 class Storage(Protocol):

@@ -1,9 +1,10 @@
 """Recovery of a data folder when it is opened: first everything is read, then damage is repaired.
 
-A damaged file (unreadable, torn, not our JSON, wrong checksum) is moved into quarantine, and replaced by its backup,
-which is the state before its last write. That includes a file edited by hand, whose checksum is wrong too; to keep
-the edit, take its `crc32` member out. If neither a durable file nor its backup can be read, or a newer version wrote
-it, opening is refused and nothing is changed.
+A damaged file (unreadable, torn, not our JSON, wrong checksum) is moved into quarantine, and its backup, which has the
+same content, serves. That includes a file edited by hand, whose checksum is wrong too; to keep the edit, take its
+`crc32` member out. A file that is older than its backup was swapped with it or restored: the newer one serves. If
+neither a durable file nor its backup can be read, if a record is malformed or a newer version wrote it, opening is
+refused and nothing is changed. All damage is noted as a finding before it is repaired.
 """
 
 from __future__ import annotations
@@ -20,24 +21,64 @@ from proxy.clock import Clock, rfc3339
 from proxy.errors import StorageError
 from proxy.failpoints import failstep
 from proxy.storage import files
-from proxy.storage.codec import Document
+from proxy.storage.codec import Document, from_text, to_text
 from proxy.storage.envelope import Keyring
+from proxy.storage.findings import Finding
+from proxy.storage.inventory import Inventory
 from proxy.storage.journal import Change, Journal, Key
-from proxy.storage.layout import BACKUP, ID, JOURNAL, LAYOUTS, QUARANTINE, SUBFOLDERS, Layout, backup
-from proxy.storage.protocols import Kind
+from proxy.storage.layout import (
+    BACKUP,
+    ID,
+    INVENTORY,
+    JOURNAL,
+    LAYOUTS,
+    QUARANTINE,
+    SUBFOLDERS,
+    Layout,
+    backup,
+)
+from proxy.storage.protocols import Kind, Reader
 
 NAME: Final = re.compile(rf"({ID.pattern})\.json({re.escape(BACKUP)})?")
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One file as it was found: the document in it or in its backup, and how either of the two is damaged."""
+    """One file as it was found: the documents in it and in its backup, and how either of the two is damaged."""
 
     kind: Kind
     path: Path
-    document: Document | None
-    from_backup: bool
+    own: Document | None
+    spare: Document | None
     damaged: dict[Path, str]
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the backup is newer: it is never written first, so the two were swapped, or the file restored."""
+        return (
+            self.own is not None
+            and self.spare is not None
+            and not self.own.by_hand
+            and self.spare.generation > self.own.generation
+        )
+
+    @property
+    def from_backup(self) -> bool:
+        return self.spare is not None and (self.own is None or self.is_stale)
+
+    @property
+    def document(self) -> Document | None:
+        """The one that serves."""
+        return self.spare if self.from_backup else self.own
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """All that was read. `findings`: what is damaged or missing, each for people."""
+
+    found: list[Found]
+    waiting: dict[Key, Change]
+    findings: list[str]
 
 
 @dataclass(slots=True)
@@ -50,47 +91,52 @@ class State:
     notices: list[str] = field(default_factory=list)
 
 
-def recover(folder: Path, journal: Journal, keyring: Keyring, clock: Clock) -> State:
+def recover(
+    folder: Path,
+    journal: Journal,
+    inventory: Inventory,
+    keyring: Keyring,
+    readers: Mapping[Kind, Reader],
+    clock: Clock,
+) -> State:
     """Read the folder and repair it. Raises StorageError, OSError."""
-    found, waiting = _read_all(folder, journal, keyring)
+    survey = _survey(folder, journal, inventory, keyring, readers)
     places = (folder, *(folder / name for name in SUBFOLDERS))
     for place in places:
         files.remove_temporaries(place)
-    state = State(notices=list(_strangers(folder)))
+    state = State(notices=[*_strangers(folder), *survey.findings])
     stamp = rfc3339(clock.now())
-    for each in found:
-        state.notices += _mend(folder, each, stamp)
-        if each.document is not None:
-            state.records[each.kind].update(each.document.records)
-            state.generations[each.path] = each.document.generation
-    _take_from_journal(folder, state, waiting)
+    for each in survey.found:
+        _mend(folder, each, stamp)
+        _take(folder, each, state)
+        if each.kind == "findings":  # the first
+            _remember(folder, keyring, survey, state, clock.now())
+    _take_from_journal(folder, state, survey.waiting)
     if journal.damaged:
-        aside = set_aside(folder, journal.path, stamp, keep=True)
-        state.notices.append(f"{JOURNAL} was damaged, its last write is not used: it is in {aside}")
+        set_aside(folder, journal.path, stamp, keep=True)
     if journal.damaged or files.identity(journal.path) is None:
         journal.create(state.waiting)
+    if inventory.damaged:
+        set_aside(folder, inventory.path, stamp)
     # Makes the repairs durable, and renames that a crash left unsynced.
     for place in places:
         files.sync_folder(place)
     return state
 
 
-def look(folder: Path, journal: Journal, keyring: Keyring) -> State:
+def look(
+    folder: Path,
+    journal: Journal,
+    inventory: Inventory,
+    keyring: Keyring,
+    readers: Mapping[Kind, Reader],
+) -> State:
     """What `recover` would find, without a repair; the notices say what it would repair. Raises as it does."""
-    found, waiting = _read_all(folder, journal, keyring)
-    state = State(notices=list(_strangers(folder)))
-    for each in found:
-        for path, reason in each.damaged.items():
-            state.notices.append(f"{path.relative_to(folder)} is damaged ({reason}): a start sets it aside")
-        if each.from_backup:
-            name = each.path.relative_to(folder)
-            state.notices.append(f"{name}: its backup would serve, the state before its last write")
-        if each.document is not None:
-            state.records[each.kind].update(each.document.records)
-            state.generations[each.path] = each.document.generation
-    _take_from_journal(folder, state, waiting)
-    if journal.damaged:
-        state.notices.append(f"{JOURNAL} is damaged: its last write would not be used")
+    survey = _survey(folder, journal, inventory, keyring, readers)
+    state = State(notices=[*_strangers(folder), *survey.findings])
+    for each in survey.found:
+        _take(folder, each, state)
+    _take_from_journal(folder, state, survey.waiting)
     return state
 
 
@@ -111,15 +157,49 @@ def set_aside(folder: Path, path: Path, stamp: str, *, keep: bool = False) -> st
     return str(aside.relative_to(folder))
 
 
-def _read_all(folder: Path, journal: Journal, keyring: Keyring) -> tuple[list[Found], dict[Key, Change]]:
-    waiting = journal.read()
-    found = [_look(folder, kind, path, keyring) for kind, path in stored(folder)]
+def _survey(
+    folder: Path,
+    journal: Journal,
+    inventory: Inventory,
+    keyring: Keyring,
+    readers: Mapping[Kind, Reader],
+) -> Survey:
+    waiting, listed = journal.read(), inventory.read()
+    found = [_look(folder, kind, path, keyring, readers) for kind, path in stored(folder)]
     _refuse_unreadable(found, waiting)
-    return found, waiting
+    _refuse_malformed(found, readers)
+    here = {str(each.path.relative_to(folder)) for each in found if each.document or each.damaged}
+    awaited = {str(LAYOUTS[kind].file(folder, id).relative_to(folder)) for kind, id in waiting}
+    findings = [text for each in found for text in _findings(folder, each)]
+    findings += [f"{name} is gone: it starts without" for name in sorted(listed - here - awaited)]
+    if journal.damaged:
+        findings.append(
+            f"{JOURNAL} was damaged, and may have lost its last write: it is kept in {QUARANTINE}/"
+        )
+    elif listed and files.identity(journal.path) is None:
+        findings.append(f"{JOURNAL} is gone: what was only in it is lost")
+    if inventory.damaged:
+        findings.append(f"{INVENTORY} was damaged: a file that is gone would not be noticed")
+    return Survey(found, waiting, findings)
+
+
+def _findings(folder: Path, found: Found) -> Iterator[str]:
+    """What is wrong with one file, and what comes of it."""
+    name = found.path.relative_to(folder)
+    for path, reason in found.damaged.items():
+        yield f"{path.relative_to(folder)} was damaged ({reason}): it is kept in {QUARANTINE}/"
+    if found.is_stale:
+        yield f"{name} was older than its backup, as if swapped with it or restored: it is kept in {QUARANTINE}/"
+    elif found.from_backup and found.path not in found.damaged:
+        yield f"{name} was gone"
+    if found.from_backup:
+        yield f"{name}: its backup serves; it may lack the last change"
+    elif found.damaged and found.document is None and not LAYOUTS[found.kind].durable:
+        yield f"{name} starts empty"
 
 
 def stored(folder: Path) -> Iterator[tuple[Kind, Path]]:
-    """Every file that holds records, or whose backup does."""
+    """Every file that holds records, or whose backup does; that of the findings comes first."""
     for kind, layout in LAYOUTS.items():
         if layout.one_each:
             ids = {match[1] for path in _beside(folder, layout) if (match := NAME.fullmatch(path.name))}
@@ -133,18 +213,30 @@ def _beside(folder: Path, layout: Layout) -> list[Path]:
     return list(place.iterdir()) if layout.one_each and place.exists() else []
 
 
-def _look(folder: Path, kind: Kind, path: Path, keyring: Keyring) -> Found:
+def _look(folder: Path, kind: Kind, path: Path, keyring: Keyring, readers: Mapping[Kind, Reader]) -> Found:
     layout = LAYOUTS[kind]
     damaged: dict[Path, str] = {}
+    whole: dict[Path, Document | None] = {}
     for candidate in (path, backup(path)) if layout.durable else (path,):
         try:
-            document = _read(layout, path, candidate, keyring)
+            document = whole[candidate] = _read(layout, path, candidate, keyring)
+            if document is not None and (candidate != path or not layout.durable):
+                _check(document, readers.get(kind))
         except ValueError as error:
             damaged[candidate] = str(error)
-            continue
-        if document is not None:
-            return Found(kind, path, document, candidate != path, damaged)
-    return Found(kind, path, None, False, damaged)
+            whole[candidate] = None
+    return Found(kind, path, whole[path], whole.get(backup(path)), damaged)
+
+
+def _check(document: Document, reader: Reader | None) -> None:
+    """Raise ValueError if a record is malformed."""
+    if reader is None:
+        return
+    for id, text in document.records.items():
+        try:
+            reader(id, from_text(text))
+        except ValueError as error:
+            raise ValueError(f"{id[:64]!r}: {error}") from None
 
 
 def _read(layout: Layout, path: Path, candidate: Path, keyring: Keyring) -> Document | None:
@@ -160,6 +252,21 @@ def _read(layout: Layout, path: Path, candidate: Path, keyring: Keyring) -> Docu
     if layout.one_each and document.records.keys() != {path.stem}:
         raise ValueError("it holds another record than its name says")
     return document
+
+
+def _refuse_malformed(found: list[Found], readers: Mapping[Kind, Reader]) -> None:
+    """Refuse files that are as they were written or edited, but hold what no record may have."""
+    for each in found:
+        if each.document is None or not LAYOUTS[each.kind].durable:
+            continue
+        try:
+            _check(each.document, readers.get(each.kind))
+        except ValueError as error:
+            path = backup(each.path) if each.from_backup else each.path
+            raise StorageError(
+                f"{path} cannot be used ({error}): correct it there, restore it from a backup, or move it away to "
+                "start without"
+            ) from None
 
 
 def _refuse_unreadable(found: list[Found], waiting: dict[Key, Change]) -> None:
@@ -180,22 +287,55 @@ def _in_journal(found: Found, waiting: dict[Key, Change]) -> bool:
     return LAYOUTS[found.kind].one_each and (found.kind, found.path.stem) in waiting
 
 
-def _mend(folder: Path, found: Found, stamp: str) -> list[str]:
-    """Move damaged files into quarantine and the backup into its place. Returns the notices."""
-    notices = []
-    name = found.path.relative_to(folder)
-    for path, reason in found.damaged.items():
-        aside = set_aside(folder, path, stamp)
-        notices.append(f"{path.relative_to(folder)} was damaged ({reason}): it is in {aside}")
+def _mend(folder: Path, found: Found, stamp: str) -> None:
+    """Move what does not serve into quarantine, and what serves into both places."""
+    for path in (*found.damaged, *([found.path] if found.is_stale else [])):
+        set_aside(folder, path, stamp)
     if found.from_backup:
         with failstep("storage.mend"):
             os.rename(backup(found.path), found.path)
-        notices.append(f"{name}: its backup serves, the state before its last write")
-    elif found.damaged and not LAYOUTS[found.kind].durable:
-        notices.append(f"{name} starts empty")
-    if found.document is not None and found.document.by_hand:
-        notices.append(f"{name} has no checksum: it is taken as edited by hand")
-    return notices
+    if found.document is not None and found.own != found.spare and LAYOUTS[found.kind].durable:
+        _renew_backup(folder, found, stamp)
+
+
+def _renew_backup(folder: Path, found: Found, stamp: str) -> None:
+    spare = backup(found.path)
+    if found.own is not None and found.own.by_hand and found.spare is not None:
+        set_aside(folder, spare, stamp, keep=True)  # what it was before the edit
+    try:
+        files.replace(spare, files.read(found.path) or b"", durable=True, keep_old=False)
+    except OSError:
+        # On a full disk none is better than one that gives back what was taken away.
+        spare.unlink(missing_ok=True)
+
+
+def _take(folder: Path, found: Found, state: State) -> None:
+    if found.document is None:
+        return
+    state.records[found.kind].update(found.document.records)
+    state.generations[found.path] = found.document.generation
+    if found.document.by_hand and not found.from_backup:
+        name = found.path.relative_to(folder)
+        state.notices.append(f"{name} has no checksum: it is taken as edited by hand")
+
+
+def _remember(folder: Path, keyring: Keyring, survey: Survey, state: State, now: float) -> None:
+    """Note the findings on disk, before anything but the file of findings itself is repaired."""
+    new = [Finding.of(text, now) for text in survey.findings]
+    if not new:
+        return
+    records, path = state.records["findings"], LAYOUTS["findings"].file(folder)
+    records.update({each.id: to_text(each.record()) for each in new if each.id not in records})
+    written = (each.document.generation for each in survey.found if each.document is not None)
+    waiting = (change.generation for change in survey.waiting.values())
+    generation = max((*written, *waiting), default=0) + 1
+    try:
+        files.replace_both(path, keyring.encode(Document(generation, records), path.name))
+    except OSError as error:
+        state.notices.append(
+            f"{path.name} cannot be written ({files.told(error)}): told until the next start"
+        )
+    state.generations[path] = generation
 
 
 def _take_from_journal(folder: Path, state: State, waiting: Mapping[Key, Change]) -> None:

@@ -86,6 +86,15 @@ class Table(Mapping[str, T], Generic[T]):
         self._items.pop(id, None)
         return self._jobs.start(f"delete {self._kind}/{id}", self._save(id, None))
 
+    async def left(self) -> list[str]:
+        """What is not on disk yet, for people."""
+        return [
+            f"the last change of {self._kind}/{id}"
+            if id in self._items
+            else f"the deletion of {self._kind}/{id}"
+            for id in self.unsaved
+        ]
+
     async def save_again(self) -> None:
         """Retry the writes that have failed, with the items as they are now."""
         for id in tuple(self.unsaved):

@@ -257,6 +257,10 @@ class Series:
                     return
             self._failed(None)
 
+    async def left(self) -> list[str]:
+        """What the last flush could not save, for people."""
+        return [] if self.unsaved is None else ["the usage since it was saved last"]
+
     async def compact(self, storage: Storage) -> None:
         """Merge the lines of each log to the resolution that memory keeps, and remove logs that are too old.
 

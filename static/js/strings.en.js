@@ -107,6 +107,7 @@ export default {
 	// the overview
 	health: "Health",
 	all_well: "Every account in use is well.",
+	findings_seen: "I have seen what the start found",
 	insecure: "Served without TLS: keys and tokens cross the network in the clear.",
 	draining: "Draining: new requests are refused.",
 	streams: "in flight",

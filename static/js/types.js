@@ -90,7 +90,7 @@
  *
  * @typedef {"healthy" | "degraded" | "unhealthy"} Verdict
  * @typedef {{status: Verdict, reasons: string[], draining: boolean, insecure: boolean, started_at: Time,
- *	version: string}} Health
+ *	version: string, findings?: number}} Health
  * @typedef {Record<AccountStatus | "total", number> & {next_reset_at: Time | null}} AccountCounts
  * @typedef {{in_flight: number, today: {cost_usd: number}}} Traffic
  *

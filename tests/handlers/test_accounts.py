@@ -121,7 +121,23 @@ async def test_a_name_or_key_that_exists_is_a_conflict(
 
 
 @pytest.mark.parametrize(
-    "key", ["", "  ", "with a space", "with\nbreak", "with-é", "sk-ant-oat01-x", "sk-ant-ort01-x"]
+    "key",
+    [
+        "",
+        "  ",
+        "short",
+        "of 15 character",
+        "with a space in it",
+        "with\na break in it",
+        "with-é-in-its-middle",
+        "k" * 4097,
+        "sk-ant-oat01-x",
+        "sk-ant-ort01-x",
+        "sk-ant-sid01-of-a-browser",
+        "sk-ant-admin01-of-an-organization",
+        "sk-proj-of-another-vendor",
+        "cp-a-client-key-of-this-proxy",
+    ],
 )
 async def test_what_is_no_api_key_is_refused_and_not_repeated(tmp_path: Path, key: str) -> None:
     async with serve(tmp_path, accounts=[]) as service:

@@ -274,3 +274,12 @@ async def test_requests_are_counted_by_key(tmp_path: Path) -> None:
         answer = await service.admin("GET", f"/api/tokens/{token['id']}", key=ADMIN_KEY)
         assert answer.json()["token"]["requests"] == 3
         assert answer.json()["token"]["last_used_at"] == "2027-01-15T08:00:00.000Z"
+
+
+@pytest.mark.parametrize(
+    "when", ["0001-01-01T00:00:00+14:00", "1969-12-31T00:00:00Z", "9999-12-31T23:59:59-12:00"]
+)
+async def test_an_expiry_that_could_not_be_stored_is_refused(tmp_path: Path, when: str) -> None:
+    async with serve(tmp_path) as service:
+        answer = await service.admin("POST", "/api/tokens", {"name": "n", "expires_at": when})
+        assert (answer.status, "expires_at" in answer.json()["error"]["message"]) == (422, True)

@@ -272,7 +272,7 @@ async def send_body(
 
 def required(route: tuple[str, str]) -> dict[str, str]:
     """What the route needs beside a name."""
-    return {"type": "api_key", "api_key": "sk-ant-api03-n"} if route == BODIES[0] else {}
+    return {"type": "api_key", "api_key": "sk-ant-api03-of-the-routes"} if route == BODIES[0] else {}
 
 
 async def test_a_body_that_is_no_json_object_is_400(tmp_path: Path) -> None:

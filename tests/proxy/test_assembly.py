@@ -119,6 +119,6 @@ async def test_counters_of_what_was_deleted_before_a_crash_are_removed(
     async with serve(tmp_path) as service:
         await service.message()
     texts = {id: to_text(each) for id, each in written(tmp_path, "counters.json").items()}
-    (tmp_path / "counters.json").write_bytes(encode(Document(1_000, texts | {"acc_gone": "{}"})))
+    (tmp_path / "counters.json").write_bytes(encode(Document(1_000, texts | {"acc_gone": '{"requests": 1}'})))
     async with serve(tmp_path, accounts=()):
         await until(lambda: written(tmp_path, "counters.json").keys() == texts.keys())

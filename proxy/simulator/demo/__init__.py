@@ -7,7 +7,7 @@ import contextlib
 import secrets
 import tempfile
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from proxy.accounts.account import Account, ApiKey, OAuthTokens
 from proxy.clients.keys import Role, declared_key, key_record
 from proxy.clock import Clock, rfc3339
 from proxy.config.settings import Settings, load_settings
+from proxy.errors import StartError
 from proxy.simulator import Grant, Simulator
 from proxy.storage.json_files import JsonFiles
 from proxy.storage.protocols import Record, Storage
@@ -155,16 +156,29 @@ async def started(
     environ: Mapping[str, str], *, clock: Clock, rng: Random
 ) -> AsyncIterator[tuple[Demo, Settings]]:
     """A demo whose simulator runs, and the settings of a proxy for it, on a data folder that is gone afterwards."""
-    demo = Demo(clock=clock, rng=rng)
-    await demo.simulator.start()
-    try:
-        with tempfile.TemporaryDirectory(prefix="claude-proxy-demo-") as folder:
-            settings = demo.settings(Path(folder) / "data", environ)
+    with _throw_away() as folder:
+        demo = Demo(clock=clock, rng=rng)
+        demo.simulator.spool_folder = folder
+        await demo.simulator.start()
+        try:
+            settings = demo.settings(folder / "data", environ)
             storage = JsonFiles.open(settings.storage.data_folder, clock=clock)
             try:
                 await demo.fill(storage)
             finally:
                 await storage.close()
             yield demo, settings
-    finally:
-        await demo.simulator.stop()
+        finally:
+            await demo.simulator.stop()
+
+
+@contextlib.contextmanager
+def _throw_away() -> Iterator[Path]:
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="claude-proxy-demo-")
+    except OSError as error:
+        raise StartError(
+            f"the demo has no folder for its data ({error.strerror}): set TMPDIR to one that can be written"
+        ) from error
+    with folder as name:
+        yield Path(name)

@@ -77,10 +77,19 @@ function list() {
 }
 
 /** @param {App} app */
-function healthPanel({ t }) {
+function healthPanel(app) {
+	const { t } = app;
 	const verdict = h("b", "–");
 	const reasons = h("ul");
-	const el = h("section.panel.health", { "aria-label": t("health") }, verdict, reasons);
+	const seen = h("button", { "data-write": true, hidden: true }, t("findings_seen"));
+	seen.onclick = async () => {
+		try {
+			await app.api("DELETE", "api/admin/findings");
+		} catch (error) {
+			app.toast({ text: /** @type {Error} */ (error).message, kind: "error" });
+		}
+	};
+	const el = h("section.panel.health", { "aria-label": t("health") }, verdict, reasons, seen);
 	/** @type {Map<string, {el: HTMLElement}>} */
 	const said = new Map();
 	return {
@@ -93,6 +102,7 @@ function healthPanel({ t }) {
 			if (health.draining) why.push(t("draining"));
 			if (health.insecure) why.push(t("insecure"));
 			if (!why.length) why.push(t("all_well"));
+			seen.hidden = !health.findings;
 			keyed(reasons, why, said, (text) => ({ el: h("li", text) }));
 		},
 	};

@@ -221,7 +221,7 @@ def test_an_api_key_never_expires() -> None:
 def test_a_record_without_one_of_its_fields_is_refused(each: Account, missing: str) -> None:
     record = each.record()
     del record[missing]
-    with pytest.raises(KeyError):
+    with pytest.raises(ValueError, match=f"^{missing} is missing"):
         Account.from_record(record)
 
 

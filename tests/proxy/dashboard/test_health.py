@@ -10,7 +10,7 @@ from proxy.clients.keys import ClientKeys
 from proxy.dashboard.health import Health
 from proxy.errors import StorageError
 from proxy.usage.series import Series
-from tests.disk import Disk
+from tests.disk import Disk, make_findings
 from tests.service import TestClock
 
 
@@ -20,8 +20,8 @@ def series(clock: TestClock) -> Series:
 
 
 @pytest.fixture
-def health(pool: Pool, tokens: ClientKeys, series: Series, clock: TestClock) -> Health:
-    return Health(pool, tokens, series, clock)
+def health(pool: Pool, tokens: ClientKeys, series: Series, disk: Disk, clock: TestClock) -> Health:
+    return Health(pool, tokens, series, make_findings(disk), clock)
 
 
 async def fill(pool: Pool, clock: TestClock, states: str) -> None:
@@ -94,6 +94,20 @@ async def test_usage_that_is_not_saved_degrades(
     assert health.status() == "degraded"
     series.unsaved = None
     assert health.status() == "healthy"
+
+
+async def test_what_a_start_has_found_degrades_until_an_admin_has_seen_it(
+    pool: Pool, tokens: ClientKeys, series: Series, clock: TestClock, disk: Disk
+) -> None:
+    findings = make_findings(disk, "tokens.json was gone", "tokens.json: its backup serves")
+    health = Health(pool, tokens, series, findings, clock)
+    await fill(pool, clock, "active")
+    assert (health.status(), health.reasons()) == (
+        "degraded",
+        ["tokens.json was gone", "tokens.json: its backup serves"],
+    )
+    await findings.acknowledge([each["id"] for each in findings.view()])
+    assert (health.status(), health.reasons()) == ("healthy", [])
 
 
 async def test_every_reason_is_told(

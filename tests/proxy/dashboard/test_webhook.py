@@ -28,6 +28,7 @@ from proxy.jobs import Jobs
 from proxy.simulator import Error, quota_429
 from proxy.usage.series import Series
 from tests.canaries import leaked
+from tests.disk import Disk, make_findings
 from tests.echo import Echo, Message, Script, echo
 from tests.service import ADMIN_KEY, CLIENT_KEY, Service, TestClock, serve, until, upstream_key
 
@@ -342,7 +343,7 @@ async def notifying(url: str, health: Health, jobs: Jobs, clock: TestClock) -> A
 
 @pytest.fixture
 def health(pool: Pool, tokens: ClientKeys, clock: TestClock) -> Health:
-    return Health(pool, tokens, Series(clock=clock), clock)
+    return Health(pool, tokens, Series(clock=clock), make_findings(Disk()), clock)
 
 
 def turned_invalid(number: int) -> AccountChanged:

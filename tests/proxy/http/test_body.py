@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import io
 import os
+import random
 import resource
 import signal
 import stat
@@ -28,17 +31,22 @@ MB = 1_000_000
 
 
 @pytest.fixture
-def body() -> Iterator[Body]:
-    body = Body(Bodies())
-    yield body
-    body.close()
+def no_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's folder for temporary files takes none, as in a container that is read-only."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
 
 
 @pytest.fixture
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that temporary files go to."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+def spool(tmp_path: Path) -> Path:
+    """The folder that large bodies go to."""
     return tmp_path
+
+
+@pytest.fixture
+def body(spool: Path) -> Iterator[Body]:
+    body = Body(Bodies(spool))
+    yield body
+    body.close()
 
 
 def open_files(folder: Path) -> list[int]:
@@ -76,7 +84,7 @@ def test_what_was_written_is_read_as_often_as_asked(parts: list[bytes]) -> None:
         for part in parts:
             await write_all(body, part)
 
-    body, whole = Body(Bodies()), b"".join(parts)
+    body, whole = Body(Bodies(None)), b"".join(parts)
     IOLoop.current().run_sync(fill)
     assert (read(body), read(body), body.size) == (whole, whole, len(whole))
     body.close()
@@ -91,59 +99,60 @@ async def test_a_large_body_is_read_as_often_as_asked(body: Body, megabytes: int
     assert read(body) == whole
 
 
-async def test_a_small_body_is_in_memory(body: Body, temporary: Path) -> None:
+async def test_a_small_body_is_in_memory(body: Body, spool: Path) -> None:
     await write_all(body, b"x" * SPOOL_ABOVE_BYTES)
-    assert open_files(temporary) == []
+    assert open_files(spool) == []
 
 
-async def test_a_large_body_is_in_a_file_that_nobody_else_can_open(body: Body, temporary: Path) -> None:
+@pytest.mark.usefixtures("no_temporary")
+async def test_a_large_body_is_in_a_file_that_nobody_else_can_open(body: Body, spool: Path) -> None:
     await write_all(body, b"x" * (SPOOL_ABOVE_BYTES + 1))
-    [fd] = open_files(temporary)
+    [fd] = open_files(spool)
     assert os.fstat(fd).st_nlink == 0
     assert stat.S_IMODE(os.fstat(fd).st_mode) & 0o077 == 0
-    assert os.listdir(temporary) == []
+    assert os.listdir(spool) == []
 
 
-async def test_closing_gives_the_file_back(body: Body, temporary: Path) -> None:
+async def test_closing_gives_the_file_back(body: Body, spool: Path) -> None:
     await write(body, 5)
     body.close()
     body.close()
-    assert open_files(temporary) == []
+    assert open_files(spool) == []
 
 
 # ---- the memory of all
 
 
-async def test_all_bodies_together_take_no_more_memory_than_they_may(temporary: Path) -> None:
-    bodies = Bodies(3 * MB)
+async def test_all_bodies_together_take_no_more_memory_than_they_may(spool: Path) -> None:
+    bodies = Bodies(None, 3 * MB)
     held = [Body(bodies) for _ in range(20)]
     for body in held:
         await write(body, 2)
         assert bodies.in_memory <= 4 * MB
     assert bodies.in_memory > 0
-    assert len(open_files(temporary)) >= 18
+    assert len(open_files(spool)) >= 18
     assert [len(read(body)) for body in held] == [2 * MB] * 20
     for body in held:
         body.close()
     assert bodies.in_memory == 0
     after = Body(bodies)
     await write(after, 2)
-    assert open_files(temporary) == []
+    assert open_files(spool) == []
 
 
-async def test_a_small_body_needs_no_file_however_much_the_others_take(temporary: Path) -> None:
-    bodies = Bodies(0)
+async def test_a_small_body_needs_no_file_however_much_the_others_take(spool: Path) -> None:
+    bodies = Bodies(None, 0)
     body = Body(bodies)
     await write_all(body, b"x" * NEVER_SPOOLED_BYTES)
-    assert open_files(temporary) == []
+    assert open_files(spool) == []
     await write_all(body, b"x")
-    assert len(open_files(temporary)) == 1
+    assert len(open_files(spool)) == 1
     assert bodies.in_memory == 0
     body.close()
 
 
 async def test_a_body_that_comes_in_small_pieces_takes_no_more_memory_than_its_bytes() -> None:
-    body = Body(Bodies())
+    body = Body(Bodies(None))
     tracemalloc.start()
     try:
         for number in range(100_000):
@@ -154,7 +163,7 @@ async def test_a_body_that_comes_in_small_pieces_takes_no_more_memory_than_its_b
 
 
 async def test_memory_is_given_back_if_what_is_written_does_not_fit() -> None:
-    bodies = Bodies()
+    bodies = Bodies(None)
     body = Body(bodies)
     await write(body, 5)
     with largest_file(5_500_000), pytest.raises(OSError, match="too large"):
@@ -165,19 +174,19 @@ async def test_memory_is_given_back_if_what_is_written_does_not_fit() -> None:
 
 
 async def test_unfinished_bodies_go_to_files_once_they_take_as_much_as_they_may(
-    tmp_path: Path, temporary: Path
+    tmp_path: Path, spool: Path
 ) -> None:
     size = 4 * MB
     count = MEMORY_BYTES // size + 10
     head = request_bytes("POST", "/v1/files", [("x-api-key", CLIENT_KEY), ("content-length", str(size))])
     async with serve(tmp_path / "data") as service, contextlib.AsyncExitStack() as stack:
-        others = open_files(temporary)
+        others = open_files(spool)
         for _ in range(count):
             wire = await stack.enter_async_context(connect(service.port))
             await wire.send(head + bytes(size - 1))
-        await until(lambda: len(open_files(temporary)) - len(others) >= 9)
+        await until(lambda: len(open_files(spool)) - len(others) >= 9)
         await stack.aclose()
-        await until(lambda: open_files(temporary) == others)
+        await until(lambda: open_files(spool) == others)
         assert not service.running
 
 
@@ -200,12 +209,35 @@ async def test_a_body_that_does_not_fit_is_an_error_and_never_cut(body: Body) ->
         await write_all(body, b"x" * MB)
 
 
-async def test_a_client_whose_body_does_not_fit_is_told_so(tmp_path: Path) -> None:
+class Failing(io.FileIO):
+    """A file that takes nothing."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(os.memfd_create("failing"), "r+b")
+        self.number = number
+
+    def write(self, data: object) -> int:
+        raise OSError(self.number, os.strerror(self.number))
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "said"),
+    [
+        (errno.ENOSPC, 507, "no space left for the request body"),
+        (errno.EDQUOT, 507, "no space left for the request body"),
+        (errno.EIO, 503, "cannot store the request body: Input/output error"),
+        (errno.EROFS, 503, "cannot store the request body: Read-only file system"),
+    ],
+)
+async def test_a_client_whose_body_cannot_be_stored_is_told_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, status: int, said: str
+) -> None:
     async with serve(tmp_path) as service:
-        with largest_file(5_500_000):
+        with monkeypatch.context() as patch:
+            patch.setattr("tempfile.TemporaryFile", lambda **_: Failing(number))
             answer = await service.send("POST", "/v1/files", body=b"x" * 9 * MB)
-        assert (answer.status, answer.json()["error"]["type"]) == (503, "api_error")
-        assert "no space left" in answer.json()["error"]["message"]
+        assert (answer.status, answer.json()["error"]["type"]) == (status, "api_error")
+        assert said in answer.json()["error"]["message"]
         await until(lambda: not service.running)
         assert len(service.simulator.ledger) == 0
         assert (await service.message()).status == 200
@@ -224,9 +256,9 @@ def busy_threads() -> Iterator[threading.Event]:
             go.set()
 
 
-async def test_a_file_is_closed_only_after_the_thread_that_writes_it() -> None:
+async def test_a_file_is_closed_only_after_the_thread_that_writes_it(spool: Path) -> None:
     with busy_threads() as go:
-        body = Body(Bodies())
+        body = Body(Bodies(None))
         spooling = body.write(bytes(SPOOL_ABOVE_BYTES + 1))
         assert spooling is not None
         writing = asyncio.ensure_future(spooling)
@@ -241,7 +273,7 @@ async def test_a_file_is_closed_only_after_the_thread_that_writes_it() -> None:
 
 
 async def test_a_file_is_closed_only_after_the_thread_that_reads_it_also_when_nobody_waits_for_it() -> None:
-    body = Body(Bodies())
+    body = Body(Bodies(None))
     spooling = body.write(bytes(SPOOL_ABOVE_BYTES + 1))
     assert spooling is not None
     await spooling
@@ -258,3 +290,32 @@ async def test_a_file_is_closed_only_after_the_thread_that_reads_it_also_when_no
         assert not file.closed
         go.set()
         await until(lambda: file.closed)
+
+
+HEAD = f"POST /v1/files HTTP/1.1\r\nHost: a\r\nx-api-key: {CLIENT_KEY}\r\nContent-Length: {5 * MB}\r\n\r\n"
+
+
+@pytest.mark.usefixtures("no_temporary")
+async def test_a_large_body_is_stored_below_the_data_folder(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service, connect(service.port) as wire:
+        await wire.send(HEAD.encode() + bytes(5 * MB - 1))
+        await until(lambda: open_files(tmp_path / "tmp"))
+
+
+async def test_what_a_storm_of_clients_that_leave_has_stored_is_gone(tmp_path: Path) -> None:
+    rng = random.Random(7)
+
+    async def leave(port: int) -> None:
+        async with connect(port) as wire:
+            await wire.send(HEAD.encode())
+            with contextlib.suppress(ConnectionError):
+                await wire.send(bytes(rng.choice([5 * MB, rng.randrange(4 * MB, 5 * MB)])))
+            for _ in range(rng.randrange(40)):
+                await asyncio.sleep(0)
+
+    async with serve(tmp_path) as service:
+        for _ in range(6):
+            await asyncio.gather(*(leave(service.port) for _ in range(8)))
+        await until(lambda: not service.running)
+        await until(lambda: not open_files(tmp_path / "tmp"))
+        assert os.listdir(tmp_path / "tmp") == []

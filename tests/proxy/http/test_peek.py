@@ -39,7 +39,7 @@ async def seen(data: bytes | None, encoding: str = "", bodies: Bodies | None = N
     """What is seen of a body with these bytes."""
     if data is None:
         return await awaited(peek(None, encoding))
-    body = Body(bodies or Bodies())
+    body = Body(bodies or Bodies(None))
     if (spooling := body.write(data)) is not None:
         await spooling
     try:
@@ -66,7 +66,7 @@ async def test_fast_is_seen() -> None:
 
 
 async def test_the_body_can_be_read_again() -> None:
-    body = Body(Bodies())
+    body = Body(Bodies(None))
     body.write(request())
     assert peek(body) == peek(body) == await seen(request())
     assert body.open() == request()
@@ -295,7 +295,7 @@ async def test_a_body_that_expands_without_end_is_unreadable(encoding: str) -> N
 
 async def peak_bytes(data: bytes, encoding: str = "") -> int:
     """The most memory that a look at the body takes beside it."""
-    body = Body(Bodies())
+    body = Body(Bodies(None))
     body.write(data)
     tracemalloc.start()
     try:
@@ -347,7 +347,7 @@ async def test_a_key_with_a_budget_is_told_what_cannot_be_known_and_any_other_pa
 
 
 async def test_large_bodies_are_scanned_one_at_a_time() -> None:
-    bodies, running, most = Bodies(), 0, 0
+    bodies, running, most = Bodies(None), 0, 0
 
     def read(_: object) -> None:
         nonlocal running, most
@@ -362,7 +362,7 @@ async def test_large_bodies_are_scanned_one_at_a_time() -> None:
 
 
 async def test_a_large_body_keeps_its_turn_until_its_thread_has_ended() -> None:
-    bodies, go, order = Bodies(), threading.Event(), []
+    bodies, go, order = Bodies(None), threading.Event(), []
     gone = asyncio.ensure_future(Body(bodies).read_in_thread(lambda _: go.wait() and order.append("gone")))
     await until(lambda: bodies.turn.locked())
     gone.cancel()

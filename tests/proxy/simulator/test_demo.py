@@ -8,9 +8,13 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from statistics import fmean
 
+import pytest
+
 from proxy.accounts.account import load_accounts
 from proxy.clients.keys import load_keys
-from proxy.simulator.demo import Demo
+from proxy.clock import SystemClock
+from proxy.errors import StartError
+from proxy.simulator.demo import Demo, started
 from proxy.storage.json_files import JsonFiles
 from proxy.usage.series import RINGS, Series
 from tests.service import Proxy, SteppedClock, TestClock, proxy, until
@@ -115,3 +119,10 @@ async def test_the_past_is_that_of_the_accounts_and_keys(tmp_path: Path) -> None
             assert row.counts.requests == counters[str(row.id)]["requests"]
         spent_today = sum(each["day"]["cost_usd"] for each in counters.values() if "day" in each)
         assert abs(spent_today - series.totals("today").cost_usd) < 1e-6
+
+
+async def test_without_a_folder_for_its_data_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/proc/missing")
+    with pytest.raises(StartError, match="set TMPDIR to one that can be written"):
+        async with started({}, clock=SystemClock(), rng=random.Random(1)):
+            pass

@@ -113,7 +113,7 @@ async def test_the_backup_of_a_damaged_file_serves(
     storage = open_files()
     assert await storage.load("accounts") == {"a": OLD}
     assert any(notice.startswith("accounts/a.json was damaged") for notice in storage.notices)
-    assert "accounts/a.json: its backup serves, the state before its last write" in storage.notices
+    assert "accounts/a.json: its backup serves; it may lack the last change" in storage.notices
 
 
 @every_unreadable
@@ -167,7 +167,10 @@ async def test_the_backup_of_a_missing_file_serves(
     write(accounts, None, old_file())
     storage = open_files()
     assert await storage.load("accounts") == {"a": OLD}
-    assert "its backup serves" in storage.notices[0]
+    assert storage.notices == (
+        "accounts/a.json was gone",
+        "accounts/a.json: its backup serves; it may lack the last change",
+    )
 
 
 async def test_quarantine_overwrites_nothing(open_files: Callable[[], JsonFiles], accounts: Path) -> None:
@@ -221,7 +224,7 @@ async def test_the_other_accounts_of_a_damaged_one_are_untouched(
     assert (accounts / "b.json").read_bytes() == before
 
 
-async def test_the_tokens_before_the_last_write_serve_for_damaged_ones(
+async def test_a_backup_has_all_that_its_file_had(
     open_files: Callable[[], JsonFiles], accounts: Path
 ) -> None:
     storage = open_files()
@@ -229,7 +232,7 @@ async def test_the_tokens_before_the_last_write_serve_for_damaged_ones(
     await storage.put("tokens", "b", {"n": 2})
     await storage.close()
     (accounts.parent / "tokens.json").write_bytes(b"")
-    assert await open_files().load("tokens") == {"a": {"n": 1}}
+    assert await open_files().load("tokens") == {"a": {"n": 1}, "b": {"n": 2}}
 
 
 async def test_a_deleted_token_does_not_come_back_with_the_backup(

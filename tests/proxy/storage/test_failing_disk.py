@@ -23,7 +23,6 @@ FAILURES = [
     f"storage.tmp.before:{errno.EACCES}",
     f"storage.tmp.after:{errno.ENOSPC}",
     f"storage.fsync.before:{errno.EIO}",
-    f"storage.link.before:{errno.EROFS}",
     f"storage.backup.before:{errno.ENOSPC}",
     f"storage.rename.before:{errno.ENOSPC}",
     f"storage.dirsync.before:{errno.EIO}",
@@ -66,7 +65,7 @@ def test_a_failing_write_leaves_the_old_file_and_no_temporary_one(
 ) -> None:
     before = (made / "accounts/a.json").read_bytes()
     child(["put", "accounts", "a", NEW], failpoint=failure)
-    renamed = failure.startswith("storage.dirsync")
+    renamed = failure.startswith(("storage.dirsync", "storage.backup"))
     assert ((made / "accounts/a.json").read_bytes() == before) is not renamed
     assert sorted(os.listdir(made / "accounts")) == ["a.json", "a.json.bak"]
 
@@ -108,8 +107,7 @@ def test_a_deletion_is_not_acknowledged_while_the_journal_may_hold_the_record(
 
 
 def test_a_journal_that_cannot_be_overwritten_is_made_anew(made: Path, child: Callable[..., Any]) -> None:
-    # The link fails, so the account's file cannot be written; a new journal has nothing to link.
-    failure = f"storage.link.before:{errno.EIO},storage.journal.before:{errno.EIO}"
+    failure = f"storage.backup.before:{errno.EIO},storage.journal.before:{errno.EIO}"
     before = (made / "journal.bin").stat().st_ino
     assert child(["put", "accounts", "a", NEW], failpoint=failure).answers == ["ok", "ok"]
     assert (made / "journal.bin").stat().st_ino != before
@@ -206,16 +204,31 @@ async def test_what_cannot_be_written_at_the_start_goes_on_waiting(
 async def test_a_torn_journal_write_leaves_the_one_before(
     open_files: Callable[[], JsonFiles], made: Path, child: Callable[..., Any]
 ) -> None:
-    child(["put", "accounts", "a", NEW], ["put", "accounts", "b", NEW], failpoint=FAILURES[0])
-    journal = (made / "journal.bin").read_bytes()
-    end = journal.index(b"accounts/b")
-    (made / "journal.bin").write_bytes(journal[:end] + bytes(200) + journal[end + 200 :])
+    half, journal = 32768, made / "journal.bin"
+    child(["put", "accounts", "a", NEW], failpoint=FAILURES[0])
+    before = journal.read_bytes()
+    child(["put", "accounts", "b", NEW], failpoint=FAILURES[0])
+    after = journal.read_bytes()
+    end = after.index(b"accounts/b")
+    journal.write_bytes(after[:end] + before[end:half] + before[half:])
     storage = open_files()
     assert await storage.load("accounts") == {"a": NEW}
-    assert storage.notices[1] == (
-        "journal.bin was damaged, its last write is not used: it is in "
-        "quarantine/2026-11-22T100000.000Z-journal.bin"
+    assert (
+        storage.notices[0]
+        == "journal.bin was damaged, and may have lost its last write: it is kept in quarantine/"
     )
+
+
+@pytest.mark.parametrize("half", [0, 32768])
+async def test_a_damaged_half_of_the_journal_loses_nothing(
+    open_files: Callable[[], JsonFiles], made: Path, child: Callable[..., Any], half: int
+) -> None:
+    child(["put", "accounts", "a", NEW], ["delete", "tokens", "a"], failpoint=FAILURES[0])
+    journal = bytearray((made / "journal.bin").read_bytes())
+    journal[half + 100] ^= 1
+    (made / "journal.bin").write_bytes(journal)
+    storage = open_files()
+    assert (await storage.load("accounts"), await storage.load("tokens")) == ({"a": NEW}, {})
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import stat
 import subprocess
@@ -157,6 +158,28 @@ def test_left_over_temporary_files_are_removed(open_files: Callable[[], JsonFile
     assert not list(made.rglob("*.tmp"))
 
 
+def test_request_bodies_that_a_killed_process_has_left_are_removed(
+    open_files: Callable[[], JsonFiles], made: Path
+) -> None:
+    (made / "tmp" / "body-x3k_").write_bytes(b"a part of it")
+    (made / "tmp" / "another's").write_bytes(b"left alone")
+    for path in (made / "tmp").iterdir():
+        path.chmod(0o600)
+    assert not open_files().notices
+    assert [path.name for path in (made / "tmp").iterdir()] == ["another's"]
+
+
+def test_where_no_request_body_can_be_stored_the_start_is_refused(
+    open_files: Callable[[], JsonFiles], made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with pytest.raises(StorageError, match=r"cannot be used \(.*/data/tmp: Read-only file system\)"):
+        open_files()
+
+
 async def test_a_second_opening_is_refused_with_the_process_that_has_the_folder(
     open_files: Callable[[], JsonFiles], made: Path
 ) -> None:
@@ -240,12 +263,11 @@ async def test_a_file_edited_while_running_is_kept_and_memory_wins(
     open_files: Callable[[], JsonFiles], made: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     storage = open_files()
-    backup = (made / "accounts/a.json.bak").read_bytes()
     (made / "accounts/a.json").write_bytes(b"edited by hand")
     await storage.put("accounts", "a", {"n": 2})
     assert "changed by somebody else" in caplog.text
     assert [path.read_bytes() for path in (made / "quarantine").iterdir()] == [b"edited by hand"]
-    assert (made / "accounts/a.json.bak").read_bytes() == backup
+    assert (made / "accounts/a.json.bak").read_bytes() == (made / "accounts/a.json").read_bytes()
     await storage.close()
     assert await open_files().load("accounts") == {"a": {"n": 2}}
 

@@ -70,6 +70,22 @@ async def test_damaged_lines_are_left_out_with_one_warning_that_counts_them(
 
 
 @pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit is of util-linux")
+async def test_a_log_with_damaged_lines_is_kept_when_it_is_replaced(
+    open_files: Callable[[], JsonFiles], usage: Path
+) -> None:
+    storage = open_files()
+    await storage.append(DAY, [{"n": 1}, {"n": 2}])
+    log = usage / f"{DAY}.jsonl"
+    damaged = log.read_bytes().replace(b": 2}", b"; 2}")
+    log.write_bytes(damaged)
+    lines = await storage.read_log(DAY)
+    await storage.replace_log(DAY, lines)
+    assert await storage.read_log(DAY) == [{"n": 1}]
+    assert [path.read_bytes() for path in (usage.parent / "quarantine").iterdir()] == [damaged]
+    await storage.replace_log(DAY, lines)
+    assert len(list((usage.parent / "quarantine").iterdir())) == 1
+
+
 def test_an_append_that_is_cut_short_leaves_nothing(child: Callable[..., Any], usage: Path) -> None:
     big = {"text": "x" * 60_000}
     ended = child(

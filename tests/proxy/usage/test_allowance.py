@@ -95,7 +95,7 @@ async def reserved(
 
 
 async def reserve(world: World, record: RequestRecord, data: bytes, encoding: str = "") -> None:
-    body = Body(Bodies())
+    body = Body(Bodies(None))
     body.write(data)
     wanted = peek(body, encoding)
     if not isinstance(wanted, Peek):

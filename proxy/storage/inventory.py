@@ -1,0 +1,57 @@
+"""The inventory: which files of records there are, so that a start notices one that is gone with its backup."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from proxy.storage import files
+from proxy.storage.codec import Document, decode, encode
+
+
+class Inventory:
+    """Names of files, relative to the data folder. A crash may leave out one that is there, never name one that is not.
+
+    Plain and without a backup: it holds no secret, and can be made anew.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._names: set[str] = set()
+        self.damaged = False
+
+    def read(self) -> frozenset[str]:
+        """The names; none if there is no inventory yet, or it is `damaged`. Raises StorageError, OSError."""
+        data = files.read(self.path)
+        try:
+            self._names = set() if data is None else _names(decode(data, str(self.path)))
+        except ValueError:
+            self.damaged = True
+        return frozenset(self._names)
+
+    def write(self, names: Iterable[str]) -> None:
+        """Set the names, durably. Raises OSError."""
+        wanted = set(names)
+        if wanted != self._names or files.identity(self.path) is None:
+            self._write(wanted)
+
+    def add(self, name: str) -> None:
+        """Note a file that was made just now. Raises OSError."""
+        if name not in self._names:
+            self._write(self._names | {name})
+
+    def drop(self, name: str) -> None:
+        """Note that a file is about to be removed. Raises OSError."""
+        if name in self._names:
+            self._write(self._names - {name})
+
+    def _write(self, names: set[str]) -> None:
+        document = Document(0, dict.fromkeys(sorted(names), "{}"))
+        files.replace(self.path, encode(document), durable=True, keep_old=False)
+        self._names = names
+
+
+def _names(document: Document) -> set[str]:
+    if set(document.records.values()) - {"{}"}:
+        raise ValueError("it is the content of another file")
+    return set(document.records)
