@@ -11,8 +11,8 @@ from http.client import responses
 from tornado.httputil import HTTPOutputError
 from tornado.iostream import StreamClosedError
 
-from handlers.connection import RequestConnection
 from handlers.refusal import error_event, refusal
+from handlers.request import RequestConnection
 from proxy.clock import Clock
 from proxy.errors import RequestError, UpstreamLost
 from proxy.relay import Answer

@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 
 import ujson
 from pydantic import BaseModel, ConfigDict, ValidationError
-from tornado.web import HTTPError, RequestHandler
+from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from handlers.gate import AdminGate
 from handlers.query import Query
+from handlers.request import RequestConnection
 from proxy.clock import Clock
 from proxy.errors import (
     Conflict,
@@ -46,6 +47,11 @@ SECURITY_HEADERS = {
     "Cache-Control": "no-store",
 }
 
+OPEN_BODY_BYTES = 4096
+"""The largest body of who is not known yet: a login's, with a key of 256 characters at most."""
+
+ADMIN_BODY_BYTES = 1024 * 1024
+
 log = logging.getLogger(__name__)
 
 
@@ -73,16 +79,19 @@ class Admins(Anyone):
     gate: AdminGate
 
 
+@stream_request_body
 class BaseHandler(RequestHandler):
     """An open route; AdminHandler is one for admins.
 
-    Each route's own `initialize` names what it needs and calls `open_to` or `only_for` first.
+    Each route's own `initialize` names what it needs and calls `open_to` or `only_for` first. Who may not call it is
+    told so before the body is read: that is what Tornado calls to stream it.
     """
 
     def open_to(self, who: Anyone) -> None:
         """Begin a request that anyone may send."""
         self.trusted_proxies = who.trusted_proxies
         self.clock = who.clock
+        self._body = bytearray()
         self.record = RequestRecord(self.clock.monotonic())
         # Here, since Tornado refuses a method that it does not know before it calls `prepare`.
         self.record.method = self.request.method or "-"
@@ -95,9 +104,19 @@ class BaseHandler(RequestHandler):
             self.set_header(name, value)
 
     def prepare(self) -> None:
-        self.authorize()
+        connection = self.request.connection
+        assert isinstance(connection, RequestConnection)
+        connection.set_max_body_size(OPEN_BODY_BYTES)
+        self.authorize(connection)
 
-    def authorize(self) -> None:
+    def data_received(self, chunk: bytes) -> None:
+        self._body += chunk
+
+    def on_connection_close(self) -> None:
+        super().on_connection_close()  # of a WebSocket, if it is one
+        RequestHandler.on_connection_close(self)
+
+    def authorize(self, connection: RequestConnection) -> None:
         """Raise RequestError if the caller may not call this route."""
 
     def address(self) -> str:
@@ -123,7 +142,7 @@ class BaseHandler(RequestHandler):
     def json(self) -> dict[str, Any]:
         """The request's body as it is. Raises InvalidRequest if it is not a JSON object."""
         try:
-            value = ujson.loads(self.request.body)
+            value = ujson.loads(bytes(self._body))
         except ValueError:
             raise InvalidRequest("the body has to be JSON") from None
         if not isinstance(value, dict):
@@ -179,8 +198,10 @@ class AdminHandler(BaseHandler):
         self.open_to(who)
         self.gate = who.gate
 
-    def authorize(self) -> None:
+    def authorize(self, connection: RequestConnection) -> None:
         self.actor = self.gate.check(self.request, self.address())
+        connection.vouch()
+        connection.set_max_body_size(ADMIN_BODY_BYTES)
 
     def check_unedited(self, etag: str, current: dict[str, Any]) -> None:
         """Raise Conflict if the request's `If-Match` names another state than `etag` (RFC 9110 §13.1.1)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
 import fcntl
@@ -14,6 +15,13 @@ from collections.abc import Iterator
 from typing import cast
 
 from tornado.iostream import IOStream, StreamClosedError
+
+LINGER_S = 5.0
+"""How long a client has to close after the last answer, and what it still sends is thrown away: to close first would
+reset the answer away from it."""
+
+STALLED_S = 60.0
+"""A client that takes no byte of its last answer for so long is let go."""
 
 HIGH_WATER = 128 * 1024
 LOW_WATER = 32 * 1024
@@ -33,8 +41,8 @@ class Context:
         return self.remote_ip
 
 
-class ClientSocket(asyncio.Protocol):
-    """The sending side of a connection."""
+class ClientSocket(asyncio.Protocol, abc.ABC):
+    """The sending side of a connection. The reading side, which knows how far the request has come, is `Connection`."""
 
     context: Context
     transport: asyncio.Transport
@@ -44,6 +52,8 @@ class ClientSocket(asyncio.Protocol):
         self.deadline = math.inf  # by the loop's clock
         self.full = False
         self.gone = False
+        self.vouched = False  # its client has shown a valid key
+        self._unsent_before = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -51,6 +61,23 @@ class ClientSocket(asyncio.Protocol):
         # asyncio does so only if the listening socket was made with a protocol number.
         self._socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.context = Context(transport.get_extra_info("peername"))
+
+    @property
+    @abc.abstractmethod
+    def has_request(self) -> bool:
+        """Whether all of the request in hand has come."""
+
+    @abc.abstractmethod
+    def answered(self, *, keep_alive: bool) -> None:
+        """Go on with the next request, once this one is read, or close."""
+
+    @abc.abstractmethod
+    def vouch(self) -> None:
+        """Keep the place of a client that has shown a valid key."""
+
+    @abc.abstractmethod
+    def detach(self) -> IOStream:
+        """Give the socket away, with what was read of it beyond the request. Raises StreamClosedError."""
 
     def pause_writing(self) -> None:
         self.full = True
@@ -82,6 +109,22 @@ class ClientSocket(asyncio.Protocol):
     def expire_in(self, seconds: float) -> None:
         """Set the deadline."""
         self.deadline = self.loop.time() + seconds
+
+    def linger(self, last: bytes) -> None:
+        """Send what is `last`, and give the client time to close."""
+        if last:
+            self.transport.write(last)
+        self.transport.write_eof()
+        self.transport.resume_reading()
+        self.expire_in(LINGER_S)
+
+    def linger_on(self) -> None:
+        """Close, unless the client is still taking its last answer."""
+        unsent = self.unsent()
+        if not unsent or unsent == self._unsent_before:
+            self.abort()
+        self._unsent_before = unsent
+        self.expire_in(STALLED_S)
 
     def abort(self, *, reset: bool = False) -> None:
         """Close at once; what waits to be sent is dropped. With `reset` the client sees a reset, not an end."""

@@ -9,6 +9,7 @@ fed past one.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,10 +18,14 @@ from functools import cached_property
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from tornado.httputil import HTTPHeaders, RequestStartLine, _normalize_header
 
-from proxy.errors import HeadTooLarge, InvalidRequest, TargetTooLong
+from proxy.errors import BodyTooLarge, HeadTooLarge, InvalidRequest, TargetTooLong
 from proxy.http.headers import ClientHeaders
 
 MAX_HEAD_BYTES = 32 * 1024
+
+BODY_S = 20.0
+BODY_BYTES_S = 50_000
+"""A body that comes slower than this, after the first seconds, only holds a connection."""
 
 TORNADO_PRIVATES = ("_as_list", "_combined_cache", "_normalize_header")
 """What `RequestHeaders` relies on in tornado.httputil beside its documented interface."""
@@ -32,9 +37,15 @@ _HOST = re.compile(
 )  # RFC 3986 §3.2, without a comma: two lines were joined
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _FIELD = re.compile(r"([^:]+):[ \t]*([^\r]*)\r\n")  # once llhttp has judged it
+_BINARY = re.compile(rb"[^ -~]")
+_TLS = b"\x16\x03"  # a record of a handshake, of any version (RFC 8446 §5.1)
 _END = b"\r\n\r\n"
 _NOBODY = object()
 """Asked to judge only, llhttp calls nobody."""
+
+
+class NotHttp(InvalidRequest):
+    """What came is another protocol, whose client has no use for an answer."""
 
 
 class RequestHeaders(HTTPHeaders):
@@ -135,6 +146,8 @@ class HeadReader:
         """Read the request line; what is left of `data`."""
         if not self._line:
             data = data.lstrip(b"\r\n")  # RFC 9112 §2.2
+            if _BINARY.match(data):
+                raise _not_http(data)
         end = data.find(b"\n") + 1
         part = data[:end] if end else data
         self._line += part
@@ -151,39 +164,69 @@ class HeadReader:
         return data[end:]
 
 
-class SizedBody:
-    """A body of a known length in bytes."""
+class Body:
+    """What a body of either framing is held to, once `expected` is called: its size, and how fast it comes."""
 
-    def __init__(self, length: int) -> None:
-        self._left = length
+    left: float
+    """Bytes that are still to come; infinite if nothing says how many."""
+
+    _bytes = 0
+    _most: float = math.inf
+    _due = math.inf
 
     @property
     def ended(self) -> bool:
-        return not self._left
+        return not self.left
+
+    @property
+    def due(self) -> float:
+        """When more has to have come."""
+        return self._due + self._bytes / BODY_BYTES_S
+
+    def expected(self, now: float, most: int) -> None:
+        """Take at most so many bytes, in good time from now on. Raises BodyTooLarge if it says that it has more."""
+        self._most = most
+        self._due = now + BODY_S
+        if self.left < math.inf:
+            self._check(self.left)
+
+    def _count(self, content: bytes) -> None:
+        """Raises BodyTooLarge."""
+        self._bytes += len(content)
+        self._check(self._bytes)
+
+    def _check(self, size: float) -> None:
+        if size > self._most:
+            raise BodyTooLarge(f"the request body is larger than {self._most} bytes", should_retry=False)
+
+
+class SizedBody(Body):
+    """A body of a known length in bytes."""
+
+    def __init__(self, length: int) -> None:
+        self.left: int = length
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
         """What of `data` is the body's, and the bytes after it."""
-        content, rest = (data, b"") if len(data) <= self._left else (data[: self._left], data[self._left :])
-        self._left -= len(content)
+        content, rest = (data, b"") if len(data) <= self.left else (data[: self.left], data[self.left :])
+        self.left -= len(content)
+        self._count(content)
         return content, rest
 
 
-class ChunkedBody:
+class ChunkedBody(Body):
     """A chunked body. Extensions and trailers are dropped: nobody behind this proxy is told of them."""
 
     def __init__(self) -> None:
+        self.left = math.inf
         self._tail = b""
         self._framing = 0
         self._events = _BodyEvents()
         self._parser = HttpRequestParser(self._events)
         self._parser.feed_data(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
 
-    @property
-    def ended(self) -> bool:
-        return self._events.ended
-
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
-        """The content in `data`, and the bytes after the body. Raises InvalidRequest."""
+        """The content in `data`, and the bytes after the body. Raises InvalidRequest or BodyTooLarge."""
         window, begin = self._tail + data, len(self._tail)
         view = memoryview(window)
         while begin < len(window) and not self._events.ended:
@@ -200,6 +243,9 @@ class ChunkedBody:
         self._framing = 0 if content else self._framing + len(data)
         if self._framing > MAX_HEAD_BYTES:
             raise malformed("Chunk extensions or trailers are too long")
+        if self._events.ended:
+            self.left = 0
+        self._count(content)
         return content, window[begin:]
 
 
@@ -228,6 +274,14 @@ def _fields(text: str) -> list[tuple[str, str]]:
 def malformed(reason: str) -> InvalidRequest:
     """Where this request ends cannot be known, so nothing after it can be read either."""
     return InvalidRequest(f"malformed request: {reason}", should_retry=False)
+
+
+def _not_http(data: bytes) -> NotHttp:
+    if data.startswith(_TLS[: len(data)]):
+        return NotHttp(
+            "this port speaks plain HTTP, and a TLS hello came: use http://, or a front that ends TLS"
+        )
+    return NotHttp("this port speaks HTTP, and something else came")
 
 
 def _judged(start_line: RequestStartLine, lines: list[tuple[str, str]]) -> Head:

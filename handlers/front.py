@@ -21,8 +21,16 @@ from handlers.v1 import V1
 from proxy.assembly import Parts
 from proxy.clients.throttle import Throttle
 
-GARBAGE_AFTER = 20_000
-"""Objects made and not freed before the youngest are looked through: a thousand streams begin with more than 700."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+MAPPED_BYTES = 1 << 20
+"""Blocks of this size get a mapping of their own and so go back to the system when they are freed. By itself glibc puts
+them into its heap after the first ones, and after 20 bodies of 31 MB 200 MB stayed with the process."""
+TRIM_BYTES = 8 << 20
+
+GARBAGE_AFTER = 20_000, 2, 50
+"""Objects made and not freed before the youngest are looked through: a thousand streams begin with more than 700. What
+has survived that is looked through after two times, not ten: with 8,000 connections, ten took 145 ms.
+"""
 
 PR_SET_DUMPABLE = 4  # linux/prctl.h
 
@@ -67,6 +75,7 @@ def make_server(parts: Parts) -> Server:
         drain_timeout_s=http.drain_timeout_s,
         hurried=parts.hurried,
         clock=clock,
+        trusted_proxies=http.trusted_proxies,
     )
 
 
@@ -77,6 +86,7 @@ def _v1(parts: Parts, origins: Origins) -> V1:
         parts.sessions,
         parts.allowance,
         parts.sinks,
+        Throttle(limit=10, window_s=60, clock=parts.clock),
         clock=parts.clock,
         max_body_bytes=parts.http.max_body_bytes,
         spool_folder=parts.http.spool_folder,
@@ -119,14 +129,28 @@ def _raise_file_limit() -> None:
 
 
 def freeze_memory() -> None:
-    """Take what a start has made, such as the tables of prices, out of what each garbage collection looks through."""
+    """Take what a start has made, such as the tables of prices, out of what each garbage collection looks through.
+
+    And have large blocks given back to the system from now on.
+    """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(GARBAGE_AFTER)
+    gc.set_threshold(*GARBAGE_AFTER)
+    _give_large_blocks_back()
+
+
+def _give_large_blocks_back() -> None:
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # else it is not glibc
+        libc.mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)
+        libc.mallopt(M_TRIM_THRESHOLD, TRIM_BYTES)
 
 
 def signalled(hurried: asyncio.Event) -> asyncio.Event:
-    """Set by SIGTERM or SIGINT; the next one sets `hurried`, and the third ends the process at once."""
+    """Set by SIGTERM, SIGINT or SIGHUP; SIGTERM or SIGINT after it sets `hurried`, the third ends the process at once.
+
+    SIGHUP says that the terminal is gone, often more than once. Under nohup it is ignored.
+    """
     loop, seen = asyncio.get_running_loop(), asyncio.Event()
 
     def second() -> None:
@@ -141,4 +165,6 @@ def signalled(hurried: asyncio.Event) -> asyncio.Event:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, first)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGHUP, first)
     return seen

@@ -85,8 +85,10 @@ class AdminGate:
                 "this does not come from the dashboard's own page; where a proxy in front changes the Host header, add "
                 "the origin that the browser sees to server.public_origins"
             )
-        kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        if request.body and kind != "application/json":
+        headers = request.headers
+        kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        empty = headers.get("Content-Length", "0").strip("0") == "" and "Transfer-Encoding" not in headers
+        if not empty and kind != "application/json":
             raise InvalidRequest("the body has to be application/json")
 
     def cookie_name(self, request: HTTPServerRequest) -> str:

@@ -219,7 +219,7 @@ class Socket:
             case "rate":
                 self._pace(message["hz"])
             case "ping":
-                self._pongs.append(unbraced({"t": "pong", "c": float(message["c"])}))
+                self._pongs.append(unbraced({"t": "pong", "c": _number(message["c"])}))
 
     def _subscribe(self, topic: str, rev: object) -> None:
         if topic in self._live:
@@ -227,9 +227,7 @@ class Socket:
             self._asked.add(topic)
 
     def _pace(self, hz: object) -> None:
-        if not isinstance(hz, int | float):
-            raise TypeError
-        self._interval_s = 1 / min(FASTEST_HZ, max(SLOWEST_HZ, hz))
+        self._interval_s = 1 / min(FASTEST_HZ, max(SLOWEST_HZ, _number(hz)))
 
     def close(self, code: int, reason: str) -> None:
         """Close the connection with a code and a reason for the page."""
@@ -287,6 +285,13 @@ class Socket:
             raise WebSocketClosedError
         sent.result()
         self._sent_at = asyncio.get_running_loop().time()
+
+
+def _number(value: object) -> float:
+    """Raises TypeError or ValueError if it is none that JSON can say."""
+    if type(value) not in (int, float) or not -1e300 < value < 1e300:  # type: ignore[operator]
+        raise ValueError("no number")
+    return float(value)  # type: ignore[arg-type]
 
 
 def unbraced(message: dict[str, Any]) -> str:

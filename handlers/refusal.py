@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import secrets
+from http.client import responses
 
 from tornado.httputil import HTTPHeaders
 
@@ -40,6 +42,14 @@ def refusal(
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     return headers, body
+
+
+def last_answer(error: RequestError) -> bytes:
+    """An error as a whole answer, the last one of its connection."""
+    headers, body = refusal(error, f"req_{secrets.token_hex(12)}")
+    headers["Connection"] = "close"
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.get_all())
+    return f"HTTP/1.1 {error.status} {responses[error.status]}\r\n{lines}\r\n".encode() + body
 
 
 def error_event(message: str) -> bytes:

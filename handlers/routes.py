@@ -16,7 +16,6 @@ from tornado.web import Application
 from handlers.accounts import Accounts, OneAccount, Refresh
 from handlers.auth import Login, Logout, Me
 from handlers.base import Admins, Anyone, Unknown
-from handlers.connection import RequestConnection
 from handlers.findings import FindingList
 from handlers.gate import AdminGate
 from handlers.health import Alive, Hello, Ready
@@ -26,6 +25,7 @@ from handlers.live import Feed as LiveFeed
 from handlers.oauth import Authorize, Callback, Exchange, Reauthorize
 from handlers.origin import Origins
 from handlers.pages import Assets, File, Page
+from handlers.request import RequestConnection
 from handlers.sessions import OneSession, SessionList
 from handlers.statistics import Statistics, Usage
 from handlers.v1 import V1
@@ -44,7 +44,6 @@ from proxy.http.target import NEVER_SENT
 from proxy.storage.findings import Findings
 from proxy.usage.series import Series
 
-MAX_ADMIN_BODY_BYTES = 1024 * 1024
 PING_S = 20
 
 Parts = ParamSpec("Parts")
@@ -170,5 +169,4 @@ class Front(HTTPServerConnectionDelegate):
             return self._v1.start_request(server_conn, request_conn)
         if start_line.method.upper() in NEVER_SENT:
             return self._v1.start_request(server_conn, request_conn)
-        request_conn.set_max_body_size(MAX_ADMIN_BODY_BYTES)
         return self._rest.start_request(server_conn, request_conn)

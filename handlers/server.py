@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import math
 import resource
 import socket
 from collections.abc import Sequence
@@ -14,21 +13,23 @@ from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.netutil import bind_sockets
 
 from handlers.answer import LAST_EVENT_S
-from handlers.connection import Connection, answer
+from handlers.connection import Connection
 from handlers.live import Dashboards
+from handlers.places import Places
 from handlers.routes import Front
 from handlers.v1 import V1
 from proxy.clock import Clock
 from proxy.dashboard.health import Health
-from proxy.errors import StartError, Unavailable
+from proxy.errors import StartError
+from proxy.http.addresses import Network
 
 BACKLOG = 1024
 
-ACCEPTED_AT_ONCE = 64
-"""Connections before others have their turn. When files have run out, asyncio makes so many tries in one turn, and logs
-each: 64 hold the loop for 11 ms, 1,024 did for 150 ms."""
-
-TELL_EVERY_S = 10.0
+AT_ONCE = 16
+"""Connections that are accepted, or ended, in one turn of the loop. A thousand in one would make all others wait for
+0.1 s, and more where each asks for something at once. When files have run out, asyncio makes so many tries in one turn,
+and logs each.
+"""
 
 SWEEP_S = 0.25
 """How late a connection's deadline may be noticed. A timer for each would be set anew with each request."""
@@ -42,7 +43,9 @@ class Listener:
     It refuses some before the files run out, since an accept that fails is tried again without end.
     """
 
-    def __init__(self, delegate: HTTPServerConnectionDelegate) -> None:
+    def __init__(
+        self, delegate: HTTPServerConnectionDelegate, trusted_proxies: Sequence[Network] = ()
+    ) -> None:
         self._delegate = delegate
         self._open: set[Connection] = set()
         self._listening: list[asyncio.Server] = []
@@ -50,17 +53,14 @@ class Listener:
         self._none_open = asyncio.Event()
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         # A stream holds two sockets, and a fifth is left for files and the upstream's idle connections.
-        self._most = max(8, int(soft * 0.8) // 2)
-        self._told_at = -math.inf
+        self._places = Places(max(8, int(soft * 0.8) // 2), trusted_proxies)
 
     async def listen(self, sockets: Sequence[socket.socket]) -> None:
         """Accept on these sockets from now on."""
         loop = asyncio.get_running_loop()
         for each in sockets:
-            self._listening.append(
-                await loop.create_server(self._accepted, sock=each, backlog=ACCEPTED_AT_ONCE)
-            )
-            each.listen(BACKLOG)  # which asyncio has set to the number above
+            self._listening.append(await loop.create_server(self._accepted, sock=each, backlog=AT_ONCE))
+            each.listen(BACKLOG)  # asyncio knows one number for both
         self._end_overdue()
 
     def stop(self) -> None:
@@ -79,13 +79,7 @@ class Listener:
             await self._none_open.wait()
 
     def _accepted(self) -> asyncio.Protocol:
-        if len(self._open) >= self._most:
-            now = asyncio.get_running_loop().time()
-            if now - self._told_at >= TELL_EVERY_S:
-                self._told_at = now
-                log.error("connection refused connections=%d: raise the limit of open files", self._most)
-            return _TurnedAway()
-        connection = Connection(self._delegate, self._ended)
+        connection = Connection(self._delegate, self._places, self._ended)
         self._open.add(connection)
         return connection
 
@@ -95,20 +89,19 @@ class Listener:
             self._none_open.set()
 
     def _end_overdue(self) -> None:
+        now = asyncio.get_running_loop().time()
+        self._expire([each for each in self._open if each.deadline <= now])
+
+    def _expire(self, overdue: list[Connection]) -> None:
         loop = asyncio.get_running_loop()
-        now = loop.time()
-        for connection in [each for each in self._open if each.deadline <= now]:
-            connection.expire()
-        self._sweep = loop.call_later(SWEEP_S, self._end_overdue)
-
-
-class _TurnedAway(asyncio.Protocol):
-    """A connection too many."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(answer(Unavailable("this proxy has too many connections", retry_after_s=1)))
-        transport.close()
+        for connection in overdue[-AT_ONCE:]:
+            if connection.deadline <= loop.time() and connection in self._open:
+                connection.expire()
+        del overdue[-AT_ONCE:]
+        if overdue:
+            self._sweep = loop.call_later(0, self._expire, overdue)
+        else:
+            self._sweep = loop.call_later(SWEEP_S, self._end_overdue)
 
 
 class Server:
@@ -124,6 +117,7 @@ class Server:
         drain_timeout_s: float,
         hurried: asyncio.Event,
         clock: Clock,
+        trusted_proxies: Sequence[Network],
     ) -> None:
         self._v1 = v1
         self._dashboards = dashboards
@@ -131,7 +125,7 @@ class Server:
         self._drain_timeout_s = drain_timeout_s
         self._hurried = hurried  # ends the wait for what runs
         self._clock = clock
-        self._listener = Listener(front)
+        self._listener = Listener(front, trusted_proxies)
 
     async def listen(self, host: str, port: int) -> int:
         """Start to accept; the port in use. Raises StartError."""

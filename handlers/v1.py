@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import math
 import sys
 from collections.abc import Awaitable, Sequence
 from enum import Enum
@@ -25,36 +26,32 @@ from tornado.httputil import (
 from tornado.iostream import StreamClosedError
 
 from handlers.answer import ClientAnswer
-from handlers.connection import RequestConnection
 from handlers.framing import RequestHeaders
 from handlers.origin import Origins
+from handlers.request import RequestConnection
 from proxy.clients.keys import ClientKeys
 from proxy.clients.sessions import Client, Place, Sessions
+from proxy.clients.throttle import Throttle
 from proxy.clock import Clock
 from proxy.errors import (
     BodyTooLarge,
     InsufficientStorage,
     MethodNotAllowed,
+    RateLimited,
     RequestError,
     Unauthenticated,
     Unavailable,
     UpstreamError,
 )
 from proxy.http.addresses import Network, address_group, client_address
-from proxy.http.body import Body
+from proxy.http.body import Bodies, Body
 from proxy.http.headers import ClientHeaders
+from proxy.http.peek import Peek
 from proxy.http.target import NEVER_SENT, parse
 from proxy.relay import Inbound, Relay
 from proxy.usage.access_log import logged_path
 from proxy.usage.allowance import Allowance
 from proxy.usage.request import RequestRecord, Sink
-
-LINGER_S = 5.0
-"""How long a refused request's body is read and thrown away: to close at once would reset the answer away."""
-
-SLOWEST_BODY_S = 20.0
-SLOWEST_BODY_BYTES_S = 50_000
-"""A body that comes slower than this, after the first seconds, only holds a connection."""
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +66,7 @@ class V1(HTTPServerConnectionDelegate):
         sessions: Sessions,
         allowance: Allowance,
         sinks: Sequence[Sink],
+        throttle: Throttle,
         *,
         clock: Clock,
         max_body_bytes: int,
@@ -82,13 +80,14 @@ class V1(HTTPServerConnectionDelegate):
         self.sessions = sessions
         self.allowance = allowance
         self.sinks = sinks
+        self.throttle = throttle
         self.clock = clock
         self.max_body_bytes = max_body_bytes
-        self.spool_folder = spool_folder
         self.allow_admin_paths = allow_admin_paths
         self.trusted_proxies = trusted_proxies
         self.origins = origins
         self.draining = False
+        self.bodies = Bodies(spool_folder)
         self.running: set[V1Request] = set()
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
@@ -107,7 +106,6 @@ class State(Enum):
     RECEIVING = "its body is coming"
     QUEUED = "it waits for a place among its client's requests"
     ANSWERING = "it is with the relay, until its answer has passed"
-    REFUSED = "it was answered from here; what still comes of its body is thrown away"
     DONE = "it has ended"
 
 
@@ -124,7 +122,6 @@ class V1Request(HTTPMessageDelegate):
         self._place: Place | None = None
         self._inbound: Inbound | None = None
         self._task: asyncio.Task[None] | None = None
-        self._linger: asyncio.TimerHandle | None = None
         self._cut_because: str | None = None
 
     # what the connection tells of the request
@@ -151,10 +148,14 @@ class V1Request(HTTPMessageDelegate):
             self._refuse(error)
             return None
         assert self._place is not None
-        return None if self._place.take_now() else self._wait_for(self._place)
+        if self._place.take_now():
+            return None
+        self._state = State.QUEUED
+        self._connection.set_close_callback(self._cancel)
+        self._task = asyncio.get_running_loop().create_task(self._wait_for(self._place), name="queue")
+        return self._task
 
     async def _wait_for(self, place: Place) -> None:
-        self._state = State.QUEUED
         try:
             await place.take()
         except RequestError as error:
@@ -182,18 +183,20 @@ class V1Request(HTTPMessageDelegate):
                 self._refuse(_not_stored(error))
 
     def finish(self) -> None:
-        if self._state is State.REFUSED:
-            self._end_refused()
-        elif self._connection.gone:  # while it waited, or was held back behind another one
+        if self._state is not State.RECEIVING:
+            return  # refused
+        if self._connection.gone:  # while it was held back behind another one
             self.on_connection_close()
-        elif self._state is State.RECEIVING:
-            assert self._inbound is not None
-            self._state = State.ANSWERING
-            self._connection.set_close_callback(self._cancel)
-            self._task = asyncio.get_running_loop().create_task(self._serve(self._inbound), name="relay")
+            return
+        assert self._inbound is not None
+        self._state = State.ANSWERING
+        self._connection.set_close_callback(self._cancel)
+        self._task = asyncio.get_running_loop().create_task(self._serve(self._inbound), name="relay")
 
     def on_connection_close(self) -> None:
         # While the body was still coming.
+        if self._state is State.DONE:
+            return
         refused = self._connection.refused
         if refused is None:
             self._record.gone()
@@ -212,11 +215,8 @@ class V1Request(HTTPMessageDelegate):
             raise Unavailable("this proxy is shutting down: try again", retry_after_s=1)
         key = server.keys.accept(headers.keys)
         if key is None:
-            raise Unauthenticated(
-                "no valid client key: send one as `x-api-key` or `Authorization: Bearer`; "
-                "an admin makes them with POST /api/tokens",
-                should_retry=False,
-            )
+            raise self._unknown(headers.keys)
+        self._connection.vouch()
         record.key = key
         server.keys.used(key)
         # HTTP/1.0 knows no Host, and nothing better than our own address.
@@ -231,14 +231,28 @@ class V1Request(HTTPMessageDelegate):
         record.session_id = self._place.session_id
         server.allowance.admit(record)
         if self._connection.head.says_body:
-            length = self._connection.head.length
-            if length is None:
-                length = server.max_body_bytes
-            elif length > server.max_body_bytes:
+            if (self._connection.head.length or 0) > server.max_body_bytes:
                 raise self._too_large()
-            self._connection.set_body_timeout(SLOWEST_BODY_S + length / SLOWEST_BODY_BYTES_S)
-            self._body = Body(server.spool_folder)
+            self._body = Body(server.bodies)
         self._inbound = Inbound(start_line.method, target, headers, self._body, origin)
+
+    def _unknown(self, keys: Sequence[str]) -> RequestError:
+        """Who has no valid key is refused; an address that shows many wrong ones is told to wait."""
+        throttle, group = self._server.throttle, address_group(self._record.address)
+        for _ in keys:
+            throttle.failed(group)
+        wait_s = throttle.wait_s(group) if keys else 0.0
+        if wait_s > 0:
+            return RateLimited(
+                "too many wrong client keys from this address",
+                should_retry=False,
+                retry_after_s=math.ceil(wait_s),
+            )
+        return Unauthenticated(
+            "no valid client key: send one as `x-api-key` or `Authorization: Bearer`; "
+            "an admin makes them with POST /api/tokens",
+            should_retry=False,
+        )
 
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(
@@ -247,19 +261,11 @@ class V1Request(HTTPMessageDelegate):
 
     def _refuse(self, error: RequestError) -> None:
         """Answer at once, while the body may still be on its way."""
-        self._state = State.REFUSED
-        if self._place is not None:
-            self._place.leave()  # to its client it is over, though its body may still come
+        self._connection.set_close_callback(None)
         self._answer.refuse(error)
-        if self._connection.withholds_body:
-            self._end_refused()
-        else:
-            self._linger = asyncio.get_running_loop().call_later(LINGER_S, self._end_refused)
-
-    def _end_refused(self) -> None:
-        if self._state is State.REFUSED:
-            self._connection.finish()
-            self._end()
+        self._connection.finish()
+        self._cancel()  # its wait in the queue
+        self._end()
 
     # the answer
 
@@ -291,7 +297,9 @@ class V1Request(HTTPMessageDelegate):
         """Look what an inference request asks for, and set it aside. Raises RequestError."""
         record = self._record
         if record.is_inference:
-            wanted = await inbound.peek()
+            wanted = inbound.peek()
+            if not isinstance(wanted, Peek):
+                wanted = await wanted
             record.model = wanted.model
             record.body_bytes = wanted.size or (0 if inbound.body is None else inbound.body.size)
             self._server.allowance.reserve(record, wanted)
@@ -319,9 +327,6 @@ class V1Request(HTTPMessageDelegate):
                 self._refuse(Unavailable(why, retry_after_s=1))
             case State.ANSWERING:
                 self._cancel()
-            case State.REFUSED:
-                self._answer.abort()
-                self._end()
 
     def _session_ended(self) -> None:
         self.cut("an admin ended this session")
@@ -341,8 +346,6 @@ class V1Request(HTTPMessageDelegate):
             return
         self._state = State.DONE
         self._server.running.discard(self)
-        if self._linger is not None:
-            self._linger.cancel()
         self._answer.end()
         if self._body is not None:
             self._body.close()
@@ -353,7 +356,7 @@ class V1Request(HTTPMessageDelegate):
         for sink in self._server.sinks:
             sink(self._record)
         # What refers back to this: with a cycle, memory would wait for the collector.
-        self._place = self._task = self._linger = None
+        self._place = self._task = None
 
 
 def _not_stored(error: OSError) -> RequestError:

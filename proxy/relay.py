@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from random import Random
 from typing import TypeVar
@@ -78,10 +78,18 @@ class Inbound:
     origin: str
     _peeked: Peek | None = None
 
-    async def peek(self) -> Peek:
-        """What the proxy has to know of the body; read once."""
-        if self._peeked is None:
-            self._peeked = await peek(self.body, self.content_encoding)
+    def peek(self) -> Peek | Awaitable[Peek]:
+        """What the proxy has to know of the body; to be awaited if it is not known at once."""
+        if self._peeked is not None:
+            return self._peeked
+        found = peek(self.body, self.content_encoding)
+        if not isinstance(found, Peek):
+            return self._keep(found)
+        self._peeked = found
+        return found
+
+    async def _keep(self, found: Awaitable[Peek]) -> Peek:
+        self._peeked = await found
         return self._peeked
 
     def request(self, credential: Credential, *, may_resend: bool) -> Request:
@@ -345,7 +353,8 @@ class Attempts:
     async def _learn_model(self) -> None:
         """Look which model is asked for, if that is not known yet."""
         if self._record.model is None:
-            self._record.model = (await self._inbound.peek()).model
+            wanted = self._inbound.peek()
+            self._record.model = (wanted if isinstance(wanted, Peek) else await wanted).model
 
     async def _learn(self, account: Account, verdict: Verdict) -> None:
         """Tell the pool what the answer means for the account, and this request where not to go again."""

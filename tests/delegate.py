@@ -17,7 +17,8 @@ from tornado.httputil import (
     ResponseStartLine,
 )
 
-from handlers.connection import Connection, RequestConnection
+from handlers.connection import Connection
+from handlers.request import RequestConnection
 from handlers.server import Listener
 
 

@@ -183,6 +183,33 @@ async def test_what_the_disk_does_not_take_until_a_second_signal_is_named_and_en
         assert "Traceback" not in process.stderr
 
 
+async def test_a_terminal_that_goes_away_lets_a_running_stream_end_whole(tmp_path: Path) -> None:
+    clock = SteppedClock()
+    async with upstream(clock) as simulator, serving(tmp_path, simulator) as process:
+        simulator.script(None, Steady(events=5, interval_s=1))
+        async with stream(process) as (_, events):
+            process.signal(signal.SIGHUP)
+            await draining(process.port)
+            process.signal(signal.SIGHUP)  # shells send it more than once
+            clock.free()
+            rest = [event async for event in events]
+        assert rest[-1].startswith(b"event: message_stop")
+        assert await process.ended() == 0
+
+
+async def test_under_nohup_it_outlives_its_terminal(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which a new process takes over
+    try:
+        async with running(tmp_path, "--config", str(write_config(tmp_path))) as process:
+            process.signal(signal.SIGHUP)
+            for _ in range(3):
+                assert (await process.send("GET", "/health/ready")).json()["reason"] != "draining"
+            process.signal(signal.SIGTERM)
+            assert await process.ended() == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 async def test_a_second_process_on_the_same_folder_is_refused(tmp_path: Path) -> None:
     config = str(write_config(tmp_path))
     async with running(tmp_path, "--config", config) as process:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import brotli  # type: ignore[import-untyped]
 from backports.zstd import DecompressionParameter, ZstdDecompressor, ZstdError
 
 PIECE_BYTES = 64 << 10
+
+FREE_BYTES = 1 << 20
+MAX_RATIO = 100
+"""The largest ratio of compression beyond the first `FREE_BYTES`. A higher one is a decompression bomb: events that are
+sent one by one reach about 10, text in JSON about 4."""
 
 ERRORS = (zlib.error, brotli.error, ZstdError)
 """What `decode` raises if the bytes are not in that encoding."""
@@ -59,6 +64,27 @@ def decoded(data: bytes, encoding: str, most_bytes: int, *, whole: bool = False)
     if whole and not unpacker.ended:
         raise Undecodable("its end is missing")
     return bytes(found)
+
+
+def decoded_pieces(encoded: Iterable[bytes], encoding: str) -> Iterator[bytes]:
+    """The pieces of some data without their content encoding, each of a bounded size if its own is.
+
+    Raises TooLarge if the data expands beyond `MAX_RATIO`, else Undecodable.
+    """
+    unpacker = decoder(encoding)
+    if unpacker is None:
+        raise Undecodable("an encoding that cannot be read here")
+    room = FREE_BYTES
+    try:
+        for data in encoded:
+            room += MAX_RATIO * len(data)
+            for piece in unpacker.decode(data):
+                room -= len(piece)
+                if room < 0:
+                    raise TooLarge(f"{MAX_RATIO} times as large as it was sent")
+                yield piece
+    except ERRORS as error:
+        raise Undecodable(f"not {encoding}") from error
 
 
 def decoder(encoding: str) -> Decoder | None:

@@ -33,8 +33,8 @@ def inspect(
 ) -> Inspection:
     """Read the folder as an opening would. Raises StorageError if that would."""
     with usable(folder), held_unchanged(folder):
-        journal = Journal(folder / JOURNAL, keyring)
-        state = look(folder, journal, Inventory(folder / INVENTORY, keyring), keyring, readers)
+        journal, inventory = Journal(folder / JOURNAL, keyring), Inventory(folder / INVENTORY, keyring)
+        state = look(folder, journal, inventory, keyring, readers)
         stale = stale_records(folder, keyring) if keyring else []
         for path in stale:
             with contextlib.suppress(ValueError):  # damaged: a start sets it aside

@@ -7,7 +7,8 @@ from dataclasses import replace
 from proxy.clients.budgets import Budgets
 from proxy.clock import Clock
 from proxy.errors import Forbidden
-from proxy.http.peek import MOST_BYTES, Peek
+from proxy.http.decoding import MAX_RATIO
+from proxy.http.peek import MOST_BYTES, MOST_MARKS, MOST_MODELS, Peek
 from proxy.usage import prices
 from proxy.usage.meter import Usage
 from proxy.usage.request import Charge, RequestRecord
@@ -53,7 +54,9 @@ class Allowance:
         if wanted.size is None:
             raise Forbidden(
                 "this key has a budget or a list of models, and the body of this request cannot be read: it has to be "
-                f"JSON of at most {MOST_BYTES} bytes, as it is or as gzip, deflate, br or zstd",
+                f"JSON of at most {MOST_BYTES} bytes, {MOST_MARKS} of them brackets, commas, colons or quotes, as it "
+                f"is or as gzip, deflate, br or zstd (at most {MAX_RATIO} times as small), in which at most "
+                f"{MOST_MODELS} tools and fallbacks name a model",
                 should_retry=False,
             )
         for model in (wanted.model or "", *wanted.others):

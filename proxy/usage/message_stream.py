@@ -2,26 +2,68 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from typing import Any, Final
+
+import msgspec
+from msgspec import DecodeError, Raw, Struct
+
+from proxy.http.scan import ABSENT, text
 
 MAX_EVENT_BYTES = 1 << 20
 """The largest event that is parsed; larger ones are skipped. Events that name the usage are below 10 kB."""
 
 _DELTA = b"event: content_block_delta\n"
+_MANY_BYTES = 8 << 10  # most streams come event by event
 _TELLING = frozenset({b"message_start", b"message_delta", b"content_block_start", b"error", b"message_stop"})
 _LINE_BYTES = 64  # what keeping a line costs beside its text
 # `data: {"type":"content_block_delta","index":0,"delta":{"type":"`, and an index of more digits
 _ENVELOPE_BYTES = 64
 _SPACED_ENVELOPE_BYTES = 100  # all but the text, in JSON with blanks after `:` and `,`
 
+_MAX_USAGE_BYTES = 64 << 10  # of a message's `usage`; a larger one is not read
+MOST_TOKENS = 10**12
+"""A number as large is damage."""
+
+_LONGEST_TEXT = 256  # of what is read: a model's name, a type
+
 Json = dict[str, Any]
+
+
+class Message(Struct, frozen=True):
+    """What is read of a message, each as the JSON that it is. Of its content nothing is built."""
+
+    type: Raw = ABSENT
+    model: Raw = ABSENT
+    usage: Raw = ABSENT
+
+
+_NO_MESSAGE: Final = Message()
+
+
+class _Block(Struct):
+    """A content block that says that another model goes on: `{"type": "fallback", "to": {"model": …}}`."""
+
+    type: Raw = ABSENT
+    to: Message = _NO_MESSAGE
+
+
+class _Event(Struct):
+    """What is read of an event's data."""
+
+    message: Message | None = None
+    usage: Raw = ABSENT
+    content_block: _Block | None = None
+
+
+_EVENT: Final = msgspec.json.Decoder(_Event)
+_NO_EVENT: Final = _Event()
+_OBJECT: Final = msgspec.json.Decoder(Json)
 
 
 class MessageStream:
     """What the events so far have reported. Parses server-sent events (WHATWG HTML §9.2.6) in chunks cut anywhere.
 
-    `usage` has the counts of message_start, overwritten by those of each message_delta, which are cumulative.
+    `usage` has the counts of message_start and of each message_delta, which are cumulative: none ever falls.
     `settled`: a message_delta has named the output tokens. `delta_bytes`: bytes of text since the last one that did.
     """
 
@@ -43,7 +85,7 @@ class MessageStream:
 
     def __init__(self) -> None:
         self.begun = self.settled = self.failed = self.ended = False
-        self.model: object = None
+        self.model: str | None = None
         self.usage: Json = {}
         self.delta_bytes = 0
         self._held = bytearray()  # the beginning of an incomplete line
@@ -57,17 +99,32 @@ class MessageStream:
         if self._after_cr and data:
             data = data.removeprefix(b"\n")
             self._after_cr = False
-        if not (self._held or self._name or self._data or self._overlong):
+        if b"\r" in data:
+            self._after_cr = data.endswith(b"\r")
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if not data.startswith(_DELTA) or not self._between_events:
+            deltas = data.find(b"\n\n" + _DELTA) + 2
+            before = data[:deltas] if deltas >= 2 else data
+            self._take(before)
+            data = data[len(before) :]
+        if data and self._between_events:
             data = self._skip_deltas(data)
+        if data:
+            self._take(data)
+
+    @property
+    def _between_events(self) -> bool:
+        return not (self._held or self._name or self._data or self._overlong)
+
+    def _take(self, data: bytes) -> None:
         if not data:
             return
-        self._after_cr = data.endswith(b"\r")
-        end = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
+        end = data.rfind(b"\n") + 1
         if end:
             whole = data if end == len(data) else data[:end]
             if self._held or self._overlong:
                 whole = self._release() + whole
-            self._lines(whole.splitlines())
+            self._lines(whole.split(b"\n")[:-1])
         if end < len(data):
             self._hold(data[end:])
 
@@ -77,14 +134,30 @@ class MessageStream:
 
     def _skip_deltas(self, data: bytes) -> bytes:
         """Skip whole content_block_delta events at the start of `data`; they are most of a stream. Returns the rest."""
-        at = 0
+        at = self._skip_many_deltas(data) if len(data) > _MANY_BYTES else 0
         while data.startswith(_DELTA, at):
             end = data.find(b"\n\n", at)
-            if end < 0 or data.find(b"\r", at, end) >= 0:
+            if end < 0:
                 break
             self.delta_bytes += _text_bytes(data, at + len(_DELTA), end)
             at = end + 2
         return data[at:]
+
+    def _skip_many_deltas(self, data: bytes) -> int:
+        """Skip all deltas at once if no other event is among them, and return the end of the last whole one.
+
+        A server may send 100,000 in one piece. Their text is counted as if all had the first one's envelope.
+        """
+        first, last = data.find(b"\n\n") + 2, data.rfind(b"\n\n" + _DELTA) + 2
+        end = data.find(b"\n\n", last) + 2
+        if end < 2:  # the last one is not whole
+            end = last
+        count = data.count(b"\n\n" + _DELTA, 0, end) + 1
+        if not data.startswith(_DELTA) or first < 2 or data.count(b"\n\n", 0, end) != count:
+            return 0
+        envelope = first - _text_bytes(data, len(_DELTA), first - 2)
+        self.delta_bytes += max(end - count * envelope, 0)
+        return end
 
     def _hold(self, data: bytes) -> None:
         if not self._overlong:
@@ -131,22 +204,22 @@ class MessageStream:
     def _dispatch(self, name: bytes, data: bytes) -> None:
         match name:
             case b"message_start" if not self.begun:
-                message = loads(data).get("message")
-                if isinstance(message, dict):
+                if (message := _event(data).message) is not None:
                     self.begun = True
-                    self.model = message.get("model")
-                    self._merge(message.get("usage"))
+                    self.model = name_in(message.model)
+                    merge(self.usage, usage_in(message.usage))
             case b"message_delta":
-                self._merge(usage := loads(data).get("usage"))
-                if isinstance(usage, dict) and isinstance(usage.get("output_tokens"), int):
+                usage = usage_in(_event(data).usage)
+                merge(self.usage, usage)
+                if isinstance(usage.get("output_tokens"), int):
                     self.settled = True
                     self.delta_bytes = 0
             case b"content_block_start" if b'"fallback"' in data:
                 # If one model declines and another continues, the second is the answer's model, as it is
                 # without streaming.
-                match loads(data).get("content_block"):
-                    case {"type": "fallback", "to": {"model": model}}:
-                        self.model = model
+                block = _event(data).content_block
+                if block is not None and name_in(block.type) == "fallback" and block.to.model:
+                    self.model = name_in(block.to.model)
             case b"content_block_delta":  # whose name came after its data
                 self.delta_bytes += _text_bytes(data, 0, len(data))
             case b"error":
@@ -154,18 +227,43 @@ class MessageStream:
             case b"message_stop":
                 self.ended = True
 
-    def _merge(self, usage: object) -> None:
-        if isinstance(usage, dict):
-            self.usage |= {name: value for name, value in usage.items() if value is not None}
+
+def merge(counts: Json, more: Json) -> None:
+    """Take over what `more` says. Counts never fall: a zero, or what is damaged, says nothing."""
+    for name, value in more.items():
+        before = counts.get(name)
+        if type(value) is int:
+            if 0 <= value < MOST_TOKENS and not (type(before) is int and before > value):
+                counts[name] = value
+        elif isinstance(value, dict) and isinstance(before, dict):
+            merge(before, value)
+        elif value and type(before) is not int:
+            counts[name] = value
 
 
-def loads(data: bytes) -> Json:
-    """The JSON object in `data`; an empty one if it holds none."""
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
+def usage_in(value: Raw) -> Json:
+    """A message's `usage`; empty if there is none."""
+    if not 0 < len(value) <= _MAX_USAGE_BYTES:
         return {}
-    return value if isinstance(value, dict) else {}
+    try:
+        return _OBJECT.decode(value)
+    except (DecodeError, RecursionError):
+        return {}
+
+
+def name_in(value: Raw) -> str | None:
+    """A short string; None if it is anything else."""
+    try:
+        return text(value, _LONGEST_TEXT)
+    except DecodeError:
+        return None
+
+
+def _event(data: bytes) -> _Event:
+    try:
+        return _EVENT.decode(data)
+    except (DecodeError, RecursionError):
+        return _NO_EVENT
 
 
 def _text_bytes(data: bytes, start: int, end: int) -> int:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
-from proxy.http.decoding import ERRORS, Identity, decoder
-from proxy.usage.message_stream import Json, MessageStream, loads
+import msgspec
+from msgspec import DecodeError
+
+from proxy.http.decoding import ERRORS, FREE_BYTES, MAX_RATIO, Identity, decoder
+from proxy.usage.message_stream import MOST_TOKENS, Json, Message, MessageStream, name_in, usage_in
 
 BYTES_PER_TOKEN = 4
 """Estimate for an answer that ends before it reports its usage. Anthropic's own gateway also counts about four
 characters a token (code.claude.com/docs/en/claude-apps-gateway-spend-limits)."""
 
-MAX_RATIO = 100
-"""Largest compression ratio of an answer beyond its first MiB. A higher one is a decompression bomb, and the rest is
-not read. Events that are sent one by one reach about 10, text in JSON about 4."""
-
 _KEPT_BYTES = 128 << 10  # of a JSON answer, at its beginning and again at its end
-_MOST_TOKENS = 10**12  # a larger number is damage
+_MOST_ITERATIONS = 256  # each is priced; the API bills some ten
+_MESSAGE: Final = msgspec.json.Decoder(Message)
 
 
 @dataclass(slots=True)
@@ -73,7 +75,7 @@ class Meter:
         elif status == 200 and media_type == "application/json":
             self._reader = _Body()
         self._decoder = decoder(content_encoding.strip().lower())  # None once the rest is unreadable
-        self._left = 1 << 20  # bytes that may yet be decoded
+        self._left = FREE_BYTES  # bytes that may yet be decoded
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes, cut anywhere."""
@@ -135,7 +137,7 @@ class _Body:
     __slots__ = ("_head", "_size", "_tail")
 
     def __init__(self) -> None:
-        self._head = bytearray()
+        self._head: bytes | bytearray = b""
         self._tail = bytearray()
         self._size = 0
 
@@ -143,18 +145,24 @@ class _Body:
         self._size += len(data)
         room = _KEPT_BYTES - len(self._head)
         if room > 0:
-            self._head += data[:room]
+            if not self._head:
+                self._head = data[:room]
+            else:
+                if isinstance(self._head, bytes):
+                    self._head = bytearray(self._head)
+                self._head += data[:room]
             data = data[room:]
-        self._tail += data[-2 * _KEPT_BYTES :]
-        if len(self._tail) > 2 * _KEPT_BYTES:
-            del self._tail[:-_KEPT_BYTES]
+        if data:
+            self._tail += data[-2 * _KEPT_BYTES :]
+            if len(self._tail) > 2 * _KEPT_BYTES:
+                del self._tail[:-_KEPT_BYTES]
 
     def settle(self, *, whole: bool) -> Usage | None:
-        message = self._message()
-        if message.get("type") != "message":
+        message = self._read()
+        if name_in(message.type) != "message":
             return None
-        model, usage = message.get("model"), message.get("usage")
-        if isinstance(usage, dict) and isinstance(usage.get("output_tokens"), int):
+        model, usage = name_in(message.model), usage_in(message.usage)
+        if isinstance(usage.get("output_tokens"), int):
             return _usage(model, usage)
         return _usage(model, {"output_tokens": self._size // BYTES_PER_TOKEN}, estimated=True)
 
@@ -162,53 +170,68 @@ class _Body:
     def is_whole(self) -> bool:
         """Whether it parses; of a large one, whether what follows its content does."""
         if self._size <= len(self._head) + len(self._tail):
-            return bool(loads(bytes(self._head + self._tail)))
-        return "usage" in self._message()
+            return _message(self._head + self._tail) is not None
+        return bool(self._read().usage)
 
-    def _message(self) -> Json:
-        head, tail = bytes(self._head), bytes(self._tail)
-        message = loads(head + tail) if self._size == len(head) + len(tail) else {}
-        return message or _around_content(head, tail)
+    def _read(self) -> Message:
+        head, tail = self._head, self._tail
+        message = None
+        if self._size == len(head) + len(tail):
+            message = _message(head + tail if tail else head)
+        return message or _around_content(bytes(head), tail)
 
 
-def _around_content(head: bytes, tail: bytes) -> Json:
+def _message(data: bytes | bytearray) -> Message | None:
+    try:
+        return _MESSAGE.decode(data)
+    except (DecodeError, RecursionError):
+        return None
+
+
+def _around_content(head: bytes, tail: bytearray) -> Message:
     """The fields of a message before `content`, and from `usage` on, which the API writes after the content."""
-    before = loads(head[: max(head.find(b'"content"'), 0)] + b'"content":0}')
+    before = _message(head[: max(head.find(b'"content"'), 0)] + b'"content":0}') or Message()
     at = len(tail)
     for _ in range(8):  # `"usage"` may stand inside the content too; from there the braces do not match
         at = tail.rfind(b'"usage"', 0, at)
         if at < 0:
             break
-        if after := loads(b"{" + tail[at:]):
-            return before | after
+        if (after := _message(b"{" + tail[at:])) is not None:
+            return Message(after.type or before.type, after.model or before.model, after.usage)
     return before
 
 
-def _usage(model: object, fields: Json, *, estimated: bool = False) -> Usage:
+def _usage(model: str | None, fields: Json, *, estimated: bool = False) -> Usage:
     """Read a message's `usage`. Fields that are missing, null or damaged count as 0."""
-    name = model if isinstance(model, str) else ""
     created, created_1h = _created(fields)
-    # These hold for every iteration, but are named only once, beside the iterations.
-    how = {key: fields.get(key) for key in ("service_tier", "inference_geo", "speed")}
-    how = {key: value if isinstance(value, str) else None for key, value in how.items()}
-    iterations = fields.get("iterations")
-    searches = fields.get("server_tool_use")
-    return Usage(
-        model=name,
-        input_tokens=_count(fields, "input_tokens"),
-        output_tokens=_count(fields, "output_tokens"),
-        cache_creation_5m_tokens=created - created_1h,
-        cache_creation_1h_tokens=created_1h,
-        cache_read_tokens=_count(fields, "cache_read_input_tokens"),
-        web_search_requests=_count(searches, "web_search_requests"),
-        estimated=estimated,
-        iterations=tuple(
-            _usage(each.get("model") or name, each | how | {"iterations": None}, estimated=estimated)
-            for each in (iterations if isinstance(iterations, list) else ())
-            if isinstance(each, dict)
-        ),
-        **how,
+    usage = Usage(
+        model or "",
+        _count(fields, "input_tokens"),
+        _count(fields, "output_tokens"),
+        created - created_1h,
+        created_1h,
+        _count(fields, "cache_read_input_tokens"),
+        _count(fields.get("server_tool_use"), "web_search_requests"),
+        _word(fields, "service_tier"),
+        _word(fields, "inference_geo"),
+        _word(fields, "speed"),
+        estimated,
     )
+    iterations = fields.get("iterations")
+    if isinstance(iterations, list) and iterations:
+        usage.iterations = tuple(_iterations(usage, iterations[:_MOST_ITERATIONS]))
+        usage.estimated = estimated or len(iterations) > _MOST_ITERATIONS
+    return usage
+
+
+def _iterations(whole: Usage, iterations: list[object]) -> Iterator[Usage]:
+    # These hold for every iteration, but are named only once, beside the iterations.
+    how = {"service_tier": whole.service_tier, "inference_geo": whole.inference_geo, "speed": whole.speed}
+    for each in iterations:
+        if isinstance(each, dict):
+            model = each.get("model")
+            name = model if isinstance(model, str) and model else whole.model
+            yield _usage(name, each | how | {"iterations": None}, estimated=whole.estimated)
 
 
 def _created(fields: Json) -> tuple[int, int]:
@@ -224,4 +247,9 @@ def _created(fields: Json) -> tuple[int, int]:
 
 def _count(fields: object, name: str) -> int:
     value = fields.get(name) if isinstance(fields, dict) else None
-    return value if type(value) is int and 0 < value < _MOST_TOKENS else 0
+    return value if type(value) is int and 0 < value < MOST_TOKENS else 0
+
+
+def _word(fields: Json, name: str) -> str | None:
+    value = fields.get(name)
+    return value if isinstance(value, str) else None

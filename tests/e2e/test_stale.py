@@ -10,7 +10,7 @@ from pathlib import Path
 from playwright.async_api import Browser, Page, expect
 
 from tests.e2e.cable import Cable, cable
-from tests.e2e.dashboard import OFFLINE, RunningClock, dashboard, row, sign_in, take_clock, visit
+from tests.e2e.dashboard import OFFLINE, RunningClock, dashboard, row, sign_in, take_clock, visit, wall
 from tests.service import Service, serve
 
 LOST = re.compile(r"Connection lost at \d\d:\d\d:\d\d\. What you see may be out of date\.")
@@ -61,8 +61,12 @@ async def test_nothing_is_sent_and_nothing_waits_to_be_sent_while_it_is_broken(
     tmp_path: Path, browser: Browser
 ) -> None:
     async with cabled(tmp_path, browser) as (service, line, page):
+        await take_clock(page)
+        await page.reload()
+        await expect(page.get_by_text("Live", exact=True)).to_be_visible()
         line.cut()
         await expect(page.get_by_text("Reconnecting")).to_be_visible()
+        await page.clock.pause_at(wall() + 60)  # or the page may retry by itself before the click
         for button in await page.locator("[data-write]").all():
             await expect(button).to_be_disabled()
             await expect(button).to_have_attribute("title", "Offline: not sent")
@@ -71,6 +75,7 @@ async def test_nothing_is_sent_and_nothing_waits_to_be_sent_while_it_is_broken(
         await expect(page.get_by_role("dialog")).to_have_count(0)
         line.mend()
         await page.get_by_role("button", name="Retry now").click()
+        await page.clock.resume()
         await expect(page.get_by_text("Live", exact=True)).to_be_visible()
         assert service.status("team-a") == "active"
 

@@ -72,7 +72,7 @@ async def test_a_client_key_of_a_user_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["wrong-key-of-nobody", "", "é" * 20, "\ud800", ADMIN_KEY.lower(), "x" * 5000]
+    "key", ["wrong-key-of-nobody", "", "é" * 20, "\ud800", ADMIN_KEY.lower(), "x" * 3000]
 )
 async def test_a_wrong_key_is_401_and_gets_no_cookie(tmp_path: Path, key: str) -> None:
     async with serve(tmp_path) as service:

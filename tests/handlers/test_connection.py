@@ -19,7 +19,9 @@ from tornado.iostream import StreamClosedError
 from tornado.web import Application, RequestHandler
 from tornado.websocket import WebSocketHandler
 
+import handlers.client_socket
 import handlers.connection
+import handlers.framing
 import handlers.server
 from handlers.client_socket import HIGH_WATER, LOW_WATER
 from handlers.framing import MAX_HEAD_BYTES, TORNADO_PRIVATES, RequestHeaders
@@ -48,6 +50,10 @@ async def whole(wire: Wire) -> Answer:
         answer = await wire.answer()
         await answer.read()
         return answer
+
+
+def fin(wire: Wire) -> None:
+    wire.writer.write_eof()
 
 
 async def rest(wire: Wire) -> bytes:
@@ -151,7 +157,6 @@ REFUSED = {
     "HTTP/2's preface": "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "another protocol": f"GET / ICE/1.0\r\n{HOST}\r\n",
     "lower case": f"GET / http/1.1\r\n{HOST}\r\n",
-    "a TLS hello": "\x16\x03\x01\x02\x00\x01\x00",
     "no target": f"GET HTTP/1.1\r\n{HOST}\r\n",
     "two spaces": f"GET  / HTTP/1.1\r\n{HOST}\r\n",
     "a tab": f"GET\t/ HTTP/1.1\r\n{HOST}\r\n",
@@ -313,9 +318,9 @@ async def test_a_delegate_sets_the_limit_of_a_body() -> None:
 
 async def test_a_slow_head_and_a_slow_body_get_a_408(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handlers.connection, "HEAD_S", 0.05)
+    monkeypatch.setattr(handlers.framing, "BODY_S", 0.05)
     monkeypatch.setattr(handlers.server, "SWEEP_S", 0.01)
     front = Recorder()
-    front.on_head = lambda seen: seen.connection.set_body_timeout(0.05)
     async with listening(front) as port:
         for data in (b"G", get()[:-1], post(b"bod", "Content-Length: 4"), post(b"1\r\nx\r\n", CHUNKED)):
             async with connect(port) as wire:
@@ -325,36 +330,41 @@ async def test_a_slow_head_and_a_slow_body_get_a_408(monkeypatch: pytest.MonkeyP
     assert [(seen.finished, seen.closed) for seen in front.requests] == [(False, True)] * 2
 
 
-async def test_a_body_has_a_deadline_if_its_delegate_sets_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handlers.connection, "BODY_S", 0.02)
-    monkeypatch.setattr(handlers.server, "SWEEP_S", 0.01)
-    async with listening(Recorder()) as port, connect(port) as wire:
-        await wire.send(post(b"bod", "Content-Length: 4"))
-        check_refusal(await whole(wire), 408)
-
-
-async def test_a_connection_too_many_is_told_so(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("framing", ["Content-Length: 1000", CHUNKED])
+async def test_a_body_may_take_as_long_as_it_comes_fast_enough(
+    monkeypatch: pytest.MonkeyPatch, framing: str
 ) -> None:
-    monkeypatch.setattr("resource.getrlimit", lambda which: (20, 20))
+    monkeypatch.setattr(handlers.framing, "BODY_S", 0.02)
+    monkeypatch.setattr(handlers.framing, "BODY_BYTES_S", 1000)
+    monkeypatch.setattr(handlers.server, "SWEEP_S", 0.005)
     front = Recorder()
-    async with listening(front) as port, contextlib.AsyncExitStack() as stack:
-        wires = [await stack.enter_async_context(connect(port)) for _ in range(8)]
-        for _ in range(3):
-            async with connect(port) as wire:
-                answer = await whole(wire)
-                check_refusal(answer, 503)
-                assert answer.header("retry-after") == "1"
-                assert await rest(wire) == b""
-        wires[0].reset()
-        await wires[1].send(get())
-        assert (await whole(wires[1])).status == 200
-        async with connect(port) as wire:
-            await wire.send(get())
-            assert (await whole(wire)).status == 200
-    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
-        "connection refused connections=8: raise the limit of open files"
-    ]
+    async with listening(front) as port, connect(port) as wire:
+        begun = asyncio.get_running_loop().time()
+        await wire.send(post(b"" if framing != CHUNKED else b"3e8\r\n", framing) + b"x" * 300)
+        check_refusal(await whole(wire), 408)
+        assert asyncio.get_running_loop().time() - begun >= 0.02 + 300 / 1000
+    assert (front.requests[0].body, front.requests[0].closed) == (b"x" * 300, True)
+
+
+@pytest.mark.parametrize("hello", [b"\x16\x03\x01\x02\x00\x01\x00", b"\x16", b"\r\n\x16\x03"])
+async def test_a_tls_hello_ends_at_once_with_a_line_in_the_log(
+    hello: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    front = Recorder()
+    with caplog.at_level("INFO", "handlers.connection"):
+        async with listening(front) as port, connect(port) as wire:
+            await wire.send(hello)
+            assert await rest(wire) == b""
+    [line] = [record.getMessage() for record in caplog.records if record.name == "handlers.connection"]
+    assert "plain HTTP" in line and "TLS" in line and "address=127.0.0.1" in line
+    assert front.requests == []
+
+
+@pytest.mark.parametrize("data", [b"\x00\x00\x00\x2f\x00", b"\x05\x01\x00", b"\xff\xfe", b"\x80"])
+async def test_what_is_evidently_not_http_ends_at_once(data: bytes) -> None:
+    async with listening(Recorder()) as port, connect(port) as wire:
+        await wire.send(data)
+        assert await rest(wire) == b""
 
 
 async def test_when_files_run_out_few_tries_are_made_at_once(
@@ -370,7 +380,7 @@ async def test_when_files_run_out_few_tries_are_made_at_once(
             patch.setattr(socket.socket, "accept", accept)
             connecting = asyncio.create_task(asyncio.open_connection("127.0.0.1", port))
             await until(lambda: caplog.records)
-        assert len(caplog.records) <= handlers.server.ACCEPTED_AT_ONCE
+        assert len(caplog.records) <= handlers.server.AT_ONCE
         _, writer = await connecting
         writer.close()
         async with connect(port) as wire:
@@ -381,12 +391,13 @@ async def test_when_files_run_out_few_tries_are_made_at_once(
 async def test_as_many_connections_as_before_may_wait_to_be_accepted() -> None:
     async with listening(Recorder()) as port:
         with contextlib.ExitStack() as stack:  # none is accepted before the loop turns
-            for _ in range(2 * handlers.server.ACCEPTED_AT_ONCE):
+            for _ in range(2 * handlers.server.AT_ONCE):
                 stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=0.5))
 
 
 async def test_an_idle_connection_is_closed_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handlers.connection, "IDLE_S", 0.05)
+    for name in ("HEAD_S", "IDLE_S"):
+        monkeypatch.setattr(handlers.connection, name, 0.05)
     monkeypatch.setattr(handlers.server, "SWEEP_S", 0.01)
     async with listening(Recorder()) as port:
         async with connect(port) as wire:
@@ -398,7 +409,7 @@ async def test_an_idle_connection_is_closed_without_a_word(monkeypatch: pytest.M
 
 
 async def test_an_answer_takes_as_long_as_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("IDLE_S", "HEAD_S", "LINGER_S"):
+    for name in ("IDLE_S", "HEAD_S"):
         monkeypatch.setattr(handlers.connection, name, 0.02)
     monkeypatch.setattr(handlers.server, "SWEEP_S", 0.005)
     front = Recorder()
@@ -426,6 +437,69 @@ async def test_a_pipelined_request_waits_until_the_one_before_is_answered() -> N
             assert (await whole(wire)).body == b"ok"
 
 
+@pytest.mark.parametrize("going", [Wire.reset, fin])
+async def test_a_client_that_leaves_after_much_that_is_pipelined_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, going: Callable[[Wire], None]
+) -> None:
+    monkeypatch.setattr(handlers.connection, "LOOK_S", 0.01)
+    monkeypatch.setattr(handlers.server, "SWEEP_S", 0.005)
+    front, left = Recorder(), asyncio.Event()
+    front.on_finish = lambda seen: seen.connection.set_close_callback(left.set)
+    async with listening(front) as port, connect(port) as wire:
+        await wire.send(get("/1") + b"\r\n" * 250_000)
+        going(wire)
+        async with asyncio.timeout(5):
+            await left.wait()
+        assert front.targets == ["/1"]
+
+
+async def test_a_client_that_leaves_while_its_delegate_is_busy_with_much_to_come_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(handlers.connection, "LOOK_S", 0.01)
+    monkeypatch.setattr(handlers.server, "SWEEP_S", 0.005)
+    front, left = Recorder(), asyncio.Event()
+    ready = asyncio.get_running_loop().create_future()
+
+    def busy(seen: Seen) -> asyncio.Future[None]:
+        seen.connection.set_close_callback(left.set)
+        return ready
+
+    front.on_head = busy
+    async with listening(front) as port:
+        async with connect(port) as wire:
+            await wire.send(post(b"x" * 500_000, "Content-Length: 1000000"))
+        async with asyncio.timeout(5):
+            await left.wait()
+        ready.set_result(None)
+        await until(lambda: front.requests[0].closed)
+
+
+async def test_a_large_body_waits_for_its_delegate_as_long_as_that_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for module, name in (
+        (handlers.connection, "LOOK_S"),
+        (handlers.connection, "IDLE_S"),
+        (handlers.framing, "BODY_S"),
+    ):
+        monkeypatch.setattr(module, name, 0.01)
+    monkeypatch.setattr(handlers.server, "SWEEP_S", 0.005)
+    front, loop = Recorder(), asyncio.get_running_loop()
+    ready = loop.create_future()
+    front.on_head = lambda seen: seen.connection.set_max_body_size(1 << 30) or ready
+    async with listening(front) as port, connect(port) as wire:
+        begun = loop.time()
+        sending = asyncio.create_task(wire.send(post(b"x" * 9_000_000, "Content-Length: 9000000")))
+        await until(lambda: loop.time() > begun + 0.1)
+        monkeypatch.setattr(handlers.framing, "BODY_S", 20)
+        monkeypatch.setattr(handlers.connection, "IDLE_S", 20)
+        ready.set_result(None)
+        await sending
+        assert (await whole(wire)).status == 200
+        assert len(front.requests[0].body) == 9_000_000
+
+
 async def test_thousands_of_pipelined_requests_are_answered_in_order() -> None:
     front = Recorder()
     async with listening(front) as port, connect(port) as wire:
@@ -451,6 +525,18 @@ async def test_what_is_pipelined_is_held_up_to_a_limit() -> None:
         front.requests[0].connection.finish()
         await until(lambda: len(front.requests) == 2)
         wire.reset()
+
+
+async def test_who_pipelines_too_much_while_it_is_answered_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handlers.connection, "LOOK_S", 0.01)
+    monkeypatch.setattr(handlers.server, "SWEEP_S", 0.005)
+    front, left = Recorder(), asyncio.Event()
+    front.on_finish = lambda seen: seen.connection.set_close_callback(left.set)
+    async with listening(front) as port, connect(port) as wire:
+        wire.writer.write(get("/1") + get("/2") + b"\r\n" * 20_000_000)
+        async with asyncio.timeout(5):
+            await left.wait()
+        assert front.targets == ["/1"]
 
 
 async def test_a_late_answer_reaches_nobody() -> None:
@@ -527,6 +613,42 @@ async def test_a_client_that_leaves_while_its_delegate_is_busy_is_told_of_afterw
 
 EXPECT = "Expect: 100-Continue"
 CONTINUE = b"HTTP/1.1 100 (Continue)\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "stays"),
+    [
+        (post(b"body", "Content-Length: 4"), True),
+        (post(b"bod", "Content-Length: 4"), False),
+        (post(b"", "Content-Length: 4"), False),
+        (post(b"", "Content-Length: 0"), True),
+        (post(b"4\r\nbody\r\n", CHUNKED), False),
+        (post(b"4\r\nbody\r\n0\r\n\r\n", CHUNKED), False),  # not read yet
+        (post(b"body", "Content-Length: 4", EXPECT), False),  # or what comes is the next request
+    ],
+)
+async def test_an_answer_before_its_whole_request_has_come_says_that_it_is_the_last(
+    sent: bytes, stays: bool
+) -> None:
+    front = Recorder()
+
+    def refuse(seen: Seen) -> None:
+        seen.connection.write_headers(OK, HTTPHeaders({"Content-Length": "2"}), b"no")
+        seen.connection.finish()
+
+    front.on_head, front.on_finish = refuse, nothing
+    async with listening(front) as port, connect(port) as wire:
+        await wire.send(sent)
+        answer = await whole(wire)
+        assert (answer.body, answer.header("connection")) == (b"no", None if stays else "close")
+        if stays:
+            front.on_head, front.on_finish = nothing, Recorder().on_finish
+            await wire.send(SENTINEL)
+            assert (await whole(wire)).body == b"/next"
+        else:
+            await wire.send(SENTINEL)
+            assert await rest(wire) == b""
+            assert len(front.requests) == 1
 
 
 async def test_a_client_that_asks_is_told_to_send_its_body_once_that_is_wanted() -> None:
@@ -746,7 +868,7 @@ async def test_who_waits_for_room_hears_that_the_client_left() -> None:
 
 
 async def test_a_last_answer_that_is_taken_slowly_is_taken_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handlers.connection, "LINGER_S", 0.02)
+    monkeypatch.setattr(handlers.client_socket, "LINGER_S", 0.02)
     monkeypatch.setattr(handlers.server, "SWEEP_S", 0.005)
     front = Recorder()
     front.on_finish = answering([], b"x" * 20_000_000)
@@ -760,7 +882,7 @@ async def test_a_last_answer_that_is_taken_slowly_is_taken_whole(monkeypatch: py
 
 async def test_a_last_answer_that_is_not_taken_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LINGER_S", "STALLED_S"):
-        monkeypatch.setattr(handlers.connection, name, 0.02)
+        monkeypatch.setattr(handlers.client_socket, name, 0.02)
     monkeypatch.setattr(handlers.server, "SWEEP_S", 0.005)
     front, ended = Recorder(), asyncio.Event()
     front.on_finish = answering([], b"x" * 20_000_000)
@@ -772,10 +894,6 @@ async def test_a_last_answer_that_is_not_taken_is_given_up(monkeypatch: pytest.M
 
 
 # --- the client leaves ------------------------------------------------------------------------------------
-
-
-def fin(wire: Wire) -> None:
-    wire.writer.write_eof()
 
 
 @pytest.mark.parametrize("going", [Wire.reset, fin])

@@ -18,6 +18,7 @@ from tornado.httputil import HTTPHeaders
 from tornado.iostream import IOStream
 
 from handlers.connection import Connection
+from handlers.places import Places
 from tests.delegate import Recorder
 
 Read = list[tuple[tuple[str, ...], dict[str, list[str]], bytes]]
@@ -62,7 +63,7 @@ async def read_here(pieces: list[bytes]) -> Read:
     with pair() as (near, far):
         loop = asyncio.get_running_loop()
         transport, _ = await loop.connect_accepted_socket(
-            lambda: Connection(front, lambda connection: None), far
+            lambda: Connection(front, Places(1), lambda connection: None), far
         )
         for piece in pieces:
             with contextlib.suppress(ConnectionError):

@@ -16,7 +16,7 @@ from proxy.simulator import quota_429
 from tests.canaries import leaked
 from tests.dashboards import dashboard
 from tests.service import ADMIN_KEY, CLIENT_KEY, Service, serve, until, upstream_key
-from tests.wire import fetch
+from tests.wire import connect, fetch, request_bytes
 
 TOPICS = (
     "accounts",
@@ -303,12 +303,72 @@ async def test_there_is_room_for_so_many_dashboards(tmp_path: Path, monkeypatch:
     [
         *("", "x", "[]", "{}", '"hello"', '{"t":"hello"}', '{"t":"hello","topics":[]}'),
         *('{"t":"rate","hz":"x"}', '{"t":"ping","c":{}}', '{"t":"sub","topic":[]}'),
+        *(
+            '{"t":"ping","c":"nan"}',
+            '{"t":"ping","c":NaN}',
+            '{"t":"ping","c":1e999}',
+            '{"t":"ping","c":true}',
+        ),
+        *('{"t":"ping","c":"Infinity"}', '{"t":"ping","c":1%s}' % ("0" * 400), '{"t":"rate","hz":NaN}'),
+        *(r'{"t":"ping","c":"\ud800"}', '{"t":"ping"}', '{"t":"rate","hz":1%s}' % ("0" * 400)),
     ],
 )
-async def test_what_cannot_be_understood_ends_it(tmp_path: Path, text: str) -> None:
+async def test_what_cannot_be_understood_ends_it(
+    tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async with serve(tmp_path) as service, dashboard(service) as page:
         await page.connection.write_message(text)
         assert await page.closed() == 1008
+    assert [record.exc_info for record in caplog.records if record.exc_info] == []
+
+
+def masked(first: int, payload: bytes, *, mask: bool = True) -> bytes:
+    """A frame of a client (RFC 6455 §5.2), with a mask of zeros."""
+    size = len(payload)
+    length = bytes([size | mask << 7]) if size < 126 else bytes([126 | mask << 7]) + size.to_bytes(2, "big")
+    return bytes([first]) + length + bytes(4 * mask) + payload
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        masked(0x89, b"\xff\x00\xfe" * 40),
+        masked(0x89, b"x" * 125) * 50,
+        masked(0x89, b"x" * 126),  # a control frame is shorter
+        masked(0x09, b"junk"),  # and whole
+        masked(0x89, b"junk", mask=False),
+        masked(0x8A, b"a pong for nothing \xff"),
+        masked(0x8B, b"junk"),
+        masked(0xF9, b"junk"),
+        masked(0x81, b"\xff\xfe"),
+        masked(0x82, b"\xff\xfe"),
+        masked(0x80, b"junk"),
+        masked(0x01, b"{") + masked(0x01, b"}"),
+        masked(0x88, b"\x03"),
+        masked(0x88, b"\x03\xe8\xff\xfe"),
+        masked(0x88, b"\xff\xff"),
+        masked(0x88, b"") + masked(0x89, b"after the end") * 3,
+        b"\x89\xff" + b"\xff" * 8,
+        b"\x16\x03\x01",
+    ],
+    ids=lambda frame: frame[:6].hex(),
+)
+@pytest.mark.parametrize("leaves", [False, True], ids=["stays", "leaves"])
+async def test_no_frame_is_a_defect(
+    tmp_path: Path, frame: bytes, caplog: pytest.LogCaptureFixture, leaves: bool
+) -> None:
+    upgrade = [("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]
+    upgrade += [("Sec-WebSocket-Key", "A" * 22 + "=="), ("Sec-WebSocket-Protocol", module.SUBPROTOCOL)]
+    async with serve(tmp_path) as service, connect(service.port) as wire:
+        await wire.send(request_bytes("GET", "/api/live", [("X-API-Key", ADMIN_KEY), *upgrade]))
+        assert (await wire.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        await wire.send(frame)
+        if leaves:
+            wire.reset()
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert (await service.admin("GET", "/health")).status == 200
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import handlers.connection
 from proxy.simulator import Answer as Canned
 from proxy.simulator import Cut as CutFault
 from proxy.simulator import Error, Fault, Reset, Silence, Stall
@@ -141,9 +142,10 @@ async def test_a_client_that_sends_on_after_its_429_gets_one_whole_answer(tmp_pa
         connect(service.port) as wire,
     ):
         await wire.send(post(body=b"x" * 3_000_000))
-        assert (await whole(wire)).status == 429
-        await wire.send(request_bytes("HEAD", "/"))
-        assert (await wire.answer(head=True)).status == 200
+        answer = await whole(wire)
+        assert (answer.status, answer.header("connection")) == (429, "close")
+        async with asyncio.timeout(5):
+            assert await wire.reader.read() == b""
 
 
 async def test_what_is_no_inference_is_not_limited(tmp_path: Path) -> None:
@@ -282,6 +284,20 @@ async def test_who_left_the_queue_is_never_sent_upstream(
         first.reset()
         await until(lambda: service.running == 0)
         assert len(service.simulator.ledger) == 1
+
+
+@pytest.mark.parametrize("size", [0, 300_000], ids=["no body", "more than is held"])
+@pytest.mark.parametrize("going", [Wire.reset, lambda wire: wire.writer.close()], ids=["reset", "close"])
+async def test_who_leaves_the_queue_gives_up_its_turn_at_once(
+    tmp_path: Path, going: Callable[[Wire], None], size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handlers.connection, "LOOK_S", 0.02)
+    async with queued(tmp_path) as (service, _, _), connect(service.port) as gone:
+        await gone.send(post(body=b"x" * size))
+        await until(lambda: service.running == 3)
+        going(gone)
+        await until(lambda: service.running == 2)
+        assert await in_flight(service) == [2]
 
 
 async def test_hundreds_who_wait_are_all_served_never_too_many_at_once(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import resource
 import signal
 import stat
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,10 +22,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tornado.ioloop import IOLoop
 
-from proxy.http.body import SPOOL_ABOVE_BYTES, Body
-from proxy.http.peek import peek
+from proxy.http.body import MEMORY_BYTES, NEVER_SPOOLED_BYTES, SPOOL_ABOVE_BYTES, Bodies, Body
+from proxy.http.peek import Peek, peek
 from tests.service import CLIENT_KEY, serve, until
-from tests.wire import connect
+from tests.wire import connect, request_bytes
 
 MB = 1_000_000
 
@@ -43,7 +44,7 @@ def spool(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def body(spool: Path) -> Iterator[Body]:
-    body = Body(spool)
+    body = Body(Bodies(spool))
     yield body
     body.close()
 
@@ -83,7 +84,7 @@ def test_what_was_written_is_read_as_often_as_asked(parts: list[bytes]) -> None:
         for part in parts:
             await write_all(body, part)
 
-    body, whole = Body(Path("nowhere")), b"".join(parts)
+    body, whole = Body(Bodies(None)), b"".join(parts)
     IOLoop.current().run_sync(fill)
     assert (read(body), read(body), body.size) == (whole, whole, len(whole))
     body.close()
@@ -117,6 +118,76 @@ async def test_closing_gives_the_file_back(body: Body, spool: Path) -> None:
     body.close()
     body.close()
     assert open_files(spool) == []
+
+
+# ---- the memory of all
+
+
+async def test_all_bodies_together_take_no_more_memory_than_they_may(spool: Path) -> None:
+    bodies = Bodies(None, 3 * MB)
+    held = [Body(bodies) for _ in range(20)]
+    for body in held:
+        await write(body, 2)
+        assert bodies.in_memory <= 4 * MB
+    assert bodies.in_memory > 0
+    assert len(open_files(spool)) >= 18
+    assert [len(read(body)) for body in held] == [2 * MB] * 20
+    for body in held:
+        body.close()
+    assert bodies.in_memory == 0
+    after = Body(bodies)
+    await write(after, 2)
+    assert open_files(spool) == []
+
+
+async def test_a_small_body_needs_no_file_however_much_the_others_take(spool: Path) -> None:
+    bodies = Bodies(None, 0)
+    body = Body(bodies)
+    await write_all(body, b"x" * NEVER_SPOOLED_BYTES)
+    assert open_files(spool) == []
+    await write_all(body, b"x")
+    assert len(open_files(spool)) == 1
+    assert bodies.in_memory == 0
+    body.close()
+
+
+async def test_a_body_that_comes_in_small_pieces_takes_no_more_memory_than_its_bytes() -> None:
+    body = Body(Bodies(None))
+    tracemalloc.start()
+    try:
+        for number in range(100_000):
+            body.write(bytes([number % 256, number // 256 % 256]))
+        assert tracemalloc.get_traced_memory()[0] < 300_000
+    finally:
+        tracemalloc.stop()
+
+
+async def test_memory_is_given_back_if_what_is_written_does_not_fit() -> None:
+    bodies = Bodies(None)
+    body = Body(bodies)
+    await write(body, 5)
+    with largest_file(5_500_000), pytest.raises(OSError, match="too large"):
+        await write_all(body, b"x" * MB)
+    assert bodies.in_memory == 0
+    body.close()
+    assert bodies.in_memory == 0
+
+
+async def test_unfinished_bodies_go_to_files_once_they_take_as_much_as_they_may(
+    tmp_path: Path, spool: Path
+) -> None:
+    size = 4 * MB
+    count = MEMORY_BYTES // size + 10
+    head = request_bytes("POST", "/v1/files", [("x-api-key", CLIENT_KEY), ("content-length", str(size))])
+    async with serve(tmp_path / "data") as service, contextlib.AsyncExitStack() as stack:
+        others = open_files(spool)
+        for _ in range(count):
+            wire = await stack.enter_async_context(connect(service.port))
+            await wire.send(head + bytes(size - 1))
+        await until(lambda: len(open_files(spool)) - len(others) >= 9)
+        await stack.aclose()
+        await until(lambda: open_files(spool) == others)
+        assert not service.running
 
 
 @contextlib.contextmanager
@@ -187,7 +258,7 @@ def busy_threads() -> Iterator[threading.Event]:
 
 async def test_a_file_is_closed_only_after_the_thread_that_writes_it(spool: Path) -> None:
     with busy_threads() as go:
-        body = Body(spool)
+        body = Body(Bodies(None))
         spooling = body.write(bytes(SPOOL_ABOVE_BYTES + 1))
         assert spooling is not None
         writing = asyncio.ensure_future(spooling)
@@ -201,17 +272,17 @@ async def test_a_file_is_closed_only_after_the_thread_that_writes_it(spool: Path
         await until(lambda: file.closed)
 
 
-async def test_a_file_is_closed_only_after_the_thread_that_reads_it_also_when_nobody_waits_for_it(
-    spool: Path,
-) -> None:
-    body = Body(spool)
+async def test_a_file_is_closed_only_after_the_thread_that_reads_it_also_when_nobody_waits_for_it() -> None:
+    body = Body(Bodies(None))
     spooling = body.write(bytes(SPOOL_ABOVE_BYTES + 1))
     assert spooling is not None
     await spooling
     file = body.open()
     assert not isinstance(file, bytes)
     with busy_threads() as go:
-        reading = asyncio.ensure_future(peek(body))
+        seeing = peek(body)
+        assert not isinstance(seeing, Peek)
+        reading = asyncio.ensure_future(seeing)
         await asyncio.sleep(0)
         reading.cancel()
         await asyncio.wait([reading])

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import threading
+import tracemalloc
 import zlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from tempfile import gettempdir
 from typing import Any
 
 import brotli
@@ -17,23 +18,38 @@ from backports.zstd import compress as zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.http.body import SPOOL_ABOVE_BYTES, Body
-from proxy.http.peek import AT_ONCE_BYTES, MAX_MODEL, MOST_BYTES, MOST_TOKENS, Peek, peek
+from proxy.http.body import SPOOL_ABOVE_BYTES, Bodies, Body
+from proxy.http.peek import (
+    AT_ONCE_BYTES,
+    MAX_MODEL,
+    MOST_BYTES,
+    MOST_MARKS,
+    MOST_MODELS,
+    MOST_PARTS,
+    MOST_TOKENS,
+    Peek,
+    peek,
+)
+from tests.service import MESSAGE_HEADERS, serve, until
 
 MODEL = "claude-haiku-5-5"
 
 
-async def seen(data: bytes | None, encoding: str = "") -> Peek:
+async def seen(data: bytes | None, encoding: str = "", bodies: Bodies | None = None) -> Peek:
     """What is seen of a body with these bytes."""
     if data is None:
-        return await peek(None, encoding)
-    body = Body(Path(gettempdir()))
+        return await awaited(peek(None, encoding))
+    body = Body(bodies or Bodies(None))
     if (spooling := body.write(data)) is not None:
         await spooling
     try:
-        return await peek(body, encoding)
+        return await awaited(peek(body, encoding))
     finally:
         body.close()
+
+
+async def awaited(found: Peek | Awaitable[Peek]) -> Peek:
+    return found if isinstance(found, Peek) else await found
 
 
 def request(**members: Any) -> bytes:
@@ -50,9 +66,9 @@ async def test_fast_is_seen() -> None:
 
 
 async def test_the_body_can_be_read_again() -> None:
-    body = Body(Path(gettempdir()))
+    body = Body(Bodies(None))
     body.write(request())
-    assert await peek(body) == await peek(body)
+    assert peek(body) == peek(body) == await seen(request())
     assert body.open() == request()
 
 
@@ -85,6 +101,27 @@ async def test_oddly_shaped_lists_name_no_model(odd: dict[str, Any]) -> None:
     assert (await seen(request(**odd))).others == ()
 
 
+async def test_what_names_more_models_than_are_counted_is_unknown_but_for_its_own_model() -> None:
+    most = [{"model": f"claude-{number}"} for number in range(MOST_MODELS)]
+    assert len((await seen(request(tools=most))).others) == MOST_MODELS
+    for more in ({"tools": [*most, most[0]]}, {"tools": most, "fallbacks": "default"}):
+        found = await seen(request(**more))
+        assert (found.model, found.size, len(found.others)) == (MODEL, None, MOST_MODELS)
+
+
+@pytest.mark.parametrize("advisor_at", [0, 127, 128, 129, MOST_PARTS - 1])
+async def test_a_model_is_found_among_many_tools(advisor_at: int) -> None:
+    tools: list[Any] = [{"name": "get", "input_schema": {"model": 1}}] * MOST_PARTS
+    tools[advisor_at] = {"name": "advisor", "model": "claude-opus-5"}
+    found = await seen(request(tools=tools))
+    assert (found.others, found.size) == (("claude-opus-5",), len(request(tools=tools)))
+
+
+async def test_with_more_tools_than_are_looked_at_what_is_asked_for_is_unknown() -> None:
+    found = await seen(request(tools=[{}] * (MOST_PARTS + 1)))
+    assert (found.model, found.size) == (MODEL, None)
+
+
 # ---- most tokens
 
 
@@ -110,8 +147,74 @@ async def test_what_may_pass_for_a_number_upstream_counts_as_the_most(
     assert (await seen(request(max_tokens=named))).max_tokens == counted
 
 
+async def test_a_number_with_more_digits_than_python_reads_counts_as_the_most() -> None:
+    assert (await seen(b'{"max_tokens": ' + b"9" * 5000 + b"}")).max_tokens == MOST_TOKENS
+
+
 async def test_without_max_tokens_there_is_none() -> None:
     assert (await seen(json.dumps({"model": MODEL}).encode())).max_tokens is None
+
+
+# ---- JSON as others read it
+
+
+def as_built(value: dict[str, Any], size: int) -> Peek:
+    """What is asked for, found in the objects that the body stands for."""
+
+    def name(found: object) -> str | None:
+        return found if isinstance(found, str) and len(found) <= MAX_MODEL else None
+
+    def count(found: object) -> int:
+        return min(max(found, 0), MOST_TOKENS) if type(found) is int else MOST_TOKENS
+
+    lists = [each for each in (value.get("fallbacks"), value.get("tools")) if isinstance(each, list)]
+    parts = [part for each in lists for part in each if isinstance(part, dict) and "model" in part]
+    counts = [count(part["max_tokens"]) for part in (value, *parts) if part.get("max_tokens") is not None]
+    default = ("default",) if value.get("fallbacks") == "default" else ()
+    return Peek(
+        name(value.get("model")),
+        (*(name(part["model"]) or "" for part in parts), *default),
+        max(counts, default=None),
+        any(part.get("speed") == "fast" for part in (value, *parts)),
+        size,
+    )
+
+
+def as_object(members: list[tuple[str, str]]) -> str:
+    """An object, which may have a name twice; the third of its names is escaped."""
+    told = [json.dumps(name) for name, _ in members]
+    for index in range(2, len(told)):
+        told[index] = '"' + "".join(f"\\u{ord(character):04x}" for character in members[index][0]) + '"'
+    return "{" + ",".join(f"{name} :{value}" for name, (_, value) in zip(told, members, strict=True)) + "}"
+
+
+names = st.sampled_from(["model", "max_tokens", "speed", "fallbacks", "tools", "x"])
+words = st.sampled_from(["fast", "default", "claude", "Fast", "", "\u00e9\U0001f600"])
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | words
+texts = st.recursive(
+    scalars.map(json.dumps),
+    lambda inner: (
+        st.lists(inner, max_size=4).map(lambda each: f"[ {','.join(each)}]")
+        | st.lists(st.tuples(names, inner), max_size=5).map(as_object)
+    ),
+    max_leaves=20,
+)
+
+
+@given(st.lists(st.tuples(names, texts), max_size=6).map(as_object))
+def test_a_body_is_seen_as_a_parser_that_builds_everything_sees_it(text: str) -> None:
+    data = text.encode()
+    assert asyncio.run(seen(data)) == as_built(json.loads(data), len(data))
+
+
+async def test_a_byte_order_mark_is_passed_over() -> None:
+    assert (await seen(b"\xef\xbb\xbf" + request())).model == MODEL
+
+
+@pytest.mark.parametrize("odd", [request().decode().encode("utf-16"), b'{"model": NaN}', b'{"x": "\\ud800"}'])
+async def test_what_only_python_takes_for_json_is_unreadable(odd: bytes) -> None:
+    json.loads(odd)
+    assert await seen(odd) == Peek()
 
 
 # ---- encodings
@@ -164,7 +267,6 @@ async def test_all_members_of_a_gzip_body_are_read() -> None:
         (b"null", ""),
         (b"\xff\xfe{}", ""),
         (b'{"model": "\xff"}', ""),
-        (b'{"max_tokens": ' + b"9" * 5000 + b"}", ""),
         (b"[" * 100_000, ""),
         (request(), "gzip"),
         (request(), "br"),
@@ -186,6 +288,94 @@ async def test_a_body_that_expands_without_end_is_unreadable(encoding: str) -> N
     bomb = ENCODINGS[encoding](request(system=" " * (MOST_BYTES + 1)))
     assert len(bomb) < 100_000
     assert await seen(bomb, encoding) == Peek()
+
+
+# ---- bounds
+
+
+async def peak_bytes(data: bytes, encoding: str = "") -> int:
+    """The most memory that a look at the body takes beside it."""
+    body = Body(Bodies(None))
+    body.write(data)
+    tracemalloc.start()
+    try:
+        await awaited(peek(body, encoding))
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["messages", "tools", "fallbacks", "model", "max_tokens"])
+@pytest.mark.parametrize("unit", [b"{},", b"[[]],", b'"x",', b'{"x":"y"},'])
+async def test_of_what_is_not_looked_for_nothing_is_built(name: str, unit: bytes) -> None:
+    dense = b'{"%b":[' % name.encode() + unit * (AT_ONCE_BYTES // len(unit) - 20) + b"0]}"
+    await seen(dense)  # what is made once and kept
+    assert await peak_bytes(dense) < 1_500_000  # 10,000 elements are looked at
+
+
+async def test_a_bomb_is_decoded_no_further_than_its_ratio_allows() -> None:
+    bomb = brotli.compress(b"[" + b"{}," * (MOST_BYTES // 3 - 10) + b"{}]")
+    assert len(bomb) < 300
+    assert await seen(bomb, "br") == Peek()
+    assert await peak_bytes(bomb, "br") < 3_000_000
+
+
+async def test_a_body_with_more_to_scan_than_a_model_reads_is_unknown() -> None:
+    def dense(count: int) -> bytes:
+        return request(system=0).replace(b": 0", b":[" + b"[]," * count + b"0]")
+
+    assert (await seen(dense(MOST_MARKS // 3 - 10))).model == MODEL
+    assert await seen(dense(MOST_MARKS // 3)) == Peek()
+
+
+async def test_a_key_with_a_budget_is_told_what_cannot_be_known_and_any_other_passes(tmp_path: Path) -> None:
+    dense = request(system=0).replace(b": 0", b":[" + b"[]," * (MOST_MARKS // 3) + b"0]")
+    many = request(tools=[{"model": f"claude-{number}"} for number in range(MOST_MODELS + 1)])
+    bomb = brotli.compress(b"[" + b"{}," * (MOST_BYTES // 3 - 10) + b"{}]")
+    async with serve(tmp_path) as service:
+        limited = "cp-a-limited-key-of-tests-8Hs3"
+        new = {"name": "limited", "key": limited, "limits": {"cost_usd_per_day": 1000.0}}
+        assert (await service.admin("POST", "/api/tokens", new)).status == 201
+        for body, encoding in ((dense, "identity"), (many, "identity"), (bomb, "br")):
+            headers = [*MESSAGE_HEADERS, ("content-encoding", encoding)]
+            refused = await service.send("POST", "/v1/messages", headers, body, key=limited)
+            assert (refused.status, refused.json()["error"]["type"]) == (403, "permission_error")
+            assert f"at most {MOST_BYTES} bytes" in refused.json()["error"]["message"]
+        assert len(service.simulator.ledger) == 0
+        await service.send("POST", "/v1/messages", MESSAGE_HEADERS, many)
+        assert len(service.simulator.ledger) == 1
+
+
+async def test_large_bodies_are_scanned_one_at_a_time() -> None:
+    bodies, running, most = Bodies(None), 0, 0
+
+    def read(_: object) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        done.wait(0.01)
+        running -= 1
+
+    done = threading.Event()
+    await asyncio.gather(*(Body(bodies).read_in_thread(read) for _ in range(4)))
+    assert most == 1
+
+
+async def test_a_large_body_keeps_its_turn_until_its_thread_has_ended() -> None:
+    bodies, go, order = Bodies(None), threading.Event(), []
+    gone = asyncio.ensure_future(Body(bodies).read_in_thread(lambda _: go.wait() and order.append("gone")))
+    await until(lambda: bodies.turn.locked())
+    gone.cancel()
+    await asyncio.wait([gone])
+    waiting = asyncio.ensure_future(Body(bodies).read_in_thread(lambda _: order.append("next")))
+    left = asyncio.ensure_future(Body(bodies).read_in_thread(lambda _: order.append("left")))
+    await asyncio.sleep(0)
+    left.cancel()
+    assert order == []
+    go.set()
+    await waiting
+    assert order == ["gone", "next"]
+    assert not bodies.turn.locked()
 
 
 async def test_a_body_larger_than_the_api_takes_is_not_even_read() -> None:
@@ -216,7 +406,7 @@ def test_no_bytes_make_it_fail(data: bytes, encoding: str) -> None:
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    scalars | st.text(st.characters(exclude_categories=["Cs"]), max_size=5),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(st.sampled_from(["model", "max_tokens", "speed"]), inner)

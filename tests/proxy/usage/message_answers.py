@@ -88,20 +88,20 @@ STREAMS: dict[str, tuple[bytes, Usage]] = {
         (start({"input_tokens": 11, "output_tokens": 1}) + TEXT + end({"output_tokens": 6}) + STOP)[:-2],
         Usage("claude-opus-5-5", 11, 6),
     ),
-    "every count overwritten": (
+    "every count grown": (
         start(SPLIT | {"inference_geo": "us", "speed": "fast"})
         + end(
             {
                 "input_tokens": 40,
                 "cache_creation_input_tokens": 2100,
-                "cache_read_input_tokens": 7,
+                "cache_read_input_tokens": 9007,
                 "output_tokens": 8,
                 "output_tokens_details": {"thinking_tokens": 3},
                 "server_tool_use": {"web_search_requests": 2, "web_fetch_requests": 1},
             }
         )
         + STOP,
-        Usage("claude-opus-5-5", 40, 8, 100, 2000, 7, 2, "standard", "us", "fast"),
+        Usage("claude-opus-5-5", 40, 8, 100, 2000, 9007, 2, "standard", "us", "fast"),
     ),
     "cumulative deltas with nulls": (
         start(SPLIT)

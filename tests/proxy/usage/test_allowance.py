@@ -6,7 +6,6 @@ import asyncio
 import gzip
 import json
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +15,8 @@ from hypothesis import strategies as st
 from proxy.clients.budgets import NO_LIMITS, Budgets, KeyLimits
 from proxy.clients.keys import ClientKey, Role, declared_key
 from proxy.errors import Forbidden, RateLimited, RequestError
-from proxy.http.body import Body
-from proxy.http.peek import peek
+from proxy.http.body import Bodies, Body
+from proxy.http.peek import Peek, peek
 from proxy.http.target import parse
 from proxy.usage import prices
 from proxy.usage.allowance import BYTES_PER_TOKEN, BYTES_PER_TOKEN_RESERVED, Allowance, price
@@ -96,9 +95,11 @@ async def reserved(
 
 
 async def reserve(world: World, record: RequestRecord, data: bytes, encoding: str = "") -> None:
-    body = Body(Path("nowhere"))
+    body = Body(Bodies(None))
     body.write(data)
-    wanted = await peek(body, encoding)
+    wanted = peek(body, encoding)
+    if not isinstance(wanted, Peek):
+        wanted = await wanted
     record.model, record.body_bytes = wanted.model, wanted.size or body.size
     world.allowance.reserve(record, wanted)
 

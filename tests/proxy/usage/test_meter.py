@@ -14,6 +14,7 @@ import tracemalloc
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -238,10 +239,86 @@ def test_damaged_counts_count_nothing(usage: dict[str, Any]) -> None:
     assert metered(start(usage) + end({"output_tokens": 5}) + STOP) == Usage("claude-opus-5-5", 0, 5)
 
 
+@pytest.mark.parametrize("later", [0, None, 5, -1, 10**13, "9", True, {}, []], ids=repr)
+@pytest.mark.parametrize(
+    "name", ["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens"]
+)
+def test_a_count_only_grows(name: str, later: object) -> None:
+    usage = SPLIT | {"output_tokens": 65}
+    assert metered(start(usage) + end({"output_tokens": 65}) + end({name: later}) + STOP) == COUNTED
+
+
+@pytest.mark.parametrize("later", [0, None, "9"])
+def test_counts_inside_others_only_grow_too(later: object) -> None:
+    split = {"ephemeral_1h_input_tokens": later, "ephemeral_5m_input_tokens": later}
+    searched = {"server_tool_use": {"web_search_requests": 2}}
+    last = {"cache_creation": split, "server_tool_use": {"web_search_requests": later}, "iterations": []}
+    body = start(SPLIT | searched) + end(last | {"output_tokens": 65}) + STOP
+    assert metered(body) == replace(COUNTED, web_search_requests=2)
+
+
+@pytest.mark.parametrize("kind", [SSE, JSON])
+def test_of_more_iterations_than_are_priced_the_first_are_and_the_count_is_an_estimate(kind: str) -> None:
+    each = {"type": "message", "input_tokens": 2, "output_tokens": 1}
+
+    def counted(number: int) -> Usage | None:
+        usage = {"output_tokens": 1, "iterations": [each] * number}
+        if kind == SSE:
+            return metered(start(SPLIT) + end(usage) + STOP)
+        return metered(json.dumps(MESSAGE | {"content": [], "usage": usage}).encode(), JSON)
+
+    few, many, too_many = counted(256), counted(257), counted(100_000)
+    assert few is not None and (few.total, few.estimated) == (256 * 3, False)
+    assert many is not None and (many.total, many.estimated) == (256 * 3, True)
+    assert too_many is not None and too_many.estimated
+
+
 def test_all_iterations_are_billed() -> None:
     usage = STREAMS["iterations"][1]
     assert usage.total == 180_000 + 3500 + 823 + 1612 + 23_000 + 1000 + 7
     assert COUNTED.total == 12 + 2048 + 9000 + 65
+
+
+def lines_read(pieces: Iterable[bytes]) -> int:
+    """How many lines of Python it takes to count a stream."""
+    count = 0
+
+    def trace(frame: FrameType, kind: str, _: object) -> Any:
+        nonlocal count
+        count += kind == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        metered(pieces, complete=False)
+    finally:
+        sys.settrace(before)
+    return count
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("cut", [131_072, 131_001])
+def test_many_deltas_in_one_piece_are_skipped_at_once(cut: int, line_end: bytes) -> None:
+    body = (start(SPLIT) + delta("x" * 40) * 20_000).replace(b"\n", line_end)
+    body += (end({"output_tokens": 65}) + STOP).replace(b"\n", line_end)
+    pieces = [body[at : at + cut] for at in range(0, len(body), cut)]
+    assert lines_read(pieces) < 100 * len(pieces)
+    assert metered(pieces) == COUNTED
+    usage = metered(pieces[:10], complete=False)
+    texts = b"".join(pieces[:10]).count(b"x" * 40)
+    assert usage is not None and 10 * texts <= usage.output_tokens <= 10 * (texts + 1)
+
+
+@pytest.mark.parametrize(
+    "odd", [b"event: ping\ndata: {}\n\n", b"\n", b": comment\n\n", b"\r\n", end({"output_tokens": 65})]
+)
+def test_among_many_deltas_no_other_event_is_missed(odd: bytes) -> None:
+    many = delta("x" * 40) * 300
+    body = start(SPLIT) + many + odd + many + end({"output_tokens": 65}) + many + STOP
+    assert metered(body) == COUNTED
+    cut = replace(COUNTED, output_tokens=65 + 3000, estimated=True)
+    assert metered(body[: -len(STOP)], complete=False) == cut
 
 
 # What is no message
@@ -488,6 +565,21 @@ def test_a_huge_event_is_passed_over_as_a_whole(line: bytes) -> None:
     assert metered(start(SPLIT) + end({"output_tokens": 65}) + huge + STOP) == COUNTED
     pieces = [huge[at : at + 9999] for at in range(0, len(huge), 9999)]
     assert metered([start(SPLIT), end({"output_tokens": 65}), *pieces, STOP]) == COUNTED
+
+
+@pytest.mark.parametrize("name", ["message", "usage", "delta", "content_block"])
+def test_of_what_is_not_looked_for_in_an_event_nothing_is_built(name: str) -> None:
+    dense = b'event: message_delta\ndata: {"%b":[%b0]}\n\n' % (name.encode(), b"{}," * 200_000)
+    peak, usage = peak_of([start(SPLIT), dense, end({"output_tokens": 65}), STOP])
+    assert usage == COUNTED
+    assert peak < 3 * MIB
+
+
+def test_of_a_messages_content_nothing_is_built() -> None:
+    body = json.dumps(MESSAGE | {"content": [{}] * 30_000, "usage": SPLIT | {"output_tokens": 65}}).encode()
+    peak, usage = peak_of([body], JSON)
+    assert usage == COUNTED
+    assert peak < MIB
 
 
 def test_a_huge_message_is_counted_in_bounded_memory() -> None:
