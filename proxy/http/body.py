@@ -11,8 +11,8 @@ from typing import Any, BinaryIO, TypeVar
 SPOOL_ABOVE_BYTES = 4 * 1024 * 1024
 
 MEMORY_BYTES = 128 * 1024 * 1024
-"""What all bodies of a proxy may take of its memory together; each is kept to the end of its answer, so this is for 1,000
-streams. Beyond it, each further one goes to a file sooner."""
+"""What all bodies of a proxy may take of its memory together. Each is kept to the end of its answer, so this is for
+1,000 streams. Beyond it, each further one goes to a file sooner."""
 
 NEVER_SPOOLED_BYTES = 16 * 1024
 """A body up to this size is not worth a file: 10,000 of them are 160 MB."""
