@@ -13,8 +13,9 @@ SPOOL_ABOVE_BYTES = 4 * 1024 * 1024
 SPOOLED = "body-"
 """What the names of such files begin with, on a file system that needs names (one without O_TMPFILE)."""
 
-MEMORY_BYTES = 64 * 1024 * 1024
-"""What all bodies of a proxy may take of its memory together. Beyond it, each further one goes to a file sooner."""
+MEMORY_BYTES = 128 * 1024 * 1024
+"""What all bodies of a proxy may take of its memory together. Each is kept to the end of its answer, so this is for
+1,000 streams. Beyond it, each further one goes to a file sooner."""
 
 NEVER_SPOOLED_BYTES = 16 * 1024
 """A body up to this size is not worth a file: 10,000 of them are 160 MB."""
@@ -105,9 +106,8 @@ class Body:
         except BaseException:
             turn.release()
             raise
-        working.add_done_callback(
-            lambda _: turn.release()
-        )  # not sooner, also if nobody waits for it any more
+        # Not sooner, also if nobody waits for it any more.
+        working.add_done_callback(lambda _: turn.release())
         return await self._ended(working)
 
     def close(self) -> None:

@@ -102,19 +102,14 @@ class MessageStream:
         if b"\r" in data:
             self._after_cr = data.endswith(b"\r")
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        if not data.startswith(_DELTA) or not self._between_events:
+        inside = self._held or self._name or self._data or self._overlong
+        if inside or not data.startswith(_DELTA):
             deltas = data.find(b"\n\n" + _DELTA) + 2
             before = data[:deltas] if deltas >= 2 else data
             self._take(before)
             data = data[len(before) :]
-        if data and self._between_events:
-            data = self._skip_deltas(data)
-        if data:
-            self._take(data)
-
-    @property
-    def _between_events(self) -> bool:
-        return not (self._held or self._name or self._data or self._overlong)
+        if data and (rest := self._skip_deltas(data)):
+            self._take(rest)
 
     def _take(self, data: bytes) -> None:
         if not data:

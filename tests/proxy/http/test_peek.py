@@ -363,16 +363,20 @@ async def test_large_bodies_are_scanned_one_at_a_time() -> None:
 
 async def test_a_large_body_keeps_its_turn_until_its_thread_has_ended() -> None:
     bodies, go, order = Bodies(None), threading.Event(), []
-    gone = asyncio.ensure_future(Body(bodies).read_in_thread(lambda _: go.wait() and order.append("gone")))
-    await until(lambda: bodies.turn.locked())
-    gone.cancel()
-    await asyncio.wait([gone])
-    waiting = asyncio.ensure_future(Body(bodies).read_in_thread(lambda _: order.append("next")))
-    left = asyncio.ensure_future(Body(bodies).read_in_thread(lambda _: order.append("left")))
-    await asyncio.sleep(0)
-    left.cancel()
-    assert order == []
-    go.set()
+    try:
+        gone = asyncio.ensure_future(
+            Body(bodies).read_in_thread(lambda _: go.wait() and order.append("gone"))
+        )
+        await until(lambda: bodies.turn.locked())
+        gone.cancel()
+        await asyncio.wait([gone])
+        waiting = asyncio.ensure_future(Body(bodies).read_in_thread(lambda _: order.append("next")))
+        left = asyncio.ensure_future(Body(bodies).read_in_thread(lambda _: order.append("left")))
+        await asyncio.sleep(0)
+        left.cancel()
+        assert bodies.turn.locked()
+    finally:
+        go.set()
     await waiting
     assert order == ["gone", "next"]
     assert not bodies.turn.locked()
