@@ -281,7 +281,7 @@ class Connection(ClientSocket):
         """Answer in the delegate's place, if it has not begun to, and close."""
         log.info("request refused address=%s status=%d reason=%s", self.context, error.status, error.message)
         request, self._request = self._request, None
-        last = b"" if request is not None and request.head_written else answer(error)
+        last = b"" if request is not None and request.head_written else answer(error, self._asked(request))
         if request is not None:
             request.refused = error
             request.flush()
@@ -289,13 +289,21 @@ class Connection(ClientSocket):
         self._linger(last)
         self._tell_incomplete()
 
+    def _asked(self, request: RequestConnection | None) -> str:
+        """The method of the request in hand, empty if that was not read."""
+        return self._head.method if request is None else request.head.start_line.method
+
     def _linger(self, last: bytes = b"") -> None:
         if self._phase in (Phase.LINGERING, Phase.ENDED):
             return
         self._phase, self._held = Phase.LINGERING, b""
         if last:
             self.transport.write(last)
-        self.transport.write_eof()
+        try:
+            self.transport.write_eof()
+        except OSError:  # it was reset, which is told only after what it has sent
+            self.abort()
+            return
         self.transport.resume_reading()
         self.expire_in(LINGER_S)
 
@@ -536,12 +544,13 @@ class RequestConnection(HTTPConnection):
                 future.exception()  # a writer need not wait
 
 
-def answer(error: RequestError) -> bytes:
-    """An error as a whole answer, the last one of its connection."""
+def answer(error: RequestError, method: str = "") -> bytes:
+    """An error as a whole answer to a request of this method, the last one of its connection."""
     headers, body = refusal(error, f"req_{secrets.token_hex(12)}")
     headers["Connection"] = "close"
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.get_all())
-    return f"HTTP/1.1 {error.status} {responses[error.status]}\r\n{lines}\r\n".encode() + body
+    head = f"HTTP/1.1 {error.status} {responses[error.status]}\r\n{lines}\r\n".encode()
+    return head if method == "HEAD" else head + body
 
 
 def _closed() -> asyncio.Future[None]:

@@ -98,6 +98,11 @@ class HeadReader:
         """Whether a part of the head has come."""
         return bool(self._line)
 
+    @property
+    def method(self) -> str:
+        """What the first line begins with, as far as it has come."""
+        return self._line.partition(b" ")[0].decode("latin-1")
+
     def feed(self, data: bytes) -> tuple[Head, bytes] | None:
         """The head and the bytes after it; None until it is whole.
 

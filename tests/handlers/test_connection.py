@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import resource
 import socket
+import struct
 from collections.abc import Callable
 
 import pytest
@@ -262,6 +264,26 @@ async def test_an_answer_that_has_begun_is_not_followed_by_a_refusal() -> None:
     async with listening(front) as port, connect(port) as wire:
         await wire.send(post(b"zz\r\n", CHUNKED))
         assert (await whole(wire)).body == b"ok"
+        assert await rest(wire) == b""
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        get("/a", "X : a"),
+        get("/a", "X: " + "a" * MAX_HEAD_BYTES),
+        b"GET /" + b"a" * MAX_HEAD_BYTES,
+        get("/a", CHUNKED) + b"zz\r\n",
+        get("/a", f"Content-Length: {1024 * 1024 + 1}"),
+    ],
+    ids=["line", "large", "target", "chunk", "length"],
+)
+async def test_a_refusal_of_a_head_has_no_body(data: bytes) -> None:
+    async with listening(Recorder()) as port, connect(port) as wire:
+        await wire.send(data.replace(b"GET", b"HEAD", 1))
+        answer = await wire.answer(head=True)
+        assert 400 <= answer.status < 500 and answer.header("connection") == "close"
+        assert int(answer.header("content-length") or 0) > 0  # as of a GET: RFC 9110 §9.3.2
         assert await rest(wire) == b""
 
 
@@ -786,6 +808,24 @@ async def test_a_client_that_leaves_inside_its_body_is_told_of() -> None:
             await until(lambda: front.requests and front.requests[0].body)
         await until(lambda: front.requests[0].closed)
         assert not front.requests[0].finished
+
+
+async def test_a_client_that_is_gone_when_it_is_refused_is_let_go(caplog: pytest.LogCaptureFixture) -> None:
+    front = Recorder()
+    async with listening(front) as port:
+        client = socket.create_connection(("127.0.0.1", port))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+        def answer_and_see_it_go(seen: Seen) -> None:
+            if seen.start_line[0] == "GET":
+                return
+            seen.connection.write_headers(OK, HTTPHeaders({"Content-Length": "2"}), b"ok")
+            client.close()  # with a reset, which is heard of only after what it has sent
+
+        front.on_head = answer_and_see_it_go
+        client.sendall(get() + post(b"zz\r\n", CHUNKED))
+        await until(lambda: len(front.requests) == 2 and front.requests[1].closed)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_a_reset_is_seen_as_one() -> None:
