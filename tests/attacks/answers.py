@@ -20,6 +20,7 @@ class Said:
     status: int
     answers: bytes | None
     closes: bool
+    is_json: bool
     body: bytes
 
 
@@ -38,6 +39,11 @@ class Reader:
         due = len(self._requests) + (end is End.MALFORMED)
         return len(self.answers) >= due and not self._rest
 
+    @property
+    def _is_plain(self) -> bool:
+        """Whether it is known what was asked last. What is no whole request may have been a HEAD, or almost."""
+        return len(self.answers) <= len(self._requests)
+
     def feed(self, data: bytes) -> None:
         """Read on; no bytes are the end."""
         self._rest += data
@@ -55,10 +61,10 @@ class Reader:
                 self.answers.append(said)
                 self.closed = said.closes or said.status == 101
         if not data:
-            if self._rest and not self.closed:
+            if self._rest and not self.closed and self._is_plain:
                 self.faults.append(f"an answer was cut: {self._rest[:100]!r}")
             self.closed = True
-        elif self.closed and self._rest and self.answers[-1].status != 101:
+        elif self.closed and self._rest and self.answers[-1].status != 101 and self._is_plain:
             self.faults.append(f"bytes after the last answer: {self._rest[:100]!r}")
 
     def _read(self, data: bytes, *, ended: bool) -> tuple[Said | None, bytes] | None:
@@ -82,7 +88,8 @@ class Reader:
             return None
         closes = found.get(b"connection", [b""])[0].lower() == b"close"
         answers = found.get(b"x-answers", [None])[0]
-        return Said(start, head, status, answers, closes, body[0]), body[1]
+        is_json = found.get(b"content-type") == [b"application/json"]
+        return Said(start, head, status, answers, closes, is_json, body[0]), body[1]
 
     def _body(
         self, status: int, found: dict[bytes, list[bytes]], rest: bytes, *, ended: bool

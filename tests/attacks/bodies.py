@@ -89,7 +89,7 @@ class Bodies:
             case 3:
                 return data.replace(b'"', rng.choice((b"'", b"\xff", b'\\"')), 3)
             case 4:
-                return data.decode().encode("utf-16")
+                return data.decode("utf-8", "replace").encode("utf-16")
         return data
 
     def _object(self, start: dict[str, Any]) -> bytes:

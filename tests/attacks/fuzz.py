@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tests.attacks.answers import Reader, Said
@@ -71,7 +71,7 @@ class Fuzz:
             kinds[f"{status // 100}xx"] += count
         return ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items()))
 
-    async def batch(self, seeds: Iterable[int]) -> None:
+    async def batch(self, seeds: Sequence[int]) -> None:
         """Hold the conversations of these seeds, and look at what came of them."""
         self._known = await self._proxy.sign_in()
         self._proxy.mirror.asked.clear()
@@ -88,7 +88,7 @@ class Fuzz:
             self._row.faults.append(
                 f"the upstream was asked what nobody sent: {each.method!r} {each.target[:200]!r}"
             )
-        self._watch.look()
+        self._watch.look(f"(seeds {seeds[0]} to {seeds[-1]})")
 
     async def _hold(self, conversation: Conversation) -> None:
         strict = StrictReader()
@@ -164,12 +164,7 @@ def judged(reader: Reader, requests: list[Request], end: End, conversation: Conv
 def unseemly(said: Said) -> list[str]:
     """What no answer may hold or lack."""
     faults = []
-    if (
-        said.answers is None
-        and said.status >= 400
-        and said.body
-        and not said.body.startswith(b"<!doctype html>")
-    ):
+    if said.answers is None and said.status >= 400 and said.is_json and said.body:
         try:
             error = json.loads(said.body)["error"]
             if not error["type"] or not error["message"]:

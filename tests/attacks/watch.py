@@ -40,6 +40,8 @@ class Watch:
         self.good = 0
         self._victim = victim
         self._log = victim.home / "stderr.log"
+        self._told: set[str] = set()
+        self._doing = ""
         self._read = 0
         self._memory: list[float] = []
         self._waits: list[tuple[float, float]] = []  # when, and how long it has waited for a core so far
@@ -57,8 +59,12 @@ class Watch:
             f"memory {memory[0]:.0f} → {memory[-1]:.0f} MB"
         )
 
-    def look(self) -> None:
-        """Look at the log since the last time, at the memory, and at what reached the upstream."""
+    def look(self, doing: str = "") -> None:
+        """Look at the log since the last time, at the memory, and at what reached the upstream.
+
+        `doing`: what has been done meanwhile, which a fault is said with.
+        """
+        self._doing = doing
         with self._log.open("rb") as log:
             log.seek(self._read)
             text = log.read()
@@ -68,7 +74,8 @@ class Watch:
         grown = self._memory[-1] - self._memory[min(WARM_LOOKS, len(self._memory) - 1)]
         if grown > MOST_GROWTH_MB:
             self._fault(f"memory grew by {grown:.0f} MB")
-        self.faults += self._victim.mirror.faults
+        for fault in self._victim.mirror.faults:
+            self._fault(fault)
         self._victim.mirror.faults.clear()
 
     def _look_at(self, text: bytes) -> None:
@@ -91,8 +98,9 @@ class Watch:
             self._fault(f"the loop was held for {own_ms:.0f} ms in {where}")
 
     def _fault(self, fault: str) -> None:
-        if fault not in self.faults:
-            self.faults.append(fault)
+        if fault not in self._told:
+            self._told.add(fault)
+            self.faults.append(f"{fault} {self._doing}".strip())
 
     @contextlib.asynccontextmanager
     async def on(self) -> AsyncIterator[None]:
