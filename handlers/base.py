@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import ujson
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import from_json
 from tornado.web import HTTPError, RequestHandler
 
 from handlers.gate import AdminGate
@@ -123,7 +124,8 @@ class BaseHandler(RequestHandler):
     def json(self) -> dict[str, Any]:
         """The request's body as it is. Raises InvalidRequest if it is not a JSON object."""
         try:
-            value = ujson.loads(self.request.body)
+            # Unlike others it takes no lone surrogate, which could not be written as UTF-8 again.
+            value = from_json(self.request.body, allow_inf_nan=False)
         except ValueError:
             raise InvalidRequest("the body has to be JSON") from None
         if not isinstance(value, dict):

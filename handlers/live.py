@@ -21,10 +21,12 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import math
 from collections import deque
 from typing import Any
 
 import ujson
+from pydantic_core import from_json
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from handlers.base import AdminHandler, Admins
@@ -196,8 +198,8 @@ class Socket:
             return
         self._received.append(now)
         try:
-            self._obey(ujson.loads(text))
-        except (ValueError, TypeError, KeyError, AttributeError):
+            self._obey(from_json(text, allow_inf_nan=False))
+        except (OverflowError, ValueError, TypeError, KeyError, AttributeError):
             self.close(REFUSED, "not understood")
             return
         self._urgent.set()
@@ -219,7 +221,10 @@ class Socket:
             case "rate":
                 self._pace(message["hz"])
             case "ping":
-                self._pongs.append(unbraced({"t": "pong", "c": float(message["c"])}))
+                clock = float(message["c"])
+                if not math.isfinite(clock):
+                    raise ValueError
+                self._pongs.append(unbraced({"t": "pong", "c": clock}))
 
     def _subscribe(self, topic: str, rev: object) -> None:
         if topic in self._live:

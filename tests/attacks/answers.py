@@ -40,8 +40,8 @@ class Reader:
         return len(self.answers) >= due and not self._rest
 
     @property
-    def _is_plain(self) -> bool:
-        """Whether it is known what was asked last. What is no whole request may have been a HEAD, or almost."""
+    def _is_known(self) -> bool:
+        """Whether the last answer is to a whole request. Another may be to a HEAD, or to what is almost one."""
         return len(self.answers) <= len(self._requests)
 
     def feed(self, data: bytes) -> None:
@@ -61,10 +61,10 @@ class Reader:
                 self.answers.append(said)
                 self.closed = said.closes or said.status == 101
         if not data:
-            if self._rest and not self.closed and self._is_plain:
+            if self._rest and not self.closed and len(self.answers) < len(self._requests):
                 self.faults.append(f"an answer was cut: {self._rest[:100]!r}")
             self.closed = True
-        elif self.closed and self._rest and self.answers[-1].status != 101 and self._is_plain:
+        elif self.closed and self._rest and self.answers[-1].status != 101 and self._is_known:
             self.faults.append(f"bytes after the last answer: {self._rest[:100]!r}")
 
     def _read(self, data: bytes, *, ended: bool) -> tuple[Said | None, bytes] | None:

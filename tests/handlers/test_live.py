@@ -302,6 +302,7 @@ async def test_there_is_room_for_so_many_dashboards(tmp_path: Path, monkeypatch:
     "text",
     [
         *("", "x", "[]", "{}", '"hello"', '{"t":"hello"}', '{"t":"hello","topics":[]}'),
+        *('{"t":"ping","c":1e999}', '{"t":"ping","c":NaN}', '{"t":"ping","c":%s}' % ("9" * 400)),
         *('{"t":"rate","hz":"x"}', '{"t":"ping","c":{}}', '{"t":"sub","topic":[]}'),
     ],
 )
