@@ -37,7 +37,7 @@ async def run(long: bool, first_seed: int = 1) -> Row:
     began, seed = time.monotonic(), first_seed
     with tempfile.TemporaryDirectory(prefix="attacks-") as home:
         async with victim(Path(home)) as proxy:
-            watch = Watch(proxy)
+            watch = Watch(proxy, timed=long)
             fuzz = Fuzz(proxy, watch, row)
             async with watch.on():
                 while row.tried < REQUESTS[long]:
@@ -183,7 +183,7 @@ async def again(seeds: Iterable[int]) -> None:
     with tempfile.TemporaryDirectory(prefix="attacks-") as home:
         async with victim(Path(home)) as proxy:
             row = Row(NAME)
-            watch = Watch(proxy)
+            watch = Watch(proxy, timed=True)
             for seed in seeds:
                 print(
                     f"--- seed {seed}",

@@ -22,6 +22,9 @@ FORBIDDEN = (b"TRACE", b"TRACK", b"CONNECT")
 OWN_CREDENTIALS = ("x-api-key", "authorization", "cookie", "proxy-authorization")
 ANSWER = {"type": "message", "model": "claude-sonnet-5-5", "usage": {"input_tokens": 3, "output_tokens": 5}}
 
+LARGE_BYTES = 3_000_000
+"""Of the answer to `/v1/large`: more than sockets hold."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -72,6 +75,8 @@ def _answer(method: bytes, target: bytes) -> bytes:
     """An answer that names its request, in one framing or another."""
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-answers: " + target + b"\r\n"
     body = json.dumps(ANSWER).encode()
+    if target == b"/v1/large":
+        body = b"x" * LARGE_BYTES
     if method == b"HEAD":
         return head + b"content-length: %d\r\n\r\n" % len(body)
     if len(target) % 3:

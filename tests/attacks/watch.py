@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import re
 import time
+from bisect import bisect_left
 from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
 
+from proxy.lag import BEAT_S
 from tests.attacks.grammar import SECRETS
 from tests.attacks.victim import ACCOUNT_KEYS, Victim
 from tests.canaries import leaked
@@ -33,12 +35,16 @@ _HELD = re.compile(r"(\S+)Z WARNING proxy\.lag event loop held lag_ms=(\d+) in=(
 
 
 class Watch:
-    """`faults` is what was seen so far that must not be; `note` sums up what was measured."""
+    """`faults` is what was seen so far that must not be; `note` sums up what was measured.
 
-    def __init__(self, victim: Victim) -> None:
+    Only if it is `timed` do a hold of the loop and a growth of memory count.
+    """
+
+    def __init__(self, victim: Victim, *, timed: bool) -> None:
         self.faults: list[str] = []
         self.good = 0
         self._victim = victim
+        self._timed = timed
         self._log = victim.home / "stderr.log"
         self._told: set[str] = set()
         self._doing = ""
@@ -65,6 +71,7 @@ class Watch:
         `doing`: what has been done meanwhile, which a fault is said with.
         """
         self._doing = doing
+        self._sample()
         with self._log.open("rb") as log:
             log.seek(self._read)
             text = log.read()
@@ -72,7 +79,7 @@ class Watch:
         self._look_at(text)
         self._memory.append(memory_mb(self._victim.process.pid))
         grown = self._memory[-1] - self._memory[min(WARM_LOOKS, len(self._memory) - 1)]
-        if grown > MOST_GROWTH_MB:
+        if self._timed and grown > MOST_GROWTH_MB:
             self._fault(f"memory grew by {grown:.0f} MB")
         for fault in self._victim.mirror.faults:
             self._fault(fault)
@@ -89,12 +96,11 @@ class Watch:
 
     def _held(self, at: float, lag_ms: float, where: str) -> None:
         """Note a hold of the loop, without the time in which others had the core."""
-        began = at - lag_ms / 1000 - 0.1
-        waits = [wait for when, wait in self._waits if began - SAMPLE_S * 3 <= when <= at + SAMPLE_S * 3]
-        waited_ms = (waits[-1] - waits[0]) * 1000 if waits else 0.0
-        own_ms = max(0.0, lag_ms - waited_ms)
+        first = bisect_left(self._waits, (at - lag_ms / 1000 - BEAT_S,)) - 1
+        last = min(bisect_left(self._waits, (at,)), len(self._waits) - 1)
+        own_ms = lag_ms - (self._waits[last][1] - self._waits[max(first, 0)][1]) * 1000
         self._longest_ms = max(self._longest_ms, own_ms)
-        if own_ms > LONGEST_HOLD_MS:
+        if self._timed and own_ms > LONGEST_HOLD_MS:
             self._fault(f"the loop was held for {own_ms:.0f} ms in {where}")
 
     def _fault(self, fault: str) -> None:
@@ -105,7 +111,7 @@ class Watch:
     @contextlib.asynccontextmanager
     async def on(self) -> AsyncIterator[None]:
         """Good clients go on meanwhile, and the process is sampled."""
-        tasks = [asyncio.create_task(work()) for work in (self._sample, self._be_good, self._be_well)]
+        tasks = [asyncio.create_task(work()) for work in (self._go_on_sampling, self._be_good, self._be_well)]
         try:
             yield
         finally:
@@ -114,25 +120,36 @@ class Watch:
             await asyncio.gather(*tasks, return_exceptions=True)
             self.look()
 
-    async def _sample(self) -> None:
+    def _sample(self) -> None:
+        self._waits.append((time.time(), waited_s(self._victim.process.pid)))
+
+    async def _go_on_sampling(self) -> None:
         while True:
-            self._waits.append((time.time(), waited_s(self._victim.process.pid)))
+            self._sample()
             await asyncio.sleep(SAMPLE_S)
 
     async def _be_good(self) -> None:
         """Ask for what is answered with the request's own target."""
-        caller = Caller(self._victim.port)
-        while True:
-            target = f"/v1/good/{self.good}"
-            request = f"GET {target} HTTP/1.1\r\nHost: a\r\nx-api-key: {CLIENT_KEY}\r\n\r\n"
-            await self._good(caller, request, target.encode())
+        async with self._caller() as caller:
+            while True:
+                target = f"/v1/good/{self.good}"
+                request = f"GET {target} HTTP/1.1\r\nHost: a\r\nx-api-key: {CLIENT_KEY}\r\n\r\n"
+                await self._good(caller, request, target.encode())
 
     async def _be_well(self) -> None:
+        async with self._caller() as caller:
+            while True:
+                await self._good(caller, "GET /health HTTP/1.1\r\nHost: a\r\n\r\n", None)
+                request = f"GET /api/accounts HTTP/1.1\r\nHost: a\r\nX-API-Key: {ADMIN_KEY}\r\n\r\n"
+                await self._good(caller, request, None)
+
+    @contextlib.asynccontextmanager
+    async def _caller(self) -> AsyncIterator[Caller]:
         caller = Caller(self._victim.port)
-        while True:
-            await self._good(caller, "GET /health HTTP/1.1\r\nHost: a\r\n\r\n", None)
-            request = f"GET /api/accounts HTTP/1.1\r\nHost: a\r\nX-API-Key: {ADMIN_KEY}\r\n\r\n"
-            await self._good(caller, request, None)
+        try:
+            yield caller
+        finally:
+            await caller.close()
 
     async def _good(self, caller: Caller, request: str, target: bytes | None) -> None:
         try:

@@ -95,16 +95,28 @@ def test_every_route_is_for_admins_but_those_that_are_open() -> None:
         ("without a key", 401, "authentication_error"),
         ("with a wrong key", 401, "authentication_error"),
         ("with an inactive admin's key", 401, "authentication_error"),
+        ("with a revoked admin's key", 401, "authentication_error"),
+        ("with an expired admin's key", 401, "authentication_error"),
+        ("with a deleted admin's key", 401, "authentication_error"),
         ("with a user's key", 403, "permission_error"),
     ],
 )
 async def test_who_is_no_admin_is_refused(tmp_path: Path, caller: str, status: int, type: str) -> None:
     async with serve(tmp_path) as service:
-        _, inactive = await service.parts.keys.add("a", role=Role.ADMIN, status=KeyStatus.INACTIVE)
+        made = service.parts.keys
+        _, inactive = await made.add("a", role=Role.ADMIN, status=KeyStatus.INACTIVE)
+        revoked_key, revoked = await made.add("b", role=Role.ADMIN)
+        await made.update(revoked_key.id, status=KeyStatus.REVOKED)
+        _, expired = await made.add("c", role=Role.ADMIN, expires_at=service.clock.now() - 1)
+        deleted_key, deleted = await made.add("d", role=Role.ADMIN)
+        await made.remove(deleted_key.id)
         keys = {
             "with a wrong key": ADMIN_KEY + "x",
             "with a user's key": CLIENT_KEY,
             "with an inactive admin's key": inactive,
+            "with a revoked admin's key": revoked,
+            "with an expired admin's key": expired,
+            "with a deleted admin's key": deleted,
         }
         headers = [("X-API-Key", keys[caller])] if caller in keys else []
 
