@@ -28,6 +28,7 @@ from proxy.errors import (
     Unprocessable,
 )
 from proxy.http.addresses import Network, client_address
+from proxy.storage.names import MAX_NAME
 from proxy.usage import access_log
 from proxy.usage.request import RequestRecord
 
@@ -46,6 +47,9 @@ SECURITY_HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
     "Cache-Control": "no-store",
 }
+
+MOST_PROBLEMS = 20
+"""Of a request's body, that its sender is told."""
 
 log = logging.getLogger(__name__)
 
@@ -215,8 +219,12 @@ def _from_http_error(error: HTTPError) -> RequestError:
 
 
 def _describe(error: ValidationError) -> str:
-    """The fields that are wrong, by name; never their values, which may be secrets."""
-    return "; ".join(
-        f"{'.'.join(str(part) for part in problem['loc']) or 'body'}: {problem['msg']}"
-        for problem in error.errors()
-    )
+    """The first fields that are wrong, by name; never their values, which may be secrets."""
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    told = [
+        f"{'.'.join(str(part)[:MAX_NAME] for part in problem['loc']) or 'body'}: {problem['msg']}"
+        for problem in problems[:MOST_PROBLEMS]
+    ]
+    if len(problems) > MOST_PROBLEMS:
+        told.append(f"and {len(problems) - MOST_PROBLEMS} more")
+    return "; ".join(told)

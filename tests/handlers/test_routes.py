@@ -312,6 +312,21 @@ async def test_a_field_that_is_unknown_or_wrong_is_422_and_named(tmp_path: Path)
         await for_all(product(BODIES, WRONG_FIELDS), look)
 
 
+async def test_of_many_wrong_fields_the_first_are_named(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        fields = {f"colour{number}": 1 for number in range(1000)}
+        answer = await service.admin("POST", "/api/tokens", {"name": "n"} | fields)
+        message = answer.json()["error"]["message"]
+        assert answer.status == 422 and len(message) < 2000
+        assert "colour0:" in message and message.endswith("; and 980 more")
+
+
+async def test_a_body_is_of_a_size_that_an_admin_may_need(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        answer = await service.admin("POST", "/api/tokens", {"name": "n" * 300_000})
+        assert answer.status == 413
+
+
 @pytest.mark.parametrize(
     "kind", ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=utf-8"]
 )
