@@ -7,7 +7,6 @@ import contextlib
 import json
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from tests.edges.strict import End, Request, StrictReader
 
 NAME = "malformed requests"
 REQUESTS = {False: 600, True: 100_000}
-BATCH = 200
+BATCH = 100
 """Conversations between two looks."""
 
 AT_ONCE = 12
@@ -31,26 +30,35 @@ QUIET_S = 0.05
 
 ANSWER_WITHIN_S = 10.0
 
+OPTIONS = ("", "  trusted_proxies: [127.0.0.0/8]\nlogger:\n  format: json\n")
+"""Of the configurations under attack: each has its share of the seeds."""
+
 
 async def run(long: bool, first_seed: int = 1) -> Row:
-    row = Row(NAME)
-    began, seed = time.monotonic(), first_seed
+    """Those of the seeds from `first_seed` on."""
+    row, seed = Row(NAME), first_seed
+    notes = []
+    for number, options in enumerate(OPTIONS, 1):
+        seed, note = await _run(row, REQUESTS[long] * number // len(OPTIONS), seed, options, long=long)
+        notes.append(note)
+    row.note = f"seeds {first_seed} to {seed - 1}; {'; then '.join(notes)}"
+    return row
+
+
+async def _run(row: Row, most: int, seed: int, options: str, *, long: bool) -> tuple[int, str]:
+    """Hold conversations until `most` requests were tried; the next seed, and what was measured."""
     with tempfile.TemporaryDirectory(prefix="attacks-") as home:
-        async with victim(Path(home)) as proxy:
+        async with victim(Path(home), options) as proxy:
             watch = Watch(proxy, timed=long)
             fuzz = Fuzz(proxy, watch, row)
             async with watch.on():
-                while row.tried < REQUESTS[long]:
+                while row.tried < most:
                     await fuzz.batch(range(seed, seed + BATCH))
                     seed += BATCH
-                    if long and (seed - first_seed) // BATCH % 10 == 0:
-                        print(
-                            f"  {row.tried:,} requests, {len(row.faults)} faults", file=sys.stderr, flush=True
-                        )
+                    if long and seed // BATCH % 10 == 0:
+                        print(f"  {row.tried:,} requests, {len(row.faults)} faults", flush=True)
             row.faults += watch.faults
-            row.note = f"seeds {first_seed} to {seed - 1}; {fuzz.summary}; {watch.note}"
-    row.seconds = time.monotonic() - began
-    return row
+            return seed, f"{fuzz.summary}; {watch.note}"
 
 
 class Fuzz:
@@ -171,6 +179,8 @@ def unseemly(said: Said) -> list[str]:
                 raise ValueError
         except (ValueError, TypeError, KeyError):
             faults.append(f"an error without its shape: {said.body[:200]!r}")
+    if b"<script>alert" in said.body and not said.is_json:
+        faults.append(f"a script comes back: {said.body[:200]!r}")
     if found := leaked(
         b"".join((said.head if said.answers is None else b"", said.body)), (*SECRETS[:3], *ACCOUNT_KEYS)
     ):

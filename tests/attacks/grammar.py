@@ -111,9 +111,11 @@ VALUES = (
     "b, a",
     "\t", "a\tb", "a\x00b", "a\rb", "a\nb", "a\r\n b", "a\x0bb", "\x7f", "\x85", "\xff" * 20, "%0d%0aX: y",
     "%s%n{0}", "a=b; c",
+    "1.2.3.4:80", "[::1]:80", "fe80::1%eth0", "::ffff:1.2.3.4", "unknown, _hidden", "1.2.3.4," * 3000, "999.1.1.1",
     "x" * 8000, "x" * 40_000, ",".join("b" * 9 for _ in range(900)), ";" * 4000, "a=b;" * 3000, "claude-proxy=",
 )  # fmt: skip
 TIMES = ("2026-01-01", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00")
+SCRIPTS = ("%3Cscript%3Ealert(1)%3C/script%3E", "%22%3E%3Cimg%20src=x%3E", "javascript:alert(1)")
 CHUNK_EXTRAS = ((b"", b""), (b";a=b", b"X: y\r\n"), (b";" + b"a" * 5000, b""), (b"", b"x" * 9000))
 """Extensions and trailers."""
 
@@ -245,7 +247,7 @@ class Grammar:
             name = rng.choice(
                 ("page", "limit", "from", "to", "by", "code", "state", "topics", "epoch", "search", "role")
             )
-            path += f"?{name}={rng.choice((*VALUES[:30], *SEGMENTS, *TIMES, 'accounts:0'))}"
+            path += f"?{name}={rng.choice((*VALUES[:30], *SEGMENTS, *TIMES, *SCRIPTS, 'accounts:0'))}"
         return method, path, (self._bodies.settings() if method in ("POST", "PUT") else b""), ""
 
     def _odd_target(self, nonce: str) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 import time
 from bisect import bisect_left
 from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from proxy.lag import BEAT_S
 from tests.attacks.grammar import SECRETS
@@ -29,9 +31,17 @@ SAMPLE_S = 0.02
 GOOD_EVERY_S = 0.01
 
 _LINE = re.compile(
-    r"\d{4}-\d\d-\d\dT[\d:.]+Z (DEBUG|INFO|WARNING|ERROR|CRITICAL) [\w.]+ [ -~\xa0-\U0010ffff]*"
+    r"(\d{4}-\d\d-\d\dT[\d:.]+Z) (DEBUG|INFO|WARNING|ERROR|CRITICAL) [\w.]+ ([ -~\xa0-\U0010ffff]*)"
 )
-_HELD = re.compile(r"(\S+)Z WARNING proxy\.lag event loop held lag_ms=(\d+) in=(.*)")
+_HELD = re.compile(r"event loop held lag_ms=(\d+) in=(.*)")
+
+
+class Record(NamedTuple):
+    """A line of the log."""
+
+    time: str
+    level: str
+    message: str
 
 
 class Watch:
@@ -88,11 +98,12 @@ class Watch:
     def _look_at(self, text: bytes) -> None:
         for secret in leaked(text, self.secrets):
             self._fault(f"the log holds a secret that begins with {secret[:14]!r}")
-        for line in text.decode("utf-8", "replace").split("\n"):
-            if held := _HELD.match(line):
-                self._held(datetime.fromisoformat(f"{held[1]}+00:00").timestamp(), int(held[2]), held[3])
-            elif line and (not _LINE.fullmatch(line) or line.split(" ", 2)[1] in ("ERROR", "CRITICAL")):
+        for line in text.decode("utf-8", "replace").splitlines():
+            record = _record(line)
+            if record is None or record.level in ("ERROR", "CRITICAL"):
                 self._fault(f"the log: {line[:300]!r}")
+            elif held := _HELD.match(record.message):
+                self._held(datetime.fromisoformat(record.time).timestamp(), int(held[1]), held[2])
 
     def _held(self, at: float, lag_ms: float, where: str) -> None:
         """Note a hold of the loop, without the time in which others had the core."""
@@ -162,6 +173,17 @@ class Watch:
                 self._fault(f"a good client gets {answer.start!r} {answer.values('x-answers')}")
         self.good += 1
         await asyncio.sleep(GOOD_EVERY_S)
+
+
+def _record(line: str) -> Record | None:
+    """What a line of the log says, as text or JSON. None if it is no such line, as those of a traceback."""
+    if not line.startswith("{"):
+        match = _LINE.fullmatch(line)
+        return Record(*match.groups()) if match else None
+    fields = json.loads(line)
+    if "exception" in fields:
+        return None
+    return Record(fields["time"], fields["level"].upper(), fields["message"])
 
 
 def memory_mb(pid: int) -> float:
