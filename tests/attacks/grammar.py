@@ -263,7 +263,7 @@ class Grammar:
                     ("a" * 200, "a" * 30_000, "a/" * 9000, "%61" * 5000, "%25" * 50 + "2e")
                 )
             case 3:
-                path = f"/v1/fuzz/{rng.choice(PLANTS).replace(' ', '%20')}"
+                path = f"/v1/fuzz/{rng.choice((*PLANTS, ADMIN_KEY)).replace(' ', '%20')}"
         return f"{path}?n={nonce}" if rng.random() < 0.8 else path
 
     def _credentials(self) -> list[str]:
