@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import ujson
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
+from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RequestHandler
 
 from handlers.gate import AdminGate
@@ -163,7 +164,8 @@ class BaseHandler(RequestHandler):
         return [m for m in self.SUPPORTED_METHODS if getattr(type(self), m.lower()) is not unknown]
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
-        if not isinstance(value, RequestError | StorageError | HTTPError):
+        # The last: a client that left, as a dashboard may do during its handshake.
+        if not isinstance(value, RequestError | StorageError | HTTPError | StreamClosedError):
             log.error("request failed request=%s", self.record.id, exc_info=(typ, value, tb))
 
     def on_finish(self) -> None:

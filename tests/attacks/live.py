@@ -180,8 +180,9 @@ async def _attack(proxy: Victim, seed: int, row: Row) -> None:
     try:
         writer.write(frames.handshake())
         for frame in frames.frames():
-            writer.write(frame)
             row.tried += 1
+            if not writer.transport.is_closing():
+                writer.write(frame)
         while True:
             async with asyncio.timeout(QUIET_S):
                 data = await reader.read(1 << 16)
