@@ -12,10 +12,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tests.attacks.answers import Reader, Said
-from tests.attacks.grammar import SECRETS, Conversation, Grammar, Known
+from tests.attacks.grammar import Conversation, Grammar, Known
 from tests.attacks.row import Row
 from tests.attacks.victim import ACCOUNT_KEYS, Asked, Victim, asked, victim
 from tests.attacks.watch import Watch
+from tests.attacks.words import SECRETS
 from tests.canaries import leaked
 from tests.edges.strict import End, Request, StrictReader
 

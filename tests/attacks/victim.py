@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.attacks.grammar import LIMITED_KEY, Known
+from tests.attacks.grammar import Known
+from tests.attacks.words import LIMITED_KEY
 from tests.echo import Message, chunked, read_body, read_head
 from tests.edges.route import served
 from tests.process import Running, running, write_config

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from proxy.lag import BEAT_S
-from tests.attacks.grammar import SECRETS
 from tests.attacks.victim import ACCOUNT_KEYS, Victim
+from tests.attacks.words import SECRETS
 from tests.canaries import leaked
 from tests.echo import Caller
 from tests.service import ADMIN_KEY, CLIENT_KEY
