@@ -93,7 +93,7 @@ class Grammar:
         if coding:
             lines.append(f"Content-Encoding: {coding}")
         if odd:
-            lines += [self._line() for _ in range(rng.choice((0, 1, 1, 2, 4, 120)))]
+            lines += [self._line() for _ in range(rng.choice((0, 1, 1, 2, 4, 60)))]
         framing, framed = self._framed(body, method, odd=odd)
         lines += framing
         if odd and rng.random() < 0.2:

@@ -84,13 +84,14 @@ class Watch:
         self._sample()
         with self._log.open("rb") as log:
             log.seek(self._read)
-            text = log.read()
+            read = log.read()
+        text = read[: read.rfind(b"\n") + 1]  # the last line may be only half written
         self._read += len(text)
         self._look_at(text)
         self._memory.append(memory_mb(self._victim.process.pid))
         grown = self._memory[-1] - self._memory[min(WARM_LOOKS, len(self._memory) - 1)]
         if self._timed and grown > MOST_GROWTH_MB:
-            self._fault(f"memory grew by {grown:.0f} MB")
+            self._fault(f"memory grew by more than {MOST_GROWTH_MB} MB")
         for fault in self._victim.mirror.faults:
             self._fault(fault)
         self._victim.mirror.faults.clear()
@@ -117,7 +118,7 @@ class Watch:
     def _fault(self, fault: str) -> None:
         if fault not in self._told:
             self._told.add(fault)
-            self.faults.append(f"{fault} {self._doing}".strip())
+            self.faults.append(f"{fault} {self._doing}".rstrip())
 
     @contextlib.asynccontextmanager
     async def on(self) -> AsyncIterator[None]:

@@ -23,7 +23,7 @@ from tornado.websocket import WebSocketHandler
 import handlers.connection
 import handlers.server
 from handlers.client_socket import HIGH_WATER, LOW_WATER
-from handlers.framing import MAX_HEAD_BYTES, TORNADO_PRIVATES, RequestHeaders
+from handlers.framing import MAX_HEAD_BYTES, MOST_HEADERS, TORNADO_PRIVATES, RequestHeaders
 from tests.delegate import Recorder, Seen, listening, nothing
 from tests.service import until
 from tests.wire import Answer, Wire, connect
@@ -312,6 +312,17 @@ async def test_what_is_too_large_is_refused(data: bytes, status: int) -> None:
         check_refusal(await whole(wire), status)
         assert await rest(wire) == b""
         assert not any(seen.finished for seen in front.requests)
+
+
+@pytest.mark.parametrize("by_byte", [False, True], ids=["whole", "byte by byte"])
+async def test_a_head_has_a_hundred_lines_at_most(by_byte: bool) -> None:
+    front = Recorder()
+    async with listening(front) as port, connect(port) as wire:
+        await send(wire, get("/a", *["X: a"] * (MOST_HEADERS - 1)), by_byte=by_byte)
+        assert (await whole(wire)).status == 200
+        await send(wire, get("/a", *["X: a"] * MOST_HEADERS), by_byte=by_byte)
+        check_refusal(await whole(wire), 431)
+        assert await rest(wire) == b"" and len(front.requests) == 1
 
 
 async def test_a_head_of_just_the_limit_is_taken() -> None:
