@@ -18,7 +18,7 @@ EDGE_PACKAGES := $(if $(wildcard /usr/sbin/nginx),,nginx-light) $(if $(wildcard 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test test-hours faults edges e2e-long bench bench-self same-wire lint format screenshots clean
+.PHONY: help run demo test test-hours faults attacks edges e2e-long bench bench-self same-wire lint format screenshots clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ test-hours: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run every tes
 
 faults: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run the crash tests in their long forms: minutes
 	REFRESH_KILLS=200 CRASH_ROUNDS=100 MUTATIONS=10000 $(BIN)/python -m pytest -n auto -rP --timeout 3600 tests/faults
+
+attacks: $(VENV)/.tests-requirements $(VENV)/.tests-packages $(VENV)/.edges-packages ## attack it in every way that is known here, and end in a table: a quarter of an hour; OPTIONS="--only fuzz" for less
+	$(BIN)/python -m tests.attacks --long $(OPTIONS)
 
 edges: $(VENV)/.tests-requirements $(VENV)/.edges-packages ## try to smuggle requests behind nginx, haproxy and none: ten minutes; OPTIONS="--every 50" for less
 	$(BIN)/python -m tests.edges $(OPTIONS)

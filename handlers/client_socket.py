@@ -114,7 +114,11 @@ class ClientSocket(asyncio.Protocol, abc.ABC):
         """Send what is `last`, and give the client time to close."""
         if last:
             self.transport.write(last)
-        self.transport.write_eof()
+        try:
+            self.transport.write_eof()
+        except OSError:  # it was reset, which is told only after what it has sent
+            self.abort()
+            return
         self.transport.resume_reading()
         self.expire_in(LINGER_S)
 

@@ -304,7 +304,8 @@ class Connection(ClientSocket):
         if isinstance(error, NotHttp):
             return self.abort()
         request, self._request = self._request, None
-        last = b"" if request is not None and request.head_written else last_answer(error)
+        asked = self._head if request is None else request.head
+        last = b"" if request is not None and request.head_written else last_answer(error, asked.method)
         if request is not None:
             request.refuse(error)
         self._linger(last)

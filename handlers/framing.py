@@ -27,6 +27,9 @@ BODY_S = 20.0
 BODY_BYTES_S = 50_000
 """A body that comes slower than this, after the first seconds, only holds a connection."""
 
+MOST_HEADERS = 100
+"""Clients send 30, and so many is Apache's limit: 32 KiB of short lines take 15 ms to look at, before any key."""
+
 TORNADO_PRIVATES = ("_as_list", "_combined_cache", "_normalize_header")
 """What `RequestHeaders` relies on in tornado.httputil beside its documented interface."""
 
@@ -99,6 +102,10 @@ class Head:
     keep_alive: bool
     expects_continue: bool
 
+    @property
+    def method(self) -> str:
+        return self.start_line.method
+
 
 class HeadReader:
     """Reads one head, in whatever pieces it comes."""
@@ -113,6 +120,11 @@ class HeadReader:
     def begun(self) -> bool:
         """Whether a part of the head has come."""
         return bool(self._line)
+
+    @property
+    def method(self) -> str:
+        """What the first line begins with, as far as it has come."""
+        return self._line.partition(b" ")[0].decode("latin-1")
 
     def feed(self, data: bytes) -> tuple[Head, bytes] | None:
         """The head and the bytes after it; None until it is whole.
@@ -131,6 +143,8 @@ class HeadReader:
             raise HeadTooLarge(
                 f"the request's head is larger than {MAX_HEAD_BYTES} bytes", should_retry=False
             )
+        if window.count(b"\n", 0, end) > MOST_HEADERS + 2:  # with those before and after them
+            raise HeadTooLarge(f"the request has more than {MOST_HEADERS} header lines", should_retry=False)
         try:
             self._parser.feed_data(memoryview(window)[before:end])
         except HttpParserUpgrade:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Field
 
@@ -19,16 +19,24 @@ MAX_LIMIT = 1000
 FIRST, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
 """What can be stored as a time."""
 
+MOST_MODELS = 100
+MAX_MODEL = 128
+"""Each request of the key is compared with each."""
+
+MOST_TOKENS = 10**15
+MOST_USD = 10.0**12
+"""Far beyond any use, and numbers that every reader of JSON takes as they are."""
+
 
 class Limits(RequestBody):
     """What a key may use at most; null is no limit."""
 
-    requests_per_minute: int | None = Field(default=None, ge=1)
-    concurrent_requests: int | None = Field(default=None, ge=1)
-    tokens_per_day: int | None = Field(default=None, ge=1)
-    tokens_per_month: int | None = Field(default=None, ge=1)
-    cost_usd_per_day: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    cost_usd_per_month: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    requests_per_minute: int | None = Field(default=None, ge=1, le=MOST_TOKENS)
+    concurrent_requests: int | None = Field(default=None, ge=1, le=MOST_TOKENS)
+    tokens_per_day: int | None = Field(default=None, ge=1, le=MOST_TOKENS)
+    tokens_per_month: int | None = Field(default=None, ge=1, le=MOST_TOKENS)
+    cost_usd_per_day: float | None = Field(default=None, gt=0, le=MOST_USD)
+    cost_usd_per_month: float | None = Field(default=None, gt=0, le=MOST_USD)
 
 
 class TokenFields(RequestBody):
@@ -37,7 +45,9 @@ class TokenFields(RequestBody):
     role: Literal["user", "admin"] | None = None
     expires_at: AwareDatetime | None = Field(default=None, strict=False, ge=FIRST, le=LAST)
     limits: Limits | None = None
-    models: list[str] | None = None
+    models: list[Annotated[str, Field(min_length=1, max_length=MAX_MODEL)]] | None = Field(
+        default=None, max_length=MOST_MODELS
+    )
 
     def changes(self) -> dict[str, Any]:
         """The fields that were given, as `ClientKeys` takes them. A field that is null counts as not given, except

@@ -25,6 +25,7 @@ from collections import deque
 from typing import Any
 
 import ujson
+from pydantic_core import from_json
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from handlers.base import AdminHandler, Admins
@@ -196,8 +197,8 @@ class Socket:
             return
         self._received.append(now)
         try:
-            self._obey(ujson.loads(text))
-        except (ValueError, TypeError, KeyError, AttributeError):
+            self._obey(from_json(text, allow_inf_nan=False))
+        except (OverflowError, ValueError, TypeError, KeyError, AttributeError):
             self.close(REFUSED, "not understood")
             return
         self._urgent.set()

@@ -44,12 +44,13 @@ def refusal(
     return headers, body
 
 
-def last_answer(error: RequestError) -> bytes:
-    """An error as a whole answer, the last one of its connection."""
+def last_answer(error: RequestError, method: str = "") -> bytes:
+    """An error as a whole answer to a request of this method, the last one of its connection."""
     headers, body = refusal(error, f"req_{secrets.token_hex(12)}")
     headers["Connection"] = "close"
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.get_all())
-    return f"HTTP/1.1 {error.status} {responses[error.status]}\r\n{lines}\r\n".encode() + body
+    head = f"HTTP/1.1 {error.status} {responses[error.status]}\r\n{lines}\r\n".encode()
+    return head if method == "HEAD" else head + body
 
 
 def error_event(message: str) -> bytes:

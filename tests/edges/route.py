@@ -131,8 +131,10 @@ class Route:
 
 
 def goes_up(request: Request) -> bool:
-    """Whether the proxy sends it on: it has a plain path of ours and a key."""
+    """Whether the proxy sends it on: it has a plain path of ours, a key, and no method that stays here."""
     keys = request.fields.get(b"x-api-key", [])
+    if request.method in (b"TRACE", b"TRACK", b"CONNECT"):
+        return False
     return keys == [CLIENT_KEY.encode()] and bool(re.fullmatch(rb"/v1/[a-z]+/[\w-]+", request.target))
 
 

@@ -71,9 +71,7 @@ async def test_a_client_key_of_a_user_is_refused(tmp_path: Path) -> None:
         assert answer.status == 403 and answer.header("set-cookie") is None
 
 
-@pytest.mark.parametrize(
-    "key", ["wrong-key-of-nobody", "", "é" * 20, "\ud800", ADMIN_KEY.lower(), "x" * 3000]
-)
+@pytest.mark.parametrize("key", ["wrong-key-of-nobody", "", "é" * 20, ADMIN_KEY.lower(), "x" * 3000])
 async def test_a_wrong_key_is_401_and_gets_no_cookie(tmp_path: Path, key: str) -> None:
     async with serve(tmp_path) as service:
         answer = await login(service, key)
@@ -83,7 +81,14 @@ async def test_a_wrong_key_is_401_and_gets_no_cookie(tmp_path: Path, key: str) -
 
 @pytest.mark.parametrize(
     ("body", "status"),
-    [(b"", 400), (b"[]", 400), (b"{}", 422), (b'{"api_key":1}', 422), (b'{"api_key":"k","then":"/"}', 422)],
+    [
+        (b"", 400),
+        (b"[]", 400),
+        (b'{"api_key":"\\ud800"}', 400),
+        (b"{}", 422),
+        (b'{"api_key":1}', 422),
+        (b'{"api_key":"k","then":"/"}', 422),
+    ],
 )
 async def test_a_body_of_another_shape_is_refused(tmp_path: Path, body: bytes, status: int) -> None:
     async with serve(tmp_path) as service:

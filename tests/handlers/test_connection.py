@@ -9,8 +9,10 @@ import asyncio
 import contextlib
 import errno
 import json
+import logging
 import resource
 import socket
+import struct
 from collections.abc import Callable
 
 import pytest
@@ -24,7 +26,7 @@ import handlers.connection
 import handlers.framing
 import handlers.server
 from handlers.client_socket import HIGH_WATER, LOW_WATER
-from handlers.framing import MAX_HEAD_BYTES, TORNADO_PRIVATES, RequestHeaders
+from handlers.framing import MAX_HEAD_BYTES, MOST_HEADERS, TORNADO_PRIVATES, RequestHeaders
 from tests.delegate import Recorder, Seen, listening, nothing
 from tests.service import until
 from tests.wire import Answer, Wire, connect
@@ -271,6 +273,26 @@ async def test_an_answer_that_has_begun_is_not_followed_by_a_refusal() -> None:
         assert await rest(wire) == b""
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        get("/a", "X : a"),
+        get("/a", "X: " + "a" * MAX_HEAD_BYTES),
+        b"GET /" + b"a" * MAX_HEAD_BYTES,
+        get("/a", CHUNKED) + b"zz\r\n",
+        get("/a", f"Content-Length: {1024 * 1024 + 1}"),
+    ],
+    ids=["line", "large", "target", "chunk", "length"],
+)
+async def test_a_refusal_of_a_head_has_no_body(data: bytes) -> None:
+    async with listening(Recorder()) as port, connect(port) as wire:
+        await wire.send(data.replace(b"GET", b"HEAD", 1))
+        answer = await wire.answer(head=True)
+        assert 400 <= answer.status < 500 and answer.header("connection") == "close"
+        assert int(answer.header("content-length") or 0) > 0  # as of a GET: RFC 9110 §9.3.2
+        assert await rest(wire) == b""
+
+
 # --- limits and deadlines ---------------------------------------------------------------------------------
 
 
@@ -296,6 +318,17 @@ async def test_what_is_too_large_is_refused(data: bytes, status: int) -> None:
         check_refusal(await whole(wire), status)
         assert await rest(wire) == b""
         assert not any(seen.finished for seen in front.requests)
+
+
+@pytest.mark.parametrize("by_byte", [False, True], ids=["whole", "byte by byte"])
+async def test_a_head_has_a_hundred_lines_at_most(by_byte: bool) -> None:
+    front = Recorder()
+    async with listening(front) as port, connect(port) as wire:
+        await send(wire, get("/a", *["X: a"] * (MOST_HEADERS - 1)), by_byte=by_byte)
+        assert (await whole(wire)).status == 200
+        await send(wire, get("/a", *["X: a"] * MOST_HEADERS), by_byte=by_byte)
+        check_refusal(await whole(wire), 431)
+        assert await rest(wire) == b"" and len(front.requests) == 1
 
 
 async def test_a_head_of_just_the_limit_is_taken() -> None:
@@ -933,6 +966,24 @@ async def test_a_client_that_leaves_inside_its_body_is_told_of() -> None:
             await until(lambda: front.requests and front.requests[0].body)
         await until(lambda: front.requests[0].closed)
         assert not front.requests[0].finished
+
+
+async def test_a_client_that_is_gone_when_it_is_refused_is_let_go(caplog: pytest.LogCaptureFixture) -> None:
+    front = Recorder()
+    async with listening(front) as port:
+        client = socket.create_connection(("127.0.0.1", port))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+        def answer_and_see_it_go(seen: Seen) -> None:
+            if seen.start_line[0] == "GET":
+                return
+            seen.connection.write_headers(OK, HTTPHeaders({"Content-Length": "2"}), b"ok")
+            client.close()  # with a reset, which is heard of only after what it has sent
+
+        front.on_head = answer_and_see_it_go
+        client.sendall(get() + post(b"zz\r\n", CHUNKED))
+        await until(lambda: len(front.requests) == 2 and front.requests[1].closed)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_a_reset_is_seen_as_one() -> None:

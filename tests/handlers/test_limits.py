@@ -357,6 +357,9 @@ async def test_a_client_that_leaves_pays_for_what_it_asked(tmp_path: Path) -> No
         {"cost_usd_per_day": 0},
         {"cost_usd_per_month": "1"},
         {"requests_per_minute": 0},
+        {"requests_per_minute": 10**16},
+        {"tokens_per_month": 2**64},
+        {"cost_usd_per_day": 1e13},
         {"concurrent_requests": []},
         {"tokens_per_year": 1},
         [],
@@ -445,7 +448,10 @@ async def test_what_cannot_be_held_to_a_budget_is_not_for_such_keys(
         assert len(service.simulator.ledger) == 0
 
 
-@pytest.mark.parametrize("models", ["claude-haiku-*", [1], [None], {"a": 1}], ids=str)
+ODD_MODELS = ["claude-haiku-*", [1], [None], {"a": 1}, [""], ["x" * 129], ["claude"] * 101]
+
+
+@pytest.mark.parametrize("models", ODD_MODELS, ids=lambda models: str(models)[:20])
 async def test_models_are_a_list_of_names(tmp_path: Path, models: object) -> None:
     async with serve(tmp_path) as service:
         answer = await service.admin("POST", "/api/tokens", {"name": "n", "models": models})

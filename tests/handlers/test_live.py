@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 from tornado.httpclient import HTTPClientError
+from tornado.iostream import IOStream, StreamClosedError
 
 from handlers import live as module
+from handlers.client_socket import ClientSocket
 from proxy.dashboard.revisions import Revisions
 from proxy.simulator import quota_429
 from tests.canaries import leaked
@@ -298,10 +300,28 @@ async def test_there_is_room_for_so_many_dashboards(tmp_path: Path, monkeypatch:
             await first.hello("stats")
 
 
+async def test_a_dashboard_that_leaves_during_its_handshake_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def is_gone(socket: ClientSocket, read: bytes) -> IOStream:
+        socket.abort()
+        raise StreamClosedError
+
+    monkeypatch.setattr(ClientSocket, "give_away", is_gone)
+    async with serve(tmp_path) as service, connect(service.port) as wire:
+        headers = {"Connection": "Upgrade", "Upgrade": "websocket", "X-API-Key": ADMIN_KEY}
+        headers |= {"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}
+        await wire.send(request_bytes("GET", "/api/live", headers.items()))
+        async with asyncio.timeout(5):
+            await wire.reader.read()
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 @pytest.mark.parametrize(
     "text",
     [
         *("", "x", "[]", "{}", '"hello"', '{"t":"hello"}', '{"t":"hello","topics":[]}'),
+        *('{"t":"ping","c":1e999}', '{"t":"ping","c":NaN}', '{"t":"ping","c":%s}' % ("9" * 400)),
         *('{"t":"rate","hz":"x"}', '{"t":"ping","c":{}}', '{"t":"sub","topic":[]}'),
         *(
             '{"t":"ping","c":"nan"}',

@@ -95,16 +95,28 @@ def test_every_route_is_for_admins_but_those_that_are_open() -> None:
         ("without a key", 401, "authentication_error"),
         ("with a wrong key", 401, "authentication_error"),
         ("with an inactive admin's key", 401, "authentication_error"),
+        ("with a revoked admin's key", 401, "authentication_error"),
+        ("with an expired admin's key", 401, "authentication_error"),
+        ("with a deleted admin's key", 401, "authentication_error"),
         ("with a user's key", 403, "permission_error"),
     ],
 )
 async def test_who_is_no_admin_is_refused(tmp_path: Path, caller: str, status: int, type: str) -> None:
     async with serve(tmp_path) as service:
-        _, inactive = await service.parts.keys.add("a", role=Role.ADMIN, status=KeyStatus.INACTIVE)
+        made = service.parts.keys
+        _, inactive = await made.add("a", role=Role.ADMIN, status=KeyStatus.INACTIVE)
+        revoked_key, revoked = await made.add("b", role=Role.ADMIN)
+        await made.update(revoked_key.id, status=KeyStatus.REVOKED)
+        _, expired = await made.add("c", role=Role.ADMIN, expires_at=service.clock.now() - 1)
+        deleted_key, deleted = await made.add("d", role=Role.ADMIN)
+        await made.remove(deleted_key.id)
         keys = {
             "with a wrong key": ADMIN_KEY + "x",
             "with a user's key": CLIENT_KEY,
             "with an inactive admin's key": inactive,
+            "with a revoked admin's key": revoked,
+            "with an expired admin's key": expired,
+            "with a deleted admin's key": deleted,
         }
         headers = [("X-API-Key", keys[caller])] if caller in keys else []
 
@@ -245,6 +257,10 @@ NOT_AN_OBJECT = [
     b"\xff\xfe",
     b"[" * 100_000,
     b'{"a":' * 5000,
+    b'{"name": "\\ud800"}',
+    b'{"name": "n", "models": ["\\udfff"]}',
+    b'{"name": "n", "\\ud800\\ud800": 1}',
+    b'{"name": "n", "limits": {"tokens_per_day": NaN}}',
 ]
 WRONG_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"name": "n", "colour": "red"}, "colour"),
@@ -255,7 +271,6 @@ WRONG_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"name": ""}, "name"),
     ({"name": "x" * 65}, "name"),
     ({"name": "a\nb"}, "name"),
-    ({"name": "\ud800"}, "name"),
     ({"name": "n", "status": "tired"}, "status"),
     ({"name": "n", "status": 1}, "status"),
 ]
@@ -295,6 +310,21 @@ async def test_a_field_that_is_unknown_or_wrong_is_422_and_named(tmp_path: Path)
             assert named in answer.json()["error"]["message"]
 
         await for_all(product(BODIES, WRONG_FIELDS), look)
+
+
+async def test_of_many_wrong_fields_the_first_are_named(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        fields = {f"colour{number}": 1 for number in range(1000)}
+        answer = await service.admin("POST", "/api/tokens", {"name": "n"} | fields)
+        message = answer.json()["error"]["message"]
+        assert answer.status == 422 and len(message) < 2000
+        assert "colour0:" in message and message.endswith("; and 980 more")
+
+
+async def test_a_body_is_of_a_size_that_an_admin_may_need(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        answer = await service.admin("POST", "/api/tokens", {"name": "n" * 300_000})
+        assert answer.status == 413
 
 
 @pytest.mark.parametrize(
