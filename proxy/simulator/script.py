@@ -56,7 +56,9 @@ class Script:
     def wished(self, header: str, organization: str | None, path: str) -> Fault | None:
         """The fault that an `x-simulate` header asks for; ApiError where it is malformed."""
         wish = faults.parse(header)
-        if wish.organization not in (None, organization):
+        if wish.organizations and organization not in wish.organizations:
+            return None
+        if not path.startswith(wish.path):
             return None
         if wish.times is None:
             return wish.fault
