@@ -29,28 +29,21 @@ def other(client: Client) -> str:
     return OTHER
 
 
-async def made(client: Client, path: str, /, **body: Any) -> Any:
-    answer = await client.send("POST", path, body)
-    assert answer.status == 200, answer.body
-    return answer.json()
-
-
 async def one_of_each(client: Client) -> dict[str, str]:
     """The ids of what the first organization has made, by the word before it in a path."""
     file = (await client.send("POST", "/v1/files", form(("file", "a", b"x")), content_type=FORM)).json()
     skill = await new_skill(client)
-    batch = await made(client, "/v1/messages/batches", requests=[{"custom_id": "one", "params": HELLO}])
-    agent = await made(client, "/v1/agents", name="Ada", model="claude-opus-5-5")
-    environment = await made(client, "/v1/environments", name="here")
-    vault = await made(client, "/v1/vaults", display_name="keys")
-    credential = await made(
-        client, f"/v1/vaults/{vault['id']}/credentials", auth={"type": "static_bearer", "token": "t"}
+    batch = await client.made("/v1/messages/batches", requests=[{"custom_id": "one", "params": HELLO}])
+    agent = await client.made("/v1/agents", name="Ada", model="claude-opus-5-5")
+    environment = await client.made("/v1/environments", name="here")
+    vault = await client.made("/v1/vaults", display_name="keys")
+    credential = await client.made(
+        f"/v1/vaults/{vault['id']}/credentials", auth={"type": "static_bearer", "token": "t"}
     )
-    store = await made(client, "/v1/memory_stores", name="notes")
-    memory = await made(client, f"/v1/memory_stores/{store['id']}/memories", path="/a", content="b")
-    profile = await made(client, "/v1/user_profiles", name="Bo")
-    session = await made(
-        client,
+    store = await client.made("/v1/memory_stores", name="notes")
+    memory = await client.made(f"/v1/memory_stores/{store['id']}/memories", path="/a", content="b")
+    profile = await client.made("/v1/user_profiles", name="Bo")
+    session = await client.made(
         "/v1/sessions",
         agent=agent["id"],
         environment_id=environment["id"],

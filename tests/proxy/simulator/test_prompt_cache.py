@@ -76,6 +76,16 @@ async def test_what_is_read_lives_on(client: Client, clock: FakeClock) -> None:
     assert (await usage(client, text("start", **MARK)))["cache_read_input_tokens"] == 0
 
 
+async def test_a_prefix_that_is_read_without_a_breakpoint_of_its_own_lives_on(
+    client: Client, clock: FakeClock
+) -> None:
+    await usage(client, text("start", **MARK))
+    for branch in range(3):
+        clock.wall += 200
+        read = await usage(client, text("start"), text(f"branch {branch}", **MARK))
+        assert read["cache_read_input_tokens"] > 0
+
+
 async def test_another_model_has_a_cold_cache(client: Client) -> None:
     await usage(client, text("start", **MARK))
     assert (await usage(client, text("start", **MARK), model="claude-opus-5"))["cache_read_input_tokens"] == 0
