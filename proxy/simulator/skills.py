@@ -107,6 +107,7 @@ class Skills:
         self._clock = clock
         self._ids = ids
         self._skills = Store[_Skill]("Skill not found: {}")
+        self._number = 0  # of the version made last: a time, though never the same twice
         self._premade = {name: _premade(name) for name in ("xlsx", "pptx", "pdf", "docx")}
 
     @property
@@ -167,10 +168,10 @@ class Skills:
         fields = {
             part.name: data.decode("utf-8", "replace") for part, data in contents if part.filename is None
         }
-        number = str(round(now * 1_000_000))
+        self._number = max(self._number + 1, round(now * 1_000_000))
         version_id = self._ids.new("skver")
         return _Version(
-            version_id, number, front.get("name", ""), front.get("description", ""), now, files
+            version_id, str(self._number), front.get("name", ""), front.get("description", ""), now, files
         ), fields
 
     async def index(self, caller: Credential, request: Request) -> Answer:
