@@ -76,7 +76,7 @@ class Simulator(HTTPServerConnectionDelegate):
         self._interval_s = event_interval_s
         self._begin()
         self.client_id = client_id
-        self.keyring = Keyring()
+        self.keyring = Keyring(organizations)
         self._grants = Grants(
             self.keyring,
             clock=self.clock,
@@ -84,8 +84,6 @@ class Simulator(HTTPServerConnectionDelegate):
             rotation=Rotation(refresh_rotation),
             expires_in=expires_in,
         )
-        for name in organizations:
-            self.keyring.organization(name)
         self._oauth = OAuthServer(
             self.keyring,
             self._grants,

@@ -117,6 +117,22 @@ async def test_no_list_shows_what_another_organization_has(
         assert (await client.get(f"{path}?source=custom", credential=other)).json()["data"] == []
 
 
+async def test_a_batch_finds_the_files_of_its_organization_only(
+    client: Client, other: str, ids: dict[str, str]
+) -> None:
+    source = {"type": "file", "file_id": ids["files"]}
+    params = HELLO | {"messages": [{"role": "user", "content": [{"type": "document", "source": source}]}]}
+    for credential, outcome in (("sk-ant-api03-test", "succeeded"), (other, "errored")):
+        requests = [{"custom_id": "one", "params": params}]
+        answer = await client.send(
+            "POST", "/v1/messages/batches", {"requests": requests}, credential=credential
+        )
+        path = f"/v1/messages/batches/{answer.json()['id']}"
+        assert (await client.get(path, credential=credential)).json()["request_counts"][outcome] == 1
+        line = (await client.get(f"{path}/results", credential=credential)).json()
+        assert line["result"]["type"] == outcome
+
+
 REFERENCES: dict[str, tuple[str, dict[str, Any], int]] = {
     "a document's file": (
         "/v1/messages",
