@@ -564,7 +564,24 @@ PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\
 BATCH = b'{"requests":[{"custom_id":"one","params":%b},{"custom_id":"two","params":{}}]}'
 TOOLS = [{"name": "weather", "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}}}]
 
-# In `<msgbatch>` and `<file>` goes the id that was last answered.
+
+def life(path: str, prefix: str, body: bytes = b"", *, changes: bool = False) -> list[Request]:
+    """Something is made, unless there is no `body`, found by its id and in the list, and changed."""
+    made = [Request("POST", path, JSON, body)] if body else []
+    changed = [Request("POST", f"{path}/<{prefix}>", JSON, b'{"metadata":{"a":"b"}}')] if changes else []
+    return [*made, Request("GET", path, JSON), Request("GET", f"{path}/<{prefix}>", JSON), *changed]
+
+
+def ends(path: str) -> list[Request]:
+    return [Request("POST", f"{path}/archive", JSON, b""), Request("DELETE", path, JSON)]
+
+
+SKILL = (
+    b'--b\r\nContent-Disposition: form-data; name="files[]"; filename="a/SKILL.md"\r\n\r\n'
+    b"---\nname: a\ndescription: b\n---\n\r\n--b--\r\n"
+)
+
+# In `<msgbatch>`, `<file>` and so on goes the id with that prefix that was last answered.
 VISITS = [
     Request("POST", "/v1/messages", JSON, message()),
     Request("POST", "/v1/messages?beta=true", [*JSON, b"accept-encoding: gzip, br"], message(tools=TOOLS)),
@@ -603,6 +620,45 @@ VISITS = [
     Request("GET", "/v1/files/<file>/content", JSON),
     Request("PUT", "/v1/models", JSON, b"{}"),
     Request("GET", "/v1/nothing/here?a=b", JSON),
+    Request("POST", "/v1/skills", FORM, SKILL),
+    Request("POST", "/v1/skills/<skill>", JSON, b'{"display_name":"A"}'),
+    Request("POST", "/v1/skills/<skill>/versions", FORM, SKILL),
+    Request("GET", "/v1/skills/<skill>/versions?limit=1", JSON),
+    Request("GET", "/v1/skills/<skill>/versions/<skver>", JSON),
+    Request("GET", "/v1/skills/<skill>/versions/<skver>/content", JSON),
+    Request("DELETE", "/v1/skills/<skill>/versions/<skver>", JSON),
+    Request("GET", "/v1/skills/<skill>", JSON),
+    Request("DELETE", "/v1/skills/<skill>", JSON),
+    Request("GET", "/v1/skills?limit=2", JSON),
+    *life("/v1/user_profiles", "uprof", b"{}", changes=True),
+    *life("/v1/agents", "agent", b'{"name":"a","model":"claude-opus-5"}', changes=True),
+    Request("GET", "/v1/agents/<agent>/versions", JSON),
+    *life("/v1/environments", "env", b'{"name":"a"}', changes=True),
+    *life("/v1/vaults", "vlt", b'{"display_name":"a"}', changes=True),
+    *life("/v1/vaults/<vlt>/credentials", "vcrd", b'{"auth":{"type":"static_bearer"}}', changes=True),
+    *life("/v1/memory_stores", "memstore", b'{"name":"a"}', changes=True),
+    *life("/v1/memory_stores/<memstore>/memories", "mem", b'{"path":"/a"}', changes=True),
+    *life("/v1/sessions", "sesn", b'{"agent":"<agent>","environment_id":"<env>"}', changes=True),
+    Request(
+        "POST", "/v1/sessions/<sesn>/events", JSON, b'{"events":[{"type":"user.message","content":"hi"}]}'
+    ),
+    Request("GET", "/v1/sessions/<sesn>/events?limit=2", JSON),
+    *life("/v1/sessions/<sesn>/resources", "sesrsc", b'{"type":"github_repository"}', changes=True),
+    Request("DELETE", "/v1/sessions/<sesn>/resources/<sesrsc>", JSON),
+    *life("/v1/sessions/<sesn>/threads", "sthr"),
+    Request("GET", "/v1/sessions/<sesn>/threads/<sthr>/events", JSON),
+    Request("POST", "/v1/sessions/<sesn>/threads/<sthr>/archive", JSON, b""),
+    Request("POST", "/v1/sessions/<sesn>/archive", JSON, b""),
+    # Of a session that has ended, so that they end.
+    Request("GET", "/v1/sessions/<sesn>/events/stream", JSON),
+    Request("GET", "/v1/sessions/<sesn>/threads/<sthr>/stream", JSON),
+    Request("DELETE", "/v1/sessions/<sesn>", JSON),
+    Request("DELETE", "/v1/memory_stores/<memstore>/memories/<mem>", JSON),
+    *ends("/v1/memory_stores/<memstore>"),
+    *ends("/v1/vaults/<vlt>/credentials/<vcrd>"),
+    *ends("/v1/vaults/<vlt>"),
+    *ends("/v1/environments/<env>"),
+    Request("POST", "/v1/agents/<agent>/archive", JSON, b""),
 ]
 
 
@@ -613,7 +669,10 @@ async def visit(port: int, origin: str, key: str) -> list[tuple[str, Message]]:
     caller = Caller(port)
     for planned in VISITS:
         target = re.sub("<(.*?)>", lambda found: ids[found[1]], planned.target)
-        data = planned._replace(target=target).data.replace(KEY, b"x-api-key: " + key.encode())
+        body = planned.body and re.sub(
+            rb"<(agent|env)>", lambda found: ids[found[1].decode()].encode(), planned.body
+        )
+        data = planned._replace(target=target, body=body).data.replace(KEY, b"x-api-key: " + key.encode())
         answer = await caller.ask(data, bodiless=planned.method == "HEAD")
         for id in re.findall(rb'"id":"(\w+)"', answer.body):
             ids[id.decode().partition("_")[0]] = id.decode()

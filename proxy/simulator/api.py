@@ -3,42 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterable
 
 from proxy.clock import Clock
 
-from . import models
 from .auth import Keyring, Kind
-from .batches import Batches
-from .files import Files
 from .grants import Grants
-from .messages import Messages
 from .oauth import MANUAL_PATH, OAuthServer
 from .replies import Answer, ApiError, Reply
 from .requests import Request
+from .routes import Handler, Route
 
-Handler = Callable[..., Awaitable[Reply]]
-_ID = "([^/]+)"
 TOKEN_PATH = "/v1/oauth/token"  # noqa: S105 - a path
 PROFILE_PATH = "/api/oauth/profile"
 
 
 class Api:
-    """The table of routes.
-
-    A handler gets the caller's credential, the request, and the ids in the path; an open one the request.
-    """
+    """The table of routes: the OAuth server's, and those of `routes`. An open one's handler gets the request only."""
 
     def __init__(
-        self,
-        keyring: Keyring,
-        grants: Grants,
-        *,
-        clock: Clock,
-        oauth: OAuthServer,
-        messages: Messages,
-        files: Files,
-        batches: Batches,
+        self, keyring: Keyring, grants: Grants, *, clock: Clock, oauth: OAuthServer, routes: Iterable[Route]
     ) -> None:
         self._keyring = keyring
         self._grants = grants
@@ -50,26 +34,10 @@ class Api:
             ("GET", MANUAL_PATH): oauth.manual_page,
             ("POST", TOKEN_PATH): oauth.token,
         }
-        batch = f"/v1/messages/batches/{_ID}"
-        table: list[tuple[str, str, Handler]] = [
-            ("POST", "/v1/messages", messages.create),
-            ("POST", "/v1/messages/count_tokens", messages.count_tokens),
-            ("POST", "/v1/messages/batches", batches.create),
-            ("GET", "/v1/messages/batches", batches.index),
-            ("GET", batch, batches.retrieve),
-            ("DELETE", batch, batches.delete),
-            ("POST", f"{batch}/cancel", batches.cancel),
-            ("GET", f"{batch}/results", batches.results),
-            ("GET", "/v1/models", models.list_models),
-            ("GET", f"/v1/models/{_ID}", models.get_model),
-            ("POST", "/v1/files", files.upload),
-            ("GET", "/v1/files", files.index),
-            ("GET", f"/v1/files/{_ID}", files.retrieve),
-            ("DELETE", f"/v1/files/{_ID}", files.delete),
-            ("GET", f"/v1/files/{_ID}/content", files.content),
-            ("GET", PROFILE_PATH, oauth.profile),
+        table = [*routes, ("GET", PROFILE_PATH, oauth.profile)]
+        self._routes = [
+            (method, re.compile(path.replace("{}", "([^/]+)")), handler) for method, path, handler in table
         ]
-        self._routes = [(method, re.compile(path), handler) for method, path, handler in table]
 
     @property
     def routes(self) -> list[tuple[str, re.Pattern[str]]]:

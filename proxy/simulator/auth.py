@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -66,11 +67,11 @@ def presented(headers: HTTPHeaders) -> list[tuple[str, str]]:
 
 
 class Keyring:
-    """The credentials by value."""
+    """The credentials by value, and the organizations by name."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Iterable[str] = ()) -> None:
         self._credentials: dict[str, Credential] = {}
-        self.organizations: dict[str, Organization] = {}
+        self.organizations = {name: Organization(name) for name in names}
 
     def organization(self, name: str) -> Organization:
         """The organization of that name, made where it is new."""

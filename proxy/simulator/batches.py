@@ -13,6 +13,8 @@ from .messages import Messages
 from .pages import after_before
 from .replies import Answer, ApiError, Json, dumps, json_answer
 from .requests import Request
+from .routes import Routes
+from .store import Store
 from .validation import check_version
 
 MAX_BYTES = 256 << 20
@@ -39,17 +41,26 @@ class _Batch:
 
 
 class Batches:
-    """The batches by id; to another organization they do not exist.
-
-    `origin` is where `results_url` leads.
-    """
+    """The batches of each organization. `origin` is where `results_url` leads."""
 
     def __init__(self, messages: Messages, *, clock: Clock, ids: Ids, origin: Callable[[], str]) -> None:
         self._messages = messages
         self._clock = clock
         self._ids = ids
         self._origin = origin
-        self._batches: dict[str, _Batch] = {}
+        self._batches = Store[_Batch]("Message Batch with id {} not found.")
+
+    @property
+    def routes(self) -> Routes:
+        all_of_them, one = "/v1/messages/batches", "/v1/messages/batches/{}"
+        return (
+            ("POST", all_of_them, self.create),
+            ("GET", all_of_them, self.index),
+            ("GET", one, self.retrieve),
+            ("DELETE", one, self.delete),
+            ("POST", f"{one}/cancel", self.cancel),
+            ("GET", f"{one}/results", self.results),
+        )
 
     async def create(self, caller: Credential, request: Request) -> Answer:
         version = check_version(request.headers)
@@ -58,22 +69,22 @@ class Batches:
         batch = _Batch(
             self._ids.new("msgbatch"), caller.organization, requests or [], version, self._clock.now()
         )
-        self._batches[batch.id] = batch
+        self._batches.add(caller.organization, batch.id, batch)
         return json_answer(self._view(batch))
 
     async def index(self, caller: Credential, request: Request) -> Answer:
-        own = [batch for batch in self._batches.values() if batch.organization == caller.organization]
+        own = self._batches.newest_first(caller.organization)
         for batch in own:
             self._end(batch)
-        return json_answer(after_before([self._view(batch) for batch in reversed(own)], request, default=20))
+        return json_answer(after_before([self._view(batch) for batch in own], request, default=20))
 
     async def retrieve(self, caller: Credential, request: Request, batch_id: str) -> Answer:
-        batch = self._require(caller, batch_id)
+        batch = self._batches.require(caller.organization, batch_id)
         self._end(batch)
         return json_answer(self._view(batch))
 
     async def cancel(self, caller: Credential, request: Request, batch_id: str) -> Answer:
-        batch = self._require(caller, batch_id)
+        batch = self._batches.require(caller.organization, batch_id)
         if batch.ended_at is not None:
             raise ApiError(400, f"Batch {batch_id} cannot be canceled because it has already ended.")
         if batch.cancel_initiated_at is None:
@@ -81,23 +92,17 @@ class Batches:
         return json_answer(self._view(batch))
 
     async def delete(self, caller: Credential, request: Request, batch_id: str) -> Answer:
-        if self._require(caller, batch_id).ended_at is None:
+        if self._batches.require(caller.organization, batch_id).ended_at is None:
             raise ApiError(400, f"Batch {batch_id} cannot be deleted while it is in progress.")
-        del self._batches[batch_id]
+        self._batches.remove(caller.organization, batch_id)
         return json_answer({"type": "message_batch_deleted", "id": batch_id})
 
     async def results(self, caller: Credential, request: Request, batch_id: str) -> Answer:
-        batch = self._require(caller, batch_id)
+        batch = self._batches.require(caller.organization, batch_id)
         if batch.ended_at is None:
             raise ApiError(404, f"No results are available for batch {batch_id} yet.")
         lines = b"".join(dumps(result) + b"\n" for result in batch.results)
         return Answer(200, (("content-type", "application/x-jsonl"),), lines)
-
-    def _require(self, caller: Credential, batch_id: str) -> _Batch:
-        batch = self._batches.get(batch_id)
-        if batch is None or batch.organization != caller.organization:
-            raise ApiError(404, f"Message Batch with id {batch_id} not found.")
-        return batch
 
     def _end(self, batch: _Batch) -> None:
         if batch.ended_at is None:

@@ -1,38 +1,14 @@
-"""What the simulator can be told to answer instead of the truth, in code and on the wire.
-
-In code: `sim.script(credential, Error(529), Reset())`. On the wire: a request header, such as
-`x-simulate: 429; retry-after=5`. Its kinds and their options:
-
-    400 … 599           that error; retry-after, type, message, html
-    quota-429           unified headers, a window rejected; reset-in (60), window (5h)
-    model-429           only a model's own window rejected; reset-in (60), window (7d_oi)
-    api-key-429         the API key's tokens spent; retry-after (30)
-    bare-429            no limit header and no retry-after at all
-    throttle-429        x-should-retry: true, no limit header
-    long-context-429    the plan has no credit for long context
-    reset, reset-early  TCP reset: after, or before, the request is read
-    silence             the request is read and never answered
-    lost                the request takes effect, its answer never comes; reset (yes or no)
-    slow                the answer comes late; seconds (5)
-    cut                 the connection breaks inside the answer; after-events, after-bytes
-    error-mid-stream    an `event: error` inside the stream; after-events (3)
-    stall               the stream falls silent; after-events (3)
-    flood               a stream as fast as it is read; bytes (10000000)
-    steady              a stream at a steady pace; events (100), interval (0.1 s)
-
-Two more options go with each: `organization=NAME` limits it to that organization, `times=N` to the first N
-requests with that very header and path, after which one is answered truly (so `x-simulate: 529; times=1`
-shows a fail-over).
-"""
+"""What the simulator can be told to answer instead of the truth: `sim.script(credential, Error(529), Reset())`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from . import limits
-from .replies import Answer, ApiError, Headers
+from .replies import Answer, Headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +39,18 @@ class ApiKey429:
     """A 429 with the headers of an API key whose tokens are spent."""
 
     retry_after: float = 30
+
+
+@dataclass(frozen=True, slots=True)
+class SpendLimit:
+    """A 400: the limit that the organization set for itself is reached, until that day (the next month's first)."""
+
+    until: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NoModel:
+    """A 404 for the model of the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +106,10 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class MidStreamError:
-    """The true stream begins, then `event: error` (overloaded) and a clean end; in place of JSON a 529."""
+    """The true stream begins, then `event: error` (of `status`) and a clean end; in place of JSON that error."""
 
     after_events: int = 3
+    status: int = 529
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +149,23 @@ class Amend:
     remove: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """`fault`, said otherwise: in a content encoding, or by a server whose clock is wrong by `skew_s`."""
+
+    fault: Fault
+    encoding: str | None = None
+    skew_s: float = 0
+
+
 Fault = (
     Error
     | Answer
     | Quota429
     | ApiKey429
+    | SpendLimit
+    | NoModel
+    | Said
     | Real
     | Reset
     | ResetEarly
@@ -209,69 +210,39 @@ def long_context_429() -> Error:
     return Error(429, message="Extra usage is required for long context requests.")
 
 
-def limited(fault: Quota429 | ApiKey429, now: float) -> Error:
-    """The 429 as it is at this moment."""
+def edge_429() -> Error:
+    return Error(429, html=True)
+
+
+# The words of these are recorded, as in anthropics/claude-code#38035 (the limit) and #19028 (the organization); the
+# code of the lacking beta is in the SDKs' list of errors.
+
+
+def no_credit() -> Error:
+    text = "Your credit balance is too low to access the Anthropic API."
+    return Error(400, message=f"{text} Please go to Plans & Billing to upgrade or purchase credits.")
+
+
+def no_plan() -> Error:
+    return Error(400, message="The long context beta is not yet available for this subscription.")
+
+
+def no_beta(name: str = "managed-agents-2026-04-01") -> Error:
+    text = f"Your organization is not enrolled in the beta {name}."
+    return Error(400, message=text, details={"error_code": "organization_not_enrolled_in_beta"})
+
+
+def disabled_organization() -> Error:
+    return Error(400, message="This organization has been disabled.")
+
+
+def limited(fault: Quota429 | ApiKey429 | SpendLimit, now: float) -> Error:
+    """The refusal as it is at this moment."""
+    if isinstance(fault, SpendLimit):
+        day = datetime.fromtimestamp(now, UTC)
+        first = f"{day.year + day.month // 12}-{day.month % 12 + 1:02}-01"
+        text = "You have reached your specified API usage limits. You will regain access on"
+        return Error(400, message=f"{text} {fault.until or first} at 00:00 UTC.")
     if isinstance(fault, ApiKey429):
         return Error(429, headers=limits.exhausted_key_headers(now, fault.retry_after))
     return Error(429, headers=limits.rejected_headers(fault.window, now, fault.reset_in))
-
-
-Options = dict[str, str]
-
-
-def _int(options: Options, name: str) -> int | None:
-    return int(options[name]) if name in options else None
-
-
-def _status(status: int, options: Options) -> Error:
-    headers: Headers = (("retry-after", options["retry-after"]),) if "retry-after" in options else ()
-    return Error(status, options.get("type"), options.get("message"), headers, html="html" in options)
-
-
-_KINDS: Mapping[str, Callable[[Options], Fault]] = {
-    "quota-429": lambda o: quota_429(float(o.get("reset-in", 60)), o.get("window", "5h")),
-    "model-429": lambda o: model_429(o.get("window", "7d_oi"), float(o.get("reset-in", 60))),
-    "api-key-429": lambda o: api_key_429(float(o.get("retry-after", 30))),
-    "bare-429": lambda o: bare_429(),
-    "throttle-429": lambda o: throttle_429(),
-    "long-context-429": lambda o: long_context_429(),
-    "reset": lambda o: Reset(),
-    "reset-early": lambda o: ResetEarly(),
-    "silence": lambda o: Silence(),
-    "lost": lambda o: Lost(reset=o.get("reset") == "yes"),
-    "slow": lambda o: Slow(float(o.get("seconds", 5))),
-    "cut": lambda o: Cut(_int(o, "after-events"), _int(o, "after-bytes")),
-    "error-mid-stream": lambda o: MidStreamError(int(o.get("after-events", 3))),
-    "stall": lambda o: Stall(int(o.get("after-events", 3))),
-    "flood": lambda o: Flood(int(o.get("bytes", 10_000_000))),
-    "steady": lambda o: Steady(int(o.get("events", 100)), float(o.get("interval", 0.1))),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """A parsed `x-simulate` header."""
-
-    fault: Fault
-    organization: str | None = None
-    times: int | None = None
-
-
-def parse(header: str) -> Wish:
-    """`kind; option=value; …` as the module's docstring lists them; ApiError 400 where it is none of them."""
-    kind, *pairs = (part.strip() for part in header.split(";"))
-    options: Options = {}
-    for pair in filter(None, pairs):
-        name, _, value = pair.partition("=")
-        options[name.strip().lower()] = value.strip()
-    try:
-        if kind.isdigit() and 400 <= int(kind) <= 599:
-            fault: Fault = _status(int(kind), options)
-        else:
-            fault = _KINDS[kind](options)
-        return Wish(fault, options.get("organization"), _int(options, "times"))
-    except KeyError:
-        known = ", ".join(("400 … 599", *_KINDS))
-        raise ApiError(400, f"x-simulate: {kind!r} is none of {known}") from None
-    except ValueError as error:
-        raise ApiError(400, f"x-simulate: {error}") from error

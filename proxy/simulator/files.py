@@ -1,8 +1,9 @@
-"""/v1/files: uploaded files, each of one organization, kept in the temporary files they came in."""
+"""/v1/files: uploaded and generated files, each of one organization, kept in temporary files."""
 
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from dataclasses import dataclass, field
 from typing import IO
 from urllib.parse import quote
@@ -12,9 +13,11 @@ from proxy.clock import Clock, rfc3339
 from . import multipart
 from .auth import Credential, Organization
 from .ids import Ids
-from .pages import after_before, limit_of
+from .pages import after_before, by_cursor
 from .replies import Answer, ApiError, Download, Json, json_answer
 from .requests import Request
+from .routes import Routes
+from .store import Store
 
 MAX_BYTES = 500 << 20
 _BETA = "files-api-2025-04-14"
@@ -24,7 +27,6 @@ _EXPIRY_S = range(3600, 7_776_001)
 @dataclass(frozen=True, slots=True)
 class _File:
     id: str
-    organization: Organization
     body: IO[bytes] = field(repr=False)
     part: multipart.Part
     created_at: float
@@ -46,7 +48,7 @@ class _File:
 
 
 class Files:
-    """The files by id; to another organization they do not exist.
+    """The files of each organization.
 
     Unlike at the API every file can be downloaded, the uploaded ones too.
     """
@@ -54,35 +56,52 @@ class Files:
     def __init__(self, *, clock: Clock, ids: Ids) -> None:
         self._clock = clock
         self._ids = ids
-        self._files: dict[str, _File] = {}
+        self._files = Store[_File]("File `{}` not found.")
+
+    @property
+    def routes(self) -> Routes:
+        return (
+            ("POST", "/v1/files", self.upload),
+            ("GET", "/v1/files", self.index),
+            ("GET", "/v1/files/{}", self.retrieve),
+            ("DELETE", "/v1/files/{}", self.delete),
+            ("GET", "/v1/files/{}/content", self.content),
+        )
 
     def close(self) -> None:
-        for file in self._files.values():
+        for file in self._files.everything():
             file.body.close()
         self._files.clear()
 
-    def require(self, organization: Organization, file_id: str) -> _File:
+    def require(self, organization: Organization, file_id: str, missing: str | None = None) -> _File:
         """ApiError 404 where `organization` has no such file."""
-        file = self._files.get(file_id)
-        if file is None or file.organization != organization:
-            raise ApiError(404, f"File not found: {file_id}")
+        file = self._files.require(organization, file_id, missing)
         if file.expires_at is not None and file.expires_at <= self._clock.now():
             raise ApiError(404, f"File expired: {file_id}", details={"error_code": "file_expired"})
         return file
+
+    def generate(self, organization: Organization, filename: str, content: bytes) -> str:
+        """The id of a file that a tool of the server has made."""
+        body = tempfile.SpooledTemporaryFile(max_size=1 << 20)  # noqa: SIM115 - closed by close() or delete()
+        body.write(content)
+        part = multipart.Part("file", filename, "text/csv", 0, len(content))
+        file = _File(self._ids.new("file"), body, part, self._clock.now(), None)
+        self._files.add(organization, file.id, file)
+        return file.id
 
     async def upload(self, caller: Credential, request: Request) -> Answer:
         boundary = multipart.boundary_of(request.headers.get("content-type", ""))
         body = request.body.take()
         try:
             parts = await asyncio.to_thread(multipart.parts, body, boundary)
-            file = self._accept(caller.organization, body, parts)
+            file = self._accept(body, parts)
         except BaseException:
             body.close()
             raise
-        self._files[file.id] = file
+        self._files.add(caller.organization, file.id, file)
         return json_answer(file.view(beta=_BETA in request.betas()))
 
-    def _accept(self, organization: Organization, body: IO[bytes], parts: list[multipart.Part]) -> _File:
+    def _accept(self, body: IO[bytes], parts: list[multipart.Part]) -> _File:
         part = next((part for part in parts if part.name == "file" and part.filename is not None), None)
         if part is None:
             raise ApiError(400, "file: Field required")
@@ -97,29 +116,21 @@ class Files:
                 if not text.isdigit() or int(text) not in _EXPIRY_S:
                     raise ApiError(400, "expires_in_seconds: Input should be between 3600 and 7776000")
                 expiry = now + int(text)
-        return _File(self._ids.new("file"), organization, body, part, now, expiry)
+        return _File(self._ids.new("file"), body, part, now, expiry)
 
     async def index(self, caller: Credential, request: Request) -> Answer:
         beta = _BETA in request.betas()
         now = self._clock.now()
         views = [
             file.view(beta=beta)
-            for file in reversed(self._files.values())
-            if file.organization == caller.organization and (file.expires_at is None or file.expires_at > now)
+            for file in self._files.newest_first(caller.organization)
+            if file.expires_at is None or file.expires_at > now
         ]
         if beta:
             return json_answer(after_before(views, request, default=20))
-        wanted = request.query.get("ids[]", request.query.get("ids"))
-        if wanted is not None:
+        if wanted := request.arguments("ids"):
             return json_answer({"data": [view for view in views if view["id"] in wanted], "next_page": None})
-        page = (request.argument("page") or "page_0").removeprefix("page_")
-        if not page.isdigit():
-            raise ApiError(400, "page: Invalid page cursor")
-        start, limit = int(page), limit_of(request, 20)
-        more = start + limit < len(views)
-        return json_answer(
-            {"data": views[start : start + limit], "next_page": f"page_{start + limit}" if more else None}
-        )
+        return json_answer(by_cursor(views, request, invalid="page: Invalid page cursor"))
 
     async def retrieve(self, caller: Credential, request: Request, file_id: str) -> Answer:
         file = self.require(caller.organization, file_id)
@@ -135,5 +146,5 @@ class Files:
 
     async def delete(self, caller: Credential, request: Request, file_id: str) -> Answer:
         self.require(caller.organization, file_id)
-        self._files.pop(file_id).body.close()
+        self._files.remove(caller.organization, file_id).body.close()
         return json_answer({"type": "file_deleted", "id": file_id})

@@ -2,56 +2,31 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from proxy.clock import Clock
 
-from . import prose
+from . import prose, signatures
 from .auth import Credential, Organization
+from .containers import Containers
+from .diagnostics import Diagnostics
+from .drafts import Draft
 from .files import Files
 from .ids import Ids
 from .models import require_model
 from .prompt_cache import InputTokens, PromptCache
 from .replies import Answer, EventStream, Json, dumps, json_answer
 from .requests import Request
+from .routes import Routes
 from .sse import frames
+from .threads import Threads
 from .validation import check_version, validate
 
 MAX_BYTES = 32 << 20
 
 
-@dataclass(slots=True)
-class _Draft:
-    """The content so far; `output_tokens` includes the `thinking_tokens`."""
-
-    budget: int
-    content: list[Json] = field(default_factory=list)
-    output_tokens: int = 0
-    thinking_tokens: int = 0
-    searches: int = 0
-    stop_reason: str = "end_turn"
-    stop_sequence: str | None = None
-
-    def spend(self, text: str) -> str:
-        """As much of `text` as the budget allows."""
-        pieces = prose.tokens(text)
-        left = self.budget - self.output_tokens
-        if len(pieces) > left:
-            self.stop_reason = "max_tokens"
-            pieces = pieces[:left]
-        self.output_tokens += len(pieces)
-        return "".join(pieces)
-
-    @property
-    def full(self) -> bool:
-        return self.stop_reason != "end_turn"
-
-
 class Messages:
-    """Answers that the request alone decides, but for ids and what the prompt cache holds.
+    """Answers that the request alone decides, but for ids and what the organization has: its cache, files, containers.
 
     With `eager_tools` the first tool is called wherever tools are given; else only one that the user's text
     names or that `tool_choice` demands.
@@ -61,6 +36,7 @@ class Messages:
         self,
         cache: PromptCache,
         files: Files,
+        containers: Containers,
         *,
         clock: Clock,
         ids: Ids,
@@ -68,13 +44,25 @@ class Messages:
     ) -> None:
         self._cache = cache
         self._files = files
+        self._containers = containers
+        self._threads = Threads(clock=clock)
+        self._diagnostics = Diagnostics()
         self._clock = clock
         self._ids = ids
         self._eager_tools = eager_tools
 
+    @property
+    def routes(self) -> Routes:
+        return (
+            ("POST", "/v1/messages", self.create),
+            ("POST", "/v1/messages/count_tokens", self.count_tokens),
+        )
+
     async def create(self, caller: Credential, request: Request) -> Answer | EventStream:
-        body = request.json(MAX_BYTES)
-        message = self.compose(caller.organization, body, check_version(request.headers))
+        own = caller.organization
+        body = self._threads.whole(own, request.json(MAX_BYTES), request.betas())
+        message = self.compose(own, body, check_version(request.headers))
+        self._threads.keep(own, body, message)
         usage = message["usage"]
         caller.meter.count(
             self._clock.now(),
@@ -87,17 +75,19 @@ class Messages:
         body = request.json(MAX_BYTES)
         validate(body, check_version(request.headers), counting=True)
         require_model(body["model"])
+        self._require_files(caller.organization, body)
         return json_answer({"input_tokens": self._cache.count(body)})
 
     def compose(self, organization: Organization, body: Json, version: str) -> Json:
         """The whole message that answers `body`; ApiError where it is refused."""
         validate(body, version)
         require_model(body["model"])
-        for file_id in _file_ids(body["messages"]):
-            self._files.require(organization, file_id)
+        self._require_files(organization, body)
+        signatures.check(organization, body["messages"])
+        container = self._containers.of(organization, body)
         tokens = self._cache.use(organization, body, self._clock.now())
         draft = self._draft(organization, body)
-        return {
+        message: Json = {
             "id": self._ids.new("msg"),
             "type": "message",
             "role": "assistant",
@@ -107,78 +97,41 @@ class Messages:
             "stop_sequence": draft.stop_sequence,
             "usage": _usage(tokens, draft, body),
         }
+        if container is not None:
+            message["container"] = container
+        if body.get("diagnostics") is not None:
+            message["diagnostics"] = self._diagnostics.of(organization, body)
+            self._diagnostics.keep(organization, body, message["id"], tokens.total)
+        return message
 
-    def _draft(self, organization: Organization, body: Json) -> _Draft:
-        draft = _Draft(body["max_tokens"])
+    def _require_files(self, organization: Organization, body: Json) -> None:
+        for file_id in _file_ids(body["messages"]):
+            self._files.require(organization, file_id, "File not found: {}")
+
+    def _draft(self, organization: Organization, body: Json) -> Draft:
+        draft = Draft(organization, body["max_tokens"])
         question = _question(body)
         thinking = body.get("thinking") or {}
         if thinking.get("type") in ("enabled", "adaptive"):
-            _think(draft, question, organization, shown=thinking.get("display") != "omitted")
+            draft.think(question, shown=thinking.get("display") != "omitted")
         if draft.full:
             return draft
         tool = None if _answers_tool(body) else _chosen_tool(body, question, eager=self._eager_tools)
         if tool is not None and "input_schema" in tool:
-            self._call(draft, tool, forced=(body.get("tool_choice") or {}).get("type") in ("any", "tool"))
+            draft.call(tool, self._ids, forced=(body.get("tool_choice") or {}).get("type") in ("any", "tool"))
             return draft
-        if tool is not None and str(tool.get("type", "")).startswith("web_search"):
-            self._search(draft, question)
+        kind = str((tool or {}).get("type", ""))
+        if kind.startswith("web_search"):
+            draft.search(question, self._ids)
+        elif kind.startswith("code_execution"):
+            draft.run_code(self._files, self._ids)
         schema = _output_schema(body)
         text = prose.answer(question) if schema is None else dumps(prose.plausible(schema)).decode()
-        _say(draft, text, body.get("stop_sequences") or [])
+        draft.say(text, body.get("stop_sequences") or [])
         return draft
 
-    def _call(self, draft: _Draft, tool: Json, *, forced: bool) -> None:
-        if not forced:
-            _say(draft, f"I'll use {tool['name']} for that.", [])
-        if draft.full:
-            return
-        value = prose.plausible({"type": "object"} | tool["input_schema"])
-        draft.spend(dumps(value).decode())
-        block = {"type": "tool_use", "id": self._ids.new("toolu"), "name": tool["name"], "input": value}
-        draft.content.append(block)
-        if not draft.full:
-            draft.stop_reason = "tool_use"
 
-    def _search(self, draft: _Draft, question: str) -> None:
-        """A web search and its result, both made by the server."""
-        use = self._ids.new("srvtoolu")
-        query = {"query": " ".join(question.split()[:6])}
-        result = {
-            "type": "web_search_result",
-            "title": "Example",
-            "url": "https://example.com/",
-            "encrypted_content": "c2ltdWxhdGVk",
-            "page_age": None,
-        }
-        draft.content += [
-            {"type": "server_tool_use", "id": use, "name": "web_search", "input": query},
-            {"type": "web_search_tool_result", "tool_use_id": use, "content": [result]},
-        ]
-        draft.searches += 1
-
-
-def _think(draft: _Draft, question: str, organization: Organization, *, shown: bool) -> None:
-    text = draft.spend(prose.thought(question))
-    draft.thinking_tokens = draft.output_tokens
-    digest = hashlib.sha512(f"{organization.uuid}\0{text}".encode()).digest()
-    signature = base64.b64encode(digest).decode()
-    draft.content.append({"type": "thinking", "thinking": text if shown else "", "signature": signature})
-
-
-def _say(draft: _Draft, text: str, stops: list[str]) -> None:
-    found = [(text.index(stop), stop) for stop in stops if stop and stop in text]
-    if found:
-        end, stop = min(found)
-        said = draft.spend(text[:end])
-        if not draft.full:
-            draft.stop_reason, draft.stop_sequence = "stop_sequence", stop
-    else:
-        said = draft.spend(text)
-    if said:
-        draft.content.append({"type": "text", "text": said})
-
-
-def _usage(tokens: InputTokens, draft: _Draft, body: Json) -> Json:
+def _usage(tokens: InputTokens, draft: Draft, body: Json) -> Json:
     usage: Json = {
         "input_tokens": tokens.input,
         "cache_creation_input_tokens": tokens.created_5m + tokens.created_1h,

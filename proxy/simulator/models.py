@@ -10,6 +10,7 @@ from .auth import Credential
 from .pages import after_before
 from .replies import Answer, ApiError, Json, json_answer
 from .requests import Request
+from .routes import Routes
 
 # id → (display name, released, line), newest first
 _MODELS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
@@ -31,12 +32,32 @@ _MODELS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
     }
 )
 
+UNPRICED = "claude-unpriced-1"
+"""A model that answers, though no list of models or prices has it, as on the day of a release."""
+
+# Tokens that a prompt needs to be cached (build-with-claude/prompt-caching); 1024 where none is named here.
+_LEAST_CACHED = {
+    "claude-opus-4-5": 4096,
+    "claude-opus-4-6": 4096,
+    "claude-haiku-4-5": 4096,
+    "claude-sonnet-4-6": 2048,
+}
+
 
 def require_model(model: str) -> str:
     """`model` where it exists, with or without a date; ApiError 404 else."""
-    if re.sub(r"-(\d{8}|latest)$", "", model) not in _MODELS:
+    if _undated(model) not in (*_MODELS, UNPRICED):
         raise ApiError(404, f"model: {model}")
     return model
+
+
+def least_cached_tokens(model: str) -> int:
+    """How long a prompt must be for this model's cache to keep it."""
+    return _LEAST_CACHED.get(_undated(model), 1024)
+
+
+def _undated(model: str) -> str:
+    return re.sub(r"-(\d{8}|latest)$", "", model)
 
 
 async def list_models(caller: Credential, request: Request) -> Answer:
@@ -44,11 +65,16 @@ async def list_models(caller: Credential, request: Request) -> Answer:
 
 
 async def get_model(caller: Credential, request: Request, model: str) -> Answer:
-    return json_answer(_info(require_model(model)))
+    if _undated(model) not in _MODELS:
+        raise ApiError(404, f"model: {model}")
+    return json_answer(_info(model))
+
+
+ROUTES: Routes = (("GET", "/v1/models", list_models), ("GET", "/v1/models/{}", get_model))
 
 
 def _info(model: str) -> Json:
-    name, released, line = _MODELS[re.sub(r"-(\d{8}|latest)$", "", model)]
+    name, released, line = _MODELS[_undated(model)]
     return {
         "type": "model",
         "id": model,

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-import gzip
+import contextlib
 import json
 import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+from tornado.httputil import format_timestamp
+
 from proxy.clock import Clock
 
 from . import faults, sse
+from .encodings import ENCODERS
 from .exchange import Exchange
-from .replies import Answer, ApiError, Download, EventStream, Headers, Reply, dumps, json_answer
+from .replies import (
+    Answer,
+    ApiError,
+    Download,
+    EventStream,
+    Headers,
+    LiveStream,
+    Reply,
+    dumps,
+    json_answer,
+)
 
 _CHUNK_BYTES = 1 << 16
 _FLOOD_SEND_BUFFER = 1 << 16
@@ -21,7 +34,8 @@ _FLOOD_SEND_BUFFER = 1 << 16
 class Performer:
     """Sends one answer: the true one, that `real` makes when it is called, or a fault in its place.
 
-    `headers` go on every answer; `limits` on true ones only, since a fault brings its own.
+    `headers` and the date go on every answer; `limits`, which gets the time, on true ones only, since a fault brings
+    its own.
     """
 
     def __init__(
@@ -32,7 +46,7 @@ class Performer:
         clock: Clock,
         interval_s: float,
         headers: Headers,
-        limits: Callable[[], Headers],
+        limits: Callable[[float], Headers],
     ) -> None:
         self._exchange = exchange
         self._real = real
@@ -40,13 +54,25 @@ class Performer:
         self._interval_s = interval_s
         self._headers = headers
         self._limits = limits
+        self._skew_s = 0.0
+        self._encoding: str | None = None
+
+    def _now(self) -> float:
+        """The time as the server has it."""
+        return self._clock.now() + self._skew_s
 
     async def perform(self, fault: faults.Fault | None) -> None:
         match fault:
             case None | faults.Real():
                 await self._send(await self._truth())
-            case faults.Quota429() | faults.ApiKey429():
-                await self._error(faults.limited(fault, self._clock.now()))
+            case faults.Said(said, encoding, skew_s):
+                self._encoding, self._skew_s = encoding, skew_s
+                await self.perform(said)
+            case faults.Quota429() | faults.ApiKey429() | faults.SpendLimit():
+                await self._error(faults.limited(fault, self._now()))
+            case faults.NoModel():
+                model = self._exchange.request.json(_CHUNK_BYTES << 10).get("model")
+                await self._error(faults.Error(404, message=f"model: {model}"))
             case faults.Error():
                 await self._error(fault)
             case Answer():
@@ -84,15 +110,15 @@ class Performer:
             case faults.Stall(events):
                 await self._begin(await self._truth(), events)
                 await self._exchange.silence()
-            case faults.MidStreamError(events):
-                await self._fail_midway(await self._truth(), events)
+            case faults.MidStreamError():
+                await self._fail_midway(await self._truth(), fault)
 
-    async def _fail_midway(self, reply: Reply, events: int) -> None:
+    async def _fail_midway(self, reply: Reply, fault: faults.MidStreamError) -> None:
         if not isinstance(reply, EventStream):
-            await self._error(faults.Error(529))
+            await self._error(faults.Error(fault.status))
             return
-        error = sse.frame("error", ApiError(529).body(self._exchange.entry.request_id))
-        await self._frames((*reply.frames[:events], error), self._interval_s)
+        error = sse.frame("error", ApiError(fault.status).body(self._exchange.entry.request_id))
+        await self._frames((*reply.frames[: fault.after_events], error), self._interval_s)
         self._exchange.complete()
 
     async def _truth(self, amend: faults.Amend | None = None) -> Reply:
@@ -101,9 +127,9 @@ class Performer:
             reply = await self._real()
         except ApiError as error:
             reply = json_answer(error.body(self._exchange.entry.request_id), error.status)
-        if isinstance(reply, EventStream):
+        if isinstance(reply, EventStream | LiveStream):
             return reply
-        reply = replace(reply, headers=(*reply.headers, *self._limits()))
+        reply = replace(reply, headers=(*reply.headers, *self._limits(self._now())))
         if isinstance(reply, Download):
             return reply
         return self._packed(reply if amend is None else _amended(reply, amend))
@@ -112,7 +138,7 @@ class Performer:
         if fault.html:
             page = f"<html><head><title>{fault.status}</title></head><body>cloudflare</body></html>"
             headers = (("content-type", "text/html; charset=UTF-8"), *fault.headers)
-            await self._send(Answer(fault.status, headers, page.encode()))
+            await self._send(self._packed(Answer(fault.status, headers, page.encode())))
             return
         details = dict(fault.details) if fault.details is not None else None
         error = ApiError(fault.status, fault.message, type=fault.type, details=details)
@@ -120,16 +146,20 @@ class Performer:
         await self._send(self._packed(json_answer(body, fault.status, fault.headers)))
 
     def _packed(self, reply: Answer) -> Answer:
-        """JSON is gzipped where the client takes that."""
+        """JSON is gzipped where the client takes that; in the encoding that was wished, anything is."""
         json_type = ("content-type", "application/json") in reply.headers
-        if not json_type or "gzip" not in self._exchange.request.headers.get("accept-encoding", ""):
+        accepted = "gzip" in self._exchange.request.headers.get("accept-encoding", "")
+        encoding = self._encoding or ("gzip" if json_type and accepted else None)
+        if encoding is None:
             return reply
-        headers = (*reply.headers, ("content-encoding", "gzip"))
-        return replace(reply, headers=headers, body=gzip.compress(reply.body, 1, mtime=0))
+        headers = (*reply.headers, ("content-encoding", encoding))
+        return replace(reply, headers=headers, body=ENCODERS[encoding](reply.body))
 
     async def _send(self, reply: Reply) -> None:
         if isinstance(reply, EventStream):
             await self._frames(reply.frames, self._interval_s)
+        elif isinstance(reply, LiveStream):
+            await self._live(reply)
         else:
             await self._start(reply)
             await self._part(reply, _length(reply))
@@ -139,6 +169,8 @@ class Performer:
         status = reply.status if isinstance(reply, Answer) else 200
         headers = [*self._headers, *reply.headers]
         names = {name.lower() for name, _ in headers}
+        if "date" not in names:
+            headers.append(("date", format_timestamp(self._now())))
         if not names & {"content-length", "transfer-encoding"} and status not in (204, 304):
             headers.append(("content-length", str(_length(reply))))
         await self._exchange.start(status, headers)
@@ -160,7 +192,7 @@ class Performer:
             await self._exchange.write(chunk)
 
     async def _stream_headers(self) -> zlib._Compress | None:
-        headers = [*self._headers, *self._limits()]
+        headers = [*self._headers, *self._limits(self._now()), ("date", format_timestamp(self._now()))]
         headers += [("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-cache")]
         squeeze = None
         if self._exchange.request.headers.get("x-simulate-encoding") == "gzip":
@@ -184,6 +216,12 @@ class Performer:
         if squeeze is not None and whole:
             await self._exchange.write(squeeze.flush())
 
+    async def _live(self, reply: LiveStream) -> None:
+        await self._stream_headers()
+        async with contextlib.aclosing(reply.frames) as frames:
+            async for frame in frames:
+                await self._exchange.write(frame, events=1)
+
     async def _flood(self, total_bytes: int) -> None:
         self._exchange.narrow(_FLOOD_SEND_BUFFER)
         await self._stream_headers()
@@ -201,6 +239,9 @@ class Performer:
         if isinstance(reply, EventStream):
             await self._frames(reply.frames[:events], self._interval_s, whole=False)
             return
+        if isinstance(reply, LiveStream):
+            await self._stream_headers()
+            return
         await self._start(reply)
         await self._part(reply, _length(reply) // 2)
 
@@ -212,6 +253,8 @@ class Performer:
             else:
                 events = len(frames) // 2 if fault.after_events is None else fault.after_events
                 await self._frames(frames[:events], self._interval_s, whole=False)
+        elif isinstance(reply, LiveStream):
+            await self._stream_headers()
         else:
             await self._start(reply)
             await self._part(reply, _length(reply) // 2 if fault.after_bytes is None else fault.after_bytes)

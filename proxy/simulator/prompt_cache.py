@@ -9,10 +9,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .auth import Organization
-from .replies import Json
+from .models import least_cached_tokens
+from .replies import ApiError, Json
 
 _KEPT = 10_000
 _TTL_S = {"5m": 300, "1h": 3600}
+_MOST_MARKS = 4
+_LOOK_BACK = (
+    20  # blocks before a breakpoint in which an earlier one is found (build-with-claude/prompt-caching)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +44,13 @@ class _Part:
 
 
 class PromptCache:
-    """Prefixes by organization, as the API isolates them.
+    """Prefixes by organization and model, as the API isolates them, each known until its TTL after it was last used.
 
-    Unlike the API it caches prompts of any length, so that a test can be short.
+    Unlike the API it caches prompts of any length, so that a test can be short, unless `real_minimum` is set.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, real_minimum: bool = False) -> None:
+        self._real_minimum = real_minimum
         self._expiry: OrderedDict[tuple[str, str], float] = OrderedDict()
 
     def count(self, request: Json) -> int:
@@ -56,11 +62,14 @@ class PromptCache:
         parts = _parts(request)
         total = parts[-1].tokens
         marks = [index for index, part in enumerate(parts) if part.ttl]
+        _check([parts[index].ttl for index in marks])
+        least = least_cached_tokens(str(request.get("model"))) if self._real_minimum else 0
+        marks = [index for index in marks if parts[index].tokens >= least]
         if not marks:
             return InputTokens(total)
-        read = next((p for p in reversed(parts[: marks[-1] + 1]) if self._knows(organization, p, now)), None)
-        reached = read.tokens if read else 0
-        hit = reached
+        near = {back for mark in marks for back in range(max(0, mark - _LOOK_BACK), mark + 1)}
+        known = [index for index in near if self._knows(organization, parts[index], now)]
+        hit = reached = parts[max(known)].tokens if known else 0
         created = {"5m": 0, "1h": 0}
         for part in (parts[index] for index in marks):
             ttl = part.ttl or "5m"
@@ -68,6 +77,8 @@ class PromptCache:
                 created[ttl] += part.tokens - reached
                 reached = part.tokens
             self._keep((organization.uuid, part.prefix), now + _TTL_S[ttl])
+        if known and max(known) not in marks:  # a prefix that is read lives on
+            self._keep((organization.uuid, parts[max(known)].prefix), now + _TTL_S["5m"])
         return InputTokens(total - reached, hit, created["5m"], created["1h"])
 
     def _knows(self, organization: Organization, part: _Part, now: float) -> bool:
@@ -79,25 +90,34 @@ class PromptCache:
             self._expiry.popitem(last=False)
 
 
+def _check(ttls: list[str | None]) -> None:
+    """ApiError 400 for breakpoints that the API does not take, in its own words."""
+    if len(ttls) > _MOST_MARKS:
+        raise ApiError(
+            400, f"A maximum of {_MOST_MARKS} blocks with cache_control may be provided. Found {len(ttls)}."
+        )
+    if "5m" in ttls and "1h" in ttls[ttls.index("5m") :]:
+        order = "Note that blocks are processed in the following order: `tools`, `system`, `messages`."
+        raise ApiError(
+            400, f"a ttl='1h' cache_control block must not come after a ttl='5m' cache_control block. {order}"
+        )
+
+
 def _parts(request: Json) -> list[_Part]:
     digest = hashlib.sha256(str(request.get("model")).encode())
     tokens = 3
     parts = []
     for block in _blocks(request):
-        ttl = None
-        if isinstance(block, dict):
-            mark = block.get("cache_control")
-            ttl = str(mark.get("ttl", "5m")) if isinstance(mark, dict) else None
-            block = {key: value for key, value in block.items() if key != "cache_control"}
-        text = json.dumps(block, sort_keys=True)
+        text = json.dumps(without_marks(block), sort_keys=True)
         digest.update(text.encode())
         tokens += max(1, len(text) // 4)
-        parts.append(_Part(digest.copy().hexdigest(), tokens, ttl if ttl in _TTL_S else None))
+        if isinstance(block, dict):  # a role is no block of its own
+            parts.append(_Part(digest.copy().hexdigest(), tokens, _ttl(block)))
     return parts or [_Part(digest.hexdigest(), tokens, None)]
 
 
 def _blocks(request: Json) -> Iterator[object]:
-    """Tools, system and messages in the order of the prompt, block by block.
+    """Tools, system and messages in the order of the prompt, block by block, each message's after its role.
 
     A `cache_control` at the top of the request marks the last block.
     """
@@ -106,12 +126,22 @@ def _blocks(request: Json) -> Iterator[object]:
     for message in request.get("messages") or []:
         blocks.append(message.get("role"))
         blocks += _content(message.get("content"))
-        blocks += [block for part in _content(message.get("content")) for block in _nested(part)]
     mark = request.get("cache_control")
     if blocks and isinstance(mark, dict):
         last = blocks[-1]
         blocks[-1] = last | {"cache_control": mark} if isinstance(last, dict) else last
     yield from blocks
+
+
+def _ttl(block: Json) -> str | None:
+    """How long the prompt up to the end of `block` is to be kept: as it says, or a block inside a tool's result."""
+    inside = _content(block.get("content")) if block.get("type") == "tool_result" else []
+    for marked in (block, *reversed(inside)):
+        mark = marked.get("cache_control") if isinstance(marked, dict) else None
+        if isinstance(mark, dict):
+            ttl = str(mark.get("ttl", "5m"))
+            return ttl if ttl in _TTL_S else None
+    return None
 
 
 def _content(content: object) -> list[object]:
@@ -120,12 +150,8 @@ def _content(content: object) -> list[object]:
     return list(content) if isinstance(content, list) else []
 
 
-def _nested(block: object) -> list[object]:
-    """Blocks inside a tool_result that carry a mark of their own."""
-    if isinstance(block, dict) and block.get("type") == "tool_result":
-        return [
-            {"cache_control": part["cache_control"]}
-            for part in _content(block.get("content"))
-            if isinstance(part, dict) and part.get("cache_control")
-        ]
-    return []
+def without_marks(value: object) -> object:
+    """`value` without any `cache_control`, which is no part of a prompt."""
+    if isinstance(value, dict):
+        return {name: without_marks(member) for name, member in value.items() if name != "cache_control"}
+    return [without_marks(item) for item in value] if isinstance(value, list) else value

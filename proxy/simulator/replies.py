@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -77,7 +77,14 @@ class Download:
     headers: Headers = ()
 
 
-Reply = Answer | EventStream | Download
+@dataclass(frozen=True, slots=True)
+class LiveStream:
+    """Server-sent events that come as they happen."""
+
+    frames: AsyncGenerator[bytes, None] = field(repr=False)
+
+
+Reply = Answer | EventStream | Download | LiveStream
 
 
 def dumps(value: object) -> bytes:

@@ -78,6 +78,11 @@ class Request:
         values = self.query.get(name)
         return values[-1] if values else None
 
+    def arguments(self, name: str) -> list[str]:
+        """All values of a query argument, written `name` or, as the SDKs write a list, `name[]`."""
+        query = self.query
+        return query.get(name, []) + query.get(f"{name}[]", [])
+
     def betas(self) -> list[str]:
         return [name.strip() for name in self.headers.get("anthropic-beta", "").split(",")]
 

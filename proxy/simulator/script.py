@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
-from . import faults
+from . import wishes
 from .faults import Fault
 
 # Without a path, a script is about the API, not about logging in.
@@ -55,8 +55,10 @@ class Script:
 
     def wished(self, header: str, organization: str | None, path: str) -> Fault | None:
         """The fault that an `x-simulate` header asks for; ApiError where it is malformed."""
-        wish = faults.parse(header)
-        if wish.organization not in (None, organization):
+        wish = wishes.parse(header)
+        if wish.organizations and organization not in wish.organizations:
+            return None
+        if not path.startswith(wish.path):
             return None
         if wish.times is None:
             return wish.fault

@@ -19,10 +19,12 @@ from tornado.netutil import bind_sockets
 
 from proxy.clock import Clock, SystemClock
 
-from . import limits
+from . import limits, models
+from .agents import agents
 from .api import TOKEN_PATH, Api
 from .auth import Credential, Keyring, Kind, presented
 from .batches import Batches
+from .containers import Containers
 from .exchange import Exchange
 from .faults import Error, Fault
 from .files import Files
@@ -36,7 +38,10 @@ from .perform import Performer
 from .prompt_cache import PromptCache
 from .replies import ApiError, Headers
 from .requests import Request
+from .routes import Resource
 from .script import Script
+from .sessions import Sessions
+from .skills import Skills
 
 _MAX_BODY_BYTES = 1 << 30
 _ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
@@ -47,8 +52,8 @@ class Simulator(HTTPServerConnectionDelegate):
 
     `event_interval_s` paces streams (0: all at once), `ledger_limit` bounds the ledger for a long life,
     `expires_in` is the life of access tokens in seconds, `organizations` are those that its login page
-    offers at first, `public_url` is the origin of batches' `results_url` (its own by default). `Rotation` and
-    `Messages` explain `refresh_rotation` and `eager_tools`.
+    offers at first, `public_url` is the origin of batches' `results_url` (its own by default). `Rotation`, `Messages`
+    and `PromptCache` explain `refresh_rotation`, `eager_tools` and `real_cache_minimum`.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class Simulator(HTTPServerConnectionDelegate):
         event_interval_s: float = 0,
         ledger_limit: int | None = None,
         eager_tools: bool = True,
+        real_cache_minimum: bool = False,
         refresh_rotation: str = "strict",
         expires_in: int = 28800,
         client_id: str = "simulated-client",
@@ -71,7 +77,7 @@ class Simulator(HTTPServerConnectionDelegate):
         self._interval_s = event_interval_s
         self._begin()
         self.client_id = client_id
-        self.keyring = Keyring()
+        self.keyring = Keyring(organizations)
         self._grants = Grants(
             self.keyring,
             clock=self.clock,
@@ -79,8 +85,6 @@ class Simulator(HTTPServerConnectionDelegate):
             rotation=Rotation(refresh_rotation),
             expires_in=expires_in,
         )
-        for name in organizations:
-            self.keyring.organization(name)
         self._oauth = OAuthServer(
             self.keyring,
             self._grants,
@@ -90,7 +94,7 @@ class Simulator(HTTPServerConnectionDelegate):
             origin=lambda: self.base_url,
         )
         self._files = Files(clock=self.clock, ids=self._ids)
-        self.api = self._make_api(eager_tools, public_url)
+        self.api = self._make_api(PromptCache(real_minimum=real_cache_minimum), eager_tools, public_url)
 
     def _begin(self) -> None:
         """Nothing is connected, and nothing scripted."""
@@ -102,21 +106,17 @@ class Simulator(HTTPServerConnectionDelegate):
         self._received = 0
         self._server: HTTPServer | None = None
 
-    def _make_api(self, eager_tools: bool, public_url: str | None) -> Api:
-        cache = PromptCache()
-        messages = Messages(cache, self._files, clock=self.clock, ids=self._ids, eager_tools=eager_tools)
-        batches = Batches(
-            messages, clock=self.clock, ids=self._ids, origin=lambda: public_url or self.base_url
-        )
-        return Api(
-            self.keyring,
-            self._grants,
-            clock=self.clock,
-            oauth=self._oauth,
-            messages=messages,
-            files=self._files,
-            batches=batches,
-        )
+    def _make_api(self, cache: PromptCache, eager_tools: bool, public_url: str | None) -> Api:
+        clock, ids, files = self.clock, self._ids, self._files
+        skills = Skills(clock=clock, ids=ids)
+        containers = Containers(skills, clock=clock, ids=ids)
+        messages = Messages(cache, files, containers, clock=clock, ids=ids, eager_tools=eager_tools)
+        batches = Batches(messages, clock=clock, ids=ids, origin=lambda: public_url or self.base_url)
+        own_agents, others = agents(clock=clock, ids=ids, skills=skills)
+        sessions = Sessions(own_agents, others, files, clock=clock, ids=ids)
+        resources: tuple[Resource, ...] = (messages, batches, files, skills, own_agents, *others, sessions)
+        routes = [*models.ROUTES, *(route for resource in resources for route in resource.routes)]
+        return Api(self.keyring, self._grants, clock=clock, oauth=self._oauth, routes=routes)
 
     # Life
 
@@ -262,7 +262,7 @@ class Simulator(HTTPServerConnectionDelegate):
             clock=self.clock,
             interval_s=self._interval_s,
             headers=self._headers(entry),
-            limits=lambda: self._limits(entry),
+            limits=lambda now: self._limits(entry, now),
         )
         await performer.perform(exchange.fault)
 
@@ -285,10 +285,10 @@ class Simulator(HTTPServerConnectionDelegate):
             return headers
         return (*headers, *self.keyring.organization(entry.organization).headers)
 
-    def _limits(self, entry: Entry) -> Headers:
+    def _limits(self, entry: Entry, now: float) -> Headers:
         """The credential's rate limit headers, on answers about messages."""
         known = self.keyring.find(entry.credential) if entry.credential else None
         if known is None or not entry.path.startswith("/v1/messages"):
             return ()
         family = limits.api_key_headers if known.kind is Kind.API_KEY else limits.unified_headers
-        return family(known.meter, self.clock.now())
+        return family(known.meter, now)

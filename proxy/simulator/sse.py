@@ -23,7 +23,10 @@ def frames(message: Json) -> tuple[bytes, ...]:
 def _events(message: Json) -> Iterator[Json]:
     usage = message["usage"]
     first_usage = {key: value for key, value in usage.items() if key != "output_tokens_details"}
-    start = message | {"content": [], "stop_reason": None, "stop_sequence": None}
+    end: Json = {
+        name: message[name] for name in ("stop_reason", "stop_sequence", "container") if name in message
+    }
+    start = message | {"content": []} | dict.fromkeys(end)
     yield {"type": "message_start", "message": start | {"usage": first_usage | {"output_tokens": 1}}}
     for index, block in enumerate(message["content"]):
         yield {"type": "content_block_start", "index": index, "content_block": _empty(block)}
@@ -43,7 +46,7 @@ def _events(message: Json) -> Iterator[Json]:
     )
     yield {
         "type": "message_delta",
-        "delta": {"stop_reason": message["stop_reason"], "stop_sequence": message["stop_sequence"]},
+        "delta": end,
         "usage": {key: usage[key] for key in fields if usage.get(key) is not None},
     }
     yield {"type": "message_stop"}

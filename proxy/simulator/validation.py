@@ -90,6 +90,7 @@ def _messages(request: Json) -> None:
     _expect(isinstance(messages, list), "messages", _missing(request, "messages", "a valid list"))
     _expect(bool(messages), "messages", "at least one message is required")
     called: set[str] = set()
+    served: set[str] = set()
     for index, message in enumerate(messages or []):
         where = f"messages.{index}"
         _expect(isinstance(message, dict), where, "Input should be a valid dictionary or object")
@@ -110,6 +111,7 @@ def _messages(request: Json) -> None:
                 "Field required",
             )
             _results(block, called, where, number)
+            _served(block, served, where, number)
         called = {block["id"] for block in blocks if block["type"] == "tool_use" and "id" in block}
 
 
@@ -120,6 +122,20 @@ def _results(block: Json, called: set[str], where: str, number: int) -> None:
             f"{where}.content.{number}",
             f"unexpected `tool_use_id` found in `tool_result` blocks: {block.get('tool_use_id')}. Each "
             "`tool_result` block must have a corresponding `tool_use` block in the previous message.",
+        )
+
+
+def _served(block: Json, served: set[str], where: str, number: int) -> None:
+    """What a tool of the server gave stands after the block, in `served`, by which it was asked."""
+    kind, use = block["type"], block.get("tool_use_id")
+    if kind == "server_tool_use" and isinstance(block.get("id"), str):
+        served.add(block["id"])
+    elif kind.endswith("_tool_result") and not kind.startswith("mcp_"):
+        _expect(
+            use in served,
+            f"{where}.content.{number}",
+            f"unexpected `tool_use_id` found in `{kind}` blocks: {use}. Each `{kind}` block must have a corresponding "
+            "`server_tool_use` block before it.",
         )
 
 

@@ -54,6 +54,12 @@ class Client:
     async def get(self, path: str, **more: Any) -> Answer:
         return await self.send("GET", path, **more)
 
+    async def made(self, path: str, /, **body: Any) -> Any:
+        """What a POST that must succeed gives back."""
+        answer = await self.send("POST", path, body)
+        assert answer.status == 200, answer.body
+        return answer.json()
+
     async def message(
         self, text: str = "hello", *, more: dict[str, Any] | None = None, **send: Any
     ) -> Answer:

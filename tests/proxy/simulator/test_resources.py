@@ -12,32 +12,22 @@ import pytest
 from proxy.simulator import Cut
 from tests import wire
 from tests.proxy.simulator.http import Client, FakeClock
+from tests.proxy.simulator.uploads import BOUNDARY, FORM, form
 
 OTHER = "sk-ant-api03-other"
 BETA = "files-api-2025-04-14"
-BOUNDARY = "bOuNdArY"
 
 
-def form(content: bytes, filename: str = "a b.bin", **fields: str) -> bytes:
-    parts = [
-        f'Content-Disposition: form-data; name="{name}"\r\n\r\n{value}'.encode()
-        for name, value in fields.items()
-    ]
-    head = (
-        f'Content-Disposition: form-data; name="file"; filename="{filename}"\r\nContent-Type: text/x\r\n\r\n'
-    )
-    parts.append(head.encode() + content)
-    return b"".join(f"--{BOUNDARY}\r\n".encode() + part + b"\r\n" for part in parts) + (
-        f"--{BOUNDARY}--\r\n".encode()
-    )
+def file_form(content: bytes, filename: str = "a b.bin", **fields: str) -> bytes:
+    return form(("file", filename, content), **fields)
 
 
 async def upload(client: Client, content: bytes, *, beta: str = "", **fields: str) -> Any:
     response = await client.send(
         "POST",
         "/v1/files",
-        form(content, **fields),
-        content_type=f"multipart/form-data; boundary={BOUNDARY}",
+        file_form(content, **fields),
+        content_type=FORM,
         anthropic_beta=beta,
     )
     return response.json()
@@ -59,14 +49,14 @@ async def test_a_file_comes_back_as_it_went(client: Client, size: int) -> None:
 
 
 async def test_a_delimiter_over_the_edge_of_a_chunk_is_found(client: Client) -> None:
-    head = len(form(b"")) - len(f"\r\n--{BOUNDARY}--\r\n")
+    head = len(file_form(b"")) - len(f"\r\n--{BOUNDARY}--\r\n")
     for shift in (1, 5, 11):
         content = b"x" * ((1 << 20) - head - shift)
         assert (await upload(client, content))["size_bytes"] == len(content)
 
 
 async def test_a_large_upload_is_hashed_but_not_kept_in_the_ledger(client: Client) -> None:
-    body = form(b"x" * 2_000_000)
+    body = file_form(b"x" * 2_000_000)
     await upload(client, b"x" * 2_000_000)
     entry = client.sim.ledger[0]
     assert (entry.body_length, entry.body) == (len(body), None)
@@ -107,12 +97,10 @@ async def test_files_are_listed_by_page_or_by_id(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"--bOuNdArY\r\n", form(b"x")[:-20], form(b"x").replace(b'"file"', b'"field"')]
+    "body", [b"", b"--bOuNdArY\r\n", file_form(b"x")[:-20], file_form(b"x").replace(b'"file"', b'"field"')]
 )
 async def test_a_malformed_upload_is_refused(client: Client, body: bytes) -> None:
-    response = await client.send(
-        "POST", "/v1/files", body, content_type=f"multipart/form-data; boundary={BOUNDARY}"
-    )
+    response = await client.send("POST", "/v1/files", body, content_type=FORM)
     assert response.status == 400
 
 
