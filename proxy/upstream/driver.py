@@ -32,8 +32,9 @@ CONNECT_TIMEOUT_S = 10.0
 TCP_USER_TIMEOUT_MS = 30_000
 KEPT_HANDLES = 1024
 
-MOST_ROUNDS = 8
-"""How often in a row the sockets are asked for more first: that costs less than a turn of the loop."""
+TURN_S = 0.01
+"""How long the sockets are served, and asked for more, before the loop turns: a turn costs more than to ask again, and
+twenty answers of megabytes at once would hold up all others."""
 
 MOST_INTERIM = 100
 """1xx answers before the one that is handed on."""
@@ -203,10 +204,8 @@ class CurlClient(CurlAsyncHTTPClient):
     # what the loop calls
 
     def _on_sockets(self) -> None:
-        for _ in range(MOST_ROUNDS):
-            ready = self._sockets.poll(0)
-            if not ready:
-                break
+        until = self._loop.time() + TURN_S
+        while ready := self._sockets.poll(0):
             # First, since any call into libcurl may begin a request on an idle connection.
             for fd, _ in ready:
                 if fd in self._idle:
@@ -217,6 +216,8 @@ class CurlClient(CurlAsyncHTTPClient):
                 if fd in self._watched:
                     self._act(fd, _ACTIONS[events & 31])
                     self._hand_on()  # at once: the next socket's turn is this one's delay
+                if self._loop.time() > until:
+                    return
 
     def _on_time(self) -> None:
         self._due = None

@@ -82,6 +82,17 @@ async def test_hundreds_at_once_each_get_their_own_answer() -> None:
         assert client.running == 0
 
 
+async def test_large_answers_all_come_however_short_a_turn_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With no time at all, each turn of the loop serves one socket, and none waits for ever."""
+    monkeypatch.setattr("proxy.upstream.driver.TURN_S", 0.0)
+
+    async def large(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(ok(bytes(MB)))
+
+    async with client_of(large) as client:
+        assert await asyncio.gather(*(whole(client) for _ in range(20))) == [bytes(MB)] * 20
+
+
 async def test_a_socket_with_the_number_of_a_closed_one_is_heard() -> None:
     async def say_and_close(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(ok(b"x"))
