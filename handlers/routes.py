@@ -18,7 +18,7 @@ from handlers.auth import Login, Logout, Me
 from handlers.base import Admins, Anyone, Unknown
 from handlers.connection import RequestConnection
 from handlers.gate import AdminGate
-from handlers.health import Alive, Hello, Ready
+from handlers.health import Alive, Hello, Ready, Usable
 from handlers.keys import OneToken, TokenList
 from handlers.live import MOST_MESSAGE_BYTES, Dashboards
 from handlers.live import Feed as LiveFeed
@@ -86,6 +86,7 @@ def application(
             route(r"/static/([^/]+)/(.+)", File, who=anyone, assets=assets, origins=origins),
             route(r"/health", Alive, who=anyone, health=health),
             route(r"/health/ready", Ready, who=anyone, health=health),
+            route(r"/health/pool", Usable, who=anyone, health=health),
             route(r"/api/hello", Hello, who=anyone, health=health),
             route(r"/api/auth/login", Login, who=anyone, gate=gate),
             route(r"/api/auth/logout", Logout, who=admins),

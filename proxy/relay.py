@@ -369,7 +369,7 @@ class Attempts:
             "attempt failed account=%s attempt=%d error=%s", account.id, len(self._record.attempts), error
         )
         if isinstance(error, UpstreamSilent):
-            raise GatewayTimeout(f"the upstream is silent: {error}") from error
+            raise GatewayTimeout(f"the upstream is silent: {error}", should_retry=False) from error
         if isinstance(error, UpstreamGarbled):
             raise BadGateway(f"the upstream's answer cannot be read: {error}") from error
         if isinstance(error, UpstreamLost) and not self._may_resend:

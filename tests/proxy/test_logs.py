@@ -268,7 +268,7 @@ async def test_a_body_that_cannot_be_read_is_told_as_what_its_client_was_told(
 
 async def test_health_checks_are_not_in_the_log_of_every_day(tmp_path: Path, log: Log) -> None:
     async with serve(tmp_path) as service:
-        for path in ("/health", "/health/ready"):
+        for path in ("/health", "/health/ready", "/health/pool"):
             await fetch(service.port, "GET", path)
     assert log.lines() == []
 

@@ -220,6 +220,7 @@ async def test_a_silent_upstream_is_a_504_and_the_account_stays(tmp_path: Path) 
         service.simulator.always(A, Silence())
         answer = await service.message()
         assert error_of(answer)[:2] == (504, "timeout_error")
+        assert answer.header("x-should-retry") == "false"  # SDKs would wait as long once more, twice
         assert (asked(service), service.status("a")) == (["a"], "active")
 
 
