@@ -22,9 +22,15 @@ from tests.routes import METHODS, ROUTES, methods_of, path_of, rules
 from tests.service import ADMIN_KEY, CLIENT_KEY, PAGE_HEADERS, Service, serve
 from tests.wire import Answer, fetch
 
-OPEN = {"/", "/static/nobody/nobody", "/health", "/health/ready", "/health/pool", "/api/hello", "/oauth/callback"} | {
-    "/api/auth/login"
-}
+OPEN = {
+    "/",
+    "/static/nobody/nobody",
+    "/health",
+    "/health/ready",
+    "/health/pool",
+    "/api/hello",
+    "/oauth/callback",
+} | {"/api/auth/login"}
 
 ADMIN_ROUTES = [(method, path) for method, path in ROUTES if path not in OPEN]
 UNKNOWN_METHODS = [
