@@ -5,8 +5,8 @@ Long: the contract's table, row by row.
 
 from __future__ import annotations
 
-import re
 import asyncio
+import re
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
