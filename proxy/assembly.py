@@ -21,6 +21,7 @@ import tornado
 from proxy import __version__
 from proxy.accounts.account import Account, load_accounts
 from proxy.accounts.balancer import REFRESH_AHEAD_S
+from proxy.accounts.credentials import Credentials
 from proxy.accounts.login import Logins
 from proxy.accounts.oauth import OAuthServer, Registration
 from proxy.accounts.pool import Pool
@@ -90,7 +91,7 @@ class Parts:
     client: CurlClient
     pool: Pool
     refresher: Refresher
-    probe: Probe
+    credentials: Credentials
     logins: Logins
     keys: ClientKeys
     signins: Signins
@@ -180,7 +181,7 @@ async def engine(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
             client=client,
             pool=accounts.pool,
             refresher=accounts.refresher,
-            probe=accounts.probe,
+            credentials=_credentials(given, accounts, clients),
             logins=accounts.logins,
             keys=clients.keys,
             signins=clients.signins,
@@ -261,7 +262,7 @@ async def _accounts(given: _Given, client: CurlClient) -> AsyncIterator[_Account
         jobs.every("save counters of accounts", SAVE_COUNTERS_S, partial(pool.save_counters, storage))
         jobs.every("upkeep", interval_s, upkeep, jitter=0.1)
         refresher.start()
-        yield _Accounts(pool, refresher, Probe(client, jobs), logins, upkeep)
+        yield _Accounts(pool, refresher, Probe(client, jobs, clock), logins, upkeep)
 
 
 @contextlib.asynccontextmanager
@@ -292,6 +293,15 @@ async def _clients(given: _Given) -> AsyncIterator[_Clients]:
         if session.cleanup_enabled and session.cleanup_interval < TICK_S:
             jobs.every("clean sessions", session.cleanup_interval, sessions.clean)
         yield _Clients(keys, signins, budgets, sessions)
+
+
+def _credentials(given: _Given, accounts: _Accounts, clients: _Clients) -> Credentials:
+    admin_key = given.settings.auth.api_key.get_secret_value()
+
+    def is_ours(key: str) -> bool:
+        return key == admin_key or clients.keys.accept([key]) is not None
+
+    return Credentials(accounts.pool, accounts.probe, accounts.refresher, is_ours=is_ours)
 
 
 async def _keys(given: _Given, jobs: Jobs) -> ClientKeys:

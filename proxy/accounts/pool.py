@@ -137,6 +137,8 @@ class Pool(AccountTable):
             self._quota[account_id] = quota.read_quota(headers, self._quota.get(account_id, {}))
             if self._by_room:
                 self._file_room(account_id)
+            if self._table[account_id].unchecked and headers.get("anthropic-organization-id"):
+                self.change(account_id, Account.checked)  # it names whose key it has accepted
             self.touch(account_id)
 
     def _file_room(self, account_id: str) -> None:

@@ -307,6 +307,7 @@ async def test_a_field_that_is_unknown_or_wrong_is_422_and_named(tmp_path: Path)
 )
 async def test_a_body_is_json_whatever_it_calls_itself(tmp_path: Path, kind: str) -> None:
     async with serve(tmp_path) as service:
+        service.simulator.add_api_key("sk-ant-api03-n", organization="n")
 
         async def look(method: str, path: str) -> None:
             body = {"name": f"by {method}"} | required((method, path))
