@@ -12,7 +12,8 @@ log = logging.getLogger("proxy.access")
 
 _LINE = (
     "%(method)s %(path)s %(status)s request=%(request)s client=%(client)s key=%(key)s account=%(account)s"
-    " attempts=%(attempts)d ttfb_ms=%(ttfb_ms)s duration_ms=%(duration_ms)d bytes=%(bytes)d error=%(error)s"
+    " attempts=%(attempts)d ttfb_ms=%(ttfb_ms)s duration_ms=%(duration_ms)d bytes=%(bytes)d"
+    " cost_usd=%(cost_usd)s error=%(error)s"
 )
 
 
@@ -41,6 +42,7 @@ def write(record: RequestRecord, level: int = logging.INFO) -> None:
             "ttfb_ms": "-" if ttfb_s is None else round(ttfb_s * 1000),
             "duration_ms": round(record.duration_s * 1000),
             "bytes": record.answer_bytes,
+            "cost_usd": record.cost_told,
             "error": record.error or "-",
         },
     )

@@ -51,7 +51,7 @@ const facts = (a, app) => [
 		errors: number(a.day.errors),
 		in: compact(a.day.input_tokens),
 		out: compact(a.day.output_tokens),
-		cost: money(a.day.cost_usd),
+		cost: money(a.day.cost_usd, a.day.unpriced_requests),
 	})],
 	["quota", quotas(a.quota, app)],
 	["last_used", app.ago(a.last_used_at)],
