@@ -499,10 +499,18 @@ def announcement(settings: Settings, parts: Parts, port: int) -> str:
     python = ".".join(map(str, sys.version_info[:3]))
     return f"""Claude Proxy {__version__} (Python {python}, Tornado {tornado.version}, {check_libcurl()})
   listening on  {url(settings, port)}
+  dashboard     {_dashboard_url(settings, port)}
   upstream      {settings.claude.base_url}
   accounts      {counts or "none yet: add one with POST /api/accounts"}
   client keys   {len(parts.keys) or "none yet: make one with POST /api/tokens"}
   data folder   {settings.storage.data_folder}"""
+
+
+def _dashboard_url(settings: Settings, port: int) -> str:
+    """Where a browser finds the dashboard: under its own name, or else on this machine."""
+    origins = settings.server.public_origins
+    here = url(settings, port).replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+    return f"{origins[0] if origins else here}/"
 
 
 def url(settings: Settings, port: int) -> str:
