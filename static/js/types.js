@@ -24,6 +24,7 @@
  * @property {Time | null} rate_limited_until
  * @property {Time | null} expires_at
  * @property {boolean} refreshing
+ * @property {boolean} unchecked whether nothing has shown yet that its key works
  * @property {Time | null} last_refresh_at
  * @property {string | null} last_refresh_error
  * @property {Time | null} last_used_at
