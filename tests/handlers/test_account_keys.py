@@ -312,11 +312,13 @@ async def test_the_same_key_again_revives_an_invalid_account(tmp_path: Path) -> 
         assert (answer.status, service.status("a")) == (200, "active")
 
 
-async def test_what_the_old_key_is_told_says_nothing_of_the_new_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "told", [Error(401), Error(403, message="This organization has been disabled.")], ids=["401", "disabled"]
+)
+async def test_what_the_old_key_is_told_says_nothing_of_the_new_one(tmp_path: Path, told: Error) -> None:
     clock = SteppedClock()
     async with serve(tmp_path, accounts=["a", "b"], clock=clock) as service:
-        late = Slow(9, then=Error(401))
-        service.simulator.script(upstream_key("a"), late)
+        service.simulator.script(upstream_key("a"), Slow(9, then=told))
         service.simulator.add_api_key(NEW_KEY, organization="a")
         request = asyncio.create_task(service.message())
         await clock.asleep(9)
