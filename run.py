@@ -10,16 +10,20 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from handlers.front import freeze_memory, make_server, prepare_process, signalled
-from proxy import __version__
-from proxy.assembly import announcement, check, engine, url
-from proxy.clock import SystemClock
-from proxy.config.settings import Settings, load_settings
-from proxy.errors import StartError, UnsavedError
-from proxy.lag import LoopLag
-from proxy.logs import set_up
-from proxy.simulator.demo import Demo, started
-from proxy.upstream.driver import check_libcurl
+try:
+    from handlers.front import freeze_memory, make_server, prepare_process, signalled
+    from proxy import __version__
+    from proxy.assembly import announcement, check, engine, url
+    from proxy.clock import SystemClock
+    from proxy.config.settings import Settings, load_settings
+    from proxy.errors import StartError, UnsavedError
+    from proxy.lag import LoopLag
+    from proxy.logs import set_up
+    from proxy.simulator.demo import Demo, started
+    from proxy.upstream.driver import check_libcurl
+except ImportError as error:
+    print(f"claude-proxy: {error}: `make run` installs what is missing and starts it", file=sys.stderr)
+    sys.exit(2)
 
 
 def main() -> int:
@@ -42,15 +46,12 @@ class _Parser(argparse.ArgumentParser):
     """A wrong flag is told as everything else that is wrong."""
 
     def error(self, message: str) -> NoReturn:
-        raise StartError(f"{message}: see python run.py --help")
+        raise StartError(f"{message}: see run.py --help")
 
 
 def _arguments() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="run.py",
-        description="A reverse proxy for the Claude API over a pool of accounts.",
-        epilog="conf/config.example.yaml describes every key; an environment variable SECTION__KEY overrides it.",
-    )
+    parser = _Parser(prog="run.py", description="A reverse proxy for the Claude API over a pool of accounts.")
+    parser.epilog = "conf/config.example.yaml describes every key; a variable SECTION__KEY overrides it."
     add = parser.add_mutually_exclusive_group(required=True).add_argument
     add("--config", type=Path, metavar="FILE", help="serve with this configuration (YAML)")
     add("--demo", action="store_true", help="serve sample accounts of a built-in simulator of the Claude API")
@@ -80,9 +81,8 @@ async def _serve(settings: Settings, demo: Demo | None = None) -> None:
         port = await server.listen(settings.server.host, settings.server.port)
         freeze_memory()
         print(announcement(settings, parts, port), flush=True)
-        key = settings.auth.api_key.get_secret_value()
         with LoopLag(parts.clock):
-            await (stop.wait() if demo is None else demo.show(url(settings, port), key, stop))
+            await (demo.show(url(settings, port), parts.http.admin_key, stop) if demo else stop.wait())
             await server.drain()
 
 

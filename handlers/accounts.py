@@ -1,4 +1,4 @@
-"""The admin's view of accounts: list, add, rename, set active or inactive, delete."""
+"""The admin's view of accounts: list, add, test, rename, give a new key, set active or inactive, delete."""
 
 from __future__ import annotations
 
@@ -6,23 +6,19 @@ from typing import Literal
 
 from handlers.base import AdminHandler, Admins, RequestBody
 from handlers.oauth import PastedCode
-from proxy.accounts.account import Account, ApiKey, Status
+from proxy.accounts.account import Status
+from proxy.accounts.credentials import Credentials
 from proxy.accounts.login import Logins
 from proxy.accounts.pool import Pool
-from proxy.accounts.probe import Probe
 from proxy.accounts.refresh import Refresher
-from proxy.clients.keys import KEY_PREFIX
 from proxy.errors import BadGateway, TokenRefused, TokenTrouble, Unprocessable
-
-MIN_API_KEY, MAX_API_KEY = 16, 1024
-FOREIGN_KEYS = ("sk-ant-sid", "sk-ant-admin", "sk-proj-", KEY_PREFIX)
-"""Keys of a browser's session, of the Admin API, of another vendor, and of clients of this proxy."""
 
 
 class NewApiKeyAccount(RequestBody):
     name: str
     type: Literal["api_key"]
     api_key: str
+    verify: bool = True
 
 
 class NewAccount(PastedCode):
@@ -34,14 +30,16 @@ class NewAccount(PastedCode):
 class AccountChange(RequestBody):
     name: str | None = None
     status: Literal["active", "inactive"] | None = None
+    api_key: str | None = None
 
 
 class Accounts(AdminHandler):
     """`/api/accounts`"""
 
-    def initialize(self, *, who: Admins, pool: Pool, logins: Logins) -> None:
+    def initialize(self, *, who: Admins, pool: Pool, credentials: Credentials, logins: Logins) -> None:
         self.only_for(who)
         self.pool = pool
+        self.credentials = credentials
         self.logins = logins
 
     def get(self) -> None:
@@ -53,7 +51,7 @@ class Accounts(AdminHandler):
             raise Unprocessable("type: api_key or oauth is needed")
         if kind == "api_key":
             new = self.body(NewApiKeyAccount)
-            account = await self.pool.add(new.name, _api_key(new.api_key))
+            account = await self.credentials.add_key(new.name, new.api_key, verify=new.verify)
         else:
             login = self.body(NewAccount)
             account = await self.logins.finish(
@@ -65,11 +63,10 @@ class Accounts(AdminHandler):
 class OneAccount(AdminHandler):
     """`/api/accounts/{id}`"""
 
-    def initialize(self, *, who: Admins, pool: Pool, probe: Probe, refresher: Refresher) -> None:
+    def initialize(self, *, who: Admins, pool: Pool, credentials: Credentials) -> None:
         self.only_for(who)
         self.pool = pool
-        self.probe = probe
-        self.refresher = refresher
+        self.credentials = credentials
 
     def get(self, account_id: str) -> None:
         self.answer({"account": self.pool.view(self.pool[account_id])})
@@ -79,28 +76,43 @@ class OneAccount(AdminHandler):
         status = Status(change.status) if change.status else None
         account = self.pool[account_id]
         self.check_unedited(account.etag, self.pool.view(account))
-        if status is Status.ACTIVE and account.status is Status.INVALID and not await self._works(account):
+        key, revives = None, status is Status.ACTIVE and account.status is Status.INVALID
+        if change.api_key is not None:
+            key = await self.credentials.new_key(account, change.api_key)
+        elif revives and not await self.credentials.works(account):
             raise Unprocessable(
                 "the account stays invalid: its credential was not accepted just now; "
-                "re-authorise it, or add it anew with a working key"
+                "re-authorise it, or give it a key that works"
             )
-        await self.pool.update(account_id, name=change.name, status=status)
+        await self.pool.update(account_id, name=change.name, status=status, key=key)
         account = self.pool[account_id]  # NotFound if it was deleted meanwhile
         self.answer({"account": self.pool.view(account)})
-
-    async def _works(self, account: Account) -> bool:
-        if account.type == "oauth":
-            try:
-                account = await self.refresher.refresh(account.id, forced=True)
-            except (TokenRefused, TokenTrouble):
-                return False
-        return await self.probe.works(account) is True
 
     async def delete(self, account_id: str) -> None:
         account = self.pool[account_id]
         view = self.pool.view(account)
         await self.pool.remove(account_id)
         self.answer({"account": view})
+
+
+class Test(AdminHandler):
+    """`POST /api/accounts/{id}/test`"""
+
+    def initialize(self, *, who: Admins, pool: Pool, credentials: Credentials) -> None:
+        self.only_for(who)
+        self.pool = pool
+        self.credentials = credentials
+
+    async def post(self, account_id: str) -> None:
+        found = await self.credentials.test(self.pool[account_id])
+        self.answer(
+            {
+                "ok": found.ok,
+                "status": found.status,
+                "latency_ms": found.latency_ms,
+                "message": found.message,
+            }
+        )
 
 
 class Refresh(AdminHandler):
@@ -122,17 +134,3 @@ class Refresh(AdminHandler):
         except TokenTrouble as trouble:
             raise BadGateway(str(trouble), retry_after_s=trouble.retry_after_s) from trouble
         self.answer({"account": self.pool.view(account)})
-
-
-def _api_key(key: str) -> ApiKey:
-    key = key.strip()
-    if key.startswith(("sk-ant-oat", "sk-ant-ort")):
-        raise Unprocessable("api_key: this is a token of an OAuth login, not a Console API key (sk-ant-api…)")
-    if key.startswith(FOREIGN_KEYS):
-        raise Unprocessable("api_key: this is a key of another kind, not a Console API key (sk-ant-api…)")
-    if not MIN_API_KEY <= len(key) <= MAX_API_KEY or not key.isascii() or not key.isprintable() or " " in key:
-        raise Unprocessable(
-            f"api_key: a Console API key is {MIN_API_KEY} to {MAX_API_KEY} ASCII characters without spaces "
-            "(sk-ant-api…)"
-        )
-    return ApiKey(key)

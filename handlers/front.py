@@ -50,7 +50,7 @@ def make_server(parts: Parts) -> Server:
     rest = application(
         pool=parts.pool,
         keys=parts.keys,
-        probe=parts.probe,
+        credentials=parts.credentials,
         refresher=parts.refresher,
         sessions=parts.sessions,
         budgets=parts.budgets,

@@ -36,7 +36,7 @@ class Alive(HealthHandler):
 
 
 class Ready(HealthHandler):
-    """`/health/ready`: 503 while it drains or has no usable account."""
+    """`/health/ready`: 503 while it drains."""
 
     def get(self) -> None:
         reason = self.health.not_ready()
@@ -44,6 +44,19 @@ class Ready(HealthHandler):
             self.answer({"status": "ready"})
         else:
             self.answer({"status": "not_ready", "reason": reason}, 503)
+
+    head = get
+
+
+class Usable(HealthHandler):
+    """`/health/pool`: 503 if no account is usable."""
+
+    def get(self) -> None:
+        reason = self.health.pool_exhausted()
+        if reason is None:
+            self.answer({"status": "usable"})
+        else:
+            self.answer({"status": "exhausted", "reason": reason}, 503)
 
     head = get
 

@@ -13,12 +13,12 @@ from tornado.httputil import (
 from tornado.routing import URLSpec
 from tornado.web import Application
 
-from handlers.accounts import Accounts, OneAccount, Refresh
+from handlers.accounts import Accounts, OneAccount, Refresh, Test
 from handlers.auth import Login, Logout, Me
 from handlers.base import Admins, Anyone, Unknown
 from handlers.findings import FindingList
 from handlers.gate import AdminGate
-from handlers.health import Alive, Hello, Ready
+from handlers.health import Alive, Hello, Ready, Usable
 from handlers.keys import OneToken, TokenList
 from handlers.live import MOST_MESSAGE_BYTES, Dashboards
 from handlers.live import Feed as LiveFeed
@@ -29,9 +29,9 @@ from handlers.request import RequestConnection
 from handlers.sessions import OneSession, SessionList
 from handlers.statistics import Statistics, Usage
 from handlers.v1 import V1
+from proxy.accounts.credentials import Credentials
 from proxy.accounts.login import Logins
 from proxy.accounts.pool import Pool
-from proxy.accounts.probe import Probe
 from proxy.accounts.refresh import Refresher
 from proxy.clients.budgets import Budgets
 from proxy.clients.keys import ClientKeys
@@ -64,7 +64,7 @@ def application(
     *,
     pool: Pool,
     keys: ClientKeys,
-    probe: Probe,
+    credentials: Credentials,
     refresher: Refresher,
     logins: Logins,
     sessions: Sessions,
@@ -89,6 +89,7 @@ def application(
             route(r"/static/([^/]+)/(.+)", File, who=anyone, assets=assets, origins=origins),
             route(r"/health", Alive, who=anyone, health=health),
             route(r"/health/ready", Ready, who=anyone, health=health),
+            route(r"/health/pool", Usable, who=anyone, health=health),
             route(r"/api/hello", Hello, who=anyone, health=health),
             route(r"/api/auth/login", Login, who=anyone, gate=gate),
             route(r"/api/auth/logout", Logout, who=admins),
@@ -103,10 +104,9 @@ def application(
             ),
             route(r"/oauth/callback", Callback, who=anyone, logins=logins),
             route(r"/oauth/exchange", Exchange, who=admins, logins=logins, pool=pool),
-            route(r"/api/accounts", Accounts, who=admins, pool=pool, logins=logins),
-            route(
-                r"/api/accounts/([^/]+)", OneAccount, who=admins, pool=pool, probe=probe, refresher=refresher
-            ),
+            route(r"/api/accounts", Accounts, who=admins, pool=pool, credentials=credentials, logins=logins),
+            route(r"/api/accounts/([^/]+)", OneAccount, who=admins, pool=pool, credentials=credentials),
+            route(r"/api/accounts/([^/]+)/test", Test, who=admins, pool=pool, credentials=credentials),
             route(r"/api/accounts/([^/]+)/refresh", Refresh, who=admins, pool=pool, refresher=refresher),
             route(r"/api/accounts/([^/]+)/reauthorize", Reauthorize, who=admins, logins=logins, pool=pool),
             route(

@@ -88,9 +88,9 @@ class Usage(AdminHandler):
         for row in rows:
             who = {"id": _cell(row.id or ""), "name": _cell(_name(row.id, names) or "")}
             if with_buckets:
-                writer.writerows(who | {"start": rfc3339(t)} | counts.view() for t, counts in row.buckets)
+                writer.writerows(who | {"start": rfc3339(t)} | _columns(counts) for t, counts in row.buckets)
             else:
-                writer.writerow(who | row.counts.view())
+                writer.writerow(who | _columns(row.counts))
         self.set_header("Content-Type", "text/csv; charset=utf-8")
         self.set_header("Content-Disposition", f'attachment; filename="usage-by-{by}.csv"')
         self.finish(text.getvalue())
@@ -111,6 +111,12 @@ def _row(row: Row, names: dict[str, str], *, with_buckets: bool) -> dict[str, An
 def _name(id: str | None, names: dict[str, str]) -> str | None:
     """The present name. The id itself if it is a model's or was deleted; None if the row has none."""
     return None if id is None else names.get(id, id)
+
+
+def _columns(counts: Counts) -> dict[str, Any]:
+    """The counts, with a word for a cost that is not known: a spreadsheet would take an empty cell for zero."""
+    view = counts.view()
+    return view | {"cost_usd": "unpriced" if view["cost_usd"] is None else view["cost_usd"]}
 
 
 def _cell(text: str) -> str:

@@ -24,6 +24,7 @@ import tornado
 from proxy import __version__
 from proxy.accounts.account import Account, load_accounts, read_account
 from proxy.accounts.balancer import REFRESH_AHEAD_S
+from proxy.accounts.credentials import Credentials
 from proxy.accounts.login import Logins
 from proxy.accounts.oauth import OAuthServer, Registration
 from proxy.accounts.pool import Pool
@@ -108,7 +109,7 @@ class Parts:
     client: CurlClient
     pool: Pool
     refresher: Refresher
-    probe: Probe
+    credentials: Credentials
     logins: Logins
     keys: ClientKeys
     signins: Signins
@@ -200,7 +201,7 @@ async def engine(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
             client=client,
             pool=accounts.pool,
             refresher=accounts.refresher,
-            probe=accounts.probe,
+            credentials=_credentials(given, accounts, clients),
             logins=accounts.logins,
             keys=clients.keys,
             signins=clients.signins,
@@ -292,7 +293,7 @@ async def _accounts(given: _Given, client: CurlClient) -> AsyncIterator[_Account
         jobs.every("save counters of accounts", SAVE_COUNTERS_S, partial(pool.save_counters, storage))
         jobs.every("upkeep", interval_s, upkeep, jitter=0.1)
         refresher.start()
-        yield _Accounts(pool, refresher, Probe(client, jobs), logins, upkeep)
+        yield _Accounts(pool, refresher, Probe(client, jobs, clock), logins, upkeep)
 
 
 @contextlib.asynccontextmanager
@@ -327,6 +328,15 @@ async def _clients(given: _Given) -> AsyncIterator[_Clients]:
         if session.cleanup_enabled and session.cleanup_interval < TICK_S:
             jobs.every("clean sessions", session.cleanup_interval, sessions.clean)
         yield _Clients(keys, signins, budgets, sessions)
+
+
+def _credentials(given: _Given, accounts: _Accounts, clients: _Clients) -> Credentials:
+    admin_key = given.settings.auth.api_key.get_secret_value()
+
+    def is_ours(key: str) -> bool:
+        return key == admin_key or clients.keys.accept([key]) is not None
+
+    return Credentials(accounts.pool, accounts.probe, accounts.refresher, is_ours=is_ours)
 
 
 async def _keys(given: _Given, jobs: Jobs) -> ClientKeys:
@@ -536,10 +546,18 @@ def announcement(settings: Settings, parts: Parts, port: int) -> str:
     python = ".".join(map(str, sys.version_info[:3]))
     return f"""Claude Proxy {__version__} (Python {python}, Tornado {tornado.version}, {check_libcurl()})
   listening on  {url(settings, port)}
+  dashboard     {_dashboard_url(settings, port)}
   upstream      {settings.claude.base_url}
   accounts      {counts or "none yet: add one with POST /api/accounts"}
   client keys   {len(parts.keys) or "none yet: make one with POST /api/tokens"}
   data folder   {settings.storage.data_folder}"""
+
+
+def _dashboard_url(settings: Settings, port: int) -> str:
+    """Where a browser finds the dashboard: under its own name, or else on this machine."""
+    origins = settings.server.public_origins
+    here = url(settings, port).replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+    return f"{origins[0] if origins else here}/"
 
 
 def url(settings: Settings, port: int) -> str:

@@ -371,13 +371,14 @@ class Attempts:
             case Action.CONFIRM_KEY_THEN_NEXT:
                 self._refused.add(account.id)
                 known = any(a.id == account.id and a.status is Status.INVALID for a in pool)
-                if not known and await self._relay.probe.works(account) is False:
+                refused = not known and await self._relay.probe.works(account) is False
+                if refused and pool.is_current(account):  # a new key may have come meanwhile
                     pool.invalidate(account.id, f"{verdict.evidence}, confirmed by GET /v1/models")
             case Action.REFRESH_THEN_NEXT:
                 await self._renew(account, verdict)
             case Action.NEXT_ACCOUNT:
                 self._refused.add(account.id)
-                if verdict.invalid_reason is not None:
+                if verdict.invalid_reason is not None and pool.is_current(account):
                     pool.invalidate(account.id, verdict.invalid_reason)
             case Action.RETRY:
                 self._failed_for_now()

@@ -232,6 +232,7 @@ async def serve(
         "OAUTH__AUTHORIZE_URL": simulator.authorize_url,
         "OAUTH__TOKEN_URL": simulator.token_url,
         "SESSION__MAX_CONCURRENT": "10000",  # all requests of a test come from one client
+        "SESSION__QUEUE_TIMEOUT": "0s",  # and none waits for another, if the test does not say so
         "STORAGE__DATA_FOLDER": str(folder),
     } | {name.upper(): value for name, value in options.items()}
     try:

@@ -14,7 +14,7 @@ from proxy import __version__
 from proxy.accounts.account import Account, ApiKey
 from proxy.storage.codec import Document, encode, to_text
 from tests.canaries import holders, leaked
-from tests.process import ROOT, refusal, run, run_fork, running, write_config
+from tests.process import ROOT, refusal, refused, run, run_fork, running, write_config
 from tests.service import ADMIN_KEY
 
 ACCOUNT_KEY = "sk-ant-api03-canary-Wq8Zr2Lp6Tn4Vb1Xc9Yd7Mf5Kg3Hj0Sa"
@@ -49,6 +49,14 @@ def test_version_prints_the_version(tmp_path: Path) -> None:
 )
 def test_a_bad_flag_is_one_line_that_names_it(tmp_path: Path, arguments: str, said: str) -> None:
     assert said in refusal(tmp_path, *arguments.split())
+
+
+@pytest.mark.parametrize("arguments", [[], ["--demo"], ["--config", "conf/config.yaml", "--check"]], ids=str)
+def test_without_its_dependencies_it_says_in_a_line_how_to_get_them(arguments: list[str]) -> None:
+    bare = [sys.executable, "-S", str(ROOT / "run.py")]  # without site-packages
+    done = subprocess.run([*bare, *arguments], capture_output=True, text=True, timeout=60)  # noqa: S603
+    line = refused(done)
+    assert "make run" in line and "No module named" in line
 
 
 # ---- the configuration

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 from collections.abc import Iterator
 from importlib.metadata import requires
 from pathlib import Path
@@ -40,6 +41,22 @@ def test_every_make_target_that_the_readme_names_exists() -> None:
     )
     targets = set(re.findall(r"(?m)^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text()))
     assert targets and set(re.findall(r"(?m)(?:^|[`$&;] *)make ([a-z0-9-]+)", code)) <= targets
+
+
+@pytest.mark.parametrize(
+    "file", ["README.md", "SECURITY.md", "conf/config.example.yaml", "proxy/config/types.py"]
+)
+def test_what_is_printed_for_operators_runs_as_it_is_printed(file: str) -> None:
+    text = (ROOT / file).read_text()
+    # Debian has no `python`, and `python3` has not what the program needs: `make` runs it in its environment.
+    assert re.findall(r"(?<![\w./-])python (?:-c|run).*|python3? run\.py.*", text) == []
+
+
+def test_make_check_checks_the_configuration_in_the_environment() -> None:
+    done = subprocess.run(["make", "-n", "check"], cwd=ROOT, capture_output=True, text=True)  # noqa: S607
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].endswith(".venv/bin/python run.py --config conf/config.yaml --check")
+    assert "`make check`" in (ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize("file", PINS)

@@ -84,6 +84,7 @@ async def test_it_says_what_it_serves_and_where(tmp_path: Path) -> None:
         for part in (
             f"Claude Proxy {__version__} (Python 3.",
             f"http://127.0.0.1:{process.port}",
+            f"dashboard     http://127.0.0.1:{process.port}/\n",
             "https://api.anthropic.com",
             "none yet: add one with POST /api/accounts",
             "none yet: make one with POST /api/tokens",
@@ -113,6 +114,21 @@ def test_its_memory_is_read_by_no_other_process_of_its_user() -> None:
         timeout=60,
     )
     assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+@pytest.mark.parametrize(
+    ("variables", "dashboard"),
+    [
+        ({"SERVER__HOST": "0.0.0.0"}, "http://127.0.0.1:{port}/"),  # noqa: S104
+        ({"SERVER__PUBLIC_ORIGINS": "https://proxy.example.com"}, "https://proxy.example.com/"),
+    ],
+    ids=["everywhere", "behind a front"],
+)
+async def test_it_names_a_dashboard_that_can_be_opened(
+    tmp_path: Path, variables: dict[str, str], dashboard: str
+) -> None:
+    async with running(tmp_path, "--config", str(write_config(tmp_path)), **variables) as process:
+        assert f"dashboard     {dashboard.format(port=process.port)}\n" in process.printed
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

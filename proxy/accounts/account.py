@@ -31,6 +31,11 @@ class ApiKey:
 
     key: str = field(repr=False)
 
+    @property
+    def sent(self) -> Credential:
+        """The credential to send upstream. Raises ValueError if a header cannot carry it."""
+        return Credential("api_key", self.key)
+
 
 @dataclass(frozen=True, slots=True)
 class OAuthTokens:
@@ -68,6 +73,9 @@ class Account:
     received: OAuthTokens | None = None
     """New tokens that are not known to be on disk yet. They are not used until then, but `record` contains them."""
 
+    unchecked: bool = False
+    """Whether nothing has shown yet that the API accepts the key: an admin added it without a proof."""
+
     @property
     def type(self) -> Literal["api_key", "oauth"]:
         """`api_key` or `oauth`, as in the admin API."""
@@ -80,7 +88,7 @@ class Account:
 
     @property
     def etag(self) -> str:
-        """ETag of the admin-editable fields: changes whenever one of them does (RFC 9110 §8.8.3)."""
+        """ETag of the admin-editable fields that are shown: changes whenever one of them does (RFC 9110 §8.8.3)."""
         edited = f"{self.name}\0{self.status is Status.INACTIVE}"
         return hashlib.sha256(edited.encode()).hexdigest()[:12]
 
@@ -88,7 +96,7 @@ class Account:
     def sent(self) -> Credential:
         """The credential to send upstream. Raises ValueError if a header cannot carry it."""
         if isinstance(self.credential, ApiKey):
-            return Credential("api_key", self.credential.key)
+            return self.credential.sent
         return Credential("oauth", self.credential.access_token)
 
     @property
@@ -130,6 +138,18 @@ class Account:
 
     def renamed(self, name: str, now: float) -> Account:
         return self if name == self.name else replace(self, name=name, updated_at=now)
+
+    def rekeyed(self, key: ApiKey, now: float) -> Account:
+        """Use another key, which the caller has proven. An INVALID account becomes ACTIVE."""
+        if key == self.credential:
+            account = self.checked()
+        else:
+            account = replace(self, credential=key, unchecked=False, updated_at=now)
+        return account.activated(now) if account.status is Status.INVALID else account
+
+    def checked(self) -> Account:
+        """Note that the API has accepted the credential."""
+        return replace(self, unchecked=False) if self.unchecked else self
 
     def _active(self, now: float) -> Account:
         return replace(self._become(Status.ACTIVE, None, now), active_since=now)
@@ -181,6 +201,7 @@ class Account:
             "status_reason": self.status_reason,
             "status_since": _time(self.status_since or self.created_at),
             "rate_limited_until": _time(self.rate_limited_until),
+            "unchecked": self.unchecked,
             "expires_at": _time(self.expires_at),
             "last_refresh_at": _time(self.last_refresh_at),
             "last_refresh_error": self.last_refresh_error,
@@ -219,6 +240,7 @@ class Account:
             "active_since": self.active_since,
             "created_at": self.created_at,
             "updated_at": self.updated_at,
+            **({"unchecked": True} if self.unchecked else {}),
         }
 
     @classmethod
@@ -246,6 +268,7 @@ class Account:
             last_refresh_error=fields.text_or_none("last_refresh_error"),
             active_since=fields.time_or_none("active_since"),
             refresh_began_at=fields.time_or_none("refresh_began_at"),
+            unchecked=fields.flag("unchecked") if "unchecked" in fields else False,
         )
 
 

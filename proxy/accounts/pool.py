@@ -137,6 +137,8 @@ class Pool(AccountTable):
             self._quota[account_id] = quota.read_quota(headers, self._quota.get(account_id, {}))
             if self._by_room:
                 self._file_room(account_id)
+            if self._table[account_id].unchecked and headers.get("anthropic-organization-id"):
+                self.change(account_id, Account.checked)  # it names whose key it has accepted
             self.touch(account_id)
 
     def _file_room(self, account_id: str) -> None:
@@ -202,24 +204,25 @@ class Pool(AccountTable):
 
     def recovers_in(self, model: str | None) -> float | None:
         """Seconds until the first resting account can be asked for the model. None if none rests."""
-        return min(
-            (
-                wait_s
-                for account_id, wait_s in self._cooldowns.waits_s(model).items()
-                if self._table[account_id].works
-            ),
-            default=None,
-        )
+        first = self._first_back(model)
+        return None if first is None else first[0]
+
+    def _first_back(self, model: str | None) -> tuple[float, str] | None:
+        """The shortest rest in seconds, and the id of its account. None if none rests."""
+        waits_s = self._cooldowns.waits_s(model).items()
+        return min(((wait_s, id) for id, wait_s in waits_s if self._table[id].works), default=None)
 
     def exhausted(self, model: str | None) -> RequestError:
         """The error for a client if no account can be asked for the model."""
         if not len(self):
             return Unavailable("no accounts available", should_retry=False)
-        wait_s = self.recovers_in(model)
-        if wait_s is None:
+        first = self._first_back(model)
+        if first is None:
             return Unavailable("all accounts invalid or inactive", should_retry=False)
+        wait_s, account_id = first
+        name, back_at = self._table[account_id].name, rfc3339(self._clock.now() + wait_s)
         return RateLimited(
-            "all accounts rate limited",
+            f"all accounts rate limited: '{name}' comes back first, at {back_at}",
             should_retry=False if wait_s > LONG_WAIT_S else None,
             retry_after_s=max(1, math.ceil(wait_s)),
         )

@@ -1,15 +1,18 @@
-"""Asks the upstream whether an account's credential works: one `GET /v1/models`."""
+"""Asks the upstream whether a credential works: one `GET /v1/models`."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 from proxy.accounts.account import Account
+from proxy.clock import Clock
 from proxy.errors import UpstreamError
-from proxy.http.headers import to_upstream
+from proxy.http.headers import AnswerHeaders, Credential, to_upstream
 from proxy.jobs import Jobs
 from proxy.upstream.driver import CurlClient
-from proxy.upstream.exchange import Request
+from proxy.upstream.exchange import Exchange, Request
+from proxy.upstream.verdict import judge
 
 API_VERSION = "2023-06-01"
 """The API requires `anthropic-version`, also of the probe. A client's own header is never changed."""
@@ -17,34 +20,77 @@ API_VERSION = "2023-06-01"
 LONGEST_S = 10.0
 """Timeout of a probe. It is short, since a client's request waits for the probe before it tries the next account."""
 
+JUDGED_BYTES = 64 * 1024
+"""As much of an error's body is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What `GET /v1/models` said of a credential, in `message` for people and without secrets.
+
+    `status` is None if no answer came. `refused`: the API itself says that this credential cannot be used.
+    """
+
+    status: int | None
+    latency_ms: int
+    message: str
+    ok: bool = False
+    refused: bool = False
+
 
 class Probe:
-    """Runs one probe per account at a time; concurrent callers share its result."""
+    """Runs one probe per credential at a time; concurrent callers share its result."""
 
-    def __init__(self, client: CurlClient, jobs: Jobs) -> None:
+    def __init__(self, client: CurlClient, jobs: Jobs, clock: Clock) -> None:
         self._client = client
         self._jobs = jobs
-        self._asking: dict[str, asyncio.Task[bool | None]] = {}
+        self._clock = clock
+        self._asking: dict[Credential, asyncio.Task[Finding]] = {}
 
-    async def works(self, account: Account) -> bool | None:
-        """True if the API accepts the credential, False if it answers 401, None if the probe is inconclusive."""
-        task = self._asking.get(account.id)
+    async def ask(self, credential: Credential) -> Finding:
+        """What the API says of the credential."""
+        task = self._asking.get(credential)
         if task is None:
-            task = self._jobs.start(f"probe {account.id}", self._ask(account), wait=False)
-            self._asking[account.id] = task
-            task.add_done_callback(lambda _: self._asking.pop(account.id, None))
+            task = self._jobs.start("probe", self._ask(credential), wait=False)
+            self._asking[credential] = task
+            task.add_done_callback(lambda _: self._asking.pop(credential, None))
         return await asyncio.shield(task)
 
-    async def _ask(self, account: Account) -> bool | None:
-        headers = to_upstream([("anthropic-version", API_VERSION)], account.sent)
+    async def works(self, account: Account) -> bool | None:
+        """True if the API accepts the account's credential, False if it answers 401, None if nobody can tell."""
+        found = await self.ask(account.sent)
+        return True if found.ok else False if found.status == 401 else None
+
+    async def _ask(self, credential: Credential) -> Finding:
+        headers = to_upstream([("anthropic-version", API_VERSION)], credential)
+        began = self._clock.monotonic()
         exchange = self._client.open(Request("GET", "/v1/models", headers))
         try:
             async with asyncio.timeout(LONGEST_S):
-                status = (await exchange.head()).status
-        except (UpstreamError, TimeoutError):
-            return None
+                return await self._read(exchange, credential, began)
+        except TimeoutError:
+            return Finding(None, self._ms_since(began), f"no answer came within {LONGEST_S:g} s")
+        except UpstreamError as error:
+            return Finding(None, self._ms_since(began), str(error))
         finally:
             exchange.close()
-        if status == 401:
-            return False
-        return True if status < 400 else None
+
+    async def _read(self, exchange: Exchange, credential: Credential, began: float) -> Finding:
+        head = await exchange.head()
+        status, latency_ms, headers = head.status, self._ms_since(began), AnswerHeaders(head.headers)
+        told = f"GET /v1/models answered {status}"
+        if "json" not in headers.get("content-type").lower():
+            return Finding(status, latency_ms, f"{told}, and not as the API does", refused=status == 401)
+        if 200 <= status < 300:
+            return Finding(status, latency_ms, told, ok=True)
+        start = b""
+        while len(start) < JUDGED_BYTES and (data := await exchange.read()):
+            start += data
+        kind, now = credential.kind, self._clock.now()
+        verdict = judge(status, headers, start, account_kind=kind, model=None, now=now)
+        why = verdict.evidence.replace(credential.secret, "[...]")
+        refused = status in (401, 402, 403) or verdict.invalid_reason is not None
+        return Finding(status, latency_ms, f"GET /v1/models answered {why}", refused=refused)
+
+    def _ms_since(self, began: float) -> int:
+        return round((self._clock.monotonic() - began) * 1000)

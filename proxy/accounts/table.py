@@ -69,8 +69,10 @@ class AccountTable(ABC):
         *,
         organization_uuid: str | None = None,
         organization_name: str | None = None,
+        unchecked: bool = False,
     ) -> Account:
         """Add an account; on disk when this returns. Raises Unprocessable, Conflict, StorageError."""
+        self.check_new(name, credential)
         now = self._clock.now()
         account = Account(
             id=self._new_id("acc"),
@@ -80,10 +82,8 @@ class AccountTable(ABC):
             updated_at=now,
             organization_uuid=organization_uuid,
             organization_name=organization_name,
+            unchecked=unchecked,
         )
-        for other in self:
-            if other.credential == credential:
-                raise Conflict(f"this key is already the account {other.name!r}")
         self._follow(None, account)
         await self._table.add(
             account.id, account, undo=lambda: self._follow(self._table.get(account.id), None)
@@ -93,17 +93,37 @@ class AccountTable(ABC):
         log.info("account added account=%s name=%s type=%s", account.id, account.name, account.type)
         return account
 
-    async def update(
-        self, account_id: str, *, name: str | None = None, status: Status | None = None
-    ) -> Account:
-        """Rename an account or set it `active` or `inactive`; on disk when this returns.
+    def check_new(self, name: str, credential: ApiKey | OAuthTokens) -> None:
+        """Raise Unprocessable or Conflict if an account of that name or credential could not be added."""
+        free_name(self, name)
+        self.check_credential(credential)
 
-        To activate an INVALID account, the caller must have checked that its credential works.
+    def check_credential(self, credential: ApiKey | OAuthTokens, *, but: str | None = None) -> None:
+        """Raise Conflict if an account other than `but` has the credential."""
+        for other in self:
+            if other.id != but and other.credential == credential:
+                raise Conflict(f"this key is already the account {other.name!r}")
+
+    async def update(
+        self,
+        account_id: str,
+        *,
+        name: str | None = None,
+        status: Status | None = None,
+        key: ApiKey | None = None,
+    ) -> Account:
+        """Rename an account, give it another key, set it `active` or `inactive`; on disk when this returns.
+
+        The caller must have checked that a new key works; and to activate an INVALID account, that its credential
+        does. Raises Unprocessable, Conflict, NotFound, StorageError.
         """
         now = self._clock.now()
         changed = self[account_id]
         if name is not None and name != changed.name:
             changed = changed.renamed(free_name(self, name, but=account_id), now)
+        if key is not None:
+            self.check_credential(key, but=account_id)
+            changed = changed.rekeyed(key, now)
         if status is Status.INACTIVE:
             changed = changed.deactivated("set inactive by an admin", now)
         elif status is Status.ACTIVE:
@@ -180,6 +200,8 @@ class AccountTable(ABC):
 def _log_change(old: Account, new: Account) -> None:
     if old.name != new.name:
         log.info("account renamed account=%s name=%s was=%s", new.id, new.name, old.name)
+    if isinstance(new.credential, ApiKey) and new.credential != old.credential:
+        log.info("account has a new key account=%s name=%s", new.id, new.name)
     if (old.status, old.rate_limited_until) != (new.status, new.rate_limited_until):
         until = "" if new.rate_limited_until is None else f" until={rfc3339(new.rate_limited_until)}"
         log.warning(

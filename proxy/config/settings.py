@@ -143,8 +143,8 @@ class Session(Section):
     """A client: an address and a User-Agent under one client key."""
 
     enabled: Flag = True  # whether the limit holds
-    max_concurrent: Slots = 3  # inference requests of one client in flight
-    queue_timeout: Wait = 0.0  # wait for a place before the 429
+    max_concurrent: Slots = 10  # inference requests of one client in flight
+    queue_timeout: Wait = 1 * MINUTE  # wait for a place before the 429
     session_ttl: Duration = 5 * MINUTE  # how long one lives past its last request
     cleanup_enabled: Flag = True
     cleanup_interval: Duration = 1 * MINUTE  # between two removals of ended sessions

@@ -33,7 +33,7 @@ ENCRYPTION_KEY = re.compile(
     "[0-9A-Fa-f]{64}|[A-Za-z0-9+/]{43}=?|[A-Za-z0-9_-]{43}=?"
 )  # 32 bytes, for AES-256
 MAX_KEY_FILE_BYTES = 65_536
-NEW_KEY = 'python -c "import secrets; print(secrets.token_urlsafe(32))"'
+NEW_KEY = 'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
 # Whole keys as documentation and examples show them, in lower case and without punctuation.
 SAMPLE = re.compile(
     "(?:please)?(?:change|replace)(?:me|this).*|(?:put)?your(?:secret|admin|api|own|proxy|key).*"

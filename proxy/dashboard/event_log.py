@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import dropwhile
 from typing import Any
 
-from proxy.accounts.account import Account, AccountChanged, Status
+from proxy.accounts.account import Account, AccountChanged, ApiKey, Status
 from proxy.clock import Clock, rfc3339
 from proxy.feed import Feed, Happened, Level
 
@@ -63,6 +63,8 @@ def _told(old: Account | None, new: Account | None) -> list[tuple[str, str, Leve
     told: list[tuple[str, str, Level]] = []
     if old.name != new.name:
         told.append(("renamed", f"{old.name} is called {new.name} now", "info"))
+    if isinstance(new.credential, ApiKey) and new.credential != old.credential:
+        told.append(("rekeyed", f"{new.name} has a new key", "info"))
     if old.last_refresh_at != new.last_refresh_at:
         told.append(("refreshed", f"{new.name} has a new token", "info"))
     if new.last_refresh_error is not None and new.updated_at != old.updated_at and _failed(old, new):

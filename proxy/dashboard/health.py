@@ -1,4 +1,4 @@
-"""Health of the proxy: healthy, degraded or unhealthy, and whether it is ready for requests."""
+"""Health of the proxy: healthy, degraded or unhealthy; whether it takes requests, and whether any account can serve."""
 
 from __future__ import annotations
 
@@ -48,9 +48,14 @@ class Health:
         return [*none, *accounts, *self._unsaved(), *self.findings.texts()]
 
     def not_ready(self) -> str | None:
-        """Why the proxy is not ready for requests; None if it is."""
-        if self.draining:
-            return "draining"
+        """Why the proxy takes no requests; None if it does.
+
+        A pool at rest does not count: a balancer would hide the dashboard, and the 429 that says how long it rests.
+        """
+        return "draining" if self.draining else None
+
+    def pool_exhausted(self) -> str | None:
+        """Why no request could be answered now; None if one could."""
         return None if self._pool.count()[Status.ACTIVE] else "no usable account"
 
     def _unsaved(self) -> list[str]:

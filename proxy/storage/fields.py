@@ -45,6 +45,12 @@ class Fields:
             raise ValueError(f"{self._where}{name} is no whole number from 0 to 2^53")
         return value
 
+    def flag(self, name: str) -> bool:
+        value = self._member(name)
+        if not isinstance(value, bool):
+            raise ValueError(f"{self._where}{name} is neither true nor false")
+        return value
+
     def text_or_none(self, name: str) -> str | None:
         return None if self._member(name) is None else self.text(name)
 

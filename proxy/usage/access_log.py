@@ -52,19 +52,20 @@ class AccessLine(ReadyRecord):
             f" account={clean(attempts[-1].account_name) if attempts else '-'} attempts={len(attempts)}"
             f" ttfb_ms={'-' if first_byte_at is None else round((first_byte_at - request.began_at) * 1000)}"
             f" duration_ms={round(request.duration_s * 1000)} bytes={request.answer_bytes}"
-            f" error={clean(request.error) if request.error else '-'}"
+            f" cost_usd={request.cost_told} error={clean(request.error) if request.error else '-'}"
         )
 
     def members(self, clean: Callable[[str], str]) -> str:
         request = self.request
         attempts, key, ttfb_s = request.attempts, request.key, request.ttfb_s
         ttfb_ms = '"-"' if ttfb_s is None else round(ttfb_s * 1000)
+        cost = request.cost_told if isinstance(request.cost_told, float) else f'"{request.cost_told}"'
         return (
             f'"method": "{clean(request.method[:LOOKED_AT])}", "path": "{clean(request.path)}", '
             f'"status": {request.status}, "request": "{request.id}", '
             f'"client": "{clean(request.address[:LOOKED_AT])}", "key": "{key.id if key else "-"}", '
             f'"account": "{clean(attempts[-1].account_name) if attempts else "-"}", '
             f'"attempts": {len(attempts)}, "ttfb_ms": {ttfb_ms}, '
-            f'"duration_ms": {round(request.duration_s * 1000)}, "bytes": {request.answer_bytes}, '
+            f'"duration_ms": {round(request.duration_s * 1000)}, "bytes": {request.answer_bytes}, "cost_usd": {cost}, '
             f'"error": "{clean(request.error) if request.error else "-"}"'
         )

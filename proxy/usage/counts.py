@@ -31,7 +31,7 @@ class Counts:
     cache_creation_1h_tokens: int = 0
     cache_read_tokens: int = 0
     web_search_requests: int = 0
-    unpriced: int = 0  # requests whose model has no price
+    unpriced: int = 0  # requests that used a model without a price
     estimated: int = 0  # requests settled by an estimate
     ttfb_ms: int = 0  # summed over the `ttfb_count` requests that had a first byte
     ttfb_count: int = 0
@@ -51,6 +51,11 @@ class Counts:
     def cache_creation_tokens(self) -> int:
         return self.cache_creation_5m_tokens + self.cache_creation_1h_tokens
 
+    @property
+    def known_cost_usd(self) -> float | None:
+        """The cost of all that has a price, in US dollars; None if nothing has one, which is not the same as zero."""
+        return None if self.unpriced and not self.cost_usd else round(self.cost_usd, 6)
+
     def view(self) -> dict[str, Any]:
         """As an admin sees it."""
         return {
@@ -62,7 +67,7 @@ class Counts:
             "output_tokens": self.output_tokens,
             "cache_creation_input_tokens": self.cache_creation_tokens,
             "cache_read_input_tokens": self.cache_read_tokens,
-            "cost_usd": round(self.cost_usd, 6),
+            "cost_usd": self.known_cost_usd,
             "unpriced_requests": self.unpriced,
             "estimated_requests": self.estimated,
         }
@@ -128,8 +133,6 @@ def amounts_by_model(record: RequestRecord) -> dict[str | None, Amounts]:
         return {record.model: request}
     if usage.web_search_requests:
         request.append((_PLACE_OF["web_search_requests"], usage.web_search_requests))
-    if record.cost_usd is None:
-        request.append((_PLACE_OF["unpriced"], 1))
     if usage.estimated:
         request.append((_PLACE_OF["estimated"], 1))
     found: dict[str | None, Amounts] = {usage.model: request}
@@ -138,6 +141,9 @@ def amounts_by_model(record: RequestRecord) -> dict[str | None, Amounts]:
         amounts += [(_PLACE_OF[name], value) for name in _TOKENS if (value := getattr(charge.usage, name))]
         if charge.cost_usd:
             amounts.append((_COST, charge.cost_usd))
+    if record.cost_usd is None:
+        for model in {each.usage.model for each in record.charges if each.cost_usd is None} or {usage.model}:
+            found[model].append((_PLACE_OF["unpriced"], 1))
     return found
 
 

@@ -88,6 +88,13 @@ class RequestRecord:
         return self.ended_at - self.began_at
 
     @property
+    def cost_told(self) -> float | str:
+        """For the log: the cost in US dollars, `unpriced` if a price is not known, `-` if nothing was used."""
+        if self.usage is None:
+            return "-"
+        return "unpriced" if self.cost_usd is None else round(self.cost_usd, 6)
+
+    @property
     def was_answered(self) -> bool:
         """Whether the client got an answer's head."""
         return self.status not in (0, CLIENT_GONE)

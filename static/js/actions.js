@@ -10,7 +10,7 @@ const ROUND_UP_MS = 30_000;
 
 /** @import { App, TextKey } from "./types.js" */
 
-/** @typedef {"refresh" | "reactivate" | "deactivate" | "delete" | "revoke" | "rename" | "disable" | "enable"} Verb */
+/** @typedef {"refresh" | "reactivate" | "deactivate" | "delete" | "revoke" | "rename" | "disable" | "enable" | "test"} Verb */
 /** @typedef {"accounts" | "sessions" | "tokens"} TopicName */
 /** @typedef {{id: string, name?: string, status?: string | null, in_flight?: number}} Item */
 
@@ -129,6 +129,20 @@ export const refresh = (app, id) => subject(app, id).send("refresh", async () =>
 });
 
 /**
+ * Asks the API whether the account's credential works.
+ * @param {App} app
+ * @param {string} id
+ */
+export function test(app, id) {
+	const about = subject(app, id);
+	return about.send("test", async () => {
+		const found = await app.api("POST", `api/accounts/${id}/test`);
+		if (!found.ok) throw new Error(app.t("test_failed", { what: about.what, ...found }));
+		return found;
+	});
+}
+
+/**
  * Gives how many are deleted.
  * @param {App} app
  * @param {string | string[]} ids
@@ -179,6 +193,28 @@ export function rename(app, id) {
 	const choices = [{ label: t("cancel") }, { label: t("rename"), kind: /** @type {const} */ ("primary"), run }];
 	box.show(`${t("rename")} '${name}'`, to.el, choices, to);
 	to.input.select();
+}
+
+/**
+ * A new key for the account; what is wrong with it is told at the field.
+ * @param {App} app
+ * @param {string} id
+ */
+export function replaceKey(app, id) {
+	const { t } = app;
+	const account = app.store.items("accounts").get(id);
+	if (!account) return;
+	const box = dialog(app, { topic: "accounts", id });
+	const key = field(t("api_key"), { type: "password" }, t("replace_hint"));
+	const run = async () => {
+		const api_key = typed(key);
+		if (!api_key) return key.fail(t("w_needed"));
+		await app.api("PUT", `api/accounts/${id}`, { api_key });
+		app.toast({ text: t("did_replace_key", account) });
+		return id;
+	};
+	const label = t("replace_key");
+	box.show(`${label}: ${account.name}`, key.el, [{ label: t("cancel") }, { label, kind: "primary", run }], key);
 }
 
 /**

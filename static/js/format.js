@@ -24,10 +24,16 @@ export const number = (n) => (n == null ? NOTHING : grouped.format(n));
 /** 12.4K @param {number | null | undefined} n */
 export const compact = (n) => (n == null ? NOTHING : short.format(n));
 
-/** $1.23, and $0.0042 where cents say nothing. @param {number | null | undefined} usd */
-export function money(usd) {
-	if (usd == null) return NOTHING;
-	return `$${usd && usd < SMALL_USD ? usd.toPrecision(2) : usd.toFixed(2)}`;
+/**
+ * $1.23, and $0.0042 where cents say nothing; null is what the server says of what has no price.
+ * @param {number | null | undefined} usd
+ * @param {number} [unpriced] how many requests are not in it
+ */
+export function money(usd, unpriced) {
+	if (usd === undefined) return NOTHING;
+	if (usd === null) return "unpriced";
+	const text = `$${usd && usd < SMALL_USD ? usd.toPrecision(2) : usd.toFixed(2)}`;
+	return unpriced ? `${text} + ${number(unpriced)} unpriced` : text;
 }
 
 /** "3" and "h" of 3 hours and some minutes, "05" and "m" of the rest. @param {number} span_ms */

@@ -92,6 +92,7 @@ export default {
 	for_span: "for {span}",
 	refreshing: "refreshing…",
 	api_key: "API key",
+	unchecked: "unchecked",
 
 	// what is done to them
 	open: "Open",

@@ -8,7 +8,8 @@
  * @property {number} errors
  * @property {number} input_tokens
  * @property {number} output_tokens
- * @property {number} cost_usd
+ * @property {number | null} cost_usd null if nothing of it has a price
+ * @property {number} unpriced_requests
  *
  * @typedef {"active" | "rate_limited" | "invalid" | "inactive"} AccountStatus
  * @typedef {{used: number | null, limit: number, remaining: number, resets_at: Time | null}} Quota
@@ -23,6 +24,7 @@
  * @property {Time | null} rate_limited_until
  * @property {Time | null} expires_at
  * @property {boolean} refreshing
+ * @property {boolean} unchecked whether nothing has shown yet that its key works
  * @property {Time | null} last_refresh_at
  * @property {string | null} last_refresh_error
  * @property {Time | null} last_used_at
@@ -92,7 +94,7 @@
  * @typedef {{status: Verdict, reasons: string[], draining: boolean, insecure: boolean, started_at: Time,
  *	version: string, findings?: number}} Health
  * @typedef {Record<AccountStatus | "total", number> & {next_reset_at: Time | null}} AccountCounts
- * @typedef {{in_flight: number, today: {cost_usd: number}}} Traffic
+ * @typedef {{in_flight: number, today: Usage}} Traffic
  *
  * @typedef {object} Topics What the server tells of, by topic.
  * @property {Account} accounts

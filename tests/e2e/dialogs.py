@@ -47,6 +47,15 @@ async def rename(page: Page) -> None:
     await expect(page.get_by_role("dialog")).to_be_visible()
 
 
+async def replace_key(page: Page) -> None:
+    await goto(page, "accounts")
+    await page.get_by_role("link", name="team-limited").click()
+    await page.get_by_role("main").get_by_role("button", name="Replace key").click()
+    await page.get_by_role("dialog").get_by_label("API key").fill("nonsense")
+    await page.get_by_role("dialog").get_by_role("button", name="Replace key").click()
+    await expect(page.get_by_role("dialog").get_by_text("the upstream refuses it")).to_be_visible()
+
+
 async def delete(page: Page) -> None:
     await account_menu(page)
     await page.get_by_role("menuitem", name="Delete").click()
@@ -95,7 +104,7 @@ async def chart_table(page: Page) -> None:
 WAYS: dict[str, Callable[[Page], Awaitable[None]]] = {
     way.__name__.replace("_", " "): way
     for way in (
-        account, add_account, authorise, pasted_wrongly, account_menu, rename, delete, delete_all, undo, notifications,
-        client_key, new_client_key, chart_table,
+        account, add_account, authorise, pasted_wrongly, account_menu, rename, replace_key, delete, delete_all, undo,
+        notifications, client_key, new_client_key, chart_table,
     )
 }  # fmt: skip

@@ -22,7 +22,7 @@ FIELDS = {
     "id", "name", "type", "organization_uuid", "status", "status_reason", "rate_limited_until", "expires_at",
     "last_refresh_at", "last_refresh_error", "last_used_at", "created_at", "updated_at",
     "requests", "errors", "rate_limits", "in_flight",
-    "idle_since", "quota",
+    "idle_since", "quota", "unchecked",
 }  # fmt: skip
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
@@ -99,6 +99,7 @@ async def test_an_account_that_is_added_is_answered_stored_and_used(tmp_path: Pa
 
 async def test_space_around_name_and_key_is_none_of_them(tmp_path: Path) -> None:
     async with serve(tmp_path, accounts=[]) as service:
+        service.simulator.add_api_key(NEW["api_key"], organization="team")
         body = {"name": " team ", "type": "api_key", "api_key": f" {NEW['api_key']}\n"}
         account = (await service.admin("POST", "/api/accounts", body)).json()["account"]
         assert account["name"] == "team"
@@ -160,6 +161,7 @@ async def test_what_cannot_be_stored_is_503_and_not_added(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with serve(tmp_path, accounts=[]) as service:
+        service.simulator.add_api_key(NEW["api_key"], organization="team")
         full_disk(monkeypatch)
         answer = await service.admin("POST", "/api/accounts", NEW)
         assert (answer.status, answer.json()["error"]["type"]) == (503, "api_error")
@@ -360,6 +362,7 @@ async def test_an_account_deleted_while_its_credential_is_probed_stays_deleted(t
 
 async def test_a_name_is_text_in_any_script_and_comes_back_as_it_is(tmp_path: Path) -> None:
     async with serve(tmp_path, accounts=[]) as service:
+        service.simulator.add_api_key(NEW["api_key"], organization="team")
         answer = await service.admin("POST", "/api/accounts", NEW | {"name": "Team <b>&amp;</b> é 東京"})
         assert answer.json()["account"]["name"] == "Team <b>&amp;</b> é 東京"
 

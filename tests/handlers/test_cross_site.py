@@ -160,6 +160,7 @@ async def test_what_shows_no_cookie_is_there_under_any_name(tmp_path: Path) -> N
         for method, path in [
             ("GET", "/health"),
             ("GET", "/health/ready"),
+            ("GET", "/health/pool"),
             ("HEAD", "/"),
             ("HEAD", "/api/hello"),
         ]:

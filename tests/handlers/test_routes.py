@@ -17,15 +17,20 @@ import pytest
 
 from handlers.base import SECURITY_HEADERS, AdminHandler
 from proxy import __version__
-from proxy.accounts.account import Status
 from proxy.clients.keys import KeyStatus, Role
 from tests.routes import METHODS, ROUTES, methods_of, path_of, rules
 from tests.service import ADMIN_KEY, CLIENT_KEY, PAGE_HEADERS, Service, serve
 from tests.wire import Answer, fetch
 
-OPEN = {"/", "/static/nobody/nobody", "/health", "/health/ready", "/api/hello", "/oauth/callback"} | {
-    "/api/auth/login"
-}
+OPEN = {
+    "/",
+    "/static/nobody/nobody",
+    "/health",
+    "/health/ready",
+    "/health/pool",
+    "/api/hello",
+    "/oauth/callback",
+} | {"/api/auth/login"}
 
 ADMIN_ROUTES = [(method, path) for method, path in ROUTES if path not in OPEN]
 UNKNOWN_METHODS = [
@@ -332,6 +337,7 @@ async def test_a_body_is_of_a_size_that_an_admin_may_need(tmp_path: Path) -> Non
 )
 async def test_a_body_is_json_whatever_it_calls_itself(tmp_path: Path, kind: str) -> None:
     async with serve(tmp_path) as service:
+        service.simulator.add_api_key("sk-ant-api03-n", organization="n")
 
         async def look(method: str, path: str) -> None:
             body = {"name": f"by {method}"} | required((method, path))
@@ -455,13 +461,17 @@ async def test_health_is_200_where_nothing_works(tmp_path: Path) -> None:
         assert (answer.status, answer.json()["status"]) == (200, "unhealthy")
 
 
-async def test_it_is_ready_with_a_usable_account(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_it_stays_ready_without_a_usable_account_and_says_so_of_the_pool(
+    tmp_path: Path, method: str
+) -> None:
     async with serve(tmp_path, accounts=["a"]) as service:
-        assert (await fetch(service.port, "GET", "/health/ready")).status == 200
+        assert (await fetch(service.port, method, "/health/pool")).status == 200
         account = next(iter(service.parts.pool))
-        await service.parts.pool.update(account.id, status=Status.INACTIVE)
-        answer = await fetch(service.port, "GET", "/health/ready")
-        assert (answer.status, answer.json()) == (
-            503,
-            {"status": "not_ready", "reason": "no usable account"},
-        )
+        service.parts.pool.limit(account.id, service.clock.now() + 60, "5h rejected")
+        assert (await fetch(service.port, method, "/health/ready")).status == 200
+        assert (await fetch(service.port, method, "/health/pool")).status == 503
+        answer = await fetch(service.port, "GET", "/health/pool")
+        assert answer.json() == {"status": "exhausted", "reason": "no usable account"}
+        service.clock.advance(61)
+        assert (await fetch(service.port, "GET", "/health/pool")).json() == {"status": "usable"}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import csv
+import io
 from pathlib import Path
 from typing import Any
 
@@ -258,8 +260,18 @@ async def test_a_model_without_a_known_price_is_counted_as_unpriced(tmp_path: Pa
         service.simulator.script(None, Amend(set={"model": "claude-nobody-knows"}))
         await service.message()
         sums = (await statistics(service))["since_start"]
-        assert (sums["unpriced_requests"], sums["cost_usd"]) == (1, 0)
+        assert (sums["unpriced_requests"], sums["cost_usd"]) == (1, None)
         assert sums["input_tokens"] > 0
+        report = await service.admin("GET", "/api/admin/usage?by=model&format=csv")
+        [row] = csv.DictReader(io.StringIO(report.body.decode()))
+        assert (row["id"], row["cost_usd"], row["unpriced_requests"]) == (
+            "claude-nobody-knows",
+            "unpriced",
+            "1",
+        )
+        await service.message()
+        sums = (await statistics(service))["since_start"]
+        assert sums["unpriced_requests"] == 1 and sums["cost_usd"] > 0
 
 
 async def test_the_time_to_first_byte_is_shown_in_percentiles(tmp_path: Path) -> None:

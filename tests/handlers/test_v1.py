@@ -798,8 +798,8 @@ async def test_health_is_open_and_says_how_it_is(tmp_path: Path) -> None:
         assert (await health(service, "/health"))[1]["status"] == "unhealthy"
 
 
-async def test_ready_needs_a_usable_account(tmp_path: Path) -> None:
+async def test_only_the_pool_needs_a_usable_account(tmp_path: Path) -> None:
     async with serve(tmp_path, accounts=()) as service:
-        assert (await health(service, "/health/ready"))[0] == 503
+        assert [(await health(service, f"/health/{of}"))[0] for of in ("ready", "pool")] == [200, 503]
         await service.add_account("a")
-        assert (await health(service, "/health/ready"))[0] == 200
+        assert [(await health(service, f"/health/{of}"))[0] for of in ("ready", "pool")] == [200, 200]

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 
 from proxy.floods import FIRST
 from proxy.logs import JsonLine, Lines, ReadyRecord, TextLine, redact
-from proxy.simulator import Cut, Error
+from proxy.simulator import Amend, Cut, Error
 from tests.service import ADMIN_KEY, CLIENT_KEY, Service, serve, until
-from tests.wire import connect, fetch
+from tests.wire import Answer, connect, fetch
 
 FORMATS = {"text": TextLine(), "json": JsonLine()}
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -176,6 +176,25 @@ def access(log: Log) -> dict[str, Any]:
     return dict(json.loads(only))
 
 
+def cost_of(answer: Answer) -> float:
+    """What a message costs in US dollars: of Claude Sonnet 5.5, 2 for a million tokens in, 10 out."""
+    usage = answer.json()["usage"]
+    return round((2 * usage["input_tokens"] + 10 * usage["output_tokens"]) / 1e6, 6)
+
+
+@pytest.mark.parametrize(
+    ("model", "target", "cost"),
+    [("claude-nobody-knows", "/v1/messages", "unpriced"), (None, "/v1/models", "-")],
+)
+async def test_what_has_no_price_is_logged_as_that(
+    tmp_path: Path, log: Log, model: str | None, target: str, cost: str
+) -> None:
+    async with serve(tmp_path) as service:
+        service.simulator.script(None, Amend(set={"model": model} if model else {}))
+        await (service.message() if model else service.send("GET", target))
+    assert (access(log)["path"], access(log)["cost_usd"]) == (target, cost)
+
+
 async def test_a_request_is_one_line_with_every_field(tmp_path: Path, log: Log) -> None:
     async with serve(tmp_path) as service:
         answer = await service.message()
@@ -197,6 +216,7 @@ async def test_a_request_is_one_line_with_every_field(tmp_path: Path, log: Log) 
         "ttfb_ms": 0,
         "duration_ms": 0,
         "bytes": len(answer.body),
+        "cost_usd": cost_of(answer),
         "error": "-",
     }
 
@@ -209,7 +229,8 @@ async def test_a_request_as_text_has_the_same_fields(tmp_path: Path, log: Log) -
     [only] = log.lines()
     assert re.fullmatch(
         r"\S+Z INFO proxy\.access POST /v1/messages 200 request=req_\w+ client=127\.0\.0\.1 "
-        rf"key={token.id} account=a attempts=1 ttfb_ms=0 duration_ms=0 bytes={len(answer.body)} error=-",
+        rf"key={token.id} account=a attempts=1 ttfb_ms=0 duration_ms=0 bytes={len(answer.body)} "
+        rf"cost_usd={cost_of(answer)} error=-",
         only,
     )
 
@@ -272,7 +293,7 @@ async def test_a_body_that_cannot_be_read_is_told_as_what_its_client_was_told(
 
 async def test_health_checks_are_not_in_the_log_of_every_day(tmp_path: Path, log: Log) -> None:
     async with serve(tmp_path) as service:
-        for path in ("/health", "/health/ready"):
+        for path in ("/health", "/health/ready", "/health/pool"):
             await fetch(service.port, "GET", path)
     assert log.lines() == []
 

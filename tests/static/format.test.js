@@ -20,7 +20,8 @@ function cases(name, fn, table) {
 
 cases("numbers", number, [[0, "0"], [12_430, "12,430"], [[null], "–"], [[undefined], "–"]]);
 cases("large numbers", compact, [[999, "999"], [12_430, "12.4K"], [1_200_000, "1.2M"], [[null], "–"]]);
-cases("money", money, [[0, "$0.00"], [1.234, "$1.23"], [0.1, "$0.10"], [0.0042, "$0.0042"], [[null], "–"]]);
+cases("money", money, [[0, "$0.00"], [1.234, "$1.23"], [0.1, "$0.10"], [0.0042, "$0.0042"], [[null], "unpriced"],
+	[[1.234, 3], "$1.23 + 3 unpriced"], [[null, 3], "unpriced"], [[0.5, 0], "$0.50"], [[undefined], "–"]]);
 cases("durations", duration, [
 	[0, "0s"], [-5 * SECOND, "0s"], [42.9 * SECOND, "42s"], [MINUTE, "1m 00s"], [12 * MINUTE + 5 * SECOND, "12m 05s"],
 	[3 * HOUR + 12 * MINUTE, "3h 12m"], [52 * HOUR, "2d 04h"],

@@ -112,7 +112,8 @@ export const plain = (key, field, text, more) => ({
 });
 
 /** The fields of the last 24 h, for exports. */
-export const DAY = ["requests", "errors", "input_tokens", "output_tokens", "cost_usd"].map((field) => `day.${field}`);
+export const DAY = ["requests", "errors", "input_tokens", "output_tokens", "cost_usd",
+	"unpriced_requests"].map((field) => `day.${field}`);
 
 /**
  * Columns of the last 24 h.

@@ -40,6 +40,7 @@ function quotas(quota, { t, until }) {
  */
 const facts = (a, app) => [
 	["type", app.t(`a_${a.type}`)],
+	["api_key", a.unchecked && app.t("a_unchecked")],
 	["organisation", join(a.organization_name, a.organization_uuid)],
 	["expires", a.refreshing ? app.t("refreshing") : a.expires_at && app.until(a.expires_at)],
 	["resets", a.rate_limited_until && app.until(a.rate_limited_until, "resetting")],
@@ -51,7 +52,7 @@ const facts = (a, app) => [
 		errors: number(a.day.errors),
 		in: compact(a.day.input_tokens),
 		out: compact(a.day.output_tokens),
-		cost: money(a.day.cost_usd),
+		cost: money(a.day.cost_usd, a.day.unpriced_requests),
 	})],
 	["quota", quotas(a.quota, app)],
 	["last_used", app.ago(a.last_used_at)],
@@ -130,13 +131,16 @@ function controlsOf(app, id) {
 	const remove = async () => {
 		if (await actions.remove(app, id)) app.go("#/accounts");
 	};
-	const el = h("div.row", badge.el, login, button("rename", () => actions.rename(app, id)), toggle,
+	const check = button("test", () => actions.test(app, id));
+	const newKey = button("replace_key", () => actions.replaceKey(app, id));
+	const el = h("div.row", badge.el, check, newKey, login, button("rename", () => actions.rename(app, id)), toggle,
 		button("delete", remove, "danger"));
 	return {
 		el,
 		/** @param {Account} account */
 		patch(account) {
 			setText(toggle, t(isOff() ? "reactivate" : "deactivate"));
+			newKey.hidden = account.type !== "api_key";
 			for (const control of login) control.hidden = account.type !== "oauth";
 			badge.patch(account);
 		},

@@ -5,7 +5,7 @@ import { number } from "../format.js";
 import { DAY, bySeverity, named, plain, rank, status, usage } from "../ui/cells.js";
 import { table } from "../ui/table.js";
 
-const FIELDS = ["id", "name", "type", "organization_name", "status", "status_reason", "status_since",
+const FIELDS = ["id", "name", "type", "organization_name", "status", "status_reason", "status_since", "unchecked",
 	"rate_limited_until", "expires_at", "last_refresh_at", "last_refresh_error", "last_used_at", "created_at",
 	"in_flight", "requests", "errors", ...DAY];
 
@@ -49,7 +49,10 @@ function errorCell(td) {
 function columns(app) {
 	const { t } = app;
 	/** @param {Account} account */
-	const about = (account) => (account.type === "api_key" ? t("api_key") : account.organization_name ?? "");
+	const about = ({ type, organization_name, unchecked }) => {
+		const kind = type === "api_key" ? t("api_key") : organization_name ?? "";
+		return unchecked ? `${kind} · ${t("unchecked")}` : kind;
+	};
 	return [
 		named(about, (account) => `#/accounts/${account.id}`),
 		{

@@ -158,7 +158,7 @@ function figuresPanel(app, values) {
 			streams: traffic.in_flight,
 			requests_min: asked.at(-1),
 			tokens_min: compact(spent.at(-1)),
-			cost_today: money(traffic.today.cost_usd),
+			cost_today: money(traffic.today.cost_usd, traffic.today.unpriced_requests),
 			next_reset: app.until(accounts.next_reset_at, "resetting"),
 		};
 		for (const [key, el] of Object.entries(values)) {

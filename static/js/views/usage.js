@@ -116,4 +116,4 @@ const mostUsed = (rows) => rows.sort((a, b) => b.requests - a.requests).slice(0,
 
 /** @param {any} row */
 const texts = (row) => [row.name ?? "–", number(row.requests), number(row.errors),
-	...TOKENS.map((key) => compact(row[key])), money(row.cost_usd)];
+	...TOKENS.map((key) => compact(row[key])), money(row.cost_usd, row.unpriced_requests)];

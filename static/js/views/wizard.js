@@ -61,8 +61,10 @@ const STEPS = {
 const REMEDIES = {
 	flow_expired: anotherLink,
 	invalid_grant: anotherLink,
-	upstream_unreachable: (wizard) =>
-		(wizard.mistake() ? null : { label: wizard.t("try_again"), run: () => wizard.finish() }),
+	upstream_unreachable(wizard) {
+		if (wizard.way() === WAYS.key) return { label: wizard.t("w_unchecked"), run: () => wizard.addKey(false) };
+		return wizard.mistake() ? null : { label: wizard.t("try_again"), run: () => wizard.finish() };
+	},
 	duplicate_org: (wizard, { details }) => {
 		const other = wizard.accounts.get(details?.account_id);
 		if (!other) return null;
@@ -133,11 +135,11 @@ class Wizard {
 		this.box.show(title, STEPS[name].content(this), STEPS[name].choices(this));
 	}
 
-	addKey() {
+	addKey(verify = true) {
 		const name = typed(this.name);
 		const api_key = typed(this.key);
 		if (!name || !api_key) return (name ? this.key : this.name).fail(this.t("w_needed"));
-		return this.post("api/accounts", { name, type: "api_key", api_key });
+		return this.post("api/accounts", { name, type: "api_key", api_key, verify });
 	}
 
 	/** Begins a login; one before is of no use any more. */

@@ -43,6 +43,9 @@ EVENTS: dict[str, Event] = {
     "taken out": lambda a: a.deactivated("set inactive by an admin", NOW),
     "an admin activates it": lambda a: a.activated(NOW),
     "an admin renames it": lambda a: a.renamed("other", NOW),
+    "its new key works": lambda a: a.rekeyed(ApiKey("sk-ant-api03-new"), NOW),
+    "its own key works": lambda a: a.rekeyed(ApiKey(SECRETS[0]), NOW),
+    "an answer proves it": lambda a: a.checked(),
 }
 ARROWS = {
     (Status.ACTIVE, "an upstream 429"): Status.RATE_LIMITED,
@@ -55,6 +58,8 @@ ARROWS = {
     (Status.INVALID, "taken out"): Status.INACTIVE,
     (Status.INVALID, "an admin activates it"): Status.ACTIVE,
     (Status.INACTIVE, "an admin activates it"): Status.ACTIVE,
+    (Status.INVALID, "its new key works"): Status.ACTIVE,
+    (Status.INVALID, "its own key works"): Status.ACTIVE,
 }
 
 
@@ -64,7 +69,9 @@ def test_an_event_leads_where_the_contract_says_and_nowhere_else(status: Status,
     assert EVENTS[event](account(status)).status is ARROWS.get((status, event), status)
 
 
-@pytest.mark.parametrize("event", [name for name in EVENTS if "renames" not in name])
+@pytest.mark.parametrize(
+    "event", [name for name in EVENTS if "renames" not in name and "new key" not in name]
+)
 @pytest.mark.parametrize("status", Status)
 def test_an_event_without_an_arrow_changes_nothing(status: Status, event: str) -> None:
     before = account(status)
@@ -165,6 +172,7 @@ accounts = st.builds(
     last_refresh_error=optional_text,
     refresh_began_at=optional_time,
     active_since=optional_time,
+    unchecked=st.booleans(),
 )
 
 
@@ -203,6 +211,7 @@ def test_the_view_names_what_the_contract_names() -> None:
         "status_reason": None,
         "status_since": "2027-01-15T07:58:20.000Z",
         "rate_limited_until": None,
+        "unchecked": False,
         "expires_at": "2027-01-15T09:00:00.000Z",
         "last_refresh_at": "2027-01-15T08:00:00.000Z",
         "last_refresh_error": None,
@@ -236,6 +245,13 @@ def test_a_record_with_a_field_of_another_type_is_refused(path: str, wrong: Any)
     holder[name] = wrong
     with pytest.raises((KeyError, TypeError, ValueError)):
         Account.from_record(record)
+
+
+@pytest.mark.parametrize("wrong", [1, "true", None, {}], ids=repr)
+def test_unchecked_is_yes_or_no_and_absent_in_older_records(wrong: Any) -> None:
+    assert Account.from_record(account().record()).unchecked is False
+    with pytest.raises(TypeError):
+        Account.from_record(account().record() | {"unchecked": wrong})
 
 
 @pytest.mark.parametrize("field", ["rate_limited_until", "last_refresh_at", "created_at"])

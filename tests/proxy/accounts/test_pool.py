@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from proxy.accounts.account import Account, OAuthTokens, Status
 from proxy.accounts.pool import Pool
+from proxy.clock import rfc3339
 from proxy.errors import RateLimited, Unavailable
 from proxy.jobs import Jobs
 from tests.disk import Disk, added, make_pool
@@ -250,7 +251,9 @@ async def test_where_all_are_rate_limited_the_wait_is_for_the_first_to_return(
     pool.limit(b, clock.now() + wait_s, "5h rejected")
     error = pool.exhausted(None)
     assert isinstance(error, RateLimited)
-    assert (error.message, error.should_retry) == ("all accounts rate limited", should_retry)
+    back_at = rfc3339(clock.now() + wait_s)
+    told = f"all accounts rate limited: 'b' comes back first, at {back_at}"
+    assert (error.message, error.should_retry) == (told, should_retry)
     assert error.retry_after_s is not None and 0 <= error.retry_after_s - wait_s < 1
 
 
@@ -260,6 +263,8 @@ async def test_the_wait_for_a_model_ends_when_both_account_and_model_are_back(
     [a] = await added(pool, "a")
     pool.limit(a, clock.now() + 10, "5h rejected")
     pool.limit_model(a, "opus", clock.now() + 90, "7d_oi rejected")
+    told = f"all accounts rate limited: 'a' comes back first, at {rfc3339(clock.now() + 90)}"
+    assert pool.exhausted("opus").message == told
     assert (pool.recovers_in("opus"), pool.recovers_in("sonnet"), pool.recovers_in(None)) == (90, 10, 10)
 
 

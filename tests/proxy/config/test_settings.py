@@ -96,6 +96,11 @@ def test_a_bare_number_is_a_value_like_any_other(config: Path) -> None:
     assert load_text(config, "scheduler: {interval: 60}").scheduler.interval == 60
 
 
+def test_by_default_ten_agents_work_at_once_and_more_of_them_wait() -> None:
+    session = load().session
+    assert (session.enabled, session.max_concurrent, session.queue_timeout) == (True, 10, 60)
+
+
 # Unknown keys
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from proxy.accounts.account import Account, OAuthTokens
+from proxy.accounts.account import Account, ApiKey, OAuthTokens
 from proxy.dashboard.event_log import EventLog
 from proxy.feed import Changed, Feed, Happened
 from tests.service import TestClock
@@ -47,6 +47,10 @@ def told(old: Account | None, new: Account | None) -> list[tuple[str, str, str]]
         (
             OLD.deactivated("set inactive by an admin", NOW),
             ("info", "account.inactive", "team is inactive: set inactive by an admin"),
+        ),
+        (
+            OLD.rekeyed(ApiKey("sk-ant-api03-new"), NOW),
+            ("info", "account.rekeyed", "team has a new key"),
         ),
         (OLD.refresh_received(TOKENS, NOW), ("info", "account.refreshed", "team has a new token")),
         (

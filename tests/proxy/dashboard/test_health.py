@@ -40,7 +40,7 @@ async def fill(pool: Pool, clock: TestClock, states: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("states", "status", "not_ready"),
+    ("states", "status", "pool_is"),
     [
         ("", "unhealthy", "no usable account"),
         ("active", "healthy", None),
@@ -56,10 +56,10 @@ async def fill(pool: Pool, clock: TestClock, states: str) -> None:
     ],
 )
 async def test_health_follows_from_the_states_of_the_accounts(
-    health: Health, pool: Pool, clock: TestClock, states: str, status: str, not_ready: str | None
+    health: Health, pool: Pool, clock: TestClock, states: str, status: str, pool_is: str | None
 ) -> None:
     await fill(pool, clock, states)
-    assert (health.status(), health.not_ready()) == (status, not_ready)
+    assert (health.status(), health.pool_exhausted(), health.not_ready()) == (status, pool_is, None)
 
 
 async def test_an_account_that_is_not_saved_degrades(
@@ -129,7 +129,7 @@ async def test_every_reason_is_told(
 async def test_what_drains_is_not_ready_and_says_so(health: Health, pool: Pool, clock: TestClock) -> None:
     await fill(pool, clock, "active")
     health.draining = True
-    assert (health.status(), health.not_ready()) == ("healthy", "draining")
+    assert (health.status(), health.not_ready(), health.pool_exhausted()) == ("healthy", "draining", None)
 
 
 def test_uptime_is_since_the_start(health: Health, clock: TestClock) -> None:

@@ -463,6 +463,20 @@ async def test_a_model_without_a_price_is_counted_and_marked_and_charged_at_a_pr
     assert spent(world, token) == (51, pytest.approx((17 * 5 + 34 * 25) / 1e6, abs=1e-6))
 
 
+async def test_a_part_without_a_price_is_unpriced_under_its_own_model(world: World) -> None:
+    iterations = [
+        {"type": "advisor_message", "model": "claude-of-tomorrow", "input_tokens": 100, "output_tokens": 10},
+        {"type": "message", "input_tokens": 20, "output_tokens": 2},
+    ]
+    record = await reserved(world, key())
+    measured(record, answer(usage={"input_tokens": 20, "output_tokens": 2, "iterations": iterations}))
+    world.end(record)
+    found = rows(world)
+    assert {model: c.unpriced for model, c in found.items()} == {MODEL: 0, "claude-of-tomorrow": 1}
+    shown = {model: c.view()["cost_usd"] for model, c in found.items()}
+    assert shown["claude-of-tomorrow"] is None and shown[MODEL] > 0
+
+
 @pytest.mark.parametrize("status", [400, 429, 503, 529])
 async def test_what_failed_counts_for_the_model_that_was_asked_for_and_costs_nothing(
     world: World, status: int
