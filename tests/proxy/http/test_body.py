@@ -124,7 +124,7 @@ async def test_closing_gives_the_file_back(body: Body, spool: Path) -> None:
 
 
 async def test_all_bodies_together_take_no_more_memory_than_they_may(spool: Path) -> None:
-    bodies = Bodies(None, 3 * MB)
+    bodies = Bodies(spool, 3 * MB)
     held = [Body(bodies) for _ in range(20)]
     for body in held:
         await write(body, 2)
@@ -141,7 +141,7 @@ async def test_all_bodies_together_take_no_more_memory_than_they_may(spool: Path
 
 
 async def test_a_small_body_needs_no_file_however_much_the_others_take(spool: Path) -> None:
-    bodies = Bodies(None, 0)
+    bodies = Bodies(spool, 0)
     body = Body(bodies)
     await write_all(body, b"x" * NEVER_SPOOLED_BYTES)
     assert open_files(spool) == []
