@@ -293,14 +293,7 @@ class Connection(ClientSocket):
 
     def _refuse(self, error: RequestError) -> None:
         """Answer in the delegate's place, if it has not begun to, and close."""
-        flood = {"flood": (f"request refused status={error.status}", address_group(self.context.remote_ip))}
-        log.info(
-            "request refused address=%s status=%d reason=%s",
-            self.context,
-            error.status,
-            error.message,
-            extra=flood,
-        )
+        _log_refusal(self.context.remote_ip, error)
         if isinstance(error, NotHttp):
             return self.abort()
         request, self._request = self._request, None
@@ -321,3 +314,13 @@ class Connection(ClientSocket):
         message, self._message = self._message, None
         if message is not None:
             message.on_connection_close()
+
+
+def _log_refusal(address: str, error: RequestError) -> None:
+    log.info(
+        "request refused address=%s status=%d reason=%s",
+        address,
+        error.status,
+        error.message,
+        extra={"flood": (f"request refused status={error.status}", address_group(address))},
+    )
