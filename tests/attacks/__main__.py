@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Protocol
 
-from tests.attacks import abrupt, edges, fuzz, live
+from tests.attacks import abrupt, edges, fuzz, held, live, stalls, upstreams
 from tests.attacks.row import Row, table
 from tests.bench.versions import end_on_signals
 
@@ -24,7 +24,15 @@ class Part(Protocol):
     async def run(self, long: bool) -> Row: ...
 
 
-PARTS: dict[str, Part] = {"fuzz": fuzz, "live": live, "abrupt": abrupt, "edges": edges}
+PARTS: dict[str, Part] = {
+    "fuzz": fuzz,
+    "live": live,
+    "abrupt": abrupt,
+    "edges": edges,
+    "upstreams": upstreams,
+    "held": held,
+    "stalls": stalls,  # the last, since it gives way to others from then on
+}
 
 
 def carried_out(part: Part, *, long: bool) -> Row:

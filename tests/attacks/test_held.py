@@ -1,4 +1,4 @@
-"""The short form of `python -m tests.attacks.held`."""
+"""The short form of `tests.attacks.held`."""
 
 from __future__ import annotations
 
