@@ -32,7 +32,7 @@ CONNECT_TIMEOUT_S = 10.0
 TCP_USER_TIMEOUT_MS = 30_000
 KEPT_HANDLES = 1024
 
-TURN_S = 0.01
+TURN_S = 0.005
 """How long the sockets are served, and asked for more, before the loop turns: a turn costs more than to ask again, and
 twenty answers of megabytes at once would hold up all others."""
 

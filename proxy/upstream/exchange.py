@@ -10,7 +10,7 @@ from typing import BinaryIO, Protocol
 
 from proxy.errors import UpstreamError, UpstreamLost, UpstreamSilent
 
-HIGH_WATER = 128 * 1024
+HIGH_WATER = 64 * 1024
 """Bytes of an answer that may wait for the reader; above, the transfer pauses until the reader takes them."""
 
 _STATUS_LINE = re.compile(r"HTTP/[\d.]+ (\d{3})(?: (.*))?$")
