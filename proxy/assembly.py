@@ -21,6 +21,7 @@ import tornado
 from proxy import __version__
 from proxy.accounts.account import Account, load_accounts
 from proxy.accounts.balancer import REFRESH_AHEAD_S
+from proxy.accounts.lessons import Teacher
 from proxy.accounts.login import Logins
 from proxy.accounts.oauth import OAuthServer, Registration
 from proxy.accounts.pool import Pool
@@ -48,6 +49,7 @@ from proxy.storage.protocols import Record, Storage
 from proxy.storage.table import Table
 from proxy.storage.unsaved import Unsaved
 from proxy.upstream.driver import CurlClient, check_libcurl
+from proxy.upstream.unclassified import Unclassified
 from proxy.usage import access_log, prices
 from proxy.usage.allowance import Allowance, price
 from proxy.usage.latency import Latency
@@ -123,6 +125,7 @@ class _Given:
     feed: Feed
     storage: Storage
     counters: dict[str, Record]
+    unclassified: Unclassified
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,7 @@ async def engine(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
     """All parts, running; stopped in reverse order. Raises StartError."""
     async with contextlib.AsyncExitStack() as rooms:
         storage = await rooms.enter_async_context(_storage(settings, clock))
-        given = _Given(settings, clock, rng, Feed(), storage, await storage.load("counters"))
+        given = _Given(settings, clock, rng, Feed(), storage, await storage.load("counters"), Unclassified())
         client = rooms.enter_context(_client(settings))
         accounts = await rooms.enter_async_context(_accounts(given, client))
         clients = await rooms.enter_async_context(_clients(given))
@@ -351,10 +354,17 @@ def _sinks(given: _Given, usage: _Usage, topics: Topics) -> tuple[Sink, ...]:
 
 def _relay(given: _Given, accounts: _Accounts, client: CurlClient) -> Relay:
     retry = given.settings.retry
+    teacher = Teacher(
+        accounts.pool,
+        accounts.probe,
+        accounts.refresher,
+        rate_limit_default_s=given.settings.accounts.rate_limit_default,
+        clock=given.clock,
+    )
     return Relay(
         accounts.pool,
         client,
-        accounts.probe,
+        teacher,
         accounts.refresher,
         retry=Retry(
             max_attempts=retry.max_attempts,
@@ -362,8 +372,9 @@ def _relay(given: _Given, accounts: _Accounts, client: CurlClient) -> Relay:
             max_delay_s=retry.max_delay,
             jitter_max_s=retry.jitter_max,
             resend_posts=retry.resend_posts,
+            budget=retry.budget,
         ),
-        rate_limit_default_s=given.settings.accounts.rate_limit_default,
+        unclassified=given.unclassified,
         feed=given.feed,
         clock=given.clock,
         rng=given.rng,
@@ -385,6 +396,7 @@ async def _dashboard(
         sessions=clients.sessions,
         series=usage.series,
         latency=usage.latency,
+        unclassified=given.unclassified,
         health=health,
         clock=clock,
         insecure=_is_insecure(given.settings),

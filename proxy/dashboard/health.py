@@ -24,11 +24,11 @@ class Health:
         return self._clock.monotonic() - self._began
 
     def status(self) -> str:
-        """`unhealthy` if no account is active, `degraded` if one is limited or invalid or a change is unsaved."""
+        """`unhealthy` if no account is active, `degraded` if one cannot serve or refuses, or a change is unsaved."""
         counts = self._pool.count()
         if not counts[Status.ACTIVE]:
             return "unhealthy"
-        unusable = counts[Status.RATE_LIMITED] + counts[Status.INVALID]
+        unusable = counts[Status.RATE_LIMITED] + counts[Status.INVALID] + self._pool.refusing()
         return "degraded" if unusable or self._unsaved() else "healthy"
 
     def reasons(self) -> list[str]:
@@ -40,6 +40,8 @@ class Health:
             for status in (Status.RATE_LIMITED, Status.INVALID, Status.INACTIVE)
             if counts[status] and (status is not Status.INACTIVE or not counts[Status.ACTIVE])
         ]
+        if refusing := self._pool.refusing():
+            accounts.append(f"{refusing} of {len(self._pool)} accounts refuse all requests")
         return [*none, *accounts, *self._unsaved()]
 
     def not_ready(self) -> str | None:

@@ -21,9 +21,9 @@ from tests.service import TestClock
 DAYS_7 = 7 * 86_400.0
 
 
-def chosen(pool: Pool, model: str | None = None, **options: Any) -> str | None:
+def chosen(pool: Pool, *matters: str, **options: Any) -> str | None:
     """The name of the account that a request takes now."""
-    account = pool.choose(model, **options)
+    account = pool.choose(matters, **options)
     return None if account is None else pool.take(account.id).name
 
 
@@ -69,11 +69,11 @@ async def test_an_account_whose_limit_has_passed_is_asked_before_the_tick_only_i
 async def test_to_choose_changes_nothing(pool: Pool, clock: TestClock) -> None:
     a, b, _ = await added(pool, "a", "b", "c")
     pool.limit(a, clock.now() + 3600, "5h rejected")
-    pool.limit_model(b, "opus", clock.now() + 3600, "7d_oi rejected")
+    pool.skip(b, "opus", clock.now() + 3600, "7d_oi rejected")
     clock.advance(3600)
     before = list(pool)
-    assert {pool.choose("opus") for _ in range(3)} == {pool[b]}
-    assert (list(pool), pool.has_model_limits()) == (before, True)
+    assert {pool.choose(("opus",)) for _ in range(3)} == {pool[b]}
+    assert (list(pool), pool.has_refusals) == (before, True)
 
 
 async def test_recovery_needs_no_request(pool: Pool, clock: TestClock) -> None:
@@ -86,7 +86,7 @@ async def test_recovery_needs_no_request(pool: Pool, clock: TestClock) -> None:
 
 async def test_a_model_limit_concerns_that_model_only(pool: Pool, clock: TestClock) -> None:
     a, _ = await added(pool, "a", "b")
-    pool.limit_model(a, "opus", clock.now() + 60, "7d_oi rejected")
+    pool.skip(a, "opus", clock.now() + 60, "7d_oi rejected")
     assert [chosen(pool, "opus") for _ in range(2)] == ["b", "b"]
     assert {chosen(pool, "sonnet") for _ in range(2)} == {"a", "b"}
     assert {chosen(pool, None) for _ in range(2)} == {"a", "b"}
@@ -95,14 +95,14 @@ async def test_a_model_limit_concerns_that_model_only(pool: Pool, clock: TestClo
 
 async def test_a_model_limit_ends_with_its_time(pool: Pool, clock: TestClock) -> None:
     [a] = await added(pool, "a")
-    pool.limit_model(a, "opus", clock.now() + 60, "7d_oi rejected")
-    pool.limit_model(a, "opus", clock.now() + 30, "an earlier one")
+    pool.skip(a, "opus", clock.now() + 60, "7d_oi rejected")
+    pool.skip(a, "opus", clock.now() + 30, "an earlier one")
     clock.advance(59)
     assert chosen(pool, "opus") is None
     clock.advance(1)
     assert chosen(pool, "opus") == "a"
     pool.tick()
-    assert not pool.has_model_limits()
+    assert not pool.has_refusals
 
 
 async def test_counting_states_takes_a_limit_that_passed_for_active(pool: Pool, clock: TestClock) -> None:
@@ -227,7 +227,7 @@ async def test_only_an_active_account_is_taken_out_for_being_idle(pool: Pool, cl
 
 
 async def test_without_accounts_there_are_none_available(pool: Pool) -> None:
-    error = pool.exhausted(None)
+    error = pool.exhausted()
     assert isinstance(error, Unavailable)
     assert (error.message, error.should_retry) == ("no accounts available", False)
 
@@ -236,7 +236,7 @@ async def test_where_no_time_brings_one_back_all_are_invalid_or_inactive(pool: P
     a, b = await added(pool, "a", "b")
     pool.invalidate(a, "401")
     await pool.update(b, status=Status.INACTIVE)
-    error = pool.exhausted(None)
+    error = pool.exhausted()
     assert isinstance(error, Unavailable)
     assert (error.message, error.should_retry) == ("all accounts invalid or inactive", False)
 
@@ -248,7 +248,7 @@ async def test_where_all_are_rate_limited_the_wait_is_for_the_first_to_return(
     a, b = await added(pool, "a", "b")
     pool.limit(a, clock.now() + wait_s + 100, "7d rejected")
     pool.limit(b, clock.now() + wait_s, "5h rejected")
-    error = pool.exhausted(None)
+    error = pool.exhausted()
     assert isinstance(error, RateLimited)
     assert (error.message, error.should_retry) == ("all accounts rate limited", should_retry)
     assert error.retry_after_s is not None and 0 <= error.retry_after_s - wait_s < 1
@@ -259,13 +259,13 @@ async def test_the_wait_for_a_model_ends_when_both_account_and_model_are_back(
 ) -> None:
     [a] = await added(pool, "a")
     pool.limit(a, clock.now() + 10, "5h rejected")
-    pool.limit_model(a, "opus", clock.now() + 90, "7d_oi rejected")
-    assert (pool.recovers_in("opus"), pool.recovers_in("sonnet"), pool.recovers_in(None)) == (90, 10, 10)
+    pool.skip(a, "opus", clock.now() + 90, "7d_oi rejected")
+    assert (pool.recovers_in(("opus",)), pool.recovers_in(("sonnet",)), pool.recovers_in()) == (90, 10, 10)
 
 
 async def test_who_is_usable_need_not_be_waited_for(pool: Pool) -> None:
     await added(pool, "a")
-    assert pool.recovers_in(None) is None
+    assert pool.recovers_in() is None
 
 
 # ---- counters
@@ -352,13 +352,13 @@ async def take(pool: Pool, clock: TestClock, account_id: str, step: tuple[str, s
         case "401":
             pool.invalidate(account_id, "401")
         case "model":
-            pool.limit_model(account_id, "opus", clock.now() + value, "429")
+            pool.skip(account_id, "opus", clock.now() + value, "429")
         case "wait":
             clock.advance(value)
         case "tick":
             pool.tick()
         case "choose":
-            found = pool.choose("opus")
+            found = pool.choose(("opus",))
             return None if found is None else pool.take(found.id)
         case "refreshed":
             tokens = OAuthTokens(f"new of {account_id}", "new", clock.now() + 3600)
