@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import json
-from collections.abc import AsyncIterator
+import zlib
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
+import brotli
 import pytest
+from backports import zstd
 
 from proxy.clock import rfc3339
 from proxy.simulator import (
@@ -462,3 +467,92 @@ async def test_a_post_that_is_not_sent_twice_gets_a_502_for_a_cut_before_the_fir
         service.simulator.script(credentials[0], Raw(CUT_HEAD), path="/v1/messages")
         assert (await service.message(stream=True)).status == 502
         assert asked(service) == ["a"]
+
+
+# --- encodings, and the answer's own clock -----------------------------------------------------------------
+
+ENCODE: dict[str, Callable[[bytes], bytes]] = {
+    "br": brotli.compress,
+    "zstd": zstd.compress,
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "gzip, br": lambda body: brotli.compress(gzip.compress(body)),
+}
+
+
+@pytest.mark.parametrize("encoding", ENCODE)
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (400, NO_CREDIT),
+        (400, "This organization has been disabled."),
+        (404, "model: claude-sonnet-5-5"),
+        (400, "max_tokens: too large"),
+    ],
+)
+async def test_an_error_is_judged_in_every_encoding_and_handed_on_byte_for_byte(
+    tmp_path: Path, encoding: str, status: int, words: str
+) -> None:
+    type_ = "invalid_request_error" if status == 400 else "not_found_error"
+    plain = json.dumps({"type": "error", "error": {"type": type_, "message": words}}).encode()
+    body = ENCODE[encoding](plain)
+    headers = (("content-type", "application/json"), ("content-encoding", encoding))
+    async with pool_of(tmp_path, 2, "api_key") as (service, credentials):
+        service.simulator.script(credentials[0], Answer(status, headers, body), path="/v1/messages")
+        answer = await service.message(headers=[("accept-encoding", "gzip, deflate, br, zstd")])
+        if words.startswith("max_tokens"):
+            assert (answer.status, answer.body) == (status, body)
+        else:
+            assert (answer.status, answer.header("x-proxy-account")) == (200, "b")
+        service.simulator.always(None, Answer(status, headers, body), path="/v1/messages")
+        answer = await service.message()
+        if answer.status == status:
+            assert (answer.body, answer.header("content-encoding")) == (body, encoding)
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+async def test_a_wrong_clock_here_makes_no_rest_longer_or_shorter(tmp_path: Path, hours: int) -> None:
+    true = NOW - hours * HOUR
+    reset = f"{true + 600:.0f}"
+    limits = {"status": "rejected", "5h-status": "rejected", "5h-reset": reset, "5h-utilization": "1.0"}
+    headers = [(f"anthropic-ratelimit-unified-{name}", value) for name, value in limits.items()]
+    fault = Error(429, headers=(*headers, ("date", formatdate(true, usegmt=True))))
+    async with pool_of(tmp_path, 2, "api_key") as (service, credentials):
+        service.simulator.script(credentials[0], fault, path="/v1/messages")
+        assert (await service.message()).status == 200
+        shown = seen(service, "a")
+        assert shown["rate_limited_until"][:16] == rfc3339(NOW + 600)[:16]
+        assert shown["quota"]["5h"]["resets_at"][:16] == rfc3339(NOW + 600)[:16]
+
+
+# --- what is told ------------------------------------------------------------------------------------------
+
+
+async def test_an_unknown_4xx_is_logged_once_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with pool_of(tmp_path, 2, "api_key") as (service, _):
+        service.simulator.always(None, refusal(400, "Your workspace was put to sleep."), path="/v1/messages")
+        for _ in range(3):
+            assert (await service.message()).status == 400
+        assert caplog.text.count("unclassified error of the upstream") == 1
+        statistics = (await service.admin("GET", "/api/admin/statistics")).json()
+        assert statistics["unclassified_errors"] == 3
+
+
+async def test_the_log_and_the_events_say_why_an_account_was_left(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with pool_of(tmp_path, 2, "api_key") as (service, credentials):
+        service.simulator.script(
+            credentials[0], early("overloaded_error"), *[refusal(403, "no")] * 5, path="/v1/messages"
+        )
+        await asked_for(service, 6)
+        told = "evidence=200 with an error as its first event: 529"
+        assert told in caplog.text
+        assert "account refuses" in caplog.text
+        await asked_for(service, 2)
+        service.simulator.script(credentials[0], bare_429(), path="/v1/messages")
+        await asked_for(service, 2)
+        assert "for=model claude-sonnet-5-5 seconds=5 reason=429 rate_limit_error" in caplog.text
