@@ -79,7 +79,7 @@ def _whole(least: int, most: int) -> Callable[[object], int]:
 
 def _share(value: object) -> float:
     text = _text(value)
-    if not re.fullmatch(r"\d{1,2}(\.\d{1,6})?|\.\d{1,6}", text) or float(text) > 10:
+    if not re.fullmatch(r"[0-9]{1,2}(\.[0-9]{1,6})?|\.[0-9]{1,6}", text) or float(text) > 10:
         raise _refused(value, "use a number from 0 to 10, such as 0.2")
     return float(text)
 

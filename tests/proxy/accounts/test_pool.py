@@ -89,7 +89,7 @@ async def test_a_model_limit_concerns_that_model_only(pool: Pool, clock: TestClo
     pool.skip(a, "opus", clock.now() + 60, "7d_oi rejected")
     assert [chosen(pool, "opus") for _ in range(2)] == ["b", "b"]
     assert {chosen(pool, "sonnet") for _ in range(2)} == {"a", "b"}
-    assert {chosen(pool, None) for _ in range(2)} == {"a", "b"}
+    assert {chosen(pool) for _ in range(2)} == {"a", "b"}
     assert pool[a].status is Status.ACTIVE
 
 
@@ -102,6 +102,63 @@ async def test_a_model_limit_ends_with_its_time(pool: Pool, clock: TestClock) ->
     clock.advance(1)
     assert chosen(pool, "opus") == "a"
     pool.tick()
+    assert not pool.has_refusals
+
+
+async def test_a_refusal_that_repeats_rests_longer_and_a_success_makes_it_short_again(
+    pool: Pool, clock: TestClock
+) -> None:
+    [a] = await added(pool, "a")
+    for rest_s in (5, 10, 20, 40, 60, 60):  # no more than a minute
+        pool.strike(a, "opus", 60, "429")
+        assert pool.recovers_in(("opus",)) == pytest.approx(rest_s)
+        clock.advance(rest_s)
+    pool.served(a, ("sonnet",))
+    pool.strike(a, "opus", 60, "429")
+    assert pool.recovers_in(("opus",)) == pytest.approx(60)
+    clock.advance(60)
+    pool.served(a, ("opus",))
+    pool.strike(a, "opus", 60, "429")
+    assert pool.recovers_in(("opus",)) == pytest.approx(5)
+
+
+async def test_refusals_that_come_at_once_are_one(pool: Pool, clock: TestClock) -> None:
+    [a] = await added(pool, "a")
+    for _ in range(20):
+        pool.strike(a, "opus", 3600, "429")
+        clock.advance(0.1)
+    assert pool.recovers_in(("opus",)) == pytest.approx(3)
+    clock.advance(3.1)
+    pool.strike(a, "opus", 3600, "429")
+    assert pool.recovers_in(("opus",)) == pytest.approx(10)
+
+
+async def test_what_was_refused_long_ago_is_forgotten(pool: Pool, clock: TestClock) -> None:
+    a, b = await added(pool, "a", "b")
+    pool.strike(a, "opus", 3600, "429")
+    pool.strike(b, "opus", 3600, "429")
+    await pool.remove(b)
+    clock.advance(3600)
+    pool.tick()
+    assert pool.has_refusals
+    clock.advance(10)
+    pool.tick()
+    assert not pool.has_refusals
+
+
+async def test_refusals_in_a_row_are_shown_until_the_account_serves_or_changes(
+    pool: Pool, clock: TestClock
+) -> None:
+    a, b = await added(pool, "a", "b")
+    for count in range(1, 8):
+        pool.refused(a, f"403 number {count}")
+        assert pool.refusing() == (count >= 5)
+    assert pool.view(pool[a])["status_reason"] == "refused 7 requests in a row: 403 number 7"
+    assert pool.view(pool[b])["status_reason"] is None
+    pool.limit(a, clock.now() + 60, "5h rejected")
+    assert (pool.refusing(), pool.view(pool[a])["status_reason"]) == (0, "5h rejected")
+    pool.refused(a, "of before the limit")
+    pool.refused("acc_gone", "403")
     assert not pool.has_refusals
 
 
