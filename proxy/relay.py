@@ -315,7 +315,7 @@ class Attempts:
 
     async def _matters(self) -> tuple[str, ...]:
         """What an account may be passed over for; empty as long as no account is for anything."""
-        return (await self._asked()).matters if self._relay.pool.has_refusals else ()
+        return (await self._asked()).matters if self._relay.pool.has_matters else ()
 
     async def _asked(self) -> Asked:
         """What the request asks for. Its body is looked at, if it was not yet."""
@@ -367,7 +367,7 @@ class Attempts:
         if verdict.action is Action.HAND_ON:
             relay.pool.answered(account.id)
             if head.status < 400 and (self._lessons.held or relay.pool.has_refusals):
-                relay.teacher.served(self._lessons, account.id, await self._asked())
+                relay.teacher.served(self._lessons, account.id, await self._matters())
             return await self._hand_over(account, exchange, head, headers)
         relay.pool.failed(account.id)
         self._last = (account, exchange, head, headers, verdict)
@@ -436,7 +436,7 @@ class Attempts:
             self._gives_up = True
         elif not self._relay.budget.spend():
             self._gives_up = True
-            log.warning("no further try: retry.budget is spent request=%s", self._record.id)
+            log.info("no further try, retry.budget is spent request=%s", self._record.id)
 
     async def _hand_over(
         self, account: Account, exchange: Exchange, head: Head, answered: AnswerHeaders

@@ -24,6 +24,9 @@ LONGEST_TEST_S = 5.0
 FIRST_REST_S = 5.0
 """An account's first rest for a matter if no time was named; it doubles while the refusals repeat."""
 
+MOST_MATTERS = 256
+"""Clients choose models and paths. Of so many that rest, a further one is not remembered, and is asked for in vain."""
+
 STRIKES_KEPT_S = 3600.0
 """So long after a rest, a refusal is the first one again."""
 
@@ -123,6 +126,8 @@ class Cooldowns:
 
     def _rest(self, account_id: str, matter: str, until: float, reason: str) -> Moment:
         end = self._moment(until)
+        if matter not in self._matters and len(self._matters) >= MOST_MATTERS:
+            return end
         self._matters.setdefault(matter, {})[account_id] = end
         what = "account passed over account=%s for=%s seconds=%.0f reason=%s"
         log.info(what, account_id, matter, until - self._clock.now(), reason)
@@ -139,7 +144,8 @@ class Cooldowns:
         count = 0 if known is None else known.count
         rest_s: float = min(FIRST_REST_S * 2 ** min(count, 32), max(longest_s, FIRST_REST_S))
         end = self._rest(account_id, matter, self._clock.now() + rest_s, reason)
-        self._strikes[account_id, matter] = Strikes(count + 1, end)
+        if matter in self._matters:
+            self._strikes[account_id, matter] = Strikes(count + 1, end)
 
     def served(self, account_id: str, matters: Iterable[str]) -> None:
         """Note that the account has served these matters: its next rest for one of them is a short one again."""

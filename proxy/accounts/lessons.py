@@ -11,7 +11,7 @@ from proxy.accounts.probe import Probe
 from proxy.accounts.refresh import Refresher
 from proxy.clock import Clock
 from proxy.errors import NotFound, ProxyError, TokenRefused, TokenTrouble, without_frames
-from proxy.upstream.verdict import Action, Asked, Verdict
+from proxy.upstream.verdict import Action, Verdict
 
 
 @dataclass(slots=True)
@@ -74,9 +74,9 @@ class Teacher:
         if not verdict.by_quota:
             pool.refused(account.id, verdict.evidence)
 
-    def served(self, lessons: Lessons, account_id: str, asked: Asked) -> None:
+    def served(self, lessons: Lessons, account_id: str, matters: tuple[str, ...]) -> None:
         """Note that the account has served the request: so what others refused is a matter of theirs."""
-        self._pool.served(account_id, asked.matters)
+        self._pool.served(account_id, matters)
         for id, verdict in lessons.held:
             if verdict.matter is not None:
                 self._pool.strike(id, verdict.matter, self._default_s, verdict.evidence)

@@ -132,9 +132,14 @@ class Pool(AccountTable):
         self._refusals.end(account_id)
 
     @property
+    def has_matters(self) -> bool:
+        """Whether a choice depends on what is asked for."""
+        return self._cooldowns.any_matter
+
+    @property
     def has_refusals(self) -> bool:
-        """Whether a choice depends on what is asked for, or a success changes what is known of an account."""
-        return self._cooldowns.any_matter or bool(self._refusals)
+        """Whether a success changes what is known of an account."""
+        return bool(self._refusals) or self._cooldowns.any_matter
 
     def begin(self, account_id: str) -> InFlight:
         """Count one request to the account; whoever begins it closes it."""

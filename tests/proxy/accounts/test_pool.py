@@ -133,6 +133,19 @@ async def test_refusals_that_come_at_once_are_one(pool: Pool, clock: TestClock) 
     assert pool.recovers_in(("opus",)) == pytest.approx(10)
 
 
+async def test_matters_without_end_are_not_remembered(pool: Pool, clock: TestClock) -> None:
+    [a] = await added(pool, "a")
+    for number in range(1000):
+        pool.skip(a, f"route {number}", clock.now() + 60, "429")
+        pool.strike(a, f"model {number}", 60, "429")
+    kept = [n for n in range(1000) for what in ("route", "model") if pool.choose((f"{what} {n}",)) is None]
+    assert len(kept) == 256
+    clock.advance(60)
+    pool.tick()
+    pool.skip(a, "route files", clock.now() + 60, "429")
+    assert pool.choose(("route files",)) is None
+
+
 async def test_what_was_refused_long_ago_is_forgotten(pool: Pool, clock: TestClock) -> None:
     a, b = await added(pool, "a", "b")
     pool.strike(a, "opus", 3600, "429")
