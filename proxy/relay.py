@@ -366,7 +366,7 @@ class Attempts:
         attempt.status, attempt.verdict = head.status, verdict.action.value
         if verdict.action is Action.HAND_ON:
             relay.pool.answered(account.id)
-            if head.status < 400 and (self._lessons.held or relay.pool.has_refusals):
+            if verdict is SERVED and (self._lessons.held or relay.pool.has_refusals):
                 relay.teacher.served(self._lessons, account.id, await self._matters())
             return await self._hand_over(account, exchange, head, headers)
         relay.pool.failed(account.id)

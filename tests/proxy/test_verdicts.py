@@ -342,6 +342,17 @@ async def test_an_account_without_a_model_is_passed_over_for_it_after_another_ha
         assert await asked_for(service, 4) == ["a", "b", "b", "b", "b"]
 
 
+async def test_an_error_of_another_account_confirms_no_refusal(tmp_path: Path) -> None:
+    async with pool_of(tmp_path, 2, "api_key") as (service, credentials):
+        service.simulator.script(
+            credentials[0], refusal(404, "model: claude-sonnet-5-5"), path="/v1/messages"
+        )
+        wrong = early("invalid_request_error", "messages: at least one message is required")
+        service.simulator.script(credentials[1], wrong, path="/v1/messages")
+        assert (await service.message()).body == wrong.body
+        assert sorted(map(str, await asked_for(service, 2))) == ["a", "b"]
+
+
 async def test_a_model_that_nobody_has_is_a_404_each_time(tmp_path: Path) -> None:
     async with pool_of(tmp_path, 2, "api_key") as (service, _):
         service.simulator.always(None, refusal(404, "model: sonnet"), path="/v1/messages")
