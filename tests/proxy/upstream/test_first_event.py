@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 
 import brotli  # type: ignore[import-untyped]
 import pytest
 from backports import zstd
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.errors import UpstreamLost
 from proxy.upstream.exchange import Exchange, Request
@@ -125,3 +128,19 @@ async def test_an_error_has_the_status_of_its_type(type_: str, status: int) -> N
     error = await early_error(exchange_of(EVENT.replace(b"overloaded_error", type_.encode())), "")
     assert error is not None
     assert status_of(error) == status
+
+
+lines = st.sampled_from(
+    [b"event: error", b"event:", b"data: {}", b"data", b": x", b"", b"\xff", b"data: " + OVERLOADED]
+)
+bodies = st.lists(lines, max_size=8).map(b"\n".join) | st.binary(max_size=300)
+
+
+@given(st.lists(bodies, min_size=1, max_size=3), st.sampled_from([*ENCODE, "deflate", "gzip, br", "x"]))
+def test_no_stream_whatever_raises_or_loses_a_byte(pieces: list[bytes], encoding: str) -> None:
+    async def check() -> None:
+        exchange = exchange_of(*filter(None, pieces))
+        await early_error(exchange, encoding)
+        assert exchange.start() == b"".join(pieces)
+
+    asyncio.run(check())
