@@ -69,7 +69,7 @@ class Teacher:
                     pool.skip(account.id, verdict.matter, verdict.limited_until, verdict.evidence)
             case Action.CONFIRM_KEY_THEN_NEXT:
                 await self._confirm(account, verdict)
-            case Action.NEXT_ACCOUNT if verdict.invalid_reason is not None:
+            case Action.NEXT_ACCOUNT if verdict.invalid_reason is not None and pool.is_current(account):
                 pool.invalidate(account.id, verdict.invalid_reason)
         if not verdict.by_quota:
             pool.refused(account.id, verdict.evidence)
@@ -84,7 +84,8 @@ class Teacher:
     async def _confirm(self, account: Account, verdict: Verdict) -> None:
         """The API refuses a key: it is dead if `GET /v1/models` refuses it too."""
         known = any(a.id == account.id and a.status is Status.INVALID for a in self._pool)
-        if not known and await self._probe.works(account) is False:
+        refused = not known and await self._probe.works(account) is False
+        if refused and self._pool.is_current(account):  # a new key may have come meanwhile
             self._pool.invalidate(account.id, f"{verdict.evidence}, confirmed by GET /v1/models")
 
     async def _renew(self, lessons: Lessons, account: Account, verdict: Verdict) -> None:
