@@ -25,6 +25,7 @@ from proxy import __version__
 from proxy.accounts.account import Account, load_accounts, read_account
 from proxy.accounts.balancer import REFRESH_AHEAD_S
 from proxy.accounts.credentials import Credentials
+from proxy.accounts.lessons import Teacher
 from proxy.accounts.login import Logins
 from proxy.accounts.oauth import OAuthServer, Registration
 from proxy.accounts.pool import Pool
@@ -57,6 +58,7 @@ from proxy.storage.protocols import Kind, Reader, Record, Storage
 from proxy.storage.table import Table
 from proxy.storage.unsaved import Unsaved
 from proxy.upstream.driver import CurlClient, check_libcurl
+from proxy.upstream.unclassified import Unclassified
 from proxy.usage import access_log, prices
 from proxy.usage.allowance import Allowance, price
 from proxy.usage.latency import Latency
@@ -147,6 +149,7 @@ class _Given:
     storage: Storage
     last_saves: LastSaves
     counters: dict[str, Record]
+    unclassified: Unclassified
 
 
 @dataclass(frozen=True)
@@ -234,7 +237,8 @@ async def _given(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
         for notice in storage.notices:
             log.warning("%s", notice)
         last = LastSaves(clock)
-        yield _Given(settings, clock, rng, Feed(), storage, last, await storage.load("counters"))
+        counters = await storage.load("counters")
+        yield _Given(settings, clock, rng, Feed(), storage, last, counters, Unclassified())
         await last.run()
     finally:
         await storage.close()
@@ -397,10 +401,17 @@ def _sinks(given: _Given, usage: _Usage, topics: Topics) -> tuple[Sink, ...]:
 
 def _relay(given: _Given, accounts: _Accounts, client: CurlClient) -> Relay:
     retry = given.settings.retry
+    teacher = Teacher(
+        accounts.pool,
+        accounts.probe,
+        accounts.refresher,
+        rate_limit_default_s=given.settings.accounts.rate_limit_default,
+        clock=given.clock,
+    )
     return Relay(
         accounts.pool,
         client,
-        accounts.probe,
+        teacher,
         accounts.refresher,
         retry=Retry(
             max_attempts=retry.max_attempts,
@@ -408,8 +419,9 @@ def _relay(given: _Given, accounts: _Accounts, client: CurlClient) -> Relay:
             max_delay_s=retry.max_delay,
             jitter_max_s=retry.jitter_max,
             resend_posts=retry.resend_posts,
+            budget=retry.budget,
         ),
-        rate_limit_default_s=given.settings.accounts.rate_limit_default,
+        unclassified=given.unclassified,
         feed=given.feed,
         clock=given.clock,
         rng=given.rng,
@@ -432,6 +444,7 @@ async def _dashboard(
         sessions=clients.sessions,
         series=usage.series,
         latency=usage.latency,
+        unclassified=given.unclassified,
         health=health,
         clock=clock,
         insecure=_is_insecure(given.settings),

@@ -33,11 +33,18 @@ ProxyError
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
+
+E = TypeVar("E", bound="ProxyError")
 
 
 class ProxyError(Exception):
     """Base of all errors raised on purpose; its text is for people and holds no secret."""
+
+
+def without_frames(error: E) -> E:
+    """An error to be kept by what raised it: its frames refer back, and with a cycle memory would wait."""
+    return error.with_traceback(None)
 
 
 class StartError(ProxyError):

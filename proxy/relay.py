@@ -12,19 +12,16 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from random import Random
-from typing import TypeVar
 
-from proxy.accounts.account import Account, OAuthTokens, Status
+from proxy.accounts.account import Account, Status
+from proxy.accounts.lessons import Lessons, Teacher
 from proxy.accounts.pool import InFlight, Pool
-from proxy.accounts.probe import Probe
 from proxy.accounts.refresh import Refresher
 from proxy.clock import Clock
 from proxy.errors import (
     BadGateway,
     GatewayTimeout,
     NotFound,
-    ProxyError,
-    RateLimited,
     TokenRefused,
     TokenTrouble,
     Unavailable,
@@ -32,6 +29,7 @@ from proxy.errors import (
     UpstreamGarbled,
     UpstreamLost,
     UpstreamSilent,
+    without_frames,
 )
 from proxy.feed import Feed, Happened
 from proxy.http import results_url
@@ -40,16 +38,18 @@ from proxy.http.decoding import TooLarge
 from proxy.http.headers import NO_HEADERS, AnswerHeaders, ClientHeaders, Credential, without
 from proxy.http.peek import Peek, peek
 from proxy.http.target import Target
-from proxy.upstream import echo
+from proxy.upstream import echo, first_event
 from proxy.upstream.driver import CurlClient
+from proxy.upstream.error_body import MOST_BYTES as JUDGED_BYTES
+from proxy.upstream.error_body import ApiError, read_error
 from proxy.upstream.exchange import Exchange, Head, Header, Request
-from proxy.upstream.verdict import Action, Verdict, judge
+from proxy.upstream.retry_budget import RetryBudget
+from proxy.upstream.unclassified import Unclassified
+from proxy.upstream.verdict import JUDGED_BY_BODY, MESSAGES, Action, Asked, Verdict, judge, judge_early
 from proxy.usage.request import Attempt, RequestRecord
 
 SHORT_WAIT_S = 5.0
 """A request waits itself for its only account to come back, up to this long."""
-
-JUDGED_BYTES = 64 * 1024
 
 OFF_THE_LOOP_BYTES = 16 * 1024
 """An answer above this is rewritten in a thread."""
@@ -57,12 +57,15 @@ OFF_THE_LOOP_BYTES = 16 * 1024
 TELL_EVERY_S = 60.0
 """How often admins are told that the upstream echoes credentials."""
 
-JUDGED_BY_BODY = (400, 401, 402, 403, 429)
-
 TOKEN_RETRY_S = 5.0
 """When a client may try again where no account has a live token, and none is limited."""
 
-E = TypeVar("E", bound=ProxyError)
+MOST_BETAS = 32
+"""Of the betas that a client names, so many are remembered with what refuses them."""
+
+SERVED = Verdict(Action.HAND_ON, "200")
+NO_ERROR = ApiError()
+NOT_ASKED = Asked()
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +107,20 @@ class Inbound:
         return Request(self.method, self.target.raw, headers, body, size, may_resend=may_resend)
 
     @property
+    def route(self) -> str:
+        """MESSAGES, or the family of the path, such as `files`, `batches` or `count_tokens`."""
+        segments = self.target.segments
+        if segments == ("v1", "messages"):
+            return MESSAGES if self.method == "POST" else "messages"
+        return (segments[2] if segments[1] == "messages" else segments[1])[:64]
+
+    @property
+    def betas(self) -> tuple[str, ...]:
+        """What `anthropic-beta` names, in lower case."""
+        named = ",".join(self.headers.values("anthropic-beta")).lower().split(",", MOST_BETAS)
+        return tuple(beta for part in named[:MOST_BETAS] if (beta := part.strip()))
+
+    @property
     def content_encoding(self) -> str:
         """Of the body, as the client names it."""
         return ", ".join(self.headers.values("content-encoding"))
@@ -111,13 +128,14 @@ class Inbound:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How often and how soon a request is tried again; times in seconds."""
+    """How often and how soon a request is tried again; times in seconds, `budget` as RetryBudget's share."""
 
     max_attempts: int
     base_delay_s: float
     max_delay_s: float
     jitter_max_s: float
     resend_posts: bool
+    budget: float
 
     def delay_s(self, failures: int, rng: Random) -> float:
         """The wait after the `failures`-th failure: 1, 2, 4 … times the base up to the maximum, and jitter."""
@@ -177,21 +195,22 @@ class Relay:
         self,
         pool: Pool,
         client: CurlClient,
-        probe: Probe,
+        teacher: Teacher,
         refresher: Refresher,
         *,
         retry: Retry,
-        rate_limit_default_s: float,
+        unclassified: Unclassified,
         feed: Feed,
         clock: Clock,
         rng: Random,
     ) -> None:
         self.pool = pool
         self.client = client
-        self.probe = probe
+        self.teacher = teacher
         self.refresher = refresher
         self.retry = retry
-        self.rate_limit_default_s = rate_limit_default_s
+        self.budget = RetryBudget(retry.budget)
+        self.unclassified = unclassified
         self.clock = clock
         self.rng = rng
         self._feed = feed
@@ -218,19 +237,21 @@ class Relay:
 
 
 class Attempts:
-    """All tries of one request, over all accounts, before the first byte reaches the client."""
+    """All tries of one request, over all accounts, before the first byte reaches the client.
+
+    Refusals that are about an account are no tries: the request meets each account at most once that way.
+    """
 
     def __init__(self, relay: Relay, inbound: Inbound, record: RequestRecord) -> None:
+        relay.budget.earn()
         self._relay = relay
         self._inbound = inbound
         self._record = record
-        self._refused: set[str] = set()
+        self._lessons = Lessons()
         self._tried: set[str] = set()
-        self._failures = 0
+        self._tries = 0  # that failed for a reason that passes
+        self._gives_up = False
         self._backs_off = False
-        self._again: str | None = None
-        self._replayed: set[str] = set()
-        self._token_error: ProxyError | None = None
         self._in_flight: InFlight | None = None
         self._exchange: Exchange | None = None
         self._last: tuple[Account, Exchange, Head, AnswerHeaders, Verdict] | None = None
@@ -257,7 +278,7 @@ class Attempts:
             self._in_flight = None
 
     async def _answer(self) -> Answer:
-        while len(self._record.attempts) < self._relay.retry.max_attempts:
+        while not self._gives_up:
             account = await self._next_account()
             if account is None:
                 break
@@ -270,29 +291,47 @@ class Attempts:
         return await self._last_word()
 
     async def _next_account(self) -> Account | None:
-        pool = self._relay.pool
+        pool, lessons = self._relay.pool, self._lessons
         if self._backs_off:
             self._backs_off = False
-            await self._relay.clock.sleep(self._relay.retry.delay_s(self._failures, self._relay.rng))
-        if pool.has_model_limits():
-            await self._learn_model()
-        again, self._again = self._again, None
+            await self._relay.clock.sleep(self._relay.retry.delay_s(self._tries, self._relay.rng))
+        matters = await self._matters()
+        again, lessons.again = lessons.again, None
         if again is not None and again in pool and pool[again].status is Status.ACTIVE:
             return pool[again]
-        account = pool.choose(self._record.model, refused=self._refused, later=self._tried)
+        account = pool.choose(matters, refused=lessons.refused, later=self._tried)
         while account is None and await pool.probation_ended():
-            account = pool.choose(self._record.model, refused=self._refused, later=self._tried)
+            account = pool.choose(matters, refused=lessons.refused, later=self._tried)
         if account is not None:
             return pool.take(account.id)
-        if not self._record.attempts:
-            return None
-        wait_s = pool.recovers_in(self._record.model)
+        return await self._recovered(matters) if self._record.attempts else None
+
+    async def _recovered(self, matters: tuple[str, ...]) -> Account | None:
+        """Wait for the only account to come back from a limit, if that is soon; such a wait counts as a try."""
+        pool, lessons = self._relay.pool, self._lessons
         usable = [a for a in pool if a.works]
-        if wait_s is None or wait_s > SHORT_WAIT_S or len(usable) != 1 or usable[0].id in self._refused:
+        wait_s = pool.recovers_in(matters, but=lessons.refused_for_good)
+        if len(usable) != 1 or wait_s is None or wait_s > SHORT_WAIT_S:
             return None
+        if self._tries + 1 >= self._relay.retry.max_attempts:
+            return None
+        self._tries += 1
+        lessons.refused = lessons.refused_for_good
         await self._relay.clock.sleep(wait_s)
-        account = pool.choose(self._record.model, refused=self._refused)
+        account = pool.choose(matters, refused=lessons.refused)
         return None if account is None else pool.take(account.id)
+
+    async def _matters(self) -> tuple[str, ...]:
+        """What an account may be passed over for; empty as long as no account is for anything."""
+        return (await self._asked()).matters if self._relay.pool.has_matters else ()
+
+    async def _asked(self) -> Asked:
+        """What the request asks for. Its body is looked at, if it was not yet."""
+        inbound, record = self._inbound, self._record
+        if record.model is None:
+            wanted = inbound.peek()
+            record.model = (wanted if isinstance(wanted, Peek) else await wanted).model
+        return Asked(record.model, inbound.route, inbound.betas)
 
     async def _with_live_token(self, account: Account) -> Account | None:
         try:
@@ -300,8 +339,8 @@ class Attempts:
         except (TokenRefused, TokenTrouble, NotFound) as error:
             log.warning("passed over without a live token account=%s reason=%s", account.id, error)
             self._relay.pool.answered(account.id)
-            self._refused.add(account.id)
-            self._token_error = _without_frames(error)
+            self._lessons.refused |= {account.id}
+            self._lessons.token_error = without_frames(error)
             return None
         except BaseException:  # nobody else would end the probation that its choice began
             self._relay.pool.answered(account.id)
@@ -320,23 +359,24 @@ class Attempts:
         self._exchange = exchange
         try:
             head = await exchange.head()
-            start = b""
-            if head.status in JUDGED_BY_BODY:
-                start = await _start_of(exchange, JUDGED_BYTES)
+            if sent.secret in head.text:
+                relay.pool.failed(account.id)
+                raise relay.echoed(account, head.status)
+            headers = AnswerHeaders(head.headers)
+            relay.pool.saw(account.id, headers)
+            if head.status == 200 and exchange.begins_with(first_event.GOOD_STARTS):
+                verdict = SERVED
+            else:
+                verdict = await self._judge(account, exchange, head.status, headers)
         except UpstreamError as error:
             attempt.verdict = type(error).__name__
             self._upstream_failed(account, error)
             return None
-        if sent.secret in head.text:
-            relay.pool.failed(account.id)
-            raise relay.echoed(account, head.status)
-        headers = AnswerHeaders(head.headers)
-        relay.pool.saw(account.id, headers)
-        verdict = await self._judge(account, head.status, headers, start)
         attempt.status, attempt.verdict = head.status, verdict.action.value
-        exchange.put_back(start)
         if verdict.action is Action.HAND_ON:
             relay.pool.answered(account.id)
+            if verdict is SERVED and (self._lessons.held or relay.pool.has_refusals):
+                relay.teacher.served(self._lessons, account.id, await self._matters())
             return await self._hand_over(account, exchange, head, headers)
         relay.pool.failed(account.id)
         self._last = (account, exchange, head, headers, verdict)
@@ -344,44 +384,34 @@ class Attempts:
         relay.pool.answered(account.id)
         return None
 
-    async def _judge(self, account: Account, status: int, headers: AnswerHeaders, start: bytes) -> Verdict:
-        if status == 429:
-            await self._learn_model()
-        now, model = self._relay.clock.now(), self._record.model
-        return judge(status, headers, start, account_kind=account.type, model=model, now=now)
-
-    async def _learn_model(self) -> None:
-        """Look which model is asked for, if that is not known yet."""
-        if self._record.model is None:
-            wanted = self._inbound.peek()
-            self._record.model = (wanted if isinstance(wanted, Peek) else await wanted).model
+    async def _judge(
+        self, account: Account, exchange: Exchange, status: int, headers: AnswerHeaders
+    ) -> Verdict:
+        """Say what an answer means, by its first bytes if there are to be any. Raises UpstreamError."""
+        error, found = NO_ERROR, status
+        encoding = headers.get("content-encoding")
+        if status in JUDGED_BY_BODY:
+            start = await _start_of(exchange, JUDGED_BYTES)
+            exchange.put_back(start)
+            error = read_error(start, encoding, headers.get("content-type"))
+        elif 200 <= status <= 299 and status != 204:
+            early = await _early_error(exchange, headers, self._inbound.route)
+            if early is None:
+                return SERVED
+            error, found = early, first_event.status_of(early)
+        if 400 <= found <= 499:
+            self._relay.unclassified.note(found, error)
+        asked = await self._asked() if found in JUDGED_BY_BODY else NOT_ASKED
+        now = self._relay.clock.now()
+        verdict = judge(found, headers, error, account_kind=account.type, asked=asked, now=now)
+        return verdict if found == status else judge_early(error, verdict)
 
     async def _learn(self, account: Account, verdict: Verdict) -> None:
         """Tell the pool what the answer means for the account, and this request where not to go again."""
-        pool, now = self._relay.pool, self._relay.clock.now()
-        match verdict.action:
-            case Action.BENCH_THEN_NEXT:
-                until = verdict.limited_until or now + self._relay.rate_limit_default_s
-                pool.limit(account.id, until, verdict.evidence)
-            case Action.SKIP_MODEL_THEN_NEXT:
-                self._refused.add(account.id)
-                # Without a time it is this request that is refused (long context needs credit), not the model.
-                if verdict.model is not None and verdict.limited_until is not None:
-                    pool.limit_model(account.id, verdict.model, verdict.limited_until, verdict.evidence)
-            case Action.CONFIRM_KEY_THEN_NEXT:
-                self._refused.add(account.id)
-                known = any(a.id == account.id and a.status is Status.INVALID for a in pool)
-                refused = not known and await self._relay.probe.works(account) is False
-                if refused and pool.is_current(account):  # a new key may have come meanwhile
-                    pool.invalidate(account.id, f"{verdict.evidence}, confirmed by GET /v1/models")
-            case Action.REFRESH_THEN_NEXT:
-                await self._renew(account, verdict)
-            case Action.NEXT_ACCOUNT:
-                self._refused.add(account.id)
-                if verdict.invalid_reason is not None and pool.is_current(account):
-                    pool.invalidate(account.id, verdict.invalid_reason)
-            case Action.RETRY:
-                self._failed_for_now()
+        if verdict.action is Action.RETRY:
+            self._failed_for_now()
+        else:
+            await self._relay.teacher.teach(self._lessons, account, verdict)
         log.info(
             "attempt failed account=%s attempt=%d action=%s evidence=%s",
             account.id,
@@ -389,27 +419,6 @@ class Attempts:
             verdict.action.value,
             verdict.evidence,
         )
-
-    async def _renew(self, account: Account, verdict: Verdict) -> None:
-        """The API refuses an access token: one forced refresh and one replay; a fresh one refused is the end."""
-        pool, refresher = self._relay.pool, self._relay.refresher
-        assert isinstance(account.credential, OAuthTokens)
-        used = account.credential.access_token
-        renewed = account.id in pool and not pool.is_current(account)
-        if account.id not in self._replayed and (renewed or not refresher.is_fresh(account)):
-            self._replayed.add(account.id)
-            try:
-                await refresher.refresh(account.id, failed=used)
-            except (TokenRefused, TokenTrouble, NotFound) as error:
-                self._token_error = _without_frames(error)
-            else:
-                self._again = account.id
-                return
-        elif await self._relay.probe.works(account) is False and pool.is_current(account):
-            pool.invalidate(
-                account.id, f"a fresh token is refused: {verdict.evidence}, confirmed by GET /v1/models"
-            )
-        self._refused.add(account.id)
 
     def _upstream_failed(self, account: Account, error: UpstreamError) -> None:
         self._relay.pool.answered(account.id)
@@ -425,12 +434,18 @@ class Attempts:
             raise BadGateway(
                 f"the connection to the upstream was lost after the request was sent: {error}"
             ) from error
-        self._error = _without_frames(error)
+        self._error = without_frames(error)
         self._failed_for_now()
 
     def _failed_for_now(self) -> None:
-        self._failures += 1
+        """Count a try that failed for a reason that passes; the last one is the last word."""
+        self._tries += 1
         self._backs_off = True
+        if self._tries >= self._relay.retry.max_attempts:
+            self._gives_up = True
+        elif not self._relay.budget.spend():
+            self._gives_up = True
+            log.info("no further try, retry.budget is spent request=%s", self._record.id)
 
     async def _hand_over(
         self, account: Account, exchange: Exchange, head: Head, answered: AnswerHeaders
@@ -444,25 +459,23 @@ class Attempts:
 
     async def _last_word(self) -> Answer:
         """What is left when every try failed: the upstream's own answer, or why there is none."""
-        pool = self._relay.pool
+        pool, lessons, matters = self._relay.pool, self._lessons, await self._matters()
         if self._error is not None:
-            raise BadGateway(f"the upstream cannot be reached: {self._error}") from self._error
+            what = "answer was cut" if isinstance(self._error, UpstreamLost) else "server cannot be reached"
+            raise BadGateway(f"the upstream's {what}: {self._error}") from self._error
         if self._last is None:
-            if isinstance(self._token_error, TokenTrouble) and pool.recovers_in(self._record.model) is None:
+            if isinstance(lessons.token_error, TokenTrouble) and pool.recovers_in(matters) is None:
                 raise Unavailable(
-                    f"no account has a live token: {self._token_error}", retry_after_s=TOKEN_RETRY_S
+                    f"no account has a live token: {lessons.token_error}", retry_after_s=TOKEN_RETRY_S
                 )
-            raise pool.exhausted(self._record.model)
+            raise pool.exhausted(matters)
         account, exchange, head, headers, verdict = self._last
-        # A model passed over without a time is a matter of the request itself: the upstream's words say which.
-        if verdict.action is Action.BENCH_THEN_NEXT or verdict.limited_until is not None:
-            if not pool.has_usable(self._record.model):
-                raise pool.exhausted(self._record.model)
-            raise RateLimited(
-                f"{len(self._record.attempts)} accounts in a row are rate limited", retry_after_s=1
-            )
         if not any(a.works for a in pool):
-            raise pool.exhausted(self._record.model)
+            raise pool.exhausted(matters)
+        passes = verdict.action is Action.RETRY or verdict.is_throttle
+        if not passes and pool.recovers_in(matters, but=lessons.refused_for_good) is not None:
+            # An account that rests has not refused this request for good: the client is told when to come back.
+            raise pool.exhausted(matters, but=lessons.refused_for_good)
         if verdict.action in (Action.REFRESH_THEN_NEXT, Action.CONFIRM_KEY_THEN_NEXT):
             # The client's own key is fine: a 401 would say otherwise, and clients would ask for another.
             raise Unavailable(
@@ -471,9 +484,19 @@ class Attempts:
         return await self._hand_over(account, exchange, head, headers)
 
 
-def _without_frames(error: E) -> E:
-    """An error to be kept by what raised it: its frames refer back, and with a cycle memory would wait."""
-    return error.with_traceback(None)
+async def _early_error(exchange: Exchange, headers: AnswerHeaders, route: str) -> ApiError | None:
+    """Wait for the first byte of a good answer, and for the first event of a streamed message.
+
+    The head is sent with it: until then, another account may answer. Any other stream may be silent for long.
+    """
+    is_stream = headers.get("content-type").lower().startswith("text/event-stream")
+    if is_stream and route != MESSAGES:
+        return None
+    if not await exchange.begun():
+        if route == MESSAGES and headers.length is None and not headers.is_chunked:
+            raise UpstreamLost("its connection ended before the first byte of the message")
+        return None
+    return await first_event.early_error(exchange, headers.get("content-encoding")) if is_stream else None
 
 
 async def _start_of(exchange: Exchange, enough_bytes: int) -> bytes:
@@ -519,7 +542,7 @@ async def _answer(
     elif head.status == 204 and length:  # false (RFC 9110 §8.6), and its bytes would be missed
         headers = without(headers, {"content-length"})
     kind, encoding = answered.get("content-type"), answered.get("content-encoding")
-    framed = length is not None or "chunked" in answered.get("transfer-encoding").lower()
+    framed = length is not None or answered.is_chunked
     return Answer(head.status, head.reason, headers, length, kind, encoding, framed, source)
 
 

@@ -1,13 +1,14 @@
-"""How long accounts rest: cooldowns of accounts and of models on them, and probation after a long one.
+"""How long accounts rest: cooldowns of accounts and of single matters on them, and probation after a long one.
 
-Kept in memory. After a restart, cooldowns of accounts are read from their records; those of models are set again by
-the next answers.
+A matter is a model, a beta or a route that an account refuses while it serves all else. Kept in memory. After a
+restart, cooldowns of accounts are read from their records; those of matters are set again by the next answers.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from proxy.accounts.account import Account, Status
@@ -18,6 +19,19 @@ LONG_LIMIT_S = 300.0
 
 LONGEST_TEST_S = 5.0
 """Others wait no longer than this, however long the test takes: a whole message may take minutes."""
+
+
+FIRST_REST_S = 5.0
+"""An account's first rest for a matter if no time was named; it doubles while the refusals repeat."""
+
+MOST_MATTERS = 256
+"""Clients choose models and paths. Of so many that rest, a further one is not remembered, and is asked for in vain."""
+
+STRIKES_KEPT_S = 3600.0
+"""So long after a rest, a refusal is the first one again."""
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +50,16 @@ class Cooldown:
     length_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Strikes:
+    """Refusals of a matter in a row without a named time, and the end of the latest rest."""
+
+    count: int
+    end: Moment
+
+
 class Cooldowns:
-    """The cooldowns of accounts, for all models or for one model.
+    """The cooldowns of accounts, for everything or for one matter.
 
     Ends are kept on the monotonic clock as well: a wall clock that is set back must not prolong a cooldown.
     """
@@ -45,7 +67,8 @@ class Cooldowns:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._accounts: dict[str, Cooldown] = {}
-        self._models: dict[str, dict[str, Moment]] = {}  # by model, then by account
+        self._matters: dict[str, dict[str, Moment]] = {}  # by matter, then by account
+        self._strikes: dict[tuple[str, str], Strikes] = {}  # by account and matter
         self.probations = Probations(clock)
 
     def file(self, account: Account) -> None:
@@ -66,9 +89,10 @@ class Cooldowns:
     def forget(self, account_id: str) -> None:
         """Remove a deleted account."""
         self._accounts.pop(account_id, None)
-        for ends in self._models.values():
+        for ends in self._matters.values():
             ends.pop(account_id, None)
         self._drop_empty()
+        self._strikes = {key: each for key, each in self._strikes.items() if key[0] != account_id}
         self.probations.forget(account_id)
 
     # accounts
@@ -87,47 +111,80 @@ class Cooldowns:
         if self._accounts[account_id].length_s >= LONG_LIMIT_S:
             self.probations.due(account_id)
 
-    # models
+    # matters
 
     @property
-    def any_model(self) -> bool:
-        """Whether a choice may depend on the model asked for."""
-        return bool(self._models)
+    def any_matter(self) -> bool:
+        """Whether a choice, or a success, may depend on what is asked for."""
+        return bool(self._matters or self._strikes)
 
-    def rest_model(self, account_id: str, model: str, until: float) -> None:
-        """Set a cooldown for one model until `until`, in seconds since the epoch; a later one already set stays."""
-        known = self.model_until(account_id, model)
+    def rest_for(self, account_id: str, matter: str, until: float, reason: str) -> None:
+        """Set a cooldown for one matter until `until`, in seconds since the epoch; a later one already set stays."""
+        known = self._matter_until(account_id, matter)
         if known is None or known < until:
-            self._models.setdefault(model, {})[account_id] = self._moment(until)
+            self._rest(account_id, matter, until, reason)
 
-    def model_until(self, account_id: str, model: str | None) -> float | None:
-        """End of the account's cooldown for the model, in seconds since the epoch. None if it has none."""
-        end = self._models[model or ""].get(account_id) if (model or "") in self._models else None
+    def _rest(self, account_id: str, matter: str, until: float, reason: str) -> Moment:
+        end = self._moment(until)
+        if matter not in self._matters and len(self._matters) >= MOST_MATTERS:
+            return end
+        self._matters.setdefault(matter, {})[account_id] = end
+        what = "account passed over account=%s for=%s seconds=%.0f reason=%s"
+        log.info(what, account_id, matter, until - self._clock.now(), reason)
+        return end
+
+    def strike(self, account_id: str, matter: str, longest_s: float, reason: str) -> None:
+        """Let the account rest for a matter without a named time: 5 s, doubled with each repetition up to `longest_s`.
+
+        If it rests already, this refusal came to an earlier request, and is no repetition.
+        """
+        if self._matter_until(account_id, matter) is not None:
+            return
+        known = self._strikes.get((account_id, matter))
+        count = 0 if known is None else known.count
+        rest_s: float = min(FIRST_REST_S * 2 ** min(count, 32), max(longest_s, FIRST_REST_S))
+        end = self._rest(account_id, matter, self._clock.now() + rest_s, reason)
+        if matter in self._matters:
+            self._strikes[account_id, matter] = Strikes(count + 1, end)
+
+    def served(self, account_id: str, matters: Iterable[str]) -> None:
+        """Note that the account has served these matters: its next rest for one of them is a short one again."""
+        for matter in matters:
+            self._strikes.pop((account_id, matter), None)
+
+    def drop_passed_matters(self) -> None:
+        """Forget the cooldowns of matters that are over, and strikes that are long past."""
+        for matter, ends in self._matters.items():
+            self._matters[matter] = {id: end for id, end in ends.items() if self._until(end) is not None}
+        self._drop_empty()
+        old = self._clock.monotonic() - STRIKES_KEPT_S
+        self._strikes = {key: each for key, each in self._strikes.items() if each.end.monotonic > old}
+
+    def _matter_until(self, account_id: str, matter: str) -> float | None:
+        """End of the account's cooldown for the matter, in seconds since the epoch. None if it has none."""
+        end = self._matters[matter].get(account_id) if matter in self._matters else None
         return None if end is None else self._until(end)
 
-    def drop_passed_models(self) -> None:
-        """Forget the cooldowns of models that are over."""
-        for model, ends in self._models.items():
-            self._models[model] = {id: end for id, end in ends.items() if self._until(end) is not None}
-        self._drop_empty()
-
     def _drop_empty(self) -> None:
-        self._models = {model: ends for model, ends in self._models.items() if ends}
+        self._matters = {matter: ends for matter, ends in self._matters.items() if ends}
 
     # both
 
-    def is_away(self, account_id: str, model: str | None) -> bool:
-        """Whether the account must be skipped even if it is active: it is on probation, or rests for the model."""
-        return self.probations.runs(account_id) or self.model_until(account_id, model) is not None
+    def is_away(self, account_id: str, matters: Iterable[str]) -> bool:
+        """Whether the account must be skipped even if it is active: it is on probation, or rests for a matter."""
+        if self.probations.runs(account_id):
+            return True
+        return any(self._matter_until(account_id, matter) is not None for matter in matters)
 
-    def waits_s(self, model: str | None) -> dict[str, float]:
-        """Seconds until each resting account can be asked for the model, by account id; 0 if it can be now."""
+    def waits_s(self, matters: Iterable[str]) -> dict[str, float]:
+        """Seconds until each resting account can be asked for these matters, by its id; 0 if it can be now."""
         now = self._clock.now()
         ends = {id: self._until(cooldown.end) or now for id, cooldown in self._accounts.items()}
-        for account_id in self._models.get(model or "", ()):
-            until = self.model_until(account_id, model)
-            if until is not None:
-                ends[account_id] = max(until, ends.get(account_id, now))
+        for matter in matters:
+            for account_id in self._matters.get(matter, ()):
+                until = self._matter_until(account_id, matter)
+                if until is not None:
+                    ends[account_id] = max(until, ends.get(account_id, now))
         return {account_id: end - now for account_id, end in ends.items()}
 
     def _moment(self, wall: float) -> Moment:

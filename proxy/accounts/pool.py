@@ -13,11 +13,12 @@ from proxy.accounts.account import Account, Status
 from proxy.accounts.balancer import Balancer
 from proxy.accounts.cooldown import Cooldowns
 from proxy.accounts.quota import Quota
+from proxy.accounts.refusals import SHOWN_FROM, Refusals
 from proxy.accounts.table import AccountTable
 from proxy.accounts.use import Use, Uses
 from proxy.clock import Clock, rfc3339
 from proxy.errors import RateLimited, RequestError, Unavailable
-from proxy.feed import Feed
+from proxy.feed import Feed, Happened
 from proxy.http.headers import AnswerHeaders
 from proxy.storage.protocols import Record, Storage
 from proxy.storage.table import Table
@@ -55,6 +56,7 @@ class Pool(AccountTable):
         self._counts = dict.fromkeys(Status, 0)
         self._balancer = Balancer(table)
         self._cooldowns = Cooldowns(clock)
+        self._refusals = Refusals()
         for account in table.values():
             self._follow(None, account)
 
@@ -69,7 +71,10 @@ class Pool(AccountTable):
     def view(self, account: Account) -> dict[str, Any]:
         """An account and its counters, as an admin sees it."""
         use = self._use[account.id]
-        return account.view() | {
+        shown = account.view()
+        if account.status is Status.ACTIVE:
+            shown["status_reason"] = self._refusals.reason(account.id)
+        return shown | {
             "requests": use.requests,
             "errors": use.errors,
             "rate_limits": use.rate_limits,
@@ -79,19 +84,23 @@ class Pool(AccountTable):
             "idle_since": None if (idle := self._idle_since(account)) is None else rfc3339(idle),
         }
 
+    def refusing(self) -> int:
+        """Number of accounts that are active, and refuse again and again."""
+        return self._refusals.shown()
+
     # called by the relay
 
     def choose(
-        self, model: str | None, *, refused: Collection[str] = (), later: Collection[str] = ()
+        self, matters: tuple[str, ...] = (), *, refused: Collection[str] = (), later: Collection[str] = ()
     ) -> Account | None:
         """The next account, never one in `refused`, and one in `later` only if no other is usable. None if none is.
 
-        The caller calls `take` before its next await.
+        `matters` is what the request asks for, as `Asked.matters`. The caller calls `take` before its next await.
         """
         is_away = self._cooldowns.is_away
-        chosen = self._first(lambda id: id in refused or id in later or is_away(id, model))
+        chosen = self._first(lambda id: id in refused or id in later or is_away(id, matters))
         if chosen is None and later:
-            chosen = self._first(lambda id: id in refused or id not in later or is_away(id, model))
+            chosen = self._first(lambda id: id in refused or id not in later or is_away(id, matters))
         return None if chosen is None else self._table[chosen]
 
     def _first(self, away: Callable[[str], bool]) -> str | None:
@@ -109,11 +118,6 @@ class Pool(AccountTable):
         self._cooldowns.probations.begin(account_id)
         return self[account_id]
 
-    def has_usable(self, model: str | None) -> bool:
-        """Whether any account could be asked now; one on probation counts."""
-        resting = self._cooldowns.waits_s(model)
-        return any(a.works and resting.get(a.id, 0.0) <= 0 for a in self)
-
     async def probation_ended(self) -> bool:
         """Wait for an account on probation to answer. False if none is on probation."""
         return await self._cooldowns.probations.wait()
@@ -122,9 +126,20 @@ class Pool(AccountTable):
         """Note an answer other than a rate limit: it ends the account's probation."""
         self._cooldowns.probations.answered(account_id)
 
-    def has_model_limits(self) -> bool:
-        """Whether a choice depends on the model asked for."""
-        return self._cooldowns.any_model
+    def served(self, account_id: str, matters: tuple[str, ...]) -> None:
+        """Note that the account has served a request for these matters: what it refused before is forgiven."""
+        self._cooldowns.served(account_id, matters)
+        self._refusals.end(account_id)
+
+    @property
+    def has_matters(self) -> bool:
+        """Whether a choice depends on what is asked for."""
+        return self._cooldowns.any_matter
+
+    @property
+    def has_refusals(self) -> bool:
+        """Whether a success changes what is known of an account."""
+        return bool(self._refusals) or self._cooldowns.any_matter
 
     def begin(self, account_id: str) -> InFlight:
         """Count one request to the account; whoever begins it closes it."""
@@ -134,7 +149,8 @@ class Pool(AccountTable):
     def saw(self, account_id: str, headers: AnswerHeaders) -> None:
         """Update the account's quota from an answer's headers."""
         if account_id in self._table:
-            self._quota[account_id] = quota.read_quota(headers, self._quota.get(account_id, {}))
+            known = self._quota.get(account_id, {})
+            self._quota[account_id] = quota.read_quota(headers, known, self._clock.now())
             if self._by_room:
                 self._file_room(account_id)
             if self._table[account_id].unchecked and headers.get("anthropic-organization-id"):
@@ -163,13 +179,26 @@ class Pool(AccountTable):
             now = self._clock.now()
             self.change(account_id, lambda a: a.limited(until, reason, now))
 
-    def limit_model(self, account_id: str, model: str, until: float, reason: str) -> None:
-        """Set a cooldown of the account for one model. In memory only: after a restart the next 429 sets it again."""
+    def skip(self, account_id: str, matter: str, until: float, reason: str) -> None:
+        """Set a cooldown of the account for one matter. In memory only: after a restart it is learnt again."""
         if account_id in self._table:
-            self._cooldowns.rest_model(account_id, model, until)
-            log.info(
-                "account passed over for a model account=%s model=%s reason=%s", account_id, model, reason
-            )
+            self._cooldowns.rest_for(account_id, matter, until, reason)
+
+    def strike(self, account_id: str, matter: str, longest_s: float, reason: str) -> None:
+        """Let the account rest for one matter that it refuses and another serves: 5 s, longer with each repetition."""
+        if account_id in self._table:
+            self._cooldowns.strike(account_id, matter, longest_s, reason)
+
+    def refused(self, account_id: str, evidence: str) -> None:
+        """Count one refusal of an account that stays active. Again and again, admins are told."""
+        account = self._table.get(account_id)
+        if account is None or account.status is not Status.ACTIVE:
+            return
+        if self._refusals.note(account_id, evidence) == SHOWN_FROM:
+            reason = self._refusals.reason(account_id)
+            log.warning("account refuses account=%s name=%s reason=%s", account_id, account.name, reason)
+            self._feed.tell(Happened("account.refusing", f"{account.name} {reason}", "warning"))
+        self.touch(account_id)
 
     def invalidate(self, account_id: str, reason: str) -> None:
         """Make the account INVALID: its credential no longer works."""
@@ -180,7 +209,7 @@ class Pool(AccountTable):
         """Apply what is due by time, once a second: cooldowns end, and quota windows are reset."""
         for account_id in tuple(self._cooldowns.passed()):
             self._recover(account_id)
-        self._cooldowns.drop_passed_models()
+        self._cooldowns.drop_passed_matters()
         now = self._clock.now()
         for account_id in [id for id, until in self._room_until.items() if until <= now]:
             self._file_room(account_id)
@@ -202,21 +231,26 @@ class Pool(AccountTable):
         since = max(self._use[account.id].last_used_at or 0.0, account.active_since or account.created_at)
         return since if self._clock.now() - since >= self._idle_threshold_s else None
 
-    def recovers_in(self, model: str | None) -> float | None:
-        """Seconds until the first resting account can be asked for the model. None if none rests."""
-        first = self._first_back(model)
+    def recovers_in(self, matters: tuple[str, ...] = (), *, but: Collection[str] = ()) -> float | None:
+        """Seconds until the first resting account can be asked for these matters, of those not in `but`.
+
+        None if none rests.
+        """
+        first = self._first_back(matters, but)
         return None if first is None else first[0]
 
-    def _first_back(self, model: str | None) -> tuple[float, str] | None:
+    def _first_back(self, matters: tuple[str, ...], but: Collection[str]) -> tuple[float, str] | None:
         """The shortest rest in seconds, and the id of its account. None if none rests."""
-        waits_s = self._cooldowns.waits_s(model).items()
-        return min(((wait_s, id) for id, wait_s in waits_s if self._table[id].works), default=None)
+        waits_s = self._cooldowns.waits_s(matters).items()
+        return min(
+            ((wait_s, id) for id, wait_s in waits_s if self._table[id].works and id not in but), default=None
+        )
 
-    def exhausted(self, model: str | None) -> RequestError:
-        """The error for a client if no account can be asked for the model."""
+    def exhausted(self, matters: tuple[str, ...] = (), *, but: Collection[str] = ()) -> RequestError:
+        """The error for a client if no account can be asked for these matters, and those in `but` have refused."""
         if not len(self):
             return Unavailable("no accounts available", should_retry=False)
-        first = self._first_back(model)
+        first = self._first_back(matters, but)
         if first is None:
             return Unavailable("all accounts invalid or inactive", should_retry=False)
         wait_s, account_id = first
@@ -234,6 +268,8 @@ class Pool(AccountTable):
     def _follow(self, old: Account | None, new: Account | None) -> None:
         if old is not None:
             self._counts[old.status] -= 1
+            if new is None or (new.status, new.credential) != (old.status, old.credential):
+                self._refusals.end(old.id)
         if new is not None:
             self._counts[new.status] += 1
             self._use.add(new.id)

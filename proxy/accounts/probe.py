@@ -11,8 +11,9 @@ from proxy.errors import UpstreamError
 from proxy.http.headers import AnswerHeaders, Credential, to_upstream
 from proxy.jobs import Jobs
 from proxy.upstream.driver import CurlClient
+from proxy.upstream.error_body import read_error
 from proxy.upstream.exchange import Exchange, Request
-from proxy.upstream.verdict import judge
+from proxy.upstream.verdict import Asked, judge
 
 API_VERSION = "2023-06-01"
 """The API requires `anthropic-version`, also of the probe. A client's own header is never changed."""
@@ -86,8 +87,9 @@ class Probe:
         start = b""
         while len(start) < JUDGED_BYTES and (data := await exchange.read()):
             start += data
+        error = read_error(start, headers.get("content-encoding"), headers.get("content-type"))
         kind, now = credential.kind, self._clock.now()
-        verdict = judge(status, headers, start, account_kind=kind, model=None, now=now)
+        verdict = judge(status, headers, error, account_kind=kind, asked=Asked(), now=now)
         why = verdict.evidence.replace(credential.secret, "[...]")
         refused = status in (401, 402, 403) or verdict.invalid_reason is not None
         return Finding(status, latency_ms, f"GET /v1/models answered {why}", refused=refused)

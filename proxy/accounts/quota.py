@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from proxy.clock import rfc3339
 from proxy.http.headers import AnswerHeaders
-from proxy.upstream.limits import Fields, Limits, moment, number
+from proxy.upstream.limits import Fields, Limits, moment, number, skew_s
 from proxy.upstream.verdict import LONGEST_LIMIT_S
 
 _WINDOW = re.compile(r"[0-9]{1,3}[a-z](?:_[a-z0-9]{1,16})?")
@@ -34,6 +34,10 @@ class Window(NamedTuple):
     resets_at: float | None = None
     status: str | None = None
 
+    def moved(self, by_s: float) -> Window:
+        """The window with its reset so much later."""
+        return self if self.resets_at is None else self._replace(resets_at=self.resets_at + by_s)
+
     @property
     def left(self) -> float | None:
         """The fraction that is left, from 0 to 1; None if unknown."""
@@ -52,8 +56,8 @@ Quota = dict[str, Window]
 """By window: `5h`, `7d`, …, or `requests`, `tokens`, `input_tokens`, `output_tokens`."""
 
 
-def read_quota(headers: AnswerHeaders, known: Quota) -> Quota:
-    """Merge the quota in `headers` into `known`.
+def read_quota(headers: AnswerHeaders, known: Quota, now: float) -> Quota:
+    """Merge the quota in `headers` into `known`; resets are moved to this machine's clock.
 
     Windows that the headers leave out stay. A window that they name is replaced whole, since it may have been reset.
     """
@@ -61,14 +65,19 @@ def read_quota(headers: AnswerHeaders, known: Quota) -> Quota:
         return known
     limits = Limits(headers.limits)
     news: Quota = {}
+    for (
+        name,
+        fields,
+    ) in limits.classic.items():  # first: nothing unknown is among them that could crowd others out
+        if name in _CLASSIC and (window := _told(fields)) is not None:
+            news[name.replace("-", "_")] = window
     for name, fields in limits.windows.items():
         if _is_window(name) and (window := _told(fields)) is not None:
             news[name] = window
-    for name, fields in limits.classic.items():
-        if name in _CLASSIC and (window := _told(fields)) is not None:
-            news[name.replace("-", "_")] = window
     if not news:
         return known
+    if skew := skew_s(headers.get("date"), now):
+        news = {name: window.moved(skew) for name, window in news.items()}
     if len(news) <= MAX_WINDOWS and news.keys() >= known.keys():
         return news  # the usual case: the answer names every known window
     return dict(islice((news | (known | news)).items(), MAX_WINDOWS))

@@ -35,6 +35,7 @@ from proxy.config.types import (
     Port,
     RedirectUri,
     Secret,
+    Share,
     Size,
     Slots,
     Text,
@@ -131,6 +132,7 @@ class Retry(Section):
     max_delay: Duration = 60 * SECOND
     jitter_max: Wait = 0.5 * SECOND  # at random on top of each delay
     resend_posts: Flag = True  # also a POST whose connection was lost after it was sent
+    budget: Share = 0.2  # over all requests, further tries a request because of trouble; ten may come at once
 
     @model_validator(mode="after")
     def _delays_grow(self) -> Self:

@@ -83,6 +83,13 @@ def _whole(least: int, most: int) -> Callable[[object], int]:
     return parse
 
 
+def _share(value: object) -> float:
+    text = _text(value)
+    if not re.fullmatch(r"[0-9]{1,2}(\.[0-9]{1,6})?|\.[0-9]{1,6}", text) or float(text) > 10:
+        raise _refused(value, "use a number from 0 to 10, such as 0.2")
+    return float(text)
+
+
 def _flag(value: object) -> bool:
     if (word := _text(value).lower()) not in ("true", "false"):
         raise _refused(value, "use true or false")
@@ -253,6 +260,7 @@ Duration = Annotated[float, PlainValidator(_duration)]  # seconds, above zero
 Wait = Annotated[float, PlainValidator(_wait)]  # seconds, zero for none
 Size = Annotated[int, PlainValidator(_size)]  # bytes
 Port = Annotated[int, PlainValidator(_whole(0, 65535))]
+Share = Annotated[float, PlainValidator(_share)]  # of something for each request
 Tries = Annotated[int, PlainValidator(_whole(1, 20))]
 Slots = Annotated[int, PlainValidator(_whole(1, 10_000))]
 Host = Annotated[str, PlainValidator(_host)]

@@ -28,12 +28,12 @@ class Health:
         return self._clock.monotonic() - self._began
 
     def status(self) -> str:
-        """`unhealthy` if no account is active, `degraded` if one is limited or invalid, a change is unsaved or a start
-        has found damage that no admin has seen yet."""
+        """`unhealthy` if no account is active, `degraded` if one cannot serve or refuses, a change is unsaved or a
+        start has found damage that no admin has seen yet."""
         counts = self._pool.count()
         if not counts[Status.ACTIVE]:
             return "unhealthy"
-        unusable = counts[Status.RATE_LIMITED] + counts[Status.INVALID]
+        unusable = counts[Status.RATE_LIMITED] + counts[Status.INVALID] + self._pool.refusing()
         return "degraded" if unusable or self._unsaved() or self.findings else "healthy"
 
     def reasons(self) -> list[str]:
@@ -45,6 +45,8 @@ class Health:
             for status in (Status.RATE_LIMITED, Status.INVALID, Status.INACTIVE)
             if counts[status] and (status is not Status.INACTIVE or not counts[Status.ACTIVE])
         ]
+        if refusing := self._pool.refusing():
+            accounts.append(f"{refusing} of {len(self._pool)} accounts refuse all requests")
         return [*none, *accounts, *self._unsaved(), *self.findings.texts()]
 
     def not_ready(self) -> str | None:

@@ -12,6 +12,7 @@ from proxy.clients.keys import ClientKeys
 from proxy.clients.sessions import Sessions
 from proxy.clock import Clock, rfc3339
 from proxy.dashboard.health import Health
+from proxy.upstream.unclassified import Unclassified
 from proxy.usage.latency import Latency
 from proxy.usage.series import Series
 
@@ -28,6 +29,7 @@ class Summary:
         sessions: Sessions,
         series: Series,
         latency: Latency,
+        unclassified: Unclassified,
         health: Health,
         clock: Clock,
         insecure: bool,
@@ -38,6 +40,7 @@ class Summary:
         self._sessions = sessions
         self._series = series
         self._latency = latency
+        self._unclassified = unclassified
         self._health = health
         self._clock = clock
         self._insecure = insecure
@@ -76,7 +79,10 @@ class Summary:
         }
 
     def traffic(self) -> dict[str, Any]:
-        """Requests in flight, sessions, client keys, usage since the start and today, and time to first byte."""
+        """Requests in flight, sessions, client keys, usage since the start and today, and time to first byte.
+
+        `unclassified_errors`: errors of the upstream whose shape is not known here.
+        """
         return {
             "in_flight": sum(session.in_flight for session in self._sessions),
             "sessions": len(self._sessions),
@@ -84,4 +90,5 @@ class Summary:
             "since_start": self._series.totals("start").view(),
             "today": self._series.totals("today").view(),
             "ttfb_ms": self._latency.ttfb_ms(),
+            "unclassified_errors": self._unclassified.count,
         }

@@ -163,6 +163,11 @@ class AnswerHeaders:
             return None
         return None if any(other != said for other in self._lengths) else int(said)
 
+    @property
+    def is_chunked(self) -> bool:
+        """Whether HTTP says where the body ends though no length is given."""
+        return "chunked" in self.get("transfer-encoding").lower()
+
     def get(self, lower_name: str) -> str:
         """The value of a header, without blanks around it; "" if there is none."""
         return self._first.get(lower_name, "").strip()

@@ -127,6 +127,18 @@ class Exchange:
         self._unpause()
         return data
 
+    def begins_with(self, starts: tuple[bytes, ...]) -> bool:
+        """Whether the next bytes of the body have come, and are one of these."""
+        return bool(self._chunks) and self._chunks[0].startswith(starts)
+
+    async def begun(self) -> bool:
+        """Wait until bytes of the body are there to be read. False at its end. Raises UpstreamError if it was cut."""
+        while not self._chunks:
+            if self._is_over():
+                return False
+            await self._news()
+        return True
+
     async def pipe(self, take: Callable[[bytes], bool]) -> None:
         """Hand the body to `take`, piece by piece as it comes, and return at its end.
 

@@ -17,11 +17,28 @@ _WINDOW = re.compile(r"(.+)-(utilization|reset|status)")
 _CLASSIC = re.compile(r"anthropic-ratelimit-(.+)-(limit|remaining|reset)")
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 
+_LEAST_SKEW_S = 2.0  # `Date` has whole seconds, and an answer is on its way for a while
+_MOST_SKEW_S = (
+    7 * 86_400.0
+)  # with a clock further off than this, no TLS certificate would be taken for valid for long
+
 # The longest recorded name has 53 characters, the longest value 29. What is longer is damage, and kept in no cache.
 _LONGEST = 100
 
 Fields = dict[str, str]
 """What an answer says of one limit, as text: `utilization`, `limit`, `remaining`, `reset`, `status`."""
+
+
+def skew_s(date: str, now: float) -> float:
+    """How far this machine's clock is ahead of the one that wrote an answer's `Date`, in seconds.
+
+    0 if `date` is missing or absurd, or if both clocks agree. With it, what an answer says of times is true here too.
+    """
+    written_at = _http_date(date) if date else None
+    if written_at is None:
+        return 0.0
+    skew = now - written_at
+    return skew if _LEAST_SKEW_S < abs(skew) <= _MOST_SKEW_S else 0.0
 
 
 class Limits:
@@ -87,7 +104,10 @@ def moment(text: str) -> float | None:
         return None
 
 
+@lru_cache(maxsize=64)  # all answers of a second have the same one
 def _http_date(text: str) -> float | None:
+    if len(text) > _LONGEST:
+        return None
     try:
         return _epoch(parsedate_to_datetime(text))
     except (ValueError, OverflowError):

@@ -1,44 +1,49 @@
 """What an upstream answer means for the request and for the account that was asked.
 
-status                                account   action
-2xx, 3xx, 4xx about the request       any       HAND_ON
-401                                   oauth     REFRESH_THEN_NEXT
-401                                   api_key   CONFIRM_KEY_THEN_NEXT
-401 to the `Origin` header            any       NEXT_ACCOUNT
-402, 403                              any       NEXT_ACCOUNT, and `invalid_reason` for a dead credential
-400 "organization has been disabled"  any       the same
-429, the account's                    any       BENCH_THEN_NEXT until `limited_until`
-429, one model's                      any       SKIP_MODEL_THEN_NEXT for `model` until `limited_until`
-408, 5xx                              any       RETRY
+status                                       account   action
+2xx, 3xx, 4xx about the request              any       HAND_ON
+401                                          oauth     REFRESH_THEN_NEXT
+401                                          api_key   CONFIRM_KEY_THEN_NEXT
+401 to the `Origin` header                   any       NEXT_ACCOUNT
+402, 403                                     any       NEXT_ACCOUNT
+400, 402, 403 with a dead credential         any       NEXT_ACCOUNT, with `invalid_reason`
+400, 402, 403, 429 without credit            any       BENCH_THEN_NEXT until the day that is named
+400, 403, 404 for a plan, a beta or a model  any       SKIP_THEN_NEXT for that matter
+429 to POST /v1/messages, the account's      any       BENCH_THEN_NEXT until `limited_until`
+429 to it, one model's                       any       SKIP_THEN_NEXT for the model until `limited_until`
+429 to it without a hint                     any       SKIP_THEN_NEXT for the model, for a while that grows
+429 to another route                         any       SKIP_THEN_NEXT for the route
+429 that is an edge's page, 408, 5xx         any       RETRY
+
+`refusals` has the wordings by which an account's errors are told from a request's.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
 
 from proxy.clock import rfc3339
-from proxy.http.decoding import Undecodable, decoded
 from proxy.http.headers import AnswerHeaders, CredentialKind
-from proxy.upstream.limits import Limits, moment, number
+from proxy.upstream.error_body import ApiError
+from proxy.upstream.limits import Limits, moment, number, skew_s
+from proxy.upstream.refusals import Lack, access_from, lack_of
 
 LONGEST_LIMIT_S = 35 * 86_400.0
 """A spend limit ends with the month; a time further ahead is nonsense."""
 
+MESSAGES = "POST messages"
+"""The route whose 429 is about the account: every account serves it, and nothing else uses up its quota."""
+
+JUDGED_BY_BODY = frozenset({400, 401, 402, 403, 404, 429})
+
 _SHORTEST_LIMIT_S = 1.0
 # What `x-should-retry: true` alone means: a short throttle (emaspa/trmnl-claude#2), which names no time.
 _UNNAMED_THROTTLE_S = 5.0
-
-_BODY_LIMIT_BYTES = 64 * 1024
-_LONGEST_TEXT = 1000
-_LONGEST_EVIDENCE = 160
-_LONGEST_WORD = 23  # shorter than any key; `invalid_request_error:` has 22
 
 _SHARED = frozenset({"5h", "7d"})
 _MODEL_WINDOW = re.compile(r"[0-9]{1,4}[a-z]{1,4}[_-][a-z0-9_-]{1,40}")  # `7d_oi`, `7d_opus`
@@ -50,15 +55,6 @@ _CLAIMED_WINDOW = {
     "seven_day_sonnet": "7d_sonnet",
 }
 
-# Recorded: "This organization has been disabled." (anthropics/claude-code#19028), "OAuth token has been
-# revoked. Please obtain a new token." (#9635), "OAuth access token has been revoked." (vm0-ai/vm0#29128).
-# From the start to a full stop, so that no text a client can have echoed costs an account.
-_DEAD_CREDENTIAL = re.compile(
-    r"(?:this |your |the )?(?:oauth (?:access )?token|api key|organization)"
-    r" has been (?:revoked|disabled)(?:\.|$)",
-    re.IGNORECASE,
-)
-_DEAD_CREDENTIAL_CODES = frozenset({"organization_disabled", "oauth_token_revoked", "api_key_revoked"})
 # "Extra usage is required for long context requests." (anthropics/claude-code#50784), since mid-2026
 # "Usage credits are required for long context requests."
 _LONG_CONTEXT = re.compile(r"\b(?:extra usage|usage credits)\b.*\blong context\b", re.IGNORECASE | re.DOTALL)
@@ -74,7 +70,7 @@ class Action(StrEnum):
     CONFIRM_KEY_THEN_NEXT = "confirm_key_then_next"
     NEXT_ACCOUNT = "next_account"
     BENCH_THEN_NEXT = "bench_then_next"
-    SKIP_MODEL_THEN_NEXT = "skip_model_then_next"
+    SKIP_THEN_NEXT = "skip_then_next"
     RETRY = "retry"
 
 
@@ -82,53 +78,76 @@ class Action(StrEnum):
 class Verdict:
     """What is to be done, and what it says of the account.
 
-    `limited_until` is in seconds since the epoch, None where a limit came without a time. `model` is the one
-    to pass over, None where the request named none. `evidence` is for the log and `status_reason`.
+    `limited_until` is in seconds since the epoch, None if no time was named. `matter` is what the account is passed
+    over for, one of `Asked.matters`, None if only this request is. `by_quota`: the account's quota is used up, so it
+    may do later what it refuses now. `is_throttle`: it named no reason, and may take the next request. `evidence` is
+    for the log and `status_reason`.
     """
 
     action: Action
     evidence: str
     limited_until: float | None = None
-    model: str | None = None
+    matter: str | None = None
     invalid_reason: str | None = None
+    by_quota: bool = False
+    is_throttle: bool = False
 
 
-class _Error(NamedTuple):
-    """`error.type`, `error.message` and `error.details.error_code` of a body; empty where it has none."""
+class Asked(NamedTuple):
+    """What of a request an account's refusal may be about.
 
-    type: str = ""
-    message: str = ""
-    code: str = ""
+    `route` is MESSAGES or the family of the path, such as `files`. `betas` are those of `anthropic-beta`.
+    """
+
+    model: str | None = None
+    route: str = MESSAGES
+    betas: tuple[str, ...] = ()
+
+    @property
+    def of_model(self) -> str | None:
+        return None if self.model is None else f"model {self.model}"
+
+    @property
+    def of_route(self) -> str:
+        return f"route {self.route}"
+
+    @property
+    def matters(self) -> tuple[str, ...]:
+        """Everything that an account may be passed over for."""
+        model = () if self.model is None else (f"model {self.model}",)
+        return (self.of_route, *model, *map("beta {}".format, self.betas))
 
 
 def judge(
     status: int,
     headers: AnswerHeaders,
-    body_start: bytes,
+    error: ApiError,
     *,
     account_kind: CredentialKind,
-    model: str | None,
+    asked: Asked,
     now: float,
 ) -> Verdict:
     """Say what an answer means. Never raises.
 
-    `body_start` is as received, with its content encoding, and read for 400 to 403 and 429 alone; `model` is the one
-    asked for, `now` seconds since the epoch.
+    `error` is that of its body; it is looked at for JUDGED_BY_BODY alone. `now` is in seconds since the epoch; times of
+    the answer are reckoned from its own `Date`, so that a wrong clock here prolongs no limit.
     """
-    match status:
-        case 400:
-            refusal = _judge_refusal(400, _read_error(headers, body_start))
-            # A disabled organisation is recorded as a 400 (anthropics/claude-code#19028, #54311, #72457).
-            return refusal if refusal.invalid_reason else _plain(Action.HAND_ON, 400)
-        case 401:
-            return _judge_401(_read_error(headers, body_start), account_kind)
-        case 402 | 403:
-            return _judge_refusal(status, _read_error(headers, body_start))
-        case 429:
-            return _judge_429(headers, _read_error(headers, body_start), model, now)
-    if status == 408 or 500 <= status <= 599:
-        return _plain(Action.RETRY, status)
-    return _plain(Action.HAND_ON, status)
+    if status == 401:
+        return _judge_401(error, account_kind)
+    if status == 429:
+        skew = skew_s(headers.get("date"), now)
+        verdict = _judge_429(Limits(headers.limits), headers, error, asked, now - skew)
+        if skew and verdict.limited_until is not None:
+            return replace(verdict, limited_until=verdict.limited_until + skew)
+        return verdict
+    if status in JUDGED_BY_BODY:
+        return _judge_refusal(status, error, asked, now)
+    return _plain(Action.RETRY if status == 408 or 500 <= status <= 599 else Action.HAND_ON, status)
+
+
+def judge_early(error: ApiError, verdict: Verdict) -> Verdict:
+    """The verdict on a stream whose first event is an error, with words that say so."""
+    return replace(verdict, evidence=f"200 with an error as its first event: {verdict.evidence}")
 
 
 @lru_cache(maxsize=1024)
@@ -137,8 +156,8 @@ def _plain(action: Action, status: int) -> Verdict:
     return Verdict(action, f"{status}")
 
 
-def _judge_401(error: _Error, account_kind: CredentialKind) -> Verdict:
-    evidence = _describe(401, error)
+def _judge_401(error: ApiError, account_kind: CredentialKind) -> Verdict:
+    evidence = error.describe(401)
     if _CORS.match(error.message):
         return Verdict(Action.NEXT_ACCOUNT, evidence)
     if account_kind == "oauth":
@@ -146,30 +165,78 @@ def _judge_401(error: _Error, account_kind: CredentialKind) -> Verdict:
     return Verdict(Action.CONFIRM_KEY_THEN_NEXT, evidence)
 
 
-def _judge_refusal(status: int, error: _Error) -> Verdict:
-    evidence = _describe(status, error)
-    dead = _DEAD_CREDENTIAL.match(error.message) or error.code in _DEAD_CREDENTIAL_CODES
-    return Verdict(Action.NEXT_ACCOUNT, evidence, invalid_reason=evidence if dead else None)
+def _judge_refusal(status: int, error: ApiError, asked: Asked, now: float) -> Verdict:
+    """400, 402, 403 and 404: is it the account that refuses, or is the request wrong?"""
+    evidence = error.describe(status)
+    match lack_of(status, error):
+        case Lack.CREDENTIAL:
+            return Verdict(Action.NEXT_ACCOUNT, evidence, invalid_reason=evidence)
+        case Lack.CREDIT | Lack.LIMIT:
+            return Verdict(Action.BENCH_THEN_NEXT, evidence, _access_from(error, now))
+        case Lack.MODEL:
+            return Verdict(Action.SKIP_THEN_NEXT, evidence, matter=asked.of_model)
+        case Lack.PLAN:
+            return Verdict(Action.SKIP_THEN_NEXT, evidence, matter=_beta(error, asked))
+    return Verdict(Action.NEXT_ACCOUNT, evidence) if status in (402, 403) else _plain(Action.HAND_ON, status)
 
 
-def _judge_429(headers: AnswerHeaders, error: _Error, model: str | None, now: float) -> Verdict:
-    limits = Limits(headers.limits)
+def _access_from(error: ApiError, now: float) -> float | None:
+    at = access_from(error)
+    return None if at is None or at <= now else min(at, now + LONGEST_LIMIT_S)
+
+
+def _beta(error: ApiError, asked: Asked) -> str | None:
+    """The beta of the request that the error names; None if it cannot be told which one is meant."""
+    text = error.message.lower()
+    named = (
+        beta
+        for beta in asked.betas
+        if beta in text or (beta.startswith("context-") and "long context" in text)
+    )
+    return next((f"beta {beta}" for beta in named), None)
+
+
+def _judge_429(limits: Limits, headers: AnswerHeaders, error: ApiError, asked: Asked, now: float) -> Verdict:
+    if not error.is_json and not limits.classic and not limits.unified and not limits.windows:
+        # The API answers in JSON. An edge that has too much to do says nothing about the account.
+        return Verdict(Action.RETRY, "429 of an edge, not of the API")
+    if asked.route != MESSAGES:
+        until = _limited_until(limits, set(), now)
+        evidence = _limit_evidence(f"{error.describe(429)}, to {asked.route} only", until)
+        named = until is not None
+        return Verdict(
+            Action.SKIP_THEN_NEXT, evidence, until, asked.of_route, by_quota=named, is_throttle=not named
+        )
     rejected = _rejected_windows(limits)
     if shared := rejected & _SHARED:
         until = _limited_until(limits, shared, now)
         evidence = _limit_evidence(f"429 rejected {_names(shared)} window", until)
-        return Verdict(Action.BENCH_THEN_NEXT, evidence, until)
+        return Verdict(Action.BENCH_THEN_NEXT, evidence, until, by_quota=True)
     if _LONG_CONTEXT.search(error.message):
         # A matter of what is paid for: the unified reset, often the end of the month, says nothing about it.
-        return Verdict(Action.SKIP_MODEL_THEN_NEXT, "429 long context is not paid for", model=model)
+        return Verdict(Action.SKIP_THEN_NEXT, "429 long context is not paid for")
     if rejected or (_is_top_rejected(limits) and _allows_shared(limits)):
         until = _limited_until(limits, rejected, now)
         evidence = _limit_evidence(f"429 rejected {_names(rejected)} window of a model", until)
-        return Verdict(Action.SKIP_MODEL_THEN_NEXT, evidence, until, model)
+        return Verdict(Action.SKIP_THEN_NEXT, evidence, until, asked.of_model, by_quota=until is not None)
+    return _judge_429_without_window(limits, headers, error, asked, now)
+
+
+def _judge_429_without_window(
+    limits: Limits, headers: AnswerHeaders, error: ApiError, asked: Asked, now: float
+) -> Verdict:
     until = _limited_until(limits, set(), now)
-    if until is None and headers.get("x-should-retry") == "true" and not headers.limits:
+    lacks = lack_of(429, error) in (Lack.CREDIT, Lack.LIMIT)
+    if until is None and lacks:
+        until = _access_from(error, now)
+    if until is None and not headers.limits and headers.get("x-should-retry") == "true":
         until = now + _UNNAMED_THROTTLE_S
-    return Verdict(Action.BENCH_THEN_NEXT, _limit_evidence(_describe(429, error), until), until)
+    evidence = _limit_evidence(error.describe(429), until)
+    # Classic limits, or a rejected `unified-status`, are the account's own, also without a time.
+    if until is not None or lacks or limits.classic or _is_top_rejected(limits):
+        return Verdict(Action.BENCH_THEN_NEXT, evidence, until, by_quota=True)
+    evidence = f"{evidence}, no limit is said to be used up"
+    return Verdict(Action.SKIP_THEN_NEXT, evidence, matter=asked.of_model, is_throttle=True)
 
 
 def _rejected_windows(limits: Limits) -> set[str]:
@@ -226,26 +293,6 @@ def _latest(moments: Iterable[float | None]) -> list[float]:
     return [max(known)] if known else []
 
 
-def _read_error(headers: AnswerHeaders, body_start: bytes) -> _Error:
-    start = body_start[:_BODY_LIMIT_BYTES]
-    with contextlib.suppress(Undecodable):  # then it may be plain all the same
-        start = decoded(start, headers.get("content-encoding").lower(), _BODY_LIMIT_BYTES)
-    try:
-        body = json.loads(start)
-    except (ValueError, RecursionError):
-        return _Error()  # an edge's page of HTML, or an encoding we do not read
-    error = body.get("error") if isinstance(body, dict) else None
-    if not isinstance(error, dict):
-        return _Error()
-    details = error.get("details")
-    code = details.get("error_code") if isinstance(details, dict) else None
-    return _Error(_text(error.get("type")), _text(error.get("message")), _text(code))
-
-
-def _text(value: object) -> str:
-    return value[:_LONGEST_TEXT] if isinstance(value, str) else ""
-
-
 def _limit_evidence(what: str, until: float | None) -> str:
     what = what.rstrip(".")
     return f"{what}, no reset named" if until is None else f"{what}, resets {rfc3339(until)}"
@@ -253,10 +300,3 @@ def _limit_evidence(what: str, until: float | None) -> str:
 
 def _names(windows: set[str]) -> str:
     return "+".join(sorted(windows)) or "one"
-
-
-def _describe(status: int, error: _Error) -> str:
-    """The error in one short line of ASCII, without words that are long enough to be a secret."""
-    words = re.findall(r"[!-~]+", f"{error.type}: {error.message}" if error.type or error.message else "")
-    shown = ("[...]" if len(word) > _LONGEST_WORD or "sk-" in word else word for word in words)
-    return " ".join([str(status), *shown])[:_LONGEST_EVIDENCE]

@@ -186,6 +186,7 @@ const sum = (bucket, fields) => fields.reduce((total, field) => total + bucket[f
 function trouble({ t, now, until }, { status, status_reason, last_refresh_error: error, expires_at, refreshing }) {
 	if (status === "inactive") return "";
 	if (status === "invalid") return status_reason ?? t("invalid");
+	if (status === "active" && status_reason) return status_reason;
 	if (error) return t("refresh_fails", { error });
 	const soon = expires_at && ms(expires_at) - now() < SOON_MS && !refreshing;
 	return soon ? t("expires_soon", { in: until(expires_at) }) : "";

@@ -70,7 +70,7 @@ def pool_of(accounts: Iterable[Account], clock: TestClock | None = None, **optio
 
 
 def choose(pool: Pool, **options: Any) -> str | None:
-    chosen = pool.choose(None, **options)
+    chosen = pool.choose(**options)
     return None if chosen is None else pool.take(chosen.id).id
 
 
@@ -113,7 +113,7 @@ async def test_who_was_tried_comes_after_a_worse_tier() -> None:
 
 @given(some_accounts)
 def test_the_choice_is_in_the_best_tier(accounts: list[Account]) -> None:
-    chosen = pool_of(accounts).choose(None)
+    chosen = pool_of(accounts).choose()
     best = min((TIER[a.id] for a in accounts), default=UNUSABLE)
     assert (UNUSABLE if chosen is None else TIER[chosen.id]) == best
 
@@ -224,7 +224,7 @@ async def both(pool: Pool, plain: Plain, clock: TestClock, step: tuple[Any, ...]
     """Do one step in the pool and in the plain one."""
     match step:
         case ("choose", model, refused, later):
-            chosen = pool.choose(model, refused=refused, later=later)
+            chosen = pool.choose((model,), refused=refused, later=later)
             assert (chosen.id if chosen else None) == plain.choose(model, refused, later)
             if chosen is not None:
                 plain.take(chosen.id)
@@ -234,7 +234,7 @@ async def both(pool: Pool, plain: Plain, clock: TestClock, step: tuple[Any, ...]
             pool.limit(id, clock.now() + wait_s, "429")
         case ("limit model", id, wait_s):
             plain.limit_model(id, "opus", wait_s)
-            pool.limit_model(id, "opus", clock.now() + wait_s, "429")
+            pool.skip(id, "opus", clock.now() + wait_s, "429")
         case ("wait", wait_s):
             clock.advance(wait_s)
         case ("set the wall clock", by_s):

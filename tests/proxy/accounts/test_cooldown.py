@@ -30,7 +30,7 @@ async def limited(pool: Pool, *names: str, seconds: float) -> list[str]:
 
 def chosen(pool: Pool, **options: Any) -> str | None:
     """The name of the account that a request takes now."""
-    account = pool.choose(options.pop("model", None), **options)
+    account = pool.choose(options.pop("matters", ()), **options)
     return None if account is None else pool.take(account.id).name
 
 
@@ -88,8 +88,8 @@ async def test_the_countdown_takes_no_notice_of_a_wall_clock_that_is_set_back(
     await limited(pool, "a", seconds=60)
     clock.jump(-DAY)
     clock.advance(20)
-    assert pool.recovers_in(None) == pytest.approx(40)
-    error = pool.exhausted(None)
+    assert pool.recovers_in() == pytest.approx(40)
+    error = pool.exhausted()
     assert isinstance(error, RateLimited) and error.retry_after_s == pytest.approx(40, abs=1)
 
 
@@ -109,13 +109,13 @@ async def test_a_limit_of_a_model_ends_although_the_wall_clock_was_set_back(
     pool: Pool, clock: TestClock
 ) -> None:
     a = await pool.add("a", ApiKey("sk-ant-api03-a"))
-    pool.limit_model(a.id, "opus", clock.now() + 60, "429")
+    pool.skip(a.id, "opus", clock.now() + 60, "429")
     clock.jump(-DAY)
     clock.advance(20)
-    assert chosen(pool, model="opus") is None
-    assert pool.recovers_in("opus") == pytest.approx(40)
+    assert chosen(pool, matters=("opus",)) is None
+    assert pool.recovers_in(("opus",)) == pytest.approx(40)
     clock.advance(41)
-    assert chosen(pool, model="opus") == "a"
+    assert chosen(pool, matters=("opus",)) == "a"
 
 
 async def test_a_limit_outlives_a_restart_by_the_wall_clock(pool: Pool, disk: Disk, clock: TestClock) -> None:

@@ -22,9 +22,9 @@ from tests.service import TestClock
 DAYS_7 = 7 * 86_400.0
 
 
-def chosen(pool: Pool, model: str | None = None, **options: Any) -> str | None:
+def chosen(pool: Pool, *matters: str, **options: Any) -> str | None:
     """The name of the account that a request takes now."""
-    account = pool.choose(model, **options)
+    account = pool.choose(matters, **options)
     return None if account is None else pool.take(account.id).name
 
 
@@ -70,11 +70,11 @@ async def test_an_account_whose_limit_has_passed_is_asked_before_the_tick_only_i
 async def test_to_choose_changes_nothing(pool: Pool, clock: TestClock) -> None:
     a, b, _ = await added(pool, "a", "b", "c")
     pool.limit(a, clock.now() + 3600, "5h rejected")
-    pool.limit_model(b, "opus", clock.now() + 3600, "7d_oi rejected")
+    pool.skip(b, "opus", clock.now() + 3600, "7d_oi rejected")
     clock.advance(3600)
     before = list(pool)
-    assert {pool.choose("opus") for _ in range(3)} == {pool[b]}
-    assert (list(pool), pool.has_model_limits()) == (before, True)
+    assert {pool.choose(("opus",)) for _ in range(3)} == {pool[b]}
+    assert (list(pool), pool.has_refusals) == (before, True)
 
 
 async def test_recovery_needs_no_request(pool: Pool, clock: TestClock) -> None:
@@ -87,23 +87,93 @@ async def test_recovery_needs_no_request(pool: Pool, clock: TestClock) -> None:
 
 async def test_a_model_limit_concerns_that_model_only(pool: Pool, clock: TestClock) -> None:
     a, _ = await added(pool, "a", "b")
-    pool.limit_model(a, "opus", clock.now() + 60, "7d_oi rejected")
+    pool.skip(a, "opus", clock.now() + 60, "7d_oi rejected")
     assert [chosen(pool, "opus") for _ in range(2)] == ["b", "b"]
     assert {chosen(pool, "sonnet") for _ in range(2)} == {"a", "b"}
-    assert {chosen(pool, None) for _ in range(2)} == {"a", "b"}
+    assert {chosen(pool) for _ in range(2)} == {"a", "b"}
     assert pool[a].status is Status.ACTIVE
 
 
 async def test_a_model_limit_ends_with_its_time(pool: Pool, clock: TestClock) -> None:
     [a] = await added(pool, "a")
-    pool.limit_model(a, "opus", clock.now() + 60, "7d_oi rejected")
-    pool.limit_model(a, "opus", clock.now() + 30, "an earlier one")
+    pool.skip(a, "opus", clock.now() + 60, "7d_oi rejected")
+    pool.skip(a, "opus", clock.now() + 30, "an earlier one")
     clock.advance(59)
     assert chosen(pool, "opus") is None
     clock.advance(1)
     assert chosen(pool, "opus") == "a"
     pool.tick()
-    assert not pool.has_model_limits()
+    assert not pool.has_refusals
+
+
+async def test_a_refusal_that_repeats_rests_longer_and_a_success_makes_it_short_again(
+    pool: Pool, clock: TestClock
+) -> None:
+    [a] = await added(pool, "a")
+    for rest_s in (5, 10, 20, 40, 60, 60):  # no more than a minute
+        pool.strike(a, "opus", 60, "429")
+        assert pool.recovers_in(("opus",)) == pytest.approx(rest_s)
+        clock.advance(rest_s)
+    pool.served(a, ("sonnet",))
+    pool.strike(a, "opus", 60, "429")
+    assert pool.recovers_in(("opus",)) == pytest.approx(60)
+    clock.advance(60)
+    pool.served(a, ("opus",))
+    pool.strike(a, "opus", 60, "429")
+    assert pool.recovers_in(("opus",)) == pytest.approx(5)
+
+
+async def test_refusals_that_come_at_once_are_one(pool: Pool, clock: TestClock) -> None:
+    [a] = await added(pool, "a")
+    for _ in range(20):
+        pool.strike(a, "opus", 3600, "429")
+        clock.advance(0.1)
+    assert pool.recovers_in(("opus",)) == pytest.approx(3)
+    clock.advance(3.1)
+    pool.strike(a, "opus", 3600, "429")
+    assert pool.recovers_in(("opus",)) == pytest.approx(10)
+
+
+async def test_matters_without_end_are_not_remembered(pool: Pool, clock: TestClock) -> None:
+    [a] = await added(pool, "a")
+    for number in range(1000):
+        pool.skip(a, f"route {number}", clock.now() + 60, "429")
+        pool.strike(a, f"model {number}", 60, "429")
+    kept = [n for n in range(1000) for what in ("route", "model") if pool.choose((f"{what} {n}",)) is None]
+    assert len(kept) == 256
+    clock.advance(60)
+    pool.tick()
+    pool.skip(a, "route files", clock.now() + 60, "429")
+    assert pool.choose(("route files",)) is None
+
+
+async def test_what_was_refused_long_ago_is_forgotten(pool: Pool, clock: TestClock) -> None:
+    a, b = await added(pool, "a", "b")
+    pool.strike(a, "opus", 3600, "429")
+    pool.strike(b, "opus", 3600, "429")
+    await pool.remove(b)
+    clock.advance(3600)
+    pool.tick()
+    assert pool.has_refusals
+    clock.advance(10)
+    pool.tick()
+    assert not pool.has_refusals
+
+
+async def test_refusals_in_a_row_are_shown_until_the_account_serves_or_changes(
+    pool: Pool, clock: TestClock
+) -> None:
+    a, b = await added(pool, "a", "b")
+    for count in range(1, 8):
+        pool.refused(a, f"403 number {count}")
+        assert pool.refusing() == (count >= 5)
+    assert pool.view(pool[a])["status_reason"] == "refused 7 requests in a row: 403 number 7"
+    assert pool.view(pool[b])["status_reason"] is None
+    pool.limit(a, clock.now() + 60, "5h rejected")
+    assert (pool.refusing(), pool.view(pool[a])["status_reason"]) == (0, "5h rejected")
+    pool.refused(a, "of before the limit")
+    pool.refused("acc_gone", "403")
+    assert not pool.has_refusals
 
 
 async def test_counting_states_takes_a_limit_that_passed_for_active(pool: Pool, clock: TestClock) -> None:
@@ -228,7 +298,7 @@ async def test_only_an_active_account_is_taken_out_for_being_idle(pool: Pool, cl
 
 
 async def test_without_accounts_there_are_none_available(pool: Pool) -> None:
-    error = pool.exhausted(None)
+    error = pool.exhausted()
     assert isinstance(error, Unavailable)
     assert (error.message, error.should_retry) == ("no accounts available", False)
 
@@ -237,7 +307,7 @@ async def test_where_no_time_brings_one_back_all_are_invalid_or_inactive(pool: P
     a, b = await added(pool, "a", "b")
     pool.invalidate(a, "401")
     await pool.update(b, status=Status.INACTIVE)
-    error = pool.exhausted(None)
+    error = pool.exhausted()
     assert isinstance(error, Unavailable)
     assert (error.message, error.should_retry) == ("all accounts invalid or inactive", False)
 
@@ -249,7 +319,7 @@ async def test_where_all_are_rate_limited_the_wait_is_for_the_first_to_return(
     a, b = await added(pool, "a", "b")
     pool.limit(a, clock.now() + wait_s + 100, "7d rejected")
     pool.limit(b, clock.now() + wait_s, "5h rejected")
-    error = pool.exhausted(None)
+    error = pool.exhausted()
     assert isinstance(error, RateLimited)
     back_at = rfc3339(clock.now() + wait_s)
     told = f"all accounts rate limited: 'b' comes back first, at {back_at}"
@@ -262,15 +332,15 @@ async def test_the_wait_for_a_model_ends_when_both_account_and_model_are_back(
 ) -> None:
     [a] = await added(pool, "a")
     pool.limit(a, clock.now() + 10, "5h rejected")
-    pool.limit_model(a, "opus", clock.now() + 90, "7d_oi rejected")
+    pool.skip(a, "opus", clock.now() + 90, "7d_oi rejected")
     told = f"all accounts rate limited: 'a' comes back first, at {rfc3339(clock.now() + 90)}"
-    assert pool.exhausted("opus").message == told
-    assert (pool.recovers_in("opus"), pool.recovers_in("sonnet"), pool.recovers_in(None)) == (90, 10, 10)
+    assert pool.exhausted(("opus",)).message == told
+    assert (pool.recovers_in(("opus",)), pool.recovers_in(("sonnet",)), pool.recovers_in()) == (90, 10, 10)
 
 
 async def test_who_is_usable_need_not_be_waited_for(pool: Pool) -> None:
     await added(pool, "a")
-    assert pool.recovers_in(None) is None
+    assert pool.recovers_in() is None
 
 
 # ---- counters
@@ -357,13 +427,13 @@ async def take(pool: Pool, clock: TestClock, account_id: str, step: tuple[str, s
         case "401":
             pool.invalidate(account_id, "401")
         case "model":
-            pool.limit_model(account_id, "opus", clock.now() + value, "429")
+            pool.skip(account_id, "opus", clock.now() + value, "429")
         case "wait":
             clock.advance(value)
         case "tick":
             pool.tick()
         case "choose":
-            found = pool.choose("opus")
+            found = pool.choose(("opus",))
             return None if found is None else pool.take(found.id)
         case "refreshed":
             tokens = OAuthTokens(f"new of {account_id}", "new", clock.now() + 3600)

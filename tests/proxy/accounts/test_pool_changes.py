@@ -108,10 +108,10 @@ async def test_late_news_about_a_removed_account_are_dropped(
         await pool.remove(a)
         pool.failed(a)
         pool.limit(a, clock.now() + 60, "5h rejected")
-        pool.limit_model(a, "opus", clock.now() + 60, "7d_oi rejected")
+        pool.skip(a, "opus", clock.now() + 60, "7d_oi rejected")
         pool.invalidate(a, "401")
     await jobs.close()
-    assert (pool.recovers_in("opus"), pool.has_model_limits()) == (None, False)
+    assert (pool.recovers_in(("opus",)), pool.has_refusals) == (None, False)
     await pool.save_counters(disk)
     assert (list(pool), disk["accounts"], disk["counters"]) == ([], {}, {})
 
@@ -148,7 +148,7 @@ async def test_an_account_that_changes_while_it_cannot_be_added_is_counted_nowhe
         with pytest.raises(StorageError):
             await removing
     await pool.save_counters(disk)
-    assert (list(pool), disk["counters"], pool.recovers_in(None)) == ([], {}, None)
+    assert (list(pool), disk["counters"], pool.recovers_in()) == ([], {}, None)
     assert not any(pool.count().values())
 
 

@@ -51,7 +51,7 @@ OF_A_LOGIN = [
 
 
 def read_quota(lines: list[tuple[str, str]], known: Quota) -> Quota:
-    return read_headers(AnswerHeaders(lines), known)
+    return read_headers(AnswerHeaders(lines), known, NOW)
 
 
 def test_an_api_keys_headers_are_read_by_limit() -> None:

@@ -106,6 +106,7 @@ def test_a_switch_is_true_or_false_in_any_case(text: str, value: bool) -> None:
     [
         *each("SERVER__PORT", "0", "65535"),
         *each("RETRY__MAX_ATTEMPTS", "1", "20"),
+        *each("RETRY__BUDGET", "0", "0.2", ".5", "1.25", "10"),
         *each("SESSION__MAX_CONCURRENT", "1", "500"),
         *each("LOGGER__LEVEL", "debug", "WARNING", "error"),
         *each("LOGGER__FORMAT", "text", "json"),
@@ -130,6 +131,7 @@ def test_a_good_value_is_taken(name: str, value: str) -> None:
     [
         *each("SERVER__PORT", "65536", "-1", "080", "0x50", "80.0", "http", ""),
         *each("RETRY__MAX_ATTEMPTS", "0", "21", "five"),
+        *each("RETRY__BUDGET", "-1", "10.1", "20%", "1e1", "nan", "", "0,2", "\u0661"),
         *each("SESSION__MAX_CONCURRENT", "0", "-1"),
         *each("SESSION__ENABLED", "yes", "on", "1", "y"),
         *each("LOGGER__LEVEL", "warn", "trace", "10"),

@@ -110,6 +110,19 @@ async def test_what_a_start_has_found_degrades_until_an_admin_has_seen_it(
     assert (health.status(), health.reasons()) == ("healthy", [])
 
 
+async def test_an_account_that_refuses_everything_degrades(
+    health: Health, pool: Pool, clock: TestClock
+) -> None:
+    await fill(pool, clock, "active active")
+    account = next(iter(pool))
+    for _ in range(5):
+        pool.refused(account.id, "403 permission_error: no")
+    assert health.status() == "degraded"
+    assert health.reasons() == ["1 of 2 accounts refuse all requests"]
+    pool.served(account.id, ())
+    assert (health.status(), health.reasons()) == ("healthy", [])
+
+
 async def test_every_reason_is_told(
     health: Health, pool: Pool, tokens: ClientKeys, series: Series, disk: Disk
 ) -> None:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from proxy.clock import rfc3339
 from proxy.http.headers import AnswerHeaders, CredentialKind
-from proxy.upstream.verdict import LONGEST_LIMIT_S, Action, Verdict, judge
+from proxy.upstream.error_body import read_error
+from proxy.upstream.verdict import LONGEST_LIMIT_S, MESSAGES, Action, Asked, Verdict, judge
 
 NOW = 1_774_470_000.0
 HOUR = 3600.0
@@ -83,15 +84,23 @@ def judged(
     *,
     kind: CredentialKind = "oauth",
     model: str | None = "claude-opus-5-5",
+    route: str = MESSAGES,
+    now: float = NOW,
 ) -> Verdict:
-    lines = list((headers or {}).items())
-    return judge(status, AnswerHeaders(lines), body, account_kind=kind, model=model, now=NOW)
+    read = AnswerHeaders(list((headers or {}).items()))
+    error = read_error(body, read.get("content-encoding"), read.get("content-type"))
+    return judge(status, read, error, account_kind=kind, asked=Asked(model, route), now=now)
 
 
-def limited_for(headers: dict[str, str]) -> float | None:
-    verdict = judged(429, headers)
-    assert verdict.action is Action.BENCH_THEN_NEXT
-    return None if verdict.limited_until is None else verdict.limited_until - NOW
+API_429 = b'{"type":"error","error":{"type":"rate_limit_error","message":"Error"}}'
+
+
+def limited_for(headers: dict[str, str], now: float = NOW) -> float | None:
+    """Seconds for which the account is benched; None if this is no evidence about it."""
+    verdict = judged(429, headers, API_429, now=now)
+    assert (verdict.action is Action.BENCH_THEN_NEXT) == (verdict.limited_until is not None)
+    assert verdict.is_throttle or verdict.limited_until is not None
+    return None if verdict.limited_until is None else verdict.limited_until - now
 
 
 def without(headers: dict[str, str], *names: str) -> dict[str, str]:
@@ -107,8 +116,6 @@ TABLE: list[tuple[int, CredentialKind, Action]] = [
     (401, "api_key", Action.CONFIRM_KEY_THEN_NEXT),
     (402, "oauth", Action.NEXT_ACCOUNT),
     (403, "api_key", Action.NEXT_ACCOUNT),
-    (429, "oauth", Action.BENCH_THEN_NEXT),
-    (429, "api_key", Action.BENCH_THEN_NEXT),
     *[(status, "oauth", Action.RETRY) for status in (408, 500, 502, 503, 504, 520, 529)],
     (999, "oauth", Action.HAND_ON),
 ]
@@ -118,8 +125,8 @@ TABLE: list[tuple[int, CredentialKind, Action]] = [
 def test_a_status_alone_means_what_the_table_says(status: int, kind: CredentialKind, action: Action) -> None:
     verdict = judged(status, kind=kind)
     assert verdict.action is action
-    assert (verdict.limited_until, verdict.model, verdict.invalid_reason) == (None, None, None)
-    assert verdict.evidence == f"{status}" or action is Action.BENCH_THEN_NEXT
+    assert (verdict.limited_until, verdict.matter, verdict.invalid_reason) == (None, None, None)
+    assert verdict.evidence == f"{status}"
 
 
 @pytest.mark.parametrize("status", [200, 400, 403, 529])
@@ -130,14 +137,20 @@ def test_limit_headers_mean_nothing_on_any_other_status(status: int) -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        "You have reached your specified API usage limits. You will regain access on 2026-12-01.",
-        "Your credit balance is too low to access the Anthropic API.",
         "messages.0.content: OAuth token has been revoked.",
+        "messages.0: Your credit balance is too low to access the Anthropic API.",
+        "tool `Your credit balance is too low` is not allowed",
+        'system: "You have reached your specified API usage limits"',
+        "prompt is too long: 210000 tokens > 200000 maximum",
+        "max_tokens: 9000 > 8192, which is the maximum allowed number of output tokens",
+        "The requested model does not support this beta",
+        "",
     ],
 )
-def test_a_400_is_handed_on_whatever_it_says(message: str) -> None:
-    body = error_body("invalid_request_error", message, "organization_on_hold")
-    assert judged(400, body=body) == Verdict(Action.HAND_ON, "400")
+@pytest.mark.parametrize("status", [400, 404])
+def test_an_error_about_the_request_is_handed_on(status: int, message: str) -> None:
+    body = error_body("invalid_request_error" if status == 400 else "not_found_error", message)
+    assert judged(status, body=body) == Verdict(Action.HAND_ON, f"{status}")
 
 
 def test_an_answer_to_a_browsers_origin_costs_no_token() -> None:
@@ -201,7 +214,91 @@ def test_any_other_refusal_leaves_the_account_as_it_is(
     status: int, type_: str, message: str, code: str | None
 ) -> None:
     verdict = judged(status, body=error_body(type_, message, code))
-    assert (verdict.action, verdict.invalid_reason) == (Action.NEXT_ACCOUNT, None)
+    assert verdict.action in (Action.NEXT_ACCOUNT, Action.SKIP_THEN_NEXT)
+    assert (verdict.matter, verdict.invalid_reason) == (None, None)
+
+
+NO_CREDIT = [
+    "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade.",
+    "Your credit balance is insufficient.",
+    "You have insufficient credits for this request.",
+]
+
+
+@pytest.mark.parametrize("status", [400, 402, 403])
+@pytest.mark.parametrize("message", NO_CREDIT)
+def test_an_account_without_credit_is_benched_without_a_time(status: int, message: str) -> None:
+    type_ = {400: "invalid_request_error", 402: "billing_error", 403: "permission_error"}[status]
+    verdict = judged(status, body=error_body(type_, message))
+    assert (verdict.action, verdict.limited_until) == (Action.BENCH_THEN_NEXT, None)
+    assert (verdict.by_quota, verdict.evidence[:3]) == (False, f"{status}")
+
+
+FIRST_OF_APRIL = 1_775_001_600.0
+
+
+@pytest.mark.parametrize("status", [400, 402, 403, 429])
+@pytest.mark.parametrize(
+    ("message", "until"),
+    [
+        (
+            "You have reached your specified API usage limits. You will regain access on 2026-04-01 at 00:00 UTC.",
+            FIRST_OF_APRIL,
+        ),
+        ("You have reached your specified workspace API usage limits.", None),
+        (
+            "You have reached your API usage limits: your organization has crossed its monthly threshold. "
+            "You will regain access on 2026-04-01 at 12:30 UTC.",
+            FIRST_OF_APRIL + 12.5 * HOUR,
+        ),
+        ("You have exceeded your monthly spending limit. Access returns on 2026-04-01.", FIRST_OF_APRIL),
+        ("You have reached your specified API usage limits. You will regain access on 2026-03-01.", None),
+        ("You have reached your specified API usage limits. You will regain access on 2026-99-99.", None),
+        ("You have reached your specified API usage limits, until 2029-01-01.", NOW + LONGEST_LIMIT_S),
+    ],
+)
+def test_a_spend_limit_benches_until_the_day_that_is_named(
+    status: int, message: str, until: float | None
+) -> None:
+    verdict = judged(status, body=error_body("invalid_request_error", message))
+    assert (verdict.action, verdict.limited_until) == (Action.BENCH_THEN_NEXT, until)
+
+
+@pytest.mark.parametrize("code", ["enforced_spend_limit_reached", "contract_spend_limit_reached"])
+def test_a_spend_limit_is_known_by_its_code(code: str) -> None:
+    assert judged(429, body=error_body("rate_limit_error", "", code)).action is Action.BENCH_THEN_NEXT
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (400, "The long context beta is not yet available for this subscription."),
+        (400, "This authentication style is incompatible with the long context beta header."),
+        (400, "You're out of extra usage. Add more at claude.ai/settings/usage and keep going."),
+        (400, "Third-party apps now draw from your extra usage, not your plan limits."),
+        (400, "This credential is only authorized for use with Claude Code."),
+        (400, "Claude Opus is not available with the Claude Pro plan."),
+        (404, "Your organization does not have access to this model."),
+        (403, "Fast mode is not enabled for your organization."),
+    ],
+)
+def test_a_plan_or_beta_that_an_account_lacks_passes_it_over(status: int, message: str) -> None:
+    verdict = judged(status, body=error_body("invalid_request_error", message))
+    assert (verdict.action, verdict.limited_until, verdict.by_quota) == (Action.SKIP_THEN_NEXT, None, False)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "model: claude-3-5-sonnet-20241022",
+        "Claude Fable 5 is not available. Please use Opus 4.8.",
+        "model 'sonnet' does not exist or you do not have access to it",
+    ],
+)
+def test_a_404_of_a_model_passes_over_for_that_model(message: str) -> None:
+    verdict = judged(404, body=error_body("not_found_error", message), model="sonnet")
+    assert (verdict.action, verdict.matter) == (Action.SKIP_THEN_NEXT, "model sonnet")
+    assert judged(404, body=error_body("other_error", message)).action is Action.HAND_ON
 
 
 def test_an_edges_page_of_html_says_nothing_about_the_account() -> None:
@@ -257,6 +354,7 @@ def test_a_rejected_shared_window_benches_the_account_until_its_reset() -> None:
         Action.BENCH_THEN_NEXT,
         "429 rejected 5h window, resets 2026-03-25T21:00:00.000Z",
         1_774_472_400.0,
+        by_quota=True,
     )
 
 
@@ -268,8 +366,8 @@ def test_of_two_rejected_windows_the_later_one_counts() -> None:
 
 def test_one_models_rejected_window_passes_over_that_model_only() -> None:
     verdict = judged(429, ONE_MODEL_USED, model="claude-fable-5-1")
-    assert verdict.action is Action.SKIP_MODEL_THEN_NEXT
-    assert verdict.model == "claude-fable-5-1"
+    assert verdict.action is Action.SKIP_THEN_NEXT
+    assert verdict.matter == "model claude-fable-5-1"
     assert verdict.limited_until == NOW + 51_812
     assert "7d_oi" in verdict.evidence
 
@@ -277,13 +375,13 @@ def test_one_models_rejected_window_passes_over_that_model_only() -> None:
 @pytest.mark.parametrize("window", ["7d_opus", "7d_sonnet", "7d-sonnet", "30d_future"])
 def test_any_window_with_a_suffix_is_one_models(window: str) -> None:
     headers = {U + "5h-status": "allowed", U + "7d-status": "allowed", f"{U}{window}-status": "rejected"}
-    assert judged(429, headers).action is Action.SKIP_MODEL_THEN_NEXT
+    assert judged(429, headers).action is Action.SKIP_THEN_NEXT
 
 
 def test_a_missing_shared_status_does_not_make_a_models_limit_the_accounts() -> None:
     headers = without(ONE_MODEL_USED, U + "5h-status", U + "7d_oi-reset", U + "reset")
     verdict = judged(429, headers)
-    assert (verdict.action, verdict.limited_until) == (Action.SKIP_MODEL_THEN_NEXT, NOW + 51_811)
+    assert (verdict.action, verdict.limited_until) == (Action.SKIP_THEN_NEXT, NOW + 51_811)
 
 
 def test_a_shared_window_outweighs_a_models() -> None:
@@ -293,7 +391,7 @@ def test_a_shared_window_outweighs_a_models() -> None:
 
 def test_a_refusal_that_both_shared_windows_allow_is_the_models() -> None:
     headers = without(ONE_MODEL_USED, U + "7d_oi-status", U + "representative-claim")
-    assert judged(429, headers).action is Action.SKIP_MODEL_THEN_NEXT
+    assert judged(429, headers).action is Action.SKIP_THEN_NEXT
 
 
 @pytest.mark.parametrize(
@@ -301,8 +399,8 @@ def test_a_refusal_that_both_shared_windows_allow_is_the_models() -> None:
     [
         ("five_hour", Action.BENCH_THEN_NEXT),
         ("seven_day", Action.BENCH_THEN_NEXT),
-        ("seven_day_opus", Action.SKIP_MODEL_THEN_NEXT),
-        ("seven_day_overage_included", Action.SKIP_MODEL_THEN_NEXT),
+        ("seven_day_opus", Action.SKIP_THEN_NEXT),
+        ("seven_day_overage_included", Action.SKIP_THEN_NEXT),
         ("something_new", Action.BENCH_THEN_NEXT),
     ],
 )
@@ -314,7 +412,7 @@ def test_where_windows_have_no_status_the_claim_says_whose_limit_it_is(claim: st
 
 def test_a_windows_own_status_outweighs_the_claim() -> None:
     verdict = judged(429, ONE_MODEL_USED | {U + "representative-claim": "five_hour"})
-    assert verdict.action is Action.SKIP_MODEL_THEN_NEXT
+    assert verdict.action is Action.SKIP_THEN_NEXT
 
 
 @pytest.mark.parametrize(
@@ -327,8 +425,8 @@ def test_a_windows_own_status_outweighs_the_claim() -> None:
 def test_long_context_credit_passes_over_the_model_without_a_time(message: str) -> None:
     headers = {U + "status": "rejected", U + "reset": str(int(NOW + 9 * 86_400)), "retry-after": "777600"}
     verdict = judged(429, headers, error_body("rate_limit_error", message))
-    assert (verdict.action, verdict.limited_until) == (Action.SKIP_MODEL_THEN_NEXT, None)
-    assert verdict.model == "claude-opus-5-5"
+    assert (verdict.action, verdict.limited_until) == (Action.SKIP_THEN_NEXT, None)
+    assert verdict.matter is None
 
 
 def test_a_used_up_account_is_benched_even_where_it_asks_for_long_context_credit() -> None:
@@ -338,7 +436,7 @@ def test_a_used_up_account_is_benched_even_where_it_asks_for_long_context_credit
 
 def test_a_models_limit_of_a_request_without_a_model_names_none() -> None:
     verdict = judged(429, ONE_MODEL_USED, model=None)
-    assert (verdict.action, verdict.model) == (Action.SKIP_MODEL_THEN_NEXT, None)
+    assert (verdict.action, verdict.matter) == (Action.SKIP_THEN_NEXT, None)
 
 
 @pytest.mark.parametrize("name", ["overage", "slow", "grace", "overage-period"])
@@ -408,9 +506,84 @@ def test_unified_windows_that_allow_name_no_time() -> None:
     assert limited_for(headers) is None
 
 
-def test_a_429_without_any_hint_is_the_accounts_and_names_no_time() -> None:
+def test_a_429_without_any_hint_benches_nobody() -> None:
     verdict = judged(429, body=error_body("rate_limit_error", "Error"))
-    assert verdict == Verdict(Action.BENCH_THEN_NEXT, "429 rate_limit_error: Error, no reset named")
+    evidence = "429 rate_limit_error: Error, no reset named, no limit is said to be used up"
+    assert verdict == Verdict(
+        Action.SKIP_THEN_NEXT, evidence, matter="model claude-opus-5-5", is_throttle=True
+    )
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"anthropic-ratelimit-requests-remaining": "0"},
+        {U + "status": "rejected"},
+        {U + "5h-status": "rejected"},
+    ],
+)
+def test_a_used_up_limit_without_a_time_is_the_accounts(headers: dict[str, str]) -> None:
+    verdict = judged(429, headers, API_429)
+    assert (verdict.action, verdict.limited_until) == (Action.BENCH_THEN_NEXT, None)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({"content-type": "text/html", "retry-after": "60"}, b"<html>429</html>"),
+        ({"retry-after": "60"}, b"<!DOCTYPE html><title>Too many</title>"),
+        ({"x-should-retry": "true"}, b""),
+        ({}, b"error code: 1015"),
+    ],
+)
+def test_a_429_of_an_edge_is_trouble_of_the_upstream(headers: dict[str, str], body: bytes) -> None:
+    assert judged(429, headers, body).action is Action.RETRY
+    assert judged(429, headers, body, route="files").action is Action.RETRY
+
+
+def test_limit_headers_are_the_apis_whatever_the_body_is() -> None:
+    assert judged(429, FIVE_HOURS_USED, b"<html>").action is Action.BENCH_THEN_NEXT
+
+
+@pytest.mark.parametrize("body", [b'{"type":"error","error":{"ty', b"\n {"])
+def test_a_body_that_was_cut_is_known_by_its_start(body: bytes) -> None:
+    assert judged(429, {"retry-after": "60"}, body).action is Action.BENCH_THEN_NEXT
+
+
+@pytest.mark.parametrize("headers", [FIVE_HOURS_USED, ONE_MODEL_USED, TOKENS_USED, {}])
+@pytest.mark.parametrize("route", ["files", "batches", "count_tokens", "models"])
+def test_a_429_to_another_route_is_about_that_route(headers: dict[str, str], route: str) -> None:
+    verdict = judged(429, headers, API_429, route=route)
+    assert (verdict.action, verdict.matter) == (Action.SKIP_THEN_NEXT, f"route {route}")
+    assert verdict.is_throttle == (verdict.limited_until is None)
+
+
+# ---- the answer's own clock
+
+
+@pytest.mark.parametrize("hours", [-26, -2, -0.01, 0, 0.01, 2, 26])
+def test_a_wrong_clock_here_changes_no_rest(hours: float) -> None:
+    now = NOW + hours * HOUR
+    date = {"date": formatdate(NOW, usegmt=True)}
+    assert limited_for(FIVE_HOURS_USED | date, now) == pytest.approx(2400, abs=2)
+    assert limited_for(TOKENS_USED | date, now) == 17
+    until = {"retry-after": formatdate(NOW + 120, usegmt=True)}
+    assert limited_for(until | date, now) == pytest.approx(120, abs=2)
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        "",
+        "yesterday",
+        "Thu, 01 Jan 1970 00:00:00 GMT",
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+        formatdate(NOW - 8 * 86_400, usegmt=True),
+        "x" * 500,
+    ],
+)
+def test_without_a_sane_date_the_clock_here_counts(date: str) -> None:
+    assert limited_for(FIVE_HOURS_USED | {"date": date}) == 2400
 
 
 def test_should_retry_without_a_limit_header_is_a_short_throttle() -> None:
@@ -418,6 +591,7 @@ def test_should_retry_without_a_limit_header_is_a_short_throttle() -> None:
     assert limited_for({"x-should-retry": "false"}) is None
     assert limited_for({"x-should-retry": "true", U + "status": "allowed"}) is None
     assert limited_for({"x-should-retry": "true", "retry-after": "30"}) == 30
+    assert judged(429, {"x-should-retry": "true"}, API_429).by_quota
 
 
 # ---- evidence
@@ -487,11 +661,13 @@ bodies = st.one_of(
 def test_no_answer_whatever_raises_or_names_a_time_out_of_bounds(
     status: int, headers: list[tuple[str, str]], body: bytes, kind: CredentialKind, model: str | None
 ) -> None:
-    verdict = judge(status, AnswerHeaders(headers), body, account_kind=kind, model=model, now=NOW)
+    read = AnswerHeaders(headers)
+    error = read_error(body, read.get("content-encoding"), read.get("content-type"))
+    verdict = judge(status, read, error, account_kind=kind, asked=Asked(model), now=NOW)
     if verdict.limited_until is not None:
-        assert status == 429
+        assert status in (400, 402, 403, 429)
         assert NOW + 1 <= verdict.limited_until <= NOW + LONGEST_LIMIT_S
-    assert verdict.model in (None, model)
+    assert verdict.matter in (None, f"model {model}")
     assert verdict.evidence.startswith(str(status))
     assert verdict.evidence.isascii()
     assert verdict.evidence.isprintable()
