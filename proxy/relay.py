@@ -22,6 +22,7 @@ from proxy.errors import (
     BadGateway,
     GatewayTimeout,
     NotFound,
+    RequestError,
     TokenRefused,
     TokenTrouble,
     Unavailable,
@@ -426,14 +427,8 @@ class Attempts:
         log.warning(
             "attempt failed account=%s attempt=%d error=%s", account.id, len(self._record.attempts), error
         )
-        if isinstance(error, UpstreamSilent):
-            raise GatewayTimeout(f"the upstream is silent: {error}", should_retry=False) from error
-        if isinstance(error, UpstreamGarbled):
-            raise BadGateway(f"the upstream's answer cannot be read: {error}") from error
-        if isinstance(error, UpstreamLost) and not self._may_resend:
-            raise BadGateway(
-                f"the connection to the upstream was lost after the request was sent: {error}"
-            ) from error
+        if (final := _final(error, may_resend=self._may_resend)) is not None:
+            raise final from error
         self._error = without_frames(error)
         self._failed_for_now()
 
@@ -482,6 +477,17 @@ class Attempts:
                 f"no account's credential is accepted: {verdict.evidence}", retry_after_s=TOKEN_RETRY_S
             )
         return await self._hand_over(account, exchange, head, headers)
+
+
+def _final(error: UpstreamError, *, may_resend: bool) -> RequestError | None:
+    """What the client is told of an error after which no other try follows; None if one may."""
+    if isinstance(error, UpstreamSilent):
+        return GatewayTimeout(f"the upstream is silent: {error}", should_retry=False)
+    if isinstance(error, UpstreamGarbled):
+        return BadGateway(f"the upstream's answer cannot be read: {error}")
+    if isinstance(error, UpstreamLost) and not may_resend:
+        return BadGateway(f"the connection to the upstream was lost after the request was sent: {error}")
+    return None
 
 
 async def _early_error(exchange: Exchange, headers: AnswerHeaders, route: str) -> ApiError | None:

@@ -1,8 +1,8 @@
 """Atomic replacement of private files: after a crash at any step, a file has its old content or its new one.
 
-A durable write: temporary file, fsync, hard link of the old content to the backup, rename, fsync of the
-folder. Without the last step, acknowledged updates were lost in every simulated power cut, on ext4 and on
-xfs. The file system must support hard links. All functions block and raise OSError.
+A durable write: temporary file, fsync, rename, fsync of the folder; a record is written so to its file and then to
+its backup. Without the last step, acknowledged updates were lost in every simulated power cut, on ext4 and on xfs. The
+file system must support hard links, for the quarantine. All functions block and raise OSError.
 """
 
 from __future__ import annotations
@@ -52,20 +52,18 @@ def read(path: Path) -> bytes | None:
         os.close(fd)
 
 
-def replace(path: Path, data: bytes, *, durable: bool, keep_old: bool) -> Identity:
-    """Replace the file by one with `data`. With `keep_old`, the old file becomes its backup."""
-    temporary, spare = _temporary(path), _temporary(backup(path))
+def replace(path: Path, data: bytes, *, durable: bool) -> Identity:
+    """Replace the file by one with `data`."""
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         written = _write_new(temporary, data, durable=durable)
-        if keep_old:
-            _link_backup(path, spare)
         with failstep("storage.rename"):
             os.rename(temporary, path)
-    finally:
-        # Errors here are ignored: an earlier one matters more, and the next start removes what is left.
-        for left in (temporary, spare):
-            with contextlib.suppress(OSError):
-                left.unlink()
+    except BaseException:
+        # An error here is ignored: the earlier one matters more, and the next start removes what is left.
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
     if durable:
         with failstep("storage.dirsync"):
             sync_folder(path.parent)
@@ -78,9 +76,9 @@ def replace_both(path: Path, data: bytes) -> Identity:
     Both have the same content, so that a backup that has to serve gives neither less nor more than its file. The file
     goes first: a backup that is newer than its file was swapped with it.
     """
-    written = replace(path, data, durable=True, keep_old=False)
+    written = replace(path, data, durable=True)
     with failstep("storage.backup"):
-        replace(backup(path), data, durable=True, keep_old=False)
+        replace(backup(path), data, durable=True)
     return written
 
 
@@ -152,26 +150,6 @@ def _write_new(path: Path, data: bytes, *, durable: bool) -> Identity:
             with failstep("storage.fsync"):
                 os.fsync(file.fileno())
         return _identity(os.fstat(file.fileno()))
-
-
-def _link_backup(path: Path, spare: Path) -> None:
-    """Make the file's backup by link and rename, so that a whole backup exists at every moment.
-
-    After a crash before the last rename, file and backup are the same file. Then rename(2) does nothing here, and
-    leaves the spare name.
-    """
-    spare.unlink(missing_ok=True)
-    with failstep("storage.link"):
-        try:
-            os.link(path, spare, follow_symlinks=False)
-        except FileNotFoundError:  # the first write, or somebody removed it
-            return
-    with failstep("storage.backup"):
-        os.rename(spare, backup(path))
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.tmp")
 
 
 def _identity(status: os.stat_result) -> Identity:

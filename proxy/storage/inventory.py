@@ -51,7 +51,7 @@ class Inventory:
     def _write(self, names: set[str]) -> None:
         document = Document(0, dict.fromkeys(sorted(names), "{}"))
         data = self._keyring.encode(document, self.path.name)
-        files.replace(self.path, data, durable=True, keep_old=False)
+        files.replace(self.path, data, durable=True)
         self._names, self._stale = names, False
 
     def _decode(self, data: bytes) -> set[str]:

@@ -78,7 +78,7 @@ class Journal:
         half = self._encode(changes, 1)
         self._held = None
         # Zeros are written, not only allocated: the first write into an allocated hole may need space again.
-        files.replace(self.path, half + bytes(HALF), durable=True, keep_old=False)
+        files.replace(self.path, half + bytes(HALF), durable=True)
         self._wrote(0, changes)
 
     def is_stale(self) -> bool:

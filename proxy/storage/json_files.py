@@ -214,7 +214,7 @@ class JsonFiles:
         path = LAYOUTS[kind].file(self._folder)
         try:
             data = self._encode(path, Document(self._generation, texts))
-            files.replace(path, data, durable=False, keep_old=False)
+            files.replace(path, data, durable=False)
             self._inventory.add(self._name(path))
         except OSError as error:
             raise StorageError(f"{kind} could not be saved in {self._folder}: {told(error)}") from error

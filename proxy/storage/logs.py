@@ -80,7 +80,7 @@ class Logs:
             self._trim(path)  # first: after a failed replacement it is unknown which file is there
             if path in self._damaged:
                 files.link_aside(path, self._folder.parent / QUARANTINE, f"{USAGE}-{path.name}")
-            files.replace(path, data, durable=True, keep_old=False)
+            files.replace(path, data, durable=True)
             self._damaged.discard(path)
 
     def remove(self, name: str) -> None:

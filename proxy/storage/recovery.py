@@ -303,7 +303,7 @@ def _renew_backup(folder: Path, found: Found, stamp: str) -> None:
     if found.own is not None and found.own.by_hand and found.spare is not None:
         set_aside(folder, spare, stamp, keep=True)  # what it was before the edit
     try:
-        files.replace(spare, files.read(found.path) or b"", durable=True, keep_old=False)
+        files.replace(spare, files.read(found.path) or b"", durable=True)
     except OSError:
         # On a full disk none is better than one that gives back what was taken away.
         spare.unlink(missing_ok=True)

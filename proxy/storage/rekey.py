@@ -123,7 +123,7 @@ def _name(folder: Path, path: Path) -> str:
 
 def _replace(path: Path, data: bytes) -> None:
     with failstep("storage.rekey"), _overwritten(path):
-        files.replace(path, data, durable=True, keep_old=False)
+        files.replace(path, data, durable=True)
 
 
 @contextlib.contextmanager

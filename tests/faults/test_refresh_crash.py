@@ -27,28 +27,53 @@ SEED = int(os.environ.get("REFRESH_SEED", "1"))
 ACCOUNTS = 10
 CLIENTS = 2
 LONGEST_STORM_S = 0.4
+NEVER_KILLED_S = 60
+"""A storm that lasts as long waits for a failpoint that it does not pass."""
+
 MOST_TIMES = 40
 """A failpoint acts at the latest when it is passed this often; in a storm that takes about as long."""
 
-# What is left after a kill before and after each step. A rotation writes the account twice: its intent, the new tokens.
+# What is left after a kill before and after each step. A rotation writes the account twice, its intent and the new
+# tokens, and each of the two to its file and then to the backup: the nth step of a kind is in FILE or BACKUP of one.
 BEGUN = Left(intent=True, answer_lost=False)
 ANSWER_LOST = Left(intent=True, answer_lost=True)
-STORAGE_STEPS = [
-    f"storage.{step}.{when}"
-    for step in ("tmp", "fsync", "link", "backup", "rename", "dirsync")
-    for when in ("before", "after")
-]
-RENAMED = STORAGE_STEPS.index("storage.rename.after")
+INTENT, TOKENS = 1, 2
+WRITE_STEPS = ("tmp", "fsync", "rename", "dirsync")
+
+
+def in_file(write: int) -> list[str]:
+    """The steps of the nth write that replace the file, in their order."""
+    return [f"storage.{step}.{when}@{2 * write - 1}" for step in WRITE_STEPS for when in ("before", "after")]
+
+
+def in_backup(write: int) -> list[str]:
+    """Those that replace the backup then."""
+    steps = [f"storage.{step}.{when}@{2 * write}" for step in WRITE_STEPS for when in ("before", "after")]
+    return [f"storage.backup.before@{write}", *steps, f"storage.backup.after@{write}"]
+
+
+def killed_in(write: int, before: Left, after: Left) -> dict[str, Left]:
+    """What is left by a kill in the nth write: it counts as soon as the file has its name."""
+    renamed = in_file(write).index(f"storage.rename.after@{2 * write - 1}")
+    return {
+        **dict.fromkeys(in_file(write)[:renamed], before),
+        **dict.fromkeys([*in_file(write)[renamed:], *in_backup(write)], after),
+    }
+
+
+def failing_in(write: int) -> list[str]:
+    """Where the nth write may fail, in each of its two files."""
+    return [place for place in (*in_file(write), *in_backup(write)) if ".before@" in place]
+
+
 KILLED_AT: dict[str, Left] = {
     "refresh.intent.before": UNTOUCHED,
-    **dict.fromkeys((f"{step}@1" for step in STORAGE_STEPS[:RENAMED]), UNTOUCHED),
-    **dict.fromkeys((f"{step}@1" for step in STORAGE_STEPS[RENAMED:]), BEGUN),
+    **killed_in(INTENT, UNTOUCHED, BEGUN),
     "refresh.intent.after": BEGUN,
     "refresh.call.before": BEGUN,
     "refresh.call.after": ANSWER_LOST,
     "refresh.save.before": ANSWER_LOST,
-    **dict.fromkeys((f"{step}@2" for step in STORAGE_STEPS[:RENAMED]), ANSWER_LOST),
-    **dict.fromkeys((f"{step}@2" for step in STORAGE_STEPS[RENAMED:]), UNTOUCHED),
+    **killed_in(TOKENS, ANSWER_LOST, UNTOUCHED),
     "refresh.save.after": UNTOUCHED,
     "refresh.publish.before": UNTOUCHED,
     "refresh.publish.after": UNTOUCHED,
@@ -116,7 +141,8 @@ async def storm(home: Home, process: Running) -> None:
                 answer = await process.send("GET", "/v1/models", [("x-api-key", CLIENT_KEY)])
                 assert answer.status == 200, answer.body
 
-    await asyncio.gather(*map(refresh, home.names), *(use() for _ in range(CLIENTS)))
+    async with asyncio.timeout(NEVER_KILLED_S):
+        await asyncio.gather(*map(refresh, home.names), *(use() for _ in range(CLIENTS)))
     assert await process.ended() == -signal.SIGKILL
 
 
@@ -171,14 +197,15 @@ async def test_what_was_interrupted_is_tried_again_at_the_start_and_a_kill_of_th
             await home.check(process, {id: ANSWER_LOST}, set())
 
 
+@pytest.mark.parametrize("place", failing_in(TOKENS))
 async def test_tokens_that_reach_no_more_than_the_journal_are_safe_and_hold_further_rotations_back(
-    tmp_path: Path,
+    tmp_path: Path, place: str
 ) -> None:
     async with at_home(tmp_path, "strict", expires_in=28_800) as home:
         await begin(home, ["a", "b"])
         a, b = home.names
         async with home.life() as process:
-            home.arm(f"storage.dirsync.before@2:{errno.ENOSPC}")
+            home.arm(f"{place}:{errno.ENOSPC}")
             await home.refresh(process, a)
             await refused(home, process, b)
         async with home.life() as process:
@@ -188,27 +215,34 @@ async def test_tokens_that_reach_no_more_than_the_journal_are_safe_and_hold_furt
             await home.use(process)
 
 
-async def test_no_rotation_goes_on_whose_intent_reaches_no_more_than_the_journal(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", failing_in(INTENT))
+async def test_no_rotation_goes_on_whose_intent_reaches_no_more_than_the_journal(
+    tmp_path: Path, place: str
+) -> None:
     async with at_home(tmp_path, "strict", expires_in=28_800) as home:
         await begin(home, ["a"])
         (id,) = home.names
         async with home.life() as process:
-            home.arm(f"storage.fsync.before:{errno.ENOSPC}")
+            home.arm(f"{place}:{errno.ENOSPC}")
             await refused(home, process, id)
             home.arm("")
             await home.refresh(process, id)  # its intent is the write that finds the disk well again
         assert await home.left() == {id: UNTOUCHED}
 
 
-@pytest.mark.parametrize("step", ["fsync", "dirsync"])
+UNSAVED = [place for place in failing_in(TOKENS) if place.startswith(("storage.fsync", "storage.dirsync"))]
+"""The journal passes these steps too if it is made anew, so that it takes nothing either."""
+
+
+@pytest.mark.parametrize("place", UNSAVED)
 async def test_tokens_that_cannot_be_saved_stay_in_memory_and_are_saved_later(
-    tmp_path: Path, step: str
+    tmp_path: Path, place: str
 ) -> None:
     async with at_home(tmp_path, "strict", expires_in=28_800) as home:
         await begin(home, ["a", "b"])
         a, b = home.names
         async with home.life() as process:
-            await refuse_tokens(home, process, a, step)
+            await refuse_tokens(home, process, a, place)
             for id in (a, b):
                 await refused(home, process, id)
             await home.use(process)  # with the old token, which lives on
@@ -221,22 +255,35 @@ async def test_tokens_that_cannot_be_saved_stay_in_memory_and_are_saved_later(
             await home.check(process, {}, set())
 
 
-async def test_a_shutdown_saves_what_could_not_be_saved_before(tmp_path: Path) -> None:
+async def test_tokens_that_reached_the_file_alone_outlive_a_kill(tmp_path: Path) -> None:
     async with at_home(tmp_path, "strict", expires_in=28_800) as home:
         await begin(home, ["a"])
         (id,) = home.names
         async with home.life() as process:
-            await refuse_tokens(home, process, id, "fsync")
+            await refuse_tokens(home, process, id, f"storage.fsync.before@{2 * TOKENS}")
+            process.signal(signal.SIGKILL)
+            await process.ended()
+        assert await home.left() == {id: UNTOUCHED}
+        async with home.life() as process:
+            await home.check(process, {}, set())
+
+
+@pytest.mark.parametrize("place", UNSAVED)
+async def test_a_shutdown_saves_what_could_not_be_saved_before(tmp_path: Path, place: str) -> None:
+    async with at_home(tmp_path, "strict", expires_in=28_800) as home:
+        await begin(home, ["a"])
+        (id,) = home.names
+        async with home.life() as process:
+            await refuse_tokens(home, process, id, place)
             home.arm("")
             process.signal(signal.SIGTERM)
             assert await process.ended() == 0
         assert await home.left() == {id: UNTOUCHED}
 
 
-async def refuse_tokens(home: Home, process: Running, id: str, step: str) -> None:
+async def refuse_tokens(home: Home, process: Running, id: str, place: str) -> None:
     """A rotation whose intent can be written and whose tokens cannot, not even to the journal."""
-    failpoints = f"storage.{step}.before@2:{errno.EIO},storage.journal.before:{errno.EIO}"
-    home.arm(failpoints)
+    home.arm(f"{place}:{errno.EIO},storage.journal.before:{errno.EIO}")
     answer = await process.admin("POST", f"/api/accounts/{id}/refresh")
     assert (answer.status, b"could not be saved yet" in answer.body) == (502, True)
     assert await health(process) == "degraded"

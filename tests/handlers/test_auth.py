@@ -13,6 +13,7 @@ import pytest
 from proxy.clients.keys import KeyStatus, Role
 from proxy.clients.signins import IDLE_S, LONGEST_S, MAX_SIGNINS
 from proxy.clock import rfc3339
+from proxy.errors import StorageError
 from tests.canaries import holders, leaked
 from tests.disk import full_disk
 from tests.service import ADMIN_KEY, CLIENT_KEY, PAGE_HEADERS, Service, TestClock, serve
@@ -383,18 +384,21 @@ async def test_another_admin_key_ends_all(tmp_path: Path) -> None:
         assert await me(service, await service.login(OTHER_ADMIN_KEY)) == 200
 
 
-async def test_a_stored_one_that_is_not_whole_is_left_out(tmp_path: Path) -> None:
+async def test_a_stored_one_that_is_not_whole_refuses_the_start_and_is_named(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
         cookies = [await service.login(), await service.login()]
     path = tmp_path / "signins.json"
     stored = json.loads(path.read_text())
-    del (
-        stored["crc32"],
-        stored["records"][max(stored["records"], key=lambda id: stored["records"][id]["id"])]["id"],
-    )
+    del stored["crc32"]
+    id, *_ = stored["records"]
+    without_id = {name: value for name, value in stored["records"][id].items() if name != "id"}
+    path.write_text(edited := json.dumps(stored | {"records": stored["records"] | {id: without_id}}))
+    with pytest.raises(StorageError, match=rf"signins\.json cannot be used \('{id}': id "):
+        await serve(tmp_path, accounts=()).__aenter__()
+    assert path.read_text() == edited
     path.write_text(json.dumps(stored))
     async with serve(tmp_path, accounts=()) as service:
-        assert sorted([await me(service, cookie) for cookie in cookies]) == [200, 401]
+        assert [await me(service, cookie) for cookie in cookies] == [200, 200]
 
 
 async def test_neither_the_cookie_nor_the_key_is_in_a_file_or_in_the_log(

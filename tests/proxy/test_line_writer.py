@@ -11,7 +11,10 @@ import pytest
 from proxy.line_writer import MOST_CHARACTERS, LineWriter
 
 LINE = "x" * 999 + "\n"
-TOO_MANY = MOST_CHARACTERS // len(LINE) * 3
+MOST = MOST_CHARACTERS // len(LINE)
+TOO_MANY = 3 * MOST
+MORE_THAN_FITS = "y" * (1 << 20) + "\n"
+"""Into a pipe: it holds 64 KiB, or what fcntl(2) sets for one."""
 
 
 class Pipe:
@@ -83,13 +86,14 @@ def test_a_line_of_a_quiet_time_is_written_at_once(pipe: Pipe) -> None:
 
 def test_what_is_too_much_is_dropped_and_counted(pipe: Pipe) -> None:
     writer = LineWriter(pipe.writer, lost)
+    writer.put(MORE_THAN_FITS)
+    begun = os.read(pipe.reader, 1).decode()  # so the thread has it in hand, and waits until it is read
     for _ in range(TOO_MANY):
         writer.put(LINE)
-    *lines, told = closed(writer, pipe).splitlines(keepends=True)
-    dropped = int(told.removeprefix("lost "))
-    assert dropped > 0
-    assert lines == [LINE] * (TOO_MANY - dropped)
-    assert len(lines) * len(LINE) <= 2 * MOST_CHARACTERS  # what waits, and what the thread has in hand
+    first, *lines, told = (begun + closed(writer, pipe)).splitlines(keepends=True)
+    assert first == MORE_THAN_FITS
+    assert lines == [LINE] * MOST
+    assert told == lost(TOO_MANY - MOST)
 
 
 def test_to_close_waits_no_longer_than_it_is_told_for_who_does_not_read(pipe: Pipe) -> None:

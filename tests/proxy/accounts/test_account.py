@@ -250,7 +250,7 @@ def test_a_record_with_a_field_of_another_type_is_refused(path: str, wrong: Any)
 @pytest.mark.parametrize("wrong", [1, "true", None, {}], ids=repr)
 def test_unchecked_is_yes_or_no_and_absent_in_older_records(wrong: Any) -> None:
     assert Account.from_record(account().record()).unchecked is False
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError, match="unchecked is neither true nor false"):
         Account.from_record(account().record() | {"unchecked": wrong})
 
 

@@ -125,30 +125,28 @@ async def test_closing_gives_the_file_back(body: Body, spool: Path) -> None:
 
 async def test_all_bodies_together_take_no_more_memory_than_they_may(spool: Path) -> None:
     bodies = Bodies(spool, 3 * MB)
-    held = [Body(bodies) for _ in range(20)]
-    for body in held:
-        await write(body, 2)
-        assert bodies.in_memory <= 4 * MB
-    assert bodies.in_memory > 0
-    assert len(open_files(spool)) >= 18
-    assert [len(read(body)) for body in held] == [2 * MB] * 20
-    for body in held:
-        body.close()
+    with contextlib.ExitStack() as stack:
+        held = [stack.enter_context(contextlib.closing(Body(bodies))) for _ in range(20)]
+        for body in held:
+            await write(body, 2)
+            assert bodies.in_memory <= 4 * MB
+        assert bodies.in_memory > 0
+        assert len(open_files(spool)) >= 18
+        assert [len(read(body)) for body in held] == [2 * MB] * 20
     assert bodies.in_memory == 0
-    after = Body(bodies)
-    await write(after, 2)
-    assert open_files(spool) == []
+    with contextlib.closing(Body(bodies)) as after:
+        await write(after, 2)
+        assert open_files(spool) == []
 
 
 async def test_a_small_body_needs_no_file_however_much_the_others_take(spool: Path) -> None:
     bodies = Bodies(spool, 0)
-    body = Body(bodies)
-    await write_all(body, b"x" * NEVER_SPOOLED_BYTES)
-    assert open_files(spool) == []
-    await write_all(body, b"x")
-    assert len(open_files(spool)) == 1
-    assert bodies.in_memory == 0
-    body.close()
+    with contextlib.closing(Body(bodies)) as body:
+        await write_all(body, b"x" * NEVER_SPOOLED_BYTES)
+        assert open_files(spool) == []
+        await write_all(body, b"x")
+        assert len(open_files(spool)) == 1
+        assert bodies.in_memory == 0
 
 
 async def test_a_body_that_comes_in_small_pieces_takes_no_more_memory_than_its_bytes() -> None:
