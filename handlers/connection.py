@@ -305,10 +305,9 @@ class Connection(ClientSocket):
         self._tell_incomplete()
 
     def _linger(self, last: bytes = b"") -> None:
-        if self._phase in (Phase.LINGERING, Phase.ENDED):
-            return
-        self._phase, self._held = Phase.LINGERING, b""
-        self.linger(last)
+        if self._phase not in (Phase.LINGERING, Phase.ENDED):
+            self._phase, self._held = Phase.LINGERING, b""
+            self.linger(last)
 
     def _tell_incomplete(self) -> None:
         message, self._message = self._message, None

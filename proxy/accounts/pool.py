@@ -254,12 +254,7 @@ class Pool(AccountTable):
         if first is None:
             return Unavailable("all accounts invalid or inactive", should_retry=False)
         wait_s, account_id = first
-        name, back_at = self._table[account_id].name, rfc3339(self._clock.now() + wait_s)
-        return RateLimited(
-            f"all accounts rate limited: '{name}' comes back first, at {back_at}",
-            should_retry=False if wait_s > LONG_WAIT_S else None,
-            retry_after_s=max(1, math.ceil(wait_s)),
-        )
+        return _rate_limited(self._table[account_id].name, wait_s, self._clock.now())
 
     async def save_counters(self, storage: Storage) -> None:
         """Write the counters that have changed. Raises StorageError."""
@@ -281,6 +276,15 @@ class Pool(AccountTable):
             self._balancer.forget(old.id)
             self._quota.pop(old.id, None)
             self._room_until.pop(old.id, None)
+
+
+def _rate_limited(first: str, wait_s: float, now: float) -> RateLimited:
+    """All accounts rest, and the one named `first` for `wait_s`."""
+    return RateLimited(
+        f"all accounts rate limited: '{first}' comes back first, at {rfc3339(now + wait_s)}",
+        should_retry=False if wait_s > LONG_WAIT_S else None,
+        retry_after_s=max(1, math.ceil(wait_s)),
+    )
 
 
 class InFlight:
