@@ -161,7 +161,9 @@ async def wrong_key(client: Client) -> Any:
 
 
 async def rate_limit(client: Client) -> Any:
-    return await got(client.messages.create(**ASKED, extra_headers={"x-simulate": "429"}))
+    return await got(
+        client.messages.create(**ASKED, extra_headers={"x-simulate": "quota-429; reset-in=3600"})
+    )
 
 
 ANSWERED: Calls = {

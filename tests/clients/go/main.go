@@ -315,7 +315,7 @@ func main() {
 	calls = append(calls,
 		call{"wrong key", sent(option.WithAPIKey("not-a-key-of-this-proxy"))},
 		// After this there may be no account left to ask.
-		call{"rate limit", sent(simulate("429"))})
+		call{"rate limit", sent(simulate("quota-429; reset-in=3600"))})
 	outcomes := map[string]object{}
 	for _, call := range calls {
 		requests = [][]any{}

@@ -147,7 +147,7 @@ const REFUSED = {
 
 // After this there may be no account left to ask.
 const LIMITED = {
-  "rate limit": () => client.messages.create(ASKED, { headers: { "x-simulate": "429" } }),
+  "rate limit": () => client.messages.create(ASKED, { headers: { "x-simulate": "quota-429; reset-in=3600" } }),
 };
 
 /** What a program sees of an error. */
