@@ -6,9 +6,11 @@ Both simulators have the same seed, clock and organisation, so what comes is com
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import re
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,15 +56,22 @@ async def proxied(client: str, data: Path) -> Side:
         return Side(url, await outcomes(client, url, CLIENT_KEY), list(service.simulator.ledger))
 
 
-async def direct(client: str) -> Side:
+@contextlib.asynccontextmanager
+async def alone() -> AsyncIterator[Simulator]:
+    """A simulator that is asked directly, as the organisation `a` and with `UPSTREAM_KEY`."""
     simulator = Simulator(clock=TestClock(), rng=random.Random(1))
     simulator.add_api_key(UPSTREAM_KEY, organization="a")
     await simulator.start()
     try:
-        calls = await outcomes(client, simulator.base_url, UPSTREAM_KEY)
-        return Side(simulator.base_url, calls, list(simulator.ledger))
+        yield simulator
     finally:
         await simulator.stop()
+
+
+async def direct(client: str) -> Side:
+    async with alone() as simulator:
+        calls = await outcomes(client, simulator.base_url, UPSTREAM_KEY)
+        return Side(simulator.base_url, calls, list(simulator.ledger))
 
 
 async def outcomes(client: str, url: str, key: str) -> dict[str, Calls]:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
-import random
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from proxy.simulator import Answer, Cut, Simulator, quota_429
+from proxy.simulator import Answer, Cut, quota_429
 from proxy.simulator.sse import frames
 from tests.clients.programs import folder_of, run
-from tests.service import CLIENT_KEY, Service, TestClock, serve
+from tests.clients.sides import UPSTREAM_KEY, alone
+from tests.service import CLIENT_KEY, Service, serve
 
 VERSION = "2.1.332"
-UPSTREAM_KEY = "sk-ant-api03-of-a-direct-client-" + "x" * 24
 WORD = "a-word-only-the-tool-says"
 
 Line = dict[str, Any]
@@ -53,18 +50,6 @@ async def ask(
     _, out, err = await run(*command, folder=folder, environ=environ)
     assert out, err
     return [json.loads(line) for line in out.splitlines()]
-
-
-@contextlib.asynccontextmanager
-async def alone() -> AsyncIterator[Simulator]:
-    """A simulator that is asked directly, as the organization `a`."""
-    simulator = Simulator(clock=TestClock(), rng=random.Random(1))
-    simulator.add_api_key(UPSTREAM_KEY, organization="a")
-    await simulator.start()
-    try:
-        yield simulator
-    finally:
-        await simulator.stop()
 
 
 def url_of(service: Service) -> str:
