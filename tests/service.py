@@ -219,9 +219,12 @@ async def serve(
     clock: TestClock | None = None,
     upstream: str | None = None,
     config: Path | None = None,
-    **options: str,
+    **options: str | None,
 ) -> AsyncIterator[Service]:
-    """A running proxy with `accounts`; `options` are settings over `config`, as `retry__max_attempts="2"`."""
+    """A running proxy with `accounts`; `options` are settings over `config`, as `retry__max_attempts="2"`.
+
+    An option that is None has its own default.
+    """
     clock = clock or TestClock()
     simulator = Simulator(clock=clock, rng=random.Random(1))
     await simulator.start(port=0)
@@ -235,8 +238,9 @@ async def serve(
         "SESSION__QUEUE_TIMEOUT": "0s",  # and none waits for another, if the test does not say so
         "STORAGE__DATA_FOLDER": str(folder),
     } | {name.upper(): value for name, value in options.items()}
+    given = {name: value for name, value in environ.items() if value is not None}
     try:
-        async with proxy(load_settings(config, environ), clock, random.Random(1)) as parts:
+        async with proxy(load_settings(config, given), clock, random.Random(1)) as parts:
             port = await parts.server.listen("127.0.0.1", 0)
             service = Service(parts, simulator, clock, port)
             if not any(token.name == "tests" for token in parts.keys):

@@ -24,6 +24,7 @@ from .agents import agents
 from .api import TOKEN_PATH, Api
 from .auth import Credential, Keyring, Kind, presented
 from .batches import Batches
+from .chat import Chat
 from .containers import Containers
 from .exchange import Exchange
 from .faults import Error, Fault
@@ -114,7 +115,8 @@ class Simulator(HTTPServerConnectionDelegate):
         batches = Batches(messages, clock=clock, ids=ids, origin=lambda: public_url or self.base_url)
         own_agents, others = agents(clock=clock, ids=ids, skills=skills)
         sessions = Sessions(own_agents, others, files, clock=clock, ids=ids)
-        resources: tuple[Resource, ...] = (messages, batches, files, skills, own_agents, *others, sessions)
+        inference = (messages, Chat(messages, clock=clock), batches)
+        resources: tuple[Resource, ...] = (*inference, files, skills, own_agents, *others, sessions)
         routes = [*models.ROUTES, *(route for resource in resources for route in resource.routes)]
         return Api(self.keyring, self._grants, clock=clock, oauth=self._oauth, routes=routes)
 

@@ -8,7 +8,6 @@ the requests it made as `[method, url, status]`.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import json
 import sys
 from collections.abc import Awaitable, Callable
@@ -16,11 +15,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import anthropic
-
-try:
-    from httpx2 import TransportError  # what 2.12.0 stands on
-except ImportError:
-    from httpx import TransportError  # what 0.121.0 stands on
+from calling import Calls, Client, every, got, in_turn, until_broken
 
 MODEL = "claude-sonnet-5-5"
 ASKED: dict[str, Any] = {
@@ -35,18 +30,6 @@ TOOL = {
 }
 FILE = ("ünïcode.txt", b"\0\xff line\r\n" * 1000, "text/plain")
 STATUSES = (400, 403, 404, 500, 529)
-
-Client = Any  # Anthropic or AsyncAnthropic: the calls below are the same for both
-
-
-async def got(value: Any) -> Any:
-    """What a call of either client comes to."""
-    return await value if inspect.isawaitable(value) else value
-
-
-async def every(source: Any) -> list[Any]:
-    """All items of a stream or of a list with pages."""
-    return [item async for item in source] if hasattr(source, "__aiter__") else list(source)
 
 
 async def create(client: Client) -> Any:
@@ -86,6 +69,23 @@ async def tool_use(client: Client) -> Any:
         {"role": "user", "content": [result]},
     ]
     return [call, await got(client.messages.create(**asked | {"messages": turns}))]
+
+
+async def tool_runner(client: Client) -> Any:
+    def get_weather(city: str) -> str:
+        """The weather in a city."""
+        return f"18 °C in {city}"
+
+    async def get_weather_soon(city: str) -> str:
+        return get_weather(city)
+
+    name = "get_weather"
+    if isinstance(client, anthropic.Anthropic):
+        tool = anthropic.beta_tool(get_weather, name=name)
+    else:
+        tool = anthropic.beta_async_tool(get_weather_soon, name=name, description=get_weather.__doc__)
+    question = {"role": "user", "content": "What is the weather in Paris?"}
+    return await every(client.beta.messages.tool_runner(**ASKED | {"messages": [question]}, tools=[tool]))
 
 
 async def count_tokens(client: Client) -> Any:
@@ -149,19 +149,9 @@ def broken(wish: str) -> Callable[[Client], Awaitable[Any]]:
     """A stream that breaks: its events up to there, and the error."""
 
     async def call(client: Client) -> Any:
-        events: list[Any] = []
         headers = {"x-simulate": wish}
         stream = await got(client.messages.create(**ASKED, stream=True, extra_headers=headers))
-        try:
-            if hasattr(stream, "__aiter__"):
-                async for event in stream:
-                    events.append(event)
-            else:
-                for event in stream:
-                    events.append(event)
-        except (anthropic.APIError, TransportError) as error:
-            return {"events": events, "raised": raised(error)}
-        return {"events": events}
+        return await until_broken(stream, anthropic.APIError)
 
     return call
 
@@ -171,23 +161,26 @@ async def wrong_key(client: Client) -> Any:
 
 
 async def rate_limit(client: Client) -> Any:
-    return await got(client.messages.create(**ASKED, extra_headers={"x-simulate": "429"}))
+    return await got(
+        client.messages.create(**ASKED, extra_headers={"x-simulate": "quota-429; reset-in=3600"})
+    )
 
 
-ANSWERED: dict[str, Callable[[Client], Awaitable[Any]]] = {
+ANSWERED: Calls = {
     "create": create,
     "headers": headers,
     "create stream": create_stream,
     "stream helper": stream_helper,
     "thinking": thinking,
     "tool use": tool_use,
+    "tool runner": tool_runner,
     "count tokens": count_tokens,
     "models": models,
     "files": files,
     "batches": batches,
 }
 # After these the ids differ: a proxy may try one request several times.
-REFUSED: dict[str, Callable[[Client], Awaitable[Any]]] = {
+REFUSED: Calls = {
     "error mid-stream": broken("error-mid-stream; after-events=5"),
     "cut stream": broken("cut; after-events=5"),
     "invalid request": invalid_request,
@@ -196,65 +189,10 @@ REFUSED: dict[str, Callable[[Client], Awaitable[Any]]] = {
     "wrong key": wrong_key,
 }
 # After this there may be no account left to ask.
-LIMITED: dict[str, Callable[[Client], Awaitable[Any]]] = {"rate limit": rate_limit}
+LIMITED: Calls = {"rate limit": rate_limit}
 
 
-def plain(value: Any) -> Any:
-    """`value` as JSON has it."""
-    if isinstance(value, anthropic.BaseModel):
-        request_id = getattr(value, "_request_id", None)
-        return value.model_dump(mode="json", warnings=False) | (
-            {"_request_id": request_id} if request_id else {}
-        )
-    if isinstance(value, dict):
-        return {name: plain(member) for name, member in value.items()}
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    return value
-
-
-def raised(error: anthropic.APIError | TransportError) -> Any:
-    """What a program sees of an error."""
-    names = ("status_code", "message", "body", "request_id", "type")
-    return {"class": type(error).__name__} | {name: getattr(error, name, None) for name in names}
-
-
-class Log:
-    """The requests of a client as they are answered."""
-
-    def __init__(self) -> None:
-        self.requests: list[list[Any]] = []
-
-    def add(self, response: Any) -> None:
-        self.requests.append([response.request.method, str(response.request.url), response.status_code])
-
-    async def add_async(self, response: Any) -> None:
-        self.add(response)
-
-
-async def outcomes(client: Client, log: Log, calls: dict[str, Callable[[Client], Awaitable[Any]]]) -> Any:
-    found: dict[str, Any] = {}
-    for name, call in calls.items():
-        log.requests = []
-        try:
-            outcome = {"returned": plain(await call(client))}
-        except (anthropic.APIError, TransportError) as error:
-            outcome = {"raised": raised(error)}
-        found[name] = outcome | {"requests": log.requests}
-    return found
-
-
-async def main() -> None:
-    log = Log()
-    sync_http = anthropic.DefaultHttpxClient(event_hooks={"response": [log.add]})
-    async_http = anthropic.DefaultAsyncHttpxClient(event_hooks={"response": [log.add_async]})
-    with anthropic.Anthropic(http_client=sync_http) as client:
-        async with anthropic.AsyncAnthropic(http_client=async_http) as async_client:
-            found: dict[str, Any] = {"sync": {}, "async": {}}
-            for calls in (ANSWERED, REFUSED, LIMITED):
-                found["sync"] |= await outcomes(client, log, calls)
-                found["async"] |= await outcomes(async_client, log, calls)
-    json.dump(found, sys.stdout)
-
-
-asyncio.run(main())
+found = asyncio.run(
+    in_turn(anthropic, anthropic.Anthropic, anthropic.AsyncAnthropic, ANSWERED, REFUSED, LIMITED)
+)
+json.dump(found, sys.stdout)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
-import random
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from proxy.simulator import Answer, Cut, Simulator, quota_429
+from proxy.simulator import Answer, Cut, quota_429
 from proxy.simulator.sse import frames
 from tests.clients.programs import folder_of, run
-from tests.service import CLIENT_KEY, Service, TestClock, serve
+from tests.clients.sides import UPSTREAM_KEY, alone
+from tests.service import CLIENT_KEY, Service, serve
 
-VERSION = "2.1.330"
-UPSTREAM_KEY = "sk-ant-api03-of-a-direct-client-" + "x" * 24
+VERSION = "2.1.332"
 WORD = "a-word-only-the-tool-says"
 
 Line = dict[str, Any]
@@ -28,10 +29,12 @@ def claude() -> str:
     return str(folder_of("claude-code", may_be_missing=True) / "node_modules" / ".bin" / "claude")
 
 
-async def ask(claude: str, url: str, folder: Path, *options: str, key: str = CLIENT_KEY) -> list[Line]:
-    """What Claude Code prints when it is told `hi`: one JSON object a line."""
+async def ask(
+    claude: str, url: str, folder: Path, *options: str, key: str = CLIENT_KEY, prompt: str = "hi"
+) -> list[Line]:
+    """What Claude Code prints when it is told `prompt`: one JSON object a line."""
     home, temporary = folder / "home", folder / "tmp"
-    home.mkdir(exist_ok=True)
+    home.mkdir(parents=True, exist_ok=True)
     temporary.mkdir(exist_ok=True)
     environ = {
         "HOME": str(home),
@@ -43,7 +46,7 @@ async def ask(claude: str, url: str, folder: Path, *options: str, key: str = CLI
     }
     printing = ("--output-format", "stream-json", "--verbose", "--include-partial-messages")
     # Without tools unless they are asked for: the simulator calls the first it is offered.
-    command = (claude, "-p", "hi", *printing, *(options or ("--tools", "")))
+    command = (claude, "-p", prompt, *printing, *(options or ("--tools", "")))
     _, out, err = await run(*command, folder=folder, environ=environ)
     assert out, err
     return [json.loads(line) for line in out.splitlines()]
@@ -88,13 +91,8 @@ async def test_it_prints_the_events_that_it_prints_without_the_proxy(claude: str
     async with serve(tmp_path / "data") as service:
         proxied = await ask(claude, url_of(service), tmp_path)
         (entry,) = service.simulator.ledger
-    simulator = Simulator(clock=TestClock(), rng=random.Random(1))
-    simulator.add_api_key(UPSTREAM_KEY, organization="a")
-    await simulator.start()
-    try:
+    async with alone() as simulator:
         direct = await ask(claude, simulator.base_url, tmp_path, key=UPSTREAM_KEY)
-    finally:
-        await simulator.stop()
     assert events(proxied) == events(direct)
     assert events(proxied)[-1] == {"type": "message_stop"}
     assert result(proxied)["result"] == result(direct)["result"]
@@ -118,6 +116,46 @@ async def test_it_runs_the_tool_that_the_api_calls_and_sends_what_the_tool_says(
     assert events(lines)[-1] == {"type": "message_stop"}
 
 
+async def tool_then_resumed(claude: str, url: str, folder: Path, key: str = CLIENT_KEY) -> list[list[Line]]:
+    """What is printed by a run that uses a tool, and by one that resumes its conversation."""
+    allowed = ("--tools", "Bash", "--allowedTools", "Bash(echo:*)")
+    first = await ask(claude, url, folder, *allowed, key=key)
+    resume = ("--resume", result(first)["session_id"], "--tools", "")
+    return [first, await ask(claude, url, folder, *resume, key=key, prompt="and again")]
+
+
+def said(lines: list[Line]) -> str:
+    """The API's events without what each organisation makes of its own: ids, usage of its cache, signatures."""
+    text = re.sub(r"\bmsg_\w+", "msg_", json.dumps(events(lines)))
+    text = re.sub(r'"signature": "[^"]+"', '"signature": ""', text)
+    return re.sub(r'"usage": \{(?:[^{}]|\{[^{}]*\})*\}', '"usage": {}', text)
+
+
+async def test_it_resumes_a_conversation_with_a_tool_in_a_pool_with_a_limited_account(
+    claude: str, tmp_path: Path
+) -> None:
+    async with serve(tmp_path / "data", accounts=["a", "b", "c"]) as service, alone() as simulator:
+        service.simulator.script(None, quota_429(), call_of_bash(f"echo {WORD}"))
+        simulator.script(None, call_of_bash(f"echo {WORD}"))
+        proxied, direct = await asyncio.gather(
+            tool_then_resumed(claude, url_of(service), tmp_path / "proxied"),
+            tool_then_resumed(claude, simulator.base_url, tmp_path / "direct", UPSTREAM_KEY),
+        )
+        limited, *answered = service.simulator.ledger.inference()
+    assert [said(lines) for lines in proxied] == [said(lines) for lines in direct]
+    assert [result(lines)["subtype"] for lines in proxied] == ["success", "success"]
+    assert not any(line.get("subtype") == "api_retry" for lines in proxied for line in lines)
+    # The call, its result, and the resumed conversation with both; none of them where the account is limited. Nothing
+    # keeps a conversation with its account yet: another organisation refuses the thinking in it (400), and Claude Code
+    # sends it again without.
+    statuses = [entry.status for entry in answered]
+    assert limited.status == 429 and [status for status in statuses if status != 400] == [200, 200, 200]
+    assert limited.organization not in {entry.organization for entry in answered}
+    resumed = answered[-1].body.decode()
+    assert WORD in resumed and "toolu_01Bash" in resumed and "and again" in resumed
+    assert len({entry.header("x-claude-code-session-id") for entry in (limited, *answered)}) == 1
+
+
 def last_user_content(body: Line) -> list[Line]:
     return [message for message in body["messages"] if message["role"] == "user"][-1]["content"]
 
@@ -130,8 +168,8 @@ async def test_it_gives_up_after_one_request_where_the_key_is_wrong(
         with caplog.at_level(logging.INFO, logger="proxy.access"):
             lines = await ask(claude, url_of(service), tmp_path, key="not-a-key-of-this-proxy")
         assert len(service.simulator.ledger) == 0
-    requests = [record.args for record in caplog.records if record.name == "proxy.access"]
-    assert [(args["path"], args["status"]) for args in requests] == [("/v1/messages", 401)]
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "proxy.access"]
+    assert line.startswith("POST /v1/messages 401 ")
     assert result(lines)["is_error"]
 
 

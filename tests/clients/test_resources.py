@@ -76,7 +76,7 @@ NEW = {
 
 
 @pytest.mark.parametrize(
-    ("client", "expected"), [("anthropic-0.121.0", EXPECTED), ("anthropic-2.12.0", EXPECTED | NEW)]
+    ("client", "expected"), [("anthropic-0.121.0", EXPECTED), ("anthropic-2.14.0", EXPECTED | NEW)]
 )
 async def test_the_sdk_finds_what_its_organization_has(client: str, expected: dict[str, Any]) -> None:
     folder = folder_of(client)

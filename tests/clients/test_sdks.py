@@ -7,30 +7,25 @@ fact is a subtest, so that a client runs once for all of them.
 
 from __future__ import annotations
 
-import asyncio
-import json
-import random
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from proxy.simulator import Entry, Simulator
-from tests.clients.programs import HERE, folder_of, run
-from tests.service import CLIENT_KEY, TestClock, serve
-
-Calls = dict[str, Any]
+from proxy.simulator import Entry
+from tests.clients.sides import Both, both_sides, without_ids
+from tests.service import CLIENT_KEY
 
 CLIENTS = {
     # folder → the User-Agents of its clients
     "anthropic-0.121.0": {"Anthropic/Python 0.121.0", "AsyncAnthropic/Python 0.121.0"},
-    "anthropic-2.12.0": {"Anthropic/Python 2.12.0", "AsyncAnthropic/Python 2.12.0"},
-    "typescript": {"Anthropic/JS 1.12.0"},
+    "anthropic-2.14.0": {"Anthropic/Python 2.14.0", "AsyncAnthropic/Python 2.14.0"},
+    "typescript": {"Anthropic/JS 1.14.0"},
+    "go": {"Anthropic/Go 1.84.0"},
 }
 RETURNED = (
-    "create", "create stream", "stream helper", "thinking", "tool use", "count tokens", "models", "files", "batches",
+    "create", "create stream", "stream helper", "thinking", "tool use", "tool runner", "count tokens",
+    "models", "files", "batches",
 )  # fmt: skip
 RAISED = {
     "invalid request": "BadRequestError",
@@ -42,68 +37,6 @@ RAISED = {
     "status 529": "OverloadedError",
 }
 OTHERS = {"headers", "error mid-stream", "cut stream", "wrong key", "rate limit"}
-UPSTREAM_KEY = "sk-ant-api03-of-a-direct-client-" + "x" * 24
-
-
-@dataclass(frozen=True)
-class Side:
-    """What came of the calls made to `url`, and what the API was asked; `calls` are by style (sync, async)."""
-
-    url: str
-    calls: dict[str, Calls]
-    asked: list[Entry]
-
-    def of(self, name: str) -> Calls:
-        """The outcomes of one call by style; `url` is left out, as it is what differs between the sides."""
-        outcomes = {style: calls[name] for style, calls in self.calls.items()}
-        return json.loads(json.dumps(outcomes).replace(self.url, ""))
-
-
-@dataclass(frozen=True)
-class Both:
-    client: str
-    proxied: Side
-    direct: Side
-
-
-async def proxied(client: str, data: Path) -> Side:
-    async with serve(data, accounts=["a"]) as service:
-        url = f"http://127.0.0.1:{service.port}"
-        return Side(url, await outcomes(client, url, CLIENT_KEY), list(service.simulator.ledger))
-
-
-async def direct(client: str) -> Side:
-    simulator = Simulator(clock=TestClock(), rng=random.Random(1))
-    simulator.add_api_key(UPSTREAM_KEY, organization="a")
-    await simulator.start()
-    try:
-        calls = await outcomes(client, simulator.base_url, UPSTREAM_KEY)
-        return Side(simulator.base_url, calls, list(simulator.ledger))
-    finally:
-        await simulator.stop()
-
-
-async def outcomes(client: str, url: str, key: str) -> dict[str, Calls]:
-    """What the client's program prints."""
-    folder = folder_of(client)
-    command, stdin = program(client, folder)
-    environ = {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": key}
-    status, out, err = await run(*command, folder=folder, environ=environ, stdin=stdin)
-    assert status == 0, err
-    return json.loads(out)
-
-
-def program(client: str, folder: Path) -> tuple[list[str], bytes]:
-    """The command that makes the calls, and its standard input."""
-    if client == "typescript":
-        # From standard input, as imports are then resolved in the folder it runs in.
-        return ["node", "--input-type=module"], (HERE / "typescript" / "sdk.mjs").read_bytes()
-    return [str(folder / "bin" / "python"), str(HERE / "python_sdk.py")], b""
-
-
-def without_ids(calls: Calls) -> Calls:
-    """Without request and message ids: the simulator deals them out in turn, and a proxy asks it more often."""
-    return json.loads(re.sub(r"\b(req|msg)_\w+", r"\1_", json.dumps(calls)))
 
 
 def a_call_returns_what_it_returns_without_the_proxy(both: Both, call: str) -> None:
@@ -149,7 +82,7 @@ def a_wrong_key_is_an_authentication_error_after_one_request(both: Both) -> None
 
 
 def an_exhausted_pool_is_a_rate_limit_error_after_one_request(both: Both) -> None:
-    # Its hour of `retry-after` would be slept through by 2.12.0 and 1.12.0, were it not for `x-should-retry`.
+    # The hour until its reset would be slept through by 2.14.0 and 1.14.0, were it not for `x-should-retry`.
     for outcome in both.proxied.of("rate limit").values():
         assert outcome["raised"]["class"] == "RateLimitError"
         assert "all accounts rate limited" in outcome["raised"]["message"]
@@ -211,7 +144,7 @@ FACTS = (
 async def test_a_client_does_not_notice_the_proxy(
     client: str, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
-    both = Both(client, *await asyncio.gather(proxied(client, tmp_path / "data"), direct(client)))
+    both = await both_sides(client, tmp_path / "data")
     for side in (both.proxied, both.direct):
         for calls in side.calls.values():
             assert calls.keys() == {*RETURNED, *RAISED, *OTHERS}

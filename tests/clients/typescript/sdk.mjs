@@ -5,6 +5,7 @@
 // has what the call returned, or raised, and the requests it made as [method, url, status].
 
 import Anthropic, { toFile } from "@anthropic-ai/sdk";
+import { betaTool } from "@anthropic-ai/sdk/helpers/beta/json-schema";
 
 const MODEL = "claude-sonnet-5-5";
 const ASKED = {
@@ -84,6 +85,13 @@ const ANSWERED = {
     return [call, await client.messages.create({ ...ASKED, tools: [TOOL], messages: turns })];
   },
 
+  async "tool runner"() {
+    const { input_schema, ...named } = TOOL;
+    const tool = betaTool({ ...named, inputSchema: input_schema, run: ({ city }) => `18 °C in ${city}` });
+    const messages = [{ role: "user", content: "What is the weather in Paris?" }];
+    return every(client.beta.messages.toolRunner({ ...ASKED, messages, tools: [tool] }));
+  },
+
   "count tokens": () => client.messages.countTokens({ model: MODEL, messages: ASKED.messages }),
 
   async models() {
@@ -139,7 +147,7 @@ const REFUSED = {
 
 // After this there may be no account left to ask.
 const LIMITED = {
-  "rate limit": () => client.messages.create(ASKED, { headers: { "x-simulate": "429" } }),
+  "rate limit": () => client.messages.create(ASKED, { headers: { "x-simulate": "quota-429; reset-in=3600" } }),
 };
 
 /** What a program sees of an error. */
