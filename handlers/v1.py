@@ -224,6 +224,8 @@ class V1Request(HTTPMessageDelegate):
             headers.first.get("host", "" if start_line.version == "HTTP/1.1" else "localhost")
         )
         target = parse(start_line.path, allow_admin_paths=server.allow_admin_paths)
+        if target.holds_results_url:
+            origin = server.origins.told(self._connection.context.remote_ip, headers.first) or origin
         record.target = target
         record.is_inference = target.is_inference(start_line.method)
         client = Client(key.id, address_group(record.address), headers.first.get("user-agent", ""))
