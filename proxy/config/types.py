@@ -176,7 +176,11 @@ def _endpoint(value: object) -> str:
 
 
 def _base_url(value: object) -> str:
-    return _endpoint(value).rstrip("/")
+    url = _endpoint(value).rstrip("/")
+    if ends := re.search("/v1(?:/messages)?$", url, re.IGNORECASE):
+        fix = f"leave {ends[0]} out, since each request brings its own: {url[: ends.start()]}"
+        raise ValueError(f"{url!r} will not do: {fix}")
+    return url
 
 
 def _folder(value: object) -> Path:

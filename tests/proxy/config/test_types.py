@@ -297,3 +297,16 @@ def test_no_encryption_key_is_in_the_text_of_the_settings(tmp_path: Path) -> Non
     )
     shown = f"{settings} {settings!r} {settings.model_dump()} {settings.storage!r}"
     assert all(form not in shown for form in (HEX, BASE64, repr(ENCRYPTION_KEY)[2:-1]))
+
+
+@pytest.mark.parametrize("path", ["/v1", "/v1/", "/prefix/v1", "/v1/messages", "/V1"])
+def test_a_base_url_that_ends_in_v1_is_refused_with_the_fix(path: str) -> None:
+    error = refusal(CLAUDE__BASE_URL=f"https://a.example{path}")
+    assert error.startswith("CLAUDE__BASE_URL: ")
+    prefix = "/prefix" if path.startswith("/prefix") else ""
+    assert error.endswith(f" out, since each request brings its own: https://a.example{prefix}")
+
+
+def test_v1_may_be_a_part_of_a_base_url_elsewhere() -> None:
+    assert load(CLAUDE__BASE_URL="https://a.example/v1/x").claude.base_url == "https://a.example/v1/x"
+    assert load(CLAUDE__BASE_URL="https://a.example/dev1").claude.base_url == "https://a.example/dev1"
