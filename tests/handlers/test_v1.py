@@ -120,10 +120,11 @@ async def test_a_refusal_keeps_the_connection_if_no_body_is_withheld(
         assert (await whole(wire)).status == 200
 
 
-async def test_a_right_key_gets_its_100_continue(tmp_path: Path) -> None:
+@pytest.mark.parametrize("spelled", ["100-continue", "100-Continue", "100-CONTINUE"])
+async def test_a_right_key_gets_its_100_continue(tmp_path: Path, spelled: str) -> None:
     body = message()
     async with serve(tmp_path) as service, connect(service.port) as wire:
-        headers = [KEY, *MESSAGE_HEADERS, ("Expect", "100-continue"), ("Content-Length", str(len(body)))]
+        headers = [KEY, *MESSAGE_HEADERS, ("Expect", spelled), ("Content-Length", str(len(body)))]
         await wire.send(request_bytes(*POST, headers))
         assert (await wire.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
         await wire.send(body)
