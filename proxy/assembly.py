@@ -94,6 +94,7 @@ class HttpOptions:
     drain_timeout_s: float
     trusted_proxies: Sequence[Network]
     public_origins: Sequence[str]
+    cors_origins: Sequence[str]
     redirect_uri: str | None
 
 
@@ -485,6 +486,7 @@ def _http_options(settings: Settings) -> HttpOptions:
         drain_timeout_s=settings.server.drain_timeout,
         trusted_proxies=settings.server.trusted_proxies,
         public_origins=settings.server.public_origins,
+        cors_origins=settings.server.cors_origins,
         redirect_uri=settings.oauth.redirect_uri,
     )
 

@@ -21,6 +21,7 @@ from proxy.config.types import (
     SECOND,
     AdminKey,
     BaseUrl,
+    CorsOrigins,
     Duration,
     EncryptionKey,
     EncryptionKeys,
@@ -68,6 +69,7 @@ class Server(Section):
     drain_timeout: Wait = 30 * SECOND  # wait of a shutdown for streams
     trusted_proxies: Networks = ()  # networks whose X-Forwarded-For and -Proto are believed
     public_origins: Origins = ()  # origins under which admins reach the dashboard
+    cors_origins: CorsOrigins = ()  # browser origins, or `*`, that may call /v1
     max_body_size: Size = 512_000_000  # bytes of the largest request body
 
 

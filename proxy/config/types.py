@@ -163,6 +163,16 @@ def _origin(value: object) -> str:
     return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port not in (None, default) else "")
 
 
+def _cors_origin(value: object) -> str:
+    """A browser's origin: of a web page, or of an application that has a scheme of its own; `*` for all."""
+    text = _text(value)
+    if text == "*" or (
+        not text.startswith("http") and re.fullmatch(r"[a-z][a-z0-9+.-]*://[a-z0-9.-]+", text)
+    ):
+        return text
+    return _origin(text)
+
+
 def _redirect(value: object) -> str:
     _split(value, "use an absolute http(s) URL, such as https://proxy.example.com/oauth/callback")
     return str(value)
@@ -262,6 +272,7 @@ Slots = Annotated[int, PlainValidator(_whole(1, 10_000))]
 Host = Annotated[str, PlainValidator(_host)]
 Networks = Annotated[tuple[Annotated[Network, PlainValidator(_network)], ...], BeforeValidator(_items)]
 Origins = Annotated[tuple[Annotated[str, PlainValidator(_origin)], ...], BeforeValidator(_items)]
+CorsOrigins = Annotated[tuple[Annotated[str, PlainValidator(_cors_origin)], ...], BeforeValidator(_items)]
 Endpoint = Annotated[str, PlainValidator(_endpoint)]
 BaseUrl = Annotated[str, PlainValidator(_base_url)]
 RedirectUri = Annotated[str, PlainValidator(_redirect)]

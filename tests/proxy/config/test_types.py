@@ -310,3 +310,18 @@ def test_a_base_url_that_ends_in_v1_is_refused_with_the_fix(path: str) -> None:
 def test_v1_may_be_a_part_of_a_base_url_elsewhere() -> None:
     assert load(CLAUDE__BASE_URL="https://a.example/v1/x").claude.base_url == "https://a.example/v1/x"
     assert load(CLAUDE__BASE_URL="https://a.example/dev1").claude.base_url == "https://a.example/dev1"
+
+
+@pytest.mark.parametrize("origin", ["*", "https://a.example", "http://localhost:5173", "app://obsidian.md"])
+def test_a_browser_origin_may_be_an_applications_own_or_a_star(origin: str) -> None:
+    assert load(SERVER__CORS_ORIGINS=f"{origin},https://b.example:443").server.cors_origins == (
+        origin,
+        "https://b.example",
+    )
+
+
+@pytest.mark.parametrize(
+    "origin", ["null", "a.example", "https://a.example/x", "https://*.example", "app:", "httpx//"]
+)
+def test_what_is_no_browser_origin_is_refused(origin: str) -> None:
+    assert refusal(SERVER__CORS_ORIGINS=origin).startswith("SERVER__CORS_ORIGINS: ")
