@@ -13,6 +13,7 @@ from proxy.accounts.probe import Probe
 from proxy.accounts.refresh import Refresher
 from proxy.clients.keys import KEY_PREFIX
 from proxy.errors import BadGateway, TokenRefused, TokenTrouble, Unprocessable
+from proxy.http.outbound import proxy_url, shown
 
 MIN_API_KEY, MAX_API_KEY = 16, 1024
 FOREIGN_KEYS = ("sk-ant-sid", "sk-ant-admin", "sk-proj-", KEY_PREFIX)
@@ -34,6 +35,8 @@ class NewAccount(PastedCode):
 class AccountChange(RequestBody):
     name: str | None = None
     status: Literal["active", "inactive"] | None = None
+    proxy: str | None = None
+    """An outbound proxy of its own; null or "": none."""
 
 
 class Accounts(AdminHandler):
@@ -84,7 +87,8 @@ class OneAccount(AdminHandler):
                 "the account stays invalid: its credential was not accepted just now; "
                 "re-authorise it, or add it anew with a working key"
             )
-        await self.pool.update(account_id, name=change.name, status=status)
+        proxy = _proxy(change.proxy, account) if "proxy" in change.model_fields_set else None
+        await self.pool.update(account_id, name=change.name, status=status, proxy=proxy)
         account = self.pool[account_id]  # NotFound if it was deleted meanwhile
         self.answer({"account": self.pool.view(account)})
 
@@ -122,6 +126,18 @@ class Refresh(AdminHandler):
         except TokenTrouble as trouble:
             raise BadGateway(str(trouble), retry_after_s=trouble.retry_after_s) from trouble
         self.answer({"account": self.pool.view(account)})
+
+
+def _proxy(url: str | None, account: Account) -> str:
+    """The proxy's URL, "" for none. Raises Unprocessable."""
+    if not url:
+        return ""
+    if account.proxy is not None and url == shown(account.proxy):  # as it was shown, so as it is
+        return account.proxy
+    try:
+        return proxy_url(url)
+    except ValueError as error:
+        raise Unprocessable(f"proxy: {error}") from None
 
 
 def _api_key(key: str) -> ApiKey:

@@ -37,7 +37,7 @@ class Probe:
 
     async def _ask(self, account: Account) -> bool | None:
         headers = to_upstream([("anthropic-version", API_VERSION)], account.sent)
-        exchange = self._client.open(Request("GET", "/v1/models", headers))
+        exchange = self._client.open(Request("GET", "/v1/models", headers, proxy=account.proxy))
         try:
             async with asyncio.timeout(LONGEST_S):
                 status = (await exchange.head()).status

@@ -12,6 +12,7 @@ from proxy.accounts.names import free_name
 from proxy.clock import Clock, rfc3339
 from proxy.errors import Conflict, NotFound
 from proxy.feed import Changed, Feed
+from proxy.http.outbound import shown
 from proxy.storage.table import Table
 
 log = logging.getLogger(__name__)
@@ -94,9 +95,14 @@ class AccountTable(ABC):
         return account
 
     async def update(
-        self, account_id: str, *, name: str | None = None, status: Status | None = None
+        self,
+        account_id: str,
+        *,
+        name: str | None = None,
+        status: Status | None = None,
+        proxy: str | None = None,
     ) -> Account:
-        """Rename an account or set it `active` or `inactive`; on disk when this returns.
+        """Rename an account, set it `active` or `inactive` or its proxy ("": none); on disk when this returns.
 
         To activate an INVALID account, the caller must have checked that its credential works.
         """
@@ -104,6 +110,8 @@ class AccountTable(ABC):
         changed = self[account_id]
         if name is not None and name != changed.name:
             changed = changed.renamed(free_name(self, name, but=account_id), now)
+        if proxy is not None:
+            changed = changed.proxied(proxy or None, now)
         if status is Status.INACTIVE:
             changed = changed.deactivated("set inactive by an admin", now)
         elif status is Status.ACTIVE:
@@ -180,6 +188,9 @@ class AccountTable(ABC):
 def _log_change(old: Account, new: Account) -> None:
     if old.name != new.name:
         log.info("account renamed account=%s name=%s was=%s", new.id, new.name, old.name)
+    if old.proxy != new.proxy:
+        way = "-" if new.proxy is None else shown(new.proxy)
+        log.info("account proxy account=%s name=%s proxy=%s", new.id, new.name, way)
     if (old.status, old.rate_limited_until) != (new.status, new.rate_limited_until):
         until = "" if new.rate_limited_until is None else f" until={rfc3339(new.rate_limited_until)}"
         log.warning(

@@ -21,6 +21,7 @@ from proxy.config.types import (
     SECOND,
     AdminKey,
     BaseUrl,
+    CaFile,
     CorsOrigins,
     Duration,
     EncryptionKey,
@@ -33,6 +34,7 @@ from proxy.config.types import (
     KeysFile,
     Networks,
     Origins,
+    OutboundProxy,
     Port,
     RedirectUri,
     Secret,
@@ -95,6 +97,8 @@ class OAuth(Section):
 
 class Claude(Section):
     base_url: BaseUrl = "https://api.anthropic.com"  # the upstream
+    proxy: OutboundProxy | None = None  # what goes to the upstream and the OAuth server goes through it
+    ca_file: CaFile | None = None  # certificates to trust beside the system's
     allow_admin_paths: Flag = False  # lets POST /v1/oauth/token and /v1/organizations/** go upstream
 
 
@@ -200,9 +204,14 @@ class Settings(BaseSettings):
     balancer: Balancer = Balancer()
     notifications: Notifications = Notifications()
 
+    @property
+    def outbound_proxy(self) -> str | None:
+        """The URL of `claude.proxy`, with its password."""
+        return None if self.claude.proxy is None else self.claude.proxy.get_secret_value()
+
     def secrets(self) -> list[str]:
         """What no log may show."""
-        hidden = [self.auth.api_key, self.notifications.secret]
+        hidden = [self.auth.api_key, self.notifications.secret, self.claude.proxy]
         declared = [each.key for each in self.auth.client_keys]
         return declared + [each.get_secret_value() for each in hidden if each is not None]
 

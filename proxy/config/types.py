@@ -16,6 +16,9 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BeforeValidator, PlainValidator, SecretBytes, SecretStr
 
+from proxy.http.certificates import unusable
+from proxy.http.outbound import proxy_url
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -200,6 +203,17 @@ def _folder(value: object) -> Path:
         raise _refused(value, "its ~ is nobody's home here: use an absolute path") from None
 
 
+def _proxy(value: object) -> SecretStr:
+    return SecretStr(proxy_url(_text(value)))
+
+
+def _ca_file(value: object) -> Path:
+    path = _folder(value)
+    if why := unusable(path):
+        raise ValueError(f"{path} {why}: name a file of certificates as PEM")
+    return path
+
+
 def _admin_key(value: object) -> SecretStr:
     """The key, which no error repeats."""
     key, fix = _text(value), f"make one with: {NEW_KEY}"
@@ -277,6 +291,8 @@ Endpoint = Annotated[str, PlainValidator(_endpoint)]
 BaseUrl = Annotated[str, PlainValidator(_base_url)]
 RedirectUri = Annotated[str, PlainValidator(_redirect)]
 Folder = Annotated[Path, PlainValidator(_folder)]
+OutboundProxy = Annotated[SecretStr, PlainValidator(_proxy)]
+CaFile = Annotated[Path, PlainValidator(_ca_file)]
 Secret = Annotated[SecretStr, PlainValidator(_secret)]
 AdminKey = Annotated[SecretStr, PlainValidator(_admin_key)]
 EncryptionKey = Annotated[SecretBytes, PlainValidator(_encryption_key)]
