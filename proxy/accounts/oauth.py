@@ -113,8 +113,13 @@ class OAuthServer:
         }
         return f"{url}{'&' if '?' in url else '?'}{urlencode(query)}"
 
-    async def exchange(self, code: str, *, state: str, verifier: str, redirect_uri: str) -> Grant:
-        """Exchange an authorization code for tokens. Raises TokenRefused, TokenTrouble."""
+    async def exchange(
+        self, code: str, *, state: str, verifier: str, redirect_uri: str, proxy: str | None = None
+    ) -> Grant:
+        """Exchange an authorization code for tokens; `proxy` is that of the account that logs in again.
+
+        Raises TokenRefused, TokenTrouble.
+        """
         answer = await self._ask(
             {
                 "grant_type": "authorization_code",
@@ -123,7 +128,8 @@ class OAuthServer:
                 "client_id": self.registration.client_id,
                 "code_verifier": verifier,
                 "state": state,
-            }
+            },
+            proxy,
         )
         organization, account = _object(answer, "organization"), _object(answer, "account")
         return Grant(

@@ -6,6 +6,7 @@ import json
 import logging
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -78,6 +79,18 @@ async def test_its_token_is_refreshed_by_it(tmp_path: Path) -> None:
         await set_proxy(service, url(own))
         assert (await service.admin("POST", f"{path(service)}/refresh")).status == 200
         assert (usual.asked, len(own.asked)) == ([], 1)
+
+
+async def test_its_new_login_goes_by_it(tmp_path: Path) -> None:
+    async with outbound() as own, serve(tmp_path, accounts=[]) as service:
+        account, _ = await service.add_login("a")
+        await set_proxy(service, url(own))
+        asked = await service.admin("GET", f"/oauth/authorize?account_id={account.id}")
+        back = service.simulator.authorize(asked.json()["authorization_url"], organization="a")
+        found = parse_qs(urlsplit(back).query)
+        code = f"{found['code'][0]}#{found['state'][0]}"
+        answer = await service.admin("POST", f"{path(service)}/reauthorize", {"code": code})
+        assert (answer.status, len(own.asked)) == (200, 1)
 
 
 @pytest.mark.parametrize(
