@@ -69,7 +69,7 @@ class Server(Section):
     request_timeout: Duration = 5 * MINUTE  # longest silence within the upstream's answer
     answer_timeout: Duration | None = None  # wait for the upstream's headers; None: twice request_timeout
     drain_timeout: Wait = 30 * SECOND  # wait of a shutdown for streams
-    trusted_proxies: Networks = ()  # networks whose X-Forwarded-For and -Proto are believed
+    trusted_proxies: Networks = ()  # networks whose X-Forwarded-For, -Proto and -Host are believed
     public_origins: Origins = ()  # origins under which admins reach the dashboard
     cors_origins: CorsOrigins = ()  # browser origins, or `*`, that may call /v1
     max_body_size: Size = 512_000_000  # bytes of the largest request body
