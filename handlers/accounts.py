@@ -6,12 +6,13 @@ from typing import Literal
 
 from handlers.base import AdminHandler, Admins, RequestBody
 from handlers.oauth import PastedCode
-from proxy.accounts.account import Status
+from proxy.accounts.account import Account, Status
 from proxy.accounts.credentials import Credentials
 from proxy.accounts.login import Logins
 from proxy.accounts.pool import Pool
 from proxy.accounts.refresh import Refresher
 from proxy.errors import BadGateway, TokenRefused, TokenTrouble, Unprocessable
+from proxy.http.outbound import proxy_url, shown
 
 
 class NewApiKeyAccount(RequestBody):
@@ -31,6 +32,8 @@ class AccountChange(RequestBody):
     name: str | None = None
     status: Literal["active", "inactive"] | None = None
     api_key: str | None = None
+    proxy: str | None = None
+    """An outbound proxy of its own; null or "": none."""
 
 
 class Accounts(AdminHandler):
@@ -84,7 +87,8 @@ class OneAccount(AdminHandler):
                 "the account stays invalid: its credential was not accepted just now; "
                 "re-authorise it, or give it a key that works"
             )
-        await self.pool.update(account_id, name=change.name, status=status, key=key)
+        proxy = _proxy(change.proxy, account) if "proxy" in change.model_fields_set else None
+        await self.pool.update(account_id, name=change.name, status=status, key=key, proxy=proxy)
         account = self.pool[account_id]  # NotFound if it was deleted meanwhile
         self.answer({"account": self.pool.view(account)})
 
@@ -134,3 +138,15 @@ class Refresh(AdminHandler):
         except TokenTrouble as trouble:
             raise BadGateway(str(trouble), retry_after_s=trouble.retry_after_s) from trouble
         self.answer({"account": self.pool.view(account)})
+
+
+def _proxy(url: str | None, account: Account) -> str:
+    """The proxy's URL, "" for none. Raises Unprocessable."""
+    if not url:
+        return ""
+    if account.proxy is not None and url == shown(account.proxy):  # as it was shown, so as it is
+        return account.proxy
+    try:
+        return proxy_url(url)
+    except ValueError as error:
+        raise Unprocessable(f"proxy: {error}") from None

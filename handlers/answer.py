@@ -11,6 +11,7 @@ from http.client import responses
 from tornado.httputil import HTTPOutputError
 from tornado.iostream import StreamClosedError
 
+from handlers.cors import Lines, made_readable
 from handlers.refusal import error_event, refusal
 from handlers.request import RequestConnection
 from proxy.clock import Clock
@@ -46,6 +47,8 @@ class ClientAnswer:
         self._source: Answer | None = None
         self._is_stream = False
         self.has_begun = False
+        self.readable: Lines = []
+        """What lets a page of another origin read the answer, if one sent the request and may."""
 
     async def relay(self, answer: Answer) -> None:
         """Hand over a whole answer. Raises UpstreamError where it was cut; what was sent before stays sent."""
@@ -118,6 +121,8 @@ class ClientAnswer:
         self, status: int, reason: str, headers: list[tuple[str, str]], length: int | None, start: bytes
     ) -> None:
         self.has_begun = True
+        if self.readable:
+            headers = made_readable(headers, self.readable)
         self._record.status = status
         self._record.first_byte_at = self._clock.monotonic()
         self._connection.begin(status, reason, headers, length, start)

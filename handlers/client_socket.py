@@ -16,6 +16,8 @@ from typing import cast
 
 from tornado.iostream import IOStream, StreamClosedError
 
+from proxy.http.addresses import plain
+
 LINGER_S = 5.0
 """How long a client has to close after the last answer, and what it still sends is thrown away: to close first would
 reset the answer away from it."""
@@ -35,7 +37,7 @@ class Context:
 
     def __init__(self, address: object) -> None:
         self.address = address
-        self.remote_ip = str(address[0]) if isinstance(address, tuple) and address else "0.0.0.0"  # noqa: S104
+        self.remote_ip = plain(str(address[0])) if isinstance(address, tuple) and address else "0.0.0.0"  # noqa: S104
 
     def __str__(self) -> str:
         return self.remote_ip

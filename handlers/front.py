@@ -11,6 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
+from handlers.cors import Cors
 from handlers.gate import AdminGate
 from handlers.live import Dashboards
 from handlers.origin import Origins
@@ -93,6 +94,7 @@ def _v1(parts: Parts, origins: Origins) -> V1:
         allow_admin_paths=parts.http.allow_admin_paths,
         trusted_proxies=parts.http.trusted_proxies,
         origins=origins,
+        cors=Cors(parts.http.cors_origins),
     )
 
 

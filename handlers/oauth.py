@@ -32,7 +32,8 @@ class Authorize(AdminHandler):
         self.origins = origins
 
     def get(self) -> None:
-        here = f"{self.origins.of(self.request.host)}/oauth/callback"
+        told = self.origins.told(self.request.remote_ip or "", self.request.headers)
+        here = f"{told or self.origins.of(self.request.host)}/oauth/callback"
         login, url = self.logins.begin(
             redirect_uri=self.redirect_uri or here,
             org_id=self.query.text("org_id") or None,

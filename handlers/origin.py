@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address
 
 from tornado.httputil import HTTPServerRequest
@@ -35,6 +35,20 @@ class Origins:
             raise InvalidRequest("malformed Host header", should_retry=False)
         return self._by_host.get(host.lower()) or f"http://{host}"
 
+    def told(self, peer: str, headers: Mapping[str, str]) -> str | None:
+        """The origin that the client came to, as a trusted proxy in front tells it; None if `peer` tells none.
+
+        Of a list the last item counts, since the nearest proxy wrote it.
+        """
+        scheme = _last(headers.get("x-forwarded-proto")).lower()
+        forwarded = _last(headers.get("x-forwarded-host"))
+        if not (scheme or forwarded) or not within(peer, self._trusted_proxies):
+            return None
+        host = forwarded if _HOST.fullmatch(forwarded) else headers.get("host", "")
+        if not _HOST.fullmatch(host):
+            return None
+        return self._by_host.get(host.lower()) or f"{'https' if scheme == 'https' else 'http'}://{host}"
+
     def check_host(self, host: str) -> None:
         """Raise Forbidden if the dashboard is not served under this name.
 
@@ -54,7 +68,7 @@ class Origins:
         if within(request.remote_ip or "", self._trusted_proxies):
             scheme = request.headers.get("X-Forwarded-Proto")
             if scheme is not None:
-                return scheme.rpartition(",")[2].strip().lower() == "https"
+                return _last(scheme).lower() == "https"
         return self._by_host.get(request.host.lower(), "").startswith("https:")
 
     def own(self, origin: str, host: str) -> bool:
@@ -64,6 +78,10 @@ class Origins:
         """
         origin, host = origin.lower(), host.lower()
         return origin in self._public or origin in (f"http://{host}", f"https://{host}")
+
+
+def _last(listed: str | None) -> str:
+    return (listed or "").rpartition(",")[2].strip()
 
 
 def _is_local(name: str) -> bool:

@@ -40,7 +40,7 @@ from proxy.clock import Clock
 from proxy.dashboard.health import Health
 from proxy.dashboard.summary import Summary
 from proxy.http.addresses import Network
-from proxy.http.target import NEVER_SENT
+from proxy.http.target import NEVER_SENT, is_of_api
 from proxy.storage.findings import Findings
 from proxy.usage.series import Series
 
@@ -155,7 +155,10 @@ def application(
 
 
 class Front(HTTPServerConnectionDelegate):
-    """Sends each request to `/v1` or to the application, by its target; one whose method is never served to `/v1`."""
+    """Sends each request to `/v1` or to the application, by its target.
+
+    `/v1` also refuses what has a method that is never served, or the target of a client with a wrong base URL.
+    """
 
     def __init__(self, v1: V1, rest: Application) -> None:
         self._v1 = v1
@@ -167,6 +170,6 @@ class Front(HTTPServerConnectionDelegate):
         path = start_line.path.partition("?")[0]
         if path == "/v1" or path.startswith("/v1/") or not path.startswith("/"):
             return self._v1.start_request(server_conn, request_conn)
-        if start_line.method.upper() in NEVER_SENT:
+        if start_line.method.upper() in NEVER_SENT or is_of_api(path):
             return self._v1.start_request(server_conn, request_conn)
         return self._rest.start_request(server_conn, request_conn)

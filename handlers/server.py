@@ -130,7 +130,7 @@ class Server:
     async def listen(self, host: str, port: int) -> int:
         """Start to accept; the port in use. Raises StartError."""
         try:
-            sockets = bind_sockets(port, host, backlog=BACKLOG)
+            sockets = [_of_both_kinds(port)] if host == "::" else bind_sockets(port, host, backlog=BACKLOG)
         except OSError as error:
             fix = (
                 "stop what listens there, or set another server.port (SERVER__PORT=4001)"
@@ -167,3 +167,9 @@ class Server:
                 return False
             await self._clock.sleep(0.05)
         return True
+
+
+def _of_both_kinds(port: int) -> socket.socket:
+    """A socket for every address, IPv4 too, if this machine can: Tornado makes `::` one for IPv6 alone."""
+    both = socket.has_dualstack_ipv6()
+    return socket.create_server(("::", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=both)

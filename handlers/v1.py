@@ -26,6 +26,7 @@ from tornado.httputil import (
 from tornado.iostream import StreamClosedError
 
 from handlers.answer import ClientAnswer
+from handlers.cors import Cors, Preflight, is_preflight
 from handlers.framing import RequestHeaders
 from handlers.origin import Origins
 from handlers.request import RequestConnection
@@ -74,6 +75,7 @@ class V1(HTTPServerConnectionDelegate):
         allow_admin_paths: bool,
         trusted_proxies: Sequence[Network],
         origins: Origins,
+        cors: Cors,
     ) -> None:
         self.relay = relay
         self.keys = keys
@@ -86,13 +88,23 @@ class V1(HTTPServerConnectionDelegate):
         self.allow_admin_paths = allow_admin_paths
         self.trusted_proxies = trusted_proxies
         self.origins = origins
+        self.cors = cors
         self.draining = False
         self.bodies = Bodies(spool_folder)
         self.running: set[V1Request] = set()
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
         assert isinstance(request_conn, RequestConnection)
+        head = request_conn.head
+        if head.method == "OPTIONS" and is_preflight(head.headers.read.first):
+            address = self.address_of(request_conn, head.headers)
+            return Preflight(self.cors, request_conn, self.clock, address)
         return V1Request(self, request_conn)
+
+    def address_of(self, connection: RequestConnection, headers: HTTPHeaders) -> str:
+        """The client's address."""
+        forwarded_for = headers.get_list("x-forwarded-for") if self.trusted_proxies else ()
+        return client_address(connection.context.remote_ip, forwarded_for, self.trusted_proxies)
 
     def cut_all(self) -> None:
         """End what still runs, each client told as far as that can be done."""
@@ -137,11 +149,9 @@ class V1Request(HTTPMessageDelegate):
         read = headers.read
         record = self._record
         record.method, record.path = start_line.method, logged_path(start_line.path)
-        record.address = client_address(
-            self._connection.context.remote_ip,
-            headers.get_list("x-forwarded-for") if self._server.trusted_proxies else (),
-            self._server.trusted_proxies,
-        )
+        record.address = self._server.address_of(self._connection, headers)
+        if self._server.cors.is_on:
+            self._answer.readable = self._server.cors.readable(read.first)
         try:
             self._admit(start_line, read)
         except RequestError as error:
@@ -224,6 +234,8 @@ class V1Request(HTTPMessageDelegate):
             headers.first.get("host", "" if start_line.version == "HTTP/1.1" else "localhost")
         )
         target = parse(start_line.path, allow_admin_paths=server.allow_admin_paths)
+        if target.holds_results_url:
+            origin = server.origins.told(self._connection.context.remote_ip, headers.first) or origin
         record.target = target
         record.is_inference = target.is_inference(start_line.method)
         client = Client(key.id, address_group(record.address), headers.first.get("user-agent", ""))

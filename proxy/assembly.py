@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import secrets
 import sys
@@ -46,6 +47,7 @@ from proxy.dashboard.topics import Topics
 from proxy.dashboard.webhook import Webhook
 from proxy.feed import Feed, Happened
 from proxy.http.addresses import Network
+from proxy.http.outbound import shown
 from proxy.jobs import Jobs
 from proxy.relay import Relay, Retry
 from proxy.storage.envelope import Keyring
@@ -58,6 +60,7 @@ from proxy.storage.protocols import Kind, Reader, Record, Storage
 from proxy.storage.table import Table
 from proxy.storage.unsaved import Unsaved
 from proxy.upstream.driver import CurlClient, check_libcurl
+from proxy.upstream.trust import check_certificates
 from proxy.upstream.unclassified import Unclassified
 from proxy.usage import access_log, prices
 from proxy.usage.allowance import Allowance, price
@@ -97,6 +100,7 @@ class HttpOptions:
     drain_timeout_s: float
     trusted_proxies: Sequence[Network]
     public_origins: Sequence[str]
+    cors_origins: Sequence[str]
     redirect_uri: str | None
 
 
@@ -255,6 +259,8 @@ def _client(settings: Settings) -> Iterator[CurlClient]:
         settings.claude.base_url,
         idle_timeout_s=server.request_timeout,
         answer_timeout_s=server.answer_timeout,
+        proxy=settings.outbound_proxy,
+        ca_file=settings.claude.ca_file,
     )
     try:
         yield client
@@ -508,6 +514,7 @@ def _http_options(settings: Settings) -> HttpOptions:
         drain_timeout_s=settings.server.drain_timeout,
         trusted_proxies=settings.server.trusted_proxies,
         public_origins=settings.server.public_origins,
+        cors_origins=settings.server.cors_origins,
         redirect_uri=settings.oauth.redirect_uri,
     )
 
@@ -520,7 +527,9 @@ def _oauth_server(settings: Settings, clock: Clock) -> OAuthServer | None:
     registration = Registration(
         client_id=own.client_id, authorize_url=own.authorize_url, token_url=own.token_url, scope=own.scope
     )
-    return OAuthServer(registration, clock=clock)
+    return OAuthServer(
+        registration, clock=clock, proxy=settings.outbound_proxy, ca_file=settings.claude.ca_file
+    )
 
 
 def _is_insecure(settings: Settings) -> bool:
@@ -541,13 +550,15 @@ def _new_id(kind: str) -> str:
 def check(settings: Settings) -> list[str]:
     """What these settings would serve, line by line, after a look at the data folder. Raises StartError."""
     folder = settings.storage.data_folder
+    if settings.claude.base_url.startswith("https:"):
+        check_certificates()
     found = inspect(folder, _keyring(settings), READERS)
     accounts = load_accounts(found.records["accounts"])
     keys = load_keys(found.records["tokens"].values())
     return [
         *found.notices,
         f"would listen on   {url(settings, settings.server.port)}",
-        f"would forward to  {settings.claude.base_url}",
+        f"would forward to  {settings.claude.base_url}{_way_out(settings)}",
         f"data folder       {folder}: {len(accounts)} accounts, {len(keys)} client keys",
         f"encryption        {found.encryption}",
     ]
@@ -560,7 +571,7 @@ def announcement(settings: Settings, parts: Parts, port: int) -> str:
     return f"""Claude Proxy {__version__} (Python {python}, Tornado {tornado.version}, {check_libcurl()})
   listening on  {url(settings, port)}
   dashboard     {_dashboard_url(settings, port)}
-  upstream      {settings.claude.base_url}
+  upstream      {settings.claude.base_url}{_way_out(settings)}
   accounts      {counts or "none yet: add one with POST /api/accounts"}
   client keys   {len(parts.keys) or "none yet: make one with POST /api/tokens"}
   data folder   {settings.storage.data_folder}"""
@@ -571,6 +582,16 @@ def _dashboard_url(settings: Settings, port: int) -> str:
     origins = settings.server.public_origins
     here = url(settings, port).replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
     return f"{origins[0] if origins else here}/"
+
+
+def _way_out(settings: Settings) -> str:
+    """What follows the upstream's URL: the outbound proxy, or that the one which the environment names is not used."""
+    if settings.outbound_proxy is not None:
+        return f" through {shown(settings.outbound_proxy)}"
+    named = [
+        name for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy") if os.environ.get(name)
+    ]
+    return f" (directly: {named[0]} is set and not used, since only claude.proxy is)" if named else ""
 
 
 def url(settings: Settings, port: int) -> str:

@@ -96,7 +96,7 @@ class Inbound:
         self._peeked = await found
         return self._peeked
 
-    def request(self, credential: Credential, *, may_resend: bool) -> Request:
+    def request(self, credential: Credential, *, may_resend: bool, proxy: str | None) -> Request:
         """The request as it goes upstream. Raises InvalidRequest if a header could not be sent."""
         headers = self.headers.to_upstream(credential)
         if self.target.holds_results_url:
@@ -105,7 +105,7 @@ class Inbound:
                 for n, v in headers
             ]
         body, size = (None, 0) if self.body is None else (self.body.open(), self.body.size)
-        return Request(self.method, self.target.raw, headers, body, size, may_resend=may_resend)
+        return Request(self.method, self.target.raw, headers, body, size, may_resend, proxy)
 
     @property
     def route(self) -> str:
@@ -356,7 +356,9 @@ class Attempts:
         self._tried.add(account.id)
         self._in_flight = relay.pool.begin(account.id)
         sent = account.sent
-        exchange = relay.client.open(self._inbound.request(sent, may_resend=self._may_resend))
+        exchange = relay.client.open(
+            self._inbound.request(sent, may_resend=self._may_resend, proxy=account.proxy)
+        )
         self._exchange = exchange
         try:
             head = await exchange.head()

@@ -124,6 +124,42 @@ def test_a_check_that_finds_nothing_says_what_would_be_done(tmp_path: Path) -> N
     assert not leaked(done.stdout, [ADMIN_KEY])
 
 
+@pytest.mark.parametrize("flags", [(), ("--check",)], ids=["start", "check"])
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("CLAUDE__CA_FILE", "/no/such.pem", "/no/such.pem cannot be read: No such file or directory"),
+        ("SSL_CERT_FILE", "/no/such.pem", "/no/such.pem, which cannot be read: No such file or directory"),
+        ("SSL_CERT_DIR", "/no/such", "/no/such, which is no folder"),
+        ("CLAUDE__BASE_URL", "https://api.anthropic.com/v1", "leave /v1 out"),
+        ("CLAUDE__PROXY", "socks4://proxy.lan:1", "socks5h://"),
+    ],
+)
+def test_a_wrong_way_to_the_upstream_is_one_line_that_names_it(
+    tmp_path: Path, flags: tuple[str, ...], name: str, value: str, said: str
+) -> None:
+    line = refusal(tmp_path, "--config", str(write_config(tmp_path)), *flags, **{name: value})
+    assert line.startswith(name) and said in line
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
+def test_an_outbound_proxy_of_the_environment_is_said_to_be_unused(tmp_path: Path, name: str) -> None:
+    config = ("--config", str(write_config(tmp_path)), "--check")
+    there = {name: "http://user:pass-word@proxy.lan:3128"}
+    done = run_fork(tmp_path, *config, **there)
+    assert f"{name} is set and not used" in done.stdout and "pass-word" not in done.stdout
+    done = run_fork(tmp_path, *config, **there, CLAUDE__PROXY="http://me:pass-word@other.lan:3128")
+    assert "http://***@other.lan:3128" in done.stdout and "not used" not in done.stdout
+    assert "pass-word" not in done.stdout
+    assert "would forward to  https://api.anthropic.com\n" in run_fork(tmp_path, *config).stdout
+
+
+async def test_a_start_says_which_outbound_proxy_is_used(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    async with running(tmp_path, "--config", str(config), HTTPS_PROXY="http://proxy.lan:3128") as process:
+        assert "HTTPS_PROXY is set and not used" in process.printed
+
+
 def test_a_check_finds_what_a_start_would(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("not a folder")
     line = refusal(tmp_path, "--config", str(write_config(tmp_path)), "--check")

@@ -32,9 +32,16 @@ Fields = dict[str, list[bytes]]
 STOPS = [
     ("both", "connection keep-alive te trailer transfer-encoding upgrade", "hop-by-hop, RFC 9110 §7.6.1"),
     ("both", "host cookie proxy-* x-forwarded-*", "between two neighbours"),
-    ("up", "authorization x-api-key x-proxy-account", "the client's, for this proxy"),
+    ("up", "authorization x-api-key x-proxy-*", "the client's, for this proxy"),
+    ("up", "origin referer", "where a browser's user is"),
+    (
+        "up",
+        "forwarded via x-real-ip true-client-ip cdn-loop cf-* x-envoy-* x-amzn-*",
+        "a front's, for this proxy",
+    ),
     ("up", "content-length expect", "the body is collected, then sent on with its length"),
     ("down", "set-cookie x-proxy-*", "the upstream's, for this proxy"),
+    ("down", "strict-transport-security alt-svc", "of the upstream's origin"),
 ]  # and what `connection` names
 SET_DOWNWARD = {"x-proxy-account", "x-proxy-attempts", "transfer-encoding", "connection"}
 
@@ -173,6 +180,7 @@ OF_CLIENTS = [
     "x-stainless-retry-count", "accept", "accept-encoding", "accept-language", "content-type",
     "content-encoding", "content-range", "user-agent", "expect", "pragma", "range", "referer", "origin",
     "date", "if-none-match", "via", "from", "priority", "traceparent", "forwarded", "x-forwarded-for",
+    "cf-connecting-ip",
     "connection", "keep-alive", "proxy-authorization", "proxy-connection", "te", "trailer", "upgrade",
     "cookie", "authorization", "x-api-key", "x-proxy-account", "x-proxy-other", "x-named",
 ]  # fmt: skip
@@ -524,7 +532,7 @@ def test_connection_cannot_name_what_is_meant_for_the_far_end(both: Both, name: 
 
 
 def test_names_cross_as_they_came(both: Both) -> None:
-    lines = [b"x-stainless-OS: a", b"VIA: b", b"X-STAINLESS-OS: c"]
+    lines = [b"x-stainless-OS: a", b"DATE: b", b"X-STAINLESS-OS: c"]
     crossed = both.exchange(Request("GET", "/v1/x", lines), Response("GET", 200, b"", lines, "length").script)
     assert list(crossed.arrived.lines[1:4]) == lines
     assert list(crossed.heard.lines[:3]) == lines

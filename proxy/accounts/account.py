@@ -12,6 +12,7 @@ from proxy.clock import rfc3339
 from proxy.errors import StorageError
 from proxy.feed import Changed
 from proxy.http.headers import Credential
+from proxy.http.outbound import proxy_url, shown
 from proxy.storage.fields import Fields
 from proxy.storage.protocols import Record
 
@@ -70,6 +71,9 @@ class Account:
     refresh_began_at: float | None = None
     """Saved before a refresh calls the OAuth server. If it is still set at startup, an answer may have been lost."""
 
+    proxy: str | None = field(default=None, repr=False)
+    """URL of the outbound proxy for its requests, with its password; None for the configured one, or for none."""
+
     received: OAuthTokens | None = None
     """New tokens that are not known to be on disk yet. They are not used until then, but `record` contains them."""
 
@@ -89,7 +93,7 @@ class Account:
     @property
     def etag(self) -> str:
         """ETag of the admin-editable fields that are shown: changes whenever one of them does (RFC 9110 §8.8.3)."""
-        edited = f"{self.name}\0{self.status is Status.INACTIVE}"
+        edited = f"{self.name}\0{self.status is Status.INACTIVE}\0{self.proxy and shown(self.proxy)}"
         return hashlib.sha256(edited.encode()).hexdigest()[:12]
 
     @property
@@ -151,6 +155,10 @@ class Account:
         """Note that the API has accepted the credential."""
         return replace(self, unchecked=False) if self.unchecked else self
 
+    def proxied(self, proxy: str | None, now: float) -> Account:
+        """Go through this outbound proxy from now on."""
+        return self if proxy == self.proxy else replace(self, proxy=proxy, updated_at=now)
+
     def _active(self, now: float) -> Account:
         return replace(self._become(Status.ACTIVE, None, now), active_since=now)
 
@@ -202,6 +210,7 @@ class Account:
             "status_since": _time(self.status_since or self.created_at),
             "rate_limited_until": _time(self.rate_limited_until),
             "unchecked": self.unchecked,
+            "proxy": None if self.proxy is None else shown(self.proxy),
             "expires_at": _time(self.expires_at),
             "last_refresh_at": _time(self.last_refresh_at),
             "last_refresh_error": self.last_refresh_error,
@@ -238,6 +247,7 @@ class Account:
             "last_refresh_error": self.last_refresh_error,
             "refresh_began_at": self.refresh_began_at,
             "active_since": self.active_since,
+            "proxy": self.proxy,
             "created_at": self.created_at,
             "updated_at": self.updated_at,
             **({"unchecked": True} if self.unchecked else {}),
@@ -269,6 +279,7 @@ class Account:
             active_since=fields.time_or_none("active_since"),
             refresh_began_at=fields.time_or_none("refresh_began_at"),
             unchecked=fields.flag("unchecked") if "unchecked" in fields else False,
+            proxy=_proxy(fields.text_or_none("proxy")) if "proxy" in fields else None,
         )
 
 
@@ -313,6 +324,13 @@ def _credential(type: str, stored: Fields) -> ApiKey | OAuthTokens:
                 scope=stored.text_or_none("scope"),
             )
     raise ValueError("type is neither api_key nor oauth")
+
+
+def _proxy(stored: str | None) -> str | None:
+    try:
+        return None if stored is None else proxy_url(stored)
+    except ValueError as error:
+        raise ValueError(f"proxy: {error}") from None
 
 
 def _time(epoch_s: float | None) -> str | None:

@@ -59,7 +59,7 @@ class Credentials:
             )
         key = self._read(text)
         self._pool.check_credential(key, but=account.id)
-        await self._prove(key, "Try again.")
+        await self._prove(key, "Try again.", account.proxy)
         return key
 
     async def works(self, account: Account) -> bool:
@@ -77,7 +77,7 @@ class Credentials:
             account = await self._refresher.usable(account)
         except (TokenRefused, TokenTrouble) as error:
             return Finding(None, 0, str(error))
-        found = await self._probe.ask(account.sent)
+        found = await self._probe.ask(account.sent, account.proxy)
         if self._pool.is_current(account):
             if found.ok:
                 await self._pool.change(account.id, Account.checked)
@@ -97,8 +97,8 @@ class Credentials:
             raise Unprocessable(f"api_key: {WANTED}, which is ASCII characters without spaces")
         return ApiKey(text)
 
-    async def _prove(self, key: ApiKey, way_on: str) -> None:
-        found = await self._probe.ask(key.sent)
+    async def _prove(self, key: ApiKey, way_on: str, proxy: str | None = None) -> None:
+        found = await self._probe.ask(key.sent, proxy)
         if found.refused:
             odd = "" if key.key.startswith(CONSOLE_KEY) else f"{WANTED}, which this does not look like; "
             raise Unprocessable(f"api_key: {odd}the upstream refuses it: {found.message}")

@@ -208,9 +208,15 @@ class Logins:
     async def _grant(self, login: Login, code: str) -> Grant:
         if login.grant is None or login.code != code:
             login.code = code
+            again = login.account_id
+            proxy = self._pool[again].proxy if again is not None and again in self._pool else None
             try:
                 login.grant = await self._configured().exchange(
-                    code, state=login.state, verifier=login.pkce.verifier, redirect_uri=login.redirect_uri
+                    code,
+                    state=login.state,
+                    verifier=login.pkce.verifier,
+                    redirect_uri=login.redirect_uri,
+                    proxy=proxy,
                 )
             except TokenRefused as refusal:
                 raise Unprocessable(

@@ -9,6 +9,7 @@ import json
 import re
 import secrets
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlencode, urlsplit
 
@@ -79,12 +80,21 @@ class Pkce:
 class OAuthServer:
     """Client of the OAuth server."""
 
-    def __init__(self, registration: Registration, *, clock: Clock) -> None:
+    def __init__(
+        self,
+        registration: Registration,
+        *,
+        clock: Clock,
+        proxy: str | None = None,
+        ca_file: Path | None = None,
+    ) -> None:
         self.registration = registration
         self._clock = clock
         url = urlsplit(registration.token_url)
         self._target = (url.path or "/") + (f"?{url.query}" if url.query else "")
-        self._client = CurlClient.to(f"{url.scheme}://{url.netloc}", idle_timeout_s=TOTAL_S)
+        self._client = CurlClient.to(
+            f"{url.scheme}://{url.netloc}", idle_timeout_s=TOTAL_S, proxy=proxy, ca_file=ca_file
+        )
 
     def close(self) -> None:
         self._client.close()
@@ -103,8 +113,13 @@ class OAuthServer:
         }
         return f"{url}{'&' if '?' in url else '?'}{urlencode(query)}"
 
-    async def exchange(self, code: str, *, state: str, verifier: str, redirect_uri: str) -> Grant:
-        """Exchange an authorization code for tokens. Raises TokenRefused, TokenTrouble."""
+    async def exchange(
+        self, code: str, *, state: str, verifier: str, redirect_uri: str, proxy: str | None = None
+    ) -> Grant:
+        """Exchange an authorization code for tokens; `proxy` is that of the account that logs in again.
+
+        Raises TokenRefused, TokenTrouble.
+        """
         answer = await self._ask(
             {
                 "grant_type": "authorization_code",
@@ -113,7 +128,8 @@ class OAuthServer:
                 "client_id": self.registration.client_id,
                 "code_verifier": verifier,
                 "state": state,
-            }
+            },
+            proxy,
         )
         organization, account = _object(answer, "organization"), _object(answer, "account")
         return Grant(
@@ -123,11 +139,11 @@ class OAuthServer:
             _text(account, "email_address"),
         )
 
-    async def refresh(self, tokens: OAuthTokens) -> OAuthTokens:
+    async def refresh(self, tokens: OAuthTokens, *, proxy: str | None = None) -> OAuthTokens:
         """Exchange a refresh token for new tokens. If the answer has no refresh token, the old one stays (RFC 6749 §6).
 
         If the answer is lost, the same refresh token is sent once more, and the second answer counts. If an answer has
-        a new refresh token but no access token, the old access token and its expiry stay.
+        a new refresh token but no access token, the old access token and its expiry stay. `proxy` is the account's own.
         Raises TokenRefused, TokenTrouble.
         """
         form = {
@@ -136,11 +152,11 @@ class OAuthServer:
             "client_id": self.registration.client_id,
         }
         try:
-            answer = await self._ask(form)
+            answer = await self._ask(form, proxy)
         except TokenTrouble as trouble:
             if not isinstance(trouble.__cause__, UpstreamLost):
                 raise
-            answer = await self._ask(form)
+            answer = await self._ask(form, proxy)
         return self._tokens(answer, tokens)
 
     def _tokens(self, answer: dict[str, Any], old: OAuthTokens | None) -> OAuthTokens:
@@ -156,7 +172,7 @@ class OAuthServer:
             scope=_text(answer, "scope") or (old.scope if old else None),
         )
 
-    async def _ask(self, form: dict[str, str | None]) -> dict[str, Any]:
+    async def _ask(self, form: dict[str, str | None], proxy: str | None = None) -> dict[str, Any]:
         body = json.dumps(form).encode()
         headers = [
             ("content-type", "application/json"),
@@ -165,7 +181,7 @@ class OAuthServer:
             ("user-agent", f"claude-proxy/{__version__}"),
         ]
         # Codes and refresh tokens work only once, so libcurl must not resend a request by itself.
-        request = Request("POST", self._target, headers, body, may_resend=False)
+        request = Request("POST", self._target, headers, body, may_resend=False, proxy=proxy)
         exchange = self._client.open(request)
         try:
             async with asyncio.timeout(TOTAL_S):

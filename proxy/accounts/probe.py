@@ -40,32 +40,33 @@ class Finding:
 
 
 class Probe:
-    """Runs one probe per credential at a time; concurrent callers share its result."""
+    """Runs one probe per credential and proxy at a time; concurrent callers share its result."""
 
     def __init__(self, client: CurlClient, jobs: Jobs, clock: Clock) -> None:
         self._client = client
         self._jobs = jobs
         self._clock = clock
-        self._asking: dict[Credential, asyncio.Task[Finding]] = {}
+        self._asking: dict[tuple[Credential, str | None], asyncio.Task[Finding]] = {}
 
-    async def ask(self, credential: Credential) -> Finding:
-        """What the API says of the credential."""
-        task = self._asking.get(credential)
+    async def ask(self, credential: Credential, proxy: str | None = None) -> Finding:
+        """What the API says of the credential, asked through the outbound `proxy` of its account."""
+        asked = credential, proxy
+        task = self._asking.get(asked)
         if task is None:
-            task = self._jobs.start("probe", self._ask(credential), wait=False)
-            self._asking[credential] = task
-            task.add_done_callback(lambda _: self._asking.pop(credential, None))
+            task = self._jobs.start("probe", self._ask(credential, proxy), wait=False)
+            self._asking[asked] = task
+            task.add_done_callback(lambda _: self._asking.pop(asked, None))
         return await asyncio.shield(task)
 
     async def works(self, account: Account) -> bool | None:
         """True if the API accepts the account's credential, False if it answers 401, None if nobody can tell."""
-        found = await self.ask(account.sent)
+        found = await self.ask(account.sent, account.proxy)
         return True if found.ok else False if found.status == 401 else None
 
-    async def _ask(self, credential: Credential) -> Finding:
+    async def _ask(self, credential: Credential, proxy: str | None) -> Finding:
         headers = to_upstream([("anthropic-version", API_VERSION)], credential)
         began = self._clock.monotonic()
-        exchange = self._client.open(Request("GET", "/v1/models", headers))
+        exchange = self._client.open(Request("GET", "/v1/models", headers, proxy=proxy))
         try:
             async with asyncio.timeout(LONGEST_S):
                 return await self._read(exchange, credential, began)

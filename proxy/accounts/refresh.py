@@ -178,7 +178,8 @@ class Refresher:
         await self._pool.change(account_id, lambda a: a.activated(now) if a.status is Status.INVALID else a)
 
     async def _rotate(self, account_id: str) -> None:
-        tokens = self._pool[account_id].credential
+        account = self._pool[account_id]
+        tokens = account.credential
         assert isinstance(tokens, OAuthTokens)
         try:
             if self._server is None:
@@ -189,7 +190,7 @@ class Refresher:
                 raise TokenTrouble("the account has no refresh token: re-authorise it before its token ends")
             await self._intend(account_id)
             with failstep("refresh.call"):
-                received = await self._server.refresh(tokens)
+                received = await self._server.refresh(tokens, proxy=account.proxy)
         except TokenTrouble as trouble:
             self._failed(account_id, str(trouble), trouble.retry_after_s)
             raise

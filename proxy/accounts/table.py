@@ -12,6 +12,7 @@ from proxy.accounts.names import free_name
 from proxy.clock import Clock, rfc3339
 from proxy.errors import Conflict, NotFound
 from proxy.feed import Changed, Feed
+from proxy.http.outbound import shown
 from proxy.storage.table import Table
 
 log = logging.getLogger(__name__)
@@ -111,8 +112,9 @@ class AccountTable(ABC):
         name: str | None = None,
         status: Status | None = None,
         key: ApiKey | None = None,
+        proxy: str | None = None,
     ) -> Account:
-        """Rename an account, give it another key, set it `active` or `inactive`; on disk when this returns.
+        """Rename an account, give it another key or proxy ("": none), set it `active` or `inactive`; then on disk.
 
         The caller must have checked that a new key works; and to activate an INVALID account, that its credential
         does. Raises Unprocessable, Conflict, NotFound, StorageError.
@@ -124,6 +126,8 @@ class AccountTable(ABC):
         if key is not None:
             self.check_credential(key, but=account_id)
             changed = changed.rekeyed(key, now)
+        if proxy is not None:
+            changed = changed.proxied(proxy or None, now)
         if status is Status.INACTIVE:
             changed = changed.deactivated("set inactive by an admin", now)
         elif status is Status.ACTIVE:
@@ -202,6 +206,9 @@ def _log_change(old: Account, new: Account) -> None:
         log.info("account renamed account=%s name=%s was=%s", new.id, new.name, old.name)
     if isinstance(new.credential, ApiKey) and new.credential != old.credential:
         log.info("account has a new key account=%s name=%s", new.id, new.name)
+    if old.proxy != new.proxy:
+        way = "-" if new.proxy is None else shown(new.proxy)
+        log.info("account proxy account=%s name=%s proxy=%s", new.id, new.name, way)
     if (old.status, old.rate_limited_until) != (new.status, new.rate_limited_until):
         until = "" if new.rate_limited_until is None else f" until={rfc3339(new.rate_limited_until)}"
         log.warning(

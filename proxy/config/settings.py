@@ -21,6 +21,8 @@ from proxy.config.types import (
     SECOND,
     AdminKey,
     BaseUrl,
+    CaFile,
+    CorsOrigins,
     Duration,
     EncryptionKey,
     EncryptionKeys,
@@ -32,6 +34,7 @@ from proxy.config.types import (
     KeysFile,
     Networks,
     Origins,
+    OutboundProxy,
     Port,
     RedirectUri,
     Secret,
@@ -67,8 +70,9 @@ class Server(Section):
     request_timeout: Duration = 5 * MINUTE  # longest silence within the upstream's answer
     answer_timeout: Duration | None = None  # wait for the upstream's headers; None: twice request_timeout
     drain_timeout: Wait = 30 * SECOND  # wait of a shutdown for streams
-    trusted_proxies: Networks = ()  # networks whose X-Forwarded-For and -Proto are believed
+    trusted_proxies: Networks = ()  # networks whose X-Forwarded-For, -Proto and -Host are believed
     public_origins: Origins = ()  # origins under which admins reach the dashboard
+    cors_origins: CorsOrigins = ()  # browser origins, or `*`, that may call /v1
     max_body_size: Size = 512_000_000  # bytes of the largest request body
 
 
@@ -94,6 +98,8 @@ class OAuth(Section):
 
 class Claude(Section):
     base_url: BaseUrl = "https://api.anthropic.com"  # the upstream
+    proxy: OutboundProxy | None = None  # what goes to the upstream and the OAuth server goes through it
+    ca_file: CaFile | None = None  # certificates to trust beside the system's
     allow_admin_paths: Flag = False  # lets POST /v1/oauth/token and /v1/organizations/** go upstream
 
 
@@ -200,9 +206,14 @@ class Settings(BaseSettings):
     balancer: Balancer = Balancer()
     notifications: Notifications = Notifications()
 
+    @property
+    def outbound_proxy(self) -> str | None:
+        """The URL of `claude.proxy`, with its password."""
+        return None if self.claude.proxy is None else self.claude.proxy.get_secret_value()
+
     def secrets(self) -> list[str]:
         """What no log may show."""
-        hidden = [self.auth.api_key, self.notifications.secret]
+        hidden = [self.auth.api_key, self.notifications.secret, self.claude.proxy]
         declared = [each.key for each in self.auth.client_keys]
         return declared + [each.get_secret_value() for each in hidden if each is not None]
 

@@ -16,6 +16,9 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BeforeValidator, PlainValidator, SecretBytes, SecretStr
 
+from proxy.http.certificates import unusable
+from proxy.http.outbound import proxy_url
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -170,6 +173,16 @@ def _origin(value: object) -> str:
     return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port not in (None, default) else "")
 
 
+def _cors_origin(value: object) -> str:
+    """A browser's origin: of a web page, or of an application that has a scheme of its own; `*` for all."""
+    text = _text(value)
+    if text == "*" or (
+        not text.startswith("http") and re.fullmatch(r"[a-z][a-z0-9+.-]*://[a-z0-9.-]+", text)
+    ):
+        return text
+    return _origin(text)
+
+
 def _redirect(value: object) -> str:
     _split(value, "use an absolute http(s) URL, such as https://proxy.example.com/oauth/callback")
     return str(value)
@@ -183,7 +196,11 @@ def _endpoint(value: object) -> str:
 
 
 def _base_url(value: object) -> str:
-    return _endpoint(value).rstrip("/")
+    url = _endpoint(value).rstrip("/")
+    if ends := re.search("/v1(?:/messages)?$", url, re.IGNORECASE):
+        fix = f"leave {ends[0]} out, since each request brings its own: {url[: ends.start()]}"
+        raise ValueError(f"{url!r} will not do: {fix}")
+    return url
 
 
 def _folder(value: object) -> Path:
@@ -191,6 +208,17 @@ def _folder(value: object) -> Path:
         return Path(_text(value)).expanduser()
     except RuntimeError:  # no such user, or no home
         raise _refused(value, "its ~ is nobody's home here: use an absolute path") from None
+
+
+def _proxy(value: object) -> SecretStr:
+    return SecretStr(proxy_url(_text(value)))
+
+
+def _ca_file(value: object) -> Path:
+    path = _folder(value)
+    if why := unusable(path):
+        raise ValueError(f"{path} {why}: name a file of certificates as PEM")
+    return path
 
 
 def _admin_key(value: object) -> SecretStr:
@@ -266,10 +294,13 @@ Slots = Annotated[int, PlainValidator(_whole(1, 10_000))]
 Host = Annotated[str, PlainValidator(_host)]
 Networks = Annotated[tuple[Annotated[Network, PlainValidator(_network)], ...], BeforeValidator(_items)]
 Origins = Annotated[tuple[Annotated[str, PlainValidator(_origin)], ...], BeforeValidator(_items)]
+CorsOrigins = Annotated[tuple[Annotated[str, PlainValidator(_cors_origin)], ...], BeforeValidator(_items)]
 Endpoint = Annotated[str, PlainValidator(_endpoint)]
 BaseUrl = Annotated[str, PlainValidator(_base_url)]
 RedirectUri = Annotated[str, PlainValidator(_redirect)]
 Folder = Annotated[Path, PlainValidator(_folder)]
+OutboundProxy = Annotated[SecretStr, PlainValidator(_proxy)]
+CaFile = Annotated[Path, PlainValidator(_ca_file)]
 Secret = Annotated[SecretStr, PlainValidator(_secret)]
 AdminKey = Annotated[SecretStr, PlainValidator(_admin_key)]
 EncryptionKey = Annotated[SecretBytes, PlainValidator(_encryption_key)]

@@ -17,12 +17,20 @@ def client_address(peer: str, forwarded_for: Iterable[str], trusted: Sequence[Ne
     address = peer
     for hop in reversed(hops):
         try:
-            address = str(ip_address(hop))
+            address = plain(str(ip_address(hop)))
         except ValueError:
             break  # not an address, so neither this hop nor any to its left can be trusted
         if not within(address, trusted):
             break
     return address
+
+
+def plain(address: str) -> str:
+    """An IPv4 address that came to an IPv6 socket as IPv4 writes it (RFC 4291 §2.5.5.2); any other as it is."""
+    if not address.startswith("::ffff:"):
+        return address
+    mapped = ip_address(address)
+    return address if mapped.version == 4 or mapped.ipv4_mapped is None else str(mapped.ipv4_mapped)
 
 
 @lru_cache(maxsize=4096)

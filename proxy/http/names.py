@@ -11,8 +11,24 @@ _HOP_BY_HOP = frozenset({"connection", "keep-alive", "te", "trailer", "transfer-
 _STOP_HERE = _HOP_BY_HOP | {"host", "cookie"}
 _STOP_HERE_PREFIXES = ("proxy-", "x-forwarded-")
 # The body is collected before it is sent on: its length is set, and `100-continue` answered, by who sends it.
-_STOP_UPWARD = frozenset({"authorization", "x-api-key", "x-proxy-account", "content-length", "expect"})
-_STOP_DOWNWARD = frozenset({"set-cookie"})
+_OURS_UPWARD = frozenset({"authorization", "x-api-key", "content-length", "expect"})
+# Where a browser's user comes from is nobody else's business, and the API refuses a key that comes with an Origin.
+_OF_BROWSERS = frozenset({"origin", "referer"})
+# What a front or a CDN before this proxy adds: it tells clients' addresses, and a second CDN answers 403 to its own.
+_OF_FRONTS = frozenset(
+    {
+        "forwarded", "via", "x-forwarded", "x-real-ip", "true-client-ip", "client-ip", "x-client-ip",
+        "x-cluster-client-ip", "cdn-loop", "x-scheme", "x-cloud-trace-context",
+    }
+)  # fmt: skip
+_OF_FRONTS_PREFIXES = (
+    "cf-", "x-envoy-", "x-amzn-", "x-amz-cf-", "x-original-", "x-azure-", "x-arr-", "x-appengine-", "x-akamai-",
+    "x-vercel-", "x-nf-", "fastly-", "fly-", "akamai-",
+)  # fmt: skip
+_STOP_UPWARD = _OURS_UPWARD | _OF_BROWSERS | _OF_FRONTS
+_STOP_UPWARD_PREFIXES = ("x-proxy-", *_OF_FRONTS_PREFIXES)
+# They speak of the origin they come from, which to the client is this proxy's.
+_STOP_DOWNWARD = frozenset({"set-cookie", "strict-transport-security", "alt-svc"})
 _STOP_DOWNWARD_PREFIX = "x-proxy-"
 # RFC 9110 §7.6.1: "A sender MUST NOT send a connection option corresponding to a field that is intended for
 # all recipients of the content". A sender that does it all the same must not be able to remove these.
@@ -63,7 +79,7 @@ def _kind_of(name: str) -> Kind:
     lower = name.lower()
     is_token = _TOKEN.fullmatch(name) is not None
     stops = lower in _STOP_HERE or lower.startswith(_STOP_HERE_PREFIXES)
-    stops_up = stops or lower in _STOP_UPWARD
+    stops_up = stops or lower in _STOP_UPWARD or lower.startswith(_STOP_UPWARD_PREFIXES)
     stops_down = stops or lower in _STOP_DOWNWARD or lower.startswith(_STOP_DOWNWARD_PREFIX)
     return Kind(
         lower=lower,

@@ -23,6 +23,11 @@ _NO_TOKENS = re.compile(r"/v1/(messages/count_tokens|models(/.*)?|files(/.*)?|sk
 # As received and decoded up to three times: nothing harmless needs more, and each reading costs a pass.
 _MAX_READINGS = 4
 
+# What clients make of a wrong base URL: of one with /v1 where they add it themselves, and the other way round.
+_TWICE = re.compile(r"/v1/(?:messages/)?v1(?:/.*)?", re.IGNORECASE)
+_BEFORE_V1 = re.compile(r"/+(?:(?:api|anthropic)/+)?v1/.+")
+_WITHOUT_V1 = re.compile(r"/+(?:messages|models|complete|files|skills|chat/completions)(?:/.*)?")
+
 _ADMIN = (("v1", "organizations"), ("v1", "oauth", "token"))
 
 NEVER_SENT = frozenset({"TRACE", "TRACK", "CONNECT"})
@@ -66,6 +71,8 @@ def parse(target: str, *, allow_admin_paths: bool) -> Target:
 
 def _parse(target: str, allow_admin_paths: bool) -> Target:
     path = target.partition("?")[0]
+    if is_of_api(path):
+        raise _misdirected(path)
     if not (_TARGET.fullmatch(target) and _PATH.fullmatch(path)) or _BAD_PERCENT.search(path):
         raise _refused("it is not a plain path below /v1/ with an optional query")
     readings = _readings(path)
@@ -75,8 +82,12 @@ def _parse(target: str, allow_admin_paths: bool) -> Target:
     for reading in readings:
         if reading.count("/") != slashes or _REFUSED_DECODED.search(reading):
             raise _refused("it holds an encoded slash, a backslash or a control character")
+        if reading.endswith("/") and not reading.endswith("//"):
+            raise _refused("it ends with a slash: leave that out")
         if any(_is_empty_or_dots(segment) for segment in reading.split("/")[1:]):
             raise _refused("it holds an empty or dot segment")
+    if _TWICE.fullmatch(readings[-1]):
+        raise _misdirected(readings[-1])
     if not allow_admin_paths and _is_admin(readings[-1]):
         raise NotFound("this path is not served here", should_retry=False)
     segments = tuple(readings[-1].split("/")[1:])
@@ -100,6 +111,25 @@ def _holds_results_url(segments: tuple[str, ...]) -> bool:
         case ["v1", "messages", "batches", _, "cancel"]:
             return True
     return False
+
+
+def is_of_api(path: str) -> bool:
+    """Whether a path that is not below `/v1/` is the Claude API's, asked for with a wrong base URL."""
+    return not path.startswith("/v1/") and bool(_WITHOUT_V1.fullmatch(path) or _BEFORE_V1.fullmatch(path))
+
+
+def _misdirected(path: str) -> NotFound:
+    """What to change in the client."""
+    if _WITHOUT_V1.fullmatch(path):
+        why = "it lacks /v1. End this client's base URL with /v1: it does not add that itself"
+    elif path.startswith("//"):
+        why = "it begins with two slashes. Leave out the slash that ends the client's base URL"
+    elif path.startswith("/v1/"):
+        again = "/v1/messages" if path.startswith("/v1/messages/") else "/v1"
+        why = f"it has /v1 twice. Leave {again} out of the client's base URL: it adds that itself"
+    else:
+        why = f"/{path.split('/')[1]} comes before /v1. Leave that out of the client's base URL"
+    return NotFound(f"this path is not served here: {why}", should_retry=False)
 
 
 def _refused(why: str) -> InvalidRequest:

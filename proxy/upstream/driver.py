@@ -14,8 +14,8 @@ import asyncio
 import contextlib
 import select
 import socket
-import ssl
 from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
@@ -24,6 +24,7 @@ from tornado.curl_httpclient import CurlAsyncHTTPClient
 
 from proxy.errors import StartError, UpstreamError, UpstreamGarbled, UpstreamLost, UpstreamUnreachable
 from proxy.upstream.exchange import Exchange, Header, Request, parse_head
+from proxy.upstream.trust import Trust
 
 MIN_LIBCURL = (8, 21)
 """Below it, connections could be reused with the wrong credentials (CVE-2026-5545, CVE-2026-8932)."""
@@ -44,6 +45,8 @@ LONG_HEAD_BYTES = 200_000
 
 IDLE_LOOK_S = 1.0
 """How often silent upstreams are looked for, or more often where they may be silent for less than four of these."""
+
+SUPPRESS_CONNECT_HEADERS = 265  # curl.h; pycurl has no name for it
 
 # Headers that libcurl adds by itself; an empty value keeps it from doing so.
 _CURLS_OWN = ("accept", "content-type", "expect", "pragma", "user-agent")
@@ -85,27 +88,52 @@ class CurlClient(CurlAsyncHTTPClient):
     """Opens exchanges with one upstream. Make it with `CurlClient.to`; it belongs to the loop that runs then."""
 
     @classmethod
-    def to(cls, base_url: str, *, idle_timeout_s: float, answer_timeout_s: float | None = None) -> CurlClient:
+    def to(
+        cls,
+        base_url: str,
+        *,
+        idle_timeout_s: float,
+        answer_timeout_s: float | None = None,
+        proxy: str | None = None,
+        ca_file: Path | None = None,
+    ) -> CurlClient:
         """For one upstream: an https URL, or http for a loopback address; a path becomes a prefix.
 
         `answer_timeout_s`: how long the head of an answer may take, None for twice the silence that is allowed in it.
-        Raises StartError where there are no CA certificates for https.
+        `proxy`: the URL of an outbound proxy for requests that name none. `ca_file`: certificates to trust beside
+        the system's. Raises StartError where there are no CA certificates for https.
         """
         parts = urlsplit(base_url)
         options: list[tuple[int, str | int]] = [
             (pycurl.URL, f"{parts.scheme}://{parts.netloc}"),
             (pycurl.PROTOCOLS, pycurl.PROTO_HTTPS if parts.scheme == "https" else pycurl.PROTO_HTTP),
         ]
-        if parts.scheme == "https":
-            options.append(ca_certificates())
+        trust = Trust(ca_file) if parts.scheme == "https" else None
+        if trust is not None:
+            options += trust.options
         prefix = parts.path.rstrip("/")
         timeouts_s = (2 * idle_timeout_s if answer_timeout_s is None else answer_timeout_s, idle_timeout_s)
-        return cls(force_instance=True, options=options, prefix=prefix, timeouts_s=timeouts_s)
+        return cls(
+            force_instance=True,
+            options=options,
+            prefix=prefix,
+            timeouts_s=timeouts_s,
+            proxy=proxy or "",
+            trust=trust,
+        )
 
     def initialize(  # type: ignore[override]  # Tornado's way of giving arguments to a constructor
-        self, *, options: list[tuple[int, str | int]], prefix: str, timeouts_s: tuple[float, float]
+        self,
+        *,
+        options: list[tuple[int, str | int]],
+        prefix: str,
+        timeouts_s: tuple[float, float],
+        proxy: str,
+        trust: Trust | None,
     ) -> None:
         self._options = options
+        self._trust = trust
+        self.proxy = proxy
         self._prefix = prefix
         self._answer_timeout_s, self._idle_timeout_s = timeouts_s
         self._is_tls = (pycurl.PROTOCOLS, pycurl.PROTO_HTTPS) in options
@@ -151,6 +179,8 @@ class CurlClient(CurlAsyncHTTPClient):
         self._loop.remove_reader(self._sockets.fileno())
         super().close()
         self._sockets.close()
+        if self._trust is not None:
+            self._trust.close()
 
     # the handles
 
@@ -308,6 +338,7 @@ class _Handle:
         "_keeps",
         "_lines",
         "_method",
+        "_proxy",
         "_resends",
         "curl",
         "exchange",
@@ -324,12 +355,22 @@ class _Handle:
         self._interim = 0
         self._keeps = True
         self._method = ""
+        self._proxy: str | None = None
         self._resends = True
         for option, value in (
             *options,
             (pycurl.PATH_AS_IS, 1),
             (pycurl.FOLLOWLOCATION, 0),
-            (pycurl.PROXY, ""),  # without it libcurl obeys http_proxy and the credential goes there
+            (
+                pycurl.PROXY,
+                client.proxy,
+            ),  # with "" too: else libcurl obeys http_proxy and the credential goes there
+            (pycurl.NOPROXY, ""),  # as libcurl obeys no_proxy
+            (
+                pycurl.HTTPPROXYTUNNEL,
+                1,
+            ),  # a proxy gets no credential, also where the upstream speaks plain HTTP
+            (SUPPRESS_CONNECT_HEADERS, 1),
             (pycurl.NETRC, 0),
             (pycurl.SSL_VERIFYPEER, 1),
             (pycurl.SSL_VERIFYHOST, 2),
@@ -369,6 +410,9 @@ class _Handle:
         if method != self._method:
             self._method = method
             curl.setopt(pycurl.CUSTOMREQUEST, method)
+        if request.proxy != self._proxy:
+            self._proxy = request.proxy
+            curl.setopt(pycurl.PROXY, request.proxy or self._client.proxy)
         if request.may_resend != self._resends:
             # On a kept connection that turns out to be dead, libcurl sends a request again.
             self._resends = request.may_resend
@@ -480,19 +524,6 @@ class _Handle:
         if not self.exchange.has_news:
             self.exchange.has_news = True
             self._client.news.append(self.exchange)
-
-
-def ca_certificates() -> tuple[int, str]:
-    """The machine's CA certificates as a curl option. Raises StartError where there are none."""
-    paths = ssl.get_default_verify_paths()  # obeys SSL_CERT_FILE and SSL_CERT_DIR, which libcurl does not
-    if paths.cafile:
-        return pycurl.CAINFO, paths.cafile
-    if paths.capath:
-        return pycurl.CAPATH, paths.capath
-    raise StartError(
-        "no CA certificates found on this machine: install them (apt install ca-certificates) "
-        "or name a file in SSL_CERT_FILE"
-    )
 
 
 def _header_lines(headers: list[Header]) -> list[str] | list[bytes]:

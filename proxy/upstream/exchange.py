@@ -33,6 +33,8 @@ class Request:
     file_bytes: int = 0
     may_resend: bool = True
     """Whether libcurl may send it again on a new connection when an idle one turns out to be dead."""
+    proxy: str | None = field(default=None, repr=False)
+    """URL of the outbound proxy that it goes through; None for the client's own, or for none."""
 
 
 @dataclass(frozen=True, slots=True)

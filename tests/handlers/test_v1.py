@@ -73,6 +73,19 @@ async def test_a_wrong_key_is_refused_while_the_body_is_unsent(
         assert len(service.simulator.ledger) == 0
 
 
+@pytest.mark.parametrize("target", ["/v1/v1/messages?beta=true", "/messages", "/models", "//v1/messages"])
+async def test_a_wrong_base_url_is_told_in_the_shape_that_its_client_reads(
+    tmp_path: Path, target: str
+) -> None:
+    async with serve(tmp_path) as service:
+        answer = await service.send("POST", target, MESSAGE_HEADERS, message())
+        check_error(answer, 404, "not_found_error")
+        assert "base URL" in answer.json()["error"]["message"]
+        assert answer.header("x-should-retry") == "false"
+        assert len(service.simulator.ledger) == 0
+        check_error(await service.send("GET", target, key="wrong"), 401, "authentication_error")
+
+
 async def test_a_wrong_key_is_refused_without_a_100_continue(tmp_path: Path) -> None:
     async with serve(tmp_path) as service, connect(service.port) as wire:
         headers = [BAD_KEY, ("Expect", "100-continue"), ("Content-Length", "1000")]
@@ -107,10 +120,11 @@ async def test_a_refusal_keeps_the_connection_if_no_body_is_withheld(
         assert (await whole(wire)).status == 200
 
 
-async def test_a_right_key_gets_its_100_continue(tmp_path: Path) -> None:
+@pytest.mark.parametrize("spelled", ["100-continue", "100-Continue", "100-CONTINUE"])
+async def test_a_right_key_gets_its_100_continue(tmp_path: Path, spelled: str) -> None:
     body = message()
     async with serve(tmp_path) as service, connect(service.port) as wire:
-        headers = [KEY, *MESSAGE_HEADERS, ("Expect", "100-continue"), ("Content-Length", str(len(body)))]
+        headers = [KEY, *MESSAGE_HEADERS, ("Expect", spelled), ("Content-Length", str(len(body)))]
         await wire.send(request_bytes(*POST, headers))
         assert (await wire.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
         await wire.send(body)

@@ -213,6 +213,7 @@ def test_the_view_names_what_the_contract_names() -> None:
         "rate_limited_until": None,
         "unchecked": False,
         "expires_at": "2027-01-15T09:00:00.000Z",
+        "proxy": None,
         "last_refresh_at": "2027-01-15T08:00:00.000Z",
         "last_refresh_error": None,
         "created_at": "2027-01-15T07:58:20.000Z",
@@ -226,7 +227,9 @@ def test_an_api_key_never_expires() -> None:
 
 
 @pytest.mark.parametrize("each", [account(), OAUTH], ids=["api_key", "oauth"])
-@pytest.mark.parametrize("missing", sorted(OAUTH.record().keys() - {"organization_name", "status_since"}))
+@pytest.mark.parametrize(
+    "missing", sorted(OAUTH.record().keys() - {"organization_name", "status_since", "proxy"})
+)
 def test_a_record_without_one_of_its_fields_is_refused(each: Account, missing: str) -> None:
     record = each.record()
     del record[missing]

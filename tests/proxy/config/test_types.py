@@ -299,3 +299,31 @@ def test_no_encryption_key_is_in_the_text_of_the_settings(tmp_path: Path) -> Non
     )
     shown = f"{settings} {settings!r} {settings.model_dump()} {settings.storage!r}"
     assert all(form not in shown for form in (HEX, BASE64, repr(ENCRYPTION_KEY)[2:-1]))
+
+
+@pytest.mark.parametrize("path", ["/v1", "/v1/", "/prefix/v1", "/v1/messages", "/V1"])
+def test_a_base_url_that_ends_in_v1_is_refused_with_the_fix(path: str) -> None:
+    error = refusal(CLAUDE__BASE_URL=f"https://a.example{path}")
+    assert error.startswith("CLAUDE__BASE_URL: ")
+    prefix = "/prefix" if path.startswith("/prefix") else ""
+    assert error.endswith(f" out, since each request brings its own: https://a.example{prefix}")
+
+
+def test_v1_may_be_a_part_of_a_base_url_elsewhere() -> None:
+    assert load(CLAUDE__BASE_URL="https://a.example/v1/x").claude.base_url == "https://a.example/v1/x"
+    assert load(CLAUDE__BASE_URL="https://a.example/dev1").claude.base_url == "https://a.example/dev1"
+
+
+@pytest.mark.parametrize("origin", ["*", "https://a.example", "http://localhost:5173", "app://obsidian.md"])
+def test_a_browser_origin_may_be_an_applications_own_or_a_star(origin: str) -> None:
+    assert load(SERVER__CORS_ORIGINS=f"{origin},https://b.example:443").server.cors_origins == (
+        origin,
+        "https://b.example",
+    )
+
+
+@pytest.mark.parametrize(
+    "origin", ["null", "a.example", "https://a.example/x", "https://*.example", "app:", "httpx//"]
+)
+def test_what_is_no_browser_origin_is_refused(origin: str) -> None:
+    assert refusal(SERVER__CORS_ORIGINS=origin).startswith("SERVER__CORS_ORIGINS: ")

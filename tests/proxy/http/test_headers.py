@@ -122,7 +122,33 @@ def test_hop_by_hop_and_local_headers_cross_in_neither_direction(name: str) -> N
         assert not values(answered(lines), name.lower())
 
 
-@pytest.mark.parametrize("name", ["Content-Length", "Expect", "X-Proxy-Account"])
+OF_FRONTS = [
+    "Forwarded", "Via", "X-Real-IP", "True-Client-IP", "X-Client-IP", "X-Cluster-Client-IP", "X-Scheme",
+    "X-Original-Forwarded-For", "X-Original-URI", "CF-Connecting-IP", "CF-Ray", "CF-Visitor", "CDN-Loop",
+    "X-Envoy-External-Address", "X-Amzn-Trace-Id", "X-Amz-Cf-Id", "X-Cloud-Trace-Context", "X-Azure-ClientIP",
+    "Fastly-Client-IP", "Fly-Client-IP", "X-Arr-Log-Id", "X-Nf-Client-Connection-Ip", "X-Vercel-Forwarded-For",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_FRONTS)
+def test_what_a_front_or_a_cdn_adds_does_not_go_upstream(name: str) -> None:
+    for spelled in (name, name.lower(), name.upper()):
+        assert not values(to_upstream([(spelled, "192.0.2.7"), (spelled, "again")], KEY), name.lower())
+
+
+@pytest.mark.parametrize("name", ["CF-Ray", "Via", "X-Envoy-Upstream-Service-Time", "Server"])
+def test_what_the_upstreams_own_front_says_reaches_the_client(name: str) -> None:
+    assert values(answered([(name, "x")]), name.lower()) == ["x"]
+
+
+@pytest.mark.parametrize("name", ["Strict-Transport-Security", "Alt-Svc", "Set-Cookie"])
+def test_what_the_upstream_says_of_its_own_origin_does_not_reach_the_client(name: str) -> None:
+    assert not values(answered([(name, "max-age=31536000"), (name.lower(), "again")]), name.lower())
+
+
+@pytest.mark.parametrize(
+    "name", ["Content-Length", "Expect", "X-Proxy-Account", "X-Proxy-Other", "Origin", "Referer"]
+)
 def test_what_is_for_the_proxy_itself_does_not_go_upstream(name: str) -> None:
     assert not values(to_upstream([(name, "1")], KEY), name.lower())
 

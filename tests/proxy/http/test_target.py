@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.errors import InvalidRequest, NotFound
-from proxy.http.target import parse
+from proxy.http.target import is_of_api, parse
 
 
 def sent(target: str, *, allow_admin_paths: bool = False) -> str:
@@ -54,7 +54,7 @@ def test_a_plain_target_goes_upstream_byte_for_byte(target: str) -> None:
         "/v1",
         "/v1?x=1",
         "/v1/",
-        "/v2/messages",
+        "/v2/x",
         "/V1/messages",
         "/%761/messages",
         "v1/messages",
@@ -162,6 +162,56 @@ def test_the_operators_own_paths_are_not_found_unless_allowed(path: str) -> None
     with pytest.raises(NotFound):
         sent(path)
     assert sent(path, allow_admin_paths=True) == path
+
+
+WRONG_BASE_URLS = [
+    ("/v1/v1/messages", "/v1"),
+    ("/v1/v1/messages?beta=true", "/v1"),
+    ("/v1/v1/v1/models", "/v1"),
+    ("/v1/messages/v1/messages", "/v1/messages"),
+    ("/v1/v1", "/v1"),
+    ("/v1/%761/messages", "/v1"),
+    ("/v1/V1/messages", "/v1"),
+    ("/messages", "lacks /v1"),
+    ("/messages?beta=true", "lacks /v1"),
+    ("/messages/count_tokens", "lacks /v1"),
+    ("/messages/batches/msgbatch_1", "lacks /v1"),
+    ("/models", "lacks /v1"),
+    ("/chat/completions", "lacks /v1"),
+    ("/complete", "lacks /v1"),
+    ("/files/file_1/content", "lacks /v1"),
+    ("/api/v1/messages", "/api"),
+    ("/anthropic/v1/messages", "/anthropic"),
+    ("//v1/messages", "slash"),
+    ("//messages", "lacks /v1"),
+]
+
+
+@pytest.mark.parametrize(("target", "named"), WRONG_BASE_URLS)
+def test_a_target_of_a_wrong_base_url_is_not_found_and_the_fix_is_said(target: str, named: str) -> None:
+    with pytest.raises(NotFound, match="base URL") as refused:
+        sent(target)
+    assert named in refused.value.message
+    assert refused.value.should_retry is False
+
+
+@pytest.mark.parametrize("target", [target for target, _ in WRONG_BASE_URLS if not target.startswith("/v1/")])
+def test_such_a_target_is_known_for_one(target: str) -> None:
+    assert is_of_api(target.partition("?")[0])
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/api/accounts", "/api/messages", "/health", "/static/v1/x.js", "/metrics", "/v1x", "/modelsx"],
+)
+def test_the_proxys_own_paths_are_no_such_targets(path: str) -> None:
+    assert not is_of_api(path)
+
+
+@pytest.mark.parametrize("target", ["/v1/messages/", "/v1/messages/?beta=true", "/v1/files/file_1/"])
+def test_a_trailing_slash_is_called_one(target: str) -> None:
+    with pytest.raises(InvalidRequest, match="ends with a slash"):
+        sent(target)
 
 
 def test_a_refusal_tells_clients_not_to_try_again_and_repeats_nothing_of_the_path() -> None:

@@ -23,8 +23,9 @@ import trustme
 
 from proxy.errors import StartError
 from proxy.simulator import Raw
-from proxy.upstream.driver import ca_certificates, check_libcurl
+from proxy.upstream.driver import check_libcurl
 from proxy.upstream.exchange import Head, parse_head
+from proxy.upstream.trust import ca_certificates
 from tests.service import Service, serve, until, upstream_key
 from tests.wire import Answer, Cut
 
@@ -565,8 +566,8 @@ async def test_a_connection_that_is_reset_in_the_handshake_is_a_502(tmp_path: Pa
 async def test_without_ca_certificates_the_proxy_does_not_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "none"))
+    none = ssl.DefaultVerifyPaths(None, None, "", "", "", "")
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: none)
     with pytest.raises(StartError, match="ca-certificates"):
         async with serve(tmp_path / "data", upstream="https://api.anthropic.com"):
             pass
@@ -582,7 +583,7 @@ async def test_plain_http_on_this_machine_needs_no_ca_certificates(
 
 
 def test_a_folder_of_certificates_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("SSL_CERT_FILE", "")
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
     assert ca_certificates() == (pycurl.CAPATH, str(tmp_path))
 

@@ -1,0 +1,106 @@
+"""An outbound proxy in the test's own loop: tunnels by CONNECT, or by SOCKS 5 with the host's name."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@dataclass
+class Outbound:
+    """A running proxy; `asked` is what it was asked for, as `host:port`, `heads` all that came before a tunnel.
+
+    `refuses`: what it answers to CONNECT in place of a tunnel. Every name is this machine's.
+    """
+
+    port: int = 0
+    asked: list[str] = field(default_factory=list)
+    heads: list[bytes] = field(default_factory=list)
+    refuses: bytes = b""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, of either kind."""
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            first = await reader.readexactly(1)
+            target = await (
+                self._socks(reader, writer) if first == b"\x05" else self._connect(reader, writer)
+            )
+            if target:
+                self.asked.append(target)
+                there = await asyncio.open_connection("127.0.0.1", int(target.rpartition(":")[2]))
+                await asyncio.gather(pump(reader, there[1]), pump(there[0], writer))
+        writer.close()
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
+        head = await reader.readuntil(b"\r\n\r\n")
+        self.heads.append(head)
+        writer.write(self.refuses or b"HTTP/1.1 200 Connection established\r\nX-Of-The-Tunnel: 1\r\n\r\n")
+        return "" if self.refuses else head.split()[1].decode()
+
+    async def _socks(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
+        methods = await reader.readexactly((await reader.readexactly(1))[0])
+        if 2 in methods:  # RFC 1929: user and password
+            writer.write(b"\x05\x02")
+            said = b""
+            for _ in range(2):
+                said += await reader.readexactly(1 if said else 2)
+                said += await reader.readexactly(said[-1])
+            self.heads.append(said)
+            writer.write(b"\x01\x00")
+        else:
+            writer.write(b"\x05\x00")
+        kind = (await reader.readexactly(4))[3]
+        host = await reader.readexactly((await reader.readexactly(1))[0] if kind == 3 else 4)
+        port = int.from_bytes(await reader.readexactly(2))
+        writer.write(b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x00")
+        return f"{host.decode() if kind == 3 else '.'.join(map(str, host))}:{port}"
+
+
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Bring one way's bytes to the other side, up to their end."""
+    try:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                writer.write(data)
+    finally:
+        writer.close()
+
+
+@contextlib.asynccontextmanager
+async def outbound() -> AsyncIterator[Outbound]:
+    """A running one on 127.0.0.1."""
+    proxy = Outbound()
+    async with serving(proxy.serve) as proxy.port:
+        yield proxy
+
+
+@contextlib.asynccontextmanager
+async def serving(serve: Serve, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """The port of 127.0.0.1 where each connection is given to `serve`; all are closed at the end."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def closed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        try:
+            await serve(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass  # the peer has closed it, or the test is over
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
+                await writer.wait_closed()
+
+    async with await asyncio.start_server(closed, "127.0.0.1", 0, ssl=tls) as server:
+        try:
+            yield int(server.sockets[0].getsockname()[1])
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
