@@ -82,7 +82,7 @@ def a_wrong_key_is_an_authentication_error_after_one_request(both: Both) -> None
 
 
 def an_exhausted_pool_is_a_rate_limit_error_after_one_request(both: Both) -> None:
-    # The hour until its reset would be slept through by 2.14.0 and 1.14.0, were it not for `x-should-retry`.
+    # Its hour of `retry-after` would be slept through by 2.14.0 and 1.14.0, were it not for `x-should-retry`.
     for outcome in both.proxied.of("rate limit").values():
         assert outcome["raised"]["class"] == "RateLimitError"
         assert "all accounts rate limited" in outcome["raised"]["message"]

@@ -145,9 +145,10 @@ const REFUSED = {
   "wrong key": () => client.withOptions({ apiKey: "not-a-key-of-this-proxy" }).messages.create(ASKED),
 };
 
-// After this there may be no account left to ask.
+// After this there may be no account left to ask. Without a proxy, `should-retry` spares the hour's sleep.
 const LIMITED = {
-  "rate limit": () => client.messages.create(ASKED, { headers: { "x-simulate": "quota-429; reset-in=3600" } }),
+  "rate limit": () =>
+    client.messages.create(ASKED, { headers: { "x-simulate": "429; retry-after=3600; should-retry=false" } }),
 };
 
 /** What a program sees of an error. */

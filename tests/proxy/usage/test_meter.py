@@ -41,7 +41,7 @@ from tests.wire import connect, fetch
 
 SSE = "text/event-stream; charset=utf-8"
 JSON = "application/json"
-SDK = Path(sys.prefix) / "clients" / "anthropic-2.12.0" / "bin" / "python"
+SDK = Path(sys.prefix) / "clients" / "anthropic-2.14.0" / "bin" / "python"
 MIB = 1 << 20
 
 
