@@ -239,7 +239,8 @@ class V1Request(HTTPMessageDelegate):
         record.target = target
         record.is_inference = target.is_inference(start_line.method)
         client = Client(key.id, address_group(record.address), headers.first.get("user-agent", ""))
-        self._place = server.sessions.enter(client, limited=record.is_inference, cut=self._session_ended)
+        limited = target.takes_slot(start_line.method)
+        self._place = server.sessions.enter(client, limited=limited, cut=self._session_ended)
         record.session_id = self._place.session_id
         server.allowance.admit(record)
         if self._connection.head.says_body:

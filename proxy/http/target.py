@@ -28,6 +28,7 @@ _TWICE = re.compile(r"/v1/(?:messages/)?v1(?:/.*)?", re.IGNORECASE)
 _BEFORE_V1 = re.compile(r"/+(?:(?:api|anthropic)/+)?v1/.+")
 _WITHOUT_V1 = re.compile(r"/+(?:messages|models|complete|files|skills|chat/completions)(?:/.*)?")
 
+_TAKING_SLOTS = (("v1", "messages"), ("v1", "complete"), ("v1", "chat", "completions"))
 _ADMIN = (("v1", "organizations"), ("v1", "oauth", "token"))
 
 NEVER_SENT = frozenset({"TRACE", "TRACK", "CONNECT"})
@@ -54,8 +55,12 @@ class Target:
     free: bool
 
     def is_inference(self, method: str) -> bool:
-        """Whether the request counts against a client's session limit."""
+        """Whether the request is for a message, whose usage is counted."""
         return method == "POST" and self.segments == ("v1", "messages")
+
+    def takes_slot(self, method: str) -> bool:
+        """Whether the request counts against a client's session limit."""
+        return method == "POST" and self.segments in _TAKING_SLOTS
 
 
 def parse(target: str, *, allow_admin_paths: bool) -> Target:

@@ -114,6 +114,14 @@ async def test_one_more_request_than_allowed_is_told_to_come_back(tmp_path: Path
         assert len(service.simulator.ledger.inference()) == 3
 
 
+@pytest.mark.parametrize("path", ["/v1/complete", "/v1/chat/completions"])
+async def test_older_and_foreign_shapes_of_inference_are_limited_too(tmp_path: Path, path: str) -> None:
+    async with serve(tmp_path, session__max_concurrent="1") as service, running(service):
+        answer = await service.send("POST", path, MESSAGE_HEADERS, message())
+        assert (answer.status, answer.json()["error"]["type"]) == (429, "rate_limit_error")
+        assert len(service.simulator.ledger) == 1
+
+
 async def test_it_is_told_before_its_body_is_read(tmp_path: Path) -> None:
     async with (
         serve(tmp_path, session__max_concurrent="1") as service,
