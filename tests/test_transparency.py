@@ -595,6 +595,8 @@ VISITS = [
     Request("POST", "/v1/messages?beta=true", [*JSON, b"accept-encoding: gzip, br"], message(tools=TOOLS)),
     Request("POST", "/v1/messages", JSON, message(stream=True, thinking={"type": "adaptive"}), cuts=[7]),
     Request("POST", "/v1/messages", [*JSON, b"x-simulate-encoding: gzip"], message(stream=True)),
+    Request("POST", "/v1/chat/completions", JSON, message()),
+    Request("POST", "/v1/chat/completions", JSON, message(stream=True)),
     Request("POST", "/v1/messages", [*JSON, b"content-encoding: gzip"], gzip.compress(message())),
     Request("POST", "/v1/messages", [*JSON, b"content-encoding: br"], message()),
     Request("POST", "/v1/messages", JSON[1:], message()),

@@ -337,7 +337,7 @@ async def test_a_body_is_of_a_size_that_an_admin_may_need(tmp_path: Path) -> Non
 )
 async def test_a_body_is_json_whatever_it_calls_itself(tmp_path: Path, kind: str) -> None:
     async with serve(tmp_path) as service:
-        service.simulator.add_api_key("sk-ant-api03-n", organization="n")
+        service.simulator.add_api_key(required(BODIES[0])["api_key"], organization="n")
 
         async def look(method: str, path: str) -> None:
             body = {"name": f"by {method}"} | required((method, path))
