@@ -17,8 +17,8 @@ MAX_RATIO = 100
 sent one by one reach about 10, text in JSON about 4."""
 
 MOST_MEMBERS = 1000
-"""The most members of a gzip body, or frames of a zstd one: compressors that work in parallel make 500 of 32 MB. One takes
-10 µs, however small it is, and can have 8 bytes: 64 KB of them took 0.1 s."""
+"""The most members of a gzip body, or frames of a zstd one: compressors that work in parallel make 500 of 32 MB. One
+takes 10 µs, however small it is, and can have 8 bytes: 64 KB of them took 0.1 s."""
 
 ERRORS = (zlib.error, brotli.error, ZstdError)
 """What `decode` raises if the bytes are not in that encoding."""
