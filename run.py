@@ -18,7 +18,7 @@ try:
     from proxy.config.settings import Settings, load_settings
     from proxy.errors import StartError, UnsavedError
     from proxy.lag import LoopLag
-    from proxy.logs import set_up
+    from proxy.logs import say_last, set_up
     from proxy.simulator.demo import Demo, started
     from proxy.upstream.driver import check_libcurl
 except ImportError as error:
@@ -37,7 +37,7 @@ def main() -> int:
         check_libcurl()
         asyncio.run(_demo() if options.demo else _configured(options.config, only_check=options.check))
     except (StartError, UnsavedError) as error:
-        print(f"claude-proxy: {error}", file=sys.stderr)
+        say_last(f"claude-proxy: {error}")
         return error.exit_status
     return 0
 

@@ -158,11 +158,13 @@ class Connection(ClientSocket):
         self._held = data
         if len(data) > HELD_BYTES:
             self.transport.pause_reading()
-            self.expire_in(LOOK_S)
+            self.expire_in(IDLE_S if self._phase is Phase.HEAD else LOOK_S)
 
     def _read_on(self) -> None:
         """Read more of a client that waits: whether it has left is told after what it has sent."""
-        if len(self._held) <= HELD_MOST_BYTES:
+        if self._phase is Phase.HEAD and self.full:  # it takes no answer
+            self._linger()
+        elif len(self._held) <= HELD_MOST_BYTES:
             self.expire_in({Phase.HEAD: IDLE_S, Phase.BODY: BODY_S}.get(self._phase, math.inf))
             self.transport.resume_reading()
         elif self._phase is Phase.ANSWERING:  # nobody sends so many requests ahead

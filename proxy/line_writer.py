@@ -72,7 +72,7 @@ class LineWriter:
             lost += dropped
             text = "".join(lines) + self._remarks(lost if lines or dropped else 0)
             if text:
-                lost = 0 if self._write(text) else lost + len(lines)
+                lost = 0 if _write(self._descriptor, text) else lost + len(lines)
                 self._closing.wait(REST_S)
             elif closing:
                 return
@@ -93,28 +93,35 @@ class LineWriter:
         except Empty:
             return
 
-    def _write(self, text: str) -> bool:
-        """Whether it could be written: who reads it may have left, or a disk be full."""
-        left = memoryview(text.encode("utf-8", "backslashreplace"))
-        try:
-            while left:
-                try:
-                    left = left[os.write(self._descriptor, left) :]
-                except BlockingIOError:  # whoever has the same terminal may have set it so
-                    self._writable(LOOK_S)
-        except OSError:
-            return False
-        return True
-
     def _write_at_once(self) -> None:
         """Write what waits after the thread's end, if that needs no waiting."""
         text = "".join(self._take()[0])
         self._idle = True
-        for at in range(0, len(text), FITS):
-            if not (self._writable(0) and self._write(text[at : at + FITS])):
-                return
+        write_in_time(self._descriptor, text, 0)
 
-    def _writable(self, within_s: float) -> bool:
-        poll = select.poll()
-        poll.register(self._descriptor, select.POLLOUT)
-        return bool(poll.poll(within_s * 1000))
+
+def write_in_time(descriptor: int, text: str, within_s: float) -> None:
+    """Write a text, and give up once nobody has taken anything for `within_s`."""
+    for at in range(0, len(text), FITS):
+        if not (_writable(descriptor, within_s) and _write(descriptor, text[at : at + FITS])):
+            return
+
+
+def _write(descriptor: int, text: str) -> bool:
+    """Whether it could be written: who reads it may have left, or a disk be full."""
+    left = memoryview(text.encode("utf-8", "backslashreplace"))
+    try:
+        while left:
+            try:
+                left = left[os.write(descriptor, left) :]
+            except BlockingIOError:  # whoever has the same terminal may have set it so
+                _writable(descriptor, LOOK_S)
+    except OSError:
+        return False
+    return True
+
+
+def _writable(descriptor: int, within_s: float) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return bool(poll.poll(within_s * 1000))

@@ -16,10 +16,10 @@ from types import TracebackType
 
 from proxy.clock import SystemClock, rfc3339
 from proxy.floods import Floods, Sum
-from proxy.line_writer import LineWriter
+from proxy.line_writer import LineWriter, write_in_time
 from proxy.redaction import UNPRINTABLE, Redaction, redact
 
-__all__ = ["LOOKED_AT", "JsonLine", "Lines", "ReadyRecord", "TextLine", "redact", "set_up"]
+__all__ = ["LOOKED_AT", "JsonLine", "Lines", "ReadyRecord", "TextLine", "redact", "say_last", "set_up"]
 
 OURS = ("proxy", "handlers")
 """Loggers that know themselves what comes in floods. A library's records are all counted."""
@@ -62,6 +62,12 @@ def set_up(level: str, form: str, secrets: Iterable[str] = ()) -> Iterator[None]
         yield
     finally:
         handler.close()
+
+
+def say_last(text: str) -> None:
+    """Print a line to stderr as a process ends, within FLUSH_S for each part of it: nobody may read it."""
+    if sys.stderr is not None:
+        write_in_time(sys.stderr.fileno(), f"{text}\n", FLUSH_S)
 
 
 def _handler(form: logging.Formatter) -> logging.Handler:

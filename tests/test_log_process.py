@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.canaries import leaked
-from tests.process import ROOT, Running, run, running, write_config
+from tests.process import ROOT, RUN, Running, environ, run, running, write_config
 from tests.service import ADMIN_KEY
 from tests.wire import connect
 
@@ -81,6 +81,16 @@ async def test_what_was_waiting_is_written_once_somebody_reads(
         process.signal(signal.SIGTERM)
         assert await process.ended() == 0
     assert (written + read(reader)).count("GET /api/accounts 200") == 20
+
+
+def test_the_last_word_of_a_process_waits_for_nobody(tmp_path: Path, full_pipe: tuple[int, int]) -> None:
+    done = subprocess.run(  # noqa: S603 - our own program
+        [*RUN, "--config", str(tmp_path / "missing.yaml")],
+        env=environ(tmp_path, {}),
+        stderr=full_pipe[1],
+        timeout=20,
+    )
+    assert done.returncode == 2
 
 
 # ---- floods

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import tempfile
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -19,6 +21,10 @@ MEMORY_BYTES = 128 * 1024 * 1024
 
 NEVER_SPOOLED_BYTES = 16 * 1024
 """A body up to this size is not worth a file: 10,000 of them are 160 MB."""
+
+KEPT_FREE_BYTES = 64 * 1024 * 1024
+"""Bodies take no more of a disk than leaves this much: the tokens and the usage are on the same one, and a single
+client may send as many bodies as it likes."""
 
 T = TypeVar("T")
 
@@ -141,6 +147,10 @@ class Body:
 
 
 def _write_all(file: BinaryIO, data: bytes | bytearray) -> None:
+    disk = os.fstatvfs(file.fileno())
+    free = disk.f_bavail * disk.f_frsize
+    if disk.f_blocks and free < KEPT_FREE_BYTES + len(data):  # without blocks it has no limit
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) :]  # on a nearly full disk a write is partial, and the next one fails

@@ -16,6 +16,10 @@ MAX_RATIO = 100
 """The largest ratio of compression beyond the first `FREE_BYTES`. A higher one is a decompression bomb: events that are
 sent one by one reach about 10, text in JSON about 4."""
 
+MOST_MEMBERS = 1000
+"""The most members of a gzip body, or frames of a zstd one: compressors that work in parallel make 500 of 32 MB. One
+takes 10 µs, however small it is, and can have 8 bytes: 64 KB of them took 0.1 s."""
+
 ERRORS = (zlib.error, brotli.error, ZstdError)
 """What `decode` raises if the bytes are not in that encoding."""
 
@@ -118,6 +122,7 @@ class Zlib:
     def __init__(self, wbits: int | None) -> None:
         self._wbits = wbits
         self._stream: zlib._Decompress | None = None
+        self._members = 0
 
     @property
     def ended(self) -> bool:
@@ -130,6 +135,9 @@ class Zlib:
                 # send raw deflate instead; others gzip, whose first byte no raw deflate begins with.
                 self._wbits = _BY_HEADER if data[0] & 0x0F == 8 or data[0] == 0x1F else -zlib.MAX_WBITS
             if self._stream is None or self._stream.eof:
+                self._members += 1
+                if self._members > MOST_MEMBERS:
+                    raise zlib.error("too many members")
                 self._stream = zlib.decompressobj(self._wbits)
             piece = self._stream.decompress(data, PIECE_BYTES)
             yield piece
@@ -162,6 +170,7 @@ class Zstd:
 
     def __init__(self) -> None:
         self._stream = self._frame()
+        self._frames = 1
 
     @property
     def ended(self) -> bool:
@@ -173,6 +182,9 @@ class Zstd:
     def decode(self, data: bytes) -> Iterator[bytes]:
         while data:
             if self._stream.eof:
+                self._frames += 1
+                if self._frames > MOST_MEMBERS:
+                    raise ZstdError("too many frames")
                 self._stream = self._frame()
             yield self._stream.decompress(data, PIECE_BYTES)
             while not (self._stream.needs_input or self._stream.eof):

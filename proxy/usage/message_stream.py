@@ -24,6 +24,16 @@ _MAX_USAGE_BYTES = 64 << 10  # of a message's `usage`; a larger one is not read
 MOST_TOKENS = 10**12
 """A number as large is damage."""
 
+_COUNTED: Final = frozenset(
+    {
+        *("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"),
+        *("cache_creation", "ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"),
+        *("server_tool_use", "web_search_requests", "iterations"),
+        *("service_tier", "inference_geo", "speed"),
+    }
+)
+"""Members of a message's `usage` that are kept: an upstream may send a million others."""
+
 _LONGEST_TEXT = 256  # of what is read: a model's name, a type
 
 Json = dict[str, Any]
@@ -226,6 +236,8 @@ class MessageStream:
 def merge(counts: Json, more: Json) -> None:
     """Take over what `more` says. Counts never fall: a zero, or what is damaged, says nothing."""
     for name, value in more.items():
+        if name not in _COUNTED:
+            continue
         before = counts.get(name)
         if type(value) is int:
             if 0 <= value < MOST_TOKENS and not (type(before) is int and before > value):

@@ -16,6 +16,10 @@ BYTES_PER_TOKEN = 4
 """Estimate for an answer that ends before it reports its usage. Anthropic's own gateway also counts about four
 characters a token (code.claude.com/docs/en/claude-apps-gateway-spend-limits)."""
 
+_LINE_BYTES = 100
+"""What a line costs beside its bytes of what may be decoded, since each takes time: 64 KB could become millions, which
+held the loop for 0.5 s. Streams that are compressed event by event have one in four bytes or more."""
+
 _KEPT_BYTES = 128 << 10  # of a JSON answer, at its beginning and again at its end
 _MOST_ITERATIONS = 256  # each is priced; the API bills some ten
 _MESSAGE: Final = msgspec.json.Decoder(Message)
@@ -87,7 +91,7 @@ class Meter:
         self._left += MAX_RATIO * len(data)
         try:
             for piece in self._decoder.decode(data):
-                self._left -= len(piece)
+                self._left -= len(piece) + _LINE_BYTES * piece.count(b"\n")
                 if self._left < 0:
                     self._decoder = None
                     return

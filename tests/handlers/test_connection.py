@@ -572,6 +572,23 @@ async def test_who_pipelines_too_much_while_it_is_answered_is_let_go(monkeypatch
         assert front.targets == ["/1"]
 
 
+async def test_who_pipelines_and_takes_no_answer_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name, value in (
+        (handlers.connection, "LOOK_S", 0.01), (handlers.connection, "IDLE_S", 0.1),
+        (handlers.client_socket, "LINGER_S", 0.02), (handlers.client_socket, "STALLED_S", 0.02),
+        (handlers.server, "SWEEP_S", 0.005),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, value)
+    front, ended = Recorder(), asyncio.Event()
+    front.on_finish = answering([], b"x" * 100_000)
+    front.on_close = lambda server_conn: ended.set()  # type: ignore[method-assign]
+    async with listening(front) as port, connect(port, limit=1 << 16) as wire:
+        wire.writer.write(get() * 1_000_000)
+        async with asyncio.timeout(5):
+            await ended.wait()
+        assert len(front.requests) < 1000
+
+
 async def test_a_late_answer_reaches_nobody() -> None:
     front = Recorder()
     async with listening(front) as port, connect(port) as wire:

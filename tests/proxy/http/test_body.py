@@ -240,6 +240,19 @@ async def test_a_client_whose_body_cannot_be_stored_is_told_why(
         assert (await service.message()).status == 200
 
 
+async def test_bodies_leave_room_on_the_disk_for_what_must_not_be_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serve(tmp_path) as service:
+        with monkeypatch.context() as patch:
+            patch.setattr("proxy.http.body.KEPT_FREE_BYTES", 1 << 60)
+            answer = await service.send("POST", "/v1/files", body=b"x" * 9 * MB)
+        assert answer.status == 507
+        assert "no space left for the request body" in answer.json()["error"]["message"]
+        await until(lambda: not service.running)
+        assert len(service.simulator.ledger) == 0
+
+
 @contextlib.contextmanager
 def busy_threads() -> Iterator[threading.Event]:
     """The loop's threads do nothing until the event is set."""

@@ -10,7 +10,7 @@ import brotli  # type: ignore[import-untyped]
 import pytest
 from backports import zstd
 
-from proxy.http.decoding import TooLarge, Undecodable, decoded
+from proxy.http.decoding import MOST_MEMBERS, TooLarge, Undecodable, decoded, decoded_pieces
 
 TEXT = b'{"a": "' + b"some words, " * 100 + b'"}'
 
@@ -68,3 +68,16 @@ def test_an_unknown_encoding_is_an_error(encoding: str) -> None:
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
 def test_nothing_decodes_to_nothing(encoding: str) -> None:
     assert decoded(b"", encoding, 0) == b""
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd", "zstd, skippable"])
+def test_a_body_of_more_members_than_anybody_writes_is_not_read(kind: str) -> None:
+    encoding = kind.partition(",")[0]
+    skippable = b"\x50\x2a\x4d\x18" + bytes(4)
+    empty = {"gzip": gzip.compress(b""), "zstd": zstd.compress(b""), "zstd, skippable": skippable}[kind]
+    assert decoded(empty * MOST_MEMBERS, encoding, 1) == b""
+    with pytest.raises(Undecodable):
+        decoded(empty * (MOST_MEMBERS + 1), encoding, 1)
+    with pytest.raises(Undecodable):
+        for _ in decoded_pieces([empty] * (MOST_MEMBERS + 1), encoding):
+            pass

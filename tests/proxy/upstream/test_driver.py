@@ -73,6 +73,33 @@ def test_tornado_has_what_the_driver_relies_on() -> None:
     assert "_multi" in CurlAsyncHTTPClient.initialize.__code__.co_names
 
 
+async def endless(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """An answer that is always ready to be read on; to any path but `/` a short one."""
+    if b" / " not in head:
+        return await say_path(head, reader, writer)
+    writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    while True:
+        writer.write(b"x" * MB)
+        await writer.drain()
+
+
+async def test_answers_that_come_without_a_pause_keep_no_other_from_coming(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("proxy.upstream.driver.TURN_S", -1.0)  # one socket a turn
+    async with client_of(endless) as client, asyncio.TaskGroup() as tasks:
+        exchanges = [client.open(Request("GET", "/", [])) for _ in range(3)]
+        pipes = []
+        for exchange in exchanges:
+            await exchange.head()
+            pipes.append(tasks.create_task(exchange.pipe(lambda data: True)))
+        assert await whole(client, Request("GET", "/other", [])) == b"/other"
+        for pipe in pipes:
+            pipe.cancel()
+        for exchange in exchanges:
+            exchange.close()
+
+
 async def test_hundreds_at_once_each_get_their_own_answer() -> None:
     async with client_of(say_path) as client:
         for _ in range(3):  # the second time on kept handles and connections

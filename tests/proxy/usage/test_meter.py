@@ -589,6 +589,23 @@ def test_a_huge_message_is_counted_in_bounded_memory() -> None:
     assert peak < 4 * MIB
 
 
+def test_of_a_usage_only_what_is_counted_is_kept() -> None:
+    odd = [end({f"{event}_{number}": 1 for number in range(2000)}) for event in range(100)]
+    nested = [end({"server_tool_use": {f"{event}_{n}": 1 for n in range(2000)}}) for event in range(100)]
+    peak, usage = peak_of([start(SPLIT), *odd, *nested, end({"output_tokens": 65}), STOP])
+    assert usage == COUNTED
+    assert peak < 2 * MIB
+
+
+@pytest.mark.parametrize("encoder", ["gzip", "deflate", "br", "zstd"])
+def test_more_lines_than_a_stream_can_have_are_not_read_on(encoder: str) -> None:
+    """Each takes time, however short it is: here 64 KB or less became a million of them."""
+    filler = random.Random(1).randbytes(50_000).hex().encode()
+    lines = b"".join([start(SPLIT), b": ", filler, b"\n" * MIB, end({"output_tokens": 65}), STOP])
+    usage = metered([ENCODERS[encoder][1]()([lines])], encoding=encoder)
+    assert usage == replace(COUNTED, output_tokens=1, estimated=True)
+
+
 @pytest.mark.parametrize("kind", [SSE, JSON])
 @pytest.mark.parametrize("encoder", ["gzip", "deflate", "br", "zstd"])
 def test_a_bomb_is_not_read_on(encoder: str, kind: str) -> None:
