@@ -261,9 +261,7 @@ class Connection(ClientSocket):
             self.loop.call_soon(self._resume)
 
     def vouch(self) -> None:
-        if not self.vouched:
-            self.vouched = True
-            self._places.vouch(self)
+        self._places.vouch(self)
 
     def abort(self, *, reset: bool = False) -> None:
         self._phase, self._held = Phase.ENDED, b""

@@ -67,6 +67,9 @@ class Places:
 
     def vouch(self, client: ClientSocket) -> None:
         """Let a client, who has shown a valid key, give way to nobody."""
+        if client.vouched:
+            return
+        client.vouched = True
         name = self._taken.get(client)
         if name is not None:
             self._strangers.pop(client, None)

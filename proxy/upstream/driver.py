@@ -148,7 +148,9 @@ class CurlClient(CurlAsyncHTTPClient):
         self._watched: set[int] = set()
         self._asleep: set[int] = set()  # nothing is wanted of them: idle, or their transfer is paused
         self._idle: set[int] = set()  # of connections that are kept for the next request
-        self._late: dict[int, int] = {}  # those that a turn had no time for, with their place in the next one
+        self._next = (
+            0  # where the next turn begins among those that are ready: after the last one that had its turn
+        )
         self._loop.add_reader(self._sockets.fileno(), self._on_sockets)
         super().initialize(max_clients=0)
 
@@ -243,15 +245,15 @@ class CurlClient(CurlAsyncHTTPClient):
                     self._shut(fd)
                 elif fd in self._asleep:
                     self._unwatch(fd)
-            if late := self._late:  # epoll would begin with the same ones again, if more has come on them
-                ready.sort(key=lambda each: late.get(each[0], len(late)))
-                self._late = {}
-            for at, (fd, events) in enumerate(ready, 1):
+            # epoll tells those that have more to come in the same order each time.
+            start = self._next % len(ready)
+            self._next = 0
+            for at, (fd, events) in enumerate(ready[start:] + ready[:start], start + 1):
                 if fd in self._watched:
                     self._act(fd, _ACTIONS[events & 31])
                     self._hand_on()  # at once: the next socket's turn is this one's delay
                 if self._loop.time() > until:
-                    self._late = {fd: place for place, (fd, _) in enumerate(ready[at:])}
+                    self._next = at
                     return
 
     def _on_time(self) -> None:
