@@ -139,6 +139,9 @@ class Connection(ClientSocket):
                     break
                 elif self._phase is Phase.BODY:
                     data = self._read_body(data)
+                    if data and self._waiting is None and not self._body.ended:
+                        self.loop.call_soon(self._resume)
+                        break
                 elif self._phase is Phase.HEAD and not self.full:
                     data = self._read_head(data)
                 else:
