@@ -32,8 +32,8 @@ MOST_HEADERS = 100
 
 AT_ONCE_BYTES = 32 * 1024
 AT_ONCE_PARTS = 1000
-"""Of a chunked body, what is read before others have a turn, if its chunks are tiny: 256 KB of one byte each take 10 ms,
-and 20 clients who sent such held all others up for a second."""
+"""Of a chunked body, what is read before others have a turn, if its chunks are tiny: 256 KB of one byte each take 10
+ms, and 20 clients who sent such held all others up for a second."""
 
 TORNADO_PRIVATES = ("_as_list", "_combined_cache", "_normalize_header")
 """What `RequestHeaders` relies on in tornado.httputil beside its documented interface."""
