@@ -139,9 +139,6 @@ class Connection(ClientSocket):
                     break
                 elif self._phase is Phase.BODY:
                     data = self._read_body(data)
-                    if data and self._waiting is None and not self._body.ended:
-                        self.loop.call_soon(self._resume)
-                        break
                 elif self._phase is Phase.HEAD and not self.full:
                     data = self._read_head(data)
                 else:
@@ -217,6 +214,8 @@ class Connection(ClientSocket):
         content, self._held = self._body.feed(data)
         if content:
             self._wait_for(self._message.data_received(content))
+        if self._held and self._waiting is None and not self._body.ended:
+            self._wait_for(asyncio.sleep(0))  # it has many chunks: now others have a turn
         return self._held
 
     def _end_body(self) -> None:
