@@ -214,6 +214,8 @@ class Connection(ClientSocket):
         content, self._held = self._body.feed(data)
         if content:
             self._wait_for(self._message.data_received(content))
+        if self._held and self._waiting is None and not self._body.ended:
+            self._wait_for(asyncio.sleep(0))  # it has many chunks: now others have a turn
         return self._held
 
     def _end_body(self) -> None:

@@ -30,6 +30,11 @@ BODY_BYTES_S = 50_000
 MOST_HEADERS = 100
 """Clients send 30, and so many is Apache's limit: 32 KiB of short lines take 15 ms to look at, before any key."""
 
+AT_ONCE_BYTES = 32 * 1024
+AT_ONCE_PARTS = 1000
+"""Of a chunked body, what is read before others have a turn, if its chunks are tiny: 256 KB of one byte each take 10
+ms, and 20 clients who sent such held all others up for a second."""
+
 TORNADO_PRIVATES = ("_as_list", "_combined_cache", "_normalize_header")
 """What `RequestHeaders` relies on in tornado.httputil beside its documented interface."""
 
@@ -240,18 +245,22 @@ class ChunkedBody(Body):
         self._parser.feed_data(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
-        """The content in `data`, and the bytes after the body. Raises InvalidRequest or BodyTooLarge."""
+        """The content in `data`, and the bytes after the body, or those to be fed again after others had a turn.
+
+        Raises InvalidRequest or BodyTooLarge.
+        """
         window, begin = self._tail + data, len(self._tail)
         view = memoryview(window)
-        while begin < len(window) and not self._events.ended:
-            found = window.find(_END, max(0, begin - 3))
-            end = len(window) if found < 0 else found + len(_END)
+        while begin < len(window) and not self._events.ended and len(self._events.parts) < AT_ONCE_PARTS:
+            end = min(len(window), begin + AT_ONCE_BYTES)
+            found = window.find(_END, max(0, begin - 3), end)
+            end = end if found < 0 else found + len(_END)
             try:
                 self._parser.feed_data(view[begin:end])
             except HttpParserError as error:
                 raise malformed(str(error)) from None
             begin = end
-        self._tail = window[-3:]
+        self._tail = window[max(0, begin - 3) : begin]
         content = b"".join(self._events.parts)
         self._events.parts.clear()
         self._framing = 0 if content else self._framing + len(data)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import itertools
 import json
 import logging
+import random
 import resource
 import socket
 import struct
@@ -258,6 +260,18 @@ async def test_malformed_chunks_end_the_connection(coded: str, by_byte: bool) ->
         assert await rest(wire) == b""
         (seen,) = front.requests
         assert (seen.finished, seen.closed) == (False, True)
+
+
+async def test_a_body_of_tiny_chunks_is_read_in_turns_with_others() -> None:
+    front, pieces = Recorder(), list[int]()
+    front.on_data = lambda seen: pieces.append(len(seen.body))
+    data = random.Random(1).randbytes(200_000)
+    chunks = b"".join(b"1\r\n%b\r\n" % data[at : at + 1] for at in range(len(data)))
+    async with listening(front) as port, connect(port) as wire:
+        await wire.send(post(chunks + b"0\r\n\r\n", CHUNKED) + SENTINEL)
+        assert [(await whole(wire)).status for _ in range(2)] == [200, 200]
+        assert (front.requests[0].body, front.targets) == (data, ["/a", "/next"])
+        assert max(now - before for before, now in itertools.pairwise([0, *pieces])) < 8000
 
 
 async def test_an_answer_that_has_begun_is_not_followed_by_a_refusal() -> None:
