@@ -135,11 +135,9 @@ class Connection(ClientSocket):
                     if data and self._request is None:  # answered at once: now others have a turn
                         self.loop.call_soon(self._resume)
                         break
-                elif not data:
-                    break
-                elif self._phase is Phase.BODY:
+                elif data and self._phase is Phase.BODY:
                     data = self._read_body(data)
-                elif self._phase is Phase.HEAD and not self.full:
+                elif data and self._phase is Phase.HEAD and not self.full:
                     data = self._read_head(data)
                 else:
                     break
