@@ -139,8 +139,12 @@ def goes_up(request: Request) -> bool:
 
 
 def is_last(request: Request) -> bool:
-    """Whether the proxy reads no more of its connection: behind a refusal, a withheld body may come or not."""
-    return not request.keeps_open or (request.awaits and not goes_up(request))
+    """Whether the proxy reads no more of its connection.
+
+    What it answers itself, it answers before the body: a withheld one may come or not, and chunks have no known end.
+    """
+    goes_on = goes_up(request) or not (request.awaits or b"transfer-encoding" in request.fields)
+    return not (request.keeps_open and goes_on)
 
 
 @contextlib.asynccontextmanager
