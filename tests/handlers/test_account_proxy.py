@@ -38,7 +38,7 @@ async def test_what_goes_upstream_and_to_the_oauth_server_goes_by_the_configured
         tokens = service.simulator.token_url.removeprefix("http://").partition("/")[0]
         assert (await service.message()).status == 200
         assert sorted(way.asked) == sorted([tokens, upstream])
-        assert await service.parts.probe.works(account) is not None
+        assert (await service.parts.credentials.test(account)).status is not None
         assert len(way.asked) == 2  # the same connection
 
 
@@ -60,11 +60,11 @@ async def test_an_account_has_one_of_its_own(tmp_path: Path, caplog: pytest.LogC
             [account] = service.parts.pool
             assert account.proxy == url(way)
             service.simulator.add_api_key(account.sent.secret, organization="a")
-            assert await service.parts.probe.works(account) is True
+            assert (await service.parts.credentials.test(account)).ok
             assert len(way.asked) == 1
             assert await set_proxy(service, None, "b") is None
             assert await set_proxy(service, "", "b") is None
-            assert await service.parts.probe.works(next(iter(service.parts.pool))) is True
+            assert (await service.parts.credentials.test(next(iter(service.parts.pool)))).ok
             assert len(way.asked) == 1
     assert PASSWORD not in caplog.text and "account proxy" in caplog.text
 
