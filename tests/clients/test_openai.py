@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients.facts import (
+    an_answer_has_its_own_headers_and_only_the_proxys_beside_them,
+    check,
+)
 from tests.clients.sides import Both, Calls, both_sides, without_ids
 from tests.service import CLIENT_KEY
 
@@ -27,24 +31,6 @@ OTHERS = {"headers", "error mid-stream", "cut stream", "wrong key"}
 def undated(calls: Calls) -> Calls:
     """Without ids and times of creation: the clock of a proxy that has tried again is ahead."""
     return json.loads(re.sub(r'"created": \d+', '"created": 0', json.dumps(without_ids(calls))))
-
-
-def a_call_returns_what_it_returns_without_the_proxy(both: Both, call: str) -> None:
-    assert both.proxied.of(call) == both.direct.of(call)
-    assert all("returned" in outcome for outcome in both.proxied.of(call).values())
-
-
-def an_error_is_raised_as_it_is_without_the_proxy(both: Both, call: str) -> None:
-    calls = both.proxied.of(call)
-    assert without_ids(calls) == without_ids(both.direct.of(call))
-    assert {outcome["raised"]["class"] for outcome in calls.values()} == {RAISED[call]}
-
-
-def an_answer_has_its_own_headers_and_only_the_proxys_beside_them(both: Both) -> None:
-    proxied, direct = both.proxied.of("headers"), both.direct.of("headers")
-    for style, outcome in direct.items():
-        outcome["returned"] |= {"x-proxy-account": "a", "x-proxy-attempts": "1"}
-        assert proxied[style] == outcome
 
 
 def an_error_inside_a_stream_is_raised_after_the_same_chunks(both: Both) -> None:
@@ -85,15 +71,4 @@ FACTS = (
 
 async def test_the_openai_sdk_does_not_notice_the_proxy(tmp_path: Path, subtests: pytest.Subtests) -> None:
     both = await both_sides(CLIENT, tmp_path / "data")
-    for side in (both.proxied, both.direct):
-        for calls in side.calls.values():
-            assert calls.keys() == {*RETURNED, *RAISED, *OTHERS}
-    for call in RETURNED:
-        with subtests.test(a_call_returns_what_it_returns_without_the_proxy.__name__, call=call):
-            a_call_returns_what_it_returns_without_the_proxy(both, call)
-    for call in RAISED:
-        with subtests.test(an_error_is_raised_as_it_is_without_the_proxy.__name__, call=call):
-            an_error_is_raised_as_it_is_without_the_proxy(both, call)
-    for fact in FACTS:
-        with subtests.test(fact.__name__):
-            fact(both)
+    check(both, subtests, returned=RETURNED, raised=RAISED, others=OTHERS, facts=FACTS)

@@ -13,6 +13,10 @@ from pathlib import Path
 import pytest
 
 from proxy.simulator import Entry
+from tests.clients.facts import (
+    an_answer_has_its_own_headers_and_only_the_proxys_beside_them,
+    check,
+)
 from tests.clients.sides import Both, both_sides, without_ids
 from tests.service import CLIENT_KEY
 
@@ -37,24 +41,6 @@ RAISED = {
     "status 529": "OverloadedError",
 }
 OTHERS = {"headers", "error mid-stream", "cut stream", "wrong key", "rate limit"}
-
-
-def a_call_returns_what_it_returns_without_the_proxy(both: Both, call: str) -> None:
-    assert both.proxied.of(call) == both.direct.of(call)
-    assert all("returned" in outcome for outcome in both.proxied.of(call).values())
-
-
-def an_error_is_raised_as_it_is_without_the_proxy(both: Both, call: str) -> None:
-    calls = both.proxied.of(call)
-    assert without_ids(calls) == without_ids(both.direct.of(call))
-    assert {outcome["raised"]["class"] for outcome in calls.values()} == {RAISED[call]}
-
-
-def an_answer_has_its_own_headers_and_only_the_proxys_beside_them(both: Both) -> None:
-    proxied, direct = both.proxied.of("headers"), both.direct.of("headers")
-    for style, outcome in direct.items():
-        outcome["returned"] |= {"x-proxy-account": "a", "x-proxy-attempts": "1"}
-        assert proxied[style] == outcome
 
 
 def an_error_inside_a_stream_is_raised_after_the_same_events(both: Both) -> None:
@@ -145,15 +131,4 @@ async def test_a_client_does_not_notice_the_proxy(
     client: str, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
     both = await both_sides(client, tmp_path / "data")
-    for side in (both.proxied, both.direct):
-        for calls in side.calls.values():
-            assert calls.keys() == {*RETURNED, *RAISED, *OTHERS}
-    for call in RETURNED:
-        with subtests.test(a_call_returns_what_it_returns_without_the_proxy.__name__, call=call):
-            a_call_returns_what_it_returns_without_the_proxy(both, call)
-    for call in RAISED:
-        with subtests.test(an_error_is_raised_as_it_is_without_the_proxy.__name__, call=call):
-            an_error_is_raised_as_it_is_without_the_proxy(both, call)
-    for fact in FACTS:
-        with subtests.test(fact.__name__):
-            fact(both)
+    check(both, subtests, returned=RETURNED, raised=RAISED, others=OTHERS, facts=FACTS)
