@@ -148,9 +148,7 @@ class CurlClient(CurlAsyncHTTPClient):
         self._watched: set[int] = set()
         self._asleep: set[int] = set()  # nothing is wanted of them: idle, or their transfer is paused
         self._idle: set[int] = set()  # of connections that are kept for the next request
-        self._next = (
-            0  # where the next turn begins among those that are ready: after the last one that had its turn
-        )
+        self._next = 0  # where the next turn begins among those that are ready
         self._loop.add_reader(self._sockets.fileno(), self._on_sockets)
         super().initialize(max_clients=0)
 
@@ -368,15 +366,11 @@ class _Handle:
             *options,
             (pycurl.PATH_AS_IS, 1),
             (pycurl.FOLLOWLOCATION, 0),
-            (
-                pycurl.PROXY,
-                client.proxy,
-            ),  # with "" too: else libcurl obeys http_proxy and the credential goes there
+            # Also if it is "": else libcurl obeys http_proxy, and the credential goes there.
+            (pycurl.PROXY, client.proxy),
             (pycurl.NOPROXY, ""),  # as libcurl obeys no_proxy
-            (
-                pycurl.HTTPPROXYTUNNEL,
-                1,
-            ),  # a proxy gets no credential, also where the upstream speaks plain HTTP
+            # An outbound proxy gets no credential, also where the upstream speaks plain HTTP.
+            (pycurl.HTTPPROXYTUNNEL, 1),
             (SUPPRESS_CONNECT_HEADERS, 1),
             (pycurl.NETRC, 0),
             (pycurl.SSL_VERIFYPEER, 1),
