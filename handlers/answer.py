@@ -16,7 +16,7 @@ from handlers.refusal import error_event, refusal
 from handlers.request import RequestConnection
 from proxy.clock import Clock
 from proxy.errors import RequestError, UpstreamLost
-from proxy.relay import Answer
+from proxy.relay.answer import Answer
 from proxy.usage.meter import Meter
 from proxy.usage.request import RequestRecord
 

@@ -49,7 +49,8 @@ from proxy.http.body import Bodies, Body
 from proxy.http.headers import ClientHeaders
 from proxy.http.peek import Peek
 from proxy.http.target import NEVER_SENT, parse
-from proxy.relay import Inbound, Relay
+from proxy.relay.inbound import Inbound
+from proxy.relay.relay import Relay
 from proxy.usage.access_log import logged_path
 from proxy.usage.allowance import Allowance
 from proxy.usage.request import RequestRecord, Sink

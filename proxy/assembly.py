@@ -24,7 +24,9 @@ import tornado
 
 from proxy import __version__
 from proxy.accounts.account import Account, load_accounts, read_account
+from proxy.accounts.affinity import Affinity
 from proxy.accounts.balancer import REFRESH_AHEAD_S
+from proxy.accounts.conversations import Conversations
 from proxy.accounts.credentials import Credentials
 from proxy.accounts.lessons import Teacher
 from proxy.accounts.login import Logins
@@ -32,6 +34,7 @@ from proxy.accounts.oauth import OAuthServer, Registration
 from proxy.accounts.pool import Pool
 from proxy.accounts.probe import Probe
 from proxy.accounts.refresh import Refresher
+from proxy.accounts.resources import Resources
 from proxy.clients.budgets import Budgets
 from proxy.clients.counters import KeyCounters, read_counters
 from proxy.clients.keys import ClientKeys, Role, declared_key, key_record, load_keys, read_key
@@ -49,7 +52,8 @@ from proxy.feed import Feed, Happened
 from proxy.http.addresses import Network
 from proxy.http.outbound import shown
 from proxy.jobs import Jobs
-from proxy.relay import Relay, Retry
+from proxy.relay.attempts import Means, Retry
+from proxy.relay.relay import Relay
 from proxy.storage.envelope import Keyring
 from proxy.storage.findings import Finding, Findings, load_findings, read_finding
 from proxy.storage.inspection import inspect
@@ -114,6 +118,7 @@ class Parts:
     jobs: Jobs
     client: CurlClient
     pool: Pool
+    affinity: Affinity
     refresher: Refresher
     credentials: Credentials
     logins: Logins
@@ -159,6 +164,7 @@ class _Given:
 @dataclass(frozen=True)
 class _Accounts:
     pool: Pool
+    affinity: Affinity
     refresher: Refresher
     probe: Probe
     logins: Logins
@@ -207,6 +213,7 @@ async def engine(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
             jobs=jobs,
             client=client,
             pool=accounts.pool,
+            affinity=accounts.affinity,
             refresher=accounts.refresher,
             credentials=_credentials(given, accounts, clients),
             logins=accounts.logins,
@@ -281,6 +288,7 @@ async def _accounts(given: _Given, client: CurlClient) -> AsyncIterator[_Account
         new_id=_new_id,
         idle_threshold_s=settings.accounts.idle_threshold,
     )
+    affinity = await _affinity(given, pool, jobs)
     oauth = _oauth_server(settings, clock)
     refresher = Refresher(pool, oauth, jobs=jobs, clock=clock, rng=given.rng)
     logins = Logins(pool, refresher, oauth, feed=given.feed, jobs=jobs, clock=clock, new_id=_new_id)
@@ -303,7 +311,20 @@ async def _accounts(given: _Given, client: CurlClient) -> AsyncIterator[_Account
         jobs.every("save counters of accounts", SAVE_COUNTERS_S, partial(pool.save_counters, storage))
         jobs.every("upkeep", interval_s, upkeep, jitter=0.1)
         refresher.start()
-        yield _Accounts(pool, refresher, Probe(client, jobs, clock), logins, upkeep)
+        yield _Accounts(pool, affinity, refresher, Probe(client, jobs, clock), logins, upkeep)
+
+
+async def _affinity(given: _Given, pool: Pool, jobs: Jobs) -> Affinity:
+    balancer, storage = given.settings.balancer, given.storage
+    resources = Resources(storage, clock=given.clock)
+    conversations = Conversations(storage, clock=given.clock, ttl_s=balancer.affinity_ttl)
+    await resources.load()
+    await conversations.load()
+    given.last_saves.add("resources", resources.save, resources.left)
+    given.last_saves.add("conversations", conversations.save)
+    jobs.every("save resources", SAVE_AGAIN_S, resources.save)
+    jobs.every("save conversations", SAVE_COUNTERS_S, conversations.save)
+    return Affinity(pool, resources, conversations, on=balancer.affinity, shared=balancer.isolation == "none")
 
 
 @contextlib.asynccontextmanager
@@ -414,11 +435,12 @@ def _relay(given: _Given, accounts: _Accounts, client: CurlClient) -> Relay:
         rate_limit_default_s=given.settings.accounts.rate_limit_default,
         clock=given.clock,
     )
-    return Relay(
+    means = Means(
         accounts.pool,
         client,
         teacher,
         accounts.refresher,
+        accounts.affinity,
         retry=Retry(
             max_attempts=retry.max_attempts,
             base_delay_s=retry.base_delay,
@@ -432,6 +454,7 @@ def _relay(given: _Given, accounts: _Accounts, client: CurlClient) -> Relay:
         clock=given.clock,
         rng=given.rng,
     )
+    return Relay(means, accounts.affinity)
 
 
 @contextlib.asynccontextmanager

@@ -110,6 +110,13 @@ class Pool(AccountTable):
             return active
         return self._balancer.first_of(id for id in self._cooldowns.passed() if not away(id))
 
+    def is_usable(self, account_id: str, matters: tuple[str, ...] = ()) -> bool:
+        """Whether the account can be asked for these matters now."""
+        account = self._table.get(account_id)
+        if account is None or self._cooldowns.is_away(account_id, matters):
+            return False
+        return account.status is Status.ACTIVE or self._cooldowns.has_passed(account_id)
+
     def take(self, account_id: str) -> Account:
         """Record a turn of the chosen account. A cooldown that is over ends; after a long one, a probation begins."""
         if self._cooldowns.has_passed(account_id):
@@ -246,15 +253,30 @@ class Pool(AccountTable):
             ((wait_s, id) for id, wait_s in waits_s if self._table[id].works and id not in but), default=None
         )
 
-    def exhausted(self, matters: tuple[str, ...] = (), *, but: Collection[str] = ()) -> RequestError:
-        """The error for a client if no account can be asked for these matters, and those in `but` have refused."""
+    def exhausted(
+        self, matters: tuple[str, ...] = (), *, but: Collection[str] = (), only: str | None = None
+    ) -> RequestError:
+        """The error for a client if no account can be asked for these matters, and those in `but` have refused.
+
+        With `only`, no other account than that one may be asked.
+        """
         if not len(self):
             return Unavailable("no accounts available", should_retry=False)
+        if only is not None:
+            return self._exhausted_alone(only, matters)
         first = self._first_back(matters, but)
         if first is None:
             return Unavailable("all accounts invalid or inactive", should_retry=False)
         wait_s, account_id = first
         return _rate_limited(self._table[account_id].name, wait_s, self._clock.now())
+
+    def _exhausted_alone(self, account_id: str, matters: tuple[str, ...]) -> RequestError:
+        account = self[account_id]
+        if not account.works:
+            why = f"account {account.name!r}, which alone can answer this, is {account.status.value}"
+            return Unavailable(why, should_retry=False)
+        wait_s = self._cooldowns.waits_s(matters).get(account_id, 0.0)
+        return _rate_limited(account.name, wait_s, self._clock.now(), alone=True)
 
     async def save_counters(self, storage: Storage) -> None:
         """Write the counters that have changed. Raises StorageError."""
@@ -278,10 +300,13 @@ class Pool(AccountTable):
             self._room_until.pop(old.id, None)
 
 
-def _rate_limited(first: str, wait_s: float, now: float) -> RateLimited:
-    """All accounts rest, and the one named `first` for `wait_s`."""
+def _rate_limited(first: str, wait_s: float, now: float, *, alone: bool = False) -> RateLimited:
+    """All accounts rest, and the one named `first` for `wait_s`; with `alone`, no other can answer this request."""
+    back = rfc3339(now + wait_s)
     return RateLimited(
-        f"all accounts rate limited: '{first}' comes back first, at {rfc3339(now + wait_s)}",
+        f"account '{first}', which alone can answer this, is rate limited until {back}"
+        if alone
+        else f"all accounts rate limited: '{first}' comes back first, at {back}",
         should_retry=False if wait_s > LONG_WAIT_S else None,
         retry_after_s=max(1, math.ceil(wait_s)),
     )

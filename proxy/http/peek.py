@@ -65,7 +65,8 @@ class Peek(Struct, frozen=True):
     size: int | None = None
 
 
-_UNKNOWN: Final = Peek()
+UNKNOWN: Final = Peek()
+"""Of a body of which nothing is known."""
 
 
 class _Part(Struct):
@@ -94,7 +95,7 @@ _NUMBER: Final = msgspec.json.Decoder(int | float | None)
 def peek(body: Body | None, content_encoding: str = "") -> Peek | Awaitable[Peek]:
     """Scan a body: a small one at once, a large or compressed one in a thread."""
     if body is None or not 0 < body.size <= MOST_BYTES:
-        return _UNKNOWN
+        return UNKNOWN
     encoding = content_encoding.strip().lower()
     if body.size <= AT_ONCE_BYTES and encoding in _PLAIN and isinstance(data := body.open(), bytes):
         return _scan(data)
@@ -108,9 +109,9 @@ def _decode_and_scan(source: bytes | BinaryIO, encoding: str) -> Peek:
             found += piece
             marks += len(piece) - len(piece.translate(None, _MARKS))
             if len(found) > MOST_BYTES or marks > MOST_MARKS:
-                return _UNKNOWN
+                return UNKNOWN
     except Undecodable:
-        return _UNKNOWN
+        return UNKNOWN
     return _scan(found)
 
 
@@ -128,7 +129,7 @@ def _scan(data: bytes | bytearray) -> Peek:
             return Peek(text(request.model, MAX_MODEL), (), _tokens(request), _is_fast(request), len(data))
         return _scan_parts(request, len(data))
     except (DecodeError, RecursionError):
-        return _UNKNOWN  # the upstream answers what is wrong with it
+        return UNKNOWN  # the upstream answers what is wrong with it
 
 
 def _scan_parts(request: _Request, size: int) -> Peek:

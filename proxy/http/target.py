@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 from proxy.errors import InvalidRequest, NotFound
 
@@ -31,6 +31,19 @@ _WITHOUT_V1 = re.compile(r"/+(?:messages|models|complete|files|skills|chat/compl
 _TAKING_SLOTS = (("v1", "messages"), ("v1", "complete"), ("v1", "chat", "completions"))
 _ADMIN = (("v1", "organizations"), ("v1", "oauth", "token"))
 
+# Whose paths name nothing that lives in one account.
+_OF_NOBODY = frozenset({"messages", "models", "complete", "chat", "organizations", "oauth"})
+# Collections whose ids are generated ones, whatever they look like; but for the skills that everybody has.
+_COLLECTIONS = frozenset(
+    {
+        *("agents", "batches", "deployments", "deployment_runs", "dreams", "environments", "files"),
+        *("memory_stores", "sessions", "tunnels", "user_profiles", "vaults"),
+    }
+)
+_GENERATED = re.compile(r"[a-z]{2,32}_[0-9A-Za-z]{4,128}")
+_OF_THE_LIST = frozenset({"after_id", "before_id"})
+MOST_IN_QUERY = 64
+
 NEVER_SENT = frozenset({"TRACE", "TRACK", "CONNECT"})
 """Methods that answer with what was sent, the credential among it, or that ask for a tunnel."""
 
@@ -46,6 +59,9 @@ class Target:
     `raw`: path and query as received. `path`: the path as received. `segments`: those of the path, fully decoded.
     `holds_results_url`: the answer is one message batch or a list of them, whose `results_url` is rewritten.
     `free`: requests to it use no tokens, so a key with a budget or a list of models may send them.
+    `collection`: what the path is of, such as `files` or `batches`; None if nothing of it lives in one account.
+    `resource`: the id in it that says in which account; None if the path is the collection's own. `named`: further ids
+    that the query names, with the names of their arguments.
     """
 
     raw: str
@@ -53,6 +69,16 @@ class Target:
     segments: tuple[str, ...]
     holds_results_url: bool
     free: bool
+    collection: str | None = None
+    resource: str | None = None
+    named: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_collection(self) -> bool:
+        """Whether the path is that of a collection, which is listed by GET and added to by POST."""
+        return self.collection is not None and len(self.segments) == (
+            3 if self.segments[1] == "messages" else 2
+        )
 
     def is_inference(self, method: str) -> bool:
         """Whether the request is for a message, whose usage is counted."""
@@ -96,13 +122,42 @@ def _parse(target: str, allow_admin_paths: bool) -> Target:
     if not allow_admin_paths and _is_admin(readings[-1]):
         raise NotFound("this path is not served here", should_retry=False)
     segments = tuple(readings[-1].split("/")[1:])
+    collection, resource = _resource(segments)
     return Target(
         raw=target,
         path=path,
         segments=segments,
         holds_results_url=_holds_results_url(segments),
         free=_NO_TOKENS.fullmatch(path) is not None,
+        collection=collection,
+        resource=resource,
+        named=_named(target.partition("?")[2]),
     )
+
+
+def _resource(segments: tuple[str, ...]) -> tuple[str | None, str | None]:
+    """The collection that a path is of, and the id in it."""
+    below = segments[1:]
+    if below[0] == "messages" and len(below) > 1 and below[1] == "batches":
+        below = below[1:]
+    if below[0] in _OF_NOBODY:
+        return None, None
+    if len(below) == 1:
+        return below[0], None
+    if below[0] in _COLLECTIONS or _GENERATED.fullmatch(below[1]):
+        return below[0], below[1]
+    return None, None
+
+
+def _named(query: str) -> tuple[tuple[str, str], ...]:
+    """The arguments of a query that name something, but for those that are places in the list itself."""
+    if "_id=" not in query:
+        return ()
+    try:
+        arguments = parse_qsl(query, max_num_fields=MOST_IN_QUERY)
+    except ValueError:
+        return ()
+    return tuple((name, id) for name, id in arguments if name.endswith("_id") and name not in _OF_THE_LIST)
 
 
 _remembered = lru_cache(maxsize=MOST_TARGETS)(_parse)  # a refusal is an exception, which is not cached

@@ -38,6 +38,7 @@ class RequestRecord:
     """Created when a request's head has arrived. Fields are filled in as they become known.
 
     Times are seconds of the monotonic clock, None until they have come. `body_bytes` are the request's, decoded.
+    `why` the request went to its account, and why its conversation was `moved` to it, are words of accounts.affinity;
     `error` is what went wrong, in a word, for the access log.
     """
 
@@ -53,6 +54,8 @@ class RequestRecord:
     model: str | None = None
     body_bytes: int = 0
     attempts: list[Attempt] = field(default_factory=list)
+    why: str | None = None
+    moved: str | None = None
     status: int = 0
     answer_bytes: int = 0
     first_byte_at: float | None = None

@@ -5,15 +5,14 @@ Longer than other files: everything that an upstream's answer may lead to comes 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from random import Random
 
 from proxy.accounts.account import Account, Status
+from proxy.accounts.affinity import Affinity, Asking, Placement
 from proxy.accounts.lessons import Lessons, Teacher
 from proxy.accounts.pool import InFlight, Pool
 from proxy.accounts.refresh import Refresher
@@ -33,17 +32,17 @@ from proxy.errors import (
     without_frames,
 )
 from proxy.feed import Feed, Happened
-from proxy.http import results_url
-from proxy.http.body import Body
 from proxy.http.decoding import TooLarge
-from proxy.http.headers import NO_HEADERS, AnswerHeaders, ClientHeaders, Credential, without
-from proxy.http.peek import Peek, peek
-from proxy.http.target import Target
+from proxy.http.headers import NO_HEADERS, AnswerHeaders
+from proxy.http.peek import Peek
+from proxy.relay.answer import Answer, answer_of
+from proxy.relay.inbound import Inbound
+from proxy.relay.learning import learn
 from proxy.upstream import echo, first_event
 from proxy.upstream.driver import CurlClient
 from proxy.upstream.error_body import MOST_BYTES as JUDGED_BYTES
 from proxy.upstream.error_body import ApiError, read_error
-from proxy.upstream.exchange import Exchange, Head, Header, Request
+from proxy.upstream.exchange import Exchange, Head
 from proxy.upstream.retry_budget import RetryBudget
 from proxy.upstream.unclassified import Unclassified
 from proxy.upstream.verdict import JUDGED_BY_BODY, MESSAGES, Action, Asked, Verdict, judge, judge_early
@@ -52,79 +51,20 @@ from proxy.usage.request import Attempt, RequestRecord
 SHORT_WAIT_S = 5.0
 """A request waits itself for its only account to come back, up to this long."""
 
-OFF_THE_LOOP_BYTES = 16 * 1024
-"""An answer above this is rewritten in a thread."""
-
 TELL_EVERY_S = 60.0
 """How often admins are told that the upstream echoes credentials."""
 
 TOKEN_RETRY_S = 5.0
 """When a client may try again where no account has a live token, and none is limited."""
 
-MOST_BETAS = 32
-"""Of the betas that a client names, so many are remembered with what refuses them."""
+TRIES_AT_HOME = 2
+"""A conversation is tried so often with its own account when the upstream fails, before it goes to another."""
 
 SERVED = Verdict(Action.HAND_ON, "200")
 NO_ERROR = ApiError()
 NOT_ASKED = Asked()
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Inbound:
-    """A client's request; `origin` is as the client sees this proxy."""
-
-    method: str
-    target: Target
-    headers: ClientHeaders
-    body: Body | None
-    origin: str
-    _peeked: Peek | None = None
-
-    def peek(self) -> Peek | Awaitable[Peek]:
-        """What the proxy has to know of the body; to be awaited if it is not known at once."""
-        if self._peeked is not None:
-            return self._peeked
-        found = peek(self.body, self.content_encoding)
-        if not isinstance(found, Peek):
-            return self._keep(found)
-        self._peeked = found
-        return found
-
-    async def _keep(self, found: Awaitable[Peek]) -> Peek:
-        self._peeked = await found
-        return self._peeked
-
-    def request(self, credential: Credential, *, may_resend: bool, proxy: str | None) -> Request:
-        """The request as it goes upstream. Raises InvalidRequest if a header could not be sent."""
-        headers = self.headers.to_upstream(credential)
-        if self.target.holds_results_url:
-            headers = [
-                (n, results_url.readable_encodings(v) if n.lower() == "accept-encoding" else v)
-                for n, v in headers
-            ]
-        body, size = (None, 0) if self.body is None else (self.body.open(), self.body.size)
-        return Request(self.method, self.target.raw, headers, body, size, may_resend, proxy)
-
-    @property
-    def route(self) -> str:
-        """MESSAGES, or the family of the path, such as `files`, `batches` or `count_tokens`."""
-        segments = self.target.segments
-        if segments == ("v1", "messages"):
-            return MESSAGES if self.method == "POST" else "messages"
-        return (segments[2] if segments[1] == "messages" else segments[1])[:64]
-
-    @property
-    def betas(self) -> tuple[str, ...]:
-        """What `anthropic-beta` names, in lower case."""
-        named = ",".join(self.headers.values("anthropic-beta")).lower().split(",", MOST_BETAS)
-        return tuple(beta for part in named[:MOST_BETAS] if (beta := part.strip()))
-
-    @property
-    def content_encoding(self) -> str:
-        """Of the body, as the client names it."""
-        return ", ".join(self.headers.values("content-encoding"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,53 +84,8 @@ class Retry:
         return min(self.max_delay_s, growing) + rng.uniform(0, self.jitter_max_s)
 
 
-@dataclass(slots=True)
-class Answer:
-    """What the client gets: status and headers, then the body. `length` is the body's, None if it is not said.
-
-    `framed`: HTTP says where the body ends. Otherwise its connection's end is its own, whether it was cut or not.
-    """
-
-    status: int
-    reason: str
-    headers: list[Header]
-    length: int | None
-    content_type: str
-    content_encoding: str
-    framed: bool
-    source: Exchange | _Whole
-
-    def start(self) -> bytes:
-        """As much of the body as is there already."""
-        return self.source.start()
-
-    async def pipe(self, take: Callable[[bytes], bool]) -> None:
-        """Hand the rest of the body to `take` as it comes; see `Exchange.pipe`. Raises UpstreamError if it was cut."""
-        await self.source.pipe(take)
-
-    def resume(self) -> None:
-        """Go on after `take` returned False."""
-        self.source.resume()
-
-
-class _Whole:
-    """A body that was read whole."""
-
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-
-    def start(self) -> bytes:
-        return self._body
-
-    async def pipe(self, take: Callable[[bytes], bool]) -> None:
-        pass
-
-    def resume(self) -> None:
-        pass
-
-
-class Relay:
-    """Answers requests from the pool."""
+class Means:
+    """What the tries of all requests share."""
 
     def __init__(
         self,
@@ -198,6 +93,7 @@ class Relay:
         client: CurlClient,
         teacher: Teacher,
         refresher: Refresher,
+        affinity: Affinity,
         *,
         retry: Retry,
         unclassified: Unclassified,
@@ -209,6 +105,7 @@ class Relay:
         self.client = client
         self.teacher = teacher
         self.refresher = refresher
+        self.affinity = affinity
         self.retry = retry
         self.budget = RetryBudget(retry.budget)
         self.unclassified = unclassified
@@ -216,13 +113,6 @@ class Relay:
         self.rng = rng
         self._feed = feed
         self._told_of_echo_at = -math.inf
-
-    def open(self, inbound: Inbound, record: RequestRecord) -> Attempts:
-        """`async with relay.open(…) as answer`: leaving the block frees the account and the upstream connection.
-
-        Entering it raises RequestError if there is no answer to hand over. `record` is told of each attempt.
-        """
-        return Attempts(self, inbound, record)
 
     def echoed(self, account: Account, status: int) -> BadGateway:
         """Tell admins that the upstream sent an account's credential back; the error for the client."""
@@ -243,11 +133,20 @@ class Attempts:
     Refusals that are about an account are no tries: the request meets each account at most once that way.
     """
 
-    def __init__(self, relay: Relay, inbound: Inbound, record: RequestRecord) -> None:
-        relay.budget.earn()
-        self._relay = relay
+    def __init__(
+        self,
+        means: Means,
+        inbound: Inbound,
+        record: RequestRecord,
+        asking: Asking | None,
+        placement: Placement,
+    ) -> None:
+        means.budget.earn()
+        self._means = means
         self._inbound = inbound
         self._record = record
+        self._asking = asking
+        self._placement = placement
         self._lessons = Lessons()
         self._tried: set[str] = set()
         self._tries = 0  # that failed for a reason that passes
@@ -257,7 +156,7 @@ class Attempts:
         self._exchange: Exchange | None = None
         self._last: tuple[Account, Exchange, Head, AnswerHeaders, Verdict] | None = None
         self._error: UpstreamError | None = None
-        self._may_resend = relay.retry.resend_posts or inbound.method in ("GET", "HEAD")
+        self._may_resend = means.retry.resend_posts or inbound.method in ("GET", "HEAD")
 
     async def __aenter__(self) -> Answer:
         try:
@@ -292,39 +191,58 @@ class Attempts:
         return await self._last_word()
 
     async def _next_account(self) -> Account | None:
-        pool, lessons = self._relay.pool, self._lessons
+        pool, lessons = self._means.pool, self._lessons
         if self._backs_off:
             self._backs_off = False
-            await self._relay.clock.sleep(self._relay.retry.delay_s(self._tries, self._relay.rng))
+            await self._means.clock.sleep(self._means.retry.delay_s(self._tries, self._means.rng))
         matters = await self._matters()
         again, lessons.again = lessons.again, None
         if again is not None and again in pool and pool[again].status is Status.ACTIVE:
             return pool[again]
-        account = pool.choose(matters, refused=lessons.refused, later=self._tried)
+        account = self._choose(matters)
         while account is None and await pool.probation_ended():
-            account = pool.choose(matters, refused=lessons.refused, later=self._tried)
+            account = self._choose(matters)
         if account is not None:
+            self._means.affinity.begun(self._placement, account.id)
             return pool.take(account.id)
         return await self._recovered(matters) if self._record.attempts else None
 
+    def _choose(self, matters: tuple[str, ...]) -> Account | None:
+        """The account that the request belongs to, if there is one, for as long as it can be asked; else the next."""
+        pool, placement, refused = self._means.pool, self._placement, self._lessons.refused
+        belongs_to = placement.account_id
+        if belongs_to is not None:
+            tries = sum(attempt.account_id == belongs_to for attempt in self._record.attempts)
+            may = placement.strict or tries < (TRIES_AT_HOME if placement.is_long else 1)
+            if may and belongs_to not in refused and pool.is_usable(belongs_to, matters):
+                return pool[belongs_to]
+            if placement.strict:
+                return None
+        return pool.choose(matters, refused=refused, later=self._tried)
+
     async def _recovered(self, matters: tuple[str, ...]) -> Account | None:
         """Wait for the only account to come back from a limit, if that is soon; such a wait counts as a try."""
-        pool, lessons = self._relay.pool, self._lessons
-        usable = [a for a in pool if a.works]
+        pool, lessons = self._means.pool, self._lessons
+        usable = [a for a in pool if a.works and self._only in (None, a.id)]
         wait_s = pool.recovers_in(matters, but=lessons.refused_for_good)
         if len(usable) != 1 or wait_s is None or wait_s > SHORT_WAIT_S:
             return None
-        if self._tries + 1 >= self._relay.retry.max_attempts:
+        if self._tries + 1 >= self._means.retry.max_attempts:
             return None
         self._tries += 1
         lessons.refused = lessons.refused_for_good
-        await self._relay.clock.sleep(wait_s)
-        account = pool.choose(matters, refused=lessons.refused)
+        await self._means.clock.sleep(wait_s)
+        account = self._choose(matters)
         return None if account is None else pool.take(account.id)
+
+    @property
+    def _only(self) -> str | None:
+        """The id of the only account that may be asked; None if there are others."""
+        return self._placement.account_id if self._placement.strict else None
 
     async def _matters(self) -> tuple[str, ...]:
         """What an account may be passed over for; empty as long as no account is for anything."""
-        return (await self._asked()).matters if self._relay.pool.has_matters else ()
+        return (await self._asked()).matters if self._means.pool.has_matters else ()
 
     async def _asked(self) -> Asked:
         """What the request asks for. Its body is looked at, if it was not yet."""
@@ -336,37 +254,37 @@ class Attempts:
 
     async def _with_live_token(self, account: Account) -> Account | None:
         try:
-            return await self._relay.refresher.usable(account)
+            return await self._means.refresher.usable(account)
         except (TokenRefused, TokenTrouble, NotFound) as error:
             log.warning("passed over without a live token account=%s reason=%s", account.id, error)
-            self._relay.pool.answered(account.id)
+            self._means.pool.answered(account.id)
             self._lessons.refused |= {account.id}
             self._lessons.token_error = without_frames(error)
             return None
         except BaseException:  # nobody else would end the probation that its choice began
-            self._relay.pool.answered(account.id)
+            self._means.pool.answered(account.id)
             raise
 
     async def _try(self, account: Account) -> Answer | None:
-        relay = self._relay
+        means = self._means
         self._let_go()
         self._last = self._error = None
         attempt = Attempt(account.id, account.name)
         self._record.attempts.append(attempt)
         self._tried.add(account.id)
-        self._in_flight = relay.pool.begin(account.id)
+        self._in_flight = means.pool.begin(account.id)
         sent = account.sent
-        exchange = relay.client.open(
+        exchange = means.client.open(
             self._inbound.request(sent, may_resend=self._may_resend, proxy=account.proxy)
         )
         self._exchange = exchange
         try:
             head = await exchange.head()
             if sent.secret in head.text:
-                relay.pool.failed(account.id)
-                raise relay.echoed(account, head.status)
+                means.pool.failed(account.id)
+                raise means.echoed(account, head.status)
             headers = AnswerHeaders(head.headers)
-            relay.pool.saw(account.id, headers)
+            means.pool.saw(account.id, headers)
             if head.status == 200 and exchange.begins_with(first_event.GOOD_STARTS):
                 verdict = SERVED
             else:
@@ -377,14 +295,17 @@ class Attempts:
             return None
         attempt.status, attempt.verdict = head.status, verdict.action.value
         if verdict.action is Action.HAND_ON:
-            relay.pool.answered(account.id)
-            if verdict is SERVED and (self._lessons.held or relay.pool.has_refusals):
-                relay.teacher.served(self._lessons, account.id, await self._matters())
+            means.pool.answered(account.id)
+            if head.status < 300:
+                failed = self._tries > 0
+                self._record.moved = means.affinity.answered(self._placement, account.id, failed=failed)
+            if verdict is SERVED and (self._lessons.held or means.pool.has_refusals):
+                means.teacher.served(self._lessons, account.id, await self._matters())
             return await self._hand_over(account, exchange, head, headers)
-        relay.pool.failed(account.id)
+        means.pool.failed(account.id)
         self._last = (account, exchange, head, headers, verdict)
         await self._learn(account, verdict)
-        relay.pool.answered(account.id)
+        means.pool.answered(account.id)
         return None
 
     async def _judge(
@@ -403,9 +324,9 @@ class Attempts:
                 return SERVED
             error, found = early, first_event.status_of(early)
         if 400 <= found <= 499:
-            self._relay.unclassified.note(found, error)
+            self._means.unclassified.note(found, error)
         asked = await self._asked() if found in JUDGED_BY_BODY else NOT_ASKED
-        now = self._relay.clock.now()
+        now = self._means.clock.now()
         verdict = judge(found, headers, error, account_kind=account.type, asked=asked, now=now)
         return verdict if found == status else judge_early(error, verdict)
 
@@ -414,7 +335,7 @@ class Attempts:
         if verdict.action is Action.RETRY:
             self._failed_for_now()
         else:
-            await self._relay.teacher.teach(self._lessons, account, verdict)
+            await self._means.teacher.teach(self._lessons, account, verdict)
         log.info(
             "attempt failed account=%s attempt=%d action=%s evidence=%s",
             account.id,
@@ -424,8 +345,8 @@ class Attempts:
         )
 
     def _upstream_failed(self, account: Account, error: UpstreamError) -> None:
-        self._relay.pool.answered(account.id)
-        self._relay.pool.failed(account.id)
+        self._means.pool.answered(account.id)
+        self._means.pool.failed(account.id)
         log.warning(
             "attempt failed account=%s attempt=%d error=%s", account.id, len(self._record.attempts), error
         )
@@ -438,9 +359,9 @@ class Attempts:
         """Count a try that failed for a reason that passes; the last one is the last word."""
         self._tries += 1
         self._backs_off = True
-        if self._tries >= self._relay.retry.max_attempts:
+        if self._tries >= self._means.retry.max_attempts:
             self._gives_up = True
-        elif not self._relay.budget.spend():
+        elif not self._means.budget.spend():
             self._gives_up = True
             log.info("no further try, retry.budget is spent request=%s", self._record.id)
 
@@ -448,15 +369,17 @@ class Attempts:
         self, account: Account, exchange: Exchange, head: Head, answered: AnswerHeaders
     ) -> Answer:
         if head.status >= 400:
-            await _look_through(self._relay, account, exchange, head.status, answered.get("content-encoding"))
+            await _look_through(self._means, account, exchange, head.status, answered.get("content-encoding"))
         headers = answered.for_client(account.name, len(self._record.attempts))
-        answer = await _answer(self._inbound, exchange, head, answered, headers)
+        answer = await answer_of(self._inbound, exchange, head, answered, headers)
+        if self._asking is not None and head.status < 300:
+            await learn(self._means.affinity, self._asking, account.id, answer)
         self._inbound.headers = NO_HEADERS  # nothing is sent again from here, and a stream may last for hours
         return answer
 
     async def _last_word(self) -> Answer:
         """What is left when every try failed: the upstream's own answer, or why there is none."""
-        pool, lessons, matters = self._relay.pool, self._lessons, await self._matters()
+        pool, lessons, matters = self._means.pool, self._lessons, await self._matters()
         if self._error is not None:
             what = "answer was cut" if isinstance(self._error, UpstreamLost) else "server cannot be reached"
             raise BadGateway(f"the upstream's {what}: {self._error}") from self._error
@@ -465,14 +388,16 @@ class Attempts:
                 raise Unavailable(
                     f"no account has a live token: {lessons.token_error}", retry_after_s=TOKEN_RETRY_S
                 )
-            raise pool.exhausted(matters)
+            raise pool.exhausted(matters, only=self._only)
         account, exchange, head, headers, verdict = self._last
-        if not any(a.works for a in pool):
-            raise pool.exhausted(matters)
+        asked = [a for a in pool if self._only in (None, a.id)]
+        if not any(a.works for a in asked):
+            raise pool.exhausted(matters, only=self._only)
         passes = verdict.action is Action.RETRY or verdict.is_throttle
-        if not passes and pool.recovers_in(matters, but=lessons.refused_for_good) is not None:
+        but = lessons.refused_for_good | ({a.id for a in pool} - {a.id for a in asked})
+        if not passes and pool.recovers_in(matters, but=but) is not None:
             # An account that rests has not refused this request for good: the client is told when to come back.
-            raise pool.exhausted(matters, but=lessons.refused_for_good)
+            raise pool.exhausted(matters, but=but, only=self._only)
         if verdict.action in (Action.REFRESH_THEN_NEXT, Action.CONFIRM_KEY_THEN_NEXT):
             # The client's own key is fine: a 401 would say otherwise, and clients would ask for another.
             raise Unavailable(
@@ -517,7 +442,7 @@ async def _start_of(exchange: Exchange, enough_bytes: int) -> bytes:
 
 
 async def _look_through(
-    relay: Relay, account: Account, exchange: Exchange, status: int, encoding: str
+    means: Means, account: Account, exchange: Exchange, status: int, encoding: str
 ) -> None:
     """Raise BadGateway if an error's body holds the credential, or may: there is too much of it."""
     body = await _start_of(exchange, echo.MOST_BYTES)
@@ -525,40 +450,7 @@ async def _look_through(
         if len(body) >= echo.MOST_BYTES:
             raise TooLarge
         if echo.holds(account.sent.secret, body, encoding):
-            raise relay.echoed(account, status)
+            raise means.echoed(account, status)
     except TooLarge:
         raise BadGateway(f"the body of the upstream's error {status} is too large") from None
     exchange.put_back(body)
-
-
-async def _answer(
-    inbound: Inbound, exchange: Exchange, head: Head, answered: AnswerHeaders, headers: list[Header]
-) -> Answer:
-    """What the client gets of an upstream's answer. Raises BadGateway if one that is read whole was cut."""
-    length = answered.length
-    source: Exchange | _Whole = exchange
-    if inbound.target.holds_results_url and inbound.method != "HEAD" and head.status == 200:
-        try:
-            body = await _rewritten(exchange, answered, inbound.origin)
-        except UpstreamError as error:
-            raise BadGateway(f"the upstream's answer was cut: {error}") from error
-        except TooLarge as error:
-            raise BadGateway(f"the upstream's list of batches is too large: {error}") from error
-        length, source = len(body), _Whole(body)
-        headers = without(headers, {"content-length"})
-        headers.append(("content-length", str(length)))
-    elif head.status == 204 and length:  # false (RFC 9110 §8.6), and its bytes would be missed
-        headers = without(headers, {"content-length"})
-    kind, encoding = answered.get("content-type"), answered.get("content-encoding")
-    framed = length is not None or answered.is_chunked
-    return Answer(head.status, head.reason, headers, length, kind, encoding, framed, source)
-
-
-async def _rewritten(exchange: Exchange, headers: AnswerHeaders, origin: str) -> bytes:
-    body = bytearray()
-    while len(body) <= results_url.MOST_BYTES and (data := await exchange.read()):
-        body += data
-    encoding = headers.get("content-encoding").lower()
-    if len(body) <= OFF_THE_LOOP_BYTES:
-        return results_url.rewrite(bytes(body), encoding, origin)
-    return await asyncio.to_thread(results_url.rewrite, bytes(body), encoding, origin)

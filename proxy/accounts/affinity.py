@@ -1,0 +1,333 @@
+"""Where a request belongs: with the account that has what it names, its conversation, or what its group has made.
+
+Prompt caches, thinking blocks, files, batches and the like live in one organisation: elsewhere they are cold, refused
+or unknown. `place` says where a request belongs and changes nothing; `begun` and `answered` note what became of it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final, Literal
+
+from proxy.accounts.account import Status
+from proxy.accounts.conversations import Conversations, Name
+from proxy.accounts.pool import Pool
+from proxy.accounts.resources import Resources
+from proxy.errors import InsufficientStorage, InvalidRequest, NotFound, RequestError
+from proxy.http.peek import Peek
+from proxy.http.target import Target
+
+Why = Literal["picked", "resource", "thread", "conversation", "session", "home", "new", "only"]
+"""Why a request goes to its account. `only`: there is no other one."""
+
+Moved = Literal["limited", "invalid", "inactive", "gone", "refused", "failed", "resource", "picked"]
+"""Why a conversation has changed its account."""
+
+MOST_LOOKED_UP = 512
+"""So many of a conversation's last messages may have been edited before it is taken for a new one."""
+
+TURNS_BACK = 3
+"""A conversation of so many messages holds an answer, which may be signed by the account that gave it."""
+
+COLLECTION_OF: Final = {
+    "file_id": "files",
+    "file_ids": "files",
+    "container": "containers",
+    "skill_id": "skills",
+    "agent": "agents",
+    "agent_id": "agents",
+    "environment_id": "environments",
+    "vault_id": "vaults",
+    "vault_ids": "vaults",
+    "memory_store_id": "memory_stores",
+    "memory_store_ids": "memory_stores",
+    "scope_id": "sessions",
+    "user_profile_id": "user_profiles",
+    "deployment_id": "deployments",
+}
+"""Members and arguments that name what lives in one account. Others count only if what they name is known."""
+
+_MISSING: Final = {
+    "files": "File `{}` not found.",
+    "batches": "Message Batch with id {} not found.",
+    "containers": "Container not found: {}",
+    "skills": "Skill not found: {}",
+    "agents": "agent {} not found",
+    "environments": "Environment {} not found.",
+    "sessions": "Session not found: {}",
+    "vaults": "vault {} not found",
+    "memory_stores": "memory store not found: {}",
+    "user_profiles": "user profile {} not found",
+}  # the API's own words
+
+_STRICT: Final = ("picked", "resource", "thread")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What of a request says where it belongs. `picked` and `session` are those of its headers."""
+
+    method: str
+    target: Target
+    group: str
+    peek: Peek
+    picked: str | None = None
+    session: str | None = None
+
+    @property
+    def is_turn(self) -> bool:
+        """Whether it is a turn of a conversation."""
+        return self.method == "POST" and self.target.segments == ("v1", "messages")
+
+    @property
+    def of_session(self) -> str | None:
+        """The session that it says to be of."""
+        return self.session or self.peek.session
+
+    @property
+    def makes(self) -> bool:
+        """Whether it creates something that lasts."""
+        return self.method == "POST" and self.target.is_collection
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a request belongs. With `strict` to no other account than `account_id`; None: to whichever has room.
+
+    `names` are what its conversation is found by from now on. `before` is the account that had the turn before, None
+    if there was none. `held_by` is the id because of which it is strict, for people.
+    """
+
+    why: Why
+    account_id: str | None = None
+    strict: bool = False
+    group: str = ""
+    names: tuple[Name, ...] = ()
+    before: str | None = None
+    is_long: bool = False
+    makes: bool = False
+    held_by: str | None = None
+
+
+class Unlocated(Exception):
+    """An id that is not known, and may be in any account: `id` of the `collection`."""
+
+    def __init__(self, id: str, collection: str) -> None:
+        super().__init__(id)
+        self.id = id
+        self.collection = collection
+
+
+class Affinity:
+    """Decides where requests belong.
+
+    `shared`: everybody sees everything (`balancer.isolation: none`). Without `on`, conversations are not kept together.
+    """
+
+    def __init__(
+        self, pool: Pool, resources: Resources, conversations: Conversations, *, on: bool, shared: bool
+    ) -> None:
+        self.resources = resources
+        self.conversations = conversations
+        self._pool = pool
+        self._on = on
+        self.shared = shared
+        self.turns = Counter[str]()
+        """Turns of conversations since the start: `new`, `stayed`, and why the others moved."""
+
+    # before a request is sent
+
+    def place(self, asking: Asking) -> Placement:
+        """Say where a request belongs.
+
+        Raises InvalidRequest, NotFound, InsufficientStorage; Unlocated if that is to be found out by asking the
+        accounts.
+        """
+        if asking.makes and self.resources.unsaved is not None:
+            raise InsufficientStorage(
+                f"where the new one lives could not be stored: {self.resources.unsaved}"
+            )
+        names = self._names(asking) if self._on else ()
+        before = self.conversations.find(names) if names else None
+        why, account_id, held_by = self._belongs(asking, before, by_session=asking.of_session is not None)
+        return Placement(
+            why,
+            account_id,
+            strict=why in _STRICT or (why == "home" and asking.makes),
+            group=asking.group,
+            names=names[:1] if asking.is_turn else (),
+            before=before,
+            is_long=len(asking.peek.chain) >= TURNS_BACK or asking.of_session is not None,
+            makes=asking.makes,
+            held_by=held_by,
+        )
+
+    def _belongs(
+        self, asking: Asking, before: str | None, *, by_session: bool
+    ) -> tuple[Why, str | None, str | None]:
+        """Why it belongs to an account, which one, and the id that ties it there."""
+        peek, held = asking.peek, self._held(asking)
+        if asking.picked is not None:
+            return "picked", self._picked(asking.picked, held), None
+        if held is not None:
+            return "resource", *held
+        if peek.previous_message is not None and len(self._pool) > 1:
+            return "thread", self._thread(asking.group, peek.previous_message), peek.previous_message
+        if before is not None and before in self._pool:
+            return "session" if by_session else "conversation", before, None
+        if asking.makes or (peek.may_generate and asking.is_turn):
+            home = self._home(asking.group)
+            if home is not None:
+                return "home", home, None
+        if peek.diagnosed_message is not None:
+            wrote = self.conversations.account_of_message(asking.group, peek.diagnosed_message)
+            if wrote is not None:
+                return "conversation", wrote, None
+        return "only" if len(self._pool) == 1 else "new", None, None
+
+    def _picked(self, name: str, held: tuple[str, str] | None) -> str:
+        """The account that a request names by hand. Raises InvalidRequest."""
+        account = next((each for each in self._pool if name in (each.name, each.id)), None)
+        if account is None:
+            raise InvalidRequest(f"x-proxy-account: there is no account {name[:64]!r}", should_retry=False)
+        if held is not None and held[0] != account.id:
+            raise InvalidRequest(
+                f"x-proxy-account names {account.name!r}, and {held[1]} is in {self._name(held[0])!r}",
+                should_retry=False,
+            )
+        return account.id
+
+    def _names(self, asking: Asking) -> tuple[Name, ...]:
+        """What a conversation may be known by, the best first."""
+        session = asking.of_session
+        if session is not None:
+            return (Name(asking.group, f"session {session[:256]}"),)
+        chain = asking.peek.chain
+        return tuple(Name(asking.group, f"{each:016x}") for each in islice(reversed(chain), MOST_LOOKED_UP))
+
+    def _name(self, account_id: str) -> str:
+        return self._pool[account_id].name if account_id in self._pool else account_id
+
+    def _held(self, asking: Asking) -> tuple[str, str] | None:
+        """The account that has what the request names, and the first id of it; None if it names nothing."""
+        found: dict[str, str] = {}
+        for id, collection in self._referred(asking):
+            account_id = self._account_of(id, collection, asking.group)
+            if account_id is not None:
+                found.setdefault(account_id, id)
+        if len(found) > 1:
+            both = " and ".join(f"{id} in {self._name(account_id)!r}" for account_id, id in found.items())
+            raise InvalidRequest(
+                f"what this request names lives in different accounts: {both}; make one of them again beside the other",
+                should_retry=False,
+            )
+        return next(iter(found.items()), None)
+
+    def _referred(self, asking: Asking) -> Iterator[tuple[str, str | None]]:
+        """Each id that the request names, and its collection; None if that is not known."""
+        if asking.target.resource is not None:
+            yield asking.target.resource, asking.target.collection
+        for name, id in asking.target.named:
+            yield id, COLLECTION_OF.get(name)
+        for name, id in asking.peek.named:
+            collection = COLLECTION_OF.get(name)
+            if collection != "skills" or id.startswith("skill_"):  # the others are the API's own
+                yield id, collection
+
+    def _account_of(self, id: str, collection: str | None, group: str) -> str | None:
+        """The account that has this. None if anybody may be asked. Raises NotFound, Unlocated."""
+        holding = self.resources.get(id)
+        if holding is not None and holding.account_id in self._pool and self.sees(group, holding.group):
+            return holding.account_id
+        if holding is None and (collection is None or len(self._pool) <= 1):
+            return None
+        if holding is None and self.shared and collection is not None:
+            raise Unlocated(id, collection)
+        raise missing(id, collection)
+
+    def sees(self, group: str, owner: str) -> bool:
+        """Whether keys of a group see what another group has."""
+        return self.shared or group == owner
+
+    def _thread(self, group: str, message_id: str) -> str:
+        """The account of the message that a thread goes on from. Raises NotFound, from which SDKs recover."""
+        account_id = self.conversations.account_of_message(group, message_id)
+        if account_id is not None and account_id in self._pool and self._pool.is_usable(account_id):
+            return account_id
+        raise NotFound(
+            f"No usable thread state was found for `previous_message_id` {message_id}.",
+            details={"details": {"error_code": "thread_not_found"}},
+        )
+
+    def _home(self, group: str) -> str | None:
+        """The account for what the group makes: the one it has, else the one that is home to the fewest."""
+        home = self.resources.home(group)
+        if home is not None and home in self._pool and self._pool[home].works:
+            return home
+        fit = [account for account in self._pool if account.status is Status.ACTIVE] or [
+            account for account in self._pool if account.works
+        ]
+        return (
+            min(fit, key=lambda account: self.resources.homes_in(account.id), default=None).id
+            if fit
+            else None
+        )
+
+    # what became of it
+
+    def begun(self, placement: Placement, account_id: str) -> None:
+        """Note that the request goes to this account: what comes beside it, or after it, goes there too."""
+        if placement.makes:
+            self.resources.house(placement.group, account_id)
+        if placement.before is None:
+            for name in placement.names:
+                if self.conversations.find((name,)) is None:
+                    self.conversations.keep(name, account_id)
+
+    def answered(self, placement: Placement, account_id: str, *, failed: bool) -> Moved | None:
+        """Note that the account has given the turn's answer.
+
+        Returns why the conversation was moved to it; None if it stayed.
+        """
+        if not placement.names:
+            return None
+        for name in placement.names:
+            self.conversations.keep(name, account_id)
+        before = placement.before
+        if before is None or before == account_id:
+            self.turns["new" if before is None else "stayed"] += 1
+            return None
+        moved = self._moved(placement, failed=failed)
+        self.turns[moved] += 1
+        log.info(
+            "conversation moved from=%s to=%s group=%s reason=%s", before, account_id, placement.group, moved
+        )
+        return moved
+
+    def _moved(self, placement: Placement, *, failed: bool) -> Moved:
+        if placement.why == "picked":
+            return "picked"
+        if placement.why in ("resource", "thread"):
+            return "resource"
+        before = placement.before
+        if before is None or before not in self._pool:
+            return "gone"
+        match self._pool[before].status:
+            case Status.RATE_LIMITED:
+                return "limited"
+            case Status.INVALID:
+                return "invalid"
+            case Status.INACTIVE:
+                return "inactive"
+        return "failed" if failed else "refused"
+
+
+def missing(id: str, collection: str | None) -> RequestError:
+    """What the API says of an id that it does not have."""
+    return NotFound(_MISSING.get(collection or "", "{} not found").format(id))

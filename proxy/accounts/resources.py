@@ -1,0 +1,225 @@
+"""What lives in one account: the ids that were learnt from answers, and the home account of each group of keys."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from proxy.clock import Clock
+from proxy.errors import StorageError
+from proxy.storage.protocols import Record, Storage
+
+LOG = "resources"
+VERSION = 1
+DAY_S = 86_400
+
+LIVES_DAYS: Final[Mapping[str, int]] = {"batches": 31, "containers": 31}
+"""After so many days an id is forgotten: a batch ends within one, and its results go 29 days after it was made
+(platform.claude.com/docs/en/build-with-claude/batch-processing); a container lives for 30."""
+
+MOST_OBSOLETE = 1000
+"""Lines that say nothing any more are removed once there are more of them than this, and than of the others."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """Where a resource lives, and whose it is: shared by all that are alike. `day` is that of the epoch."""
+
+    account_id: str
+    group: str
+    collection: str
+    day: int
+
+
+class _Line(msgspec.Struct, omit_defaults=True):
+    """A line of the log: the version, a resource, one that is gone, or a group's home."""
+
+    version: int = 0
+    id: str = ""
+    account: str = ""
+    group: str = ""
+    in_: str = msgspec.field(default="", name="in")
+    day: int = 0
+    gone: str = ""
+    home: str = ""
+
+
+_LINE: Final = msgspec.json.Decoder(_Line)
+
+
+class Resources:
+    """Resources by id, in memory whole: a million take some 250 MB.
+
+    A change is in memory at once, and on disk once `save` has returned.
+    """
+
+    def __init__(self, storage: Storage, *, clock: Clock) -> None:
+        self._storage = storage
+        self._clock = clock
+        self._held: dict[str, Holding] = {}
+        self._shared: dict[Holding, Holding] = {}
+        self._counts: dict[tuple[str, str], Counter[str]] = {}  # accounts by group and collection
+        self._by_account: Counter[str] = Counter()
+        self._homes: dict[str, str] = {}
+        self._housed: Counter[str] = Counter()  # homes by account
+        self._pending: list[Record] = []
+        self._lines = 0
+        self.unsaved: str | None = None
+        """Why the last write failed; None if it did not."""
+
+    async def load(self) -> None:
+        """Read the log, and rewrite it if most of it is obsolete. Raises StorageError."""
+        await self._storage.each_line(LOG, self._read)
+        if not self._lines:
+            self._pending.append({"version": VERSION})
+        if self._lines - self._live > max(MOST_OBSOLETE, self._live):
+            await self._storage.replace_log(LOG, list(self._all()))
+            self._lines = self._live
+
+    @property
+    def _live(self) -> int:
+        return len(self._held) + len(self._homes)
+
+    def _read(self, text: bytes) -> None:
+        line = _LINE.decode(text)
+        self._lines += 1
+        if line.version > VERSION:
+            raise StorageError(
+                f"{LOG}.jsonl is of version {line.version}: start the newer program that wrote it"
+            )
+        if line.gone:
+            self._drop(line.gone)
+        elif line.home:
+            self._house(line.home, line.account)
+        elif line.id:
+            holding = Holding(line.account, line.group, line.in_, line.day)
+            if not self._is_over(holding):
+                self._hold(line.id, holding)
+
+    def _all(self) -> Iterator[Record]:
+        yield {"version": VERSION}
+        for group, account_id in self._homes.items():
+            yield {"home": group, "account": account_id}
+        for id, holding in self._held.items():
+            yield _record(id, holding)
+
+    # resources
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def get(self, id: str) -> Holding | None:
+        """Where the resource lives; None if it is not known."""
+        holding = self._held.get(id)
+        return None if holding is None or self._is_over(holding) else holding
+
+    def learn(self, ids: Iterable[str], account_id: str, group: str, collection: str) -> bool:
+        """Remember resources, if they are new. Whether any was: then it is to be saved before its client knows."""
+        today = int(self._clock.now() // DAY_S)
+        holding = Holding(account_id, group, collection, today)
+        new = [id for id in ids if id not in self._held]
+        for id in new:
+            self._hold(id, holding)
+            self._pending.append(_record(id, holding))
+        return bool(new)
+
+    def forget(self, id: str) -> None:
+        """Remove a resource that was deleted."""
+        if self._drop(id):
+            self._pending.append({"gone": id})
+
+    def accounts_of(self, group: str | None, collection: str) -> list[str]:
+        """The accounts in which the group has some of a collection; with None, those in which anybody has."""
+        if group is not None:
+            return list(self._counts.get((group, collection), ()))
+        found = (accounts for (_, each), accounts in self._counts.items() if each == collection)
+        return list(dict.fromkeys(itertools.chain.from_iterable(found)))
+
+    def count_of(self, account_id: str) -> int:
+        """The number of resources in an account."""
+        return self._by_account[account_id]
+
+    def _hold(self, id: str, holding: Holding) -> None:
+        self._drop(id)
+        holding = self._shared.setdefault(holding, holding)
+        self._held[id] = holding
+        self._counts.setdefault((holding.group, holding.collection), Counter())[holding.account_id] += 1
+        self._by_account[holding.account_id] += 1
+
+    def _drop(self, id: str) -> bool:
+        holding = self._held.pop(id, None)
+        if holding is None:
+            return False
+        counts = self._counts[holding.group, holding.collection]
+        counts[holding.account_id] -= 1
+        if not counts[holding.account_id]:
+            del counts[holding.account_id]
+        self._by_account[holding.account_id] -= 1
+        return True
+
+    def _is_over(self, holding: Holding) -> bool:
+        lives = LIVES_DAYS.get(holding.collection)
+        return lives is not None and holding.day + lives < self._clock.now() // DAY_S
+
+    # homes
+
+    def home(self, group: str) -> str | None:
+        """The account to which what the group makes goes; None if it has none yet."""
+        return self._homes.get(group)
+
+    def homes_in(self, account_id: str) -> int:
+        """The number of groups whose home the account is."""
+        return self._housed[account_id]
+
+    def house(self, group: str, account_id: str) -> None:
+        """Set the home of a group."""
+        if self._homes.get(group) != account_id:
+            self._house(group, account_id)
+            self._pending.append({"home": group, "account": account_id})
+
+    def _house(self, group: str, account_id: str) -> None:
+        before = self._homes.get(group)
+        if before is not None:
+            self._housed[before] -= 1
+        self._homes[group] = account_id
+        self._housed[account_id] += 1
+
+    # to disk
+
+    async def save(self) -> None:
+        """Append what is new, durably. Raises StorageError: then it is tried again with the next one."""
+        pending, self._pending = self._pending, []
+        if not pending:
+            return
+        try:
+            await self._storage.append(LOG, pending, durable=True)
+        except StorageError as error:
+            self._pending = pending + self._pending
+            if self.unsaved is None:
+                log.error("resources are not saved, kept in memory lines=%d error=%s", len(pending), error)
+            self.unsaved = str(error)
+            raise
+        self._lines += len(pending)
+        self.unsaved = None
+
+    async def left(self) -> list[str]:
+        """What is not on disk yet, for people."""
+        return [f"where {len(self._pending)} files, batches and the like live"] if self._pending else []
+
+
+def _record(id: str, holding: Holding) -> Record:
+    return {
+        "id": id,
+        "account": holding.account_id,
+        "group": holding.group,
+        "in": holding.collection,
+        "day": holding.day,
+    }

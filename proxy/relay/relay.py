@@ -1,0 +1,111 @@
+"""Answers requests: finds out where each belongs, and has it tried there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from proxy.accounts.affinity import Affinity, Asking, Placement, Unlocated, missing
+from proxy.errors import BadGateway, RequestError
+from proxy.http.target import parse
+from proxy.relay.answer import Answer
+from proxy.relay.attempts import Attempts, Means
+from proxy.relay.inbound import Inbound
+from proxy.relay.learning import whole
+from proxy.upstream.exchange import Header
+from proxy.usage.request import RequestRecord
+
+PATHS = {"batches": "messages/batches"}
+"""Where the resources of a collection are, if that is not its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What one account answers to a question of the proxy's own."""
+
+    status: int
+    headers: list[Header]
+    body: bytes
+    content_encoding: str
+
+
+class Relay:
+    """Answers requests from the pool."""
+
+    def __init__(self, means: Means, affinity: Affinity) -> None:
+        self._means = means
+        self._affinity = affinity
+
+    def open(self, inbound: Inbound, record: RequestRecord) -> Opening:
+        """`async with relay.open(…) as answer`: leaving the block frees the account and the upstream connection.
+
+        Entering it raises RequestError if there is no answer to hand over. `record` is told of each attempt.
+        """
+        return Opening(self, inbound, record)
+
+    async def place(self, inbound: Inbound, record: RequestRecord) -> tuple[Asking, Placement]:
+        """Say where a request belongs. Raises RequestError."""
+        group = "" if record.key is None else record.key.id
+        asking = await inbound.asking(group)
+        while True:
+            try:
+                return asking, self._affinity.place(asking)
+            except Unlocated as unknown:
+                where = unknown
+            await self._locate(where, asking, inbound)
+
+    def attempts(
+        self, inbound: Inbound, record: RequestRecord, asking: Asking, placement: Placement
+    ) -> Attempts:
+        """All tries of a request that belongs there."""
+        return Attempts(self._means, inbound, record, asking, placement)
+
+    async def _locate(self, unknown: Unlocated, asking: Asking, inbound: Inbound) -> None:
+        """Find the account that has an id, by asking each of them. Raises NotFound if none has it."""
+        path = f"/v1/{PATHS.get(unknown.collection, unknown.collection)}/{quote(unknown.id, safe='')}"
+        for account in tuple(self._means.pool):
+            if not account.works:
+                continue
+            try:
+                found = await self.fetch(inbound, account.id, path)
+            except RequestError:
+                continue  # it is limited, or cannot be asked now: another one may have it
+            if found.status == 200:
+                self._affinity.resources.learn([unknown.id], account.id, asking.group, unknown.collection)
+                return
+        raise missing(unknown.id, unknown.collection)
+
+    async def fetch(self, inbound: Inbound, account_id: str, target: str) -> Fetched:
+        """GET `target` from one account for the client of `inbound`, with the headers of its request.
+
+        Raises RequestError if the account cannot be asked, or its answer is too large.
+        """
+        means = self._means
+        asked = Inbound("GET", parse(target, allow_admin_paths=False), inbound.headers, None, inbound.origin)
+        record = RequestRecord(means.clock.monotonic())
+        there = Placement("resource", account_id, strict=True)
+        async with Attempts(means, asked, record, None, there) as answer:
+            body = await whole(answer.source)
+            if body is None:
+                raise BadGateway("the upstream's answer is too large")
+            return Fetched(answer.status, answer.headers, body, answer.content_encoding)
+
+
+class Opening:
+    """A request that is being answered."""
+
+    def __init__(self, relay: Relay, inbound: Inbound, record: RequestRecord) -> None:
+        self._relay = relay
+        self._inbound = inbound
+        self._record = record
+        self._attempts: Attempts | None = None
+
+    async def __aenter__(self) -> Answer:
+        asking, placement = await self._relay.place(self._inbound, self._record)
+        self._record.why = placement.why
+        self._attempts = self._relay.attempts(self._inbound, self._record, asking, placement)
+        return await self._attempts.__aenter__()
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._attempts is not None:
+            await self._attempts.__aexit__(*exc)
