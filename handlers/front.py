@@ -58,6 +58,7 @@ def make_server(parts: Parts) -> Server:
         series=parts.series,
         logins=parts.logins,
         summary=parts.summary,
+        explainer=Explainer(parts.relay, parts.pool, clock),
         dashboards=dashboards,
         health=parts.health,
         findings=parts.health.findings,

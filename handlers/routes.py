@@ -16,6 +16,7 @@ from tornado.web import Application
 from handlers.accounts import Accounts, OneAccount, Refresh, Test
 from handlers.auth import Login, Logout, Me
 from handlers.base import Admins, Anyone, Unknown
+from handlers.explain import Explain
 from handlers.findings import FindingList
 from handlers.gate import AdminGate
 from handlers.health import Alive, Hello, Ready, Usable
@@ -41,6 +42,7 @@ from proxy.dashboard.health import Health
 from proxy.dashboard.summary import Summary
 from proxy.http.addresses import Network
 from proxy.http.target import NEVER_SENT, is_of_api
+from proxy.relay.explain import Explainer
 from proxy.storage.findings import Findings
 from proxy.usage.series import Series
 
@@ -73,6 +75,7 @@ def application(
     health: Health,
     findings: Findings,
     summary: Summary,
+    explainer: Explainer,
     dashboards: Dashboards,
     gate: AdminGate,
     clock: Clock,
@@ -125,6 +128,7 @@ def application(
                 keys=keys,
                 series=series,
             ),
+            route(r"/api/admin/explain", Explain, who=admins, explainer=explainer, keys=keys),
             route(r"/api/admin/findings", FindingList, who=admins, findings=findings),
             route(r"/api/admin/sessions", SessionList, who=admins, sessions=sessions),
             route(r"/api/sessions/([^/]+)", OneSession, who=admins, sessions=sessions),

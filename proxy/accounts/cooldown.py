@@ -176,6 +176,16 @@ class Cooldowns:
             return True
         return any(self._matter_until(account_id, matter) is not None for matter in matters)
 
+    def why_away(self, account_id: str, matters: Iterable[str]) -> tuple[str, float | None] | None:
+        """Why an active account must be skipped, and until when in seconds since the epoch; None if it need not."""
+        if self.probations.runs(account_id):
+            return "one request tests it after a long cooldown", None
+        for matter in matters:
+            until = self._matter_until(account_id, matter)
+            if until is not None:
+                return f"it refused this {matter}", until
+        return None
+
     def waits_s(self, matters: Iterable[str]) -> dict[str, float]:
         """Seconds until each resting account can be asked for these matters, by its id; 0 if it can be now."""
         now = self._clock.now()

@@ -1,0 +1,60 @@
+"""Which account a request would get, and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ujson
+
+from handlers.base import AdminHandler, Admins, RequestBody
+from proxy.clients.keys import ClientKey, ClientKeys
+from proxy.errors import Unprocessable
+from proxy.http.body import Bodies, Body
+from proxy.http.headers import ClientHeaders
+from proxy.http.target import parse
+from proxy.relay.explain import Explainer
+from proxy.relay.inbound import Inbound
+
+
+class _Question(RequestBody):
+    """A request as it would be sent; `body` is text, or JSON. Without a client key in `headers`, `token_id` may name one."""
+
+    path: str
+    method: str | None = None
+    headers: dict[str, str] = {}
+    body: Any = None
+    token_id: str | None = None
+
+
+class Explain(AdminHandler):
+    """`/api/admin/explain`"""
+
+    def initialize(self, *, who: Admins, explainer: Explainer, keys: ClientKeys) -> None:
+        self.only_for(who)
+        self.explainer = explainer
+        self.keys = keys
+
+    async def post(self) -> None:
+        asked = self.body(_Question)
+        headers = ClientHeaders(list(asked.headers.items()))
+        key = self._key(asked, headers)
+        body = None
+        if asked.body is not None:
+            text = asked.body if isinstance(asked.body, str) else ujson.dumps(asked.body)
+            body = Body(Bodies(None, memory_bytes=len(text)))
+            body.write(text.encode())
+        method = asked.method or ("GET" if body is None else "POST")
+        target = parse(asked.path, allow_admin_paths=False)
+        try:
+            self.answer(await self.explainer.explain(Inbound(method.upper(), target, headers, body, ""), key))
+        finally:
+            if body is not None:
+                body.close()
+
+    def _key(self, asked: _Question, headers: ClientHeaders) -> ClientKey | None:
+        if asked.token_id is not None:
+            return self.keys[asked.token_id]
+        key = self.keys.accept(headers.keys)
+        if key is None and headers.keys:
+            raise Unprocessable("headers: the client key in them is unknown or not usable")
+        return key

@@ -1,0 +1,83 @@
+"""Says which account a request would get, why, and why no other one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from proxy.accounts.account import Account
+from proxy.accounts.affinity import Placement
+from proxy.accounts.pool import Pool
+from proxy.clients.keys import ClientKey
+from proxy.clock import Clock, rfc3339
+from proxy.errors import RequestError
+from proxy.relay.inbound import Inbound
+from proxy.relay.relay import Relay
+from proxy.upstream.verdict import Asked
+from proxy.usage.request import RequestRecord
+
+
+class Explainer:
+    """Answers the question about a request that is not sent: nothing changes by it."""
+
+    def __init__(self, relay: Relay, pool: Pool, clock: Clock) -> None:
+        self._relay = relay
+        self._pool = pool
+        self._clock = clock
+
+    async def explain(self, inbound: Inbound, key: ClientKey | None) -> dict[str, Any]:
+        """For an admin: the account, why it is that one, and the verdict on each account."""
+        record = RequestRecord(self._clock.monotonic(), key=key)
+        try:
+            asking, placement = await self._relay.place(inbound, record)
+        except RequestError as error:
+            said = {"status": error.status, "type": error.type, "message": error.message}
+            return {"account": None, "why": None, "error": said, "accounts": self._verdicts(None, None, ())}
+        matters = Asked(asking.peek.model, inbound.route, inbound.betas).matters
+        chosen = self._chosen(placement, matters)
+        error = None if chosen is not None else self._pool.exhausted(matters, only=_only(placement))
+        return {
+            "account": None if chosen is None else {"id": chosen.id, "name": chosen.name},
+            "why": placement.why,
+            "held_by": placement.held_by,
+            "before": self._named(placement.before),
+            "error": None
+            if error is None
+            else {"status": error.status, "type": error.type, "message": error.message},
+            "accounts": self._verdicts(chosen, placement, matters),
+        }
+
+    def _chosen(self, placement: Placement, matters: tuple[str, ...]) -> Account | None:
+        belongs_to = placement.account_id
+        if belongs_to is not None and self._pool.is_usable(belongs_to, matters):
+            return self._pool[belongs_to]
+        return None if placement.strict else self._pool.choose(matters)
+
+    def _named(self, account_id: str | None) -> dict[str, Any] | None:
+        if account_id is None or account_id not in self._pool:
+            return None
+        return {"id": account_id, "name": self._pool[account_id].name}
+
+    def _verdicts(
+        self, chosen: Account | None, placement: Placement | None, matters: tuple[str, ...]
+    ) -> list[dict[str, Any]]:
+        verdicts = []
+        for account in self._pool:
+            verdict, until, reason = self._pool.verdict(account.id, matters)
+            if account is chosen:
+                verdict = "chosen"
+            elif verdict == "usable" and placement is not None and placement.account_id is not None:
+                verdict, reason = "elsewhere", f"the request belongs to another account ({placement.why})"
+            verdicts.append(
+                {
+                    "id": account.id,
+                    "name": account.name,
+                    "verdict": verdict,
+                    "until": None if until is None else rfc3339(until),
+                    "reason": reason,
+                }
+            )
+        return verdicts
+
+
+def _only(placement: Placement) -> str | None:
+    return placement.account_id if placement.strict else None
