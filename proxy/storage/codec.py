@@ -29,8 +29,6 @@ class Document:
 
 def to_text(record: Record) -> str:
     """The record as one line of JSON. Raises TypeError or ValueError if it could not be read back."""
-    if not isinstance(record, dict):
-        raise TypeError("a record is a JSON object")
     text = to_text_unread(record)
     from_text(text)  # the keys 1 and "1" would both be written as "1"
     return text
@@ -38,6 +36,8 @@ def to_text(record: Record) -> str:
 
 def to_text_unread(record: Record) -> str:
     """`to_text` without reading it back, which takes most of the time: for what is written often and disposable."""
+    if not isinstance(record, dict):
+        raise TypeError("a record is a JSON object")
     text = _ENCODER.encode(record)
     text.encode()  # raises for a lone surrogate, which UTF-8 cannot encode
     return text

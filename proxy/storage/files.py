@@ -11,13 +11,16 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from proxy.failpoints import failstep
 from proxy.storage.layout import backup
 
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
+BUFFER = 64 * 1024
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 OLD = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO would wait for its writer
 
@@ -35,25 +38,28 @@ def identity(path: Path) -> Identity | None:
 
 def read(path: Path) -> bytes | None:
     """The content; None if there is no such file. A symbolic link is refused."""
-    try:
-        fd = os.open(path, OLD)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise OSError(errno.ELOOP, "a symbolic link is not followed here", str(path)) from error
-        raise
+    with opened(path) as file:
+        return None if file is None else file.read()
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[BinaryIO | None]:
+    """The file to be read; None if there is no such file. A symbolic link is refused."""
+    fd = _open(path)
+    if fd is None:
+        yield None
+        return
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        with os.fdopen(fd, "rb", closefd=False) as file:
-            return file.read()
+        with os.fdopen(fd, "rb", BUFFER, closefd=False) as file:
+            yield file
     finally:
         os.close(fd)
 
 
-def replace(path: Path, data: bytes, *, durable: bool) -> Identity:
-    """Replace the file by one with `data`."""
+def replace(path: Path, data: bytes | Iterator[bytes], *, durable: bool) -> Identity:
+    """Replace the file by one with `data`, which may come in pieces."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         written = _write_new(temporary, data, durable=durable)
@@ -139,12 +145,24 @@ def told(error: OSError) -> str:
     return f"{error.filename}: {told}" if error.filename else told
 
 
-def _write_new(path: Path, data: bytes, *, durable: bool) -> Identity:
+def _open(path: Path) -> int | None:
+    try:
+        return os.open(path, OLD)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "a symbolic link is not followed here", str(path)) from error
+        raise
+
+
+def _write_new(path: Path, data: bytes | Iterator[bytes], *, durable: bool) -> Identity:
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, NEW, FILE_MODE), "wb") as file:
         with failstep("storage.tmp"):
             os.fchmod(file.fileno(), FILE_MODE)  # the umask may have taken bits
-            file.write(data)
+            for piece in (data,) if isinstance(data, bytes) else data:
+                file.write(piece)
             file.flush()
         if durable:
             with failstep("storage.fsync"):

@@ -21,11 +21,15 @@ from proxy.storage.rekey import read_record, stale_records
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """The records, what a start would repair, and what it would do about encryption, each for people."""
+    """The records, what a start would repair, and what it would do about encryption, each for people.
+
+    `logs`: how many lines the logs in the root have that can be read, by the name of the file.
+    """
 
     records: Mapping[Kind, Mapping[str, Record]] = field(repr=False)
     notices: list[str]
     encryption: str
+    logs: Mapping[str, int]
 
 
 def inspect(
@@ -45,4 +49,6 @@ def inspect(
     }
     now = "none" if keyring.id is None else f"key {keyring.id}"
     change = "encrypted" if keyring.id else "decrypted"
-    return Inspection(records, state.notices, f"{now}; files to be {change}: {count}" if keyring else now)
+    encryption = f"{now}; files to be {change}: {count}" if keyring else now
+    lines = {name: seen.lines for name, seen in state.logs.items()}
+    return Inspection(records, state.notices, encryption, lines)

@@ -1,4 +1,4 @@
-"""The inventory: which files of records there are, so that a start notices one that is gone with its backup."""
+"""The inventory: which files of records and logs there are. So a start notices one that is gone with its backup."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from proxy.storage.envelope import Keyring
 
 
 class Inventory:
-    """Names of files, relative to the data folder. A crash may leave out one that is there, never name one that is not.
+    """Names of files, relative to the data folder; of logs, those in its root.
 
-    It has no backup, since it can be made anew.
+    A crash may leave out one that is there, never name one that is not. It has no backup, since it can be made anew.
     """
 
     def __init__(self, path: Path, keyring: Keyring) -> None:
@@ -31,6 +31,9 @@ class Inventory:
         except ValueError:
             self.damaged = True
         return frozenset(self._names)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
 
     def write(self, names: Iterable[str]) -> None:
         """Set the names, durably. Raises OSError."""

@@ -20,9 +20,10 @@ from proxy.storage.codec import Document, to_text, to_text_unread
 from proxy.storage.envelope import Keyring
 from proxy.storage.files import told
 from proxy.storage.folder import clear_spool, make_private, take, usable
+from proxy.storage.group import Group
 from proxy.storage.inventory import Inventory
 from proxy.storage.journal import Change, Journal, Key
-from proxy.storage.layout import INVENTORY, JOURNAL, LAYOUTS, USAGE, checked
+from proxy.storage.layout import INVENTORY, JOURNAL, LAYOUTS, checked
 from proxy.storage.logs import Logs
 from proxy.storage.protocols import Kind, Reader, Record
 from proxy.storage.recovery import recover, set_aside, set_record
@@ -35,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 class JsonFiles:
-    """Implements Storage. After `open`, only the writer thread uses the attributes, except the notices.
+    """Implements Storage. After `open`, only the writer thread uses the attributes, except the notices and the group.
 
     A durable change is done when it is in its own file or, if that cannot be written, in the journal; each later
     write retries the changes in the journal. Generations number all writes of the folder: the higher is the later.
@@ -51,7 +52,8 @@ class JsonFiles:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="storage")
         self._journal = Journal(folder / JOURNAL, keyring)
         self._inventory = Inventory(folder / INVENTORY, keyring)
-        self._logs = Logs(folder / USAGE)
+        self._logs = Logs(folder, self._inventory)
+        self._group: Group | None = None  # takes the next durable append, if that is to the same log
         notices = make_private(folder)
         clear_spool(folder)
         state = recover(folder, self._journal, self._inventory, keyring, readers, clock)
@@ -65,7 +67,7 @@ class JsonFiles:
             (*state.generations.values(), *(c.generation for c in state.waiting.values())), default=0
         )
         with contextlib.suppress(OSError):  # else with the next file
-            self._inventory.write(map(self._name, state.generations))
+            self._inventory.write((*map(self._name, state.generations), *state.logs))
         self._store(state.waiting.values())
 
     @classmethod
@@ -113,10 +115,22 @@ class JsonFiles:
     async def read_log(self, log: str) -> list[Record]:
         return await self._order(self._logs.read, checked(log))
 
-    def append(self, log: str, lines: Sequence[Record]) -> Coroutine[Any, Any, None]:
-        return self._order(self._logs.append, checked(log), lines)
+    async def each_line(self, log: str, take: Callable[[bytes], object]) -> None:
+        await self._order(self._logs.each_line, checked(log), take)
 
-    def replace_log(self, log: str, lines: Sequence[Record]) -> Coroutine[Any, Any, None]:
+    def append(
+        self, log: str, lines: Sequence[Record], *, durable: bool = False
+    ) -> Coroutine[Any, Any, None]:
+        if not durable:
+            return self._order(self._logs.append, checked(log), lines)
+        group = self._group
+        if group is None or group.log != log:
+            group = Group(checked(log), self._logs)
+        outcome = self._order(group.commit, group.join(lines))
+        self._group = group
+        return outcome
+
+    def replace_log(self, log: str, lines: Iterable[Record]) -> Coroutine[Any, Any, None]:
         return self._order(self._logs.replace, checked(log), lines)
 
     def remove_log(self, log: str) -> Coroutine[Any, Any, None]:
@@ -130,6 +144,7 @@ class JsonFiles:
             await released
 
     def _order(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+        self._group = None  # what is ordered later must not be done earlier
         return _outcome(self._writer.submit(work, *args, **kwargs))
 
     # in the writer thread

@@ -1,4 +1,4 @@
-"""The names of the files on disk. Their formats: `codec` for records, `logs` for usage, `journal` for the journal."""
+"""The names of the files on disk. Their formats: `codec` for records, `logs` for logs, `journal` for the journal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ BACKUP: Final = ".bak"
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The files of one kind; with `{id}` in `name`, one per record. Only durable kinds have a backup and fsync."""
+    """The files of one kind; with `{id}` in `name`, one per record or log.
+
+    Of records, only durable kinds have a backup and fsync. A durable log that cannot be read refuses the start.
+    """
 
     name: str
     durable: bool
@@ -41,6 +44,15 @@ LAYOUTS: Final[Mapping[Kind, Layout]] = MappingProxyType(
         "sessions": Layout("sessions.json", durable=False),
     }
 )
+ROOT_LOGS: Final[Mapping[str, Layout]] = MappingProxyType(
+    {
+        "resources": Layout("resources.jsonl", durable=True),
+        "conversations": Layout("conversations.jsonl", durable=False),
+    }
+)
+"""The logs that have their own place. One of any other name is a day of usage."""
+
+USAGE_LOG: Final = Layout("usage/{id}.jsonl", durable=False)
 INVENTORY: Final = "inventory.json"
 JOURNAL: Final = "journal.bin"
 LOCK: Final = ".lock"
@@ -60,6 +72,11 @@ def checked(id: str) -> str:
     if not ID.fullmatch(id):
         raise ValueError(f"{id[:80]!r} will not do as an id: it takes 1 to 64 of A-Z a-z 0-9 _ -")
     return id
+
+
+def log_file(folder: Path, log: str) -> Path:
+    """The file of a log."""
+    return ROOT_LOGS.get(log, USAGE_LOG).file(folder, log)
 
 
 def backup(path: Path) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 Record = dict[str, Any]
@@ -51,7 +51,7 @@ class Storage(Protocol):
         """
 
     async def logs(self) -> list[str]:
-        """The names of all logs, in order. Raises StorageError."""
+        """The names of the logs of usage, in order: all but those of ROOT_LOGS. Raises StorageError."""
 
     async def read_log(self, log: str) -> list[Record]:
         """The lines of a log, as of every write queued before; none if there is no such log.
@@ -59,14 +59,25 @@ class Storage(Protocol):
         Damaged lines are left out, with one warning that counts them. Raises StorageError.
         """
 
-    async def append(self, log: str, lines: Sequence[Record]) -> None:
-        """Append lines to a log, which is created if missing; a power cut may lose them.
+    async def each_line(self, log: str, take: Callable[[bytes], object]) -> None:
+        """Hand each line of a log to `take`, in order and in another thread; none if there is no such log.
+
+        The bytes are JSON without the newline. Whatever the log's length is, one line at a time is held. A line for
+        which `take` raises ValueError counts as damaged, as in `read_log`. Raises StorageError, after any number of
+        lines.
+        """
+
+    async def append(self, log: str, lines: Sequence[Record], *, durable: bool = False) -> None:
+        """Append lines to a log, which is created if missing; a power cut may lose them unless they are `durable`.
 
         Raises StorageError: then none of them is in the log, for as long as this process lives.
         """
 
-    async def replace_log(self, log: str, lines: Sequence[Record]) -> None:
-        """Set all lines of a log at once, durably. Raises StorageError: then the old or the new ones are there."""
+    async def replace_log(self, log: str, lines: Iterable[Record]) -> None:
+        """Set all lines of a log at once, durably. Raises StorageError: then the old or the new ones are there.
+
+        `lines` are iterated in another thread, a few hundred at a time, while earlier ones are written.
+        """
 
     async def remove_log(self, log: str) -> None:
         """Remove a log, if there is one. Raises StorageError."""

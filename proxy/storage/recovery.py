@@ -37,6 +37,8 @@ from proxy.storage.layout import (
     Layout,
     backup,
 )
+from proxy.storage.log_survey import LogSurvey, survey_logs
+from proxy.storage.logs import Seen, parse
 from proxy.storage.protocols import Kind, Reader
 
 NAME: Final = re.compile(rf"({ID.pattern})\.json({re.escape(BACKUP)})?")
@@ -78,17 +80,22 @@ class Survey:
 
     found: list[Found]
     waiting: dict[Key, Change]
+    logs: LogSurvey
     findings: list[str]
 
 
 @dataclass(slots=True)
 class State:
-    """The state after opening. `waiting`: changes from the journal that are not in their files yet."""
+    """The state after opening. `waiting`: changes from the journal that are not in their files yet.
+
+    `logs`: those in the root of the folder, by the name of the file.
+    """
 
     records: dict[Kind, dict[str, str]] = field(default_factory=lambda: {kind: {} for kind in LAYOUTS})
     generations: dict[Path, int] = field(default_factory=dict)
     waiting: dict[Key, Change] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
+    logs: dict[str, Seen] = field(default_factory=dict)
 
 
 def recover(
@@ -100,17 +107,19 @@ def recover(
     clock: Clock,
 ) -> State:
     """Read the folder and repair it. Raises StorageError, OSError."""
-    survey = _survey(folder, journal, inventory, keyring, readers)
+    survey = _survey(folder, journal, inventory, keyring, readers, survey_logs(folder, len))
     places = (folder, *(folder / name for name in SUBFOLDERS))
     for place in places:
         files.remove_temporaries(place)
-    state = State(notices=[*_strangers(folder), *survey.findings])
+    state = State(notices=[*_strangers(folder), *survey.findings], logs=survey.logs.seen)
     stamp = rfc3339(clock.now())
     for each in survey.found:
         _mend(folder, each, stamp)
         _take(folder, each, state)
         if each.kind == "findings":  # the first
             _remember(folder, keyring, survey, state, clock.now())
+    for path in survey.logs.unreadable:
+        set_aside(folder, path, stamp)
     _take_from_journal(folder, state, survey.waiting)
     if journal.damaged:
         set_aside(folder, journal.path, stamp, keep=True)
@@ -132,8 +141,13 @@ def look(
     readers: Mapping[Kind, Reader],
 ) -> State:
     """What `recover` would find, without a repair; the notices say what it would repair. Raises as it does."""
-    survey = _survey(folder, journal, inventory, keyring, readers)
-    state = State(notices=[*_strangers(folder), *survey.findings])
+    survey = _survey(folder, journal, inventory, keyring, readers, survey_logs(folder, parse))
+    state = State(notices=[*_strangers(folder), *survey.findings], logs=survey.logs.seen)
+    state.notices += [
+        f"{name} has damaged lines: {seen.damaged}, which are left out"
+        for name, seen in state.logs.items()
+        if seen.damaged
+    ]
     for each in survey.found:
         _take(folder, each, state)
     _take_from_journal(folder, state, survey.waiting)
@@ -163,14 +177,16 @@ def _survey(
     inventory: Inventory,
     keyring: Keyring,
     readers: Mapping[Kind, Reader],
+    logs: LogSurvey,
 ) -> Survey:
     waiting, listed = journal.read(), inventory.read()
     found = [_look(folder, kind, path, keyring, readers) for kind, path in stored(folder)]
     _refuse_unreadable(found, waiting)
     _refuse_malformed(found, readers)
-    here = {str(each.path.relative_to(folder)) for each in found if each.document or each.damaged}
+    here = {str(each.path.relative_to(folder)) for each in found if each.document or each.damaged} | logs.here
     awaited = {str(LAYOUTS[kind].file(folder, id).relative_to(folder)) for kind, id in waiting}
     findings = [text for each in found for text in _findings(folder, each)]
+    findings += logs.findings()
     findings += [f"{name} is gone: it starts without" for name in sorted(listed - here - awaited)]
     if journal.damaged:
         findings.append(
@@ -180,7 +196,7 @@ def _survey(
         findings.append(f"{JOURNAL} is gone: what was only in it is lost")
     if inventory.damaged:
         findings.append(f"{INVENTORY} was damaged: a file that is gone would not be noticed")
-    return Survey(found, waiting, findings)
+    return Survey(found, waiting, logs, findings)
 
 
 def _findings(folder: Path, found: Found) -> Iterator[str]:

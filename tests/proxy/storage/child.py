@@ -40,6 +40,11 @@ async def perform(storage: JsonFiles, folder: Path, verb: str, *args: Any) -> An
                 pass
     elif verb == "free":
         (folder.parent / "filler").unlink()
+    elif verb == "durable":
+        await storage.append(*args, durable=True)
+    elif verb == "all_durable":  # each line as an append of its own, all at the same time
+        log, lines = args
+        await asyncio.gather(*(storage.append(log, [line], durable=True) for line in lines))
     elif verb in ("load", "logs", "read_log"):
         return await getattr(storage, verb)(*args)
     else:

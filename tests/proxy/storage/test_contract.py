@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 
 import pytest
@@ -244,10 +245,92 @@ async def test_cancelling_a_caller_does_not_cancel_its_lines(storage: Storage) -
     assert await storage.read_log("a") == [{"n": 1}]
 
 
+async def test_each_line_is_handed_over_in_order_as_it_is_in_the_log(storage: Storage) -> None:
+    await storage.append("a", LINES)
+    await storage.append("a", [{"n": 1}])
+    lines: list[bytes] = []
+    await storage.each_line("a", lines.append)
+    assert [json.loads(line) for line in lines] == [*LINES, {"n": 1}]
+    assert not any(b"\n" in line for line in lines)
+
+
+async def test_a_log_that_is_not_there_has_no_line(storage: Storage) -> None:
+    lines: list[bytes] = []
+    await storage.each_line("a", lines.append)
+    await storage.each_line("resources", lines.append)
+    assert lines == []
+
+
+async def test_a_line_that_its_taker_cannot_read_is_left_out_and_the_next_ones_come(storage: Storage) -> None:
+    await storage.append("a", [{"n": 1}, {"x": 2}, {"n": 3}])
+    numbers: list[int] = []
+
+    def take(line: bytes) -> None:
+        if "n" not in (record := json.loads(line)):
+            raise ValueError("n is missing")
+        numbers.append(record["n"])
+
+    await storage.each_line("a", take)
+    assert numbers == [1, 3]
+
+
+@pytest.mark.parametrize("log", ["resources", "conversations", "a"])
+async def test_what_was_appended_durably_is_there_after_reopening(
+    open_storage: Callable[[], Storage], log: str
+) -> None:
+    storage = open_storage()
+    await asyncio.gather(*(storage.append(log, [{"n": n}, {"n": -n}], durable=True) for n in range(1, 4)))
+    await storage.close()
+    storage = open_storage()
+    assert [line["n"] for line in await storage.read_log(log)] == [1, -1, 2, -2, 3, -3]
+    assert not storage.notices
+
+
+async def test_logs_that_are_no_days_of_usage_are_not_among_them(storage: Storage) -> None:
+    for log in ("resources", "2026-11-22", "conversations"):
+        await storage.append(log, [{"n": 1}])
+    assert await storage.logs() == ["2026-11-22"]
+
+
+async def test_durable_appends_keep_their_place_among_other_writes(storage: Storage) -> None:
+    calls = [
+        storage.append("a", [{"n": 1}], durable=True),
+        storage.replace_log("a", [{"n": 2}]),
+        storage.append("a", [{"n": 3}], durable=True),
+        storage.append("a", [{"n": 4}], durable=True),
+        storage.append("b", [{"n": 5}], durable=True),
+        storage.append("a", [{"n": 6}]),
+        storage.append("a", [{"n": 7}], durable=True),
+        storage.remove_log("b"),
+        storage.append("b", [{"n": 8}], durable=True),
+    ]
+    await asyncio.gather(*reversed(calls))
+    assert await storage.read_log("a") == [{"n": n} for n in (2, 3, 4, 6, 7)]
+    assert await storage.read_log("b") == [{"n": 8}]
+
+
+async def test_a_durable_append_that_could_not_be_read_back_takes_no_other_along(storage: Storage) -> None:
+    done = await asyncio.gather(
+        storage.append("a", [{"n": 1}], durable=True),
+        storage.append("a", [{"n": 2}, {"n": float("nan")}], durable=True),
+        storage.append("a", [{"n": 3}], durable=True),
+        return_exceptions=True,
+    )
+    assert [type(each) for each in done] == [type(None), ValueError, type(None)]
+    assert await storage.read_log("a") == [{"n": 1}, {"n": 3}]
+
+
+async def test_the_lines_of_a_replacement_may_come_one_by_one(storage: Storage) -> None:
+    await storage.replace_log("resources", ({"n": n} for n in range(2000)))
+    assert await storage.read_log("resources") == [{"n": n} for n in range(2000)]
+
+
 @pytest.mark.parametrize("name", ["", "a.b", "../a", "a/b"])
 async def test_a_log_name_that_could_be_a_path_is_refused(storage: Storage, name: str) -> None:
     for refused in (
         lambda: storage.append(name, []),
+        lambda: storage.append(name, [], durable=True),
+        lambda: storage.each_line(name, print),
         lambda: storage.replace_log(name, []),
         lambda: storage.remove_log(name),
         lambda: storage.read_log(name),
@@ -263,6 +346,8 @@ async def test_lines_of_which_one_could_not_be_read_back_are_not_written(
     await storage.append("a", [{"n": 1}])
     with pytest.raises((ValueError, TypeError)):
         await storage.append("a", [{"n": 2}, line])  # type: ignore[list-item]
+    with pytest.raises((ValueError, TypeError)):
+        await storage.append("a", [{"n": 2}, line], durable=True)  # type: ignore[list-item]
     with pytest.raises((ValueError, TypeError)):
         await storage.replace_log("a", [{"n": 3}, line])  # type: ignore[list-item]
     assert await storage.read_log("a") == [{"n": 1}]

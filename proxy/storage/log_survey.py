@@ -1,0 +1,58 @@
+"""A look at the logs in the root of a data folder when it is opened. Logs of usage are left to whoever reads them."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from proxy.errors import StorageError
+from proxy.failpoints import failstep
+from proxy.storage.layout import QUARANTINE, ROOT_LOGS
+from proxy.storage.logs import Seen, each_line
+
+
+@dataclass(frozen=True, slots=True)
+class LogSurvey:
+    """`seen`: the logs that are there, by the name of the file. `unreadable`: those that a start does without."""
+
+    seen: dict[str, Seen] = field(default_factory=dict)
+    unreadable: list[Path] = field(default_factory=list)
+
+    @property
+    def here(self) -> set[str]:
+        """The names of all files that are there."""
+        return {*self.seen, *(path.name for path in self.unreadable)}
+
+    def findings(self) -> Iterator[str]:
+        """What is wrong, and what comes of it, for people."""
+        for path in self.unreadable:
+            yield f"{path.name} was damaged (the disk cannot read it): it is kept in {QUARANTINE}/"
+            yield f"{path.name} starts empty"
+
+
+def survey_logs(folder: Path, take: Callable[[bytes], object]) -> LogSurvey:
+    """Read each log; a line for which `take` raises ValueError counts as damaged.
+
+    Raises StorageError if the disk cannot read a durable one, OSError if one is not a regular file.
+    """
+    survey = LogSurvey()
+    for layout in ROOT_LOGS.values():
+        path = layout.file(folder)
+        try:
+            with failstep(f"storage.survey.{path.stem}"):
+                seen = each_line(path, take)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            if layout.durable:
+                raise StorageError(
+                    f"{path} cannot be used (the disk cannot read it): restore it from a backup, or move it away "
+                    "to start without"
+                ) from error
+            survey.unreadable.append(path)
+        else:
+            if path.exists():
+                survey.seen[path.name] = seen
+    return survey
