@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import ujson
+from pydantic import Field
 
 from handlers.base import AdminHandler, Admins, RequestBody
 from proxy.clients.keys import ClientKey, ClientKeys
@@ -17,11 +18,11 @@ from proxy.relay.inbound import Inbound
 
 
 class _Question(RequestBody):
-    """A request as it would be sent; `body` is text, or JSON. Without a client key in `headers`, `token_id` may name one."""
+    """A request as it would be sent; `body` is JSON, or text. `token_id` names the client key if no header has it."""
 
     path: str
     method: str | None = None
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = Field(default_factory=dict)
     body: Any = None
     token_id: str | None = None
 

@@ -21,6 +21,7 @@ from handlers.server import Server
 from handlers.v1 import V1
 from proxy.assembly import Parts
 from proxy.clients.throttle import Throttle
+from proxy.relay.explain import Explainer
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 MAPPED_BYTES = 1 << 20
@@ -61,7 +62,6 @@ def make_server(parts: Parts) -> Server:
         explainer=Explainer(parts.relay, parts.pool, clock),
         dashboards=dashboards,
         health=parts.health,
-        findings=parts.health.findings,
         gate=_gate(parts, origins),
         clock=clock,
         trusted_proxies=http.trusted_proxies,

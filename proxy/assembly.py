@@ -118,7 +118,6 @@ class Parts:
     jobs: Jobs
     client: CurlClient
     pool: Pool
-    affinity: Affinity
     refresher: Refresher
     credentials: Credentials
     logins: Logins
@@ -213,7 +212,6 @@ async def engine(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
             jobs=jobs,
             client=client,
             pool=accounts.pool,
-            affinity=accounts.affinity,
             refresher=accounts.refresher,
             credentials=_credentials(given, accounts, clients),
             logins=accounts.logins,

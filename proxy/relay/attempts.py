@@ -296,9 +296,6 @@ class Attempts:
         attempt.status, attempt.verdict = head.status, verdict.action.value
         if verdict.action is Action.HAND_ON:
             means.pool.answered(account.id)
-            if head.status < 300:
-                failed = self._tries > 0
-                self._record.moved = means.affinity.answered(self._placement, account.id, failed=failed)
             if verdict is SERVED and (self._lessons.held or means.pool.has_refusals):
                 means.teacher.served(self._lessons, account.id, await self._matters())
             return await self._hand_over(account, exchange, head, headers)
@@ -372,8 +369,11 @@ class Attempts:
             await _look_through(self._means, account, exchange, head.status, answered.get("content-encoding"))
         headers = answered.for_client(account.name, len(self._record.attempts))
         answer = await answer_of(self._inbound, exchange, head, answered, headers)
-        if self._asking is not None and head.status < 300:
-            await learn(self._means.affinity, self._asking, account.id, answer)
+        if head.status < 300:
+            affinity, placement = self._means.affinity, self._placement
+            self._record.moved = affinity.answered(placement, account.id, failed=self._tries > 0)
+            if self._asking is not None:
+                await learn(affinity, self._asking, account.id, answer)
         self._inbound.headers = NO_HEADERS  # nothing is sent again from here, and a stream may last for hours
         return answer
 

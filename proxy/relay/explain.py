@@ -29,9 +29,13 @@ class Explainer:
         record = RequestRecord(self._clock.monotonic(), key=key)
         try:
             asking, placement = await self._relay.place(inbound, record)
-        except RequestError as error:
-            said = {"status": error.status, "type": error.type, "message": error.message}
-            return {"account": None, "why": None, "error": said, "accounts": self._verdicts(None, None, ())}
+        except RequestError as refusal:
+            return {
+                "account": None,
+                "why": None,
+                "error": _told(refusal),
+                "accounts": self._verdicts(None, None, ()),
+            }
         matters = Asked(asking.peek.model, inbound.route, inbound.betas).matters
         chosen = self._chosen(placement, matters)
         error = None if chosen is not None else self._pool.exhausted(matters, only=_only(placement))
@@ -40,9 +44,7 @@ class Explainer:
             "why": placement.why,
             "held_by": placement.held_by,
             "before": self._named(placement.before),
-            "error": None
-            if error is None
-            else {"status": error.status, "type": error.type, "message": error.message},
+            "error": None if error is None else _told(error),
             "accounts": self._verdicts(chosen, placement, matters),
         }
 
@@ -77,6 +79,10 @@ class Explainer:
                 }
             )
         return verdicts
+
+
+def _told(error: RequestError) -> dict[str, Any]:
+    return {"status": error.status, "type": error.type, "message": error.message}
 
 
 def _only(placement: Placement) -> str | None:
