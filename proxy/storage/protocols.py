@@ -16,7 +16,7 @@ Reader = Callable[[str, Record], object]
 
 
 class Storage(Protocol):
-    """Records by kind and id, and named logs of lines. A crash costs a log its last lines at most.
+    """Records by kind and id, and named logs of lines. A crash costs a log its last lines at most, no durable one.
 
     An id or a log's name is 1 to 64 of `A-Z a-z 0-9 _ -`; others raise ValueError.
     A write copies its record and is queued when it is called, not when it is awaited. So later changes of the record
