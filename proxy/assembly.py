@@ -581,7 +581,10 @@ def check(settings: Settings) -> list[str]:
         f"would listen on   {url(settings, settings.server.port)}",
         f"would forward to  {settings.claude.base_url}{_way_out(settings)}",
         f"data folder       {folder}: {len(accounts)} accounts, {len(keys)} client keys",
-        *(f"                  {name}: {lines} lines" for name, lines in found.logs.items()),
+        *(
+            f"                  {name}: {lines} line{'s' * (lines != 1)}"
+            for name, lines in found.logs.items()
+        ),
         f"encryption        {found.encryption}",
     ]
 

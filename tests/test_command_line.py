@@ -180,6 +180,15 @@ def test_a_check_writes_nothing(tmp_path: Path) -> None:
     assert state(tmp_path / "data") == before
 
 
+def test_a_check_says_what_the_logs_hold(tmp_path: Path) -> None:
+    log = account_file(tmp_path).parents[1] / "resources.jsonl"
+    log.write_text('{"id": "file_1"}\n{"id"; "file_2"}\n')
+    done = run_fork(tmp_path, "--config", str(write_config(tmp_path)), "--check")
+    assert done.returncode == 0
+    assert "resources.jsonl has damaged lines: 1, which are left out\n" in done.stdout
+    assert " resources.jsonl: 1 line\n" in done.stdout
+
+
 def state(folder: Path) -> dict[Path, tuple[int, int, int, bytes]]:
     """Of everything in the folder: inode, mode, time of the last change, content."""
     return {

@@ -121,6 +121,30 @@ async def test_appends_that_wait_together_share_one_flush(
     assert await storage.read_log("resources") == [{"n": n} for n in range(1, 100)]
 
 
+async def test_appends_that_wait_together_are_not_done_before_what_was_ordered_between_them(
+    open_files: Callable[[], JsonFiles], written: Path, synced: list[str]
+) -> None:
+    storage = open_files()
+    reading, may_go = await held_up(storage)
+    calls = [
+        storage.append("resources", [TWO], durable=True),
+        storage.replace_log("resources", [THREE]),
+        storage.append("resources", [{"n": 4}], durable=True),
+        storage.append("resources", [{"n": 5}]),
+        storage.append("resources", [{"n": 6}], durable=True),
+        storage.append("conversations", [{"n": 7}], durable=True),
+        storage.append("resources", [{"n": 8}], durable=True),
+    ]
+    may_go.set()
+    await asyncio.gather(reading, *reversed(calls))
+    assert await storage.read_log("resources") == [{"n": n} for n in (3, 4, 5, 6, 8)]
+    assert [name for name in synced if name.endswith(".jsonl")] == [
+        *["resources.jsonl"] * 3,
+        "conversations.jsonl",
+        "resources.jsonl",
+    ]
+
+
 async def test_a_flush_that_fails_is_told_to_all_that_share_it(
     open_files: Callable[[], JsonFiles], written: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
