@@ -62,6 +62,7 @@ def make_server(parts: Parts) -> Server:
         explainer=Explainer(parts.relay, parts.pool, clock),
         dashboards=dashboards,
         health=parts.health,
+        findings=parts.health.findings,
         gate=_gate(parts, origins),
         clock=clock,
         trusted_proxies=http.trusted_proxies,
@@ -69,15 +70,19 @@ def make_server(parts: Parts) -> Server:
         redirect_uri=http.redirect_uri,
         assets=assets,
     )
+    return _server(parts, Front(v1, rest), v1, dashboards)
+
+
+def _server(parts: Parts, front: Front, v1: V1, dashboards: Dashboards) -> Server:
     return Server(
-        Front(v1, rest),
+        front,
         v1,
         dashboards,
         parts.health,
-        drain_timeout_s=http.drain_timeout_s,
+        drain_timeout_s=parts.http.drain_timeout_s,
         hurried=parts.hurried,
-        clock=clock,
-        trusted_proxies=http.trusted_proxies,
+        clock=parts.clock,
+        trusted_proxies=parts.http.trusted_proxies,
     )
 
 

@@ -43,6 +43,7 @@ from proxy.dashboard.summary import Summary
 from proxy.http.addresses import Network
 from proxy.http.target import NEVER_SENT, is_of_api
 from proxy.relay.explain import Explainer
+from proxy.storage.findings import Findings
 from proxy.usage.series import Series
 
 PING_S = 20
@@ -72,6 +73,7 @@ def application(
     budgets: Budgets,
     series: Series,
     health: Health,
+    findings: Findings,
     summary: Summary,
     explainer: Explainer,
     dashboards: Dashboards,
@@ -127,7 +129,7 @@ def application(
                 series=series,
             ),
             route(r"/api/admin/explain", Explain, who=admins, explainer=explainer, keys=keys),
-            route(r"/api/admin/findings", FindingList, who=admins, findings=health.findings),
+            route(r"/api/admin/findings", FindingList, who=admins, findings=findings),
             route(r"/api/admin/sessions", SessionList, who=admins, sessions=sessions),
             route(r"/api/sessions/([^/]+)", OneSession, who=admins, sessions=sessions),
             route(r"/api/live", LiveFeed, who=admins, dashboards=dashboards),

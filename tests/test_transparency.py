@@ -182,7 +182,7 @@ OF_CLIENTS = [
     "date", "if-none-match", "via", "from", "priority", "traceparent", "forwarded", "x-forwarded-for",
     "cf-connecting-ip",
     "connection", "keep-alive", "proxy-authorization", "proxy-connection", "te", "trailer", "upgrade",
-    "cookie", "authorization", "x-api-key", "x-proxy-account", "x-proxy-other", "x-named",
+    "cookie", "authorization", "x-api-key", "x-proxy-attempts", "x-proxy-other", "x-named",
 ]  # fmt: skip
 OF_UPSTREAMS = [
     "content-type", "content-encoding", "content-language", "date", "server", "via", "etag", "vary", "age",

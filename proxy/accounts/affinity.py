@@ -270,14 +270,9 @@ class Affinity:
         home = self.resources.home(group)
         if home is not None and home in self._pool and self._pool[home].works:
             return home
-        fit = [account for account in self._pool if account.status is Status.ACTIVE] or [
-            account for account in self._pool if account.works
-        ]
-        return (
-            min(fit, key=lambda account: self.resources.homes_in(account.id), default=None).id
-            if fit
-            else None
-        )
+        working = [account for account in self._pool if account.works]
+        active = [account for account in working if account.status is Status.ACTIVE]
+        return min((each.id for each in active or working), key=self.resources.homes_in, default=None)
 
     # what became of it
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
@@ -17,14 +16,10 @@ from proxy.accounts.refusals import SHOWN_FROM, Refusals
 from proxy.accounts.table import AccountTable
 from proxy.accounts.use import Use, Uses
 from proxy.clock import Clock, rfc3339
-from proxy.errors import RateLimited, RequestError, Unavailable
 from proxy.feed import Feed, Happened
 from proxy.http.headers import AnswerHeaders
 from proxy.storage.protocols import Record, Storage
 from proxy.storage.table import Table
-
-LONG_WAIT_S = 60.0
-"""Clients wait as long as `retry-after` says. If the wait is longer than this, they are told not to retry."""
 
 log = logging.getLogger(__name__)
 
@@ -251,40 +246,15 @@ class Pool(AccountTable):
 
         None if none rests.
         """
-        first = self._first_back(matters, but)
+        first = self.first_back(matters, but)
         return None if first is None else first[0]
 
-    def _first_back(self, matters: tuple[str, ...], but: Collection[str]) -> tuple[float, str] | None:
+    def first_back(self, matters: tuple[str, ...], but: Collection[str]) -> tuple[float, str] | None:
         """The shortest rest in seconds, and the id of its account. None if none rests."""
         waits_s = self._cooldowns.waits_s(matters).items()
         return min(
             ((wait_s, id) for id, wait_s in waits_s if self._table[id].works and id not in but), default=None
         )
-
-    def exhausted(
-        self, matters: tuple[str, ...] = (), *, but: Collection[str] = (), only: str | None = None
-    ) -> RequestError:
-        """The error for a client if no account can be asked for these matters, and those in `but` have refused.
-
-        With `only`, no other account than that one may be asked.
-        """
-        if not len(self):
-            return Unavailable("no accounts available", should_retry=False)
-        if only is not None:
-            return self._exhausted_alone(only, matters)
-        first = self._first_back(matters, but)
-        if first is None:
-            return Unavailable("all accounts invalid or inactive", should_retry=False)
-        wait_s, account_id = first
-        return _rate_limited(self._table[account_id].name, wait_s, self._clock.now())
-
-    def _exhausted_alone(self, account_id: str, matters: tuple[str, ...]) -> RequestError:
-        account = self[account_id]
-        if not account.works:
-            why = f"account {account.name!r}, which alone can answer this, is {account.status.value}"
-            return Unavailable(why, should_retry=False)
-        wait_s = self._cooldowns.waits_s(matters).get(account_id, 0.0)
-        return _rate_limited(account.name, wait_s, self._clock.now(), alone=True)
 
     async def save_counters(self, storage: Storage) -> None:
         """Write the counters that have changed. Raises StorageError."""
@@ -306,18 +276,6 @@ class Pool(AccountTable):
             self._balancer.forget(old.id)
             self._quota.pop(old.id, None)
             self._room_until.pop(old.id, None)
-
-
-def _rate_limited(first: str, wait_s: float, now: float, *, alone: bool = False) -> RateLimited:
-    """All accounts rest, and the one named `first` for `wait_s`; with `alone`, no other can answer this request."""
-    back = rfc3339(now + wait_s)
-    return RateLimited(
-        f"account '{first}', which alone can answer this, is rate limited until {back}"
-        if alone
-        else f"all accounts rate limited: '{first}' comes back first, at {back}",
-        should_retry=False if wait_s > LONG_WAIT_S else None,
-        retry_after_s=max(1, math.ceil(wait_s)),
-    )
 
 
 class InFlight:

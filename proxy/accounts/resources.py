@@ -78,10 +78,8 @@ class Resources:
     async def load(self) -> None:
         """Read the log, and rewrite it if most of it is obsolete. Raises StorageError."""
         await self._storage.each_line(LOG, self._read)
-        if not self._lines:
-            self._pending.append({"version": VERSION})
         if self._lines - self._live > max(MOST_OBSOLETE, self._live):
-            await self._storage.replace_log(LOG, list(self._all()))
+            await self._storage.replace_log(LOG, self._all())  # nothing changes them until all is loaded
             self._lines = self._live
 
     @property
@@ -199,15 +197,16 @@ class Resources:
         pending, self._pending = self._pending, []
         if not pending:
             return
+        lines = pending if self._lines else [{"version": VERSION}, *pending]
         try:
-            await self._storage.append(LOG, pending, durable=True)
+            await self._storage.append(LOG, lines, durable=True)
         except StorageError as error:
             self._pending = pending + self._pending
             if self.unsaved is None:
                 log.error("resources are not saved, kept in memory lines=%d error=%s", len(pending), error)
             self.unsaved = str(error)
             raise
-        self._lines += len(pending)
+        self._lines += len(lines)
         self.unsaved = None
 
     async def left(self) -> list[str]:

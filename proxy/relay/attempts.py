@@ -5,14 +5,15 @@ Longer than other files: everything that an upstream's answer may lead to comes 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
+from collections.abc import Set
 from dataclasses import dataclass
 from random import Random
 
 from proxy.accounts.account import Account, Status
 from proxy.accounts.affinity import Affinity, Asking, Placement
+from proxy.accounts.exhausted import exhausted
 from proxy.accounts.lessons import Lessons, Teacher
 from proxy.accounts.pool import InFlight, Pool
 from proxy.accounts.refresh import Refresher
@@ -37,15 +38,14 @@ from proxy.http.headers import NO_HEADERS, AnswerHeaders
 from proxy.http.peek import Peek
 from proxy.relay.answer import Answer, answer_of
 from proxy.relay.inbound import Inbound
+from proxy.relay.judging import SERVED, judged, start_of
 from proxy.relay.learning import learn
 from proxy.upstream import echo, first_event
 from proxy.upstream.driver import CurlClient
-from proxy.upstream.error_body import MOST_BYTES as JUDGED_BYTES
-from proxy.upstream.error_body import ApiError, read_error
 from proxy.upstream.exchange import Exchange, Head
 from proxy.upstream.retry_budget import RetryBudget
 from proxy.upstream.unclassified import Unclassified
-from proxy.upstream.verdict import JUDGED_BY_BODY, MESSAGES, Action, Asked, Verdict, judge, judge_early
+from proxy.upstream.verdict import Action, Asked, Verdict
 from proxy.usage.request import Attempt, RequestRecord
 
 SHORT_WAIT_S = 5.0
@@ -59,10 +59,6 @@ TOKEN_RETRY_S = 5.0
 
 TRIES_AT_HOME = 2
 """A conversation is tried so often with its own account when the upstream fails, before it goes to another."""
-
-SERVED = Verdict(Action.HAND_ON, "200")
-NO_ERROR = ApiError()
-NOT_ASKED = Asked()
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +123,40 @@ class Means:
         return BadGateway("the upstream's answer was withheld: it held a credential", should_retry=False)
 
 
+class Patience:
+    """How often a request has been tried in vain for a reason that passes, and whether it is tried again."""
+
+    def __init__(self, means: Means, request_id: str) -> None:
+        self._means = means
+        self._request_id = request_id
+        self._backs_off = False
+        self.failures = 0
+        self.is_over = False
+
+    def failed(self) -> None:
+        """Count a try; the last one is the last word."""
+        self.failures += 1
+        self._backs_off = True
+        if self.failures >= self._means.retry.max_attempts:
+            self.is_over = True
+        elif not self._means.budget.spend():
+            self.is_over = True
+            log.info("no further try, retry.budget is spent request=%s", self._request_id)
+
+    def allows_wait(self) -> bool:
+        """Whether the request may wait for an account to come back, which counts as a try."""
+        if self.failures + 1 >= self._means.retry.max_attempts:
+            return False
+        self.failures += 1
+        return True
+
+    async def rest(self) -> None:
+        """Wait before the next try, if the one before has failed."""
+        if self._backs_off:
+            self._backs_off = False
+            await self._means.clock.sleep(self._means.retry.delay_s(self.failures, self._means.rng))
+
+
 class Attempts:
     """All tries of one request, over all accounts, before the first byte reaches the client.
 
@@ -149,9 +179,7 @@ class Attempts:
         self._placement = placement
         self._lessons = Lessons()
         self._tried: set[str] = set()
-        self._tries = 0  # that failed for a reason that passes
-        self._gives_up = False
-        self._backs_off = False
+        self._patience = Patience(means, record.id)
         self._in_flight: InFlight | None = None
         self._exchange: Exchange | None = None
         self._last: tuple[Account, Exchange, Head, AnswerHeaders, Verdict] | None = None
@@ -178,7 +206,7 @@ class Attempts:
             self._in_flight = None
 
     async def _answer(self) -> Answer:
-        while not self._gives_up:
+        while not self._patience.is_over:
             account = await self._next_account()
             if account is None:
                 break
@@ -192,9 +220,7 @@ class Attempts:
 
     async def _next_account(self) -> Account | None:
         pool, lessons = self._means.pool, self._lessons
-        if self._backs_off:
-            self._backs_off = False
-            await self._means.clock.sleep(self._means.retry.delay_s(self._tries, self._means.rng))
+        await self._patience.rest()
         matters = await self._matters()
         again, lessons.again = lessons.again, None
         if again is not None and again in pool and pool[again].status is Status.ACTIVE:
@@ -224,12 +250,11 @@ class Attempts:
         """Wait for the only account to come back from a limit, if that is soon; such a wait counts as a try."""
         pool, lessons = self._means.pool, self._lessons
         usable = [a for a in pool if a.works and self._only in (None, a.id)]
-        wait_s = pool.recovers_in(matters, but=lessons.refused_for_good)
+        wait_s = pool.recovers_in(matters, but=lessons.refused_for_good | self._others)
         if len(usable) != 1 or wait_s is None or wait_s > SHORT_WAIT_S:
             return None
-        if self._tries + 1 >= self._means.retry.max_attempts:
+        if not self._patience.allows_wait():
             return None
-        self._tries += 1
         lessons.refused = lessons.refused_for_good
         await self._means.clock.sleep(wait_s)
         account = self._choose(matters)
@@ -239,6 +264,11 @@ class Attempts:
     def _only(self) -> str | None:
         """The id of the only account that may be asked; None if there are others."""
         return self._placement.account_id if self._placement.strict else None
+
+    @property
+    def _others(self) -> Set[str]:
+        """The ids of the accounts that may not be asked, whatever they would say."""
+        return frozenset() if self._only is None else {a.id for a in self._means.pool} - {self._only}
 
     async def _matters(self) -> tuple[str, ...]:
         """What an account may be passed over for; empty as long as no account is for anything."""
@@ -308,29 +338,21 @@ class Attempts:
     async def _judge(
         self, account: Account, exchange: Exchange, status: int, headers: AnswerHeaders
     ) -> Verdict:
-        """Say what an answer means, by its first bytes if there are to be any. Raises UpstreamError."""
-        error, found = NO_ERROR, status
-        encoding = headers.get("content-encoding")
-        if status in JUDGED_BY_BODY:
-            start = await _start_of(exchange, JUDGED_BYTES)
-            exchange.put_back(start)
-            error = read_error(start, encoding, headers.get("content-type"))
-        elif 200 <= status <= 299 and status != 204:
-            early = await _early_error(exchange, headers, self._inbound.route)
-            if early is None:
-                return SERVED
-            error, found = early, first_event.status_of(early)
-        if 400 <= found <= 499:
-            self._means.unclassified.note(found, error)
-        asked = await self._asked() if found in JUDGED_BY_BODY else NOT_ASKED
-        now = self._means.clock.now()
-        verdict = judge(found, headers, error, account_kind=account.type, asked=asked, now=now)
-        return verdict if found == status else judge_early(error, verdict)
+        return await judged(
+            exchange,
+            status,
+            headers,
+            kind=account.type,
+            route=self._inbound.route,
+            asked_for=self._asked,
+            unclassified=self._means.unclassified,
+            now=self._means.clock.now(),
+        )
 
     async def _learn(self, account: Account, verdict: Verdict) -> None:
         """Tell the pool what the answer means for the account, and this request where not to go again."""
         if verdict.action is Action.RETRY:
-            self._failed_for_now()
+            self._patience.failed()
         else:
             await self._means.teacher.teach(self._lessons, account, verdict)
         log.info(
@@ -350,17 +372,7 @@ class Attempts:
         if (final := _final(error, may_resend=self._may_resend)) is not None:
             raise final from error
         self._error = without_frames(error)
-        self._failed_for_now()
-
-    def _failed_for_now(self) -> None:
-        """Count a try that failed for a reason that passes; the last one is the last word."""
-        self._tries += 1
-        self._backs_off = True
-        if self._tries >= self._means.retry.max_attempts:
-            self._gives_up = True
-        elif not self._means.budget.spend():
-            self._gives_up = True
-            log.info("no further try, retry.budget is spent request=%s", self._record.id)
+        self._patience.failed()
 
     async def _hand_over(
         self, account: Account, exchange: Exchange, head: Head, answered: AnswerHeaders
@@ -371,7 +383,7 @@ class Attempts:
         answer = await answer_of(self._inbound, exchange, head, answered, headers)
         if head.status < 300:
             affinity, placement = self._means.affinity, self._placement
-            self._record.moved = affinity.answered(placement, account.id, failed=self._tries > 0)
+            self._record.moved = affinity.answered(placement, account.id, failed=self._patience.failures > 0)
             if self._asking is not None:
                 await learn(affinity, self._asking, account.id, answer)
         self._inbound.headers = NO_HEADERS  # nothing is sent again from here, and a stream may last for hours
@@ -380,6 +392,7 @@ class Attempts:
     async def _last_word(self) -> Answer:
         """What is left when every try failed: the upstream's own answer, or why there is none."""
         pool, lessons, matters = self._means.pool, self._lessons, await self._matters()
+        now = self._means.clock.now()
         if self._error is not None:
             what = "answer was cut" if isinstance(self._error, UpstreamLost) else "server cannot be reached"
             raise BadGateway(f"the upstream's {what}: {self._error}") from self._error
@@ -388,16 +401,15 @@ class Attempts:
                 raise Unavailable(
                     f"no account has a live token: {lessons.token_error}", retry_after_s=TOKEN_RETRY_S
                 )
-            raise pool.exhausted(matters, only=self._only)
+            raise exhausted(pool, now, matters, only=self._only)
         account, exchange, head, headers, verdict = self._last
-        asked = [a for a in pool if self._only in (None, a.id)]
-        if not any(a.works for a in asked):
-            raise pool.exhausted(matters, only=self._only)
+        if not any(a.works and self._only in (None, a.id) for a in pool):
+            raise exhausted(pool, now, matters, only=self._only)
         passes = verdict.action is Action.RETRY or verdict.is_throttle
-        but = lessons.refused_for_good | ({a.id for a in pool} - {a.id for a in asked})
+        but = lessons.refused_for_good | self._others
         if not passes and pool.recovers_in(matters, but=but) is not None:
             # An account that rests has not refused this request for good: the client is told when to come back.
-            raise pool.exhausted(matters, but=but, only=self._only)
+            raise exhausted(pool, now, matters, but=but, only=self._only)
         if verdict.action in (Action.REFRESH_THEN_NEXT, Action.CONFIRM_KEY_THEN_NEXT):
             # The client's own key is fine: a 401 would say otherwise, and clients would ask for another.
             raise Unavailable(
@@ -417,35 +429,11 @@ def _final(error: UpstreamError, *, may_resend: bool) -> RequestError | None:
     return None
 
 
-async def _early_error(exchange: Exchange, headers: AnswerHeaders, route: str) -> ApiError | None:
-    """Wait for the first byte of a good answer, and for the first event of a streamed message.
-
-    The head is sent with it: until then, another account may answer. Any other stream may be silent for long.
-    """
-    is_stream = headers.get("content-type").lower().startswith("text/event-stream")
-    if is_stream and route != MESSAGES:
-        return None
-    if not await exchange.begun():
-        if route == MESSAGES and headers.length is None and not headers.is_chunked:
-            raise UpstreamLost("its connection ended before the first byte of the message")
-        return None
-    return await first_event.early_error(exchange, headers.get("content-encoding")) if is_stream else None
-
-
-async def _start_of(exchange: Exchange, enough_bytes: int) -> bytes:
-    """The start of a body, or what came before it was cut: whoever reads on is told of the cut."""
-    start = bytearray()
-    with contextlib.suppress(UpstreamError):
-        while len(start) < enough_bytes and (data := await exchange.read()):
-            start += data
-    return bytes(start)
-
-
 async def _look_through(
     means: Means, account: Account, exchange: Exchange, status: int, encoding: str
 ) -> None:
     """Raise BadGateway if an error's body holds the credential, or may: there is too much of it."""
-    body = await _start_of(exchange, echo.MOST_BYTES)
+    body = await start_of(exchange, echo.MOST_BYTES)
     try:
         if len(body) >= echo.MOST_BYTES:
             raise TooLarge

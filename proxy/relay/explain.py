@@ -6,6 +6,7 @@ from typing import Any
 
 from proxy.accounts.account import Account
 from proxy.accounts.affinity import Placement
+from proxy.accounts.exhausted import exhausted
 from proxy.accounts.pool import Pool
 from proxy.clients.keys import ClientKey
 from proxy.clock import Clock, rfc3339
@@ -38,7 +39,7 @@ class Explainer:
             }
         matters = Asked(asking.peek.model, inbound.route, inbound.betas).matters
         chosen = self._chosen(placement, matters)
-        error = None if chosen is not None else self._pool.exhausted(matters, only=_only(placement))
+        error = None if chosen is not None else self._exhausted(placement, matters)
         return {
             "account": None if chosen is None else {"id": chosen.id, "name": chosen.name},
             "why": placement.why,
@@ -53,6 +54,10 @@ class Explainer:
         if belongs_to is not None and self._pool.is_usable(belongs_to, matters):
             return self._pool[belongs_to]
         return None if placement.strict else self._pool.choose(matters)
+
+    def _exhausted(self, placement: Placement, matters: tuple[str, ...]) -> RequestError:
+        only = placement.account_id if placement.strict else None
+        return exhausted(self._pool, self._clock.now(), matters, only=only)
 
     def _named(self, account_id: str | None) -> dict[str, Any] | None:
         if account_id is None or account_id not in self._pool:
@@ -83,7 +88,3 @@ class Explainer:
 
 def _told(error: RequestError) -> dict[str, Any]:
     return {"status": error.status, "type": error.type, "message": error.message}
-
-
-def _only(placement: Placement) -> str | None:
-    return placement.account_id if placement.strict else None

@@ -47,7 +47,7 @@ class Inbound:
             found = self.peek()
             said = found if isinstance(found, Peek) else await found
         picked, session = first.get("x-proxy-account"), first.get("x-claude-code-session-id")
-        return Asking(self.method, self.target, group, said, picked, session)
+        return Asking(self.method, self.target, group, said, picked or None, session or None)
 
     async def _keep(self, found: Awaitable[Peek]) -> Peek:
         self._peeked = await found

@@ -462,7 +462,7 @@ async def test_an_error_event_that_is_not_the_first_is_handed_on(tmp_path: Path)
         assert (answer.header("x-proxy-account"), answer.body) == ("a", ping + overloaded.body)
 
 
-@pytest.mark.parametrize("path", ["/v1/messages", "/v1/sessions/sesn_1/events/stream"])
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/complete/stream"])
 async def test_only_a_messages_stream_is_looked_at(tmp_path: Path, path: str) -> None:
     fault = early("overloaded_error")
     async with pool_of(tmp_path, 2, "api_key") as (service, credentials):

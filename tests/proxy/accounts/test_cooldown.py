@@ -11,6 +11,7 @@ import pytest
 
 from proxy.accounts.account import Account, ApiKey, Status
 from proxy.accounts.cooldown import LONG_LIMIT_S, LONGEST_TEST_S
+from proxy.accounts.exhausted import exhausted
 from proxy.accounts.pool import Pool
 from proxy.errors import RateLimited
 from proxy.simulator import Error, Reset, Slow, Steady, long_context_429, quota_429
@@ -89,7 +90,7 @@ async def test_the_countdown_takes_no_notice_of_a_wall_clock_that_is_set_back(
     clock.jump(-DAY)
     clock.advance(20)
     assert pool.recovers_in() == pytest.approx(40)
-    error = pool.exhausted()
+    error = exhausted(pool, clock.now())
     assert isinstance(error, RateLimited) and error.retry_after_s == pytest.approx(40, abs=1)
 
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.accounts.account import Account, OAuthTokens, Status
+from proxy.accounts.exhausted import exhausted
 from proxy.accounts.pool import Pool
 from proxy.clock import rfc3339
 from proxy.errors import RateLimited, Unavailable
@@ -297,17 +298,19 @@ async def test_only_an_active_account_is_taken_out_for_being_idle(pool: Pool, cl
 # ---- what a client is told when nobody can be asked
 
 
-async def test_without_accounts_there_are_none_available(pool: Pool) -> None:
-    error = pool.exhausted()
+async def test_without_accounts_there_are_none_available(pool: Pool, clock: TestClock) -> None:
+    error = exhausted(pool, clock.now())
     assert isinstance(error, Unavailable)
     assert (error.message, error.should_retry) == ("no accounts available", False)
 
 
-async def test_where_no_time_brings_one_back_all_are_invalid_or_inactive(pool: Pool) -> None:
+async def test_where_no_time_brings_one_back_all_are_invalid_or_inactive(
+    pool: Pool, clock: TestClock
+) -> None:
     a, b = await added(pool, "a", "b")
     pool.invalidate(a, "401")
     await pool.update(b, status=Status.INACTIVE)
-    error = pool.exhausted()
+    error = exhausted(pool, clock.now())
     assert isinstance(error, Unavailable)
     assert (error.message, error.should_retry) == ("all accounts invalid or inactive", False)
 
@@ -319,7 +322,7 @@ async def test_where_all_are_rate_limited_the_wait_is_for_the_first_to_return(
     a, b = await added(pool, "a", "b")
     pool.limit(a, clock.now() + wait_s + 100, "7d rejected")
     pool.limit(b, clock.now() + wait_s, "5h rejected")
-    error = pool.exhausted()
+    error = exhausted(pool, clock.now())
     assert isinstance(error, RateLimited)
     back_at = rfc3339(clock.now() + wait_s)
     told = f"all accounts rate limited: 'b' comes back first, at {back_at}"
@@ -334,7 +337,7 @@ async def test_the_wait_for_a_model_ends_when_both_account_and_model_are_back(
     pool.limit(a, clock.now() + 10, "5h rejected")
     pool.skip(a, "opus", clock.now() + 90, "7d_oi rejected")
     told = f"all accounts rate limited: 'a' comes back first, at {rfc3339(clock.now() + 90)}"
-    assert pool.exhausted(("opus",)).message == told
+    assert exhausted(pool, clock.now(), ("opus",)).message == told
     assert (pool.recovers_in(("opus",)), pool.recovers_in(("sonnet",)), pool.recovers_in()) == (90, 10, 10)
 
 

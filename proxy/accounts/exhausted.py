@@ -1,0 +1,46 @@
+"""What a client is told if no account can be asked for what it wants."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+from proxy.accounts.pool import Pool
+from proxy.clock import rfc3339
+from proxy.errors import RateLimited, RequestError, Unavailable
+
+LONG_WAIT_S = 60.0
+"""Clients wait as long as `retry-after` says. If the wait is longer than this, they are told not to retry."""
+
+
+def exhausted(
+    pool: Pool,
+    now: float,
+    matters: tuple[str, ...] = (),
+    *,
+    but: Collection[str] = (),
+    only: str | None = None,
+) -> RequestError:
+    """The error if no account can be asked for these matters, and those in `but` have refused.
+
+    With `only`, no other account than that one may be asked.
+    """
+    if not len(pool):
+        return Unavailable("no accounts available", should_retry=False)
+    if only is not None and not pool[only].works:
+        account = pool[only]
+        why = f"account {account.name!r}, which alone can answer this, is {account.status.value}"
+        return Unavailable(why, should_retry=False)
+    others = () if only is None else {account.id for account in pool} - {only}
+    first = pool.first_back(matters, {*but, *others})
+    if first is None:
+        return Unavailable("all accounts invalid or inactive", should_retry=False)
+    wait_s, account_id = first
+    name, back = pool[account_id].name, rfc3339(now + wait_s)
+    return RateLimited(
+        f"all accounts rate limited: '{name}' comes back first, at {back}"
+        if only is None
+        else f"account '{name}', which alone can answer this, is rate limited until {back}",
+        should_retry=False if wait_s > LONG_WAIT_S else None,
+        retry_after_s=max(1, math.ceil(wait_s)),
+    )
