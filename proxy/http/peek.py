@@ -63,13 +63,6 @@ class Peek(Struct, frozen=True):
     max_tokens: int | None = None
     fast: bool = False
     size: int | None = None
-    named: tuple[tuple[str, str], ...] = ()
-    session: str | None = None
-    chain: tuple[int, ...] = ()
-    previous_message: str | None = None
-    diagnosed_message: str | None = None
-    in_thread: bool = False
-    may_generate: bool = False
 
 
 UNKNOWN: Final = Peek()
