@@ -44,6 +44,8 @@ _ID: Final = re.compile(rf"\S{{1,{LONGEST_ID}}}")
 _ESCAPED: Final = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
 _LONGEST_ESCAPE = len(r"\u0041")
 _LONGEST_STRING = _LONGEST_ESCAPE * LONGEST_ID + len('""')  # bytes, every character escaped
+_WORDS = (b"_id", b"container", b"agent", rb"\u00")
+_STEPS_OF_A_STRING = 3
 _QUOTE, _COLON, _OPEN = b'"', b":", b"{["
 
 # These are of JSON in which no string has a quote or a backslash: see _Reader.
@@ -64,11 +66,17 @@ class References(NamedTuple):
     too_many: bool = False
 
 
-def references(pieces: Iterable[bytes]) -> References:
-    """What the JSON in these pieces refers to. It never raises, whatever they hold, unless `pieces` does."""
-    scan = _Scan(_Reader(pieces))
+def references(pieces: Iterable[bytes], most_steps: int = MOST_STEPS) -> References:
+    """What the JSON in these pieces refers to. It raises nothing, whatever they hold, but what `pieces` raises."""
+    scan = _Scan(_Reader(pieces), most_steps)
     whole = scan.run()
     return References(tuple(scan.found)[:MOST_REFERENCES], not whole)
+
+
+def may_refer(data: bytes) -> bool:
+    """Whether some JSON may refer to anything: several times as fast as to look for it, if it is short."""
+    data = bytes(data)  # Raw has no `in`
+    return any(word in data for word in _WORDS)
 
 
 class _Reader:
@@ -173,8 +181,9 @@ class _Frame:
 class _Scan:
     """Walks through the JSON. `found` has (member's name, id) as keys."""
 
-    def __init__(self, reader: _Reader) -> None:
+    def __init__(self, reader: _Reader, most_steps: int) -> None:
         self._reader = reader
+        self._most_steps = most_steps
         self._frames: list[_Frame | None] = []  # of what has begun; None if it is not looked at
         self._steps = 0
         self.found: dict[tuple[str, str], None] = {}
@@ -202,7 +211,11 @@ class _Scan:
         return self._frames[-1] if self._frames else None
 
     def _is_beyond(self) -> bool:
-        return self._steps > MOST_STEPS or len(self.found) > MOST_REFERENCES or len(self._frames) > MOST_DEPTH
+        return (
+            self._steps > self._most_steps
+            or len(self.found) > MOST_REFERENCES
+            or len(self._frames) > MOST_DEPTH
+        )
 
     def _begin(self, name: str, *, is_list: bool) -> None:
         frame = self._frame
@@ -221,7 +234,7 @@ class _Scan:
 
         Returns the name then, if such a value may hold references.
         """
-        self._steps += 1
+        self._steps += _STEPS_OF_A_STRING
         found = self._reader.string()
         if self._reader.next(_SPACE) != _COLON:
             frame = self._frame
@@ -249,7 +262,7 @@ class _Scan:
                 continue
             self._reader.take()
             depth += 1 if byte in _OPEN else -1
-            if depth == 0 or self._steps > MOST_STEPS:
+            if depth == 0 or self._steps > self._most_steps:
                 return
 
     def _member(self, name: str, value: str | None) -> None:
