@@ -1,53 +1,54 @@
-"""Reads from a request's body what decides its cost: models, max_tokens, speed. The body itself passes unchanged.
+"""Reads from a request's body what decides its cost and its account. The body itself passes unchanged.
 
-The work and the memory are bounded: a scan that builds nothing of what it does not look for, off the loop if it is
-long. What cannot be known within the bounds is unknown.
+The work and the memory are bounded: scans that build little or nothing, off the loop if they are long. What cannot be
+known within the bounds is unknown.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Iterable, Iterator
-from functools import cache, partial
-from itertools import takewhile
+from functools import partial
+from itertools import chain, islice
 from typing import BinaryIO, Final
 
 import msgspec
-from msgspec import DecodeError, Raw, Struct, ValidationError
+from msgspec import DecodeError, Struct
 
+from proxy.http import conversation
 from proxy.http.body import Body
-from proxy.http.decoding import PIECE_BYTES, Undecodable, decoded_pieces
-from proxy.http.scan import ABSENT, text
+from proxy.http.conversation import AnyRequest, Bare, Request
+from proxy.http.decoding import PIECE_BYTES, TooLarge, Undecodable, decoded_pieces
+from proxy.http.parts import asked
+from proxy.http.references import References, may_refer, references
+from proxy.http.session import previous_message, runs_skills, session
 
 AT_ONCE_BYTES = 512 * 1024
-"""Up to this size a body is scanned on the event loop: that takes 0.1 ms, and at most 2."""
+"""Up to this size a body is scanned on the event loop: that takes 0.2 ms, and at most 3."""
 
 MOST_BYTES = 32 * 1024 * 1024
-"""The largest body that is scanned, after decoding; the API accepts no larger one."""
+"""The largest body that is scanned for all of it, after decoding; the API accepts a larger one only as a batch."""
+
+MOST_BYTES_LOOKED_THROUGH = 256 * 1024 * 1024
+"""The largest body in which references are looked for, after decoding: the API's limit for a batch."""
 
 MOST_MARKS = 4_000_000
 """The most brackets, commas, colons and quotes in a body that is scanned, which keeps the interpreter's lock meanwhile:
 so many take 30 ms. No model reads so much text; what is larger than that holds images, in base64."""
 
-MOST_PARTS = 10_000
-"""The most tools or fallbacks that are looked at; the API accepts no more tools
-(platform.claude.com/docs/en/agents-and-tools/tool-use/tool-search-tool)."""
+MOST_OBJECTS, MOST_OBJECTS_AT_ONCE = 100_000, 20_000
+"""The most objects in a conversation that is hashed, in a thread and on the event loop. One may take 0.4 KB."""
 
-MOST_MODELS = 32
-"""The most models that a request may name beside its own: the price of each is looked up."""
-
-MAX_MODEL = 256
-"""The longest name of a model that is read; clients may send anything."""
-
-MOST_TOKENS = 1_000_000
-"""Assumed for a `max_tokens` that is larger or no integer, since the upstream may accept it. No model writes more."""
+LOOKED_THROUGH_AT_ONCE_BYTES = 64 * 1024
+MOST_STEPS_AT_ONCE = 1000
+"""So much is looked through for references on the event loop: it takes 1 ms."""
 
 _BOM = b"\xef\xbb\xbf"
 _MARKS = b'[]{},:"'
-_COUNTS = (128, 1024, MOST_PARTS)  # of parts; to make a decoder for the last takes 50 ms, once
 _PLAIN = ("", "identity")
-_BRACE = ord("{")
-_LONGEST_WORD = 10  # characters
-_LONGEST_NUMBER = 100
+_JSON: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*+(?:[{\[]|\Z)")
+_WIDE_JSON: Final = re.compile(rb"[\xff\xfe\0 \t\r\n]*+[{\[]")
+_OBJECT: Final = re.compile(rb"\{")
 
 
 class Peek(Struct, frozen=True):
@@ -64,126 +65,170 @@ class Peek(Struct, frozen=True):
     fast: bool = False
     size: int | None = None
 
+    named: tuple[tuple[str, str], ...] = ()
+    """(member's name, id) of what the body refers to in an organisation, each once. It has no skill of Anthropic's."""
+
+    too_many: bool = False
+    """Whether it refers to more than `named` can hold, or than can be looked through."""
+
+    unreadable: bool = False
+    """Whether it has an encoding that is not read here, so that it may refer to anything."""
+
+    session: str | None = None
+    """The session that `metadata.user_id` names, as Claude Code writes it."""
+
+    chain: tuple[int, ...] = ()
+    """Hashes of its conversation: see `conversation.chain`. Empty if it is none, or if none were asked for."""
+
+    previous_message: str | None = None
+    """The message that `thread` goes on from."""
+
+    diagnosed_message: str | None = None
+    """The message that `diagnostics` names."""
+
+    in_thread: bool = False
+    """Whether a later request may go on from the answer."""
+
+    may_generate: bool = False
+    """Whether the answer may hold new files or a new container: the model can run code."""
+
 
 UNKNOWN: Final = Peek()
 """Of a body of which nothing is known."""
 
+_UNREADABLE: Final = Peek(unreadable=True)
 
-class _Part(Struct):
-    """What is looked for in a part of a request that names its own model. JSON as it came; empty if it is not there."""
-
-    model: Raw = ABSENT
-    max_tokens: Raw = ABSENT
-    speed: Raw = ABSENT
+_REQUEST: Final = msgspec.json.Decoder(Request)
+_ANY_REQUEST: Final = msgspec.json.Decoder(AnyRequest)
+_BARE: Final = msgspec.json.Decoder(Bare)
 
 
-class _Request(_Part):
-    """The same of the request itself, and its lists of such parts.
-
-    platform.claude.com/docs/en/build-with-claude/refusals-and-fallback, …/agents-and-tools/tool-use/advisor-tool
-    """
-
-    fallbacks: Raw = ABSENT
-    tools: Raw = ABSENT
-
-
-_REQUEST: Final = msgspec.json.Decoder(_Request)
-_PART: Final = msgspec.json.Decoder(_Part)
-_NUMBER: Final = msgspec.json.Decoder(int | float | None)
-
-
-def peek(body: Body | None, content_encoding: str = "") -> Peek | Awaitable[Peek]:
-    """Scan a body: a small one at once, a large or compressed one in a thread."""
-    if body is None or not 0 < body.size <= MOST_BYTES:
+def peek(
+    body: Body | None, content_encoding: str = "", *, wants_chain: bool = False
+) -> Peek | Awaitable[Peek]:
+    """Scan a body: a small one at once; one that is large, compressed, or takes much work in a thread."""
+    if body is None or not body.size:
         return UNKNOWN
     encoding = content_encoding.strip().lower()
     if body.size <= AT_ONCE_BYTES and encoding in _PLAIN and isinstance(data := body.open(), bytes):
-        return _scan(data)
-    return body.read_in_thread(partial(_decode_and_scan, encoding=encoding))
+        found = _scan_at_once(data, wants_chain)
+        if found is not None:
+            return found
+    return body.read_in_thread(partial(_decode_and_scan, encoding=encoding, wants_chain=wants_chain))
 
 
-def _decode_and_scan(source: bytes | BinaryIO, encoding: str) -> Peek:
-    found, marks = bytearray(), 0
+def _decode_and_scan(source: bytes | BinaryIO, encoding: str, wants_chain: bool) -> Peek:
+    pieces = _bounded(decoded_pieces(_pieces(source), encoding))
+    found, marks, objects = bytearray(), 0, 0
     try:
-        for piece in decoded_pieces(_pieces(source), encoding):
+        for piece in pieces:
             found += piece
+            if len(_BOM) < len(found) <= 2 * PIECE_BYTES and not _JSON.match(found):
+                return _no_json(found)
             marks += len(piece) - len(piece.translate(None, _MARKS))
+            objects += piece.count(b"{")
             if len(found) > MOST_BYTES or marks > MOST_MARKS:
-                return UNKNOWN
+                named, too_many = references(chain(_pieces(found), pieces))
+                return Peek(named=named, too_many=too_many)
     except Undecodable:
-        return UNKNOWN
-    return _scan(found)
+        return _UNREADABLE
+    return _scan(found, wants_chain, few_objects=objects <= MOST_OBJECTS) or UNKNOWN
 
 
-def _pieces(source: bytes | BinaryIO) -> Iterable[bytes]:
+def _pieces(source: bytes | bytearray | BinaryIO) -> Iterable[bytes]:
     """The source in pieces: between two of them, other threads get their turn."""
-    if isinstance(source, bytes):
-        return (source[start : start + PIECE_BYTES] for start in range(0, len(source), PIECE_BYTES))
+    if isinstance(source, bytes | bytearray):
+        return (bytes(source[start : start + PIECE_BYTES]) for start in range(0, len(source), PIECE_BYTES))
     return iter(partial(source.read, PIECE_BYTES), b"")
 
 
-def _scan(data: bytes | bytearray) -> Peek:
+def _bounded(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    size = 0
+    for piece in pieces:
+        size += len(piece)
+        if size > MOST_BYTES_LOOKED_THROUGH:
+            raise TooLarge(f"more than {MOST_BYTES_LOOKED_THROUGH} bytes")
+        yield piece
+
+
+def _no_json(data: bytes | bytearray) -> Peek:
+    """What is told of data that does not begin like JSON."""
+    # Some parsers take UTF-16 and UTF-32 too (RFC 4627 §3).
+    return _UNREADABLE if _WIDE_JSON.match(data) else UNKNOWN
+
+
+def _scan_at_once(data: bytes, wants_chain: bool) -> Peek | None:
+    """What is told of a body. None if that takes more work than may be done on the event loop."""
+    # An object of a conversation has 11 bytes or more, so a smaller body cannot have too many.
+    if len(data) > 11 * MOST_OBJECTS_AT_ONCE and any(
+        islice(_OBJECT.finditer(data), MOST_OBJECTS_AT_ONCE, None)
+    ):
+        return None
+    return _scan(data, wants_chain, at_once=True)
+
+
+def _scan(
+    data: bytes | bytearray, wants_chain: bool, *, at_once: bool = False, few_objects: bool = True
+) -> Peek | None:
+    """The same, of any body in memory; it is None only if it should be told `at_once`."""
+    bare = data[len(_BOM) :] if data.startswith(_BOM) else data
     try:
-        request = _REQUEST.decode(data[len(_BOM) :] if data.startswith(_BOM) else data)
-        if not (request.fallbacks or request.tools):  # the most frequent case
-            return Peek(text(request.model, MAX_MODEL), (), _tokens(request), _is_fast(request), len(data))
-        return _scan_parts(request, len(data))
+        if few_objects:
+            return _told(_REQUEST.decode(bare), len(data), wants_chain, at_once)
     except (DecodeError, RecursionError):
-        return UNKNOWN  # the upstream answers what is wrong with it
-
-
-def _scan_parts(request: _Request, size: int) -> Peek:
-    found = [_elements(request.fallbacks), _elements(request.tools)]
-    parts = [part for elements in found for part in _objects(elements or ()) if part.model]
-    others = [text(part.model, MAX_MODEL) or "" for part in parts[: MOST_MODELS + 1]]
-    if text(request.fallbacks, _LONGEST_WORD) == "default":
-        others.append("default")
-    counted = [tokens for part in (request, *parts) if (tokens := _tokens(part)) is not None]
-    return Peek(
-        model=text(request.model, MAX_MODEL),
-        others=tuple(others[:MOST_MODELS]),
-        max_tokens=max(counted, default=None),
-        fast=any(map(_is_fast, (request, *parts))),
-        size=None if None in found or len(others) > MOST_MODELS else size,
-    )
-
-
-@cache
-def _first(count: int) -> msgspec.json.Decoder[Struct]:
-    """A decoder of the first elements of a list, which skips the others without building them."""
-    fields = [(f"element_{number}", Raw, ABSENT) for number in range(count)]
-    return msgspec.json.Decoder(msgspec.defstruct("First", fields, array_like=True))
-
-
-def _elements(value: Raw) -> list[Raw] | None:
-    """The elements of a list; none if it is not a list, None if it has too many."""
-    if not value:
-        return []
-    for most in _COUNTS:
+        pass  # it has members that are unknown here, or is no request
+    if not _JSON.match(bare):
+        return _no_json(bare)
+    refers_to = _look_through(bare, at_once)
+    if refers_to is None:
+        return None
+    for decoder in (_ANY_REQUEST, _BARE) if few_objects else (_BARE,):
         try:
-            found = msgspec.structs.astuple(_first(most + 1).decode(value))
-        except ValidationError:
-            return []
-        if not found[most]:
-            return list(takewhile(len, found))
-    return None
+            return _told(decoder.decode(bare), len(data), wants_chain, at_once, refers_to)
+        except (DecodeError, RecursionError):
+            continue  # the upstream answers what is wrong with it
+    return Peek(named=refers_to.named, too_many=refers_to.too_many)
 
 
-def _objects(elements: Iterable[Raw]) -> Iterator[_Part]:
-    return (_PART.decode(each) for each in elements if memoryview(each)[0] == _BRACE)
-
-
-def _tokens(part: _Part) -> int | None:
-    if not part.max_tokens:
+def _look_through(data: bytes | bytearray, at_once: bool) -> References | None:
+    """What the JSON refers to. None if it takes more work than may be done `at_once`."""
+    if not at_once:
+        return references(_pieces(data))
+    if len(data) > LOOKED_THROUGH_AT_ONCE_BYTES:
         return None
-    try:
-        value = _NUMBER.decode(part.max_tokens) if len(part.max_tokens) <= _LONGEST_NUMBER else MOST_TOKENS
-    except ValidationError:
-        return MOST_TOKENS
-    if value is None:
-        return None
-    return min(max(value, 0), MOST_TOKENS) if type(value) is int else MOST_TOKENS
+    found = references([bytes(data)], MOST_STEPS_AT_ONCE)
+    return None if found.too_many else found
 
 
-def _is_fast(part: _Part) -> bool:
-    return text(part.speed, _LONGEST_WORD) == "fast"
+def _told(
+    request: Request | AnyRequest | Bare,
+    size: int,
+    wants_chain: bool,
+    at_once: bool,
+    refers_to: References | None = None,
+) -> Peek | None:
+    parts = asked(request)
+    if refers_to is None:
+        assert isinstance(request, Request)
+        loose = [*conversation.loose(request), *parts.odd]
+        data = b"[%b]" % b",".join(loose) if loose else b""
+        refers_to = _look_through(data, at_once) if may_refer(data) else References()
+        if refers_to is None:
+            return None
+    return Peek(
+        model=parts.model,
+        others=parts.others,
+        max_tokens=parts.max_tokens,
+        fast=parts.fast,
+        size=size if parts.whole else None,
+        named=refers_to.named,
+        too_many=refers_to.too_many,
+        session=session(request.metadata),
+        chain=conversation.chain(request)
+        if wants_chain and isinstance(request, Request | AnyRequest)
+        else (),
+        previous_message=previous_message(request.thread),
+        diagnosed_message=previous_message(request.diagnostics),
+        in_thread=bool(request.thread) and bytes(request.thread) != b"null",
+        may_generate=parts.runs_code or runs_skills(request.container),
+    )

@@ -8,7 +8,8 @@ from proxy.clients.budgets import Budgets
 from proxy.clock import Clock
 from proxy.errors import Forbidden
 from proxy.http.decoding import MAX_RATIO
-from proxy.http.peek import MOST_BYTES, MOST_MARKS, MOST_MODELS, Peek
+from proxy.http.parts import MOST_MODELS
+from proxy.http.peek import MOST_BYTES, MOST_MARKS, Peek
 from proxy.usage import prices
 from proxy.usage.meter import Usage
 from proxy.usage.request import Charge, RequestRecord
