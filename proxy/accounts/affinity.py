@@ -161,7 +161,7 @@ class Affinity:
             account_id,
             strict=why in _STRICT or (why == "home" and asking.makes),
             group=asking.group,
-            names=names[:1] if asking.is_turn else (),
+            names=names[: 1 if asking.of_session is None else 2] if asking.is_turn else (),
             before=before,
             is_long=len(asking.peek.chain) >= TURNS_BACK or asking.of_session is not None,
             makes=asking.makes,
@@ -204,21 +204,29 @@ class Affinity:
         return account.id
 
     def _names(self, asking: Asking) -> tuple[Name, ...]:
-        """What a conversation may be known by, the best first."""
-        session = asking.of_session
-        if session is not None:
-            return (Name(asking.group, f"session {session[:256]}"),)
-        chain = asking.peek.chain
-        return tuple(Name(asking.group, f"{each:016x}") for each in islice(reversed(chain), MOST_LOOKED_UP))
+        """What a conversation may be known by, the best first: its session, then its first messages, most of them first.
+
+        A session that was forked has another name, and the same messages.
+        """
+        group, session = asking.group, asking.of_session
+        turns = islice(reversed(asking.peek.chain), MOST_LOOKED_UP)
+        said = tuple(Name(group, f"{each:016x}") for each in turns)
+        return said if session is None else (Name(group, f"session {session[:256]}"), *said)
 
     def _name(self, account_id: str) -> str:
         return self._pool[account_id].name if account_id in self._pool else account_id
 
     def _held(self, asking: Asking) -> tuple[str, str] | None:
         """The account that has what the request names, and the first id of it; None if it names nothing."""
-        found: dict[str, str] = {}
+        peek, found = asking.peek, dict[str, str]()
+        if peek.too_many:
+            raise InvalidRequest(
+                "the body names more files and the like than are looked up", should_retry=False
+            )
+        if peek.unreadable and len(self.resources) and not self.shared:
+            raise InvalidRequest("the body has an encoding in which it may name anything", should_retry=False)
         for id, collection in self._referred(asking):
-            account_id = self._account_of(id, collection, asking.group)
+            account_id = self._account_of(id, collection, asking)
             if account_id is not None:
                 found.setdefault(account_id, id)
         if len(found) > 1:
@@ -240,16 +248,21 @@ class Affinity:
             if collection != "skills" or id.startswith("skill_"):  # the others are the API's own
                 yield id, collection
 
-    def _account_of(self, id: str, collection: str | None, group: str) -> str | None:
+    def _account_of(self, id: str, collection: str | None, asking: Asking) -> str | None:
         """The account that has this. None if anybody may be asked. Raises NotFound, Unlocated."""
         holding = self.resources.get(id)
-        if holding is not None and holding.account_id in self._pool and self.sees(group, holding.group):
+        if (
+            holding is not None
+            and holding.account_id in self._pool
+            and self.sees(asking.group, holding.group)
+        ):
             return holding.account_id
         if holding is None and (collection is None or len(self._pool) <= 1):
             return None
         if holding is None and self.shared and collection is not None:
             raise Unlocated(id, collection)
-        raise missing(id, collection)
+        # Also if it is another group's.
+        raise missing(id, collection, in_message=asking.target.segments[:2] == ("v1", "messages"))
 
     def sees(self, group: str, owner: str) -> bool:
         """Whether keys of a group see what another group has."""
@@ -280,10 +293,18 @@ class Affinity:
         """Note that the request goes to this account: what comes beside it, or after it, goes there too."""
         if placement.makes:
             self.resources.house(placement.group, account_id)
-        if placement.before is None:
+        if not placement.names:
+            return
+        with_it = self.account_of(placement)
+        if with_it is None or (with_it != account_id and not self._pool.is_usable(with_it)):
             for name in placement.names:
-                if self.conversations.find((name,)) is None:
-                    self.conversations.keep(name, account_id)
+                self.conversations.keep(name, account_id)
+
+    def account_of(self, placement: Placement) -> str | None:
+        """The account that a request belongs to by now: another turn of its conversation may have been moved."""
+        if placement.strict:
+            return placement.account_id
+        return self.conversations.find(placement.names) or placement.account_id
 
     def answered(self, placement: Placement, account_id: str, *, failed: bool) -> Moved | None:
         """Note that the account has given the turn's answer.
@@ -323,6 +344,8 @@ class Affinity:
         return "failed" if failed else "refused"
 
 
-def missing(id: str, collection: str | None) -> RequestError:
-    """What the API says of an id that it does not have."""
+def missing(id: str, collection: str | None, *, in_message: bool = False) -> RequestError:
+    """What the API says of an id that it does not have, in the words of the route."""
+    if in_message and collection == "files":
+        return NotFound(f"File not found: {id}")
     return NotFound(_MISSING.get(collection or "", "{} not found").format(id))

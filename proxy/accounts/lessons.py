@@ -71,7 +71,7 @@ class Teacher:
                 await self._confirm(account, verdict)
             case Action.NEXT_ACCOUNT if verdict.invalid_reason is not None and pool.is_current(account):
                 pool.invalidate(account.id, verdict.invalid_reason)
-        if not verdict.by_quota:
+        if not (verdict.by_quota or verdict.is_foreign):
             pool.refused(account.id, verdict.evidence)
 
     def served(self, lessons: Lessons, account_id: str, matters: tuple[str, ...]) -> None:

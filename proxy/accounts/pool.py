@@ -112,13 +112,9 @@ class Pool(AccountTable):
             return False
         return account.status is Status.ACTIVE or self._cooldowns.has_passed(account_id)
 
-    def verdict(self, account_id: str, matters: tuple[str, ...] = ()) -> tuple[str, float | None, str | None]:
-        """Whether the account can be asked: `usable`, `resting` or its state; until when; and why not."""
-        account = self[account_id]
-        if account.status is not Status.ACTIVE and not self._cooldowns.has_passed(account_id):
-            return account.status.value, account.rate_limited_until, account.status_reason
-        away = self._cooldowns.why_away(account_id, matters)
-        return ("usable", None, None) if away is None else ("resting", away[1], away[0])
+    def why_away(self, account_id: str, matters: tuple[str, ...]) -> tuple[str, float | None] | None:
+        """Why an active account cannot be asked for these matters, and until when; None if it can be."""
+        return self._cooldowns.why_away(account_id, matters)
 
     def take(self, account_id: str) -> Account:
         """Record a turn of the chosen account. A cooldown that is over ends; after a long one, a probation begins."""

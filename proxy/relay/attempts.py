@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Set
+from collections.abc import Awaitable, Callable, Set
 from dataclasses import dataclass
 from random import Random
 
@@ -109,6 +109,26 @@ class Means:
         self.rng = rng
         self._feed = feed
         self._told_of_echo_at = -math.inf
+
+    async def judge(
+        self,
+        account: Account,
+        exchange: Exchange,
+        status: int,
+        headers: AnswerHeaders,
+        asked_for: Callable[[], Awaitable[Asked]],
+    ) -> Verdict:
+        """Say what an answer means. Raises UpstreamError."""
+        now, unclassified = self.clock.now(), self.unclassified
+        return await judged(
+            exchange,
+            status,
+            headers,
+            kind=account.type,
+            asked_for=asked_for,
+            unclassified=unclassified,
+            now=now,
+        )
 
     def echoed(self, account: Account, status: int) -> BadGateway:
         """Tell admins that the upstream sent an account's credential back; the error for the client."""
@@ -236,7 +256,7 @@ class Attempts:
     def _choose(self, matters: tuple[str, ...]) -> Account | None:
         """The account that the request belongs to, if there is one, for as long as it can be asked; else the next."""
         pool, placement, refused = self._means.pool, self._placement, self._lessons.refused
-        belongs_to = placement.account_id
+        belongs_to = self._means.affinity.account_of(placement)
         if belongs_to is not None:
             tries = sum(attempt.account_id == belongs_to for attempt in self._record.attempts)
             may = placement.strict or tries < (TRIES_AT_HOME if placement.is_long else 1)
@@ -318,7 +338,7 @@ class Attempts:
             if head.status == 200 and exchange.begins_with(first_event.GOOD_STARTS):
                 verdict = SERVED
             else:
-                verdict = await self._judge(account, exchange, head.status, headers)
+                verdict = await means.judge(account, exchange, head.status, headers, self._asked)
         except UpstreamError as error:
             attempt.verdict = type(error).__name__
             self._upstream_failed(account, error)
@@ -334,20 +354,6 @@ class Attempts:
         await self._learn(account, verdict)
         means.pool.answered(account.id)
         return None
-
-    async def _judge(
-        self, account: Account, exchange: Exchange, status: int, headers: AnswerHeaders
-    ) -> Verdict:
-        return await judged(
-            exchange,
-            status,
-            headers,
-            kind=account.type,
-            route=self._inbound.route,
-            asked_for=self._asked,
-            unclassified=self._means.unclassified,
-            now=self._means.clock.now(),
-        )
 
     async def _learn(self, account: Account, verdict: Verdict) -> None:
         """Tell the pool what the answer means for the account, and this request where not to go again."""

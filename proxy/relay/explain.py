@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from proxy.accounts.account import Account
+from proxy.accounts.account import Account, Status
 from proxy.accounts.affinity import Placement
 from proxy.accounts.exhausted import exhausted
 from proxy.accounts.pool import Pool
@@ -59,6 +59,15 @@ class Explainer:
         only = placement.account_id if placement.strict else None
         return exhausted(self._pool, self._clock.now(), matters, only=only)
 
+    def _verdict(self, account: Account, matters: tuple[str, ...]) -> tuple[str, float | None, str | None]:
+        """Whether the account can be asked, until when it cannot, and why."""
+        if self._pool.is_usable(account.id, matters):
+            return "usable", None, None
+        if account.status is not Status.ACTIVE:
+            return account.status.value, account.rate_limited_until, account.status_reason
+        reason, until = self._pool.why_away(account.id, matters) or (None, None)
+        return "resting", until, reason
+
     def _named(self, account_id: str | None) -> dict[str, Any] | None:
         if account_id is None or account_id not in self._pool:
             return None
@@ -69,7 +78,7 @@ class Explainer:
     ) -> list[dict[str, Any]]:
         verdicts = []
         for account in self._pool:
-            verdict, until, reason = self._pool.verdict(account.id, matters)
+            verdict, until, reason = self._verdict(account, matters)
             if account is chosen:
                 verdict = "chosen"
             elif verdict == "usable" and placement is not None and placement.account_id is not None:

@@ -33,7 +33,8 @@ class Inbound:
         """What the proxy has to know of the body; to be awaited if it is not known at once."""
         if self._peeked is not None:
             return self._peeked
-        found = peek(self.body, self.content_encoding)
+        is_conversation = self.method == "POST" and self.target.segments[1] == "messages"
+        found = peek(self.body, self.content_encoding, wants_chain=is_conversation)
         if not isinstance(found, Peek):
             return self._keep(found)
         self._peeked = found

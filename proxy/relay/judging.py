@@ -25,7 +25,6 @@ async def judged(
     headers: AnswerHeaders,
     *,
     kind: CredentialKind,
-    route: str,
     asked_for: Callable[[], Awaitable[Asked]],
     unclassified: Unclassified,
     now: float,
@@ -37,7 +36,7 @@ async def judged(
         exchange.put_back(start)
         error = read_error(start, headers.get("content-encoding"), headers.get("content-type"))
     elif 200 <= status <= 299 and status != 204:
-        early = await _early_error(exchange, headers, route)
+        early = await _early_error(exchange, headers, asked_for)
         if early is None:
             return SERVED
         error, found = early, first_event.status_of(early)
@@ -48,12 +47,15 @@ async def judged(
     return verdict if found == status else judge_early(error, verdict)
 
 
-async def _early_error(exchange: Exchange, headers: AnswerHeaders, route: str) -> ApiError | None:
+async def _early_error(
+    exchange: Exchange, headers: AnswerHeaders, asked_for: Callable[[], Awaitable[Asked]]
+) -> ApiError | None:
     """Wait for the first byte of a good answer, and for the first event of a streamed message.
 
     The head is sent with it: until then, another account may answer. Any other stream may be silent for long.
     """
     is_stream = headers.get("content-type").lower().startswith("text/event-stream")
+    route = (await asked_for()).route
     if is_stream and route != MESSAGES:
         return None
     if not await exchange.begun():

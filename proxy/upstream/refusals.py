@@ -22,6 +22,7 @@ class Lack(StrEnum):
     LIMIT = "room below its spend limit"
     PLAN = "the plan or beta"
     MODEL = "the model"
+    SIGNATURE = "the key that has signed a part of the conversation"
 
 
 class _Known(NamedTuple):
@@ -98,6 +99,13 @@ _NO_MODEL = re.compile(
     r"|claude [\w. -]{1,40} is not (?:yet )?available)",
     re.IGNORECASE,
 )
+# "messages.1.content.0: Invalid `signature` in `thinking` block" (anthropics/claude-code#10627, #71111): thinking
+# blocks and search results are bound to the organisation that made them (…/docs/en/build-with-claude/preserved-thinking). What is "bound to a different conversation" is refused by each.
+_FOREIGN = re.compile(
+    r"^messages\.\d+\.content\.\d+(?:\.\w+)*: invalid `(?:signature|data|encrypted_content)` in `"
+    r"(?!.*\bbound to a different)",
+    re.IGNORECASE | re.DOTALL,
+)
 # Messages that speak of the account. If none of the above is in one, the API has new words for something.
 _OF_THE_ACCOUNT = re.compile(
     r"\b(?:account|organi[sz]ation|subscription|workspace|plan|billing|credits?|balance|"
@@ -127,6 +135,8 @@ def lack_of(status: int, error: ApiError) -> Lack | None:
     if known := _CODES.get(error.code):
         return known
     words = error.own_words
+    if status == 400 and _FOREIGN.match(error.message):
+        return Lack.SIGNATURE
     if status == 404:
         if error.type == "not_found_error" and _NO_MODEL.match(words):
             return Lack.MODEL

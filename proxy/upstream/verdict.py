@@ -8,6 +8,7 @@ status                                       account   action
 402, 403                                     any       NEXT_ACCOUNT
 400, 402, 403 with a dead credential         any       NEXT_ACCOUNT, with `invalid_reason`
 400, 402, 403, 429 without credit            any       BENCH_THEN_NEXT until the day that is named
+400 for what another account has signed      any       NEXT_ACCOUNT, with `is_foreign`
 400, 403, 404 for a plan, a beta or a model  any       SKIP_THEN_NEXT for that matter
 429 to POST /v1/messages, the account's      any       BENCH_THEN_NEXT until `limited_until`
 429 to it, one model's                       any       SKIP_THEN_NEXT for the model until `limited_until`
@@ -80,7 +81,8 @@ class Verdict:
 
     `limited_until` is in seconds since the epoch, None if no time was named. `matter` is what the account is passed
     over for, one of `Asked.matters`, None if only this request is. `by_quota`: the account's quota is used up, so it
-    may do later what it refuses now. `is_throttle`: it named no reason, and may take the next request. `evidence` is
+    may do later what it refuses now. `is_throttle`: it named no reason, and may take the next request. `is_foreign`: another account
+    made a part of the request, which says nothing of this one. `evidence` is
     for the log and `status_reason`.
     """
 
@@ -91,6 +93,7 @@ class Verdict:
     invalid_reason: str | None = None
     by_quota: bool = False
     is_throttle: bool = False
+    is_foreign: bool = False
 
 
 class Asked(NamedTuple):
@@ -175,6 +178,8 @@ def _judge_refusal(status: int, error: ApiError, asked: Asked, now: float) -> Ve
             return Verdict(Action.BENCH_THEN_NEXT, evidence, _access_from(error, now))
         case Lack.MODEL:
             return Verdict(Action.SKIP_THEN_NEXT, evidence, matter=asked.of_model)
+        case Lack.SIGNATURE:
+            return Verdict(Action.NEXT_ACCOUNT, evidence, is_foreign=True)
         case Lack.PLAN:
             return Verdict(Action.SKIP_THEN_NEXT, evidence, matter=_beta(error, asked))
     return Verdict(Action.NEXT_ACCOUNT, evidence) if status in (402, 403) else _plain(Action.HAND_ON, status)
