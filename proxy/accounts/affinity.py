@@ -204,7 +204,7 @@ class Affinity:
         return account.id
 
     def _names(self, asking: Asking) -> tuple[Name, ...]:
-        """What a conversation may be known by, the best first: its session, then its first messages, most of them first.
+        """What a conversation may be known by, the best first: its session, then its first messages, most first.
 
         A session that was forked has another name, and the same messages.
         """

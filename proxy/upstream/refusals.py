@@ -100,7 +100,8 @@ _NO_MODEL = re.compile(
     re.IGNORECASE,
 )
 # "messages.1.content.0: Invalid `signature` in `thinking` block" (anthropics/claude-code#10627, #71111): thinking
-# blocks and search results are bound to the organisation that made them (…/docs/en/build-with-claude/preserved-thinking). What is "bound to a different conversation" is refused by each.
+# blocks and search results are bound to the organisation that made them (platform.claude.com/docs/en
+# /preserved-thinking). What is "bound to a different conversation" is refused by each.
 _FOREIGN = re.compile(
     r"^messages\.\d+\.content\.\d+(?:\.\w+)*: invalid `(?:signature|data|encrypted_content)` in `"
     r"(?!.*\bbound to a different)",

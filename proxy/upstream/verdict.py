@@ -81,9 +81,9 @@ class Verdict:
 
     `limited_until` is in seconds since the epoch, None if no time was named. `matter` is what the account is passed
     over for, one of `Asked.matters`, None if only this request is. `by_quota`: the account's quota is used up, so it
-    may do later what it refuses now. `is_throttle`: it named no reason, and may take the next request. `is_foreign`: another account
-    made a part of the request, which says nothing of this one. `evidence` is
-    for the log and `status_reason`.
+    may do later what it refuses now. `is_throttle`: it named no reason, and may take the next request. `is_foreign`:
+    another account made a part of the request, which says nothing of this one. `evidence` is for the log and
+    `status_reason`.
     """
 
     action: Action
