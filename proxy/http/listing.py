@@ -21,6 +21,9 @@ DEFAULT_LIMIT = 20
 """Items of a page if the client names no number: so it is on every route."""
 
 _MOST_ITEMS = {("v1", "files"): 1000, ("v1", "messages", "batches"): 1000}
+_NEWEST_FIRST = frozenset({("v1", "files"), ("v1", "messages", "batches"), ("v1", "skills")})
+"""Routes that know no `order`."""
+
 _MOST_ITEMS_ELSEWHERE = 100
 """The largest `limit` that each version of a route takes; some take 1000 today, and took 100."""
 
@@ -74,7 +77,7 @@ def list_query(target: Target) -> ListQuery:
         before_id=values.get("before_id") or None,
         page=values.get("page") or None,
         named=named,
-        ascending=values.get("order") == "asc",
+        ascending=values.get("order") == "asc" and target.segments not in _NEWEST_FIRST,
         by_time=values.get("order_by", "created_at") == "created_at",
         most=_MOST_ITEMS.get(target.segments, _MOST_ITEMS_ELSEWHERE),
     )
