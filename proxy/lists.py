@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from proxy.errors import InvalidRequest, Unavailable
 from proxy.http.headers import without
 from proxy.http.listing import Cursor, Item, ListQuery, cursor_of, list_query, write_page, written
 from proxy.http.target import Target
-from proxy.merge import ENOUGH_ITEMS, FEWEST_ITEMS, Fetch, Fetched, Merge, Owns, Refused
+from proxy.merge import ENOUGH_ITEMS, FEWEST_ITEMS, LARGE_AT_ONCE, Fetch, Fetched, Merge, Owns, Refused
 
 MOST_REMEMBERED = 256
 """Places in lists that are paged by ids. Without its place, a page is found by reading the lists from their start."""
@@ -23,6 +24,7 @@ class Lists:
 
     def __init__(self) -> None:
         self._remembered: OrderedDict[tuple[str, str], Cursor] = OrderedDict()
+        self._gate = asyncio.Semaphore(LARGE_AT_ONCE)
 
     async def merged(
         self, target: Target, *, accounts: Sequence[str], fetch: Fetch, owns: Owns | None
@@ -59,7 +61,7 @@ class Lists:
         owns: Owns | None,
     ) -> Fetched:
         def merge(start: Cursor | None, size: int) -> Merge:
-            return Merge(query, accounts, fetch=fetch, owns=owns, start=start, size=size)
+            return Merge(query, accounts, fetch=fetch, owns=owns, start=start, size=size, gate=self._gate)
 
         size = _size(query)
         if query.before_id or (cursor is not None and cursor.before):

@@ -6,6 +6,7 @@ Each account's own order stays. Between accounts it is that of `created_at`, and
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import math
 from collections import deque
@@ -29,6 +30,9 @@ wants more."""
 
 SPARSE = 4
 """If fewer than one in so many items of a page may be seen, the next page is as large as the route allows."""
+
+LARGE_AT_ONCE = 8
+"""So many pages of more than `ENOUGH_ITEMS` are read at once by all who share a gate: each may hold some MB."""
 
 OFF_THE_LOOP_BYTES = 16 * 1024
 """A page above this is read in a thread: 100 KB of items take 1 ms, more if they are compressed."""
@@ -114,16 +118,17 @@ class Reader:
             return Position(at.passed, 0, None, at.key, not self.ready)
         return msgspec.structs.replace(at, ended=not self.ready)
 
-    async def load(self, size: int) -> None:
-        """Read the next page, of at least `size` items. Raises Refused, and as `Merge.head`."""
+    async def load(self, size: int, gate: asyncio.Semaphore) -> None:
+        """Read the next page, of at least `size` items; `gate` lets large ones in. Raises as `Merge.head`."""
         if self._pages == MOST_PAGES:
             raise Unavailable(
                 "this list is too long to be merged over the accounts of the pool", should_retry=False
             )
         self._pages += 1
         token, size = self._next, max(size, self._size)
-        answer = await self._fetch(self.account_id, self._query.target(self._argument, token, size))
-        page = await _page_of(answer)
+        async with gate if size > ENOUGH_ITEMS else contextlib.nullcontext():
+            answer = await self._fetch(self.account_id, self._query.target(self._argument, token, size))
+            page = await _page_of(answer)
         if page is None:
             raise Refused(answer)
         self.read = page, answer
@@ -172,6 +177,7 @@ class Merge:
         owns: Owns | None,
         start: Cursor | None,
         size: int,
+        gate: asyncio.Semaphore,
     ) -> None:
         def reader(account_id: str) -> Reader:
             def shows(item: Item) -> bool:
@@ -186,6 +192,7 @@ class Merge:
         self._begun = False
         self._first = self._readers[0]  # whose item was the last head
         self._size = size
+        self._gate = gate
         self._seen = set() if start is None else {start.beside}  # ids of items with one key
         self._seen_key = FIRST if start is None else start.key
 
@@ -201,7 +208,7 @@ class Merge:
 
     async def _load(self, reader: Reader) -> None:
         try:
-            await reader.load(self._size)
+            await reader.load(self._size, self._gate)
         except Refused as refused:
             is_first = reader is self._readers[0] and reader.read is None
             if refused.answer.status == 200 and not is_first:

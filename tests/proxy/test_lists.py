@@ -22,7 +22,7 @@ from proxy.clock import rfc3339
 from proxy.errors import BadGateway, InvalidRequest, RateLimited, Unavailable
 from proxy.http.target import parse
 from proxy.lists import MOST_REMEMBERED, Lists
-from proxy.merge import MOST_PAGES, Fetched
+from proxy.merge import LARGE_AT_ONCE, MOST_PAGES, Fetched
 from proxy.simulator.pages import after_before, by_cursor
 from proxy.simulator.replies import ApiError, dumps
 from proxy.simulator.requests import Body, Request
@@ -226,6 +226,25 @@ async def test_no_route_is_asked_for_more_than_it_takes() -> None:
     for target in ("agents", "agents?limit=99", "agents?limit=100"):
         await world.page(target)
         assert all(int(asked.split("limit=")[1].split("&")[0]) <= 100 for _, asked in world.asked)
+
+
+async def test_few_large_pages_are_held_at_once() -> None:
+    world = World(**{f"acc_{n}": [item(f"own{n}")] for n in range(LARGE_AT_ONCE + 5)})
+    held, most = 0, 0
+
+    async def fetch(account_id: str, target: str) -> Fetched:
+        nonlocal held, most
+        held += 1
+        most = max(most, held)
+        await asyncio.sleep(0)
+        held -= 1
+        return page_of(world.items[account_id], target)
+
+    world.fetch = fetch  # type: ignore[method-assign]
+    for limit, expected in ((1000, LARGE_AT_ONCE), (100, LARGE_AT_ONCE + 5)):
+        most = 0
+        await world.page(f"files?limit={limit}")
+        assert most == expected
 
 
 async def test_a_list_that_is_too_long_is_refused_rather_than_cut() -> None:
