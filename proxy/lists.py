@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import OrderedDict
 from collections.abc import Sequence
 
 from proxy.errors import InvalidRequest, Unavailable
@@ -23,7 +22,7 @@ class Lists:
     """Answers `GET` on a collection, and remembers where its pages by ids ended."""
 
     def __init__(self) -> None:
-        self._remembered: OrderedDict[tuple[str, str], Cursor] = OrderedDict()
+        self._remembered: dict[tuple[str, str], Cursor] = {}
         self._gate = asyncio.Semaphore(LARGE_AT_ONCE)
 
     async def merged(
@@ -112,9 +111,8 @@ class Lists:
 
     def _remember(self, place: tuple[str, str], cursor: Cursor) -> None:
         self._remembered[place] = cursor
-        self._remembered.move_to_end(place)
         if len(self._remembered) > MOST_REMEMBERED:
-            self._remembered.popitem(last=False)
+            del self._remembered[next(iter(self._remembered))]
 
 
 def _size(query: ListQuery) -> int:

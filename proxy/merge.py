@@ -88,7 +88,7 @@ class Reader:
         self._shows = shows
         self._argument = "page" if query.page else "after_id"
         self._next = start.token
-        self._size = min(max(start.size, 0), 1000)
+        self._size = start.size
         self._at = start  # the place after the last item taken
         self._searches = start.passed is not None  # for the item after which the list goes on
         self._key = start.key  # of the last item read

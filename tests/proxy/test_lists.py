@@ -20,6 +20,7 @@ from tornado.httputil import HTTPHeaders
 
 from proxy.clock import rfc3339
 from proxy.errors import BadGateway, InvalidRequest, RateLimited, Unavailable
+from proxy.http.listing import MOST_CURSOR_CHARS, Cursor, Position, written
 from proxy.http.target import parse
 from proxy.lists import MOST_REMEMBERED, Lists
 from proxy.merge import LARGE_AT_ONCE, MOST_PAGES, Fetched
@@ -209,6 +210,15 @@ async def test_no_more_is_read_of_an_account_than_the_page_needs() -> None:
     assert [account for account, _ in world.asked] == ["new", "old"]
 
 
+async def test_what_was_read_for_a_page_is_not_read_for_the_next() -> None:
+    for route in (BY_ID, BY_CURSOR):
+        theirs = [item(f"other{n}", n) for n in range(500)]
+        world = World(a=[item(f"a{n}", 600 + n) for n in range(60)], b=theirs, c=[item("c")])
+        page = await world.page(f"{route}?limit=20")
+        await world.page(f"{route}?limit=20&{onward(page)}")
+        assert {account for account, _ in world.asked} == {"a"} and len(world.asked) <= 2
+
+
 async def test_what_belongs_to_others_is_passed_in_large_pages() -> None:
     theirs = [item(f"other{n}", n) for n in range(1990)]
     world = World(a=[*theirs, item("mine", 5000)], b=[])
@@ -266,6 +276,21 @@ async def test_a_limited_number_of_places_is_remembered() -> None:
 
 
 # Its items
+
+
+@pytest.mark.parametrize("route", [BY_ID, BY_CURSOR])
+@pytest.mark.parametrize("limit", [1, 2, 3])
+async def test_a_list_that_is_not_by_time_keeps_its_order_in_pages_of_any_size(
+    route: str, limit: int
+) -> None:
+    world = World(
+        a=[item(f"a{n}", age) for n, age in enumerate((5, 1, 9, 3, 2))],
+        b=[item(f"b{n}", age) for n, age in enumerate((4, 8, 2, 10))],
+    )
+    world.cap = 2
+    whole = ids(await world.page(route))
+    assert [each for each in whole if each[0] == "a"] == ["a0", "a1", "a2", "a3", "a4"]
+    assert list(chain(*await world.walked(f"{route}?limit={limit}"))) == whole
 
 
 async def test_items_come_byte_for_byte_and_members_in_the_order_of_the_upstream() -> None:
@@ -368,6 +393,25 @@ async def test_an_account_that_comes_or_goes_in_a_walk_is_merged_from_there(rout
     assert ids(rest) == ["a5", "a6", "a7", "c_old", *(f"a{n}" for n in range(8, 20))]
 
 
+async def test_many_new_items_do_not_hide_where_a_walk_goes_on() -> None:
+    for gone in (False, True):
+        world = World(a=[item(f"a{n}", n) for n in range(9)], b=[])
+        page = await world.page(f"{BY_CURSOR}?limit=3")
+        world.items["a"][:0] = [item(f"new{n}", n - 60) for n in range(60)]
+        if gone:
+            world.items["a"].remove(page["data"][-1])
+        rest = await world.page(f"{BY_CURSOR}?limit=9&{onward(page)}")
+        assert ids(rest) == [f"a{n}" for n in range(3, 9)]
+
+
+async def test_the_page_before_is_found_though_the_item_beside_it_is_gone() -> None:
+    world = World(a=[item(f"a{n}", 2 * n) for n in range(9)], b=[item(f"b{n}", 2 * n + 1) for n in range(9)])
+    first = await world.page(f"{BOTH_WAYS}?limit=3")
+    second = await world.page(f"{BOTH_WAYS}?limit=3&{onward(first)}")
+    world.items["b"].remove(second["data"][0])
+    assert ids(await world.page(f"{BOTH_WAYS}?limit=3&{back(second)}")) == ids(first)
+
+
 async def test_new_items_come_at_the_end_of_an_ascending_list() -> None:
     world = World(a=[item("a1", 9)], b=[item("b3", 1), item("b2", 2), item("b1", 3)])
     page = await world.page(f"{BY_CURSOR}?order=asc&limit=2")
@@ -394,14 +438,14 @@ async def test_the_id_of_another_group_and_one_that_never_was_are_refused_alike(
 
 async def test_a_forged_cursor_shows_nothing_of_others() -> None:
     world = World(a=[item("other1", 1), item("a1", 2)], b=[item("other2", 3)])
-    from proxy.http.listing import Cursor, Position, written  # as anyone can write it
-
     for size in (-1, 0, 5000):
         forged = Cursor(
             False, "other0", 0.0, {"a": Position(None, size, "other0", 1e300), "z": Position("x")}
         )
         page = await world.page(f"{BY_CURSOR}?page={written(forged)}")
         assert set(ids(page)) <= {"a1"}
+    ended = Cursor(False, "x", 0.0, {"a": Position(ended=True), "b": Position(ended=True)})
+    assert set(ids(await world.page(f"{BY_CURSOR}?page={written(ended)}"))) <= {"a1"}
 
 
 @pytest.mark.parametrize(
@@ -435,7 +479,7 @@ async def test_the_first_accounts_error_is_the_answer() -> None:
     world = World(a=[item("a1")], b=[item("b1")], c=[item("c1")])
     errors = {"b": Fetched(429, [("retry-after", "9")], b"slow"), "c": Fetched(500, [], b"no")}
     world.answer = lambda account_id, target: errors.get(account_id)
-    assert await world.fetched(BY_CURSOR) is errors["b"]
+    assert await world.fetched(BY_CURSOR) is errors["b"] and len(world.asked) == 3
     errors["a"] = Fetched(404, [], b"no such list")
     assert await world.fetched(BY_CURSOR) is errors["a"]
 
@@ -528,8 +572,9 @@ async def test_a_cursor_of_many_accounts_is_short_and_leads_on_all_the_same() ->
         for n in range(40)
     }
     world = World(**accounts)
-    page = await world.page(f"{BY_CURSOR}?limit=90")
-    assert len(page["next_page"]) <= 8192
+    world.cap = 5
+    page = await world.page(f"{BY_CURSOR}?limit=500")
+    assert len(page["next_page"]) <= MOST_CURSOR_CHARS
     rest = await world.page(f"{BY_CURSOR}?limit=1000&{onward(page)}")
     found = ids(page) + ids(rest)
     assert len(found) == len(set(found)) == 1000
