@@ -19,7 +19,7 @@ from proxy.accounts.pool import Pool
 from proxy.accounts.resources import Resources
 from proxy.errors import InsufficientStorage, InvalidRequest, NotFound, RequestError
 from proxy.http.peek import Peek
-from proxy.http.target import Target
+from proxy.http.target import Target, is_generated
 
 Why = Literal["picked", "resource", "thread", "conversation", "session", "home", "new", "only"]
 """Why a request goes to its account. `only`: there is no other one."""
@@ -89,6 +89,11 @@ class Asking:
     def of_session(self) -> str | None:
         """The session that it says to be of."""
         return self.session or self.peek.session
+
+    @property
+    def lists(self) -> bool:
+        """Whether it asks for what there is of a collection."""
+        return self.method == "GET" and self.target.is_collection
 
     @property
     def makes(self) -> bool:
@@ -245,7 +250,7 @@ class Affinity:
             yield id, COLLECTION_OF.get(name)
         for name, id in asking.peek.named:
             collection = COLLECTION_OF.get(name)
-            if collection != "skills" or id.startswith("skill_"):  # the others are the API's own
+            if collection != "skills" or is_generated(id):  # the others are Anthropic's own
                 yield id, collection
 
     def _account_of(self, id: str, collection: str | None, asking: Asking) -> str | None:
@@ -267,6 +272,24 @@ class Affinity:
     def sees(self, group: str, owner: str) -> bool:
         """Whether keys of a group see what another group has."""
         return self.shared or group == owner
+
+    def accounts_of(self, group: str, collection: str) -> list[str]:
+        """The accounts in which the group sees some of a collection, its home first; its home if there is none."""
+        home = self._home(group)
+        held = (
+            [each.id for each in self._pool] if self.shared else self.resources.accounts_of(group, collection)
+        )
+        found = sorted(
+            (id for id in held if id in self._pool and self._pool[id].works), key=lambda id: id != home
+        )
+        return found or ([] if home is None else [home])
+
+    def owns(self, group: str, account_id: str, id: str) -> bool:
+        """Whether the group sees this item of a list of the account."""
+        holding = self.resources.get(id)
+        if holding is None:  # what the API has for everybody; or whose it is cannot matter
+            return len(self._pool) == 1 or not is_generated(id)
+        return holding.account_id == account_id and self.sees(group, holding.group)
 
     def _thread(self, group: str, message_id: str) -> str:
         """The account of the message that a thread goes on from. Raises NotFound, from which SDKs recover."""

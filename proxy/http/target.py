@@ -144,7 +144,7 @@ def _resource(segments: tuple[str, ...]) -> tuple[str | None, str | None]:
         return None, None
     if len(below) == 1:
         return below[0], None
-    if below[0] in _COLLECTIONS or _GENERATED.fullmatch(below[1]):
+    if below[0] in _COLLECTIONS or is_generated(below[1]):
         return below[0], below[1]
     return None, None
 
@@ -171,6 +171,11 @@ def _holds_results_url(segments: tuple[str, ...]) -> bool:
         case ["v1", "messages", "batches", _, "cancel"]:
             return True
     return False
+
+
+def is_generated(id: str) -> bool:
+    """Whether it looks like an id that the API has made; `docx` and its like are the same for everybody."""
+    return _GENERATED.fullmatch(id) is not None
 
 
 def is_of_api(path: str) -> bool:

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Awaitable
+from functools import partial
+from http.client import responses
 from urllib.parse import quote
 
 from proxy.accounts.affinity import Affinity, Asking, Placement, Unlocated, missing
+from proxy.accounts.exhausted import exhausted
 from proxy.errors import BadGateway, RequestError
 from proxy.http.target import parse
-from proxy.relay.answer import Answer
+from proxy.relay.answer import Answer, Whole
 from proxy.relay.attempts import Attempts, Means
 from proxy.relay.inbound import Inbound
 from proxy.relay.learning import whole
-from proxy.upstream.exchange import Header
+from proxy.relay.lists import Lists
+from proxy.relay.merge import Fetched
 from proxy.usage.request import RequestRecord
 
 PATHS = {"batches": "messages/batches"}
 """Where the resources of a collection are, if that is not its name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """What one account answers to a question of the proxy's own."""
-
-    status: int
-    headers: list[Header]
-    body: bytes
-    content_encoding: str
 
 
 class Relay:
@@ -35,6 +29,7 @@ class Relay:
     def __init__(self, means: Means, affinity: Affinity) -> None:
         self._means = means
         self._affinity = affinity
+        self._lists = Lists()
 
     def open(self, inbound: Inbound, record: RequestRecord) -> Opening:
         """`async with relay.open(…) as answer`: leaving the block frees the account and the upstream connection.
@@ -75,20 +70,40 @@ class Relay:
                 return
         raise missing(unknown.id, unknown.collection)
 
-    async def fetch(self, inbound: Inbound, account_id: str, target: str) -> Fetched:
+    async def listed(self, inbound: Inbound, record: RequestRecord, asking: Asking) -> Fetched:
+        """What the client's group owns of a collection, in whichever accounts. Raises RequestError."""
+        target, affinity = inbound.target, self._affinity
+        assert target.collection is not None
+        accounts = affinity.accounts_of(asking.group, target.collection)
+        if not accounts:
+            raise exhausted(self._means.pool, self._means.clock.now())
+
+        def fetch(account_id: str, page: str) -> Awaitable[Fetched]:
+            return self.fetch(inbound, account_id, page, record)
+
+        owns = None if affinity.shared else partial(affinity.owns, asking.group)
+        return await self._lists.merged(target, accounts=accounts, fetch=fetch, owns=owns)
+
+    async def fetch(
+        self, inbound: Inbound, account_id: str, target: str, for_: RequestRecord | None = None
+    ) -> Fetched:
         """GET `target` from one account for the client of `inbound`, with the headers of its request.
 
-        Raises RequestError if the account cannot be asked, or its answer is too large.
+        `for_` is told of the attempts. Raises RequestError if the account cannot be asked, or its answer is too large.
         """
         means = self._means
         asked = Inbound("GET", parse(target, allow_admin_paths=False), inbound.headers, None, inbound.origin)
         record = RequestRecord(means.clock.monotonic())
         there = Placement("resource", account_id, strict=True)
-        async with Attempts(means, asked, record, None, there) as answer:
-            body = await whole(answer.source)
-            if body is None:
-                raise BadGateway("the upstream's answer is too large")
-            return Fetched(answer.status, answer.headers, body, answer.content_encoding)
+        try:
+            async with Attempts(means, asked, record, None, there) as answer:
+                body = await whole(answer.source)
+                if body is None:
+                    raise BadGateway("the upstream's answer is too large")
+                return Fetched(answer.status, answer.headers, body)
+        finally:
+            if for_ is not None:
+                for_.attempts += record.attempts
 
 
 class Opening:
@@ -103,9 +118,19 @@ class Opening:
     async def __aenter__(self) -> Answer:
         asking, placement = await self._relay.place(self._inbound, self._record)
         self._record.why = placement.why
+        if asking.lists and placement.why not in ("picked", "resource"):
+            return _page(await self._relay.listed(self._inbound, self._record, asking))
         self._attempts = self._relay.attempts(self._inbound, self._record, asking, placement)
         return await self._attempts.__aenter__()
 
     async def __aexit__(self, *exc: object) -> None:
         if self._attempts is not None:
             await self._attempts.__aexit__(*exc)
+
+
+def _page(fetched: Fetched) -> Answer:
+    """A list as the client gets it."""
+    headers, body = fetched.headers, fetched.body
+    kind, encoding = fetched.header("content-type"), fetched.header("content-encoding")
+    reason = responses.get(fetched.status, "")
+    return Answer(fetched.status, reason, headers, len(body), kind, encoding, True, Whole(body))

@@ -10,7 +10,7 @@ from proxy.errors import InvalidRequest, Unavailable
 from proxy.http.headers import without
 from proxy.http.listing import Cursor, Item, ListQuery, cursor_of, list_query, write_page, written
 from proxy.http.target import Target
-from proxy.merge import ENOUGH_ITEMS, FEWEST_ITEMS, LARGE_AT_ONCE, Fetch, Fetched, Merge, Owns, Refused
+from proxy.relay.merge import ENOUGH_ITEMS, FEWEST_ITEMS, LARGE_AT_ONCE, Fetch, Fetched, Merge, Owns, Refused
 
 MOST_REMEMBERED = 256
 """Places in lists that are paged by ids. Without its place, a page is found by reading the lists from their start."""

@@ -22,8 +22,8 @@ from proxy.clock import rfc3339
 from proxy.errors import BadGateway, InvalidRequest, RateLimited, Unavailable
 from proxy.http.listing import MOST_CURSOR_CHARS, Cursor, Position, written
 from proxy.http.target import parse
-from proxy.lists import MOST_REMEMBERED, Lists
-from proxy.merge import LARGE_AT_ONCE, MOST_PAGES, Fetched
+from proxy.relay.lists import MOST_REMEMBERED, Lists
+from proxy.relay.merge import LARGE_AT_ONCE, MOST_PAGES, Fetched
 from proxy.simulator.pages import after_before, by_cursor
 from proxy.simulator.replies import ApiError, dumps
 from proxy.simulator.requests import Body, Request

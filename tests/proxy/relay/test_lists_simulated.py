@@ -11,8 +11,8 @@ import pytest
 from tornado.ioloop import IOLoop
 
 from proxy.http.target import parse
-from proxy.lists import Lists
-from proxy.merge import Fetched
+from proxy.relay.lists import Lists
+from proxy.relay.merge import Fetched
 from proxy.simulator import Simulator
 from tests.proxy.simulator.http import Client, FakeClock
 from tests.proxy.simulator.uploads import FORM, form, skill_form
