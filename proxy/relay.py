@@ -248,6 +248,7 @@ class Attempts:
         self._relay = relay
         self._inbound = inbound
         self._record = record
+        self._tags = () if record.key is None else record.key.tags
         self._lessons = Lessons()
         self._tried: set[str] = set()
         self._tries = 0  # that failed for a reason that passes
@@ -300,9 +301,9 @@ class Attempts:
         again, lessons.again = lessons.again, None
         if again is not None and again in pool and pool[again].status is Status.ACTIVE:
             return pool[again]
-        account = pool.choose(matters, refused=lessons.refused, later=self._tried)
+        account = pool.choose(matters, refused=lessons.refused, later=self._tried, tags=self._tags)
         while account is None and await pool.probation_ended():
-            account = pool.choose(matters, refused=lessons.refused, later=self._tried)
+            account = pool.choose(matters, refused=lessons.refused, later=self._tried, tags=self._tags)
         if account is not None:
             return pool.take(account.id)
         return await self._recovered(matters) if self._record.attempts else None
@@ -310,8 +311,8 @@ class Attempts:
     async def _recovered(self, matters: tuple[str, ...]) -> Account | None:
         """Wait for the only account to come back from a limit, if that is soon; such a wait counts as a try."""
         pool, lessons = self._relay.pool, self._lessons
-        usable = [a for a in pool if a.works]
-        wait_s = pool.recovers_in(matters, but=lessons.refused_for_good)
+        usable = [a for a in pool if a.works and a.serves(self._tags)]
+        wait_s = pool.recovers_in(matters, but=lessons.refused_for_good, tags=self._tags)
         if len(usable) != 1 or wait_s is None or wait_s > SHORT_WAIT_S:
             return None
         if self._tries + 1 >= self._relay.retry.max_attempts:
@@ -319,7 +320,7 @@ class Attempts:
         self._tries += 1
         lessons.refused = lessons.refused_for_good
         await self._relay.clock.sleep(wait_s)
-        account = pool.choose(matters, refused=lessons.refused)
+        account = pool.choose(matters, refused=lessons.refused, tags=self._tags)
         return None if account is None else pool.take(account.id)
 
     async def _matters(self) -> tuple[str, ...]:
@@ -456,23 +457,26 @@ class Attempts:
 
     async def _last_word(self) -> Answer:
         """What is left when every try failed: the upstream's own answer, or why there is none."""
-        pool, lessons, matters = self._relay.pool, self._lessons, await self._matters()
+        pool, lessons, matters, tags = self._relay.pool, self._lessons, await self._matters(), self._tags
         if self._error is not None:
             what = "answer was cut" if isinstance(self._error, UpstreamLost) else "server cannot be reached"
             raise BadGateway(f"the upstream's {what}: {self._error}") from self._error
         if self._last is None:
-            if isinstance(lessons.token_error, TokenTrouble) and pool.recovers_in(matters) is None:
+            if isinstance(lessons.token_error, TokenTrouble) and pool.recovers_in(matters, tags=tags) is None:
                 raise Unavailable(
                     f"no account has a live token: {lessons.token_error}", retry_after_s=TOKEN_RETRY_S
                 )
-            raise pool.exhausted(matters)
+            raise pool.exhausted(matters, tags=tags)
         account, exchange, head, headers, verdict = self._last
-        if not any(a.works for a in pool):
-            raise pool.exhausted(matters)
+        if not any(a.works and a.serves(tags) for a in pool):
+            raise pool.exhausted(matters, tags=tags)
         passes = verdict.action is Action.RETRY or verdict.is_throttle
-        if not passes and pool.recovers_in(matters, but=lessons.refused_for_good) is not None:
+        if (
+            not passes
+            and pool.recovers_in(matters, but=lessons.refused_for_good, tags=self._tags) is not None
+        ):
             # An account that rests has not refused this request for good: the client is told when to come back.
-            raise pool.exhausted(matters, but=lessons.refused_for_good)
+            raise pool.exhausted(matters, but=lessons.refused_for_good, tags=tags)
         if verdict.action in (Action.REFRESH_THEN_NEXT, Action.CONFIRM_KEY_THEN_NEXT):
             # The client's own key is fine: a 401 would say otherwise, and clients would ask for another.
             raise Unavailable(
