@@ -96,9 +96,8 @@ class Pool(AccountTable):
     ) -> Account | None:
         """The next account, never one in `refused`, and one in `later` only if no other is usable. None if none is.
 
-        `matters` is what the request asks for, as `Asked.matters`; `tags` are its client key's. An account that has but
-        its reserve left is chosen for `new` work only if no other is usable. The caller calls `take` before its next
-        await.
+        `matters` is what the request asks for, as `Asked.matters`; `tags` are its client key's. Only if no other is
+        usable, `new` work gets an account's reserve. The caller calls `take` before its next await.
         """
         is_away = self._cooldowns.is_away
         chosen = self._first(lambda id: id in refused or id in later or is_away(id, matters), tags, new)
@@ -255,8 +254,7 @@ class Pool(AccountTable):
         first = self._first_back(matters, but, tags)
         if first is None:
             return Unavailable("all accounts invalid or inactive", should_retry=False)
-        wait_s, account_id = first
-        return _rate_limited(self._table[account_id].name, wait_s, self._clock.now())
+        return _rate_limited(self._table[first[1]].name, first[0], self._clock.now())
 
     async def save_counters(self, storage: Storage) -> None:
         """Write the counters that have changed. Raises StorageError."""
