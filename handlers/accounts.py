@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import replace
+from typing import Any, Literal
 
 from handlers.base import AdminHandler, Admins, RequestBody
 from handlers.oauth import PastedCode
@@ -10,9 +11,11 @@ from proxy.accounts.account import Account, Status
 from proxy.accounts.credentials import Credentials
 from proxy.accounts.login import Logins
 from proxy.accounts.pool import Pool
+from proxy.accounts.preferences import Preferences
 from proxy.accounts.refresh import Refresher
 from proxy.errors import BadGateway, TokenRefused, TokenTrouble, Unprocessable
 from proxy.http.outbound import proxy_url, shown
+from proxy.storage.names import clean_tags
 
 
 class NewApiKeyAccount(RequestBody):
@@ -29,11 +32,26 @@ class NewAccount(PastedCode):
 
 
 class AccountChange(RequestBody):
+    """A field that is null counts as not given, except `proxy`."""
+
     name: str | None = None
     status: Literal["active", "inactive"] | None = None
     api_key: str | None = None
     proxy: str | None = None
     """An outbound proxy of its own; null or "": none."""
+
+    priority: int | None = None
+    weight: float | None = None
+    reserve: float | None = None
+    tags: list[str] | None = None
+    note: str | None = None
+
+    def preferred(self, now: Preferences) -> Preferences:
+        """The preferences `now` with what was given of them. Raises Unprocessable."""
+        given: dict[str, Any] = {"priority": self.priority, "weight": self.weight, "reserve": self.reserve}
+        given["tags"] = None if self.tags is None else clean_tags(self.tags)
+        given["note"] = None if self.note is None else self.note.strip()
+        return replace(now, **{name: value for name, value in given.items() if value is not None})
 
 
 class Accounts(AdminHandler):
@@ -79,6 +97,7 @@ class OneAccount(AdminHandler):
         status = Status(change.status) if change.status else None
         account = self.pool[account_id]
         self.check_unedited(account.etag, self.pool.view(account))
+        change.preferred(account.preferences)  # refused before the upstream is asked about a key
         key, revives = None, status is Status.ACTIVE and account.status is Status.INVALID
         if change.api_key is not None:
             key = await self.credentials.new_key(account, change.api_key)
@@ -88,7 +107,10 @@ class OneAccount(AdminHandler):
                 "re-authorise it, or give it a key that works"
             )
         proxy = _proxy(change.proxy, account) if "proxy" in change.model_fields_set else None
-        await self.pool.update(account_id, name=change.name, status=status, key=key, proxy=proxy)
+        preferences = change.preferred(self.pool[account_id].preferences)  # others may have changed meanwhile
+        await self.pool.update(
+            account_id, name=change.name, status=status, key=key, proxy=proxy, preferences=preferences
+        )
         account = self.pool[account_id]  # NotFound if it was deleted meanwhile
         self.answer({"account": self.pool.view(account)})
 

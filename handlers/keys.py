@@ -23,6 +23,9 @@ MOST_MODELS = 100
 MAX_MODEL = 128
 """Each request of the key is compared with each."""
 
+NULLABLE = frozenset({"expires_at", "group"})
+"""What null takes away."""
+
 MOST_TOKENS = 10**15
 MOST_USD = 10.0**12
 """Far beyond any use, and numbers that every reader of JSON takes as they are."""
@@ -48,13 +51,15 @@ class TokenFields(RequestBody):
     models: list[Annotated[str, Field(min_length=1, max_length=MAX_MODEL)]] | None = Field(
         default=None, max_length=MOST_MODELS
     )
+    group: str | None = None
+    tags: list[str] | None = None
 
     def changes(self) -> dict[str, Any]:
         """The fields that were given, as `ClientKeys` takes them. A field that is null counts as not given, except
-        `expires_at`, where null removes the date.
+        `expires_at`, where null removes the date, and `group`, where it makes the key its own group.
         """
         given = {name: getattr(self, name) for name in self.model_fields_set - {"key"}}
-        given = {name: value for name, value in given.items() if value is not None or name == "expires_at"}
+        given = {name: value for name, value in given.items() if value is not None or name in NULLABLE}
         readers: dict[str, Callable[[Any], Any]] = {
             "role": Role,
             "status": KeyStatus,

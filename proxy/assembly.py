@@ -377,7 +377,15 @@ async def _keys(given: _Given, jobs: Jobs) -> ClientKeys:
         feed=given.feed,
         new_id=_new_id,
         declared=[
-            declared_key(each.name, each.key, Role(each.role), each.limits, each.models)
+            declared_key(
+                each.name,
+                each.key,
+                Role(each.role),
+                each.limits,
+                each.models,
+                group=each.group,
+                tags=each.tags,
+            )
             for each in given.settings.auth.client_keys
         ],
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
+from proxy.accounts.preferences import USUAL, Preferences, read_preferences
 from proxy.clock import rfc3339
 from proxy.errors import StorageError
 from proxy.feed import Changed
@@ -80,6 +81,8 @@ class Account:
     unchecked: bool = False
     """Whether nothing has shown yet that the API accepts the key: an admin added it without a proof."""
 
+    preferences: Preferences = USUAL
+
     @property
     def type(self) -> Literal["api_key", "oauth"]:
         """`api_key` or `oauth`, as in the admin API."""
@@ -90,10 +93,15 @@ class Account:
         """Whether the account is in service: ACTIVE or RATE_LIMITED."""
         return self.status in (Status.ACTIVE, Status.RATE_LIMITED)
 
+    def serves(self, tags: Collection[str]) -> bool:
+        """Whether a client key with these tags may use the account; one without tags may use every account."""
+        return not tags or any(tag in self.preferences.tags for tag in tags)
+
     @property
     def etag(self) -> str:
         """ETag of the admin-editable fields that are shown: changes whenever one of them does (RFC 9110 §8.8.3)."""
-        edited = f"{self.name}\0{self.status is Status.INACTIVE}\0{self.proxy and shown(self.proxy)}"
+        proxy = self.proxy and shown(self.proxy)
+        edited = f"{self.name}\0{self.status is Status.INACTIVE}\0{proxy}\0{self.preferences}"
         return hashlib.sha256(edited.encode()).hexdigest()[:12]
 
     @property
@@ -159,6 +167,11 @@ class Account:
         """Go through this outbound proxy from now on."""
         return self if proxy == self.proxy else replace(self, proxy=proxy, updated_at=now)
 
+    def preferring(self, preferences: Preferences, now: float) -> Account:
+        """Have these preferences from now on."""
+        same = preferences == self.preferences
+        return self if same else replace(self, preferences=preferences, updated_at=now)
+
     def _active(self, now: float) -> Account:
         return replace(self._become(Status.ACTIVE, None, now), active_since=now)
 
@@ -211,6 +224,7 @@ class Account:
             "rate_limited_until": _time(self.rate_limited_until),
             "unchecked": self.unchecked,
             "proxy": None if self.proxy is None else shown(self.proxy),
+            **self.preferences.view(),
             "expires_at": _time(self.expires_at),
             "last_refresh_at": _time(self.last_refresh_at),
             "last_refresh_error": self.last_refresh_error,
@@ -248,6 +262,7 @@ class Account:
             "refresh_began_at": self.refresh_began_at,
             "active_since": self.active_since,
             "proxy": self.proxy,
+            **self.preferences.view(),
             "created_at": self.created_at,
             "updated_at": self.updated_at,
             **({"unchecked": True} if self.unchecked else {}),
@@ -280,6 +295,7 @@ class Account:
             refresh_began_at=fields.time_or_none("refresh_began_at"),
             unchecked=fields.flag("unchecked") if "unchecked" in fields else False,
             proxy=_proxy(fields.text_or_none("proxy")) if "proxy" in fields else None,
+            preferences=read_preferences(fields),
         )
 
 

@@ -17,7 +17,7 @@ from proxy.accounts.account import Status
 from proxy.accounts.conversations import Conversations, Name
 from proxy.accounts.pool import Pool
 from proxy.accounts.resources import Resources
-from proxy.errors import InsufficientStorage, InvalidRequest, NotFound, RequestError
+from proxy.errors import Forbidden, InsufficientStorage, InvalidRequest, NotFound, RequestError
 from proxy.http.peek import Peek
 from proxy.http.target import Target, is_generated
 
@@ -71,7 +71,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """What of a request says where it belongs. `picked` and `session` are those of its headers."""
+    """What of a request says where it belongs.
+
+    `picked` and `session` are those of its headers, `group` and `tags` its client key's.
+    """
 
     method: str
     target: Target
@@ -79,6 +82,7 @@ class Asking:
     peek: Peek
     picked: str | None = None
     session: str | None = None
+    tags: tuple[str, ...] = ()
 
     @property
     def is_turn(self) -> bool:
@@ -160,7 +164,10 @@ class Affinity:
             )
         names = self._names(asking) if self._on else ()
         before = self.conversations.find(names) if names else None
-        why, account_id, held_by = self._belongs(asking, before, by_session=asking.of_session is not None)
+        why, account_id, held_by = self._belongs(asking, before)
+        if account_id is not None and not self._pool[account_id].serves(asking.tags):
+            name = self._pool[account_id].name
+            raise Forbidden(f"this client key may not use account {name!r}: it has none of the key's tags")
         return Placement(
             why,
             account_id,
@@ -173,9 +180,7 @@ class Affinity:
             held_by=held_by,
         )
 
-    def _belongs(
-        self, asking: Asking, before: str | None, *, by_session: bool
-    ) -> tuple[Why, str | None, str | None]:
+    def _belongs(self, asking: Asking, before: str | None) -> tuple[Why, str | None, str | None]:
         """Why it belongs to an account, which one, and the id that ties it there."""
         peek, held = asking.peek, self._held(asking)
         if asking.picked is not None:
@@ -184,15 +189,15 @@ class Affinity:
             return "resource", *held
         if peek.previous_message is not None and len(self._pool) > 1:
             return "thread", self._thread(asking.group, peek.previous_message), peek.previous_message
-        if before is not None and before in self._pool:
-            return "session" if by_session else "conversation", before, None
+        if before is not None and before in self._pool and self._pool[before].serves(asking.tags):
+            return "conversation" if asking.of_session is None else "session", before, None
         if asking.makes or (peek.may_generate and asking.is_turn):
-            home = self._home(asking.group)
+            home = self._home(asking)
             if home is not None:
                 return "home", home, None
         if peek.diagnosed_message is not None:
             wrote = self.conversations.account_of_message(asking.group, peek.diagnosed_message)
-            if wrote is not None:
+            if wrote is not None and wrote in self._pool and self._pool[wrote].serves(asking.tags):
                 return "conversation", wrote, None
         return "only" if len(self._pool) == 1 else "new", None, None
 
@@ -273,16 +278,16 @@ class Affinity:
         """Whether keys of a group see what another group has."""
         return self.shared or group == owner
 
-    def accounts_of(self, group: str, collection: str) -> list[str]:
-        """The accounts in which the group sees some of a collection, its home first; its home if there is none."""
-        home = self._home(group)
-        held = (
-            [each.id for each in self._pool] if self.shared else self.resources.accounts_of(group, collection)
-        )
-        found = sorted(
-            (id for id in held if id in self._pool and self._pool[id].works), key=lambda id: id != home
-        )
-        return found or ([] if home is None else [home])
+    def accounts_of(self, asking: Asking) -> list[str]:
+        """The accounts in which the group sees some of the collection, its home first; its home if there is none."""
+        home, collection = self._home(asking), asking.target.collection or ""
+        held = None if self.shared else set(self.resources.accounts_of(asking.group, collection))
+        found = [
+            account.id
+            for account in self._pool
+            if account.works and account.serves(asking.tags) and (held is None or account.id in held)
+        ]
+        return sorted(found, key=lambda id: id != home) or ([] if home is None else [home])
 
     def owns(self, group: str, account_id: str, id: str) -> bool:
         """Whether the group sees this item of a list of the account."""
@@ -301,12 +306,12 @@ class Affinity:
             details={"details": {"error_code": "thread_not_found"}},
         )
 
-    def _home(self, group: str) -> str | None:
+    def _home(self, asking: Asking) -> str | None:
         """The account for what the group makes: the one it has, else the one that is home to the fewest."""
-        home = self.resources.home(group)
-        if home is not None and home in self._pool and self._pool[home].works:
+        working = [account for account in self._pool if account.works and account.serves(asking.tags)]
+        home = self.resources.home(asking.group)
+        if any(account.id == home for account in working):
             return home
-        working = [account for account in self._pool if account.works]
         active = [account for account in working if account.status is Status.ACTIVE]
         return min((each.id for each in active or working), key=self.resources.homes_in, default=None)
 

@@ -19,11 +19,12 @@ def exhausted(
     matters: tuple[str, ...] = (),
     *,
     but: Collection[str] = (),
+    tags: Collection[str] = (),
     only: str | None = None,
 ) -> RequestError:
     """The error if no account can be asked for these matters, and those in `but` have refused.
 
-    With `only`, no other account than that one may be asked.
+    `tags` are the client key's. With `only`, no other account than that one may be asked.
     """
     if not len(pool):
         return Unavailable("no accounts available", should_retry=False)
@@ -31,7 +32,9 @@ def exhausted(
         account = pool[only]
         why = f"account {account.name!r}, which alone can answer this, is {account.status.value}"
         return Unavailable(why, should_retry=False)
-    others = () if only is None else {account.id for account in pool} - {only}
+    if not any(account.serves(tags) for account in pool):
+        return Unavailable("no account has one of this client key's tags", should_retry=False)
+    others = {a.id for a in pool if not a.serves(tags) or only not in (None, a.id)}
     first = pool.first_back(matters, {*but, *others})
     if first is None:
         return Unavailable("all accounts invalid or inactive", should_retry=False)

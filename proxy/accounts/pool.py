@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
@@ -11,17 +10,15 @@ from proxy.accounts import quota
 from proxy.accounts.account import Account, Status
 from proxy.accounts.balancer import Balancer
 from proxy.accounts.cooldown import Cooldowns
-from proxy.accounts.quota import Quota
-from proxy.accounts.refusals import SHOWN_FROM, Refusals
+from proxy.accounts.refusals import Refusals
+from proxy.accounts.rooms import Rooms
 from proxy.accounts.table import AccountTable
 from proxy.accounts.use import Use, Uses
 from proxy.clock import Clock, rfc3339
-from proxy.feed import Feed, Happened
+from proxy.feed import Feed
 from proxy.http.headers import AnswerHeaders
 from proxy.storage.protocols import Record, Storage
 from proxy.storage.table import Table
-
-log = logging.getLogger(__name__)
 
 
 class Pool(AccountTable):
@@ -44,14 +41,12 @@ class Pool(AccountTable):
     ) -> None:
         super().__init__(table, clock=clock, feed=feed, new_id=new_id)
         self._idle_threshold_s = idle_threshold_s
-        self._by_room = most_remaining
-        self._quota: dict[str, Quota] = {}
-        self._room_until: dict[str, float] = {}
         self._use = Uses(table, counters)
         self._counts = dict.fromkeys(Status, 0)
         self._balancer = Balancer(table)
+        self._rooms = Rooms(table, self._balancer, by_room=most_remaining, clock=clock)
         self._cooldowns = Cooldowns(clock)
-        self._refusals = Refusals()
+        self._refusals = Refusals(feed)
         for account in table.values():
             self._follow(None, account)
 
@@ -75,7 +70,7 @@ class Pool(AccountTable):
             "rate_limits": use.rate_limits,
             "in_flight": use.in_flight,
             "last_used_at": None if use.last_used_at is None else rfc3339(use.last_used_at),
-            "quota": quota.view(self._quota.get(account.id, {}), self._clock.now()),
+            "quota": quota.view(self._rooms.quota(account.id), self._clock.now()),
             "idle_since": None if (idle := self._idle_since(account)) is None else rfc3339(idle),
         }
 
@@ -86,24 +81,36 @@ class Pool(AccountTable):
     # called by the relay
 
     def choose(
-        self, matters: tuple[str, ...] = (), *, refused: Collection[str] = (), later: Collection[str] = ()
+        self,
+        matters: tuple[str, ...] = (),
+        *,
+        refused: Collection[str] = (),
+        later: Collection[str] = (),
+        tags: Collection[str] = (),
+        new: bool = True,
     ) -> Account | None:
         """The next account, never one in `refused`, and one in `later` only if no other is usable. None if none is.
 
-        `matters` is what the request asks for, as `Asked.matters`. The caller calls `take` before its next await.
+        `matters` is what the request asks for, as `Asked.matters`; `tags` are its client key's. Only if no other is
+        usable, `new` work gets an account's reserve. The caller calls `take` before its next await.
         """
         is_away = self._cooldowns.is_away
-        chosen = self._first(lambda id: id in refused or id in later or is_away(id, matters))
+        chosen = self._first(lambda id: id in refused or id in later or is_away(id, matters), tags, new)
         if chosen is None and later:
-            chosen = self._first(lambda id: id in refused or id not in later or is_away(id, matters))
+            chosen = self._first(
+                lambda id: id in refused or id not in later or is_away(id, matters), tags, new
+            )
         return None if chosen is None else self._table[chosen]
 
-    def _first(self, away: Callable[[str], bool]) -> str | None:
+    def _first(self, away: Callable[[str], bool], tags: Collection[str], new: bool) -> str | None:
         """The first active account in order; otherwise the first one whose cooldown has ended since the last tick."""
-        active = self._balancer.first_active(self._clock.now(), away=away)
-        if active is not None:
+        active = self._balancer.first_active(self._clock.now(), away=away, tags=tags, new=new)
+        if active is not None and not (new and self._balancer.is_held(active)):
             return active
-        return self._balancer.first_of(id for id in self._cooldowns.passed() if not away(id))
+        passed = [id for id in self._cooldowns.passed() if self._table[id].serves(tags) and not away(id)]
+        if active is not None:
+            passed = [id for id in passed if not self._balancer.is_held(id)]
+        return self._balancer.first_of(passed) or active
 
     def is_usable(self, account_id: str, matters: tuple[str, ...] = ()) -> bool:
         """Whether the account can be asked for these matters now."""
@@ -116,11 +123,12 @@ class Pool(AccountTable):
         """Why an active account cannot be asked for these matters, and until when; None if it can be."""
         return self._cooldowns.why_away(account_id, matters)
 
-    def take(self, account_id: str) -> Account:
-        """Record a turn of the chosen account. A cooldown that is over ends; after a long one, a probation begins."""
+    def take(self, account_id: str, *, new: bool = True) -> Account:
+        """Record a turn with new work. A cooldown that is over ends; after a long one, a probation begins."""
         if self._cooldowns.has_passed(account_id):
             self._recover(account_id)
-        self._balancer.took(account_id)
+        if new:
+            self._balancer.took(account_id)
         self._cooldowns.probations.begin(account_id)
         return self[account_id]
 
@@ -155,21 +163,14 @@ class Pool(AccountTable):
     def saw(self, account_id: str, headers: AnswerHeaders) -> None:
         """Update the account's quota from an answer's headers."""
         if account_id in self._table:
-            known = self._quota.get(account_id, {})
-            self._quota[account_id] = quota.read_quota(headers, known, self._clock.now())
-            if self._by_room:
-                self._file_room(account_id)
+            self._rooms.saw(account_id, headers)
             if self._table[account_id].unchecked and headers.get("anthropic-organization-id"):
                 self.change(account_id, Account.checked)  # it names whose key it has accepted
             self.touch(account_id)
 
-    def _file_room(self, account_id: str) -> None:
-        self._balancer.set_room(account_id, self.room(account_id))
-        self._room_until[account_id] = quota.room_until(self._quota[account_id], self._clock.now())
-
     def room(self, account_id: str) -> float:
         """The fraction of its limits that the account has left, from 0 to 1; 1 if nothing is known."""
-        return quota.room(self._quota.get(account_id, {}), self._clock.now())
+        return self._rooms.left(account_id)
 
     def failed(self, account_id: str) -> None:
         """Count one unsuccessful answer of the account."""
@@ -198,13 +199,9 @@ class Pool(AccountTable):
     def refused(self, account_id: str, evidence: str) -> None:
         """Count one refusal of an account that stays active. Again and again, admins are told."""
         account = self._table.get(account_id)
-        if account is None or account.status is not Status.ACTIVE:
-            return
-        if self._refusals.note(account_id, evidence) == SHOWN_FROM:
-            reason = self._refusals.reason(account_id)
-            log.warning("account refuses account=%s name=%s reason=%s", account_id, account.name, reason)
-            self._feed.tell(Happened("account.refusing", f"{account.name} {reason}", "warning"))
-        self.touch(account_id)
+        if account is not None and account.status is Status.ACTIVE:
+            self._refusals.note(account, evidence)
+            self.touch(account_id)
 
     def invalidate(self, account_id: str, reason: str) -> None:
         """Make the account INVALID: its credential no longer works."""
@@ -216,9 +213,7 @@ class Pool(AccountTable):
         for account_id in tuple(self._cooldowns.passed()):
             self._recover(account_id)
         self._cooldowns.drop_passed_matters()
-        now = self._clock.now()
-        for account_id in [id for id, until in self._room_until.items() if until <= now]:
-            self._file_room(account_id)
+        self._rooms.tick()
 
     def _recover(self, account_id: str) -> None:
         self._cooldowns.recovered(account_id)
@@ -266,12 +261,12 @@ class Pool(AccountTable):
             self._use.add(new.id)
             self._cooldowns.file(new)
             self._balancer.file(new)
+            self._rooms.file(new)
         elif old is not None:
             self._use.forget(old.id)
             self._cooldowns.forget(old.id)
             self._balancer.forget(old.id)
-            self._quota.pop(old.id, None)
-            self._room_until.pop(old.id, None)
+            self._rooms.forget(old.id)
 
 
 class InFlight:

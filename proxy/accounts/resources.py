@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -134,12 +133,9 @@ class Resources:
         if self._drop(id):
             self._pending.append({"gone": id})
 
-    def accounts_of(self, group: str | None, collection: str) -> list[str]:
-        """The accounts in which the group has some of a collection; with None, those in which anybody has."""
-        if group is not None:
-            return list(self._counts.get((group, collection), ()))
-        found = (accounts for (_, each), accounts in self._counts.items() if each == collection)
-        return list(dict.fromkeys(itertools.chain.from_iterable(found)))
+    def accounts_of(self, group: str, collection: str) -> Iterable[str]:
+        """The accounts in which the group has some of a collection."""
+        return self._counts.get((group, collection), ())
 
     def count_of(self, account_id: str) -> int:
         """The number of resources in an account."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 from proxy.accounts.account import Account, ApiKey, OAuthTokens, Status
 from proxy.accounts.names import free_name
+from proxy.accounts.preferences import Preferences
 from proxy.clock import Clock, rfc3339
 from proxy.errors import Conflict, NotFound
 from proxy.feed import Changed, Feed
@@ -113,8 +114,9 @@ class AccountTable(ABC):
         status: Status | None = None,
         key: ApiKey | None = None,
         proxy: str | None = None,
+        preferences: Preferences | None = None,
     ) -> Account:
-        """Rename an account, give it another key or proxy ("": none), set it `active` or `inactive`; then on disk.
+        """Change what is given of an account, `proxy` "" being none, and set it `active` or `inactive`; then on disk.
 
         The caller must have checked that a new key works; and to activate an INVALID account, that its credential
         does. Raises Unprocessable, Conflict, NotFound, StorageError.
@@ -128,6 +130,8 @@ class AccountTable(ABC):
             changed = changed.rekeyed(key, now)
         if proxy is not None:
             changed = changed.proxied(proxy or None, now)
+        if preferences is not None:
+            changed = changed.preferring(preferences, now)
         if status is Status.INACTIVE:
             changed = changed.deactivated("set inactive by an admin", now)
         elif status is Status.ACTIVE:
@@ -209,6 +213,8 @@ def _log_change(old: Account, new: Account) -> None:
     if old.proxy != new.proxy:
         way = "-" if new.proxy is None else shown(new.proxy)
         log.info("account proxy account=%s name=%s proxy=%s", new.id, new.name, way)
+    if told := new.preferences.told(old.preferences):
+        log.info("account changed account=%s name=%s what=%s", new.id, new.name, told)
     if (old.status, old.rate_limited_until) != (new.status, new.rate_limited_until):
         until = "" if new.rate_limited_until is None else f" until={rfc3339(new.rate_limited_until)}"
         log.warning(

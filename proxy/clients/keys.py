@@ -21,7 +21,7 @@ from proxy.clock import Clock, rfc3339
 from proxy.errors import Conflict, NotFound, StorageError, Unprocessable
 from proxy.feed import Feed, Happened
 from proxy.storage.fields import LAST_TIME, Fields
-from proxy.storage.names import clean_name
+from proxy.storage.names import clean_name, clean_tags
 from proxy.storage.protocols import Record
 from proxy.storage.table import Table
 
@@ -67,6 +67,12 @@ class ClientKey:
     models: tuple[str, ...] = ()
     """Names or patterns (`claude-haiku-*`) of the models that the key may use; empty allows every model."""
 
+    group: str | None = None
+    """Keys of one group see the same files, batches and the like; None: the key sees its own alone."""
+
+    tags: tuple[str, ...] = ()
+    """The key uses only accounts that have one of these tags; empty: every account."""
+
     declared: bool = False
     """Declared in the configuration: neither stored nor editable by admins."""
 
@@ -74,7 +80,12 @@ class ClientKey:
     def etag(self) -> str:
         """ETag of the admin-editable fields: changes whenever one of them does (RFC 9110 §8.8.3)."""
         edited = (self.name, self.role, self.status, self.expires_at, asdict(self.limits), self.models)
-        return _sha256(json.dumps(edited))[:12]
+        return _sha256(json.dumps((*edited, self.group, self.tags)))[:12]
+
+    @property
+    def group_id(self) -> str:
+        """Whose resources the key sees: its group, or its own id."""
+        return self.group or self.id
 
     @property
     def is_restricted(self) -> bool:
@@ -186,6 +197,8 @@ class ClientKeys:
             "expires_at": None if client_key.expires_at is None else rfc3339(client_key.expires_at),
             "limits": asdict(client_key.limits),
             "models": list(client_key.models),
+            "group": client_key.group,
+            "tags": list(client_key.tags),
             "declared": client_key.declared,
             "requests": use.requests,
             "last_used_at": None if use.last_used_at is None else rfc3339(use.last_used_at),
@@ -217,10 +230,11 @@ class ClientKeys:
         expires_at: float | None = None,
         limits: KeyLimits = NO_LIMITS,
         models: tuple[str, ...] = (),
+        group: str | None = None,
+        tags: Iterable[str] = (),
     ) -> tuple[ClientKey, str]:
         """Create a key. Only here is it returned in full. Raises Unprocessable, Conflict, StorageError."""
-        now = self._clock.now()
-        key = _new_key() if key is None else _checked_key(key)
+        key, now = _new_key() if key is None else _checked_key(key), self._clock.now()
         digest = _sha256(key)
         if digest in self._by_hash:
             raise Conflict("this key exists already: choose another, or leave it out to have one made")
@@ -236,14 +250,14 @@ class ClientKeys:
             expires_at=expires_at,
             limits=limits,
             models=models,
+            group=None if group is None else clean_name(group, "group"),
+            tags=clean_tags(tags),
         )
         self._by_hash[digest] = client_key.id
         self._use[client_key.id] = KeyUse()
         await self._table.add(client_key.id, client_key, undo=lambda: self._drop(client_key))
         self._tell("added", client_key, f"client key {client_key.name} was made")
-        log.info(
-            "token added token=%s name=%s role=%s", client_key.id, client_key.name, client_key.role.value
-        )
+        log.info("token added token=%s name=%s role=%s", client_key.id, client_key.name, role.value)
         return client_key, key
 
     async def update(self, key_id: str, **changes: Any) -> ClientKey:
@@ -252,9 +266,7 @@ class ClientKeys:
         Raises Unprocessable, Conflict, StorageError.
         """
         old = self._own(key_id)
-        if "name" in changes:
-            changes["name"] = clean_name(changes["name"])
-        new = replace(old, **changes)
+        new = replace(old, **_clean(changes))
         if old.status is KeyStatus.REVOKED and new.status is not KeyStatus.REVOKED:
             raise Conflict("a revoked key stays revoked: create a new one")
         if new != old:
@@ -310,6 +322,15 @@ class ClientKeys:
         self._on_use(client_key.id)
 
 
+def _clean(changes: dict[str, Any]) -> dict[str, Any]:
+    """The changes with their names as they are stored. Raises Unprocessable."""
+    names = {what: changes[what] for what in ("name", "group") if changes.get(what) is not None}
+    clean: dict[str, Any] = {what: clean_name(name, what) for what, name in names.items()}
+    if "tags" in changes:
+        clean["tags"] = clean_tags(changes["tags"])
+    return changes | clean
+
+
 def _ignore(key_id: str) -> None:
     """Stand in for the listener until one is set."""
 
@@ -350,7 +371,16 @@ def read_key(id: str, record: Record) -> ClientKey:
     raise ValueError(f"{fields}: not as it is stored")  # out here: the error above holds the record
 
 
-def declared_key(name: str, key: str, role: Role, limits: KeyLimits, models: tuple[str, ...]) -> ClientKey:
+def declared_key(
+    name: str,
+    key: str,
+    role: Role,
+    limits: KeyLimits,
+    models: tuple[str, ...],
+    *,
+    group: str | None = None,
+    tags: tuple[str, ...] = (),
+) -> ClientKey:
     """A key from the configuration."""
     digest = _sha256(key)
     return ClientKey(
@@ -364,6 +394,8 @@ def declared_key(name: str, key: str, role: Role, limits: KeyLimits, models: tup
         updated_at=0.0,
         limits=limits,
         models=models,
+        group=group,
+        tags=tags,
         declared=True,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 from collections.abc import Mapping
@@ -13,12 +14,12 @@ from pydantic import PlainValidator
 from proxy.clients.budgets import NO_LIMITS, KeyLimits
 from proxy.clients.keys import MAX_KEY, MIN_KEY, Role
 from proxy.errors import Unprocessable
-from proxy.storage.names import MAX_NAME, clean_name
+from proxy.storage.names import MAX_NAME, MOST_TAGS, clean_name, clean_tags
 
 _KEY = re.compile(rf"[!-~]{{{MIN_KEY},{MAX_KEY}}}")
 _AMOUNT = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?")
 _ROLES = tuple(Role)
-_MEMBERS = ("name", "key", "role", "models", "limits")
+_MEMBERS = ("name", "key", "role", "models", "limits", "group", "tags")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +31,14 @@ class DeclaredKey:
     role: str = "user"
     models: tuple[str, ...] = ()
     limits: KeyLimits = NO_LIMITS
+    group: str | None = None
+    tags: tuple[str, ...] = ()
 
 
 def _client_keys(value: object) -> tuple[DeclaredKey, ...]:
     if not isinstance(value, list):
         raise ValueError(
-            "it has to be a list, each with a name and a key, and role, models and limits if wanted"
+            "it has to be a list, each with a name and a key, and role, models, limits, group and tags if wanted"
         )
     keys: list[DeclaredKey] = []
     for number, item in enumerate(value, 1):
@@ -67,7 +70,27 @@ def _one(item: object) -> DeclaredKey:
     models = item.get("models") or []
     if not isinstance(models, list) or not all(isinstance(model, str) and model for model in models):
         raise ValueError("needs as models a list of names or patterns, such as [claude-haiku-*]")
-    return DeclaredKey(name, key, role, tuple(models), _limits(item.get("limits") or {}))
+    limits, group, tags = (
+        _limits(item.get("limits") or {}),
+        _group(item.get("group")),
+        _tags(item.get("tags")),
+    )
+    return DeclaredKey(name, key, role, tuple(models), limits, group, tags)
+
+
+def _group(value: object) -> str | None:
+    try:
+        return None if value is None else clean_name(value if isinstance(value, str) else "")
+    except Unprocessable:
+        raise ValueError(f"needs as group 1 to {MAX_NAME} printable characters") from None
+
+
+def _tags(value: object) -> tuple[str, ...]:
+    tags = value or []
+    if isinstance(tags, list):
+        with contextlib.suppress(Unprocessable):
+            return clean_tags(tag if isinstance(tag, str) else "" for tag in tags)
+    raise ValueError(f"needs as tags a list of up to {MOST_TAGS} names of tags, each without a comma")
 
 
 def _limits(value: object) -> KeyLimits:

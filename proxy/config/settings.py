@@ -170,7 +170,7 @@ class Scheduler(Section):
 
 class Balancer(Section):
     strategy: Annotated[str, one_of("round_robin", "most_remaining")] = "round_robin"  # who gets what is new
-    affinity: Flag = True  # a conversation, a file, a batch stays with the account that has it
+    affinity: Flag = True  # a conversation stays with the account that has its cache
     affinity_ttl: Duration = 1 * HOUR  # how long a conversation is remembered past its last turn
     isolation: Annotated[str, one_of("per_key", "none")] = "per_key"  # whose files and batches a key sees
 

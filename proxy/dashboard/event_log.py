@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import dropwhile
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from proxy.accounts.account import Account, AccountChanged, ApiKey, Status
 from proxy.clock import Clock, rfc3339
 from proxy.feed import Feed, Happened, Level
+from proxy.http.outbound import shown
 
 MOST = 1000
 
@@ -65,6 +66,8 @@ def _told(old: Account | None, new: Account | None) -> list[tuple[str, str, Leve
         told.append(("renamed", f"{old.name} is called {new.name} now", "info"))
     if isinstance(new.credential, ApiKey) and new.credential != old.credential:
         told.append(("rekeyed", f"{new.name} has a new key", "info"))
+    if changed := ", ".join(_edited(old, new)):
+        told.append(("changed", f"{new.name} was changed: {changed}", "info"))
     if old.last_refresh_at != new.last_refresh_at:
         told.append(("refreshed", f"{new.name} has a new token", "info"))
     if new.last_refresh_error is not None and new.updated_at != old.updated_at and _failed(old, new):
@@ -76,6 +79,15 @@ def _told(old: Account | None, new: Account | None) -> list[tuple[str, str, Leve
         text = f"{new.name} is {new.status.value.replace('_', ' ')}{until}{why}"
         told.append((new.status.value, text, LEVELS.get(new.status, "info")))
     return told
+
+
+def _edited(old: Account, new: Account) -> Iterator[str]:
+    """What an admin has set, before → after."""
+    before, after = ("–" if each.proxy is None else shown(each.proxy) for each in (old, new))
+    if before != after:
+        yield f"proxy {before} → {after}"
+    if text := new.preferences.told(old.preferences):
+        yield text
 
 
 def _failed(old: Account, new: Account) -> bool:

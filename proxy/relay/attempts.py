@@ -197,6 +197,7 @@ class Attempts:
         self._record = record
         self._asking = asking
         self._placement = placement
+        self._tags = () if record.key is None else record.key.tags
         self._lessons = Lessons()
         self._tried: set[str] = set()
         self._patience = Patience(means, record.id)
@@ -250,7 +251,7 @@ class Attempts:
             account = self._choose(matters)
         if account is not None:
             self._means.affinity.begun(self._placement, account.id)
-            return pool.take(account.id)
+            return pool.take(account.id, new=account.id != self._placement.account_id)
         return await self._recovered(matters) if self._record.attempts else None
 
     def _choose(self, matters: tuple[str, ...]) -> Account | None:
@@ -264,13 +265,13 @@ class Attempts:
                 return pool[belongs_to]
             if placement.strict:
                 return None
-        return pool.choose(matters, refused=refused, later=self._tried)
+        return pool.choose(matters, refused=refused, later=self._tried, tags=self._tags)
 
     async def _recovered(self, matters: tuple[str, ...]) -> Account | None:
         """Wait for the only account to come back from a limit, if that is soon; such a wait counts as a try."""
         pool, lessons = self._means.pool, self._lessons
-        usable = [a for a in pool if a.works and self._only in (None, a.id)]
-        wait_s = pool.recovers_in(matters, but=lessons.refused_for_good | self._others)
+        usable = [a for a in pool if a.works and a.id not in self._barred]
+        wait_s = pool.recovers_in(matters, but=lessons.refused_for_good | self._barred)
         if len(usable) != 1 or wait_s is None or wait_s > SHORT_WAIT_S:
             return None
         if not self._patience.allows_wait():
@@ -286,9 +287,11 @@ class Attempts:
         return self._placement.account_id if self._placement.strict else None
 
     @property
-    def _others(self) -> Set[str]:
+    def _barred(self) -> Set[str]:
         """The ids of the accounts that may not be asked, whatever they would say."""
-        return frozenset() if self._only is None else {a.id for a in self._means.pool} - {self._only}
+        if self._only is not None:
+            return {account.id for account in self._means.pool} - {self._only}
+        return {a.id for a in self._means.pool if not a.serves(self._tags)} if self._tags else frozenset()
 
     async def _matters(self) -> tuple[str, ...]:
         """What an account may be passed over for; empty as long as no account is for anything."""
@@ -407,15 +410,15 @@ class Attempts:
                 raise Unavailable(
                     f"no account has a live token: {lessons.token_error}", retry_after_s=TOKEN_RETRY_S
                 )
-            raise exhausted(pool, now, matters, only=self._only)
+            raise exhausted(pool, now, matters, tags=self._tags, only=self._only)
         account, exchange, head, headers, verdict = self._last
-        if not any(a.works and self._only in (None, a.id) for a in pool):
-            raise exhausted(pool, now, matters, only=self._only)
+        if not any(a.works and a.id not in self._barred for a in pool):
+            raise exhausted(pool, now, matters, tags=self._tags, only=self._only)
         passes = verdict.action is Action.RETRY or verdict.is_throttle
-        but = lessons.refused_for_good | self._others
+        but = lessons.refused_for_good | self._barred
         if not passes and pool.recovers_in(matters, but=but) is not None:
             # An account that rests has not refused this request for good: the client is told when to come back.
-            raise exhausted(pool, now, matters, but=but, only=self._only)
+            raise exhausted(pool, now, matters, but=but, tags=self._tags, only=self._only)
         if verdict.action in (Action.REFRESH_THEN_NEXT, Action.CONFIRM_KEY_THEN_NEXT):
             # The client's own key is fine: a 401 would say otherwise, and clients would ask for another.
             raise Unavailable(

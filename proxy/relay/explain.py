@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from proxy.accounts.account import Account, Status
-from proxy.accounts.affinity import Placement
+from proxy.accounts.affinity import Asking, Placement
 from proxy.accounts.exhausted import exhausted
 from proxy.accounts.pool import Pool
 from proxy.clients.keys import ClientKey
@@ -35,29 +35,29 @@ class Explainer:
                 "account": None,
                 "why": None,
                 "error": _told(refusal),
-                "accounts": self._verdicts(None, None, ()),
+                "accounts": self._verdicts(None, None, None, ()),
             }
         matters = Asked(asking.peek.model, inbound.route, inbound.betas).matters
-        chosen = self._chosen(placement, matters)
-        error = None if chosen is not None else self._exhausted(placement, matters)
+        chosen = self._chosen(asking, placement, matters)
+        error = None if chosen is not None else self._exhausted(asking, placement, matters)
         return {
             "account": None if chosen is None else {"id": chosen.id, "name": chosen.name},
             "why": placement.why,
             "held_by": placement.held_by,
             "before": self._named(placement.before),
             "error": None if error is None else _told(error),
-            "accounts": self._verdicts(chosen, placement, matters),
+            "accounts": self._verdicts(chosen, placement, asking, matters),
         }
 
-    def _chosen(self, placement: Placement, matters: tuple[str, ...]) -> Account | None:
+    def _chosen(self, asking: Asking, placement: Placement, matters: tuple[str, ...]) -> Account | None:
         belongs_to = placement.account_id
         if belongs_to is not None and self._pool.is_usable(belongs_to, matters):
             return self._pool[belongs_to]
-        return None if placement.strict else self._pool.choose(matters)
+        return None if placement.strict else self._pool.choose(matters, tags=asking.tags)
 
-    def _exhausted(self, placement: Placement, matters: tuple[str, ...]) -> RequestError:
+    def _exhausted(self, asking: Asking, placement: Placement, matters: tuple[str, ...]) -> RequestError:
         only = placement.account_id if placement.strict else None
-        return exhausted(self._pool, self._clock.now(), matters, only=only)
+        return exhausted(self._pool, self._clock.now(), matters, tags=asking.tags, only=only)
 
     def _verdict(self, account: Account, matters: tuple[str, ...]) -> tuple[str, float | None, str | None]:
         """Whether the account can be asked, until when it cannot, and why."""
@@ -74,13 +74,19 @@ class Explainer:
         return {"id": account_id, "name": self._pool[account_id].name}
 
     def _verdicts(
-        self, chosen: Account | None, placement: Placement | None, matters: tuple[str, ...]
+        self,
+        chosen: Account | None,
+        placement: Placement | None,
+        asking: Asking | None,
+        matters: tuple[str, ...],
     ) -> list[dict[str, Any]]:
         verdicts = []
         for account in self._pool:
             verdict, until, reason = self._verdict(account, matters)
             if account is chosen:
                 verdict = "chosen"
+            elif asking is not None and not account.serves(asking.tags):
+                verdict, reason = "barred", "it has none of the client key's tags"
             elif verdict == "usable" and placement is not None and placement.account_id is not None:
                 verdict, reason = "elsewhere", f"the request belongs to another account ({placement.why})"
             verdicts.append(

@@ -6,6 +6,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 
 from proxy.accounts.affinity import Asking
+from proxy.clients.keys import ClientKey
 from proxy.http import results_url
 from proxy.http.body import Body
 from proxy.http.headers import ClientHeaders, Credential
@@ -40,15 +41,16 @@ class Inbound:
         self._peeked = found
         return found
 
-    async def asking(self, group: str) -> Asking:
-        """What says where the request belongs, of a key of `group`. Its body is looked at, if that can say anything."""
+    async def asking(self, key: ClientKey | None) -> Asking:
+        """What says where the request belongs. Its body is looked at, if that can say anything."""
         first = self.headers.first
         said = UNKNOWN
         if self.body is not None and not first.get("content-type", "").lower().startswith("multipart/"):
             found = self.peek()
             said = found if isinstance(found, Peek) else await found
         picked, session = first.get("x-proxy-account"), first.get("x-claude-code-session-id")
-        return Asking(self.method, self.target, group, said, picked or None, session or None)
+        group, tags = ("", ()) if key is None else (key.group_id, key.tags)
+        return Asking(self.method, self.target, group, said, picked or None, session or None, tags)
 
     async def _keep(self, found: Awaitable[Peek]) -> Peek:
         self._peeked = await found

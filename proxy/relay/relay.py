@@ -40,8 +40,7 @@ class Relay:
 
     async def place(self, inbound: Inbound, record: RequestRecord) -> tuple[Asking, Placement]:
         """Say where a request belongs. Raises RequestError."""
-        group = "" if record.key is None else record.key.id
-        asking = await inbound.asking(group)
+        asking = await inbound.asking(record.key)
         while True:
             try:
                 return asking, self._affinity.place(asking)
@@ -73,10 +72,9 @@ class Relay:
     async def listed(self, inbound: Inbound, record: RequestRecord, asking: Asking) -> Fetched:
         """What the client's group owns of a collection, in whichever accounts. Raises RequestError."""
         target, affinity = inbound.target, self._affinity
-        assert target.collection is not None
-        accounts = affinity.accounts_of(asking.group, target.collection)
+        accounts = affinity.accounts_of(asking)
         if not accounts:
-            raise exhausted(self._means.pool, self._means.clock.now())
+            raise exhausted(self._means.pool, self._means.clock.now(), tags=asking.tags)
 
         def fetch(account_id: str, page: str) -> Awaitable[Fetched]:
             return self.fetch(inbound, account_id, page, record)

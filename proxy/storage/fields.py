@@ -45,6 +45,19 @@ class Fields:
             raise ValueError(f"{self._where}{name} is no whole number from 0 to 2^53")
         return value
 
+    def integer(self, name: str) -> int:
+        """A whole number, which may be negative."""
+        value = self._member(name)
+        if isinstance(value, bool) or not isinstance(value, int) or abs(value) > MOST:
+            raise ValueError(f"{self._where}{name} is no whole number from -2^53 to 2^53")
+        return value
+
+    def texts(self, name: str) -> list[str]:
+        value = self._member(name)
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            raise ValueError(f"{self._where}{name} is no list of texts")
+        return value
+
     def flag(self, name: str) -> bool:
         value = self._member(name)
         if not isinstance(value, bool):

@@ -10,7 +10,7 @@ const ROUND_UP_MS = 30_000;
 
 /** @import { App, TextKey } from "./types.js" */
 
-/** @typedef {"refresh" | "reactivate" | "deactivate" | "delete" | "revoke" | "rename" | "disable" | "enable" | "test"} Verb */
+/** @typedef {"refresh" | "reactivate" | "deactivate" | "delete" | "revoke" | "rename" | "disable" | "enable" | "test" | "edit"} Verb */
 /** @typedef {"accounts" | "sessions" | "tokens"} TopicName */
 /** @typedef {{id: string, name?: string, status?: string | null, in_flight?: number}} Item */
 

@@ -93,6 +93,7 @@ export default {
 	refreshing: "refreshing…",
 	api_key: "API key",
 	unchecked: "unchecked",
+	priority_of: "priority {priority}",
 
 	// what is done to them
 	open: "Open",

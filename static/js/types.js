@@ -33,6 +33,12 @@
  * @property {Usage} day
  * @property {number[]} spark requests, a number for each of the last 60 minutes
  * @property {Record<string, Quota>} quota
+ * @property {number} priority lower ones are asked first
+ * @property {number} weight
+ * @property {number} reserve from 0 to 1
+ * @property {string[]} tags
+ * @property {string} note
+ * @property {string | null} proxy its outbound proxy, without the password
  * @property {string | null} organization_name
  * @property {string | null} organization_uuid
  * @property {string} etag
@@ -45,6 +51,8 @@
  * @property {string} key its first and last letters; the whole of it only in the answer that made it
  * @property {"user" | "admin"} role
  * @property {KeyStatus} status
+ * @property {string | null} group null: a group of its own
+ * @property {string[]} tags of the accounts that it may use; none: all of them
  * @property {boolean} declared whether the configuration has it: it cannot be changed here then
  * @property {Time} created_at
  * @property {Time | null} last_used_at

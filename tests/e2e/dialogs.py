@@ -56,6 +56,15 @@ async def replace_key(page: Page) -> None:
     await expect(page.get_by_role("dialog").get_by_text("the upstream refuses it")).to_be_visible()
 
 
+async def preferences(page: Page) -> None:
+    await account(page)
+    await page.get_by_role("main").get_by_role("button", name="Edit").click()
+    await page.get_by_role("dialog").get_by_label("Note").fill("axe judges no empty one")
+    await page.get_by_role("dialog").get_by_label("Outbound proxy").fill("nonsense")
+    await page.get_by_role("dialog").get_by_role("button", name="Save").click()
+    await expect(page.get_by_role("dialog").get_by_text("proxy: use a URL")).to_be_visible()
+
+
 async def delete(page: Page) -> None:
     await account_menu(page)
     await page.get_by_role("menuitem", name="Delete").click()
@@ -104,7 +113,7 @@ async def chart_table(page: Page) -> None:
 WAYS: dict[str, Callable[[Page], Awaitable[None]]] = {
     way.__name__.replace("_", " "): way
     for way in (
-        account, add_account, authorise, pasted_wrongly, account_menu, rename, replace_key, delete, delete_all, undo,
-        notifications, client_key, new_client_key, chart_table,
+        account, add_account, authorise, pasted_wrongly, account_menu, rename, replace_key, preferences, delete,
+        delete_all, undo, notifications, client_key, new_client_key, chart_table,
     )
 }  # fmt: skip

@@ -18,6 +18,8 @@ FIELDS = {"id", "name", "key", "role", "status", "requests", "last_used_at", "cr
     "expires_at",
     "limits",
     "models",
+    "group",
+    "tags",
     "declared",
     "used",
 }
@@ -158,6 +160,49 @@ async def test_what_cannot_be_changed_is_refused(tmp_path: Path, change: dict[st
         token = await made(service)
         answer = await service.admin("PUT", f"/api/tokens/{token['id']}", change)
         assert (answer.status, next(iter(change)) in answer.json()["error"]["message"]) == (422, True)
+
+
+# ---- group and tags
+
+
+async def test_a_key_has_a_group_and_tags_that_are_shown_stored_and_covered_by_the_etag(
+    tmp_path: Path,
+) -> None:
+    async with serve(tmp_path) as service:
+        plain = await made(service)
+        assert (plain["group"], plain["tags"]) == (None, [])
+        token = await made(service, group=" team a ", tags=["eu", " us ", "eu"])
+        assert (token["group"], token["tags"]) == ("team a", ["eu", "us"])
+        path, etags = f"/api/tokens/{token['id']}", {token["etag"]}
+        for change in ({"group": "team b"}, {"group": None}, {"tags": ["us"]}, {"tags": []}):
+            answer = await service.admin("PUT", path, change)
+            assert answer.status == 200
+            etags.add(answer.json()["token"]["etag"])
+            assert {name: answer.json()["token"][name] for name in change} == change
+            assert {name: stored(tmp_path, token["id"])[name] for name in change} == change
+        assert len(etags) == 5
+        await service.admin("PUT", path, {"group": "team c", "tags": ["eu"]})
+    async with serve(tmp_path, accounts=[]) as service:
+        await service.admin("PUT", path, {"name": "other", "tags": None})  # not named, and null: they stay
+        token = (await service.admin("GET", path)).json()["token"]
+        assert (token["group"], token["tags"]) == ("team c", ["eu"])
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        *[("group", wrong) for wrong in ("", " ", "x" * 65, "a\nb", "a\u202eb", 1, ["a"])],
+        *[("tags", wrong) for wrong in ("eu", [""], ["a,b"], ["x" * 65], [1], [str(n) for n in range(33)])],
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+async def test_a_wrong_group_or_tag_is_refused_by_name(tmp_path: Path, name: str, wrong: Any) -> None:
+    async with serve(tmp_path) as service:
+        token = await made(service)
+        for method, path in (("POST", "/api/tokens"), ("PUT", f"/api/tokens/{token['id']}")):
+            answer = await service.admin(method, path, {"name": "n", name: wrong})
+            assert (answer.status, answer.json()["error"]["message"].startswith(name)) == (422, True)
+        assert await names(service, "") == ["tests", "client"]
 
 
 # ---- deleting

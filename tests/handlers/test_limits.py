@@ -565,7 +565,7 @@ auth:
       key: {KEY}
       models: [claude-haiku-*, {MODEL}]
       limits: {{tokens_per_day: 400, requests_per_minute: 4}}
-    - {{name: ops, key: cp-a-declared-admin-of-tests, role: admin}}
+    - {{name: ops, key: cp-a-declared-admin-of-tests, role: admin, group: team, tags: [eu]}}
 """
 
 
@@ -605,6 +605,8 @@ async def test_a_declared_key_is_listed_as_such_without_itself(tmp_path: Path) -
         assert token["models"] == ["claude-haiku-*", MODEL]
         assert token["limits"] | {"tokens_per_day": 400, "requests_per_minute": 4} == token["limits"]
         assert not (await listed(service, "tests"))["declared"]
+        ops = await listed(service, "ops")
+        assert (ops["group"], ops["tags"]) == ("team", ["eu"])
 
 
 async def test_a_declared_admin_may_call_the_admin_api(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import { h } from "../dom.js";
  * @typedef {Omit<Button, "run"> & {value?: string, run?: (etag?: string) => unknown}} Choice
  *
  * @typedef {ReturnType<typeof field>} Field
+ * @typedef {(theirs: any) => string} Conflict
  */
 
 let fields = 0;
@@ -48,13 +49,15 @@ export function press({ label, kind, run = () => {}, ...attributes }) {
  * @param {string} label
  * @param {Record<string, unknown>} attributes
  * @param {string} [hint]
+ * @param {"input" | "textarea"} tag
  */
-export function field(label, attributes, hint) {
+export function field(label, attributes, hint, tag = "input") {
 	fields += 1;
 	const id = `field-${fields}`;
 	const about = `${id}-about`;
 	const error = h("p.error.row", { "aria-live": "polite" });
-	const input = h("input", { id, autocomplete: "off", "aria-describedby": about, ...attributes });
+	const input = /** @type {HTMLInputElement} */ (
+		h(tag, { id, autocomplete: "off", "aria-describedby": about, ...attributes }));
 	const el = h("div.field", h("label", { for: id }, label), input,
 		h("div", { id: about }, error, h("p.muted", hint)));
 	/** @type {(text?: string, ...buttons: Button[]) => void} */
@@ -76,20 +79,24 @@ export const typed = ({ input }) => input.value.trim();
 
 /**
  * A dialog to be shown, in steps if need be, and closed with a text. `guard` is asked before Esc closes it; it keeps
- * only Close when the item of `topic` with `id` is deleted.
+ * only Close when the item of `topic` with `id` is deleted. `conflict` says what another admin has made of it.
  * @param {App} app
- * @param {{guard?: () => boolean | Promise<boolean>, topic?: string, id?: string}} options
+ * @param {{guard?: () => boolean | Promise<boolean>, topic?: string, id?: string, conflict?: Conflict}} options
  */
-export function dialog(app, { guard, topic = "", id } = {}) {
-	const made = new Dialog(app);
+export function dialog(app, { guard, topic = "", id, conflict = (theirs) => app.t("conflict", theirs) } = {}) {
+	const made = new Dialog(app, conflict);
 	if (guard) made.guard(guard);
 	if (id) made.follow(topic, id);
 	return made;
 }
 
 class Dialog {
-	/** @param {App} app */
-	constructor({ t, store }) {
+	/**
+	 * @param {App} app
+	 * @param {Conflict} conflict
+	 */
+	constructor({ t, store }, conflict) {
+		this.conflict = conflict;
 		this.t = t;
 		this.store = store;
 		this.el = h("dialog");
@@ -166,7 +173,7 @@ class Dialog {
 			const { message, details } = /** @type {import("../api.js").Failure} */ (error);
 			const theirs = details?.current;
 			if (!theirs) return at?.fail(message);
-			at?.fail(t("conflict", theirs), { label: t("use_theirs"), run: () => el.close() },
+			at?.fail(this.conflict(theirs), { label: t("use_theirs"), run: () => el.close() },
 				{ label: t("overwrite"), run: () => this.end(run, at, theirs.etag) });
 		}
 	}

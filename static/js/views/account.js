@@ -7,6 +7,7 @@ import { status } from "../ui/cells.js";
 import { bars } from "../ui/chart.js";
 import { press } from "../ui/dialog.js";
 import { filler } from "../ui/sheet.js";
+import { edit, percent } from "./preferences.js";
 
 const HOUR_S = 3600;
 const MINUTE_S = 60;
@@ -56,6 +57,12 @@ const facts = (a, app) => [
 	})],
 	["quota", quotas(a.quota, app)],
 	["last_used", app.ago(a.last_used_at)],
+	["priority", a.priority !== 0 && String(a.priority)],
+	["weight", a.weight !== 1 && String(a.weight)],
+	["reserve", a.reserve > 0 && `${percent(a.reserve)} %`],
+	["tags", a.tags.join(", ")],
+	["proxy", a.proxy],
+	["note", a.note],
 	["added", app.ago(a.created_at)],
 	["id", a.id],
 ];
@@ -133,7 +140,7 @@ function controlsOf(app, id) {
 	};
 	const check = button("test", () => actions.test(app, id));
 	const newKey = button("replace_key", () => actions.replaceKey(app, id));
-	const el = h("div.row", badge.el, check, newKey, login, button("rename", () => actions.rename(app, id)), toggle,
+	const el = h("div.row", badge.el, check, newKey, login, button("edit", () => edit(app, id)), toggle,
 		button("delete", remove, "danger"));
 	return {
 		el,

@@ -7,7 +7,7 @@ import { table } from "../ui/table.js";
 
 const FIELDS = ["id", "name", "type", "organization_name", "status", "status_reason", "status_since", "unchecked",
 	"rate_limited_until", "expires_at", "last_refresh_at", "last_refresh_error", "last_used_at", "created_at",
-	"in_flight", "requests", "errors", ...DAY];
+	"in_flight", "requests", "errors", "priority", "weight", "reserve", "tags", "proxy", "note", ...DAY];
 
 /** @import { Account, App, Mount, TextKey } from "../types.js" */
 /** @import { Column } from "../ui/table.js" */
@@ -49,9 +49,10 @@ function errorCell(td) {
 function columns(app) {
 	const { t } = app;
 	/** @param {Account} account */
-	const about = ({ type, organization_name, unchecked }) => {
-		const kind = type === "api_key" ? t("api_key") : organization_name ?? "";
-		return unchecked ? `${kind} · ${t("unchecked")}` : kind;
+	const about = ({ type, organization_name, unchecked, priority, tags }) => {
+		const kind = type === "api_key" ? t("api_key") : organization_name;
+		const parts = [kind, unchecked && t("unchecked"), priority && t("priority_of", { priority }), tags.join(", ")];
+		return parts.filter(Boolean).join(" · ");
 	};
 	return [
 		named(about, (account) => `#/accounts/${account.id}`),
@@ -101,7 +102,7 @@ export default function mount(root, app) {
 		order: bySeverity,
 		fields: FIELDS,
 		search: (account) => [account.name, account.organization_name, account.id, account.last_refresh_error,
-			account.status_reason].join(" "),
+			account.status_reason, ...account.tags].join(" "),
 		chips: { active: t("active"), rate_limited: t("limited"), invalid: t("invalid"), inactive: t("inactive") },
 		primary,
 		menu,

@@ -2,6 +2,7 @@
 /** Makes a client key, and shows it in full for the only time, or changes one. */
 import { h } from "../dom.js";
 import { dialog, field, typed } from "../ui/dialog.js";
+import { tagsField } from "../ui/tags.js";
 import { copyable, snippets } from "./connect.js";
 
 /** @import { App, ClientKey } from "../types.js" */
@@ -51,7 +52,7 @@ export function edit(app, token) {
 	}
 
 	const label = t(token ? "save" : "create_key");
-	box.show(token ? t("edit_key", token) : label, form.content,
+	box.show(token ? t("edit_what", token) : label, form.content,
 		[{ label: t("cancel") }, { label, kind: "primary", run }], form.name);
 }
 
@@ -64,6 +65,8 @@ function formOf({ t }, token) {
 	const name = field(t("name"), { value: token?.name, maxlength: 64, required: true });
 	const role = h("select", ROLES.map((value) => h("option", { value, selected: token?.role === value }, t(value))));
 	const expires = field(t("key_expires"), { type: "date", value: day }, t("key_zone"));
+	const group = field(t("group"), { value: token?.group ?? "", maxlength: 64 }, t("group_hint"));
+	const tags = tagsField(t("key_tags"), token?.tags ?? [], t("key_tags_hint"));
 	const limits = LIMITS.map(([limit, attributes]) =>
 		field(t(limit), { type: "number", name: limit, value: token?.limits[limit], ...attributes }));
 	const limited = token !== undefined && Object.values(token.limits).some(Boolean);
@@ -73,6 +76,8 @@ function formOf({ t }, token) {
 		const result = {
 			name: typed(name),
 			role: role.value,
+			group: typed(group) || null,
+			tags: tags.read(),
 			limits: Object.fromEntries(limits.map(({ input }) => [input.name, Number(input.value) || null])),
 		};
 		// The field has no time of day: sent only if it was changed.
@@ -88,6 +93,8 @@ function formOf({ t }, token) {
 			name.el,
 			h("label.field", t("role"), role),
 			expires.el,
+			group.el,
+			tags.el,
 			h("details", { open: limited }, h("summary", t("limits")),
 				h("div.tiles.pairs", limits.map(({ el }) => el))),
 		],

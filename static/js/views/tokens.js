@@ -7,8 +7,8 @@ import { DAY, named, plain, usage } from "../ui/cells.js";
 import { table } from "../ui/table.js";
 import { edit } from "./key.js";
 
-const FIELDS = ["id", "name", "role", "status", "declared", "created_at", "last_used_at", "expires_at", "requests",
-	...DAY];
+const FIELDS = ["id", "name", "role", "status", "declared", "created_at", "last_used_at", "expires_at", "group", "tags",
+	"requests", ...DAY];
 const LOW = { cls: "low" };
 
 /** @import { App, ClientKey, KeyStatus, Mount, Session, TextKey } from "../types.js" */
@@ -57,7 +57,7 @@ export default function mount(root, app) {
 		noun: t("key_noun"),
 		fields: FIELDS,
 		columns: columns(app, connected),
-		search: (token) => `${token.name} ${token.id} ${token.key}`,
+		search: (token) => [token.name, token.id, token.key, token.group, ...token.tags].join(" "),
 		order: (a, b) => a.name.localeCompare(b.name),
 		primary: (token) => !token.declared && NEXT[token.status],
 		menu,
@@ -121,7 +121,8 @@ function budgets({ t }, { used, limits }) {
 function columns(app, connected) {
 	const { t } = app;
 	/** @param {ClientKey} token */
-	const about = ({ key, role, declared }) => `${key} · ${t(role)}${declared ? ` · ${t("declared")}` : ""}`;
+	const about = ({ key, role, group, tags, declared }) =>
+		[key, t(role), group, tags.join(", "), declared && t("declared")].filter(Boolean).join(" · ");
 	/** @param {ClientKey} token */
 	const used = (token) => budgets(app, token);
 	return [

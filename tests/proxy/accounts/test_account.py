@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.accounts.account import Account, ApiKey, OAuthTokens, Status
+from proxy.accounts.preferences import USUAL, Preferences
 
 NOW = 1_800_000_000.0
 SECRETS = ["sk-ant-api03-secret", "sk-ant-oat01-secret", "sk-ant-ort01-secret"]
@@ -173,6 +174,14 @@ accounts = st.builds(
     refresh_began_at=optional_time,
     active_since=optional_time,
     unchecked=st.booleans(),
+    preferences=st.builds(
+        Preferences,
+        priority=st.integers(-1000, 1000),
+        weight=st.floats(0.001, 1000),
+        reserve=st.floats(0, 1),
+        tags=st.lists(st.text("aé ", min_size=1).map(str.strip).filter(bool), unique=True).map(tuple),
+        note=st.text("aé \n", max_size=1000),
+    ),
 )
 
 
@@ -214,6 +223,11 @@ def test_the_view_names_what_the_contract_names() -> None:
         "unchecked": False,
         "expires_at": "2027-01-15T09:00:00.000Z",
         "proxy": None,
+        "priority": 0,
+        "weight": 1.0,
+        "reserve": 0.0,
+        "tags": [],
+        "note": "",
         "last_refresh_at": "2027-01-15T08:00:00.000Z",
         "last_refresh_error": None,
         "created_at": "2027-01-15T07:58:20.000Z",
@@ -228,7 +242,7 @@ def test_an_api_key_never_expires() -> None:
 
 @pytest.mark.parametrize("each", [account(), OAUTH], ids=["api_key", "oauth"])
 @pytest.mark.parametrize(
-    "missing", sorted(OAUTH.record().keys() - {"organization_name", "status_since", "proxy"})
+    "missing", sorted(OAUTH.record().keys() - {"organization_name", "status_since", "proxy", *USUAL.view()})
 )
 def test_a_record_without_one_of_its_fields_is_refused(each: Account, missing: str) -> None:
     record = each.record()

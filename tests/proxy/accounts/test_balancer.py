@@ -17,6 +17,7 @@ from proxy.accounts.account import Account, ApiKey, OAuthTokens, Status
 from proxy.accounts.balancer import REFRESH_AHEAD_S, ROOM_STEPS
 from proxy.accounts.cooldown import LONG_LIMIT_S, LONGEST_TEST_S
 from proxy.accounts.pool import Pool
+from proxy.accounts.preferences import Preferences
 from proxy.http.headers import AnswerHeaders
 from tests.disk import Disk, make_pool
 from tests.service import TestClock
@@ -139,10 +140,12 @@ class Plain:
         self.ends: dict[str, tuple[float, float]] = {}
         self.began: dict[str, float] = {}
         self.models: dict[tuple[str, str], tuple[float, float]] = {}
-        self.due: set[str] = set()
+        self.to_test: set[str] = set()
         self.tested_until: dict[str, float] = {}
         self.turn: dict[str, int] = {}
         self.turns = 0
+        self.due: dict[str, float] = {}
+        self.last_due = 0.0
 
     def passed(self, end: tuple[float, float]) -> bool:
         return end[0] <= self.clock.now() or end[1] <= self.clock.monotonic()
@@ -156,29 +159,40 @@ class Plain:
             return int(expires_at is not None and expires_at - REFRESH_AHEAD_S <= self.clock.now())
         return 2 if each.id in self.ends and self.passed(self.ends[each.id]) else None
 
-    def choose(self, model: str, refused: Collection[str], later: Collection[str]) -> str | None:
+    def choose(
+        self, model: str, refused: Collection[str], later: Collection[str], tags: Collection[str], new: bool
+    ) -> str | None:
         ranks = []
         for place, each in enumerate(self.pool):
-            tier, resting = self.tier(each), self.models.get((each.id, model))
-            tested = self.tested_until.get(each.id, -1) > self.clock.monotonic()
-            if tier is None or each.id in refused or tested or (resting and not self.passed(resting)):
+            id, tier, resting = each.id, self.tier(each), self.models.get((each.id, model))
+            tested = self.tested_until.get(id, -1) > self.clock.monotonic()
+            if tier is None or id in refused or tested or (resting and not self.passed(resting)):
                 continue
-            room = math.ceil(self.room.get(each.id, 1.0) * ROOM_STEPS) if self.by_room else 0
-            ranks.append((each.id in later, tier, -room, self.turn.get(each.id, 0), place, each.id))
+            if tags and not set(tags) & set(each.preferences.tags):
+                continue
+            left, passed, priority = self.room.get(id, 1.0), tier == 2, each.preferences.priority
+            held = each.preferences.reserve > 0 and left <= each.preferences.reserve
+            room = math.ceil(left * ROOM_STEPS) if self.by_room else 0
+            turn = (self.due.get(id, 0.0), self.turn.get(id, 0), place)
+            first = (held, passed) if new else (passed, held and passed)
+            ranks.append((id in later, first, priority, tier, -room, turn, id))
         return min(ranks)[-1] if ranks else None
 
-    def take(self, id: str) -> None:
+    def take(self, id: str, new: bool) -> None:
         self.recover(id)
-        self.turns += 1
-        self.turn[id] = self.turns
-        if id in self.due:
-            self.due.discard(id)
+        if new:
+            self.turns += 1
+            self.turn[id] = self.turns
+            self.last_due = max(self.last_due, self.due.get(id, 0.0))
+            self.due[id] = self.last_due + 1 / self.pool[id].preferences.weight
+        if id in self.to_test:
+            self.to_test.discard(id)
             self.tested_until[id] = self.clock.monotonic() + LONGEST_TEST_S
 
     def recover(self, id: str) -> None:
         if id in self.ends and self.passed(self.ends[id]):
             long = self.ends.pop(id)[1] - self.began.pop(id) >= LONG_LIMIT_S
-            self.due |= {id} if long else set()
+            self.to_test |= {id} if long else set()
 
     def limit(self, id: str, seconds: float) -> None:
         status, (wall, _) = self.pool[id].status, self.in_s(seconds)
@@ -204,9 +218,26 @@ IDS = [*"abcde"]
 some_id = st.sampled_from(IDS)
 some_ids = st.sets(some_id, max_size=3)
 seconds = st.integers(0, 500)
+some_tags = st.sets(st.sampled_from(["eu", "us", "none"]), max_size=2)
+none: st.SearchStrategy[set[str]] = st.just(set())
+some_preferences = st.builds(
+    Preferences,
+    priority=st.sampled_from([0, 0, -1, 1]),
+    weight=st.sampled_from([1.0, 0.5, 2.0, 3.0]),
+    reserve=st.sampled_from([0.0, 0.3, 1.0]),
+    tags=st.sampled_from([(), ("eu",), ("us",), ("eu", "us")]),
+)
 steps = st.one_of(
-    st.tuples(st.just("choose"), st.sampled_from(["opus", "sonnet"]), some_ids, some_ids),
-    *[st.tuples(st.just("choose"), st.just("opus"), st.just(set()), st.just(set()))] * 4,
+    st.tuples(
+        st.just("choose"),
+        st.sampled_from(["opus", "sonnet"]),
+        some_ids,
+        some_ids,
+        none | some_tags,
+        st.booleans(),
+    ),
+    *[st.tuples(st.just("choose"), st.just("opus"), none, none, none, st.just(True))] * 4,
+    st.tuples(st.just("prefer"), some_id, some_preferences),
     st.tuples(st.just("limit"), some_id, seconds),
     st.tuples(st.just("limit model"), some_id, seconds),
     st.tuples(st.just("wait"), seconds),
@@ -223,12 +254,14 @@ steps = st.one_of(
 async def both(pool: Pool, plain: Plain, clock: TestClock, step: tuple[Any, ...]) -> None:
     """Do one step in the pool and in the plain one."""
     match step:
-        case ("choose", model, refused, later):
-            chosen = pool.choose((model,), refused=refused, later=later)
-            assert (chosen.id if chosen else None) == plain.choose(model, refused, later)
+        case ("choose", model, refused, later, tags, new):
+            chosen = pool.choose((model,), refused=refused, later=later, tags=tags, new=new)
+            assert (chosen.id if chosen else None) == plain.choose(model, refused, later, tags, new)
             if chosen is not None:
-                plain.take(chosen.id)
-                assert pool.take(chosen.id).status is Status.ACTIVE
+                plain.take(chosen.id, new)
+                assert pool.take(chosen.id, new=new).status is Status.ACTIVE
+        case ("prefer", id, preferences):
+            await pool.update(id, preferences=preferences)
         case ("limit", id, wait_s):
             plain.limit(id, wait_s)
             pool.limit(id, clock.now() + wait_s, "429")

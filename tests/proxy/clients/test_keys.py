@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.clients.keys import ClientKeys, KeyStatus, Role, load_keys
+from proxy.clients.keys import ClientKeys, KeyStatus, Role, key_record, load_keys
 from proxy.errors import Conflict, NotFound, StorageError, Unprocessable
 from tests.disk import Disk, make_tokens
 from tests.service import TestClock
@@ -302,3 +302,15 @@ def test_a_stored_key_with_a_field_of_another_type_stops_the_start(field: str, w
 def test_a_stored_key_with_a_field_of_a_later_version_stops_the_start() -> None:
     with pytest.raises(StorageError, match="token 'tok_1' in the data folder is not complete"):
         load_keys([RECORD | {"quota": 3}])
+
+
+def test_a_stored_key_of_before_has_its_own_group_and_every_account() -> None:
+    [(_, key)] = load_keys([RECORD])
+    assert (key.group, key.group_id, key.tags) == (None, "tok_1", ())
+    assert key_record(key).items() >= RECORD.items()
+    assert load_keys([json.loads(json.dumps(key_record(key)))]) == [("tok_1", key)]
+
+
+def test_keys_of_a_group_are_told_by_its_name() -> None:
+    [(_, key)] = load_keys([RECORD | {"group": "team", "tags": ["eu"]}])
+    assert (key.group_id, key.tags) == ("team", ("eu",))

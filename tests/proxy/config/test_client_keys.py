@@ -61,6 +61,8 @@ def test_everything_that_a_key_may_have_is_taken(config: Path) -> None:
         tokens_per_month: 20000000
         cost_usd_per_day: 0.5
         cost_usd_per_month: 100
+      group: " team a "
+      tags: [eu, us]
     - {{name: server, key: {OTHER}}}"""
     assert declared(config, text) == (
         DeclaredKey(
@@ -69,6 +71,8 @@ def test_everything_that_a_key_may_have_is_taken(config: Path) -> None:
             "admin",
             ("claude-haiku-*", "claude-sonnet-5-5"),
             KeyLimits(60, 5, 1_000_000, 20_000_000, 0.5, 100.0),
+            "team a",
+            ("eu", "us"),
         ),
         DeclaredKey("server", OTHER),
     )
@@ -80,7 +84,7 @@ def test_none_at_all_is_fine(config: Path, text: str) -> None:
 
 
 def test_what_is_left_empty_has_its_default(config: Path) -> None:
-    text = f"[{{name: laptop, key: {KEY}, role: , models: , limits: }}]"
+    text = f"[{{name: laptop, key: {KEY}, role: , models: , limits: , group: , tags: }}]"
     assert declared(config, text) == (DeclaredKey("laptop", KEY),)
 
 
@@ -107,7 +111,10 @@ def test_a_key_is_not_in_what_is_printed_of_it(config: Path) -> None:
         (f"[{KEY}]", "number 1 has to hold keys of its own"),
         (f"[[{KEY}]]", "number 1 has to hold keys of its own"),
         ("[~]", "number 1 has to hold keys of its own"),
-        (f"[{{{KEY}: laptop}}]", "number 1 has in it what is none of name, key, role, models, limits"),
+        (
+            f"[{{{KEY}: laptop}}]",
+            "number 1 has in it what is none of name, key, role, models, limits, group, tags",
+        ),
         (f"[{{nmae: laptop, key: {KEY}}}]", "number 1 has in it what is none of"),
         (f"[{{name: {KEY}, key: laptop}}]", "number 1 needs a key of 16 to 256 ASCII characters"),
         (f"[{{key: {KEY}}}]", "number 1 needs a name of 1 to 64 printable characters"),
@@ -130,6 +137,11 @@ def test_a_key_is_not_in_what_is_printed_of_it(config: Path) -> None:
         (f"[{{name: a, key: {KEY}, models: [[{OTHER}]]}}]", "number 1 needs as models a list"),
         (f"[{{name: a, key: {KEY}, models: ['']}}]", "number 1 needs as models a list"),
         (f"[{{name: a, key: {KEY}, models: [a, ~]}}]", "number 1 needs as models a list"),
+        (f"[{{name: a, key: {KEY}, group: [{OTHER}]}}]", "number 1 needs as group 1 to 64 printable"),
+        (f"[{{name: a, key: {KEY}, group: {'x' * 65}}}]", "number 1 needs as group 1 to 64 printable"),
+        (f"[{{name: a, key: {KEY}, tags: {OTHER}}}]", "number 1 needs as tags a list"),
+        (f"[{{name: a, key: {KEY}, tags: ['{OTHER},x']}}]", "number 1 needs as tags a list"),
+        (f"[{{name: a, key: {KEY}, tags: [[{OTHER}]]}}]", "number 1 needs as tags a list"),
         (f"[{{name: a, key: {KEY}, limits: {OTHER}}}]", "number 1 needs as limits some of requests_per"),
         (f"[{{name: a, key: {KEY}, limits: [1]}}]", "number 1 needs as limits some of requests_per"),
         (f"[{{name: a, key: {KEY}, limits: {{{OTHER}: 1}}}}]", "number 1 has in limits what is none of"),

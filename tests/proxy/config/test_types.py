@@ -111,6 +111,7 @@ def test_a_switch_is_true_or_false_in_any_case(text: str, value: bool) -> None:
         *each("LOGGER__LEVEL", "debug", "WARNING", "error"),
         *each("LOGGER__FORMAT", "text", "json"),
         *each("BALANCER__STRATEGY", "round_robin", "most_remaining"),
+        *each("BALANCER__ISOLATION", "per_key", "none"),
         *each("SERVER__HOST", "192.0.2.1", "::1", "localhost", "a-b.example"),
         *each("SERVER__TRUSTED_PROXIES", "", "::1", "10.0.0.0/8, fd00::/8"),
         *each("SERVER__PUBLIC_ORIGINS", "", "http://a:81,https://b"),
@@ -137,6 +138,7 @@ def test_a_good_value_is_taken(name: str, value: str) -> None:
         *each("LOGGER__LEVEL", "warn", "trace", "10"),
         *each("LOGGER__FORMAT", "xml"),
         *each("BALANCER__STRATEGY", "random"),
+        *each("BALANCER__ISOLATION", "per_group", "true"),
         *each("SERVER__HOST", "127.0.0.1:80", "[::1]", "*", "http://a", "127.1", "a b", "-a", "a..b"),
         *each("SERVER__TRUSTED_PROXIES", "10.0.0.1/8", "10.0.0.0/33", "localhost", "10.0.0.0/8;::1"),
         *each(

@@ -7,12 +7,14 @@ from dataclasses import replace
 import pytest
 
 from proxy.accounts.account import Account, ApiKey, OAuthTokens
+from proxy.accounts.preferences import Preferences
 from proxy.dashboard.event_log import EventLog
 from proxy.feed import Changed, Feed, Happened
 from tests.service import TestClock
 
 NOW = 1_800_000_000.0
 OLD = Account("acc_1", "team", OAuthTokens("secret-a", "secret-r", NOW + 60), NOW - 100, NOW - 100)
+SET = OLD.proxied("http://team:secret-p@p:1", NOW).preferring(Preferences(2, tags=("eu", "us")), NOW)
 TOKENS = OAuthTokens("secret-b", "secret-s", NOW + 3600)
 
 
@@ -52,6 +54,14 @@ def told(old: Account | None, new: Account | None) -> list[tuple[str, str, str]]
             OLD.rekeyed(ApiKey("sk-ant-api03-new"), NOW),
             ("info", "account.rekeyed", "team has a new key"),
         ),
+        (
+            SET,
+            (
+                "info",
+                "account.changed",
+                "team was changed: proxy – → http://***@p:1, priority 0 → 2, tags – → eu, us",
+            ),
+        ),
         (OLD.refresh_received(TOKENS, NOW), ("info", "account.refreshed", "team has a new token")),
         (
             OLD.refresh_failed("503", NOW),
@@ -62,6 +72,16 @@ def told(old: Account | None, new: Account | None) -> list[tuple[str, str, str]]
 )
 def test_a_change_is_one_event(new: Account, event: tuple[str, str, str]) -> None:
     assert told(OLD, new) == [event]
+
+
+def test_what_admins_set_is_told_before_and_after_in_one_line() -> None:
+    new = SET.preferring(Preferences(0, 2.5, 0.25, (), f"a\n{'n' * 998}"), NOW).proxied(None, NOW)
+    [(_, kind, text)] = told(SET, new)
+    assert (kind, text) == (
+        "account.changed",
+        "team was changed: proxy http://***@p:1 → –, priority 2 → 0, weight 1 → 2.5, reserve 0 → 0.25, "
+        f"tags eu, us → –, note – → a {'n' * 37}…",
+    )
 
 
 def test_what_failed_again_for_the_same_reason_is_told_again() -> None:
