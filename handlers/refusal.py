@@ -19,7 +19,7 @@ def refusal(
     """Headers and body of an error; `attempts` is how often the upstream was asked, the last time as `account`."""
     shown = {
         "type": "error",
-        "error": {"type": error.type, "message": error.message},
+        "error": {"type": error.type, "message": error.message, **error.details},
         "request_id": request_id,
     }
     body = json.dumps(shown).encode()

@@ -95,6 +95,11 @@ class Asking:
         return self.session or self.peek.session
 
     @property
+    def goes_on(self) -> bool:
+        """Whether it may be a later turn of a conversation: a single message begins one, however often it was sent."""
+        return len(self.peek.chain) > 1 or self.of_session is not None
+
+    @property
     def lists(self) -> bool:
         """Whether it asks for what there is of a collection."""
         return self.method == "GET" and self.target.is_collection
@@ -110,7 +115,8 @@ class Placement:
     """Where a request belongs. With `strict` to no other account than `account_id`; None: to whichever has room.
 
     `names` are what its conversation is found by from now on. `before` is the account that had the turn before, None
-    if there was none. `held_by` is the id because of which it is strict, for people.
+    if there was none. `goes_on`: it may be a later turn, whose conversation was placed meanwhile. `held_by` is the id
+    because of which it is strict, for people.
     """
 
     why: Why
@@ -119,6 +125,7 @@ class Placement:
     group: str = ""
     names: tuple[Name, ...] = ()
     before: str | None = None
+    goes_on: bool = False
     is_long: bool = False
     makes: bool = False
     held_by: str | None = None
@@ -163,7 +170,7 @@ class Affinity:
                 f"where the new one lives could not be stored: {self.resources.unsaved}"
             )
         names = self._names(asking) if self._on else ()
-        before = self.conversations.find(names) if names else None
+        before = self.conversations.find(names) if asking.goes_on else None
         why, account_id, held_by = self._belongs(asking, before)
         if account_id is not None and not self._pool[account_id].serves(asking.tags):
             name = self._pool[account_id].name
@@ -175,6 +182,7 @@ class Affinity:
             group=asking.group,
             names=names[: 1 if asking.of_session is None else 2] if asking.is_turn else (),
             before=before,
+            goes_on=asking.goes_on,
             is_long=len(asking.peek.chain) >= TURNS_BACK or asking.of_session is not None,
             makes=asking.makes,
             held_by=held_by,
@@ -330,7 +338,7 @@ class Affinity:
 
     def account_of(self, placement: Placement) -> str | None:
         """The account that a request belongs to by now: another turn of its conversation may have been moved."""
-        if placement.strict:
+        if placement.strict or not placement.goes_on:
             return placement.account_id
         return self.conversations.find(placement.names) or placement.account_id
 
