@@ -286,16 +286,25 @@ class Affinity:
         """Whether keys of a group see what another group has."""
         return self.shared or group == owner
 
+    def merges(self, asking: Asking) -> bool:
+        """Whether what is asked for is a list that is to be merged over accounts, or from which others' items go."""
+        if not asking.lists:
+            return False
+        groups = self.resources.groups_of(asking.target.collection or "")
+        if len(self._pool) <= 1:
+            return not self.shared and any(group != asking.group for group in groups)
+        return asking.target.is_known or bool(groups)
+
     def accounts_of(self, asking: Asking) -> list[str]:
-        """The accounts in which the group sees some of the collection, its home first; its home if there is none."""
+        """The accounts in which the group may see some of the collection, its home first. None: anyone may be asked."""
         home, collection = self._home(asking), asking.target.collection or ""
         held = None if self.shared else set(self.resources.accounts_of(asking.group, collection))
-        found = [
+        found = (
             account.id
             for account in self._pool
             if account.works and account.serves(asking.tags) and (held is None or account.id in held)
-        ]
-        return sorted(found, key=lambda id: id != home) or ([] if home is None else [home])
+        )
+        return sorted(found, key=lambda id: id != home)
 
     def owns(self, group: str, account_id: str, id: str) -> bool:
         """Whether the group sees this item of a list of the account."""

@@ -66,6 +66,7 @@ class Resources:
         self._held: dict[str, Holding] = {}
         self._shared: dict[Holding, Holding] = {}
         self._counts: dict[tuple[str, str], Counter[str]] = {}  # accounts by group and collection
+        self._groups: dict[str, Counter[str]] = {}  # by collection
         self._by_account: Counter[str] = Counter()
         self._homes: dict[str, str] = {}
         self._housed: Counter[str] = Counter()  # homes by account
@@ -137,6 +138,10 @@ class Resources:
         """The accounts in which the group has some of a collection."""
         return self._counts.get((group, collection), ())
 
+    def groups_of(self, collection: str) -> Iterable[str]:
+        """The groups that have some of a collection."""
+        return self._groups.get(collection, ())
+
     def count_of(self, account_id: str) -> int:
         """The number of resources in an account."""
         return self._by_account[account_id]
@@ -145,19 +150,18 @@ class Resources:
         self._drop(id)
         holding = self._shared.setdefault(holding, holding)
         self._held[id] = holding
-        self._counts.setdefault((holding.group, holding.collection), Counter())[holding.account_id] += 1
-        self._by_account[holding.account_id] += 1
+        self._count(holding, 1)
 
     def _drop(self, id: str) -> bool:
         holding = self._held.pop(id, None)
-        if holding is None:
-            return False
-        counts = self._counts[holding.group, holding.collection]
-        counts[holding.account_id] -= 1
-        if not counts[holding.account_id]:
-            del counts[holding.account_id]
-        self._by_account[holding.account_id] -= 1
-        return True
+        if holding is not None:
+            self._count(holding, -1)
+        return holding is not None
+
+    def _count(self, holding: Holding, by: int) -> None:
+        _add(self._counts.setdefault((holding.group, holding.collection), Counter()), holding.account_id, by)
+        _add(self._groups.setdefault(holding.collection, Counter()), holding.group, by)
+        _add(self._by_account, holding.account_id, by)
 
     def _is_over(self, holding: Holding) -> bool:
         lives = LIVES_DAYS.get(holding.collection)
@@ -208,6 +212,12 @@ class Resources:
     async def left(self) -> list[str]:
         """What is not on disk yet, for people."""
         return [f"where {len(self._pending)} files, batches and the like live"] if self._pending else []
+
+
+def _add(counts: Counter[str], what: str, by: int) -> None:
+    counts[what] += by
+    if not counts[what]:
+        del counts[what]
 
 
 def _record(id: str, holding: Holding) -> Record:

@@ -80,6 +80,11 @@ class Target:
             3 if self.segments[1] == "messages" else 2
         )
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the collection is one of those that the API is known to have."""
+        return self.collection == "skills" or self.collection in _COLLECTIONS
+
     def is_inference(self, method: str) -> bool:
         """Whether the request is for a message, whose usage is counted."""
         return method == "POST" and self.segments == ("v1", "messages")

@@ -8,7 +8,6 @@ from http.client import responses
 from urllib.parse import quote
 
 from proxy.accounts.affinity import Affinity, Asking, Placement, Unlocated, missing
-from proxy.accounts.exhausted import exhausted
 from proxy.errors import BadGateway, RequestError
 from proxy.http.target import parse
 from proxy.relay.answer import Answer, Whole
@@ -61,7 +60,8 @@ class Relay:
             if not account.works:
                 continue
             try:
-                found = await self.fetch(inbound, account.id, path)
+                there = Placement("resource", account.id, strict=True)
+                found = await self.fetch(inbound, path, there)
             except RequestError:
                 continue  # it is limited, or cannot be asked now: another one may have it
             if found.status == 200:
@@ -69,30 +69,33 @@ class Relay:
                 return
         raise missing(unknown.id, unknown.collection)
 
+    def merges(self, asking: Asking) -> bool:
+        """See Affinity.merges."""
+        return self._affinity.merges(asking)
+
     async def listed(self, inbound: Inbound, record: RequestRecord, asking: Asking) -> Fetched:
         """What the client's group owns of a collection, in whichever accounts. Raises RequestError."""
         target, affinity = inbound.target, self._affinity
         accounts = affinity.accounts_of(asking)
-        if not accounts:
-            raise exhausted(self._means.pool, self._means.clock.now(), tags=asking.tags)
 
         def fetch(account_id: str, page: str) -> Awaitable[Fetched]:
-            return self.fetch(inbound, account_id, page, record)
+            # If the group has none of it, every account has an empty list for it.
+            there = Placement("resource", account_id, strict=True) if accounts else Placement("new")
+            return self.fetch(inbound, page, there, record)
 
         owns = None if affinity.shared else partial(affinity.owns, asking.group)
-        return await self._lists.merged(target, accounts=accounts, fetch=fetch, owns=owns)
+        return await self._lists.merged(target, accounts=accounts or [""], fetch=fetch, owns=owns)
 
     async def fetch(
-        self, inbound: Inbound, account_id: str, target: str, for_: RequestRecord | None = None
+        self, inbound: Inbound, target: str, there: Placement, for_: RequestRecord | None = None
     ) -> Fetched:
-        """GET `target` from one account for the client of `inbound`, with the headers of its request.
+        """GET `target` from an account for the client of `inbound`, with the headers of its request.
 
         `for_` is told of the attempts. Raises RequestError if the account cannot be asked, or its answer is too large.
         """
         means = self._means
         asked = Inbound("GET", parse(target, allow_admin_paths=False), inbound.headers, None, inbound.origin)
-        record = RequestRecord(means.clock.monotonic())
-        there = Placement("resource", account_id, strict=True)
+        record = RequestRecord(means.clock.monotonic(), key=None if for_ is None else for_.key)
         try:
             async with Attempts(means, asked, record, None, there) as answer:
                 body = await whole(answer.source)
@@ -116,7 +119,7 @@ class Opening:
     async def __aenter__(self) -> Answer:
         asking, placement = await self._relay.place(self._inbound, self._record)
         self._record.why = placement.why
-        if asking.lists and placement.why not in ("picked", "resource"):
+        if placement.why not in ("picked", "resource") and self._relay.merges(asking):
             return _page(await self._relay.listed(self._inbound, self._record, asking))
         self._attempts = self._relay.attempts(self._inbound, self._record, asking, placement)
         return await self._attempts.__aenter__()

@@ -179,8 +179,7 @@ async def test_the_probe_of_a_token_that_was_replaced_meanwhile_condemns_nobody(
         asked = asyncio.gather(*(service.message() for _ in range(2)))
         await clock.asleep(5)
         new = service.simulator.add_oauth(organization="a")
-        relay = service.parts.relay
-        await relay.refresher.reauthorize(account.id, tokens_of(new, clock.now() + HOUR))
+        await service.parts.refresher.reauthorize(account.id, tokens_of(new, clock.now() + HOUR))
         clock.advance(5)
         await asked
         assert service.status("a") == "active"
