@@ -46,7 +46,7 @@ MOST_STEPS_AT_ONCE = 1000
 _BOM = b"\xef\xbb\xbf"
 _MARKS = b'[]{},:"'
 _PLAIN = ("", "identity")
-_JSON: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*+(?:[{\[]|\Z)")
+_JSON: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*+(?:[{\[](?!\0)|\Z)")
 _WIDE_JSON: Final = re.compile(rb"[\xff\xfe\0 \t\r\n]*+[{\[]")
 
 
