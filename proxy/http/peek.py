@@ -24,7 +24,7 @@ from proxy.http.references import References, may_refer, references
 from proxy.http.session import previous_message, runs_skills, session
 
 AT_ONCE_BYTES = 512 * 1024
-"""Up to this size a body is scanned on the event loop: that takes 0.2 ms, and at most 3."""
+"""Up to this size a body is scanned on the event loop: that takes 0.2 ms, and at most 20."""
 
 MOST_BYTES = 32 * 1024 * 1024
 """The largest body that is scanned for all of it, after decoding; the API accepts a larger one only as a batch."""

@@ -69,6 +69,11 @@ REFERRING = [
         message(SEARCH | {"content": {"type": "code_execution_result", "content": [{"file_id": "file_1"}]}}),
         [("file_id", "file_1")],
     ),
+    (
+        message({"type": "text", "text": "x", "citations": [{"type": "char_location", "file_id": "file_1"}]}),
+        [("file_id", "file_1")],
+    ),
+    (message(tools=[{"new": 1}] * 40 + [{"new": {"file_id": "file_1"}}]), [("file_id", "file_1")]),
     (message(FILE, FILE), [("file_id", "file_1")]),
     (message(container="container_1"), [("container", "container_1")]),
     (message(container=CONTAINER), [("container", "container_1"), ("skill_id", "skill_1")]),
