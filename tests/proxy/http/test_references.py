@@ -162,6 +162,14 @@ def test_both_values_of_a_member_that_is_there_twice_are_found() -> None:
     assert [value for _, value in named(data)] == ["a", "b", "c", "d"]
 
 
+async def test_neither_of_two_lists_of_messages_hides_a_file() -> None:
+    file, url = b'"source":{"type":"file","file_id":"a"}', b'"source":{"type":"url","url":"u"}'
+    for first, second in ((file, url), (url, file)):
+        block = b'{"type":"image",%b,%b}' % (first, second)
+        data = b'{"messages":[{"role":"user","content":[%b]}],"messages":[]}' % block
+        assert (await seen(data)).named == (("file_id", "a"),)
+
+
 @pytest.mark.parametrize("types", [("anthropic", "custom"), ("custom", "anthropic"), (None, "anthropic")])
 def test_a_skill_that_is_perhaps_not_anthropics_is_a_reference(types: tuple[str | None, str]) -> None:
     first, second = map(json.dumps, types)
