@@ -268,12 +268,18 @@ def _content(take: Callable[[bytes], None], content: str | Sequence[Block]) -> N
 
 def _rest(take: Callable[[bytes], None], block: Block) -> None:
     """What a block says that is neither text nor the model's: images, documents, results of the API's own tools."""
-    for said in (block.data, block.url, block.title, block.context, block.tool_name, block.error_code):
+    api_results = (
+        block.error_code,
+        block.stdout,
+        block.stderr,
+        block.encrypted_stdout,
+        block.encrypted_content,
+    )
+    file = block.file_id if isinstance(block, AnyBlock) else ABSENT
+    for said in filter(
+        None, (block.data, block.url, block.title, block.context, block.tool_name, file, *api_results)
+    ):
         take(said)
-    for said in (block.stdout, block.stderr, block.encrypted_stdout, block.encrypted_content):
-        take(said)
-    if isinstance(block, AnyBlock):
-        take(block.file_id)
     for inner in (block.content, block.source):
         if inner is not None:
             _content(take, [inner] if isinstance(inner, Block) else inner)

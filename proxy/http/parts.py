@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import chain, takewhile
 from typing import Final, NamedTuple
@@ -26,6 +26,9 @@ MAX_MODEL = 256
 
 MOST_TOKENS = 1_000_000
 """Assumed for a `max_tokens` that is larger or no integer, since the upstream may accept it. No model writes more."""
+
+MOST_UNKNOWN = 32
+"""The most tools with unknown members that are looked through one by one."""
 
 _COUNTS = (128, 1024, MOST_PARTS)  # of parts; to make a decoder for the last takes 50 ms, once
 _BRACE = ord("{")
@@ -60,8 +63,8 @@ def asked(request: Bare) -> Asked:
     if not (request.fallbacks or request.tools):  # the most frequent case
         return Asked(model, (), _tokens(request), _is_fast(request))
     fallbacks, tools = _elements(request.fallbacks), _elements(request.tools)
-    odd: list[Raw] = []
-    typed = [tool for tool in _tools(tools or (), odd) if tool.type or tool.model]
+    known, odd = _tools(request.tools, tools or ())
+    typed = [tool for tool in known if tool.type or tool.model]
     parts = [part for part in chain(_objects(fallbacks or ()), typed) if part.model]
     others = [text(part.model, MAX_MODEL) or "" for part in parts[: MOST_MODELS + 1]]
     if text(request.fallbacks, _LONGEST_WORD) == "default":
@@ -82,15 +85,18 @@ def _objects(elements: Iterable[Raw]) -> Iterator[AnyTool]:
     return (_ANY_TOOL.decode(each) for each in elements if memoryview(each)[0] == _BRACE)
 
 
-def _tools(elements: Iterable[Raw], odd: list[Raw]) -> Iterator[AnyTool]:
-    """The tools among some elements. Those that may refer to something are added to `odd`."""
+def _tools(member: Raw, elements: Sequence[Raw]) -> tuple[Iterable[AnyTool], list[Raw]]:
+    """The tools among the elements, and those that may refer to something: all if many are unknown here."""
+    found: list[AnyTool] = []
+    unknown: list[Raw] = []
     for each in elements:
         try:
-            yield _TOOL.decode(each)
+            found.append(_TOOL.decode(each))
         except ValidationError:
-            if may_refer(each):
-                odd.append(each)
-            yield from _objects([each])
+            unknown.append(each)
+            if len(unknown) > MOST_UNKNOWN:
+                return _objects(elements), [member]
+    return _objects(elements) if unknown else found, [each for each in unknown if may_refer(each)]
 
 
 def _runs_code(tool: AnyTool) -> bool:

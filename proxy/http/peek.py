@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Iterable, Iterator
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from typing import BinaryIO, Final
 
 import msgspec
@@ -24,7 +24,7 @@ from proxy.http.references import References, may_refer, references
 from proxy.http.session import previous_message, runs_skills, session
 
 AT_ONCE_BYTES = 512 * 1024
-"""Up to this size a body is scanned on the event loop: that takes 0.2 ms, and at most 3."""
+"""Up to this size a body is scanned on the event loop: that takes 0.2 ms, and at most 20."""
 
 MOST_BYTES = 32 * 1024 * 1024
 """The largest body that is scanned for all of it, after decoding; the API accepts a larger one only as a batch."""
@@ -36,7 +36,7 @@ MOST_MARKS = 4_000_000
 """The most brackets, commas, colons and quotes in a body that is scanned, which keeps the interpreter's lock meanwhile:
 so many take 30 ms. No model reads so much text; what is larger than that holds images, in base64."""
 
-MOST_OBJECTS, MOST_OBJECTS_AT_ONCE = 100_000, 20_000
+MOST_OBJECTS, MOST_OBJECTS_AT_ONCE = 100_000, 25_000
 """The most objects in a conversation that is hashed, in a thread and on the event loop. One may take 0.4 KB."""
 
 LOOKED_THROUGH_AT_ONCE_BYTES = 64 * 1024
@@ -46,9 +46,8 @@ MOST_STEPS_AT_ONCE = 1000
 _BOM = b"\xef\xbb\xbf"
 _MARKS = b'[]{},:"'
 _PLAIN = ("", "identity")
-_JSON: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*+(?:[{\[]|\Z)")
+_JSON: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*+(?:[{\[](?!\0)|\Z)")
 _WIDE_JSON: Final = re.compile(rb"[\xff\xfe\0 \t\r\n]*+[{\[]")
-_OBJECT: Final = re.compile(rb"\{")
 
 
 class Peek(Struct, frozen=True):
@@ -97,6 +96,7 @@ UNKNOWN: Final = Peek()
 """Of a body of which nothing is known."""
 
 _UNREADABLE: Final = Peek(unreadable=True)
+_NOTHING: Final = References()
 
 _REQUEST: Final = msgspec.json.Decoder(Request)
 _ANY_REQUEST: Final = msgspec.json.Decoder(AnyRequest)
@@ -160,11 +160,18 @@ def _no_json(data: bytes | bytearray) -> Peek:
 def _scan_at_once(data: bytes, wants_chain: bool) -> Peek | None:
     """What is told of a body. None if that takes more work than may be done on the event loop."""
     # An object of a conversation has 11 bytes or more, so a smaller body cannot have too many.
-    if len(data) > 11 * MOST_OBJECTS_AT_ONCE and any(
-        islice(_OBJECT.finditer(data), MOST_OBJECTS_AT_ONCE, None)
-    ):
+    if len(data) > 11 * MOST_OBJECTS_AT_ONCE and _has_more_objects(data, MOST_OBJECTS_AT_ONCE):
         return None
     return _scan(data, wants_chain, at_once=True)
+
+
+def _has_more_objects(data: bytes, most: int) -> bool:
+    at = 0
+    for _ in range(most):
+        at = data.find(b"{", at) + 1
+        if not at:
+            return False
+    return True
 
 
 def _scan(
@@ -192,6 +199,8 @@ def _scan(
 
 def _look_through(data: bytes | bytearray, at_once: bool) -> References | None:
     """What the JSON refers to. None if it takes more work than may be done `at_once`."""
+    if not may_refer(data):
+        return _NOTHING
     if not at_once:
         return references(_pieces(data))
     if len(data) > LOOKED_THROUGH_AT_ONCE_BYTES:
@@ -208,13 +217,11 @@ def _told(
     refers_to: References | None = None,
 ) -> Peek | None:
     parts = asked(request)
-    if refers_to is None:
-        assert isinstance(request, Request)
+    if refers_to is None and isinstance(request, Request):
         loose = [*conversation.loose(request), *parts.odd]
-        data = b"[%b]" % b",".join(loose) if loose else b""
-        refers_to = _look_through(data, at_once) if may_refer(data) else References()
-        if refers_to is None:
-            return None
+        refers_to = _look_through(b"[%b]" % b",".join(loose), at_once) if loose else _NOTHING
+    if refers_to is None:
+        return None
     return Peek(
         model=parts.model,
         others=parts.others,

@@ -73,9 +73,9 @@ def references(pieces: Iterable[bytes], most_steps: int = MOST_STEPS) -> Referen
     return References(tuple(scan.found)[:MOST_REFERENCES], not whole)
 
 
-def may_refer(data: bytes) -> bool:
-    """Whether some JSON may refer to anything: several times as fast as to look for it, if it is short."""
-    data = bytes(data)  # Raw has no `in`
+def may_refer(data: bytes | bytearray) -> bool:
+    """Whether some JSON may refer to anything. It takes a small part of the time that `references` takes."""
+    data = bytes(data) if isinstance(data, Raw) else data  # Raw has no `in`
     return any(word in data for word in _WORDS)
 
 

@@ -307,7 +307,7 @@ async def peak_bytes(data: bytes, encoding: str = "") -> int:
 async def test_of_what_is_not_looked_for_nothing_is_built(name: str, unit: bytes) -> None:
     dense = b'{"%b":[' % name.encode() + unit * (AT_ONCE_BYTES // len(unit) - 20) + b"0]}"
     await seen(dense)  # what is made once and kept
-    assert await peak_bytes(dense) < 1_500_000  # 10,000 elements are looked at
+    assert await peak_bytes(dense) < 2_000_000  # 10,000 elements are looked at; a thread has a copy
 
 
 async def test_a_bomb_is_decoded_no_further_than_its_ratio_allows() -> None:
