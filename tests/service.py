@@ -168,7 +168,8 @@ class Service:
 
     async def add_key(self, name: str, *, group: str | None = None) -> str:
         """A new client key, as admins make it."""
-        made = await self.admin("POST", "/api/tokens", {"name": name, "group": group})
+        asked = {"name": name} if group is None else {"name": name, "group": group}
+        made = await self.admin("POST", "/api/tokens", asked)
         assert made.status == 201, made.body
         return str(made.json()["token"]["key"])
 

@@ -176,7 +176,9 @@ async def test_a_session_with_agents_of_its_own_stays_on_one_account_of_five(
     session, another = (result(each)["session_id"] for each in (lines, other))
     turns = [entry for entry in asked if entry.header("x-claude-code-session-id") == session]
     agents = {entry.header("x-claude-code-agent-id") for entry in turns} - {None}
-    assert len(agents) >= 2 and len(turns) > 2 * len(agents)  # agents call agents, and each says what it found
+    assert len(agents) >= 2 and len(turns) > 2 * len(
+        agents
+    )  # agents call agents, and each says what it found
     assert len({entry.organization for entry in turns}) == 1
     assert [entry.header("x-claude-code-session-id") for entry in asked[len(turns) :]] == [another]
     assert asked[-1].organization != turns[0].organization
