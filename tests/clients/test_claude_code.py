@@ -184,6 +184,17 @@ async def test_a_session_with_agents_of_its_own_stays_on_one_account_of_five(
     assert asked[-1].organization != turns[0].organization
 
 
+async def test_a_fork_of_a_session_goes_on_where_the_session_was(claude: str, tmp_path: Path) -> None:
+    async with serve(tmp_path / "data", accounts=["a", "b", "c"]) as service:
+        first = await ask(claude, url_of(service), tmp_path)
+        fork = ("--resume", result(first)["session_id"], "--fork-session", "--tools", "")
+        forked = await ask(claude, url_of(service), tmp_path, *fork, prompt="and again")
+        asked = service.simulator.ledger.inference()
+    assert result(first)["session_id"] != result(forked)["session_id"]
+    assert [entry.status for entry in asked] == [200, 200]
+    assert len({entry.organization for entry in asked}) == 1
+
+
 def last_user_content(body: Line) -> list[Line]:
     return [message for message in body["messages"] if message["role"] == "user"][-1]["content"]
 
