@@ -55,7 +55,7 @@ attacks: $(VENV)/.tests-requirements $(VENV)/.tests-packages $(VENV)/.edges-pack
 	$(BIN)/python -m tests.attacks --long $(OPTIONS)
 
 conversations: $(VENV)/.tests-requirements ## hold a thousand conversations through five accounts, and compare their caches: minutes
-	CONVERSATIONS=1000 $(BIN)/python -m pytest -p no:randomly -rP tests/proxy/test_conversations.py
+	CONVERSATIONS=1000 $(BIN)/python -m pytest -p no:randomly -rP tests/proxy/test_conversations.py tests/proxy/test_spread.py
 
 edges: $(VENV)/.tests-requirements $(VENV)/.edges-packages ## try to smuggle requests behind nginx, haproxy and none: ten minutes; OPTIONS="--every 50" for less
 	$(BIN)/python -m tests.edges $(OPTIONS)
