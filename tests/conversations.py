@@ -88,6 +88,7 @@ class Talk:
     turns: dict[int, list[list[Json]]] = field(default_factory=dict)
     accounts: defaultdict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
     statuses: Counter[int] = field(default_factory=Counter)
+    tries: int = 0
     tokens: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -193,6 +194,7 @@ async def _answer(wire: Wire, key: str, step: Step, turns: list[list[Json]], tal
         answer = await wire.request("POST", "/v1/messages", headers, body)
         await answer.read()
         talk.statuses[answer.status] += 1
+        talk.tries += int(answer.header("x-proxy-attempts") or 0)
         if answer.status == 200:
             break
         assert answer.status == 400 and b"signature" in answer.body, answer.body

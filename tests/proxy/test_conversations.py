@@ -34,9 +34,12 @@ async def test_conversations_through_five_accounts_cost_what_they_cost_on_one(tm
     asked = f"{one.statuses.total()} requests, {one.tokens.total()} tokens"
     print(f"\n{CONVERSATIONS} conversations, seed {SEED}: {asked}")
     for name, talk in {"one account": one, "five": five, "five, round robin": robin}.items():
-        print(f"{name:18} cache read {talk.share:7.2%}  moves {talk.moves:5}  refused {talk.statuses[400]:5}")
+        print(
+            f"{name:18} cache read {talk.share:7.2%}  moves {talk.moves:5}  "
+            f"tries {talk.tries:5}  refused {talk.statuses[400]:5}"
+        )
     assert set(five.statuses) == set(one.statuses) == {200}
     assert abs(five.share - one.share) < 0.01
-    assert five.moves == 0
+    assert (five.moves, five.tries) == (0, five.statuses.total())
     assert {account for accounts in five.accounts.values() for account in accounts} == set(FIVE)
-    assert robin.share < five.share - 0.1  # so it was worth something
+    assert robin.share < five.share - 0.05  # so it was worth something
