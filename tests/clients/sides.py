@@ -104,15 +104,10 @@ def program(client: str, folder: Path) -> tuple[list[str], bytes]:
     return [str(folder / "bin" / "python"), str(HERE / script)], b""
 
 
-OF_THE_SIDE = {
-    "anthropic-organization-id",
-    "x-proxy-account",
-    "x-proxy-attempts",
-    "signature",
-    "usage",
-    "created_at",
-}
-"""Members and headers that tell one organisation or one moment from another: the usage is that of its cache."""
+OF_THE_SIDE = re.compile(
+    "anthropic-organization-id|anthropic-ratelimit-|x-proxy-|signature$|usage$|created_at$"
+)
+"""Members and headers that tell one organisation or one moment from another; the usage is that of its cache."""
 
 
 def alike(calls: Calls) -> Calls:
@@ -124,7 +119,11 @@ def alike(calls: Calls) -> Calls:
         return numbers.setdefault(found[0], f"{found[1]}_{nth}")
 
     text = re.sub(r"\b([a-z]+)_01\w{22}\b", number, json.dumps(calls))
-    return json.loads(text, object_hook=lambda each: {name: each[name] for name in each.keys() - OF_THE_SIDE})
+    return json.loads(text, object_hook=_without_its_own)
+
+
+def _without_its_own(members: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if not OF_THE_SIDE.match(name)}
 
 
 def without_ids(calls: Calls) -> Calls:
