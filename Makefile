@@ -18,10 +18,10 @@ EDGE_PACKAGES := $(if $(wildcard /usr/sbin/nginx),,nginx-light) $(if $(wildcard 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run check demo test test-hours faults attacks edges e2e-long bench bench-self same-wire lint format screenshots clean
+.PHONY: help run check demo test test-hours faults attacks conversations edges e2e-long bench bench-self same-wire lint format screenshots clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # `exec` leaves no shell between make and the server, so Ctrl-C and SIGTERM reach it and it drains.
 run: $(VENV)/.requirements ## serve with conf/config.yaml; the demo where there is none
@@ -49,10 +49,13 @@ test-hours: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run every tes
 	$(BIN)/python -m tests.hours $(TESTS)
 
 faults: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run the crash tests in their long forms: minutes
-	REFRESH_KILLS=200 CRASH_ROUNDS=100 MUTATIONS=10000 $(BIN)/python -m pytest -n auto -rP --timeout 3600 tests/faults
+	REFRESH_KILLS=200 RESOURCE_KILLS=30 CRASH_ROUNDS=100 MUTATIONS=10000 $(BIN)/python -m pytest -n auto -rP --timeout 3600 tests/faults
 
 attacks: $(VENV)/.tests-requirements $(VENV)/.tests-packages $(VENV)/.edges-packages ## attack it in every way that is known here, and end in a table: a quarter of an hour; OPTIONS="--only fuzz" for less
 	$(BIN)/python -m tests.attacks --long $(OPTIONS)
+
+conversations: $(VENV)/.tests-requirements ## hold a thousand conversations through five accounts, and compare their caches: minutes
+	CONVERSATIONS=1000 $(BIN)/python -m pytest -p no:randomly -rP tests/proxy/test_conversations.py tests/proxy/test_spread.py
 
 edges: $(VENV)/.tests-requirements $(VENV)/.edges-packages ## try to smuggle requests behind nginx, haproxy and none: ten minutes; OPTIONS="--every 50" for less
 	$(BIN)/python -m tests.edges $(OPTIONS)

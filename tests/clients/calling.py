@@ -6,6 +6,8 @@ They run in the virtual environment of their package, and find this beside them.
 from __future__ import annotations
 
 import inspect
+import itertools
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,6 +19,25 @@ except ImportError:
 Client = Any  # the sync or the async client of a package: the calls are the same for both
 Calls = dict[str, Callable[[Client], Awaitable[Any]]]
 TransportError = httpx.TransportError
+
+OWN_KEY = os.environ.get("ANTHROPIC_API_KEY")
+KEYS_IN_TURN = os.environ.get("KEYS_IN_TURN", "").split()
+_turns = itertools.cycle(KEYS_IN_TURN)
+
+
+def sign(request: Any) -> None:
+    """Have each request of the program's own key use the next of `KEYS_IN_TURN`, if there are any."""
+    named = (
+        request.headers.get("x-api-key"),
+        request.headers.get("authorization", "").removeprefix("Bearer "),
+    )
+    if KEYS_IN_TURN and OWN_KEY in named:
+        request.headers.pop("authorization", None)
+        request.headers["x-api-key"] = next(_turns)
+
+
+async def sign_async(request: Any) -> None:
+    sign(request)
 
 
 async def got(value: Any) -> Any:
@@ -93,8 +114,10 @@ async def outcomes(client: Client, log: Log, calls: Calls, error_class: type[Exc
 async def in_turn(sdk: Any, sync: type[Client], concurrent: type[Client], *groups: Calls) -> Any:
     """The outcomes of both clients of `sdk` by style; a group is called by both before the next one is."""
     log = Log()
-    sync_http = sdk.DefaultHttpxClient(event_hooks={"response": [log.add]})
-    async_http = sdk.DefaultAsyncHttpxClient(event_hooks={"response": [log.add_async]})
+    sync_http = sdk.DefaultHttpxClient(event_hooks={"request": [sign], "response": [log.add]})
+    async_http = sdk.DefaultAsyncHttpxClient(
+        event_hooks={"request": [sign_async], "response": [log.add_async]}
+    )
     found: dict[str, Any] = {"sync": {}, "async": {}}
     with sync(http_client=sync_http) as client:
         async with concurrent(http_client=async_http) as async_client:

@@ -6,11 +6,17 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 import pytest
 
-from tests.clients.sides import Both, without_ids
+from tests.clients.sides import Both, alike, without_ids
 
 
 def a_call_returns_what_it_returns_without_the_proxy(both: Both, call: str) -> None:
     assert both.proxied.of(call) == both.direct.of(call)
+    assert all("returned" in outcome for outcome in both.proxied.of(call).values())
+
+
+def a_call_is_alike(both: Both, call: str) -> None:
+    """It returns the same but for what organisations make of their own."""
+    assert alike(both.proxied.of(call)) == alike(both.direct.of(call))
     assert all("returned" in outcome for outcome in both.proxied.of(call).values())
 
 

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -16,6 +17,7 @@ INSTALLED = Path(sys.prefix) / "clients"
 """Where the Makefile installs them, a folder each."""
 
 TIMEOUT_S = 60.0
+NOTHING: Mapping[str, str] = MappingProxyType({})
 # npm's codes, and the postinstall script's words, where a registry has no such package or cannot be reached.
 NOT_TO_BE_HAD = re.compile(
     r"npm error code (E404|E403|ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ENETUNREACH|ETIMEDOUT|EBADPLATFORM)\b"

@@ -1,7 +1,8 @@
 """Calls what organizations have with the `anthropic` package, and prints what came of each call as JSON.
 
 Runs in the package's own virtual environment; `ANTHROPIC_BASE_URL` and `ANTHROPIC_API_KEY` say where and as whom,
-`OTHER_API_KEY` is a key of another organization. What a package does not have yet is left out.
+`OTHER_API_KEY` is a key of another organization. With `KEYS_IN_TURN` each request has the next of these keys in place
+of the first, page by page of a list too. What a package does not have yet is left out.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import anthropic
+from calling import sign
 
 MODEL = "claude-sonnet-5-5"
 QUESTION: dict[str, Any] = {"role": "user", "content": "What is a façade — in 30 words?"}
@@ -22,7 +24,9 @@ SKILL_FILES = [
     ("greeting/SKILL.md", b"---\nname: greeting\ndescription: How to greet\n---\n", "text/markdown")
 ]
 
-client = anthropic.Anthropic(max_retries=0)
+client = anthropic.Anthropic(
+    max_retries=0, http_client=anthropic.DefaultHttpxClient(event_hooks={"request": [sign]})
+)
 other = anthropic.Anthropic(api_key=os.environ["OTHER_API_KEY"], max_retries=0)
 
 
@@ -39,7 +43,69 @@ def foreign(call: Callable[..., Any], *args: Any, **more: Any) -> list[Any]:
         return [type(error).__name__, error.body["error"]["message"].replace(str(args[0]), "ID")]
 
 
+def about(file_id: str) -> dict[str, Any]:
+    """A request about a file."""
+    document = {"type": "document", "source": {"type": "file", "file_id": file_id}}
+    question = {"type": "text", "text": "What is in it?"}
+    messages = [{"role": "user", "content": [document, question]}]
+    return {"model": MODEL, "max_tokens": 100, "messages": messages}
+
+
+def files() -> Any:
+    resource = getattr(client, "files", None) or client.beta.files
+    theirs = getattr(other, "files", None) or other.beta.files
+    made = [resource.upload(file=(f"{name}.txt", name.encode(), "text/plain")).id for name in "abc"]
+
+    def ask(api: Any, file_id: str) -> Any:
+        return api.beta.messages.create(**about(file_id), betas=["files-api-2025-04-14"])
+
+    return {
+        "listed": ids(resource.list(limit=2)) == made[::-1],
+        "named": resource.retrieve_metadata(made[0]).filename,
+        "content": resource.download(made[1]).read().decode(),
+        "used": ask(client, made[2]).type,
+        "counted": client.messages.count_tokens(model=MODEL, messages=about(made[2])["messages"]).input_tokens
+        > 0,
+        "foreign": foreign(theirs.retrieve_metadata, made[0]),
+        "foreign content": foreign(theirs.download, made[0]),
+        "foreign use": foreign(lambda file_id: ask(other, file_id), made[0]),
+        "foreign deletion": foreign(theirs.delete, made[0]),
+        "foreign list": ids(theirs.list()),
+        "deleted": resource.delete(made[0]).type,
+        "then": foreign(resource.retrieve_metadata, made[0]),
+        "left": ids(resource.list()) == made[:0:-1],
+    }
+
+
+def batches() -> Any:
+    resource, theirs = client.messages.batches, other.messages.batches
+    file_id = (getattr(client, "files", None) or client.beta.files).upload(file=("a.txt", b"a")).id
+    requests = [{"custom_id": "about", "params": about(file_id)}]
+    made = [resource.create(requests=requests).id for _ in range(3)]
+    canceling = resource.cancel(made[1]).processing_status
+    return {
+        "canceling": canceling,
+        "ended": resource.retrieve(made[0]).processing_status,
+        "results": [line.result.type for line in resource.results(made[0])],
+        "canceled": [line.result.type for line in resource.results(made[1])],
+        "listed": ids(resource.list(limit=2)) == made[::-1],
+        "backwards": ids(resource.list(limit=1, before_id=made[0])) == made[1:],
+        "foreign": foreign(theirs.retrieve, made[0]),
+        "foreign results": foreign(theirs.results, made[0]),
+        "foreign cancellation": foreign(theirs.cancel, made[2]),
+        "foreign deletion": foreign(theirs.delete, made[0]),
+        "foreign list": ids(theirs.list()),
+        "deleted": resource.delete(made[0]).type,
+        "left": ids(resource.list()) == made[:0:-1],
+    }
+
+
 def skills() -> Any:
+    def use(api: Any, skill_id: str) -> Any:
+        skill = {"type": "custom", "skill_id": skill_id, "version": "latest"}
+        asked = {"model": MODEL, "max_tokens": 500, "messages": [QUESTION], "tools": [CODE]}
+        return api.beta.messages.create(**asked, container={"skills": [skill]})
+
     resource = getattr(client, "skills", None) or client.beta.skills
     theirs = getattr(other, "skills", None) or other.beta.skills
     made = [resource.create(files=SKILL_FILES).id for _ in range(3)]
@@ -49,7 +115,9 @@ def skills() -> Any:
         "listed": ids(resource.list(limit=2, source="custom")) == made[::-1],
         "versions": len(ids(resource.versions.list(made[0], limit=1))),
         "newest": resource.versions.retrieve(named, skill_id=made[0]).id == second.id,
+        "used": use(client, made[0]).type,
         "foreign": foreign(theirs.retrieve, made[0]),
+        "foreign use": foreign(lambda skill: use(other, skill), made[0]),
         "foreign list": ids(theirs.list(source="custom")),
     }
     found["deleted"] = resource.versions.delete(named, skill_id=made[0]).type
@@ -132,10 +200,13 @@ def sessions() -> Any:
             if event.type == "session.status_idle":
                 break
         sending.join()
+    second = resource.list(limit=1, page=resource.list(limit=1).next_page)
+    back = resource.list(limit=1, page=second.prev_page)
     (thread,) = resource.threads.list(made[0])
     (mounted,) = resource.resources.list(made[0])
     return {
         "listed": ids(resource.list(limit=2)) == made[::-1],
+        "pages": [[session.id for session in page.data] for page in (second, back)] == [[made[1]], [made[2]]],
         "heard": heard,
         "events": [event.type for event in resource.events.list(made[0], limit=2)] == heard,
         "thread events": [event.type for event in resource.threads.events.list(thread.id, session_id=made[0])]
@@ -215,7 +286,7 @@ def tool_runner() -> Any:
     return {"reasons": [message.stop_reason for message in runner]}
 
 
-CALLS = [skills, containers, thinking, agents, environments, sessions, vaults, memory]
+CALLS = [files, batches, skills, containers, thinking, agents, environments, sessions, vaults, memory]
 NEW = [diagnostics, threads, tool_runner]
 
 json.dump({call.__name__: call() for call in CALLS + (NEW if hasattr(client, "skills") else [])}, sys.stdout)

@@ -1,6 +1,7 @@
-"""The same program through a proxy with one account, and directly to a simulator: what comes of each of its calls.
+"""The same program through a proxy and directly to a simulator: what comes of each of its calls.
 
-Both simulators have the same seed, clock and organisation, so what comes is compared as it is, ids included.
+Both simulators have the same seed, clock and organisation, so what comes through a proxy with one account is compared
+as it is, ids included.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import contextlib
 import json
 import random
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from proxy.simulator import Entry, Simulator
-from tests.clients.programs import HERE, folder_of, run
+from tests.clients.programs import HERE, NOTHING, folder_of, run
 from tests.service import CLIENT_KEY, TestClock, serve
 
 Calls = dict[str, Any]
@@ -45,15 +46,22 @@ class Both:
     direct: Side
 
 
-async def both_sides(client: str, data: Path) -> Both:
-    """Runs the client's program twice; the proxy's data folder is `data`."""
-    return Both(client, *await asyncio.gather(proxied(client, data), direct(client)))
+async def both_sides(
+    client: str, data: Path, *, accounts: Sequence[str] = ("a",), group: Sequence[str] = ()
+) -> Both:
+    """Runs the client's program twice; the proxy's data folder is `data`.
+
+    `group`: names of client keys of one group, which the program uses in turn.
+    """
+    return Both(client, *await asyncio.gather(proxied(client, data, accounts, group), direct(client)))
 
 
-async def proxied(client: str, data: Path) -> Side:
-    async with serve(data, accounts=["a"]) as service:
+async def proxied(client: str, data: Path, accounts: Sequence[str], group: Sequence[str]) -> Side:
+    async with serve(data, accounts=accounts) as service:
         url = f"http://127.0.0.1:{service.port}"
-        return Side(url, await outcomes(client, url, CLIENT_KEY), list(service.simulator.ledger))
+        keys = " ".join([await service.add_key(name, group="one") for name in group])
+        calls = await outcomes(client, url, CLIENT_KEY, {"KEYS_IN_TURN": keys})
+        return Side(url, calls, list(service.simulator.ledger))
 
 
 @contextlib.asynccontextmanager
@@ -74,12 +82,12 @@ async def direct(client: str) -> Side:
         return Side(simulator.base_url, calls, list(simulator.ledger))
 
 
-async def outcomes(client: str, url: str, key: str) -> dict[str, Calls]:
-    """What the client's program prints."""
+async def outcomes(client: str, url: str, key: str, more: Mapping[str, str] = NOTHING) -> dict[str, Calls]:
+    """What the client's program prints; `more` are variables of its environment."""
     folder = folder_of(client)
     command, stdin = program(client, folder)
     environ = {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": key}
-    environ |= {"OPENAI_BASE_URL": f"{url}/v1", "OPENAI_API_KEY": key}
+    environ |= {"OPENAI_BASE_URL": f"{url}/v1", "OPENAI_API_KEY": key, **more}
     status, out, err = await run(*command, folder=folder, environ=environ, stdin=stdin)
     assert status == 0, err
     return json.loads(out)
@@ -94,6 +102,28 @@ def program(client: str, folder: Path) -> tuple[list[str], bytes]:
         return [str(folder / "client")], b""
     script = "python_openai.py" if client.startswith("openai") else "python_sdk.py"
     return [str(folder / "bin" / "python"), str(HERE / script)], b""
+
+
+OF_THE_SIDE = re.compile(
+    "anthropic-organization-id|anthropic-ratelimit-|x-proxy-|signature$|usage$|created_at$"
+)
+"""Members and headers that tell one organisation or one moment from another; the usage is that of its cache."""
+
+
+def alike(calls: Calls) -> Calls:
+    """With the nth id of a kind in place of each id, and without what an organisation makes of its own."""
+    numbers: dict[str, str] = {}
+
+    def number(found: re.Match[str]) -> str:
+        nth = sum(1 for known in numbers if known.startswith(f"{found[1]}_"))
+        return numbers.setdefault(found[0], f"{found[1]}_{nth}")
+
+    text = re.sub(r"\b([a-z]+)_01\w{22}\b", number, json.dumps(calls))
+    return json.loads(text, object_hook=_without_its_own)
+
+
+def _without_its_own(members: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if not OF_THE_SIDE.match(name)}
 
 
 def without_ids(calls: Calls) -> Calls:

@@ -65,26 +65,32 @@ def result(lines: list[Line]) -> Line:
     return next(line for line in lines if line["type"] == "result")
 
 
-def call_of_bash(command: str) -> Answer:
-    """A streamed message that calls the tool `Bash`."""
+def calls_of(*calls: tuple[str, Line]) -> Answer:
+    """A streamed message that calls tools, each with its input."""
     message = {
-        "id": "msg_01CallsBash",
+        "id": "msg_01CallsTools",
         "type": "message",
         "role": "assistant",
         "model": "claude-opus-5-5",
         "content": [
-            {
-                "type": "tool_use",
-                "id": "toolu_01Bash",
-                "name": "Bash",
-                "input": {"command": command, "description": "Says a word"},
-            }
+            {"type": "tool_use", "id": f"toolu_01Call{number}", "name": name, "input": value}
+            for number, (name, value) in enumerate(calls)
         ],
         "stop_reason": "tool_use",
         "stop_sequence": None,
         "usage": {"input_tokens": 10, "output_tokens": 10},
     }
     return Answer(200, (("content-type", "text/event-stream; charset=utf-8"),), b"".join(frames(message)))
+
+
+def call_of_bash(command: str) -> Answer:
+    """A streamed message that calls the tool `Bash`."""
+    return calls_of(("Bash", {"command": command, "description": "Says a word"}))
+
+
+def call_of_agent(prompt: str) -> tuple[str, Line]:
+    """A call of the tool `Agent`, whose result is waited for."""
+    return "Agent", {"description": "Looks around", "prompt": prompt, "run_in_background": False}
 
 
 async def test_it_prints_the_events_that_it_prints_without_the_proxy(claude: str, tmp_path: Path) -> None:
@@ -111,7 +117,7 @@ async def test_it_runs_the_tool_that_the_api_calls_and_sends_what_the_tool_says(
         call, answer = service.simulator.ledger.inference()
     assert WORD not in call.body.decode()
     sent = [block for block in last_user_content(answer.json()) if block["type"] == "tool_result"]
-    assert [(block["tool_use_id"], block["content"]) for block in sent] == [("toolu_01Bash", WORD)]
+    assert [(block["tool_use_id"], block["content"]) for block in sent] == [("toolu_01Call0", WORD)]
     assert result(lines)["subtype"] == "success"
     assert events(lines)[-1] == {"type": "message_stop"}
 
@@ -145,15 +151,48 @@ async def test_it_resumes_a_conversation_with_a_tool_in_a_pool_with_a_limited_ac
     assert [said(lines) for lines in proxied] == [said(lines) for lines in direct]
     assert [result(lines)["subtype"] for lines in proxied] == ["success", "success"]
     assert not any(line.get("subtype") == "api_retry" for lines in proxied for line in lines)
-    # The call, its result, and the resumed conversation with both; none of them where the account is limited. Nothing
-    # keeps a conversation with its account yet: another organisation refuses the thinking in it (400), and Claude Code
-    # sends it again without.
-    statuses = [entry.status for entry in answered]
-    assert limited.status == 429 and [status for status in statuses if status != 400] == [200, 200, 200]
-    assert limited.organization not in {entry.organization for entry in answered}
+    # The call, its result, and the resumed conversation with both; all on the account that took over.
+    assert (limited.status, [entry.status for entry in answered]) == (429, [200, 200, 200])
+    (organization,) = {entry.organization for entry in answered}
+    assert organization != limited.organization
     resumed = answered[-1].body.decode()
-    assert WORD in resumed and "toolu_01Bash" in resumed and "and again" in resumed
+    assert WORD in resumed and "toolu_01Call0" in resumed and "and again" in resumed
     assert len({entry.header("x-claude-code-session-id") for entry in (limited, *answered)}) == 1
+
+
+async def test_a_session_with_agents_of_its_own_stays_on_one_account_of_five(
+    claude: str, tmp_path: Path
+) -> None:
+    async with serve(tmp_path / "data", accounts=["a", "b", "c", "d", "e"]) as service:
+        url = url_of(service)
+        service.simulator.script(None, calls_of(call_of_agent("look here"), call_of_agent("look there")))
+        lines = await ask(claude, url, tmp_path, "--tools", "Agent,Bash", "--allowedTools", "Agent")
+        resume = ("--resume", result(lines)["session_id"], "--tools", "")
+        resumed = await ask(claude, url, tmp_path, *resume, prompt="and again")
+        other = await ask(claude, url, tmp_path, prompt="something else")
+        asked = service.simulator.ledger.inference()
+    assert [result(each)["subtype"] for each in (lines, resumed, other)] == ["success"] * 3
+    assert {entry.status for entry in asked} == {200}
+    session, another = (result(each)["session_id"] for each in (lines, other))
+    turns = [entry for entry in asked if entry.header("x-claude-code-session-id") == session]
+    agents = {entry.header("x-claude-code-agent-id") for entry in turns} - {None}
+    assert len(agents) >= 2 and len(turns) > 2 * len(
+        agents
+    )  # agents call agents, and each says what it found
+    assert len({entry.organization for entry in turns}) == 1
+    assert [entry.header("x-claude-code-session-id") for entry in asked[len(turns) :]] == [another]
+    assert asked[-1].organization != turns[0].organization
+
+
+async def test_a_fork_of_a_session_goes_on_where_the_session_was(claude: str, tmp_path: Path) -> None:
+    async with serve(tmp_path / "data", accounts=["a", "b", "c"]) as service:
+        first = await ask(claude, url_of(service), tmp_path)
+        fork = ("--resume", result(first)["session_id"], "--fork-session", "--tools", "")
+        forked = await ask(claude, url_of(service), tmp_path, *fork, prompt="and again")
+        asked = service.simulator.ledger.inference()
+    assert result(first)["session_id"] != result(forked)["session_id"]
+    assert [entry.status for entry in asked] == [200, 200]
+    assert len({entry.organization for entry in asked}) == 1
 
 
 def last_user_content(body: Line) -> list[Line]:

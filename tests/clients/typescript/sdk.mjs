@@ -2,7 +2,8 @@
 //
 // Read from standard input by `node --input-type=module`, in the folder where the package is installed;
 // ANTHROPIC_BASE_URL and ANTHROPIC_API_KEY say where and as whom. Prints {"async": {call: outcome}}; an outcome
-// has what the call returned, or raised, and the requests it made as [method, url, status].
+// has what the call returned, or raised, and the requests it made as [method, url, status]. With KEYS_IN_TURN each
+// request of its own key has the next of these keys in place of it.
 
 import Anthropic, { toFile } from "@anthropic-ai/sdk";
 import { betaTool } from "@anthropic-ai/sdk/helpers/beta/json-schema";
@@ -21,11 +22,23 @@ const TOOL = {
 const CONTENT = Buffer.from("\0\xff line\r\n".repeat(1000), "latin1");
 const STATUSES = [400, 403, 404, 500, 529];
 
+const KEYS = (process.env.KEYS_IN_TURN ?? "").split(" ").filter(Boolean);
+
 let requests = [];
+let signed = 0;
+
+/** The headers with the next of the keys in place of the program's own, if there are any. */
+function inTurn(headers) {
+  const own = `Bearer ${process.env.ANTHROPIC_API_KEY}`;
+  if (!KEYS.length || new Headers(headers).get("authorization") !== own) return headers;
+  const changed = new Headers(headers);
+  changed.set("authorization", `Bearer ${KEYS[signed++ % KEYS.length]}`);
+  return changed;
+}
 
 /** `fetch`, writing down what it is asked. */
 async function fetchLogged(url, init) {
-  const response = await fetch(url, init);
+  const response = await fetch(url, { ...init, headers: inTurn(init.headers) });
   requests.push([init.method.toUpperCase(), String(url), response.status]);
   return response;
 }

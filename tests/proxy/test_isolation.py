@@ -1,0 +1,374 @@
+"""Nobody sees, uses or deletes what keys of another group have made, on whatever account; and all see all without.
+
+Each thing is asked for by keys of three groups, in every path and every body that may name it. What is of another
+group, or deleted, gets the answer that an id gets which never was, to the byte and the header.
+`ISOLATION_EXAMPLES=500 pytest tests/proxy/test_isolation.py` looks longer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import quote
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, multiple, rule
+
+from tests.proxy.simulator.uploads import FORM, form, skill_form
+from tests.service import serve
+from tests.wire import Answer
+
+EXAMPLES = int(os.environ.get("ISOLATION_EXAMPLES", "12"))
+ACCOUNTS = ("a", "b", "c")
+KEYS = {"red 1": "red", "red 2": "red", "blue": "blue", "green": None}
+MODEL = "claude-sonnet-5-5"
+HELLO: dict[str, Any] = {
+    "model": MODEL,
+    "max_tokens": 300,
+    "messages": [{"role": "user", "content": "Hello"}],
+}
+CODE = [{"type": "code_execution_20250825", "name": "code_execution"}]
+PREMADE = ["xlsx", "pptx", "pdf", "docx"]
+
+Json = dict[str, Any]
+
+
+def about(file_id: str) -> Json:
+    """A message about a file."""
+    content = [{"type": "document", "source": {"type": "file", "file_id": file_id}}]
+    return HELLO | {"messages": [{"role": "user", "content": content}]}
+
+
+def batch(params: Json) -> Json:
+    return {"requests": [{"custom_id": "plain", "params": HELLO}, {"custom_id": "one", "params": params}]}
+
+
+def with_skill(skill_id: str) -> Json:
+    return {"skills": [{"type": "custom", "skill_id": skill_id, "version": "latest"}]}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How one is made, asked for and used.
+
+    `body` is that of its creation, None if it is made otherwise. `below` are paths below its own, and `uses` what names
+    it in a body. `after_id`: its lists are paged by the ids of items.
+    """
+
+    path: str
+    body: Json | bytes | None = None
+    below: tuple[str, ...] = ()
+    uses: tuple[tuple[str, Callable[[str], Json]], ...] = ()
+    listed: bool = True
+    after_id: bool = False
+    removable: bool = True
+
+
+MESSAGES, BATCHES = "/v1/messages", "/v1/messages/batches"
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {
+        "file": Kind(
+            "/v1/files",
+            form(("file", "a.txt", b"hello")),
+            ("/content",),
+            (
+                (MESSAGES, about),
+                (f"{MESSAGES}/count_tokens", about),
+                (BATCHES, lambda id: batch(about(id))),
+            ),
+        ),
+        "msgbatch": Kind(BATCHES, batch(HELLO), ("/results",), after_id=True),
+        "skill": Kind(
+            "/v1/skills",
+            skill_form(),
+            ("/versions",),
+            (
+                (MESSAGES, lambda id: HELLO | {"tools": CODE, "container": with_skill(id)}),
+                (BATCHES, lambda id: batch(HELLO | {"tools": CODE, "container": with_skill(id)})),
+                ("/v1/agents", lambda id: {"name": "Ada", "model": MODEL} | with_skill(id)),
+            ),
+        ),
+        "agent": Kind("/v1/agents", {"name": "Ada", "model": MODEL}, ("/versions",), removable=False),
+        "env": Kind("/v1/environments", {"name": "here"}),
+        "vlt": Kind("/v1/vaults", {"display_name": "keys"}, ("/credentials",)),
+        "memstore": Kind("/v1/memory_stores", {"name": "notes"}, ("/memories",)),
+        "uprof": Kind("/v1/user_profiles", {"name": "Bo"}, removable=False),
+        "sesn": Kind("/v1/sessions", None, ("/events", "/threads", "/resources")),
+        "container": Kind(
+            "/v1/containers",
+            None,
+            uses=(
+                (MESSAGES, lambda id: HELLO | {"tools": CODE, "container": id}),
+                (MESSAGES, lambda id: HELLO | {"tools": CODE, "container": {"id": id}, "stream": True}),
+            ),
+            listed=False,
+            removable=False,
+        ),
+    }
+)
+
+
+@dataclass
+class Thing:
+    """What somebody has made."""
+
+    kind: str
+    id: str
+    group: str
+    account: str
+    gone: bool = False
+
+
+class KeysApart(RuleBasedStateMachine):
+    """Keys of three groups and what they make on three accounts, one second after the other."""
+
+    isolation = "per_key"
+    things = Bundle("things")
+    keys = st.sampled_from(list(KEYS))
+    picked = st.sampled_from([None, None, *ACCOUNTS])
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.runner.get_loop()
+        self.stack = contextlib.AsyncExitStack()
+        self.made: list[Thing] = []
+        self.numbers = itertools.count(1)
+        self.runner.run(self.start())
+
+    async def start(self) -> None:
+        folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
+        serving = serve(folder, accounts=ACCOUNTS, balancer__isolation=self.isolation)
+        self.service = await self.stack.enter_async_context(serving)
+        self.secrets = {name: await self.service.add_key(name, group=group) for name, group in KEYS.items()}
+
+    def teardown(self) -> None:
+        with self.runner:
+            self.runner.run(self.stack.aclose())
+
+    def ask(
+        self, key: str, method: str, path: str, body: Json | bytes | None = None, picked: str | None = None
+    ) -> Answer:
+        """One request with a client key, a second after the one before; `picked` names the account by hand."""
+        self.service.clock.advance(1)
+        headers = [("anthropic-version", "2023-06-01")]
+        if body is not None:
+            headers.append(("content-type", FORM if isinstance(body, bytes) else "application/json"))
+        if picked is not None:
+            headers.append(("x-proxy-account", picked))
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        sending = self.service.send(method, path, headers, data, key=self.secrets[key])
+        return self.runner.run(sending)
+
+    def sees(self, key: str, thing: Thing) -> bool:
+        """Whether the thing is there for this key."""
+        return not thing.gone and (self.isolation == "none" or thing.group == group_of(key))
+
+    def keep(self, kind: str, id: str, key: str, answer: Answer) -> Thing:
+        thing = Thing(kind, id, group_of(key), str(answer.header("x-proxy-account")))
+        self.made.append(thing)
+        return thing
+
+    def never(self, kind: str) -> str:
+        """An id of that kind that never was."""
+        return f"{kind}_01{next(self.numbers):022}"
+
+    def unknown(self, thing: Thing, ask: Callable[[str], Answer]) -> None:
+        """Check that the thing's id is answered as one that never was."""
+        strange = self.never(thing.kind)
+        found, wanted = shown(ask(thing.id), thing.id), shown(ask(strange), strange)
+        assert found == wanted
+        assert found[0] in (400, 404), found
+
+    # what is made
+
+    @rule(target=things, key=keys, kind=st.sampled_from([k for k in KINDS if KINDS[k].body]), picked=picked)
+    def make(self, key: str, kind: str, picked: str | None) -> Thing:
+        answer = self.ask(key, "POST", KINDS[kind].path, KINDS[kind].body, picked)
+        assert answer.status == 200, answer.body
+        return self.keep(kind, answer.json()["id"], key, answer)
+
+    @rule(target=things, key=keys, stream=st.booleans(), picked=picked)
+    def run_code(self, key: str, stream: bool, picked: str | None) -> Any:
+        """A container and a file are made on the way."""
+        answer = self.ask(key, "POST", MESSAGES, HELLO | {"tools": CODE, "stream": stream}, picked)
+        assert answer.status == 200, answer.body
+        return multiple(*(self.keep(kind, id, key, answer) for kind, id in generated(answer)))
+
+    @rule(target=things, key=keys, agent=things, env=things, vault=things, store=things)
+    def make_session(self, key: str, agent: Thing, env: Thing, vault: Thing, store: Thing) -> Any:
+        """Whatever it is given is named: what is of another kind never was, under its name."""
+        named = {"agent": agent, "env": env, "vlt": vault, "memstore": store}
+        if agent.kind != "agent" or env.kind != "env":
+            return multiple()
+        named = {kind: thing for kind, thing in named.items() if thing.kind == kind}
+
+        def ask(replaced: Thing | None = None, by: str = "") -> Answer:
+            ids = {kind: by if thing is replaced else thing.id for kind, thing in named.items()}
+            body: Json = {"agent": ids["agent"], "environment_id": ids["env"]}
+            if "vlt" in ids:
+                body["vault_ids"] = [ids["vlt"]]
+            if "memstore" in ids:
+                body["resources"] = [{"type": "memory_store", "memory_store_id": ids["memstore"]}]
+            return self.ask(key, "POST", "/v1/sessions", body)
+
+        hidden = [thing for thing in named.values() if not self.sees(key, thing)]
+        if hidden:
+            self.unknown(hidden[0], lambda id: ask(hidden[0], id))
+            return multiple()
+        answer = ask()
+        if len({thing.account for thing in named.values()}) > 1:
+            assert answer.status == 400 and len(accounts_in(answer)) == 2, answer.body
+            return multiple()
+        assert answer.status == 200, answer.body
+        assert answer.header("x-proxy-account") == agent.account
+        return self.keep("sesn", answer.json()["id"], key, answer)
+
+    # what is asked for
+
+    @rule(key=keys, thing=things, picked=picked)
+    def look(self, key: str, thing: Thing, picked: str | None) -> None:
+        kind = KINDS[thing.kind]
+        if not kind.listed:
+            return
+        if not self.sees(key, thing):
+            for below in ("", *kind.below):
+                self.unknown(
+                    thing, lambda id, b=below: self.ask(key, "GET", f"{kind.path}/{id}{b}", None, picked)
+                )
+            return
+        for below in ("", *kind.below):
+            answer = self.ask(key, "GET", f"{kind.path}/{thing.id}{below}")
+            assert answer.status == 200, answer.body
+            assert answer.header("x-proxy-account") == thing.account
+
+    @rule(key=keys, thing=things)
+    def use(self, key: str, thing: Thing) -> None:
+        for path, body in KINDS[thing.kind].uses:
+            if not self.sees(key, thing):
+                self.unknown(thing, lambda id, p=path, b=body: self.ask(key, "POST", p, b(id)))
+                continue
+            answer = self.ask(key, "POST", path, body(thing.id))
+            assert answer.status == 200, answer.body
+            assert answer.header("x-proxy-account") == thing.account
+            if path in (BATCHES, "/v1/agents"):
+                self.keep("msgbatch" if path == BATCHES else "agent", answer.json()["id"], key, answer)
+            for made, id in generated(answer) if path == MESSAGES else ():
+                if id != thing.id:
+                    self.keep(made, id, key, answer)
+
+    @rule(key=keys, thing=things)
+    def change(self, key: str, thing: Thing) -> None:
+        path = f"{KINDS[thing.kind].path}/%s"
+        bodies = {"env": {"name": "there"}, "vlt": {"display_name": "x"}, "sesn": {"title": "x"}}
+        if thing.kind not in bodies:
+            return
+        if not self.sees(key, thing):
+            self.unknown(thing, lambda id: self.ask(key, "POST", path % id, bodies[thing.kind]))
+        else:
+            answer = self.ask(key, "POST", path % thing.id, bodies[thing.kind])
+            assert answer.status == 200, answer.body
+
+    @rule(key=keys, thing=things)
+    def delete(self, key: str, thing: Thing) -> None:
+        kind = KINDS[thing.kind]
+        if not kind.removable:
+            return
+        if not self.sees(key, thing):
+            self.unknown(thing, lambda id: self.ask(key, "DELETE", f"{kind.path}/{id}"))
+            return
+        self.ask(key, "GET", f"{kind.path}/{thing.id}")  # a batch that is looked at has ended
+        answer = self.ask(key, "DELETE", f"{kind.path}/{thing.id}")
+        assert answer.status == 200, answer.body
+        thing.gone = True
+
+    @rule(key=keys, kind=st.sampled_from([k for k in KINDS if KINDS[k].listed]), limit=st.integers(1, 5))
+    def walk(self, key: str, kind: str, limit: int) -> None:
+        """A list has what the key sees, the newest first, each once, on pages of `limit`."""
+        wanted = [thing.id for thing in reversed(self.made) if thing.kind == kind and self.sees(key, thing)]
+        found = list(self.pages(key, KINDS[kind], limit))
+        assert [id for page in found for id in page] == wanted + (PREMADE if kind == "skill" else [])
+        assert all(len(page) == limit for page in found[:-1])
+
+    def pages(self, key: str, kind: Kind, limit: int) -> Iterator[list[str]]:
+        cursor = ""
+        while True:
+            answer = self.ask(key, "GET", f"{kind.path}?limit={limit}{cursor}")
+            assert answer.status == 200, answer.body
+            page = answer.json()
+            yield [item["id"] for item in page["data"]]
+            following = page["last_id"] if kind.after_id else page["next_page"]
+            if not (page["has_more"] if kind.after_id else following):
+                return
+            cursor = f"&{'after_id' if kind.after_id else 'page'}={quote(following)}"
+
+    @rule(key=keys, thing=things)
+    def page_after(self, key: str, thing: Thing) -> None:
+        """A cursor is an id too."""
+        if thing.kind == "msgbatch" and not self.sees(key, thing):
+            for side in ("after_id", "before_id"):
+                self.unknown(thing, lambda id, s=side: self.ask(key, "GET", f"{BATCHES}?{s}={id}"))
+
+
+class KeysTogether(KeysApart):
+    """With `balancer.isolation: none` every key sees what any has made."""
+
+    isolation = "none"
+
+
+def group_of(key: str) -> str:
+    """A key without a group is one by itself."""
+    return KEYS[key] or key
+
+
+def generated(answer: Answer) -> list[tuple[str, str]]:
+    """The container and the file that a message tells of, as kind and id; streamed or not."""
+    text = answer.body.decode()
+    found = {id: id.partition("_")[0] for id in id_like(text)}
+    return [(kind, id) for id, kind in found.items() if kind in ("container", "file")]
+
+
+def id_like(text: str) -> Iterator[str]:
+    """Every id in a text."""
+    for part in text.split('"'):
+        if "_01" in part and part.isascii() and len(part.partition("_01")[2]) == 22:
+            yield part
+
+
+def accounts_in(answer: Answer) -> set[str]:
+    """The accounts that an error names in quotes."""
+    message = answer.json()["error"]["message"]
+    return {name for name in ACCOUNTS if f"'{name}'" in message}
+
+
+def shown(answer: Answer, id: str) -> tuple[int, list[tuple[str, str]], str]:
+    """An answer as its client sees it, but for the id, the request's id and the moment."""
+    headers = [(name.lower(), value) for name, value in answer.headers]
+    headers = [header for header in headers if header[0] not in ("date", "request-id")]
+    body = answer.json()
+    request_id = body.pop("request_id")
+    assert request_id.startswith("req_"), request_id
+    return answer.status, headers, json.dumps(body).replace(id, "ID")
+
+
+of_machines = settings(
+    max_examples=EXAMPLES,
+    stateful_step_count=40,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+TestKeysApart = KeysApart.TestCase
+TestKeysApart.settings = of_machines
+TestKeysTogether = KeysTogether.TestCase
+TestKeysTogether.settings = of_machines
