@@ -13,7 +13,7 @@ from itertools import chain
 from typing import BinaryIO, Final
 
 import msgspec
-from msgspec import DecodeError, Struct
+from msgspec import DecodeError, Raw, Struct
 
 from proxy.http import conversation
 from proxy.http.body import Body
@@ -86,7 +86,7 @@ class Peek(Struct, frozen=True):
     """The message that `diagnostics` names."""
 
     in_thread: bool = False
-    """Whether a later request may go on from the answer."""
+    """Whether a later request may name the answer, to go on from it or to be compared with it."""
 
     may_generate: bool = False
     """Whether the answer may hold new files or a new container: the model can run code."""
@@ -236,6 +236,10 @@ def _told(
         else (),
         previous_message=previous_message(request.thread),
         diagnosed_message=previous_message(request.diagnostics),
-        in_thread=bool(request.thread) and bytes(request.thread) != b"null",
+        in_thread=_is_there(request.thread) or _is_there(request.diagnostics),
         may_generate=parts.runs_code or runs_skills(request.container),
     )
+
+
+def _is_there(member: Raw) -> bool:
+    return bool(member) and bytes(member) != b"null"

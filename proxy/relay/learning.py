@@ -66,8 +66,7 @@ def lesson_of(asking: Asking) -> Lesson | None:
     target, peek = asking.target, asking.peek
     if asking.is_turn:
         made = peek.may_generate or any(name == "container" for name, _ in peek.named)
-        message = peek.in_thread or peek.diagnosed_message is not None
-        return Lesson(made=made, message=message) if made or message else None
+        return Lesson(made=made, message=peek.in_thread) if made or peek.in_thread else None
     if target.collection is None or asking.method == "HEAD":
         return None
     if asking.makes or (asking.method == "GET" and target.is_collection and target.named):
