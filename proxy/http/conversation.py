@@ -32,12 +32,13 @@ class Part(Struct, gc=False):
 
 
 class Marker(Struct, forbid_unknown_fields=True, gc=False):
-    """`cache_control`, `caller`, or the setting `citations`: they refer to nothing."""
+    """`cache_control`, `caller`, a message's `output_config`, or the setting `citations`: they refer to nothing."""
 
     type: Raw = ABSENT
     ttl: Raw = ABSENT
     tool_id: Raw = ABSENT
     enabled: Raw = ABSENT
+    effort: Raw = ABSENT
 
 
 class Citation(Struct, forbid_unknown_fields=True, gc=False):
@@ -119,6 +120,7 @@ class Message(Struct, forbid_unknown_fields=True, gc=False):
     role: Raw
     content: str | list[Block]
     clear_at: Raw = ABSENT
+    output_config: Marker | None = None
 
 
 class AnyMessage(Struct, gc=False):
@@ -193,6 +195,7 @@ class Request(Bare, kw_only=True, forbid_unknown_fields=True, gc=False):
     compaction: Raw = ABSENT
     mcp_servers: Raw = ABSENT
     user_profile_id: Raw = ABSENT
+    fallback_credit_token: Raw = ABSENT
 
 
 class AnyRequest(Bare, gc=False):

@@ -308,6 +308,40 @@ def test_a_message_refers_to_what_a_parser_finds_in_it(content: list[Any], more:
     assert set(asyncio.run(seen(data)).named) == expected
 
 
+LONG = "x" * 100_000
+AS_CLAUDE_CODE_SENDS_IT = {
+    "model": "claude-opus-5-5",
+    "messages": [
+        {"role": "user", "content": [{"type": "text", "text": LONG, "cache_control": {"type": "ephemeral"}}]},
+        {"role": "system", "content": LONG, "output_config": {"effort": "medium"}},
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "x", "signature": "E"},
+                {"type": "tool_use", "id": "toolu_1", "name": "Read", "input": {}, "caller": {"type": "direct"}},
+            ],
+        },
+        {"role": "user", "content": [{"tool_use_id": "toolu_1", "type": "tool_result", "content": "x"}]},
+    ],
+    "system": [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "1h"}}],
+    "tools": [{"name": "Read", "description": "x", "input_schema": {}, "defer_loading": True}],
+    "metadata": {"user_id": '{"session_id":"s-1"}'},
+    "max_tokens": 128_000,
+    "thinking": {"type": "adaptive", "display": "omitted"},
+    "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+    "output_config": {"effort": "medium"},
+    "stream": True,
+}  # fmt: skip
+
+
+def test_of_what_claude_code_sends_it_is_told_at_once_that_it_refers_to_nothing() -> None:
+    body = Body(Bodies(None))
+    body.write(json.dumps(AS_CLAUDE_CODE_SENDS_IT).encode())
+    found = peek(body, wants_chain=True)
+    assert isinstance(found, Peek)
+    assert (found.named, found.session, len(found.chain)) == ((), "s-1", 4)
+
+
 # ---- bounds
 
 
