@@ -197,11 +197,11 @@ class Merge:
         self._seen_key = FIRST if start is None else start.key
 
     async def _begin(self) -> None:
-        """Read a page of each account at once. If several fail, the first account's failure is raised."""
+        """Read at once a page of each account that may be next. If several fail, the first one's failure is raised."""
         self._begun = True
         if all(reader.ended for reader in self._readers):
             self._readers[0].ended = False  # the answer needs the shape of a page
-        loads = (self._load(reader) for reader in self._readers if not reader.ended)
+        loads = (self._load(reader) for reader in self._readers if reader.bound <= self._seen_key)
         for failure in await asyncio.gather(*loads, return_exceptions=True):
             if failure is not None:
                 raise failure

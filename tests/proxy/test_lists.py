@@ -124,7 +124,16 @@ def without_cursors(page: Json) -> Json:
     }
 
 
-THINGS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6), st.booleans()), max_size=60)
+def things(accounts: int, most: int) -> st.SearchStrategy[list[tuple[int, int, bool]]]:
+    """Accounts by number, with an age and whether the group owns it."""
+    return st.lists(
+        st.tuples(st.integers(0, accounts - 1), st.integers(0, 6), st.booleans()),
+        min_size=most // 2,
+        max_size=most,
+    )
+
+
+THINGS = st.tuples(st.integers(1, 5), st.integers(0, 60)).flatmap(lambda sizes: things(*sizes))
 
 
 @given(
@@ -212,11 +221,13 @@ async def test_no_more_is_read_of_an_account_than_the_page_needs() -> None:
 
 async def test_what_was_read_for_a_page_is_not_read_for_the_next() -> None:
     for route in (BY_ID, BY_CURSOR):
-        theirs = [item(f"other{n}", n) for n in range(500)]
-        world = World(a=[item(f"a{n}", 600 + n) for n in range(60)], b=theirs, c=[item("c")])
+        theirs = [item(f"other{n}", n if n < 500 else n * 10) for n in range(3000)]
+        own = [item(f"a{n}", 600 + n) for n in range(60)]
+        world = World(a=own, b=[*theirs, item("last", 99_999)], c=[item("first")])
         page = await world.page(f"{route}?limit=20")
         await world.page(f"{route}?limit=20&{onward(page)}")
         assert {account for account, _ in world.asked} == {"a"} and len(world.asked) <= 2
+        assert list(chain(*await world.walked(f"{route}?limit=20"))) == ["first", *ids({"data": own}), "last"]
 
 
 async def test_what_belongs_to_others_is_passed_in_large_pages() -> None:
@@ -265,7 +276,7 @@ async def test_a_list_that_is_too_long_is_refused_rather_than_cut() -> None:
 
 
 async def test_a_limited_number_of_places_is_remembered() -> None:
-    world = World(a=[item(f"a{n}", n) for n in range(3 * MOST_REMEMBERED)], b=[item("b", 5000)])
+    world = World(a=[item(f"a{n}", n) for n in range(MOST_REMEMBERED + 9)], b=[item("b", 5000)])
     first = await world.page(f"{BY_ID}?limit=1")
     await world.page(f"{BY_ID}?limit=1&{onward(first)}")
     assert "after_id=a0" in world.asked[0][1]
@@ -284,11 +295,11 @@ async def test_a_list_that_is_not_by_time_keeps_its_order_in_pages_of_any_size(
     route: str, limit: int
 ) -> None:
     world = World(
-        a=[item(f"a{n}", age) for n, age in enumerate((5, 1, 9, 3, 2))],
-        b=[item(f"b{n}", age) for n, age in enumerate((4, 8, 2, 10))],
+        a=[item("a0", 1), item("other", 9), *(item(f"a{n}", 5 - n) for n in (1, 2, 3, 4))],
+        b=[item(f"b{n}", age) for n, age in enumerate((5, 8, 2, 10))],
     )
-    world.cap = 2
     whole = ids(await world.page(route))
+    world.cap = 2
     assert [each for each in whole if each[0] == "a"] == ["a0", "a1", "a2", "a3", "a4"]
     assert list(chain(*await world.walked(f"{route}?limit={limit}"))) == whole
 
