@@ -20,7 +20,7 @@ from tornado.httputil import HTTPHeaders
 
 from proxy.clock import rfc3339
 from proxy.errors import BadGateway, InvalidRequest, RateLimited, Unavailable
-from proxy.http.listing import MOST_CURSOR_CHARS, Cursor, Position, written
+from proxy.http.listing import MOST_CURSOR_CHARS, Cursor, Position, is_collection, written
 from proxy.http.target import parse
 from proxy.lists import MOST_REMEMBERED, Lists
 from proxy.merge import LARGE_AT_ONCE, MOST_PAGES, Fetched
@@ -507,14 +507,65 @@ async def test_an_account_that_cannot_answer_is_told_of() -> None:
         await world.fetched(BY_CURSOR)
 
 
-async def test_what_is_no_list_is_handed_on_of_the_first_account() -> None:
+@pytest.mark.parametrize("body", [b'{"data":{"id":"x"}}', b'{"items":[]}', b"[]", b'"x"', b"null", b"1"])
+async def test_what_is_no_list_is_handed_on_of_the_first_account(body: bytes) -> None:
     world = World(a=[], b=[])
-    odd = Fetched(200, [], b'{"data": {"id": "x"}}')
+    odd = Fetched(200, [], body)
     world.answer = lambda account_id, target: odd if account_id == "a" else None
-    assert await world.fetched("strange") is odd
+    assert await world.fetched("strange?x=1") is odd and world.asked == [("a", "/v1/strange?x=1")]
     world.answer = lambda account_id, target: odd if account_id == "b" else None
     with pytest.raises(BadGateway):
         await world.fetched("strange")
+
+
+async def test_a_list_of_a_route_that_is_not_known_is_merged() -> None:
+    world = World(a=[item(f"a{n}", 2 * n) for n in range(50)], b=[item("other"), item("b1", 3)])
+    pages = await world.walked("strange?x=1&limit=30")
+    assert [len(page) for page in pages] == [30, 21] and pages[0][:4] == ["a0", "a1", "b1", "a2"]
+
+
+async def test_of_a_route_that_is_none_one_account_is_asked() -> None:
+    world = World(a=[], b=[], c=[])
+    none = Fetched(404, [], b"{}")
+    world.answer = lambda account_id, target: none
+    assert await world.fetched("strange") is none and len(world.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        b'{"data":[{"id":"other"}',
+        b'{"data":[{"id":"other"}],"has_more":"no"}',
+        b'{"data":[{]}',
+    ],
+)
+async def test_a_list_that_cannot_be_read_is_never_handed_on(body: bytes) -> None:
+    world = World(a=[], b=[])
+    world.answer = lambda account_id, target: Fetched(200, [], body)
+    with pytest.raises(BadGateway, match="cannot be read"):
+        await world.fetched(BY_CURSOR)
+
+
+async def test_a_list_may_leave_out_whether_there_are_more() -> None:
+    for more in (b"", b',"has_more":null', b',"next_page":""'):
+        world = World(a=[], b=[item("b1", -9_999_999)])
+        body = b'{"data":[{"id":"a1"}]%b}' % more
+        world.answer = lambda account_id, target, body=body: Fetched(200, [], body)  # type: ignore[misc]
+        world.owns = lambda account_id, item_id: account_id == "a"  # type: ignore[method-assign]
+        assert ids(await world.page(BY_CURSOR)) == ["a1"]
+
+
+@pytest.mark.parametrize(
+    ("path", "is_one"),
+    [
+        ("files", True), ("messages/batches", True), ("what_comes", True), ("models", False), ("messages", False),
+        ("files/file_1", False), ("skills/skill_1/versions", False), ("messages/batches/msgbatch_1", False),
+    ],
+)  # fmt: skip
+def test_a_collection_is_the_path_of_a_list_of_what_accounts_have(path: str, is_one: bool) -> None:
+    assert is_collection(parse(f"/v1/{path}?limit=1", allow_admin_paths=False)) is is_one
 
 
 # As it came
