@@ -46,9 +46,9 @@ _PAGING = ("limit", "after_id", "before_id", "page")
 class ListQuery:
     """The query of a list, taken apart.
 
-    `raw` is the target as it came, `base` the path with those arguments that are no paging. `limit` is None if it is no number from 1
-    to 1000. `named`: the client names the items, in `ids[]`, which bears no paging. `by_time`: the list is sorted by
-    `created_at`. `known`: the route is known to be a list. `most`: the largest limit that it takes.
+    `raw` is the target as it came, `base` the path with those arguments that are no paging. `limit` is None if it is no
+    number from 1 to 1000. `named`: the client names the items, in `ids[]`, which bears no paging. `by_time`: the list
+    is sorted by `created_at`. `known`: the route is known to be a list. `most`: the largest limit that it takes.
     """
 
     raw: str
