@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote_plus
 
 import msgspec
 
-from proxy.http.decoding import decoded
+from proxy.http.decoding import Undecodable, decoded
 from proxy.http.target import Target
 
 MOST_BYTES = 4 << 20
@@ -20,8 +20,17 @@ MOST_BYTES = 4 << 20
 DEFAULT_LIMIT = 20
 """Items of a page if the client names no number: so it is on every route."""
 
-_MOST_ITEMS = {("v1", "files"): 1000, ("v1", "messages", "batches"): 1000}
-_NEWEST_FIRST = frozenset({("v1", "files"), ("v1", "messages", "batches"), ("v1", "skills")})
+_COLLECTIONS = frozenset(
+    {
+        "files", "skills", "agents", "environments", "sessions", "vaults", "memory_stores", "user_profiles",
+        "deployments", "deployment_runs", "dreams", "tunnels",
+    }
+)  # fmt: skip
+_BATCHES = ("v1", "messages", "batches")
+_OF_NOBODY = frozenset({"models", "messages", "complete"})
+
+_MOST_ITEMS = {("v1", "files"): 1000, _BATCHES: 1000}
+_NEWEST_FIRST = frozenset({("v1", "files"), _BATCHES, ("v1", "skills")})
 """Routes that know no `order`."""
 
 _MOST_ITEMS_ELSEWHERE = 100
@@ -37,11 +46,12 @@ _PAGING = ("limit", "after_id", "before_id", "page")
 class ListQuery:
     """The query of a list, taken apart.
 
-    `base` is the path with those arguments that are handed on as they came. `limit` is None if it is no number from 1
-    to 1000. `named`: the client names the items, in `ids[]`, which bears no paging. `by_time`: the list is sorted by
-    `created_at`.
+    `raw` is the target as it came, `base` the path with those arguments that are no paging. `limit` is None if it is no
+    number from 1 to 1000. `named`: the client names the items, in `ids[]`, which bears no paging. `by_time`: the list
+    is sorted by `created_at`. `known`: the route is known to be a list. `most`: the largest limit that it takes.
     """
 
+    raw: str
     base: str
     limit: int | None
     after_id: str | None
@@ -50,14 +60,25 @@ class ListQuery:
     named: bool
     ascending: bool
     by_time: bool
+    known: bool
     most: int
 
     def target(self, argument: str, token: str | None, limit: int) -> str:
-        """The target of one page: `argument` says by `token` where it begins; None: with the list."""
-        if self.named:
-            return self.base
+        """The target of one page: `argument` says by `token` where it begins; None: with the list.
+
+        What may be no list, and bear no `limit`, is asked for as the client does.
+        """
+        is_plain = not (self.known or self.page or self.after_id or self.before_id)
+        if self.named or (token is None and is_plain):
+            return self.raw
         target = f"{self.base}{'&' if '?' in self.base else '?'}limit={limit}"
         return target if token is None else f"{target}&{argument}={quote(token, safe='')}"
+
+
+def is_collection(target: Target) -> bool:
+    """Whether a GET may be for a list of what accounts have: a route that is not known may be one too."""
+    segments = target.segments
+    return segments == _BATCHES or (len(segments) == 2 and segments[1] not in _OF_NOBODY)
 
 
 def list_query(target: Target) -> ListQuery:
@@ -69,16 +90,17 @@ def list_query(target: Target) -> ListQuery:
         values[name] = value
         if name not in _PAGING:
             kept.append(part)
-    named = "ids" in values or "ids[]" in values
     return ListQuery(
-        base=target.raw if named else target.path + ("?" + "&".join(kept) if kept else ""),
+        raw=target.raw,
+        base=target.path + ("?" + "&".join(kept) if kept else ""),
         limit=_limit(values.get("limit") or str(DEFAULT_LIMIT)),
         after_id=values.get("after_id") or None,
         before_id=values.get("before_id") or None,
         page=values.get("page") or None,
-        named=named,
+        named="ids" in values or "ids[]" in values,
         ascending=values.get("order") == "asc" and target.segments not in _NEWEST_FIRST,
         by_time=values.get("order_by", "created_at") == "created_at",
+        known=target.segments == _BATCHES or target.segments[-1] in _COLLECTIONS,
         most=_MOST_ITEMS.get(target.segments, _MOST_ITEMS_ELSEWHERE),
     )
 
@@ -131,29 +153,38 @@ class _Named(msgspec.Struct):
     id: str
 
 
-_read_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_read_any = msgspec.json.Decoder(
+    dict[str, msgspec.Raw] | list[msgspec.Raw] | str | float | bool | None
+).decode
 _read_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _read_dated = msgspec.json.Decoder(_Dated).decode
 _read_named = msgspec.json.Decoder(_Named).decode
-_read_flag = msgspec.json.Decoder(bool).decode
+_read_flag = msgspec.json.Decoder(bool | None).decode
 _read_token = msgspec.json.Decoder(str | None).decode
 
 
 def read_page(body: bytes, encoding: str) -> ListPage | None:
-    """The page that an answer's body is; None if it is no list. Raises Undecodable, or TooLarge."""
+    """The page that an answer's body is; None if it is JSON without a list of `data`.
+
+    Raises TooLarge, or Undecodable if it is no JSON, or if it does not say whether more follows.
+    """
     text = decoded(body, encoding, MOST_BYTES, whole=True)
     try:
-        members = _read_members(text)
+        members = _read_any(text)
+        if not isinstance(members, dict) or not bytes(members.get("data", b"")).startswith(b"["):
+            return None
         items = [_item(raw) for raw in _read_items(members["data"])]
-        if "next_page" in members:
-            token = _read_token(members["next_page"])
-        elif items and _read_flag(members.get("has_more", b"false")):
-            token = items[-1].id
-        else:
-            token = None
-    except (msgspec.DecodeError, KeyError, RecursionError, UnicodeDecodeError):
-        return None
-    return ListPage(members, items, token or None)
+        token = _next_token(members, items)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Undecodable("it is no page of a list") from error
+    return ListPage(members, items, token)
+
+
+def _next_token(members: dict[str, msgspec.Raw], items: list[Item]) -> str | None:
+    if "next_page" in members:
+        return _read_token(members["next_page"]) or None
+    has_more = "has_more" in members and _read_flag(members["has_more"])
+    return items[-1].id if has_more and items else None
 
 
 def _item(raw: msgspec.Raw) -> Item:

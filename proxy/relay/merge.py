@@ -189,6 +189,7 @@ class Merge:
             return Reader(account_id, query, position, fetch=fetch, shows=shows)
 
         self._readers = [reader(account_id) for account_id in accounts]
+        self._query = query
         self._begun = False
         self._first = self._readers[0]  # whose item was the last head
         self._size = size
@@ -197,12 +198,17 @@ class Merge:
         self._seen_key = FIRST if start is None else start.key
 
     async def _begin(self) -> None:
-        """Read a page of each account at once. If several fail, the first account's failure is raised."""
+        """Read at once a page of each account that may be next. If several fail, the first one's failure is raised.
+
+        Of a route that may be none only one account is asked before it has given a page.
+        """
         self._begun = True
         if all(reader.ended for reader in self._readers):
             self._readers[0].ended = False  # the answer needs the shape of a page
-        loads = (self._load(reader) for reader in self._readers if not reader.ended)
-        for failure in await asyncio.gather(*loads, return_exceptions=True):
+        first = [reader for reader in self._readers if reader.bound <= self._seen_key]
+        if first and not self._query.known:
+            await self._load(first.pop(0))
+        for failure in await asyncio.gather(*map(self._load, first), return_exceptions=True):
             if failure is not None:
                 raise failure
 

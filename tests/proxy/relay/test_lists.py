@@ -20,7 +20,7 @@ from tornado.httputil import HTTPHeaders
 
 from proxy.clock import rfc3339
 from proxy.errors import BadGateway, InvalidRequest, RateLimited, Unavailable
-from proxy.http.listing import MOST_CURSOR_CHARS, Cursor, Position, written
+from proxy.http.listing import MOST_CURSOR_CHARS, Cursor, Position, is_collection, written
 from proxy.http.target import parse
 from proxy.relay.lists import MOST_REMEMBERED, Lists
 from proxy.relay.merge import LARGE_AT_ONCE, MOST_PAGES, Fetched
@@ -124,7 +124,16 @@ def without_cursors(page: Json) -> Json:
     }
 
 
-THINGS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6), st.booleans()), max_size=60)
+def things(accounts: int, most: int) -> st.SearchStrategy[list[tuple[int, int, bool]]]:
+    """Accounts by number, with an age and whether the group owns it."""
+    return st.lists(
+        st.tuples(st.integers(0, accounts - 1), st.integers(0, 6), st.booleans()),
+        min_size=most // 2,
+        max_size=most,
+    )
+
+
+THINGS = st.tuples(st.integers(1, 5), st.integers(0, 60)).flatmap(lambda sizes: things(*sizes))
 
 
 @given(
@@ -212,11 +221,13 @@ async def test_no_more_is_read_of_an_account_than_the_page_needs() -> None:
 
 async def test_what_was_read_for_a_page_is_not_read_for_the_next() -> None:
     for route in (BY_ID, BY_CURSOR):
-        theirs = [item(f"other{n}", n) for n in range(500)]
-        world = World(a=[item(f"a{n}", 600 + n) for n in range(60)], b=theirs, c=[item("c")])
+        theirs = [item(f"other{n}", n if n < 500 else n * 10) for n in range(3000)]
+        own = [item(f"a{n}", 600 + n) for n in range(60)]
+        world = World(a=own, b=[*theirs, item("last", 99_999)], c=[item("first")])
         page = await world.page(f"{route}?limit=20")
         await world.page(f"{route}?limit=20&{onward(page)}")
         assert {account for account, _ in world.asked} == {"a"} and len(world.asked) <= 2
+        assert list(chain(*await world.walked(f"{route}?limit=20"))) == ["first", *ids({"data": own}), "last"]
 
 
 async def test_what_belongs_to_others_is_passed_in_large_pages() -> None:
@@ -265,7 +276,7 @@ async def test_a_list_that_is_too_long_is_refused_rather_than_cut() -> None:
 
 
 async def test_a_limited_number_of_places_is_remembered() -> None:
-    world = World(a=[item(f"a{n}", n) for n in range(3 * MOST_REMEMBERED)], b=[item("b", 5000)])
+    world = World(a=[item(f"a{n}", n) for n in range(MOST_REMEMBERED + 9)], b=[item("b", 5000)])
     first = await world.page(f"{BY_ID}?limit=1")
     await world.page(f"{BY_ID}?limit=1&{onward(first)}")
     assert "after_id=a0" in world.asked[0][1]
@@ -284,11 +295,11 @@ async def test_a_list_that_is_not_by_time_keeps_its_order_in_pages_of_any_size(
     route: str, limit: int
 ) -> None:
     world = World(
-        a=[item(f"a{n}", age) for n, age in enumerate((5, 1, 9, 3, 2))],
-        b=[item(f"b{n}", age) for n, age in enumerate((4, 8, 2, 10))],
+        a=[item("a0", 1), item("other", 9), *(item(f"a{n}", 5 - n) for n in (1, 2, 3, 4))],
+        b=[item(f"b{n}", age) for n, age in enumerate((5, 8, 2, 10))],
     )
-    world.cap = 2
     whole = ids(await world.page(route))
+    world.cap = 2
     assert [each for each in whole if each[0] == "a"] == ["a0", "a1", "a2", "a3", "a4"]
     assert list(chain(*await world.walked(f"{route}?limit={limit}"))) == whole
 
@@ -496,14 +507,65 @@ async def test_an_account_that_cannot_answer_is_told_of() -> None:
         await world.fetched(BY_CURSOR)
 
 
-async def test_what_is_no_list_is_handed_on_of_the_first_account() -> None:
+@pytest.mark.parametrize("body", [b'{"data":{"id":"x"}}', b'{"items":[]}', b"[]", b'"x"', b"null", b"1"])
+async def test_what_is_no_list_is_handed_on_of_the_first_account(body: bytes) -> None:
     world = World(a=[], b=[])
-    odd = Fetched(200, [], b'{"data": {"id": "x"}}')
+    odd = Fetched(200, [], body)
     world.answer = lambda account_id, target: odd if account_id == "a" else None
-    assert await world.fetched("strange") is odd
+    assert await world.fetched("strange?x=1") is odd and world.asked == [("a", "/v1/strange?x=1")]
     world.answer = lambda account_id, target: odd if account_id == "b" else None
     with pytest.raises(BadGateway):
         await world.fetched("strange")
+
+
+async def test_a_list_of_a_route_that_is_not_known_is_merged() -> None:
+    world = World(a=[item(f"a{n}", 2 * n) for n in range(50)], b=[item("other"), item("b1", 3)])
+    pages = await world.walked("strange?x=1&limit=30")
+    assert [len(page) for page in pages] == [30, 21] and pages[0][:4] == ["a0", "a1", "b1", "a2"]
+
+
+async def test_of_a_route_that_is_none_one_account_is_asked() -> None:
+    world = World(a=[], b=[], c=[])
+    none = Fetched(404, [], b"{}")
+    world.answer = lambda account_id, target: none
+    assert await world.fetched("strange") is none and len(world.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        b'{"data":[{"id":"other"}',
+        b'{"data":[{"id":"other"}],"has_more":"no"}',
+        b'{"data":[{]}',
+    ],
+)
+async def test_a_list_that_cannot_be_read_is_never_handed_on(body: bytes) -> None:
+    world = World(a=[], b=[])
+    world.answer = lambda account_id, target: Fetched(200, [], body)
+    with pytest.raises(BadGateway, match="cannot be read"):
+        await world.fetched(BY_CURSOR)
+
+
+async def test_a_list_may_leave_out_whether_there_are_more() -> None:
+    for more in (b"", b',"has_more":null', b',"next_page":""'):
+        world = World(a=[], b=[item("b1", -9_999_999)])
+        body = b'{"data":[{"id":"a1"}]%b}' % more
+        world.answer = lambda account_id, target, body=body: Fetched(200, [], body)  # type: ignore[misc]
+        world.owns = lambda account_id, item_id: account_id == "a"  # type: ignore[method-assign]
+        assert ids(await world.page(BY_CURSOR)) == ["a1"]
+
+
+@pytest.mark.parametrize(
+    ("path", "is_one"),
+    [
+        ("files", True), ("messages/batches", True), ("what_comes", True), ("models", False), ("messages", False),
+        ("files/file_1", False), ("skills/skill_1/versions", False), ("messages/batches/msgbatch_1", False),
+    ],
+)  # fmt: skip
+def test_a_collection_is_the_path_of_a_list_of_what_accounts_have(path: str, is_one: bool) -> None:
+    assert is_collection(parse(f"/v1/{path}?limit=1", allow_admin_paths=False)) is is_one
 
 
 # As it came
