@@ -121,6 +121,6 @@ function formOf({ t }, account) {
 		fields,
 		values,
 		valid: () => Boolean(name.input.form?.reportValidity()),
-		content: [name.el, h("div.tiles.pairs", priority.el, weight.el, reserve.el), tags.el, proxy.el, note.el],
+		content: [name.el, h("div.tiles", priority.el, weight.el, reserve.el), tags.el, proxy.el, note.el],
 	};
 }
