@@ -62,9 +62,9 @@ WHOLE = (
 KNOWN = (
     "/v1/messages",
     "/v1/messages/count_tokens",
-    "/v1/messages/batches",
+    "/v1/chat/completions",
     "/v1/models",
-    "/v1/files",
+    "/v1/embeddings/models",
     "/v1/complete",
 )
 NAMES = (

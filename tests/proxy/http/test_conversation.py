@@ -267,7 +267,7 @@ async def test_the_message_that_a_thread_goes_on_from_is_seen() -> None:
 
 async def test_the_message_that_diagnostics_name_is_seen() -> None:
     found = await seen(diagnostics={"previous_message_id": "msg_1"}, new=1)
-    assert (found.diagnosed_message, found.in_thread, found.named) == ("msg_1", False, ())
+    assert (found.diagnosed_message, found.in_thread, found.named) == ("msg_1", True, ())
 
 
 # ---- what may come in the answer
