@@ -12,6 +12,7 @@ import contextlib
 import itertools
 import json
 import os
+import random
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,13 +23,13 @@ from urllib.parse import quote
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, multiple, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from tests.proxy.simulator.uploads import FORM, form, skill_form
 from tests.service import serve
 from tests.wire import Answer
 
-EXAMPLES = int(os.environ.get("ISOLATION_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("ISOLATION_EXAMPLES", "8"))
 ACCOUNTS = ("a", "b", "c")
 KEYS = {"red 1": "red", "red 2": "red", "blue": "blue", "green": None}
 MODEL = "claude-sonnet-5-5"
@@ -62,7 +63,8 @@ class Kind:
     """How one is made, asked for and used.
 
     `body` is that of its creation, None if it is made otherwise. `below` are paths below its own, and `uses` what names
-    it in a body. `after_id`: its lists are paged by the ids of items.
+    it in a body. `change` is a body that changes
+    it. `after_id`: its lists are paged by the ids of items.
     """
 
     path: str
@@ -71,6 +73,7 @@ class Kind:
     uses: tuple[tuple[str, Callable[[str], Json]], ...] = ()
     listed: bool = True
     after_id: bool = False
+    change: Json | None = None
     removable: bool = True
 
 
@@ -99,11 +102,11 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             ),
         ),
         "agent": Kind("/v1/agents", {"name": "Ada", "model": MODEL}, ("/versions",), removable=False),
-        "env": Kind("/v1/environments", {"name": "here"}),
-        "vlt": Kind("/v1/vaults", {"display_name": "keys"}, ("/credentials",)),
+        "env": Kind("/v1/environments", {"name": "here"}, change={"name": "there"}),
+        "vlt": Kind("/v1/vaults", {"display_name": "keys"}, ("/credentials",), change={"display_name": "x"}),
         "memstore": Kind("/v1/memory_stores", {"name": "notes"}, ("/memories",)),
         "uprof": Kind("/v1/user_profiles", {"name": "Bo"}, removable=False),
-        "sesn": Kind("/v1/sessions", None, ("/events", "/threads", "/resources")),
+        "sesn": Kind("/v1/sessions", None, ("/events", "/threads", "/resources"), change={"title": "x"}),
         "container": Kind(
             "/v1/containers",
             None,
@@ -116,6 +119,11 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         ),
     }
 )
+
+
+def those_that(fit: Callable[[Kind], object]) -> st.SearchStrategy[str]:
+    """The names of kinds."""
+    return st.sampled_from([name for name, kind in KINDS.items() if fit(kind)])
 
 
 @dataclass
@@ -133,9 +141,9 @@ class KeysApart(RuleBasedStateMachine):
     """Keys of three groups and what they make on three accounts, one second after the other."""
 
     isolation = "per_key"
-    things = Bundle("things")
     keys = st.sampled_from(list(KEYS))
     picked = st.sampled_from([None, None, *ACCOUNTS])
+    chances = st.randoms(use_true_random=False)
 
     def __init__(self) -> None:
         super().__init__()
@@ -179,6 +187,12 @@ class KeysApart(RuleBasedStateMachine):
         self.made.append(thing)
         return thing
 
+    def any(self, chance: random.Random, kind: str, key: str) -> Thing:
+        """One of that kind; every other time one that the key sees, if there is any."""
+        things = [thing for thing in self.made if thing.kind == kind]
+        seen = [thing for thing in things if self.sees(key, thing)]
+        return chance.choice(seen if seen and chance.random() < 0.5 else things)
+
     def never(self, kind: str) -> str:
         """An id of that kind that never was."""
         return f"{kind}_01{next(self.numbers):022}"
@@ -192,69 +206,85 @@ class KeysApart(RuleBasedStateMachine):
 
     # what is made
 
-    @rule(target=things, key=keys, kind=st.sampled_from([k for k in KINDS if KINDS[k].body]), picked=picked)
-    def make(self, key: str, kind: str, picked: str | None) -> Thing:
+    @initialize(chance=chances)
+    def begin(self, chance: random.Random) -> None:
+        """Each key has some of each kind, here and there."""
+        for key in KEYS:
+            for kind in [kind for kind in KINDS if KINDS[kind].body for _ in range(chance.randint(1, 2))]:
+                self.new(key, kind, chance.choice(ACCOUNTS))
+            account = chance.choice(ACCOUNTS)
+            here = [self.new(key, kind, account) for kind in ("agent", "env")]
+            self.new_session(key, *(thing.id for thing in here))
+            self.run_code(key, chance.random() < 0.5, account)
+
+    @rule(key=keys, kind=those_that(lambda kind: kind.body), picked=picked)
+    def make(self, key: str, kind: str, picked: str | None) -> None:
+        self.new(key, kind, picked)
+
+    def new(self, key: str, kind: str, picked: str | None) -> Thing:
         answer = self.ask(key, "POST", KINDS[kind].path, KINDS[kind].body, picked)
         assert answer.status == 200, answer.body
         return self.keep(kind, answer.json()["id"], key, answer)
 
-    @rule(target=things, key=keys, stream=st.booleans(), picked=picked)
-    def run_code(self, key: str, stream: bool, picked: str | None) -> Any:
+    @rule(key=keys, stream=st.booleans(), picked=picked)
+    def run_code(self, key: str, stream: bool, picked: str | None) -> None:
         """A container and a file are made on the way."""
         answer = self.ask(key, "POST", MESSAGES, HELLO | {"tools": CODE, "stream": stream}, picked)
         assert answer.status == 200, answer.body
-        return multiple(*(self.keep(kind, id, key, answer) for kind, id in generated(answer)))
+        for kind, id in generated(answer):
+            self.keep(kind, id, key, answer)
 
-    @rule(target=things, key=keys, agent=things, env=things, vault=things, store=things)
-    def make_session(self, key: str, agent: Thing, env: Thing, vault: Thing, store: Thing) -> Any:
-        """Whatever it is given is named: what is of another kind never was, under its name."""
-        named = {"agent": agent, "env": env, "vlt": vault, "memstore": store}
-        if agent.kind != "agent" or env.kind != "env":
-            return multiple()
-        named = {kind: thing for kind, thing in named.items() if thing.kind == kind}
+    def new_session(self, key: str, agent: str, env: str, **more: Any) -> Answer:
+        """Ask for one, of which `more` are further members; it is kept if it was made."""
+        body = {"agent": agent, "environment_id": env, **more}
+        answer = self.ask(key, "POST", "/v1/sessions", body)
+        if answer.status == 200:
+            self.keep("sesn", answer.json()["id"], key, answer)
+        return answer
 
-        def ask(replaced: Thing | None = None, by: str = "") -> Answer:
-            ids = {kind: by if thing is replaced else thing.id for kind, thing in named.items()}
-            body: Json = {"agent": ids["agent"], "environment_id": ids["env"]}
-            if "vlt" in ids:
-                body["vault_ids"] = [ids["vlt"]]
-            if "memstore" in ids:
-                body["resources"] = [{"type": "memory_store", "memory_store_id": ids["memstore"]}]
-            return self.ask(key, "POST", "/v1/sessions", body)
+    @rule(key=keys, chance=chances, with_vault=st.booleans(), with_store=st.booleans())
+    def make_session(self, key: str, chance: random.Random, with_vault: bool, with_store: bool) -> None:
+        """What it names is visible and lies together, or it is not made."""
+        kinds = ["agent", "env", *["vlt"] * with_vault, *["memstore"] * with_store]
+        named = {kind: self.any(chance, kind, key) for kind in kinds}
+
+        def ask(by: Mapping[str, str]) -> Answer:
+            ids = {kind: thing.id for kind, thing in named.items()} | by
+            more: Json = {"vault_ids": [ids["vlt"]]} if with_vault else {}
+            if with_store:
+                more["resources"] = [{"type": "memory_store", "memory_store_id": ids["memstore"]}]
+            return self.new_session(key, ids["agent"], ids["env"], **more)
 
         hidden = [thing for thing in named.values() if not self.sees(key, thing)]
         if hidden:
-            self.unknown(hidden[0], lambda id: ask(hidden[0], id))
-            return multiple()
-        answer = ask()
-        if len({thing.account for thing in named.values()}) > 1:
-            assert answer.status == 400 and len(accounts_in(answer)) == 2, answer.body
-            return multiple()
-        assert answer.status == 200, answer.body
-        assert answer.header("x-proxy-account") == agent.account
-        return self.keep("sesn", answer.json()["id"], key, answer)
+            self.unknown(hidden[0], lambda id: ask({hidden[0].kind: id}))
+            return
+        answer, accounts = ask({}), {thing.account for thing in named.values()}
+        if len(accounts) > 1:
+            assert answer.status == 400 and accounts_in(answer) <= accounts, answer.body
+            assert len(accounts_in(answer)) > 1, answer.body
+        else:
+            assert answer.status == 200, answer.body
+            assert {answer.header("x-proxy-account")} == accounts
 
     # what is asked for
 
-    @rule(key=keys, thing=things, picked=picked)
-    def look(self, key: str, thing: Thing, picked: str | None) -> None:
-        kind = KINDS[thing.kind]
-        if not kind.listed:
-            return
-        if not self.sees(key, thing):
-            for below in ("", *kind.below):
-                self.unknown(
-                    thing, lambda id, b=below: self.ask(key, "GET", f"{kind.path}/{id}{b}", None, picked)
-                )
-            return
-        for below in ("", *kind.below):
-            answer = self.ask(key, "GET", f"{kind.path}/{thing.id}{below}")
+    @rule(key=keys, kind=those_that(lambda kind: kind.listed), chance=chances, picked=picked)
+    def look(self, key: str, kind: str, chance: random.Random, picked: str | None) -> None:
+        thing, asked = self.any(chance, kind, key), KINDS[kind]
+        for below in ("", *asked.below):
+            if not self.sees(key, thing):
+                path = f"{asked.path}/%s{below}"
+                self.unknown(thing, lambda id, p=path: self.ask(key, "GET", p % id, None, picked))
+                continue
+            answer = self.ask(key, "GET", f"{asked.path}/{thing.id}{below}")
             assert answer.status == 200, answer.body
             assert answer.header("x-proxy-account") == thing.account
 
-    @rule(key=keys, thing=things)
-    def use(self, key: str, thing: Thing) -> None:
-        for path, body in KINDS[thing.kind].uses:
+    @rule(key=keys, kind=those_that(lambda kind: kind.uses), chance=chances)
+    def use(self, key: str, kind: str, chance: random.Random) -> None:
+        thing = self.any(chance, kind, key)
+        for path, body in KINDS[kind].uses:
             if not self.sees(key, thing):
                 self.unknown(thing, lambda id, p=path, b=body: self.ask(key, "POST", p, b(id)))
                 continue
@@ -267,37 +297,36 @@ class KeysApart(RuleBasedStateMachine):
                 if id != thing.id:
                     self.keep(made, id, key, answer)
 
-    @rule(key=keys, thing=things)
-    def change(self, key: str, thing: Thing) -> None:
-        path = f"{KINDS[thing.kind].path}/%s"
-        bodies = {"env": {"name": "there"}, "vlt": {"display_name": "x"}, "sesn": {"title": "x"}}
-        if thing.kind not in bodies:
-            return
+    @rule(key=keys, kind=those_that(lambda kind: kind.change), chance=chances)
+    def change(self, key: str, kind: str, chance: random.Random) -> None:
+        thing, path, change = self.any(chance, kind, key), f"{KINDS[kind].path}/%s", KINDS[kind].change
         if not self.sees(key, thing):
-            self.unknown(thing, lambda id: self.ask(key, "POST", path % id, bodies[thing.kind]))
+            self.unknown(thing, lambda id: self.ask(key, "POST", path % id, change))
         else:
-            answer = self.ask(key, "POST", path % thing.id, bodies[thing.kind])
+            answer = self.ask(key, "POST", path % thing.id, change)
             assert answer.status == 200, answer.body
 
-    @rule(key=keys, thing=things)
-    def delete(self, key: str, thing: Thing) -> None:
-        kind = KINDS[thing.kind]
-        if not kind.removable:
-            return
+    @rule(key=keys, kind=those_that(lambda kind: kind.removable), chance=chances)
+    def delete(self, key: str, kind: str, chance: random.Random) -> None:
+        thing, path = self.any(chance, kind, key), f"{KINDS[kind].path}/%s"
         if not self.sees(key, thing):
-            self.unknown(thing, lambda id: self.ask(key, "DELETE", f"{kind.path}/{id}"))
+            self.unknown(thing, lambda id: self.ask(key, "DELETE", path % id))
             return
-        self.ask(key, "GET", f"{kind.path}/{thing.id}")  # a batch that is looked at has ended
-        answer = self.ask(key, "DELETE", f"{kind.path}/{thing.id}")
+        self.ask(key, "GET", path % thing.id)  # a batch that is looked at has ended
+        answer = self.ask(key, "DELETE", path % thing.id)
         assert answer.status == 200, answer.body
         thing.gone = True
 
-    @rule(key=keys, kind=st.sampled_from([k for k in KINDS if KINDS[k].listed]), limit=st.integers(1, 5))
+    def list_of(self, key: str, kind: str) -> list[str]:
+        """What the list of a kind has for this key: the newest first."""
+        found = [thing.id for thing in reversed(self.made) if thing.kind == kind and self.sees(key, thing)]
+        return found + (PREMADE if kind == "skill" else [])
+
+    @rule(key=keys, kind=those_that(lambda kind: kind.listed), limit=st.integers(1, 5))
     def walk(self, key: str, kind: str, limit: int) -> None:
-        """A list has what the key sees, the newest first, each once, on pages of `limit`."""
-        wanted = [thing.id for thing in reversed(self.made) if thing.kind == kind and self.sees(key, thing)]
+        """A list has what the key sees, each once, on pages of `limit`."""
         found = list(self.pages(key, KINDS[kind], limit))
-        assert [id for page in found for id in page] == wanted + (PREMADE if kind == "skill" else [])
+        assert [id for page in found for id in page] == self.list_of(key, kind)
         assert all(len(page) == limit for page in found[:-1])
 
     def pages(self, key: str, kind: Kind, limit: int) -> Iterator[list[str]]:
@@ -312,12 +341,33 @@ class KeysApart(RuleBasedStateMachine):
                 return
             cursor = f"&{'after_id' if kind.after_id else 'page'}={quote(following)}"
 
-    @rule(key=keys, thing=things)
-    def page_after(self, key: str, thing: Thing) -> None:
-        """A cursor is an id too."""
-        if thing.kind == "msgbatch" and not self.sees(key, thing):
+    @rule(key=keys, chance=chances, limit=st.integers(1, 5))
+    def page_beside(self, key: str, chance: random.Random, limit: int) -> None:
+        """The page before and after a batch; its id is as unknown there as elsewhere."""
+        thing, beside = self.any(chance, "msgbatch", key), f"{BATCHES}?limit={limit}&%s=%s"
+        if not self.sees(key, thing):
             for side in ("after_id", "before_id"):
-                self.unknown(thing, lambda id, s=side: self.ask(key, "GET", f"{BATCHES}?{s}={id}"))
+                self.unknown(thing, lambda id, s=side: self.ask(key, "GET", beside % (s, id)))
+            return
+        wanted = self.list_of(key, "msgbatch")
+        at = wanted.index(thing.id)
+        before, after = wanted[max(0, at - limit) : at], wanted[at + 1 : at + 1 + limit]
+        for side, expected, more in (
+            ("before_id", before, at > limit),
+            ("after_id", after, len(wanted) - at - 1 > limit),
+        ):
+            page = self.ask(key, "GET", beside % (side, thing.id)).json()
+            assert ([item["id"] for item in page["data"]], page["has_more"]) == (expected, more)
+
+    @rule(key=keys, limit=st.integers(1, 3))
+    def page_back(self, key: str, limit: int) -> None:
+        """Sessions are paged both ways by cursors."""
+        path = f"/v1/sessions?limit={limit}"
+        first = self.ask(key, "GET", path).json()
+        if first["next_page"] is not None:
+            second = self.ask(key, "GET", f"{path}&page={quote(first['next_page'])}").json()
+            back = self.ask(key, "GET", f"{path}&page={quote(second['prev_page'])}").json()
+            assert (back["data"], back["prev_page"]) == (first["data"], None)
 
 
 class KeysTogether(KeysApart):
@@ -363,7 +413,7 @@ def shown(answer: Answer, id: str) -> tuple[int, list[tuple[str, str]], str]:
 
 of_machines = settings(
     max_examples=EXAMPLES,
-    stateful_step_count=40,
+    stateful_step_count=30,
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.too_slow],
