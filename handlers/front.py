@@ -11,6 +11,8 @@ import signal
 import sys
 from pathlib import Path
 
+from tornado.web import Application
+
 from handlers.cors import Cors
 from handlers.gate import AdminGate
 from handlers.live import Dashboards
@@ -48,26 +50,7 @@ def make_server(parts: Parts) -> Server:
     )
     parts.signins.on_end(dashboards.signed_out)
     v1 = _v1(parts, origins)
-    rest = application(
-        pool=parts.pool,
-        keys=parts.keys,
-        credentials=parts.credentials,
-        refresher=parts.refresher,
-        sessions=parts.sessions,
-        budgets=parts.budgets,
-        series=parts.series,
-        logins=parts.logins,
-        summary=parts.summary,
-        dashboards=dashboards,
-        health=parts.health,
-        findings=parts.health.findings,
-        gate=_gate(parts, origins),
-        clock=clock,
-        trusted_proxies=http.trusted_proxies,
-        origins=origins,
-        redirect_uri=http.redirect_uri,
-        assets=assets,
-    )
+    rest = _rest(parts, dashboards, origins, assets)
     return Server(
         Front(v1, rest),
         v1,
@@ -77,6 +60,31 @@ def make_server(parts: Parts) -> Server:
         hurried=parts.hurried,
         clock=clock,
         trusted_proxies=http.trusted_proxies,
+    )
+
+
+def _rest(parts: Parts, dashboards: Dashboards, origins: Origins, assets: Assets) -> Application:
+    http = parts.http
+    return application(
+        pool=parts.pool,
+        keys=parts.keys,
+        credentials=parts.credentials,
+        refresher=parts.refresher,
+        sessions=parts.sessions,
+        budgets=parts.budgets,
+        series=parts.series,
+        request_log=parts.request_log,
+        logins=parts.logins,
+        summary=parts.summary,
+        dashboards=dashboards,
+        health=parts.health,
+        findings=parts.health.findings,
+        gate=_gate(parts, origins),
+        clock=parts.clock,
+        trusted_proxies=http.trusted_proxies,
+        origins=origins,
+        redirect_uri=http.redirect_uri,
+        assets=assets,
     )
 
 

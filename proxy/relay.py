@@ -47,7 +47,7 @@ from proxy.upstream.exchange import Exchange, Head, Header, Request
 from proxy.upstream.retry_budget import RetryBudget
 from proxy.upstream.unclassified import Unclassified
 from proxy.upstream.verdict import JUDGED_BY_BODY, MESSAGES, Action, Asked, Verdict, judge, judge_early
-from proxy.usage.request import Attempt, RequestRecord
+from proxy.usage.request import LONGEST_ID, Attempt, RequestRecord
 
 SHORT_WAIT_S = 5.0
 """A request waits itself for its only account to come back, up to this long."""
@@ -351,7 +351,7 @@ class Attempts:
         relay = self._relay
         self._let_go()
         self._last = self._error = None
-        attempt = Attempt(account.id, account.name)
+        attempt = Attempt(account.id, account.name, relay.clock.monotonic())
         self._record.attempts.append(attempt)
         self._tried.add(account.id)
         self._in_flight = relay.pool.begin(account.id)
@@ -366,16 +366,17 @@ class Attempts:
                 relay.pool.failed(account.id)
                 raise relay.echoed(account, head.status)
             headers = AnswerHeaders(head.headers)
+            attempt.request_id = headers.get("request-id")[:LONGEST_ID]
             relay.pool.saw(account.id, headers)
             if head.status == 200 and exchange.begins_with(first_event.GOOD_STARTS):
                 verdict = SERVED
             else:
                 verdict = await self._judge(account, exchange, head.status, headers)
         except UpstreamError as error:
-            attempt.verdict = type(error).__name__
+            attempt.end(0, type(error).__name__, str(error), relay.clock.monotonic())
             self._upstream_failed(account, error)
             return None
-        attempt.status, attempt.verdict = head.status, verdict.action.value
+        attempt.end(head.status, verdict.action.value, verdict.evidence, relay.clock.monotonic())
         if verdict.action is Action.HAND_ON:
             relay.pool.answered(account.id)
             if verdict is SERVED and (self._lessons.held or relay.pool.has_refusals):
