@@ -133,7 +133,8 @@ function controlsOf(app, id) {
 	};
 	const check = button("test", () => actions.test(app, id));
 	const newKey = button("replace_key", () => actions.replaceKey(app, id));
-	const el = h("div.row", badge.el, check, newKey, login, button("rename", () => actions.rename(app, id)), toggle,
+	const requests = h("a", { href: `#/requests?account=${id}` }, t("requests"));
+	const el = h("div.row", badge.el, requests, check, newKey, login, button("rename", () => actions.rename(app, id)), toggle,
 		button("delete", remove, "danger"));
 	return {
 		el,
