@@ -17,6 +17,16 @@ export const wantedIn = (query) =>
 /** The filters that leave something out, as a query of the API. @param {Wanted} wanted */
 export const queryOf = (wanted) => new URLSearchParams(Object.entries(wanted).filter(([, value]) => value));
 
+/**
+ * The address of the requests of a bar of a chart.
+ * @param {{start: number, span_s: number}} bar
+ * @param {Partial<Wanted>} wanted
+ */
+export function hashOf({ start, span_s }, wanted) {
+	const at = (/** @type {number} */ seconds) => new Date(seconds * 1000).toISOString();
+	return `#/requests?${new URLSearchParams({ ...wanted, from: at(start), to: at(start + span_s) })}`;
+}
+
 /** Until the first byte, or the end if none came. @param {LoggedRequest} request */
 export const waited = ({ ttfb_ms, duration_ms }) => ttfb_ms ?? duration_ms;
 

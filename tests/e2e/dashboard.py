@@ -146,7 +146,11 @@ async def goto(page: Page, route: str) -> None:
     """Return once the view is there."""
     await page.evaluate("(hash) => { location.hash = hash; }", f"#/{route}")
     view = route.partition("?")[0]
-    view = {"accounts": "account", "requests": "request"}.get(view.partition("/")[0], view) if "/" in view else view
+    view = (
+        {"accounts": "account", "requests": "request"}.get(view.partition("/")[0], view)
+        if "/" in view
+        else view
+    )
     await expect(page.locator(f"body[data-view={view}]")).to_be_attached()
     await expect(page.get_by_role("main").get_by_role("heading", level=2)).to_be_visible()
 
