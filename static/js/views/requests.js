@@ -191,7 +191,7 @@ class Requests {
 	}
 
 	draw() {
-		const { body, range, previous, next, pager, note } = this.parts;
+		const { grid, body, range, previous, next, pager, note } = this.parts;
 		const from = this.page * PAGE;
 		const page = this.list.slice(from, from + PAGE);
 		const byId = new Map(page.map((request) => [request.request_id, request]));
@@ -204,6 +204,7 @@ class Requests {
 		next.disabled = this.ended && from + PAGE >= this.list.length;
 		pager.hidden = previous.disabled && next.disabled;
 		this.filters.offer(this.list);
+		grid.hidden = !page.length;
 		if (page.length) note.hidden = true;
 		else if (queryOf(this.wanted).size) this.say("rq_no_match", "clear_filters");
 		else this.say("no_requests", "connect");
@@ -216,8 +217,8 @@ class Requests {
 	 */
 	say(text, does) {
 		const { t } = this.app;
-		const { note, body } = this.parts;
-		if (!this.rows.size) body.replaceChildren();
+		const { note, grid } = this.parts;
+		grid.hidden = !this.rows.size;
 		note.hidden = false;
 		note.replaceChildren(h("p", { role: "status" }, t(text)), h("button", { "data-act": does }, t(does)));
 	}
