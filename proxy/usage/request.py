@@ -58,8 +58,8 @@ class RequestRecord:
     """Created when a request's head has arrived. Fields are filled in as they become known.
 
     Times are seconds of the monotonic clock, None until they have come. `body_bytes` are the request's, decoded.
-    `error` is what went wrong, in a word, for the access log, and `reason` what its client was told of it. `why` says
-    why its account was chosen, and `moved` why its conversation left another one.
+    `why` the request went to its account, and why its conversation was `moved` to it, are words of accounts.affinity;
+    `error` is what went wrong, in a word, for the access log, and `reason` what its client was told of it.
     """
 
     began_at: float
@@ -74,6 +74,8 @@ class RequestRecord:
     model: str | None = None
     body_bytes: int = 0
     attempts: list[Attempt] = field(default_factory=list)
+    why: str | None = None
+    moved: str | None = None
     status: int = 0
     answer_bytes: int = 0
     first_byte_at: float | None = None
@@ -83,8 +85,6 @@ class RequestRecord:
     reason: str | None = None
     cut_by: CutBy | None = None
     is_stream: bool = False
-    why: str | None = None
-    moved: str | None = None
     meter: Meter | None = None
     usage: Usage | None = None
     charges: tuple[Charge, ...] = ()

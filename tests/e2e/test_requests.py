@@ -9,7 +9,8 @@ import pytest
 from playwright.async_api import Browser, Locator, Page, expect
 
 from proxy.simulator import Error, Fault, no_credit
-from proxy.usage.request_log import MOST_AT_ONCE
+from proxy.usage.request import RequestRecord
+from proxy.usage.request_log import MOST_AT_ONCE, Wanted
 from tests.canaries import leaked
 from tests.e2e.dashboard import dashboard, goto
 from tests.e2e.test_axe import barriers
@@ -176,3 +177,18 @@ async def test_no_word_of_a_prompt_is_shown(tmp_path: Path, browser: Browser) ->
         await rows(page).get_by_role("link").click()
         await expect(page.get_by_role("heading", level=2)).to_have_text("POST /v1/messages")
         assert leaked(await page.content(), [PROMPT, CLIENT_KEY, upstream_key("team-a")]) == []
+
+
+async def test_a_burst_leaves_no_gap(tmp_path: Path, browser: Browser) -> None:
+    async with dashboard(tmp_path, browser, "requests", accounts=()) as (service, page):
+        await service.send("GET", "/v1/models")
+        await expect(rows(page)).to_have_count(1)
+        key, now, log = next(iter(service.parts.keys)), service.clock.monotonic(), service.parts.request_log
+        for _ in range(3 * MOST_AT_ONCE):  # in one turn of the loop: most of them are in no frame
+            log.keep(RequestRecord(now, key=key, ended_at=now, status=200, complete=True))
+        seen: list[str] = []
+        for n in range(4):
+            await expect(page.get_by_text(re.compile(rf"^{n * 100 + 1}–{n * 100 + 100} of "))).to_be_visible()
+            seen += await rows(page).locator("th").evaluate_all("(heads) => heads.map((head) => head.title)")
+            await page.get_by_role("button", name="Older").click()
+        assert seen == [kept.request_id for kept in log.find(Wanted(), most=400)]

@@ -8,6 +8,8 @@ import { requestRow } from "../ui/request_row.js";
 
 const PAGE = 100;
 const BONES = 8;
+/** New rows move all others: 10 times a second, at 167 requests a second, takes a seventh of the browser's thread. */
+const CALM_MS = 100;
 const FIELDS = ["id", "request_id", "upstream_request_id", "at", "key_id", "key_name", "session_id", "account_id",
 	"account_name", "model", "method", "path", "stream", "why", "moved", "status", "outcome", "cut_by", "error",
 	"reason", "ttfb_ms", "duration_ms", "answer_bytes", "input_tokens", "output_tokens",
@@ -73,6 +75,9 @@ class Requests {
 		/** The number of the last question: the answer to one before comes too late. */
 		this.turn = 0;
 		this.loading = false;
+		this.drawnAt = -CALM_MS;
+		/** The timer of the next look at what has come, if there is one. */
+		this.soon = 0;
 		/** @type {Map<string, ReturnType<typeof requestRow>>} */
 		this.rows = new Map();
 		this.filters = new Filters(app, (change) => this.filter(change));
@@ -86,7 +91,20 @@ class Requests {
 		this.filters.offer(this.list);
 		if (!this.app.store.ready("requests")) return;
 		if (this.epoch !== this.app.store.epoch) this.load();
-		else if (changed) this.follow();
+		else if (changed && !this.soon) this.followSoon();
+	}
+
+	/** At once, if rows have not just been drawn. */
+	followSoon() {
+		const wait = this.drawnAt + CALM_MS - performance.now();
+		if (wait <= 0) {
+			this.follow();
+			return;
+		}
+		this.soon = setTimeout(() => {
+			this.soon = 0;
+			this.follow();
+		}, wait);
 	}
 
 	tick() {
@@ -192,6 +210,7 @@ class Requests {
 
 	draw() {
 		const { grid, body, range, previous, next, pager, note } = this.parts;
+		this.drawnAt = performance.now();
 		const from = this.page * PAGE;
 		const page = this.list.slice(from, from + PAGE);
 		const byId = new Map(page.map((request) => [request.request_id, request]));
@@ -199,7 +218,8 @@ class Requests {
 		keyed(body, byId.keys(), this.rows, (id) =>
 			requestRow(this.app, /** @type {LoggedRequest} */ (byId.get(id))));
 		if (!body.querySelector("[tabindex='0']")) body.firstElementChild?.setAttribute("tabindex", "0");
-		setText(range, this.app.t("range", { from: from + 1, to: from + page.length, n: this.list.length }));
+		const n = `${this.list.length}${this.ended ? "" : "+"}`;
+		setText(range, this.app.t("range", { from: from + 1, to: from + page.length, n }));
 		previous.disabled = this.page === 0;
 		next.disabled = this.ended && from + PAGE >= this.list.length;
 		pager.hidden = previous.disabled && next.disabled;
