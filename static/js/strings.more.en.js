@@ -218,7 +218,7 @@ export default {
 	rq_cut_upstream: "Cut by the upstream",
 	rq_cut_admin: "Cut by an admin",
 	rq_cut_shutdown: "Cut by a shutdown",
-	rq_none: "This request is not kept (any more): the last 5,000 are, until the server restarts.",
+	rq_none: "This request is not kept: it still runs, or is none of the last 5,000 since the server started.",
 	rq_facts: "Facts",
 	rq_asked: "Request",
 	rq_kind: "Answer",

@@ -40,6 +40,7 @@ export class Filters {
 		this.box = h("input", { type: "checkbox" });
 		this.box.oninput = () => changed({ retried: this.box.checked ? "true" : "" });
 		this.chips = h("div.chips", { hidden: true });
+		this.chipsShown = "[]";
 		this.els = [this.search, this.selects, h("label.row", this.box, t("rq_retried"))];
 		this.offer([]);
 	}
@@ -70,8 +71,8 @@ export class Filters {
 		this.box.checked = wanted.retried === "true";
 		const chips = chipsOf(this.app, wanted);
 		const text = JSON.stringify(chips);
-		if (this.chips.dataset.chips === text) return; // put anew, one would lose the focus
-		this.chips.dataset.chips = text;
+		if (this.chipsShown === text) return; // put anew, one would lose the focus
+		this.chipsShown = text;
 		this.chips.replaceChildren(...chips.map(([names, label]) =>
 			h("button", { "data-act": "drop", value: names, "aria-pressed": "true" }, `${label} ✕`)));
 		this.chips.hidden = !chips.length;

@@ -11,6 +11,15 @@ const KINDS = {
 	ok: "ok", client_error: "warn", limited: "warn", refused: "warn", aborted: "warn", upstream_error: "error",
 };
 
+const HEADS = /** @type {const} */ (["time", "client_key", "model", "account_of", "rq_result", "rq_ttfb", "rq_duration",
+	"tokens_24h", "u_cost_usd"]);
+const NUMBERS = ["rq_ttfb", "rq_duration", "tokens_24h", "u_cost_usd"];
+
+/** @param {Translate} t */
+export const requestHeads = (t) => h("tr", { role: "row" }, HEADS.map((key) => h("th", {
+	role: "columnheader", scope: "col", class: `c-${key} ${NUMBERS.includes(key) ? "num low" : ""}`,
+}, t(key))));
+
 /** @param {LoggedRequest} request */
 export const kindOf = ({ outcome }) => KINDS[outcome];
 

@@ -1,10 +1,11 @@
 // @ts-check
 /** The last requests, newest first: who asked, which account answered, what it came to. */
-import { act, h, keyed, setAttr, setText } from "../dom.js";
+import { act, h, keyed, setText } from "../dom.js";
 import { FILTERS, MOST, fits, queryOf, unbroken, united, wantedIn } from "../requests.js";
 import { offer } from "../ui/export.js";
 import { Filters } from "../ui/request_filters.js";
-import { requestRow } from "../ui/request_row.js";
+import { requestHeads, requestRow } from "../ui/request_row.js";
+import { rowKeys } from "../ui/row_keys.js";
 
 const PAGE = 100;
 const BONES = 8;
@@ -14,12 +15,8 @@ const FIELDS = ["id", "request_id", "upstream_request_id", "at", "key_id", "key_
 	"account_name", "model", "method", "path", "stream", "why", "moved", "status", "outcome", "cut_by", "error",
 	"reason", "ttfb_ms", "duration_ms", "answer_bytes", "input_tokens", "output_tokens",
 	"cache_creation_input_tokens", "cache_read_input_tokens", "estimated", "cost_usd"];
-const HEADS = /** @type {const} */ (["time", "client_key", "model", "account_of", "rq_result", "rq_ttfb", "rq_duration",
-	"tokens_24h", "u_cost_usd"]);
-const NUMBERS = ["rq_ttfb", "rq_duration", "tokens_24h", "u_cost_usd"];
-const STEPS = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1 };
 
-/** @import { App, LoggedRequest, Mount } from "../types.js" */
+/** @import { App, Dirty, LoggedRequest, Mount } from "../types.js" */
 
 /** @type {Mount} */
 export default function mount(root, app) {
@@ -27,7 +24,7 @@ export default function mount(root, app) {
 	root.append(log.parts.el);
 	return {
 		topics: ["requests", "tokens"],
-		patch: (dirty) => log.patch(dirty.has("requests")),
+		patch: (dirty) => log.patch(dirty),
 		tick: () => log.tick(),
 	};
 }
@@ -41,19 +38,17 @@ function build({ t }, filters) {
 	const pause = h("button", { "data-act": "pause" }, t("pause"));
 	const news = h("button.offer", { "data-act": "news", hidden: true });
 	const body = h("tbody", { role: "rowgroup" });
-	const heads = HEADS.map((key) => h("th", {
-		role: "columnheader", scope: "col", class: `c-${key} ${NUMBERS.includes(key) ? "num low" : ""}`,
-	}, t(key)));
 	const grid = h("table.grid.requests", { role: "table" }, h("caption.sr", t("requests")),
-		h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, heads)), body);
+		h("thead", { role: "rowgroup" }, requestHeads(t)), body);
 	const note = h("div.note", { hidden: true });
 	const range = h("span");
 	const previous = h("button", { "data-act": "previous" }, t("newer"));
 	const next = h("button", { "data-act": "next" }, t("older"));
 	const pager = h("nav.pager", { "aria-label": t("pages"), hidden: true }, previous, range, next);
-	const el = h("div", h("div.toolbar.requests-filters", filters.els, pause, h("button", { "data-act": "export" }, t("export"))),
-		filters.chips, news, grid, note, pager);
-	return { el, news, grid, body, note, range, previous, next, pager };
+	const save = h("button", { "data-act": "export" }, t("export"));
+	const el = h("div", h("div.toolbar.requests-filters", filters.els, pause, save), filters.chips, news, grid, note,
+		pager);
+	return { el, pause, news, grid, body, note, range, previous, next, pager };
 }
 
 class Requests {
@@ -86,12 +81,12 @@ class Requests {
 		this.listen();
 	}
 
-	/** @param {boolean} changed */
-	patch(changed) {
-		this.filters.offer(this.list);
+	/** @param {Dirty} dirty */
+	patch(dirty) {
+		if (dirty.has("tokens") || dirty.has("accounts")) this.filters.offer(this.list);
 		if (!this.app.store.ready("requests")) return;
 		if (this.epoch !== this.app.store.epoch) this.load();
-		else if (changed && !this.soon) this.followSoon();
+		else if (dirty.has("requests") && !this.soon) this.followSoon();
 	}
 
 	/** At once, if rows have not just been drawn. */
@@ -109,7 +104,9 @@ class Requests {
 
 	tick() {
 		for (const row of this.rows.values()) row.tick();
-		this.follow();
+		const { store, live } = this.app;
+		if (store.ready("requests")) this.follow();
+		else if (live.lostAt && this.parts.note.hidden) this.say("not_loaded", "retry");
 	}
 
 	/** Whether rows stay where they are: somebody reads them. */
@@ -150,6 +147,18 @@ class Requests {
 		const { news } = this.parts;
 		news.hidden = !n && !more;
 		if (!news.hidden) setText(news, this.app.t(more ? "rq_many_new" : "rq_new", { n }));
+	}
+
+	/** Shows what has come, though somebody reads. */
+	showNews() {
+		this.parts.pause.focus(); // the button that was pressed goes
+		if (this.page) this.load();
+		else this.follow(true);
+	}
+
+	retry() {
+		this.app.live.retry();
+		if (this.app.store.ready("requests")) this.load();
 	}
 
 	/** Begins anew, with what the filters want. */
@@ -268,39 +277,15 @@ class Requests {
 		const { el, body } = this.parts;
 		act(el, {
 			pause: (button) => this.pause(button),
-			news: () => (this.page ? this.load() : this.follow(true)),
+			news: () => this.showNews(),
 			previous: () => this.turnTo(this.page - 1),
 			next: () => this.next(),
-			retry: () => this.load(),
+			retry: () => this.retry(),
 			connect: () => this.app.go("#/connect"),
 			clear_filters: () => this.drop(FILTERS),
 			drop: ({ value }) => this.drop(value.split(" ")),
 			export: (button) => offer(this.app, button, "requests", FIELDS, this.list),
 		});
-		body.onkeydown = (event) => this.pressed(event);
-		body.addEventListener("focusin", ({ target }) => {
-			body.querySelector("[tabindex='0']")?.setAttribute("tabindex", "-1");
-			const row = /** @type {Element} */ (target).closest("tr");
-			if (row) setAttr(row, "tabindex", 0);
-		});
-	}
-
-	/** The keys of every table: to the next row, to the row before, open. @param {KeyboardEvent} event */
-	pressed(event) {
-		const { key, ctrlKey, metaKey, altKey } = event;
-		const target = /** @type {HTMLElement} */ (event.target);
-		const tr = target.closest("tr");
-		if (!tr || ctrlKey || metaKey || altKey) return;
-		if (key.length === 1 && this.app.settings.get("shortcuts") === "off") return;
-		const step = Object.hasOwn(STEPS, key) ? STEPS[/** @type {keyof typeof STEPS} */ (key)] : 0;
-		if (step) {
-			const to = step > 0 ? tr.nextElementSibling : tr.previousElementSibling;
-			if (to instanceof HTMLElement) to.focus();
-		} else if (key === "Enter" && target === tr) {
-			tr.querySelector("a")?.click();
-		} else {
-			return;
-		}
-		event.preventDefault();
+		rowKeys(this.app, body);
 	}
 }
