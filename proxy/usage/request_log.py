@@ -33,9 +33,10 @@ NO_TOKENS = (0, 0, 0, 0)
 
 
 class Kept(NamedTuple):
-    """One ended request. `number` counts from 1 since the start. `at` is in seconds since the epoch, others monotonic.
+    """One ended request. `number` counts from 1 since the start.
 
-    `tokens` are input, output, cache creation and cache read, None if nothing was used.
+    `at`, when it began, is in seconds since the epoch; the other times are of the monotonic clock. `tokens` are
+    input, output, cache creation and cache read, None if nothing was used.
     """
 
     number: int
@@ -71,6 +72,11 @@ class Kept(NamedTuple):
     @property
     def duration_ms(self) -> int:
         return _ms(self.ended_at - self.began_at)
+
+    @property
+    def end(self) -> float:
+        """When it ended, in seconds since the epoch."""
+        return self.at + self.ended_at - self.began_at
 
     @property
     def waited_ms(self) -> int:
@@ -135,7 +141,7 @@ class Wanted:
 
     `account` is one of those that were tried. `status` is a number, a class as `4xx`, an outcome, or FAILED. `slow_ms`
     is the least time to the first byte, or to the end if none came. `search` is a part of an id of the request's or of
-    the upstream's. `start` and `end` are in seconds since the epoch.
+    the upstream's. `start` and `end`, in seconds since the epoch, are the span in which it ended, as charts count it.
     """
 
     key: str = ""
@@ -158,8 +164,8 @@ class Wanted:
             and (not self.status or self._has_status(kept))
             and (not self.retried or len(kept.tries) > 1)
             and (not self.slow_ms or kept.waited_ms >= self.slow_ms)
-            and (self.start is None or kept.at >= self.start)
-            and (self.end is None or kept.at < self.end)
+            and (self.start is None or kept.end >= self.start)
+            and (self.end is None or kept.end < self.end)
             and (not self.search or any(self.search in id for id in _ids(kept)))
         )
 

@@ -27,6 +27,9 @@ export function hashOf({ start, span_s }, wanted) {
 	return `#/requests?${new URLSearchParams({ ...wanted, from: at(start), to: at(start + span_s) })}`;
 }
 
+/** When it ended, in ms: by that they stand in order, and charts count them. @param {LoggedRequest} request */
+export const endOf = ({ at, duration_ms }) => Date.parse(at) + duration_ms;
+
 /** Until the first byte, or the end if none came. @param {LoggedRequest} request */
 export const waited = ({ ttfb_ms, duration_ms }) => ttfb_ms ?? duration_ms;
 
@@ -36,7 +39,7 @@ export const waited = ({ ttfb_ms, duration_ms }) => ttfb_ms ?? duration_ms;
  */
 export function fits(wanted, request) {
 	const { key, account, session, model, status, slow, retried, search, from, to } = wanted;
-	const at = Date.parse(request.at);
+	const at = endOf(request);
 	const ids = [request.request_id, ...request.tries.map((tried) => tried.request_id ?? "")];
 	return (!key || request.key_id === key) &&
 		(!account || request.tries.some((tried) => tried.account_id === account)) &&

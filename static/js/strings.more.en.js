@@ -196,6 +196,8 @@ export default {
 	no_requests: "No requests since the server started.",
 	rq_no_match: "No request matches.",
 	rq_search: "Search request id",
+	rq_began: "Began",
+	rq_ended: "Ended",
 	rq_result: "Result",
 	rq_ttfb: "First byte",
 	rq_duration: "Duration",

@@ -15,7 +15,7 @@ test("each filter leaves out what is otherwise, and says yes to what it names", 
 	const cases = {
 		key: ["tok_1", "tok_2"], account: ["acc_1", "acc_3"], session: ["ses_1", "ses_2"], model: ["m", "n"],
 		slow: ["250", "251"], search: ["up1", "up2"],
-		from: ["2026-09-28T10:30:00Z", "2026-09-28T10:30:01Z"], to: ["2026-09-28T10:30:01Z", "2026-09-28T10:30:00Z"],
+		from: ["2026-09-28T10:30:01Z", "2026-09-28T10:30:02Z"], to: ["2026-09-28T10:30:02Z", "2026-09-28T10:30:01Z"],
 	};
 	for (const [name, [yes, no]] of Object.entries(cases)) {
 		assert.equal(fits({ ...NONE, [name]: yes }, ONE), true, name);

@@ -2,6 +2,7 @@
 /** A row of the last requests. It never changes, but for how its time is told. */
 import { h, setText } from "../dom.js";
 import { compact, money, number } from "../format.js";
+import { endOf } from "../requests.js";
 
 /** @import { Child } from "../dom.js" */
 /** @import { App, LoggedRequest, Outcome, TextKey, Translate } from "../types.js" */
@@ -11,8 +12,8 @@ const KINDS = {
 	ok: "ok", client_error: "warn", limited: "warn", refused: "warn", aborted: "warn", upstream_error: "error",
 };
 
-const HEADS = /** @type {const} */ (["time", "client_key", "model", "account_of", "rq_result", "rq_ttfb", "rq_duration",
-	"tokens_24h", "u_cost_usd"]);
+const HEADS = /** @type {const} */ (["rq_ended", "client_key", "model", "account_of", "rq_result", "rq_ttfb",
+	"rq_duration", "tokens_24h", "u_cost_usd"]);
 const NUMBERS = ["rq_ttfb", "rq_duration", "tokens_24h", "u_cost_usd"];
 
 /** @param {Translate} t */
@@ -60,7 +61,7 @@ export function requestRow(app, request) {
 	const retries = tries.length > 1 ? t("rq_tries", { n: tries.length }) : "";
 	const tokens = tokensIn === null ? "–" : `${compact(tokensIn)} / ${compact(out)}`;
 	const el = h("tr", { role: "row", tabindex: -1, "data-kind": kindOf(request) },
-		h("th.c-time", { role: "rowheader", scope: "row", title: request.request_id, "data-label": t("time") }, time),
+		h("th.c-rq_ended", { role: "rowheader", scope: "row", title: request.request_id, "data-label": t("rq_ended") }, time),
 		cell("client_key", "", request.key_name, request.key_name),
 		cell("model", "", request.model ?? request.path, request.model ?? request.path),
 		cell("account_of", "", triesOf(request), two(request.account_name ?? "–", retries)),
@@ -70,7 +71,7 @@ export function requestRow(app, request) {
 		cell("rq_duration", "num low", "", took(request.duration_ms)),
 		cell("tokens_24h", "num low", "", two(tokens, cached ? t("rq_cached", { n: compact(cached) }) : "")),
 		cell("u_cost_usd", "num low", "", costOf(request)));
-	const tick = () => setText(time, app.clock(request.at, { zone: false }));
+	const tick = () => setText(time, app.clock(endOf(request), { zone: false }));
 	tick();
 	return { el, tick };
 }

@@ -2,6 +2,7 @@
 /** One request: what it came to, and why; its tries on a line of time. */
 import { h, panel, setText, svg } from "../dom.js";
 import { compact, number } from "../format.js";
+import { endOf } from "../requests.js";
 import { costOf, kindOf, resultOf, took } from "../ui/request_row.js";
 import { copy } from "./connect.js";
 
@@ -87,7 +88,8 @@ function facts(app, request) {
 	const { account_id: account, key_id: key, session_id: session, why, moved, upstream_request_id: id } = request;
 	/** @type {[TextKey, Child][]} */
 	const lines = [
-		["time", app.clock(request.at)],
+		["rq_began", app.clock(request.at)],
+		["rq_ended", app.clock(endOf(request))],
 		["client_key", link(request.key_name, `#/requests?key=${key}`)],
 		["session_id", session && link(session, `#/requests?session=${session}`)],
 		["model", request.model],
@@ -97,7 +99,7 @@ function facts(app, request) {
 		["rq_ttfb", took(request.ttfb_ms)],
 		["rq_duration", took(request.duration_ms)],
 		["u_tokens", tokens(request, t)],
-		["u_cost_usd", costOf(request)],
+		["u_cost_usd", request.input_tokens !== null && costOf(request)],
 		["rq_size", `${t("rq_bytes", { n: number(request.answer_bytes) })}, ${t(request.stream ? "rq_stream" : "rq_whole")}`],
 		["rq_id", copyableId(app, request.request_id)],
 		["rq_upstream_id", id && copyableId(app, id)],

@@ -166,8 +166,8 @@ def test_they_are_found_by_what_they_were(world: World) -> None:
     assert world.found(search="up1") == [3, 1]
     assert world.found(search=one.id[4:]) == [1]
     start = world.clock.now() - 6
-    assert world.found(start=start + 1.5) == [4, 3, 2]
-    assert world.found(end=start + 3) == [2, 1]
+    assert world.found(start=start + 1.6) == [4, 3, 2]  # which ended then
+    assert world.found(end=start + 3.1) == [2, 1]
     assert world.found(key=OTHER.id, status="404") == [2]
 
 
