@@ -67,10 +67,8 @@ class ClientAnswer:
     def _begin(self, answer: Answer) -> None:
         record = self._record
         kind, encoding = answer.content_type, answer.content_encoding
-        self._is_stream = kind.lower().startswith("text/event-stream") and encoding.lower() in (
-            "",
-            "identity",
-        )
+        record.is_stream = kind.lower().startswith("text/event-stream")
+        self._is_stream = record.is_stream and encoding.lower() in ("", "identity")
         if record.is_inference:
             record.meter = Meter(kind, encoding, answer.status)
         start = answer.start()
@@ -82,14 +80,14 @@ class ClientAnswer:
         record = self._record
         headers, body = refusal(error, record.id, len(record.attempts), record.account_name)
         record.answer_bytes = len(body)
-        record.error = error.type
+        record.error, record.reason = error.type, error.message
         shown = b"" if record.method == "HEAD" else body
         reason = responses.get(error.status, "")
         self._write_head(error.status, reason, list(headers.get_all()), len(body), shown)
 
     async def cut(self, why: str) -> None:
         """Abort an answer that has begun: a client must never take what it has for the whole."""
-        self._record.error = "cut"
+        self._record.error, self._record.reason = "cut", why
         log.warning("answer cut request=%s reason=%s", self._record.id, why)
         try:
             event = error_event(why)

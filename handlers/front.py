@@ -11,6 +11,8 @@ import signal
 import sys
 from pathlib import Path
 
+from tornado.web import Application
+
 from handlers.cors import Cors
 from handlers.gate import AdminGate
 from handlers.live import Dashboards
@@ -49,7 +51,22 @@ def make_server(parts: Parts) -> Server:
     )
     parts.signins.on_end(dashboards.signed_out)
     v1 = _v1(parts, origins)
-    rest = application(
+    rest = _rest(parts, dashboards, origins, assets)
+    return Server(
+        Front(v1, rest),
+        v1,
+        dashboards,
+        parts.health,
+        drain_timeout_s=http.drain_timeout_s,
+        hurried=parts.hurried,
+        clock=clock,
+        trusted_proxies=http.trusted_proxies,
+    )
+
+
+def _rest(parts: Parts, dashboards: Dashboards, origins: Origins, assets: Assets) -> Application:
+    http = parts.http
+    return application(
         pool=parts.pool,
         keys=parts.keys,
         credentials=parts.credentials,
@@ -57,32 +74,19 @@ def make_server(parts: Parts) -> Server:
         sessions=parts.sessions,
         budgets=parts.budgets,
         series=parts.series,
+        request_log=parts.request_log,
         logins=parts.logins,
         summary=parts.summary,
-        explainer=Explainer(parts.relay, parts.pool, clock),
+        explainer=Explainer(parts.relay, parts.pool, parts.clock),
         dashboards=dashboards,
         health=parts.health,
         findings=parts.health.findings,
         gate=_gate(parts, origins),
-        clock=clock,
+        clock=parts.clock,
         trusted_proxies=http.trusted_proxies,
         origins=origins,
         redirect_uri=http.redirect_uri,
         assets=assets,
-    )
-    return _server(parts, Front(v1, rest), v1, dashboards)
-
-
-def _server(parts: Parts, front: Front, v1: V1, dashboards: Dashboards) -> Server:
-    return Server(
-        front,
-        v1,
-        dashboards,
-        parts.health,
-        drain_timeout_s=parts.http.drain_timeout_s,
-        hurried=parts.hurried,
-        clock=parts.clock,
-        trusted_proxies=parts.http.trusted_proxies,
     )
 
 

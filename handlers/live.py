@@ -8,7 +8,7 @@ What crosses it, as JSON text:
     ← {"t": "hello", "n": 1, "v": 1, "epoch": …, "now": …, "started_at": …, "server_version": …, "assets": …}
     ← {"t": "snap", "n": 2, "topic": …, "rev": …, "items": {id: fields}, "more": true}
     ← {"t": "delta", "n": 3, "topic": …, "rev": …, "set": {id: changed fields}, "del": [id]}
-    ← {"t": "ev", "n": 4, "topic": "events", "rev": …, "items": […], "dropped": …}
+    ← {"t": "ev", "n": 4, "topic": "events" | "requests", "rev": …, "items": […], "dropped": …}
     ← {"t": "hb", "n": 5, "now": …}   {"t": "pong", "n": 6, "c": …, "now": …}
 
 Each topic is answered at once, so that the page knows that it is up to date. Commands are not taken here: they are

@@ -27,6 +27,7 @@ from handlers.oauth import Authorize, Callback, Exchange, Reauthorize
 from handlers.origin import Origins
 from handlers.pages import Assets, File, Page
 from handlers.request import RequestConnection
+from handlers.requests import OneRequest, RequestList
 from handlers.sessions import OneSession, SessionList
 from handlers.statistics import Statistics, Usage
 from handlers.v1 import V1
@@ -44,6 +45,7 @@ from proxy.http.addresses import Network
 from proxy.http.target import NEVER_SENT, is_of_api
 from proxy.relay.explain import Explainer
 from proxy.storage.findings import Findings
+from proxy.usage.request_log import RequestLog
 from proxy.usage.series import Series
 
 PING_S = 20
@@ -72,6 +74,7 @@ def application(
     sessions: Sessions,
     budgets: Budgets,
     series: Series,
+    request_log: RequestLog,
     health: Health,
     findings: Findings,
     summary: Summary,
@@ -129,6 +132,8 @@ def application(
                 series=series,
             ),
             route(r"/api/admin/explain", Explain, who=admins, explainer=explainer, keys=keys),
+            route(r"/api/admin/requests", RequestList, who=admins, request_log=request_log),
+            route(r"/api/admin/requests/([^/]+)", OneRequest, who=admins, request_log=request_log),
             route(r"/api/admin/findings", FindingList, who=admins, findings=findings),
             route(r"/api/admin/sessions", SessionList, who=admins, sessions=sessions),
             route(r"/api/sessions/([^/]+)", OneSession, who=admins, sessions=sessions),

@@ -53,7 +53,7 @@ from proxy.relay.inbound import Inbound
 from proxy.relay.relay import Relay
 from proxy.usage.access_log import logged_path
 from proxy.usage.allowance import Allowance
-from proxy.usage.request import RequestRecord, Sink
+from proxy.usage.request import CutBy, RequestRecord, Sink
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class V1(HTTPServerConnectionDelegate):
     def cut_all(self) -> None:
         """End what still runs, each client told as far as that can be done."""
         for request in tuple(self.running):
-            request.cut("this proxy is shutting down")
+            request.cut("this proxy is shutting down", by="shutdown")
 
 
 class State(Enum):
@@ -299,6 +299,7 @@ class V1Request(HTTPMessageDelegate):
             else:
                 await self._break_off(Unavailable(self._cut_because, retry_after_s=1))
         except UpstreamError as error:
+            self._record.cut_by = "upstream"
             await self._break_off(Unavailable(f"the upstream cut its answer: {error}"))
         except Exception:
             # The boundary of a request: the client must hear of it, whatever it is.
@@ -333,9 +334,9 @@ class V1Request(HTTPMessageDelegate):
 
     # what ends it early
 
-    def cut(self, why: str) -> None:
+    def cut(self, why: str, by: CutBy) -> None:
         """End the request, for a reason that its client is told."""
-        self._cut_because = why
+        self._cut_because, self._record.cut_by = why, by
         match self._state:
             case State.RECEIVING | State.QUEUED:
                 self._refuse(Unavailable(why, retry_after_s=1))
@@ -343,7 +344,7 @@ class V1Request(HTTPMessageDelegate):
                 self._cancel()
 
     def _session_ended(self) -> None:
-        self.cut("an admin ended this session")
+        self.cut("an admin ended this session", by="admin")
 
     def _stalled(self) -> None:
         self._record.gone("client stalled")

@@ -44,7 +44,7 @@ from proxy.clock import Clock
 from proxy.config.settings import Settings
 from proxy.dashboard.event_log import EventLog
 from proxy.dashboard.health import Health
-from proxy.dashboard.revisions import Revisions
+from proxy.dashboard.revisions import EVENTS, REQUESTS, Log, Revisions
 from proxy.dashboard.summary import Summary
 from proxy.dashboard.topics import Topics
 from proxy.dashboard.webhook import Webhook
@@ -70,6 +70,7 @@ from proxy.usage import access_log, prices
 from proxy.usage.allowance import Allowance, price
 from proxy.usage.latency import Latency
 from proxy.usage.request import RequestRecord, Sink
+from proxy.usage.request_log import RequestLog
 from proxy.usage.series import Series
 
 TICK_S = 1.0
@@ -127,6 +128,7 @@ class Parts:
     budgets: Budgets
     allowance: Allowance
     series: Series
+    request_log: RequestLog
     sinks: Sequence[Sink]
     relay: Relay
     health: Health
@@ -183,6 +185,7 @@ class _Usage:
     allowance: Allowance
     series: Series
     latency: Latency
+    request_log: RequestLog
 
 
 @dataclass(frozen=True)
@@ -203,8 +206,7 @@ async def engine(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
         clients = await rooms.enter_async_context(_clients(given))
         usage = await rooms.enter_async_context(_usage(given, clients.budgets))
         dashboard = await rooms.enter_async_context(_dashboard(given, accounts, clients, usage))
-        jobs = Jobs()
-        rooms.push_async_callback(jobs.close)
+        rooms.push_async_callback((jobs := Jobs()).close)
         parts = Parts(
             http=_http_options(settings),
             clock=clock,
@@ -221,6 +223,7 @@ async def engine(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
             budgets=clients.budgets,
             allowance=usage.allowance,
             series=usage.series,
+            request_log=usage.request_log,
             sinks=_sinks(given, usage, dashboard.topics),
             relay=_relay(given, accounts, client),
             health=dashboard.health,
@@ -413,7 +416,12 @@ async def _usage(given: _Given, budgets: Budgets) -> AsyncIterator[_Usage]:
         leaving.push_async_callback(jobs.close)
         jobs.every("save usage", SAVE_USAGE_S, partial(series.flush, storage))
         jobs.every("compact usage", COMPACT_USAGE_S, partial(series.compact, storage))
-        yield _Usage(Allowance(budgets, clock=given.clock), series, Latency(clock=given.clock))
+        yield _Usage(
+            Allowance(budgets, clock=given.clock),
+            series,
+            Latency(clock=given.clock),
+            RequestLog(given.feed, clock=given.clock),
+        )
 
 
 def _sinks(given: _Given, usage: _Usage, topics: Topics) -> tuple[Sink, ...]:
@@ -428,6 +436,7 @@ def _sinks(given: _Given, usage: _Usage, topics: Topics) -> tuple[Sink, ...]:
         usage.series.count,
         usage.latency.count,
         topics.ended,
+        usage.request_log.keep,
         access_log.write,
     )
 
@@ -496,7 +505,8 @@ async def _dashboard(
         summary=summary,
         clock=clock,
     )
-    revisions = Revisions(feed, topics.sources(), event_log, epoch=secrets.token_hex(8))
+    logs: Mapping[str, Log] = {EVENTS: event_log, REQUESTS: usage.request_log}
+    revisions = Revisions(feed, topics.sources(), logs, epoch=secrets.token_hex(8))
     async with contextlib.AsyncExitStack() as leaving:
         leaving.push_async_callback(jobs.close)
         webhook = _webhook(given, health, jobs)

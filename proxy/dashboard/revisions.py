@@ -10,11 +10,10 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import ujson
 
-from proxy.dashboard.event_log import EventLog
 from proxy.feed import Feed
 
 MOST_TOMBSTONES = 1000
@@ -28,8 +27,11 @@ MOST_PIECES = 64
 """Start revisions for which the frames are cached, for other readers at the same revision."""
 
 PIECE_BYTES = 60_000
-FIRST_EVENTS = 200
+FIRST_LINES = 200
+"""Of a log, for a reader that has nothing of it."""
+
 EVENTS = "events"
+REQUESTS = "requests"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,17 @@ class Source:
     ids: Callable[[], Iterable[str]]
     view: Callable[[str], Mapping[str, Any] | None]
     moving: Callable[[], Iterable[str]] = tuple
+
+
+class Log(Protocol):
+    """The source of a topic that only grows: numbered lines, of which the last ones are kept."""
+
+    @property
+    def newest(self) -> int:
+        """The number of the last line; 0 if there is none."""
+
+    def since(self, number: int, most: int = ..., /) -> list[dict[str, Any]]:
+        """The newest lines after `number`, oldest first; by default as many as a reader may get at once."""
 
 
 @dataclass(slots=True)
@@ -140,19 +153,21 @@ class _Topic:
 
 
 class Revisions:
-    """The topics of the dashboard. The feed's touches say which entities to re-read."""
+    """The topics of the dashboard, entities and logs. The feed's touches say which entities to re-read."""
 
-    def __init__(self, feed: Feed, sources: Mapping[str, Source], event_log: EventLog, *, epoch: str) -> None:
+    def __init__(
+        self, feed: Feed, sources: Mapping[str, Source], logs: Mapping[str, Log], *, epoch: str
+    ) -> None:
         self.epoch = epoch
         self._topics = {name: _Topic(source) for name, source in sources.items()}
-        self._event_log = event_log
+        self._logs = dict(logs)
         self._waiting: set[asyncio.Event] = set()
         self._telling = False
         self._touches = 0
         feed.on_touch(self._touched)
 
     def __contains__(self, topic: object) -> bool:
-        return topic == EVENTS or topic in self._topics
+        return topic in self._logs or topic in self._topics
 
     @property
     def watched(self) -> bool:
@@ -170,16 +185,16 @@ class Revisions:
 
         A frame is a JSON object without its first brace, so that the sender can put its number in front.
         """
-        if topic == EVENTS:
-            return self._events(since)
+        if topic in self._logs:
+            return self._lines(topic, since)
         found = self._topics[topic]
         found.settle(self._touches)
         return found.rev, found.frames(topic, since)
 
     def rev(self, topic: str) -> int:
         """The revision that the topic has reached."""
-        if topic == EVENTS:
-            return self._event_log.newest
+        if topic in self._logs:
+            return self._logs[topic].newest
         found = self._topics[topic]
         found.settle(self._touches)
         return found.rev
@@ -193,13 +208,15 @@ class Revisions:
     def unfollow(self, news: asyncio.Event) -> None:
         self._waiting.discard(news)
 
-    def _events(self, since: int) -> tuple[int, list[str]]:
-        newest = self._event_log.newest
+    def _lines(self, topic: str, since: int) -> tuple[int, list[str]]:
+        """The lines of a log after `since`; `dropped` are those that are missing between."""
+        found = self._logs[topic]
+        newest = found.newest
         known = 0 < since <= newest
-        events = self._event_log.since(since) if known else self._event_log.since(0, FIRST_EVENTS)
-        dropped = newest - since - len(events) if known else 0
+        lines = found.since(since) if known else found.since(0, FIRST_LINES)
+        dropped = newest - since - len(lines) if known else 0
         told = f',"dropped":{dropped}' if dropped else ""
-        return newest, [f'"t":"ev","topic":"{EVENTS}","rev":{newest},"items":{_json(events)}{told}}}']
+        return newest, [f'"t":"ev","topic":{_json(topic)},"rev":{newest},"items":{_json(lines)}{told}}}']
 
     def _touched(self, topic: str, id: str) -> None:
         self._touches += 1

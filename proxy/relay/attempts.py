@@ -46,7 +46,7 @@ from proxy.upstream.exchange import Exchange, Head
 from proxy.upstream.retry_budget import RetryBudget
 from proxy.upstream.unclassified import Unclassified
 from proxy.upstream.verdict import Action, Asked, Verdict
-from proxy.usage.request import Attempt, RequestRecord
+from proxy.usage.request import LONGEST_ID, Attempt, RequestRecord
 
 SHORT_WAIT_S = 5.0
 """A request waits itself for its only account to come back, up to this long."""
@@ -322,7 +322,7 @@ class Attempts:
         means = self._means
         self._let_go()
         self._last = self._error = None
-        attempt = Attempt(account.id, account.name)
+        attempt = Attempt(account.id, account.name, means.clock.monotonic())
         self._record.attempts.append(attempt)
         self._tried.add(account.id)
         self._in_flight = means.pool.begin(account.id)
@@ -337,16 +337,17 @@ class Attempts:
                 means.pool.failed(account.id)
                 raise means.echoed(account, head.status)
             headers = AnswerHeaders(head.headers)
+            attempt.request_id = headers.get("request-id")[:LONGEST_ID]
             means.pool.saw(account.id, headers)
             if head.status == 200 and exchange.begins_with(first_event.GOOD_STARTS):
                 verdict = SERVED
             else:
                 verdict = await means.judge(account, exchange, head.status, headers, self._asked)
         except UpstreamError as error:
-            attempt.verdict = type(error).__name__
+            attempt.end(0, type(error).__name__, str(error), means.clock.monotonic())
             self._upstream_failed(account, error)
             return None
-        attempt.status, attempt.verdict = head.status, verdict.action.value
+        attempt.end(head.status, verdict.action.value, verdict.evidence, means.clock.monotonic())
         if verdict.action is Action.HAND_ON:
             means.pool.answered(account.id)
             if verdict is SERVED and (self._lessons.held or means.pool.has_refusals):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import getrandbits
+from typing import Literal
 
 from proxy.clients.budgets import Reservation
 from proxy.clients.keys import ClientKey
@@ -15,14 +16,33 @@ CLIENT_GONE = 499
 """The status of a request whose client disconnected before an answer began, as in nginx."""
 
 
+LONGEST_ID = 128
+"""Characters of an upstream's `request-id` that are kept; theirs have 28."""
+
+CutBy = Literal["client", "upstream", "admin", "shutdown"]
+"""Who ended a request before its time."""
+
+
 @dataclass(slots=True)
 class Attempt:
-    """One exchange with the upstream. `status` is 0 and `verdict` an error's name if no answer came."""
+    """One exchange with the upstream, from its sending to the verdict on its answer.
+
+    Times are of the monotonic clock. `verdict` is an `Action`, or an error's name if no answer came: `status` is 0
+    then. Without a verdict the exchange was cut, or what it brought was withheld. `request_id` is the upstream's own.
+    """
 
     account_id: str
     account_name: str
+    began_at: float = 0.0
+    ended_at: float | None = None
     status: int = 0
     verdict: str = ""
+    evidence: str = ""
+    request_id: str = ""
+
+    def end(self, status: int, verdict: str, evidence: str, now: float) -> None:
+        """Note what came of it."""
+        self.status, self.verdict, self.evidence, self.ended_at = status, verdict, evidence, now
 
 
 @dataclass(slots=True)
@@ -39,7 +59,7 @@ class RequestRecord:
 
     Times are seconds of the monotonic clock, None until they have come. `body_bytes` are the request's, decoded.
     `why` the request went to its account, and why its conversation was `moved` to it, are words of accounts.affinity;
-    `error` is what went wrong, in a word, for the access log.
+    `error` is what went wrong, in a word, for the access log, and `reason` what its client was told of it.
     """
 
     began_at: float
@@ -62,6 +82,9 @@ class RequestRecord:
     ended_at: float | None = None
     complete: bool = False
     error: str | None = None
+    reason: str | None = None
+    cut_by: CutBy | None = None
+    is_stream: bool = False
     meter: Meter | None = None
     usage: Usage | None = None
     charges: tuple[Charge, ...] = ()
@@ -119,6 +142,7 @@ class RequestRecord:
     def gone(self, why: str = "client gone") -> None:
         """Note that the client disconnected before the end, or was let go."""
         self.error = self.error or why
+        self.cut_by = self.cut_by or "client"
         self.status = self.status or CLIENT_GONE
 
 

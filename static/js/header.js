@@ -10,8 +10,12 @@ const ROUND_UP_MS = 999;
 /** A phone has so many views at hand, the others behind "More". */
 const AT_HAND = 4;
 
-/** @type {("overview" | "accounts" | "sessions" | "tokens" | "usage" | "events" | "connect" | "settings")[]} */
-export const VIEWS = ["overview", "accounts", "sessions", "tokens", "usage", "events", "connect", "settings"];
+/** @typedef {"overview" | "accounts" | "sessions" | "tokens" | "requests" | "usage" | "events" | "connect"
+ *	| "settings"} ViewName */
+
+/** @type {ViewName[]} */
+export const VIEWS = ["overview", "accounts", "sessions", "tokens", "requests", "usage", "events", "connect",
+	"settings"];
 
 /** @import { Attributes } from "./dom.js" */
 /** @import { App, FirstText, Health, Translate } from "./types.js" */

@@ -11,6 +11,8 @@ import { addTexts, t } from "./texts.js";
 
 /** Those that need neither the texts nor the styles that come later. */
 const FIRST = ["login", "overview", "accounts"];
+/** The views of one thing: what follows its list's name in the address. @type {Record<string, string>} */
+const ONE_OF = { accounts: "account", requests: "request" };
 /** What the frame shows of any view, and the actions wait for. */
 const FRAME_TOPICS = ["accounts", "stats", "flows"];
 const SECOND_MS = 1000;
@@ -111,7 +113,7 @@ const heading = () => byId("view").querySelector("h2");
 /** The view of the address, and the id in it. */
 function target() {
 	const [, name = "", id] = location.hash.match(/^#\/(\w+)(?:\/([^?]+))?/) ?? [];
-	if (name === "accounts" && id) return { name: "account", id };
+	if (id && Object.hasOwn(ONE_OF, name)) return { name: ONE_OF[name], id };
 	const known = VIEWS.find((each) => each === name);
 	return { name: known ?? "overview", id };
 }
@@ -153,7 +155,7 @@ function show(name, root, next) {
 	view = { topics: [], patch() {}, tick() {}, ...next };
 	byId("view").replaceChildren(root);
 	document.body.dataset.view = name;
-	const tab = name === "account" ? "accounts" : name;
+	const tab = Object.keys(ONE_OF).find((list) => ONE_OF[list] === name) ?? name;
 	for (const link of document.querySelectorAll("nav a")) {
 		setAttr(link, "aria-current", link.getAttribute("href") === `#/${tab}` && "page");
 	}

@@ -1,8 +1,10 @@
 // @ts-check
 /** What the server said: per topic its items and revision, and what changed since the last paint. */
 
-/** As many events as the server keeps. */
-const MOST_EVENTS = 1000;
+/** Of a log: as many events as the server keeps, and as many requests as are shown live. */
+const MOST_LINES = 1000;
+/** The topics that only grow: their lines are numbered. */
+const LOGS = ["events", "requests"];
 /** A hidden tab paints nothing, yet its title has to tell of trouble. */
 const UNPAINTED_MS = 1000;
 
@@ -124,11 +126,11 @@ export class Store {
 		return true;
 	}
 
-	/** A server that began anew counts its revisions and events anew. @param {string} epoch */
+	/** A server that began anew counts its revisions and the lines of its logs anew. @param {string} epoch */
 	greet(epoch) {
 		if (this.epoch !== null && this.epoch !== epoch) {
 			for (const topic of this.topics.values()) topic.rev = 0;
-			this.topic("events").items.clear();
+			for (const log of LOGS) this.topic(log).items.clear();
 		}
 		this.epoch = epoch;
 	}
@@ -139,7 +141,7 @@ export class Store {
 		const mark = this.marker(frame.topic);
 		if (frame.t === "snap") takeSnapshot(topic, frame, mark);
 		else if (frame.t === "delta") takeDelta(topic, frame, mark);
-		else if (frame.t === "ev") takeEvents(topic, frame, mark);
+		else if (frame.t === "ev") takeLines(topic, frame, mark);
 		if (frame.more) return;
 		topic.rev = frame.rev;
 		topic.ready = true;
@@ -198,12 +200,12 @@ function takeDelta({ items }, frame, mark) {
 }
 
 /**
- * The event after a gap gets the number of those missing as `skipped`.
+ * The line after a gap gets the number of those missing as `skipped`.
  * @param {Topic} topic
  * @param {Ev} frame
  * @param {Mark} mark
  */
-function takeEvents({ items }, frame, mark) {
+function takeLines({ items }, frame, mark) {
 	let skipped = frame.dropped ?? 0;
 	for (const event of frame.items) {
 		const id = String(event.id);
@@ -212,7 +214,7 @@ function takeEvents({ items }, frame, mark) {
 		skipped = 0;
 	}
 	for (const id of items.keys()) {
-		if (items.size <= MOST_EVENTS) break;
+		if (items.size <= MOST_LINES) break;
 		items.delete(id);
 		mark(id);
 	}

@@ -89,6 +89,51 @@
  * @property {string} [account_name]
  * @property {number} [skipped] how many events before this one are missing
  *
+ * @typedef {object} Try One exchange of a request with the upstream.
+ * @property {string} account_id
+ * @property {string} account_name
+ * @property {number} status 0 if no answer came
+ * @property {string} verdict what it meant, or an error's name; "" if it was cut
+ * @property {string} evidence
+ * @property {string | null} request_id the upstream's own
+ * @property {number} at_ms since the request began
+ * @property {number} ms
+ *
+ * @typedef {"ok" | "client_error" | "limited" | "upstream_error" | "refused" | "aborted"} Outcome
+ *
+ * @typedef {object} LoggedRequest One that has ended. Counts of tokens are null if nothing was used.
+ * @property {number} id its number since the server began
+ * @property {string} request_id
+ * @property {string | null} upstream_request_id that of the last try
+ * @property {Time} at
+ * @property {string} key_id
+ * @property {string} key_name
+ * @property {string | null} session_id
+ * @property {string | null} account_id
+ * @property {string | null} account_name
+ * @property {string | null} model
+ * @property {string} method
+ * @property {string} path
+ * @property {boolean} stream
+ * @property {Try[]} tries
+ * @property {string | null} why
+ * @property {string | null} moved
+ * @property {number} status
+ * @property {Outcome} outcome
+ * @property {"client" | "upstream" | "admin" | "shutdown" | null} cut_by
+ * @property {string | null} error
+ * @property {string | null} reason what its client was told of that
+ * @property {number | null} ttfb_ms
+ * @property {number} duration_ms
+ * @property {number} answer_bytes
+ * @property {number | null} input_tokens
+ * @property {number | null} output_tokens
+ * @property {number | null} cache_creation_input_tokens
+ * @property {number | null} cache_read_input_tokens
+ * @property {boolean} estimated
+ * @property {number | null} cost_usd null if it has no price
+ * @property {number} [skipped] how many requests before this one are missing
+ *
  * @typedef {object} Login An OAuth flow in progress.
  * @property {string} flow_id
  * @property {string} status
@@ -109,6 +154,7 @@
  * @property {ClientKey} tokens
  * @property {Session} sessions
  * @property {LoggedEvent} events
+ * @property {LoggedRequest} requests
  * @property {Login} flows
  * @property {any} stats `health`, `accounts` and `traffic`: Health, AccountCounts and Traffic
  *

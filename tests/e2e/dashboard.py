@@ -15,7 +15,7 @@ from playwright.async_api import Browser, ConsoleMessage, Download, Locator, Pag
 
 from tests.service import ADMIN_KEY, Service, TestClock, serve
 
-VIEWS = ("overview", "accounts", "sessions", "tokens", "usage", "events", "connect", "settings")
+VIEWS = ("overview", "accounts", "sessions", "tokens", "requests", "usage", "events", "connect", "settings")
 SIZES = {360: 740, 768: 1024, 1440: 900}
 OFFLINE = "WebSocket connection to|net::ERR_|Failed to load resource"
 """What the browser says where there is no network."""
@@ -145,7 +145,12 @@ async def _ahead(page: Page) -> float:
 async def goto(page: Page, route: str) -> None:
     """Return once the view is there."""
     await page.evaluate("(hash) => { location.hash = hash; }", f"#/{route}")
-    view = "account" if route.startswith("accounts/") else route.partition("?")[0]
+    view = route.partition("?")[0]
+    view = (
+        {"accounts": "account", "requests": "request"}.get(view.partition("/")[0], view)
+        if "/" in view
+        else view
+    )
     await expect(page.locator(f"body[data-view={view}]")).to_be_attached()
     await expect(page.get_by_role("main").get_by_role("heading", level=2)).to_be_visible()
 

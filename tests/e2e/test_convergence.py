@@ -17,7 +17,7 @@ from handlers.live import numbered, unbraced
 from proxy.clock import SystemClock
 from proxy.dashboard import revisions as live
 from proxy.dashboard.event_log import EventLog
-from proxy.dashboard.revisions import Revisions, Source
+from proxy.dashboard.revisions import EVENTS, Revisions, Source
 from proxy.feed import Feed, Happened
 
 ROOT = Path(__file__).parents[2]
@@ -74,7 +74,7 @@ class Server:
         self.chronicle = EventLog(self.feed, clock=SystemClock())
         for _ in range(self._rng.randrange(8)):
             self.change()
-        self.live = Revisions(self.feed, sources, self.chronicle, epoch=f"e{self.epoch}")
+        self.live = Revisions(self.feed, sources, {EVENTS: self.chronicle}, epoch=f"e{self.epoch}")
 
     def change(self) -> None:
         rng = self._rng

@@ -27,6 +27,7 @@ GO = {
     "g a": "Accounts",
     "g s": "Sessions",
     "g t": "Client keys",
+    "g r": "Requests",
     "g u": "Usage",
     "g e": "Events",
     "g o": "Overview",

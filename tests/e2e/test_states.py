@@ -25,12 +25,14 @@ EMPTY = {
     "accounts": "No accounts yet. Add one to start serving requests.",
     "sessions": "No client is connected. See Connect a client.",
     "tokens": "No client keys. Create one to let a client in.",
+    "requests": "No requests since the server started.",
     "usage": "No usage recorded in this range.",
 }
 NO_MATCH = {
     "accounts?q=nobody&status=invalid": "No account matches 'nobody' and status Invalid.",
     "tokens?q=nobody": "No client key matches 'nobody'.",
     "sessions?q=nobody": "No session matches 'nobody'.",
+    "requests?search=nobody&status=failed": "No request matches.",
 }
 
 

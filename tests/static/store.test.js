@@ -166,6 +166,12 @@ describe("gaps and revisions", () => {
 		assert.deepEqual(shown("events"), {});
 	});
 
+	test("so are requests", () => {
+		receive(hello("e1"), { t: "ev", topic: "requests", rev: 1, items: [{ id: 1 }] });
+		receive(hello("e2"));
+		assert.deepEqual(shown("requests"), {});
+	});
+
 	test("the same epoch keeps its revisions", () => {
 		receive(hello("e1"), snap({}));
 		receive(hello("e1"));

@@ -123,7 +123,7 @@ export const DAY = ["requests", "errors", "input_tokens", "output_tokens", "cost
  */
 export const usage = (cls) => [
 	{
-		key: "requests",
+		key: "requests_24h",
 		cls,
 		sort: ({ day }) => day.requests,
 		cell(td) {

@@ -21,7 +21,10 @@ const NO_CURSOR = -1;
 /** @import { Line } from "./sheet.js" */
 
 /** A field of the buckets, and the class of its colour. @typedef {{key: string, label: string}} Series */
-/** @typedef {{series: Series[], label: string, text?: (n: number) => string}} Spec */
+/**
+ * `open` is called with a bar on which somebody clicks, or presses Enter.
+ * @typedef {{series: Series[], label: string, text?: (n: number) => string, open?: (bar: Bucket) => void}} Spec
+ */
 
 /** @param {number[]} numbers */
 const sum = (numbers) => numbers.reduce((a, b) => a + b);
@@ -47,7 +50,7 @@ export function bars(app, spec) {
  * @param {Spec} spec
  * @param {string[]} heads of the table
  */
-function build({ t }, { series, label }, heads) {
+function build({ t }, { series, label, open }, heads) {
 	const paths = series.map(({ key }) => svg("path", fill(key)));
 	const partial = svg("path.partial");
 	const cursor = svg("path.cursor");
@@ -55,7 +58,8 @@ function build({ t }, { series, label }, heads) {
 	const patterns = series.map(({ key }, n) => svg("pattern", { id: key, ...tile },
 		svg(`rect.${key}`, HATCH_SIZE), svg("path", { d: HATCHES[n] })));
 	const view = { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none" };
-	const picture = /** @type {SVGElement} */ (svg("svg", { role: "img", tabindex: 0, "aria-label": label, ...view },
+	const kind = open ? "svg.opens" : "svg";
+	const picture = /** @type {SVGElement} */ (svg(kind, { role: "img", tabindex: 0, "aria-label": label, ...view },
 		patterns, paths, partial, cursor));
 	/** @type {(name: string, labels: number) => HTMLElement} */
 	const axis = (name, labels) => h(`div.${name}`, Array.from({ length: labels }, () => h("span")));
@@ -80,6 +84,7 @@ class Chart {
 		this.app = app;
 		this.label = spec.label;
 		this.series = spec.series;
+		this.open = spec.open;
 		this.text = spec.text ?? number;
 		const counts = this.text === number;
 		/** As `text`, for axis and peak. */
@@ -184,10 +189,21 @@ class Chart {
 			this.point(Math.floor((clientX - left) / width * this.buckets.length));
 		};
 		picture.onpointerleave = () => this.point(NO_CURSOR);
+		// A finger that touches a bar wants it read out.
+		picture.onclick = (event) => {
+			if (/** @type {PointerEvent} */ (event).pointerType !== "touch") this.openBar();
+		};
 		picture.onkeydown = ({ key }) => {
+			if (key === "Enter") this.openBar();
 			if (key === "ArrowLeft") this.move(-1);
 			if (key === "ArrowRight") this.move(1);
 		};
+	}
+
+	/** Shows what is behind the bar at the cursor. */
+	openBar() {
+		const here = this.buckets[this.cursor];
+		if (here) this.open?.(here);
 	}
 
 	/** Begins at the newest bar. @param {number} by */

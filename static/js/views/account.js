@@ -3,6 +3,7 @@
 import * as actions from "../actions.js";
 import { h, panel, setText } from "../dom.js";
 import { compact, money, number } from "../format.js";
+import { hashOf } from "../requests.js";
 import { status } from "../ui/cells.js";
 import { bars } from "../ui/chart.js";
 import { press } from "../ui/dialog.js";
@@ -73,7 +74,11 @@ export default function mount(root, app, id = "") {
 	const title = h("h2", { tabindex: -1 });
 	const controls = controlsOf(app, id);
 	const about = aboutOf(app);
-	const chart = bars(app, { label: t("a_usage"), series: [{ key: "ok", label: t("u_requests") }] });
+	const chart = bars(app, {
+		label: t("a_usage"),
+		series: [{ key: "ok", label: t("u_requests") }],
+		open: (bar) => app.go(hashOf(bar, { account: id })),
+	});
 	const unused = h("p");
 	const lists = [eventsOf(app, id), sessionsOf(app, id)];
 	const use = panel(t("a_usage"), unused, chart.el);
@@ -140,7 +145,8 @@ function controlsOf(app, id) {
 	};
 	const check = button("test", () => actions.test(app, id));
 	const newKey = button("replace_key", () => actions.replaceKey(app, id));
-	const el = h("div.row", badge.el, check, newKey, login, button("edit", () => edit(app, id)), toggle,
+	const requests = h("a", { href: `#/requests?account=${id}` }, t("requests"));
+	const el = h("div.row", badge.el, requests, check, newKey, login, button("edit", () => edit(app, id)), toggle,
 		button("delete", remove, "danger"));
 	return {
 		el,

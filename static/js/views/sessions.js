@@ -27,6 +27,7 @@ export default function mount(root, app) {
 	/** @type {(name: string, ids: string[]) => Promise<void>} */
 	async function run(name, ids) {
 		if (name === "connect") app.go("#/connect");
+		if (name === "requests") app.go(`#/requests?session=${ids[0]}`);
 		if (name === "revoke") await (await app.actions()).revokeSession(app, ids);
 	}
 
@@ -38,7 +39,7 @@ export default function mount(root, app) {
 		search: (one) => [one.id, key(one), account(one), one.ip, one.user_agent].join(" "),
 		order,
 		primary: () => "revoke",
-		menu: () => ["revoke"],
+		menu: () => ["requests", "revoke"],
 		bulk: ["revoke"],
 		act: run,
 		empty: { text: t("no_sessions"), act: "connect" },

@@ -16,6 +16,7 @@ const KEYS = [
 	["g a", "accounts"],
 	["g s", "sessions"],
 	["g t", "tokens"],
+	["g r", "requests"],
 	["g u", "usage"],
 	["g e", "events"],
 	["g c", "connect"],

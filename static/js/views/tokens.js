@@ -48,6 +48,7 @@ export default function mount(root, app) {
 		const token = items.get(id);
 		if (!token) return undefined;
 		if (name === "sessions") return app.go(`#/sessions?q=${encodeURIComponent(token.name)}`);
+		if (name === "requests") return app.go(`#/requests?key=${id}`);
 		if (name !== "edit" && name !== "open") return send(app, /** @type {Verb} */ (name), id, connected(id));
 		return token.declared ? undefined : edit(app, { ...token });
 	}
@@ -95,8 +96,10 @@ async function send(app, verb, ids, n) {
 
 /** @param {ClientKey} token @returns {TextKey[]} */
 function menu({ declared, status }) {
-	if (declared) return ["sessions"];
-	return status === "revoked" ? ["sessions", "delete"] : ["sessions", "edit", NEXT[status], "revoke"];
+	if (declared) return ["requests", "sessions"];
+	/** @type {TextKey[]} */
+	const rest = status === "revoked" ? ["delete"] : ["edit", NEXT[status], "revoke"];
+	return ["requests", "sessions", ...rest];
 }
 
 /**

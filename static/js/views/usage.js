@@ -2,6 +2,7 @@
 /** What was used: over time, from the feed, and by whom, from the report. */
 import { h, panel } from "../dom.js";
 import { compact, money, number } from "../format.js";
+import { hashOf } from "../requests.js";
 import { bars } from "../ui/chart.js";
 import { press } from "../ui/dialog.js";
 import { sheet } from "../ui/sheet.js";
@@ -21,7 +22,7 @@ const COLUMNS = /** @type {const} */ (["requests", "errors", ...TOKENS, "cost_us
 const GROUPS = /** @type {const} */ (["account", "token", "model"]);
 const FORMATS = ["csv", "json"];
 
-/** @import { App, Mount } from "../types.js" */
+/** @import { App, Bucket, Mount } from "../types.js" */
 /** @import { Line } from "../ui/sheet.js" */
 
 /** `interval` is that of the export. @type {Record<RangeName, {hours: number, interval: string}>} */
@@ -40,9 +41,15 @@ export default function mount(root, app) {
 	const asked = app.query().get("range");
 	const range = NAMES.find((name) => name === asked) ?? "24h";
 	const topic = `usage:${range}`;
+	/** Shows what failed in the time of a bar, or else all. @param {Bucket} bar */
+	const failures = (bar) => {
+		const failed = OUTCOMES.some((key) => key !== "ok" && bar[key]);
+		app.go(hashOf(bar, failed ? { status: "failed" } : {}));
+	};
 	const charts = CHARTS.map(({ what, keys, unit }) => {
 		const series = keys.map((key) => ({ key, label: t(`u_${key}`) }));
-		const chart = bars(app, { label: `${t(`u_${what}`)}, ${t(`u_${range}`)}`, text: unit, series });
+		const label = `${t(`u_${what}`)}, ${t(`u_${range}`)}`;
+		const chart = bars(app, { label, text: unit, series, open: what === "requests" ? failures : undefined });
 		return { ...chart, title: t(`u_${what}`) };
 	});
 	const empty = h("p.note", { hidden: true }, t("u_empty"));

@@ -13,7 +13,7 @@ import pytest
 
 from proxy.dashboard import revisions as module
 from proxy.dashboard.event_log import MOST, EventLog
-from proxy.dashboard.revisions import FIRST_EVENTS, PIECE_BYTES, Revisions, Source
+from proxy.dashboard.revisions import EVENTS, FIRST_LINES, PIECE_BYTES, Revisions, Source
 from proxy.feed import Feed, Happened
 from tests.service import TestClock
 
@@ -53,7 +53,7 @@ class World:
 
     def make(self) -> Revisions:
         source = Source(lambda: list(self.things), self.view)
-        return Revisions(self.feed, {"things": source}, self.chronicle, epoch="e")
+        return Revisions(self.feed, {"things": source}, {EVENTS: self.chronicle}, epoch="e")
 
     def view(self, id: str) -> dict[str, Any] | None:
         self.views += 1
@@ -222,10 +222,10 @@ def test_events_are_numbered_and_only_newer_ones_are_sent(world: World) -> None:
 
 
 def test_a_new_reader_gets_the_newest_events(world: World) -> None:
-    for n in range(FIRST_EVENTS + 50):
+    for n in range(FIRST_LINES + 50):
         world.feed.tell(Happened("thing.done", str(n)))
     events = json.loads("{" + world.live.frames("events", 0)[1][0])["items"]
-    assert [event["text"] for event in events] == [str(n) for n in range(50, FIRST_EVENTS + 50)]
+    assert [event["text"] for event in events] == [str(n) for n in range(50, FIRST_LINES + 50)]
 
 
 def test_events_that_are_forgotten_are_counted(world: World) -> None:

@@ -1,0 +1,36 @@
+// @ts-check
+/** The keys of a table whose rows do nothing but open: to the next row, to the one before, open. */
+import { setAttr } from "../dom.js";
+
+const STEPS = new Map([["ArrowDown", 1], ["j", 1], ["ArrowUp", -1], ["k", -1]]);
+
+/** @import { App } from "../types.js" */
+
+/**
+ * One row of `body` is a stop of the Tab key; Enter on a row follows its link.
+ * @param {App} app
+ * @param {HTMLElement} body
+ */
+export function rowKeys({ settings }, body) {
+	body.addEventListener("focusin", ({ target }) => {
+		body.querySelector("[tabindex='0']")?.setAttribute("tabindex", "-1");
+		const row = /** @type {Element} */ (target).closest("tr");
+		if (row) setAttr(row, "tabindex", 0);
+	});
+	body.addEventListener("keydown", (event) => {
+		const { key, ctrlKey, metaKey, altKey } = event;
+		const row = /** @type {Element} */ (event.target).closest("tr");
+		if (!row || ctrlKey || metaKey || altKey) return;
+		if (key.length === 1 && settings.get("shortcuts") === "off") return;
+		const step = STEPS.get(key);
+		if (step) focus(step > 0 ? row.nextElementSibling : row.previousElementSibling);
+		else if (key === "Enter" && event.target === row) row.querySelector("a")?.click();
+		else return;
+		event.preventDefault();
+	});
+}
+
+/** @param {Element | null} row */
+function focus(row) {
+	if (row instanceof HTMLElement) row.focus();
+}
