@@ -60,7 +60,7 @@ class Accounts(AdminHandler):
             account = await self.logins.finish(
                 login.code, state=login.state, name=login.name, org_id=login.org_id
             )
-        self.answer({"account": self.pool.view(account)}, 201)
+        await self.answer_changed({"account": self.pool.view(account)}, 201)
 
 
 class OneAccount(AdminHandler):
@@ -90,13 +90,13 @@ class OneAccount(AdminHandler):
         proxy = _proxy(change.proxy, account) if "proxy" in change.model_fields_set else None
         await self.pool.update(account_id, name=change.name, status=status, key=key, proxy=proxy)
         account = self.pool[account_id]  # NotFound if it was deleted meanwhile
-        self.answer({"account": self.pool.view(account)})
+        await self.answer_changed({"account": self.pool.view(account)})
 
     async def delete(self, account_id: str) -> None:
         account = self.pool[account_id]
         view = self.pool.view(account)
         await self.pool.remove(account_id)
-        self.answer({"account": view})
+        await self.answer_changed({"account": view})
 
 
 class Test(AdminHandler):
@@ -109,7 +109,7 @@ class Test(AdminHandler):
 
     async def post(self, account_id: str) -> None:
         found = await self.credentials.test(self.pool[account_id])
-        self.answer(
+        await self.answer_changed(
             {
                 "ok": found.ok,
                 "status": found.status,
@@ -137,7 +137,7 @@ class Refresh(AdminHandler):
             raise Unprocessable(f"{refusal}: re-authorise '{account.name}'") from refusal
         except TokenTrouble as trouble:
             raise BadGateway(str(trouble), retry_after_s=trouble.retry_after_s) from trouble
-        self.answer({"account": self.pool.view(account)})
+        await self.answer_changed({"account": self.pool.view(account)})
 
 
 def _proxy(url: str | None, account: Account) -> str:

@@ -18,7 +18,7 @@ from proxy.accounts.table import AccountTable
 from proxy.accounts.use import Use, Uses
 from proxy.clock import Clock, rfc3339
 from proxy.errors import RateLimited, RequestError, Unavailable
-from proxy.feed import Feed, Happened
+from proxy.feed import Feed, Happened, Subject
 from proxy.http.headers import AnswerHeaders
 from proxy.storage.protocols import Record, Storage
 from proxy.storage.table import Table
@@ -197,7 +197,8 @@ class Pool(AccountTable):
         if self._refusals.note(account_id, evidence) == SHOWN_FROM:
             reason = self._refusals.reason(account_id)
             log.warning("account refuses account=%s name=%s reason=%s", account_id, account.name, reason)
-            self._feed.tell(Happened("account.refusing", f"{account.name} {reason}", "warning"))
+            subject = Subject("account", account.id, account.name)
+            self._feed.tell(Happened("account.refusing", f"{account.name} {reason}", "warning", subject))
         self.touch(account_id)
 
     def invalidate(self, account_id: str, reason: str) -> None:

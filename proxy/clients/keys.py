@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from proxy.clients.budgets import NO_LIMITS, KeyLimits
 from proxy.clock import Clock, rfc3339
 from proxy.errors import Conflict, NotFound, StorageError, Unprocessable
-from proxy.feed import Feed, Happened
+from proxy.feed import Feed, Happened, Subject, changes
 from proxy.storage.fields import LAST_TIME, Fields
 from proxy.storage.names import clean_name
 from proxy.storage.protocols import Record
@@ -75,6 +75,17 @@ class ClientKey:
         """ETag of the admin-editable fields: changes whenever one of them does (RFC 9110 §8.8.3)."""
         edited = (self.name, self.role, self.status, self.expires_at, asdict(self.limits), self.models)
         return _sha256(json.dumps(edited))[:12]
+
+    def told(self) -> dict[str, Any]:
+        """What events say of the key: the admin-editable fields."""
+        return {
+            "name": self.name,
+            "role": self.role.value,
+            "status": self.status.value,
+            "expires_at": None if self.expires_at is None else rfc3339(self.expires_at),
+            "limits": asdict(self.limits),
+            "models": list(self.models),
+        }
 
     @property
     def is_restricted(self) -> bool:
@@ -240,7 +251,7 @@ class ClientKeys:
         self._by_hash[digest] = client_key.id
         self._use[client_key.id] = KeyUse()
         await self._table.add(client_key.id, client_key, undo=lambda: self._drop(client_key))
-        self._tell("added", client_key, f"client key {client_key.name} was made")
+        self._tell("added", f"client key {client_key.name} was made", None, client_key)
         log.info(
             "token added token=%s name=%s role=%s", client_key.id, client_key.name, client_key.role.value
         )
@@ -267,7 +278,7 @@ class ClientKeys:
                 new.role.value,
             )
             saved = self._table.commit(new.id, new)
-            self._tell("changed", new, f"client key {new.name} was changed: it is {new.status.value}")
+            self._tell("changed", f"client key {new.name} was changed", old, new)
             await saved
         return new
 
@@ -282,7 +293,7 @@ class ClientKeys:
         client_key = self._own(key_id)
         self._drop(client_key)
         forgotten = self._table.forget(key_id)
-        self._tell("deleted", client_key, f"client key {client_key.name} was deleted")
+        self._tell("deleted", f"client key {client_key.name} was deleted", client_key, None)
         await forgotten
         log.info("token deleted token=%s name=%s", client_key.id, client_key.name)
 
@@ -299,9 +310,13 @@ class ClientKeys:
         """Retry the writes that have failed."""
         await self._table.save_again()
 
-    def _tell(self, what: str, client_key: ClientKey, text: str) -> None:
+    def _tell(self, what: str, text: str, old: ClientKey | None, new: ClientKey | None) -> None:
+        client_key = new or old
+        assert client_key is not None
+        before, after = changes(old.told() if old else None, new.told() if new else None)
+        subject = Subject("token", client_key.id, client_key.name)
         self._feed.touch("tokens", client_key.id)
-        self._feed.tell(Happened(f"token.{what}", text, key_id=client_key.id))
+        self._feed.tell(Happened(f"token.{what}", text, subject=subject, before=before, after=after))
 
     def _drop(self, client_key: ClientKey) -> None:
         if self._by_hash.get(client_key.key_sha256) == client_key.id:
