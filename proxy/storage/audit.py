@@ -67,6 +67,7 @@ class _Look:
         self._problems: list[str] = []
         self._first = ""
         self._unread = ""  # the last line that is no event, until one follows
+        self._is_cut = False  # whether that has no newline
         self._removed = START
 
     def at(self, place: str, line: bytes) -> None:
@@ -75,9 +76,10 @@ class _Look:
         before = self._chain.lines
         fits = self._chain.take(text)
         if self._chain.lines == before:
-            # A crash cuts the last line short: no problem, since no one was told that it is there. But if it was
-            # changed since, the next line will not fit.
+            # A crash cuts the last line short: no problem, since no one was told that it is there. Of one that was
+            # whole once, the next line tells.
             self._unread = place if text else self._unread
+            self._is_cut = text == line
             return
         self._first = self._first or place
         if not fits:
@@ -87,6 +89,8 @@ class _Look:
         self._removed = _removed(text) or self._removed
 
     def verdict(self) -> Verdict:
+        if self._unread and not self._is_cut:
+            self._problems.append(f"{self._unread}: it is no event")
         if self._chain.first not in (None, START, self._removed):
             self._problems.append(f"{self._first}: it does not begin the log: what was before it is gone")
         return Verdict(self._chain.lines, self._problems)

@@ -137,11 +137,10 @@ class _Tail:
 
     def take(self, line: bytes) -> None:
         """Raises ValueError if it is no line of the log."""
-        before = self.chain.lines
-        if not self.chain.take(line):
-            self.damaged += 1
+        before, fits = self.chain.lines, self.chain.take(line)
         if self.chain.lines == before:
             raise ValueError("it is no line of a chain")
+        self.damaged += not fits
         self._lines.append(line)
 
     def records(self) -> list[Record]:
