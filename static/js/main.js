@@ -2,7 +2,7 @@
 /** The page: boot and routes. Builds `app`, which every view is handed. */
 import { api } from "./api.js";
 import { act, byId, h, setAttr } from "./dom.js";
-import { ago, clock, until } from "./format.js";
+import { ago, clock, day, until } from "./format.js";
 import { VIEWS, header } from "./header.js";
 import { connect } from "./live.js";
 import { createSettings } from "./settings.js";
@@ -63,6 +63,7 @@ const app = {
 		return api(method, ...rest);
 	},
 	clock: absolute,
+	day: (at) => day(at, settings.get("time") === "utc"),
 	ago: (at) => moment(at) ?? ago(at, live.now()),
 	until: (at, past) => moment(at) ?? until(at, live.now(), past),
 	go(hash) {
