@@ -19,8 +19,9 @@ LEVELS: Mapping[str, Level] = MappingProxyType(
 
 
 def change_told(status: str, reasons: list[str]) -> str:
-    """What people are told of a change of the health: `now degraded: 1 of 3 accounts rate limited`."""
-    return "healthy again" if status == "healthy" else f"now {status}: {'; '.join(reasons)}"
+    """What people are told of a change of the health: `Claude Proxy is degraded: 1 of 3 accounts rate limited`."""
+    now = "healthy again" if status == "healthy" else f"{status}: {'; '.join(reasons)}"
+    return f"Claude Proxy is {now}"
 
 
 class Health:

@@ -73,7 +73,7 @@ class Webhook:
         ):
             self._post(
                 "account.invalid",
-                f"account {new.name} is invalid: {new.status_reason}",
+                f"Claude Proxy: account {new.name} is invalid: {new.status_reason}",
                 account={"id": new.id, "name": new.name, "reason": new.status_reason},
             )
         self.look()
@@ -93,7 +93,7 @@ class Webhook:
             return
         if len(self._waiting) == MAX_WAITING:
             log.warning("notification dropped, too many wait event=%s", self._waiting[0]["event"])
-        escaped = html.escape(f"Claude Proxy: {plain(text)}", quote=False)
+        escaped = html.escape(plain(text), quote=False)
         self._waiting.append({"text": escaped, "event": event, "at": rfc3339(self._clock.now()), **details})
         if self._sending is None or self._sending.done():
             self._sending = self._jobs.start("notify", self._send_all())

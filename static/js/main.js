@@ -60,7 +60,9 @@ const app = {
 	/** Nothing is changed while what is seen may be out of date. */
 	async api(method, ...rest) {
 		if (method !== "GET" && live.lostAt) throw new Error(t("not_sent"));
-		return api(method, ...rest);
+		const data = await api(method, ...rest);
+		if (data?.warning) app.toast({ text: data.warning, kind: "error" }); // done all the same
+		return data;
 	},
 	clock: absolute,
 	day: (at) => day(at, settings.get("time") === "utc"),

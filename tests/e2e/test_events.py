@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Locator, Page, expect
 
+from proxy.errors import StorageError
 from proxy.feed import Happened
-from tests.e2e.dashboard import dashboard, goto
+from proxy.storage.json_files import JsonFiles
+from tests.e2e.dashboard import dashboard, goto, row
 
 
 def events(page: Page) -> Locator:
@@ -24,11 +26,11 @@ async def test_a_change_is_told_with_who_made_it_and_what_was_before(
         await goto(page, "events")
         [account, *_] = service.parts.pool
         await service.admin("PUT", f"/api/accounts/{account.id}", {"name": "crew"})
-        row = events(page).first
-        await expect(row).to_contain_text(f"{account.name} is called crew now")
-        await expect(row).to_contain_text(f"name: {account.name} → crew")
-        await expect(row.locator(".c-by")).to_have_text("admin key127.0.0.1")
-        await expect(row.get_by_role("link", name="crew")).to_have_attribute(
+        found = events(page).first
+        await expect(found).to_contain_text(f"{account.name} is called crew now")
+        await expect(found).to_contain_text(f"name: {account.name} → crew")
+        await expect(found.locator(".c-by")).to_have_text("admin key127.0.0.1")
+        await expect(found.get_by_role("link", name="crew")).to_have_attribute(
             "href", f"#/accounts/{account.id}"
         )
 
@@ -40,12 +42,12 @@ async def test_days_and_times_follow_the_chosen_mode(tmp_path: Path, browser: Br
         [account, *_] = service.parts.pool
         until = 1_790_640_000.0  # 28 September 2026, 24:00 UTC
         service.parts.pool.limit(account.id, until, "429, resets 2026-09-29T00:00:00.000Z")
-        row = events(page).filter(has_text="is rate limited")
-        await expect(row).to_contain_text("resets 29 Sept, 05:45:00 GMT+5:45")
-        await expect(row.locator("time")).to_contain_text("16:")
+        found = events(page).filter(has_text="is rate limited")
+        await expect(found).to_contain_text("resets 29 Sept, 05:45:00 GMT+5:45")
+        await expect(found.locator("time")).to_contain_text("16:")
         await page.get_by_label("Times").select_option("utc")
-        await expect(row).to_contain_text("resets 29 Sept, 00:00:00 UTC")
-        await expect(row.locator("time")).to_contain_text("10:")
+        await expect(found).to_contain_text("resets 29 Sept, 00:00:00 UTC")
+        await expect(found.locator("time")).to_contain_text("10:")
         day = page.get_by_role("heading", name=re.compile("Monday,? 28 September 2026"))
         await expect(day).to_be_visible()
 
@@ -85,3 +87,21 @@ async def test_older_events_come_from_the_audit_log(
         await expect(rows.last).to_contain_text("started")
         await expect(more).to_be_hidden()
         await expect(rows).to_have_count(service.parts.revisions.rev("events"))
+
+
+async def test_a_change_that_is_not_in_the_audit_log_yet_is_told(
+    tmp_path: Path, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*args: object, **kwargs: object) -> None:
+        raise StorageError("no space left on device")
+
+    async with dashboard(tmp_path, browser, "accounts") as (service, page):
+        await goto(page, "accounts")
+        [account, *_] = service.parts.pool
+        with monkeypatch.context() as patch:
+            patch.setattr(JsonFiles, "append", full)
+            await row(page, account.name).get_by_role("button", name="Actions for").click()
+            await page.get_by_role("menuitem", name="Deactivate").click()
+            told = page.get_by_role("alert").filter(has_text="it is done, but not in the audit log yet")
+            await expect(told).to_be_visible()
+        assert service.status(account.name) == "inactive"

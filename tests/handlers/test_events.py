@@ -210,7 +210,7 @@ async def test_a_poll_of_a_dashboard_does_not_change_the_health(tmp_path: Path) 
         [changed] = await events(service, "?kind=health")
         assert (changed["actor"]["kind"], changed["text"], changed["level"]) == (
             "system",
-            "healthy again",
+            "Claude Proxy is healthy again",
             "info",
         )
 

@@ -158,7 +158,9 @@ class Log {
 		const started = store.items("stats").get("health")?.started_at;
 		setText(this.empty, items.size ? t("no_event") : t("no_events", { at: app.clock(started) }));
 		setAttr(this.empty, "hidden", found.length > 0 || !store.ready("events"));
-		setAttr(this.pager, "hidden", this.cursor === null || this.older.length >= MOST_OLDER || !store.ready("events"));
+		const [oldest] = items.values();
+		const all = this.cursor === null || !oldest || (oldest.id === 1 && !this.older.length);
+		setAttr(this.pager, "hidden", all || this.older.length >= MOST_OLDER);
 	}
 
 	/** Has new events read aloud, if that is wanted; not those that come first. @param {Iterable<string>} ids */
