@@ -20,6 +20,10 @@ MOST_LINES: Final = 50_000
 """Lines that one search reads before it answers with what it has, but a day is read whole: about 0.1 s."""
 
 
+FIRST_ID: Final = 1
+"""The id of the first event of all."""
+
+
 class _Actor(Struct):
     kind: str
     id: str | None
@@ -73,6 +77,8 @@ class EventHistory:
         below, lines = min(asked.before, oldest), 0
         days = iter(reversed(await self._storage.event_days()))
         while len(found) < asked.limit:
+            if below <= FIRST_ID:
+                return found, None
             day = next((day for day in days if self._first_ids.get(day, 0) < below), None)
             if day is None:
                 return found, None
@@ -99,11 +105,11 @@ class _Search:
         self.lines = 0
 
     def take(self, line: bytes) -> None:
-        """Raises ValueError if it is no event."""
+        """Look at one line; one that is no event was told of when the log was opened."""
         try:
             head = _HEAD.decode(line)
-        except DecodeError:
-            raise ValueError("it is no event") from None
+        except (DecodeError, UnicodeDecodeError):
+            return
         self.lines += 1
         if self.first is None:
             self.first = head.id

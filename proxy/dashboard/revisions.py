@@ -28,7 +28,7 @@ MOST_PIECES = 64
 """Start revisions for which the frames are cached, for other readers at the same revision."""
 
 PIECE_BYTES = 60_000
-FIRST_EVENTS = 200
+FIRST_EVENTS = 150
 EVENTS = "events"
 
 

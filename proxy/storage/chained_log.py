@@ -73,20 +73,23 @@ class ChainedLog:
         return list(newest), damaged
 
     def put(self, day: str, record: Record, *, durable: bool) -> None:
-        """Queue a record. If the clock was set back, it goes to the newest day: the chain leads from day to day."""
+        """Queue a record; a durable one is written at once, others with the next `saved`.
+
+        If the clock was set back, it goes to the newest day: the chain leads from day to day.
+        """
         if day > self.day:
             self.day, self.today = day, 0
         self.today += 1
         self._put += 1
         self._queue.append(_Queued(self.day, record, durable))
+        if durable:
+            self._begin()
 
     async def saved(self) -> None:
         """Return when all records so far are in storage. Raises StorageError: then they stay queued."""
         wanted = self._put
         while self._written < wanted:
-            if self._writing is None or self._writing.done():
-                self._writing = self._jobs.start("save events", self._write())
-            await asyncio.shield(self._writing)
+            await asyncio.shield(self._begin())
 
     async def days_before(self, day: str) -> tuple[list[str], str]:
         """The earlier days, and the hash of their last line. Raises StorageError."""
@@ -102,6 +105,12 @@ class ChainedLog:
         """Remove all records of these days. Raises StorageError."""
         for day in days:
             await self._storage.remove_log(event_log(day))
+
+    def _begin(self) -> asyncio.Task[None]:
+        """The task that writes until nothing is queued."""
+        if self._writing is None or self._writing.done():
+            self._writing = self._jobs.start("save events", self._write())
+        return self._writing
 
     async def _write(self) -> None:
         try:

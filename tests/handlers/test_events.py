@@ -10,14 +10,22 @@ from typing import Any
 import pytest
 
 from proxy.errors import StorageError
-from proxy.simulator import Error
+from proxy.simulator import Error, quota_429
 from proxy.storage.audit import verified
 from proxy.storage.json_files import JsonFiles
 from tests.canaries import holders, leaked
 from tests.logins import arguments
 from tests.routes import ROUTES
-from tests.service import ADMIN_KEY, CLIENT_KEY, Service, serve, until, upstream_key
-from tests.wire import Answer, fetch
+from tests.service import (
+    ADMIN_KEY,
+    CLIENT_KEY,
+    MESSAGE_HEADERS,
+    Service,
+    message,
+    serve,
+    upstream_key,
+)
+from tests.wire import Answer, connect, fetch
 
 ADMIN_TOKEN = "cp-an-admin-token-of-tests-9Rk3"
 
@@ -202,6 +210,17 @@ async def test_what_no_admin_does_is_the_proxy_s_or_a_key_s(tmp_path: Path) -> N
         assert started["actor"]["kind"] == "system"
 
 
+async def test_what_follows_on_an_admin_s_connection_is_not_theirs(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service, connect(service.port) as wire:
+        service.simulator.script(upstream_key("a"), quota_429())
+        admin = await wire.request("GET", "/api/accounts", [("X-API-Key", ADMIN_KEY)])
+        await admin.read()
+        headers = [*MESSAGE_HEADERS, ("x-api-key", CLIENT_KEY)]
+        assert (await wire.request("POST", "/v1/messages", headers, message())).status == 429
+        [limited] = await events(service, "?kind=account.rate_limited")
+        assert limited["actor"]["kind"] == "system"
+
+
 async def test_a_poll_of_a_dashboard_does_not_change_the_health(tmp_path: Path) -> None:
     """It may be the first to look after time has changed something."""
     async with serve(tmp_path, accounts=[]) as service:
@@ -359,7 +378,8 @@ async def test_a_change_whose_event_cannot_be_written_is_done_and_told(
             reasons = (await service.admin("GET", "/api/admin/statistics")).json()["reasons"]
             assert "events are not in the audit log yet: the data folder cannot be written" in reasons
             assert len(on_disk(tmp_path)) == lines
-        await until(lambda: len(on_disk(tmp_path)) > lines)
+        await service.parts.archive.save()
+        assert len(on_disk(tmp_path)) > lines
         assert (await service.admin("GET", "/health")).json()["status"] == "healthy"
     assert verified(tmp_path).startswith("ok")
 
