@@ -179,3 +179,24 @@ async def test_who_stops_waiting_stops_no_write(begin: Callable[[], ChainedLog],
     waiting.cancel()
     await write(log, DAYS[0], first=2)
     assert verified(folder) == "ok, 2 events"
+
+
+async def test_what_is_durable_is_flushed_with_all_before_it_and_the_rest_is_not(
+    open_files: Callable[[], JsonFiles], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Events that no admin has caused cost no flush of their own."""
+    flushed: list[bool] = []
+    append = JsonFiles.append
+
+    def appending(self: JsonFiles, log: str, lines: Any, *, durable: bool = False) -> Any:
+        flushed.append(durable)
+        return append(self, log, lines, durable=durable)
+
+    monkeypatch.setattr(JsonFiles, "append", appending)
+    log = ChainedLog(open_files(), Jobs())
+    log.put(DAYS[0], event(1), durable=False)
+    await log.saved()
+    log.put(DAYS[0], event(2), durable=False)
+    log.put(DAYS[0], event(3), durable=True)
+    await log.saved()
+    assert flushed == [False, True]
