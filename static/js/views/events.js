@@ -157,6 +157,7 @@ class Log {
 		keyed(this.list, withDays(app, found), this.rows, (entry) => ({ el: rowOf(app, entry) }));
 		const started = store.items("stats").get("health")?.started_at;
 		setText(this.empty, items.size ? t("no_event") : t("no_events", { at: app.clock(started) }));
+		setAttr(this.grid, "hidden", !found.length);
 		setAttr(this.empty, "hidden", found.length > 0 || !store.ready("events"));
 		const [oldest] = items.values();
 		const all = this.cursor === null || !oldest || (oldest.id === 1 && !this.older.length);
