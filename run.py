@@ -13,7 +13,7 @@ from typing import NoReturn
 try:
     from handlers.front import freeze_memory, make_server, prepare_process, signalled
     from proxy import __version__
-    from proxy.assembly import announcement, check, engine, url
+    from proxy.assembly import LOOKS, announcement, engine, url
     from proxy.clock import SystemClock
     from proxy.config.settings import Settings, load_settings
     from proxy.errors import StartError, UnsavedError
@@ -31,11 +31,11 @@ def main() -> int:
     os.umask(0o077)
     try:
         options = _arguments().parse_args()
-        if options.demo and options.check:
-            raise StartError("--check goes with --config: the demo has nothing to check")
+        if options.demo and options.only:
+            raise StartError(f"{options.only} goes with --config: the demo has nothing to check")
         prepare_process()
         check_libcurl()
-        asyncio.run(_demo() if options.demo else _configured(options.config, only_check=options.check))
+        asyncio.run(_demo() if options.demo else _configured(options.config, options.only))
     except (StartError, UnsavedError) as error:
         say_last(f"claude-proxy: {error}")
         return error.exit_status
@@ -55,18 +55,18 @@ def _arguments() -> argparse.ArgumentParser:
     add = parser.add_mutually_exclusive_group(required=True).add_argument
     add("--config", type=Path, metavar="FILE", help="serve with this configuration (YAML)")
     add("--demo", action="store_true", help="serve sample accounts of a built-in simulator of the Claude API")
-    parser.add_argument("--check", action="store_true", help="check --config and the data folder, then exit")
+    for flag, (told, _) in LOOKS.items():
+        parser.add_argument(flag, dest="only", action="store_const", const=flag, help=f"{told}, then exit")
     parser.add_argument("--version", action="version", version=f"claude-proxy {__version__}")
     return parser
 
 
-async def _configured(path: Path, *, only_check: bool) -> None:
+async def _configured(path: Path, only: str | None) -> None:
     settings = load_settings(path, os.environ)
     with set_up(settings.logger.level, settings.logger.format, settings.secrets()):
-        if only_check:
-            print(*check(settings), sep="\n")
-        else:
-            await _serve(settings)
+        if only is None:
+            return await _serve(settings)
+        print(*LOOKS[only][1](settings), sep="\n")
 
 
 async def _demo() -> None:

@@ -78,7 +78,7 @@ class Accounts(AdminHandler):
             account = await self.logins.finish(
                 login.code, state=login.state, name=login.name, org_id=login.org_id
             )
-        self.answer({"account": self.pool.view(account)}, 201)
+        await self.answer_changed({"account": self.pool.view(account)}, 201)
 
 
 class OneAccount(AdminHandler):
@@ -112,13 +112,13 @@ class OneAccount(AdminHandler):
             account_id, name=change.name, status=status, key=key, proxy=proxy, preferences=preferences
         )
         account = self.pool[account_id]  # NotFound if it was deleted meanwhile
-        self.answer({"account": self.pool.view(account)})
+        await self.answer_changed({"account": self.pool.view(account)})
 
     async def delete(self, account_id: str) -> None:
         account = self.pool[account_id]
         view = self.pool.view(account)
         await self.pool.remove(account_id)
-        self.answer({"account": view})
+        await self.answer_changed({"account": view})
 
 
 class Test(AdminHandler):
@@ -131,7 +131,7 @@ class Test(AdminHandler):
 
     async def post(self, account_id: str) -> None:
         found = await self.credentials.test(self.pool[account_id])
-        self.answer(
+        await self.answer_changed(
             {
                 "ok": found.ok,
                 "status": found.status,
@@ -159,7 +159,7 @@ class Refresh(AdminHandler):
             raise Unprocessable(f"{refusal}: re-authorise '{account.name}'") from refusal
         except TokenTrouble as trouble:
             raise BadGateway(str(trouble), retry_after_s=trouble.retry_after_s) from trouble
-        self.answer({"account": self.pool.view(account)})
+        await self.answer_changed({"account": self.pool.view(account)})
 
 
 def _proxy(url: str | None, account: Account) -> str:

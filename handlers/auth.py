@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from handlers.base import AdminHandler, Admins, Anyone, BaseHandler, RequestBody
-from handlers.gate import AdminGate
+from handlers.base import AdminHandler, Admins, Anyone, BaseHandler, RequestBody, recorded
 from proxy.clock import rfc3339
 
 
@@ -16,9 +15,10 @@ class GivenKey(RequestBody):
 class Login(BaseHandler):
     """`POST /api/auth/login`"""
 
-    def initialize(self, *, who: Anyone, gate: AdminGate) -> None:
+    def initialize(self, *, who: Anyone, admins: Admins) -> None:
         self.open_to(who)
-        self.gate = gate
+        self.gate = admins.gate
+        self.archive = admins.archive
 
     async def post(self) -> None:
         self.gate.same_origin(self.request)
@@ -26,7 +26,7 @@ class Login(BaseHandler):
         name = self.gate.cookie_name(self.request)
         self.set_cookie(name, cookie, **_attributes(name))
         expires_at = rfc3339(self.gate.signins.expires_at(sign_in))
-        self.answer({"authenticated": True, "expires_at": expires_at})
+        self.answer({"authenticated": True, "expires_at": expires_at} | await recorded(self.archive))
 
 
 class AuthHandler(AdminHandler):
@@ -44,7 +44,7 @@ class Logout(AuthHandler):
         self.clear_cookie(name, **_attributes(name))
         if self.actor.sign_in is not None:
             await self.gate.signins.end(self.actor.sign_in)
-        self.answer({"authenticated": False})
+        await self.answer_changed({"authenticated": False})
 
 
 class Me(AuthHandler):

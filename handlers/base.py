@@ -19,6 +19,7 @@ from handlers.gate import AdminGate
 from handlers.query import Query
 from handlers.request import RequestConnection
 from proxy.clock import Clock
+from proxy.dashboard.event_archive import EventArchive
 from proxy.errors import (
     Conflict,
     InvalidRequest,
@@ -29,6 +30,7 @@ from proxy.errors import (
     Unavailable,
     Unprocessable,
 )
+from proxy.feed import act_as
 from proxy.http.addresses import Network, client_address
 from proxy.storage.names import MAX_NAME
 from proxy.usage import access_log
@@ -84,6 +86,7 @@ class Admins(Anyone):
     """Who may call an admin route: callers that the gate lets in."""
 
     gate: AdminGate
+    archive: EventArchive
 
 
 @stream_request_body
@@ -206,11 +209,21 @@ class AdminHandler(BaseHandler):
         """Begin a request that only admins may send."""
         self.open_to(who)
         self.gate = who.gate
+        self.archive = who.archive
 
     def authorize(self, connection: RequestConnection) -> None:
         self.actor = self.gate.check(self.request, self.address())
+        act_as(self.actor.who)
         connection.vouch()
         connection.set_max_body_size(ADMIN_BODY_BYTES)
+
+    async def answer_changed(self, value: dict[str, Any], status: int = 200) -> None:
+        """Answer a request that has changed something, once its events are in the audit log.
+
+        If they cannot be written, the change stands all the same, since a key must be revocable on a full disk; the
+        answer then has a `warning`, and they are tried again.
+        """
+        self.answer(value | await recorded(self.archive), status)
 
     def check_unedited(self, etag: str, current: dict[str, Any]) -> None:
         """Raise Conflict if the request's `If-Match` names another state than `etag` (RFC 9110 §13.1.1)."""
@@ -219,6 +232,15 @@ class AdminHandler(BaseHandler):
             raise Conflict(
                 "changed meanwhile by another admin", type="edit_conflict", details={"current": current}
             )
+
+
+async def recorded(archive: EventArchive) -> dict[str, Any]:
+    """What an answer has to say beside its own: nothing, once all events so far are on disk."""
+    try:
+        await archive.saved()
+    except StorageError as error:
+        return {"warning": f"it is done, but not in the audit log yet: {error}"}
+    return {}
 
 
 class Unknown(BaseHandler):

@@ -19,4 +19,4 @@ class FindingList(AdminHandler):
     async def delete(self) -> None:
         seen = self.findings.view()
         await self.findings.acknowledge(each["id"] for each in seen)
-        self.answer({"findings": seen})
+        await self.answer_changed({"findings": seen})

@@ -46,10 +46,7 @@ def make_server(parts: Parts) -> Server:
     http, clock = parts.http, parts.clock
     assets = Assets(STATIC)
     origins = Origins(http.public_origins, http.trusted_proxies)
-    dashboards = Dashboards(
-        parts.revisions, parts.topics, parts.summary, assets=assets.version, jobs=parts.jobs, clock=clock
-    )
-    parts.signins.on_end(dashboards.signed_out)
+    dashboards = _dashboards(parts, assets)
     v1 = _v1(parts, origins)
     rest = _rest(parts, dashboards, origins, assets)
     return Server(
@@ -82,12 +79,26 @@ def _rest(parts: Parts, dashboards: Dashboards, origins: Origins, assets: Assets
         health=parts.health,
         findings=parts.health.findings,
         gate=_gate(parts, origins),
+        archive=parts.archive,
         clock=parts.clock,
         trusted_proxies=http.trusted_proxies,
         origins=origins,
         redirect_uri=http.redirect_uri,
         assets=assets,
     )
+
+
+def _dashboards(parts: Parts, assets: Assets) -> Dashboards:
+    dashboards = Dashboards(
+        parts.revisions,
+        parts.topics,
+        parts.summary,
+        assets=assets.version,
+        jobs=parts.jobs,
+        clock=parts.clock,
+    )
+    parts.signins.on_end(dashboards.signed_out)
+    return dashboards
 
 
 def _v1(parts: Parts, origins: Origins) -> V1:

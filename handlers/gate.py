@@ -12,7 +12,7 @@ from tornado.httputil import HTTPServerRequest, parse_cookie
 from handlers.origin import Origins
 from proxy.clients.actor import Actor
 from proxy.clients.keys import ClientKey, ClientKeys, Role
-from proxy.clients.signins import SignIn, Signins
+from proxy.clients.signins import ADMIN_KEY, SignIn, Signins
 from proxy.clients.throttle import Throttle
 from proxy.errors import Forbidden, InvalidRequest, RateLimited, Unauthenticated
 from proxy.http.addresses import address_group
@@ -51,14 +51,15 @@ class AdminGate:
         if keys:
             client_key = self._admin(keys, address, self._throttle)
             if client_key is None:
-                return Actor("admin_key", None, address)
-            return Actor("key", client_key.id, address)
+                return Actor("admin_key", None, address, ADMIN_KEY)
+            return Actor("key", client_key.id, address, client_key.name)
         cookie = parse_cookie(request.headers.get("Cookie", "")).get(self.cookie_name(request))
         if cookie:
             self.same_origin(request)
             sign_in = self.signins.find(cookie)
             if sign_in is not None:
-                return Actor("sign_in", sign_in.id, address, sign_in)
+                name = ADMIN_KEY if sign_in.key_id is None else self._keys[sign_in.key_id].name
+                return Actor("sign_in", sign_in.id, address, name, sign_in)
         raise Unauthenticated("sign in, or send the admin key as X-API-Key")
 
     async def login(self, key: str, address: str) -> tuple[str, SignIn]:

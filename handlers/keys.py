@@ -116,7 +116,7 @@ class TokenList(TokenHandler):
     async def post(self) -> None:
         new = self.body(NewToken)
         client_key, key = await self.keys.add(key=new.key, **new.changes())
-        self.answer({"token": self.view(client_key) | {"key": key}}, 201)
+        await self.answer_changed({"token": self.view(client_key) | {"key": key}}, 201)
 
 
 class OneToken(TokenHandler):
@@ -132,7 +132,9 @@ class OneToken(TokenHandler):
             await self.keys.update(key_id, **change.changes())
         finally:
             self._end_unless_active(key_id)
-        self.answer({"token": self.view(self.keys[key_id])})  # NotFound if it was deleted meanwhile
+        await self.answer_changed(
+            {"token": self.view(self.keys[key_id])}
+        )  # NotFound if it was deleted meanwhile
 
     async def delete(self, key_id: str) -> None:
         view = self.view(self.keys[key_id])
@@ -140,7 +142,7 @@ class OneToken(TokenHandler):
             await self.keys.remove(key_id)
         finally:
             self._end_unless_active(key_id)
-        self.answer({"token": view})
+        await self.answer_changed({"token": view})
 
     def _end_unless_active(self, key_id: str) -> None:
         # A key stops working at once, even if that cannot be stored yet; so do the requests that run with it.

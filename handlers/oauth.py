@@ -5,11 +5,12 @@ from __future__ import annotations
 import html
 import logging
 
-from handlers.base import AdminHandler, Admins, Anyone, BaseHandler, RequestBody
+from handlers.base import AdminHandler, Admins, Anyone, BaseHandler, RequestBody, recorded
 from handlers.origin import Origins
 from proxy.accounts.login import Logins
 from proxy.accounts.pool import Pool
 from proxy.clock import rfc3339
+from proxy.dashboard.event_archive import EventArchive
 from proxy.errors import Conflict, InvalidRequest, RequestError, StorageError
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ class Exchange(AdminHandler):
         account = await self.logins.finish(
             given.code, state=given.state, name=given.name, org_id=given.org_id
         )
-        self.answer({"account": self.pool.view(account)}, 201)
+        await self.answer_changed({"account": self.pool.view(account)}, 201)
 
 
 class Reauthorize(Exchange):
@@ -72,15 +73,16 @@ class Reauthorize(Exchange):
     async def post(self, account_id: str) -> None:  # type: ignore[override]
         given = self.body(PastedCode)
         account = await self.logins.finish(given.code, state=given.state, account_id=self.pool[account_id].id)
-        self.answer({"account": self.pool.view(account)})
+        await self.answer_changed({"account": self.pool.view(account)})
 
 
 class Callback(BaseHandler):
     """`GET /oauth/callback`: its `state` authorises it, since a browser sends no SameSite cookie along a redirect."""
 
-    def initialize(self, *, who: Anyone, logins: Logins) -> None:
+    def initialize(self, *, who: Anyone, logins: Logins, archive: EventArchive) -> None:
         self.open_to(who)
         self.logins = logins
+        self.archive = archive
 
     async def get(self) -> None:
         state = self.query.text("state")
@@ -93,6 +95,7 @@ class Callback(BaseHandler):
                     "There is no code in this address. Begin the login once more.", type="code_missing"
                 )
             await self.logins.finish(code, state=state or "-")
+            await recorded(self.archive)
         except RequestError as error:
             self.record.error = error.type
             # The text of a conflict names other accounts, and whoever has the state can see this page.

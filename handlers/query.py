@@ -42,7 +42,7 @@ class Query:
         text = self.text(name)
         if not text:
             return default
-        if not text.isascii() or not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= most:
+        if not text.isascii() or not text.isdigit() or len(text) > 15 or not 1 <= int(text) <= most:
             raise Unprocessable(f"{name}: a whole number from 1 to {most} is needed")
         return int(text)
 

@@ -16,6 +16,7 @@ from tornado.web import Application
 from handlers.accounts import Accounts, OneAccount, Refresh, Test
 from handlers.auth import Login, Logout, Me
 from handlers.base import Admins, Anyone, Unknown
+from handlers.events import EventList
 from handlers.explain import Explain
 from handlers.findings import FindingList
 from handlers.gate import AdminGate
@@ -39,6 +40,7 @@ from proxy.clients.budgets import Budgets
 from proxy.clients.keys import ClientKeys
 from proxy.clients.sessions import Sessions
 from proxy.clock import Clock
+from proxy.dashboard.event_archive import EventArchive
 from proxy.dashboard.health import Health
 from proxy.dashboard.summary import Summary
 from proxy.http.addresses import Network
@@ -81,6 +83,7 @@ def application(
     explainer: Explainer,
     dashboards: Dashboards,
     gate: AdminGate,
+    archive: EventArchive,
     clock: Clock,
     trusted_proxies: Sequence[Network],
     origins: Origins,
@@ -88,7 +91,7 @@ def application(
     assets: Assets,
 ) -> Application:
     """All routes but `/v1`, which clients call with their own keys."""
-    anyone, admins = Anyone(clock, trusted_proxies), Admins(clock, trusted_proxies, gate)
+    anyone, admins = Anyone(clock, trusted_proxies), Admins(clock, trusted_proxies, gate, archive)
     return Application(
         [
             route(r"/", Page, who=anyone, assets=assets, origins=origins),
@@ -97,7 +100,7 @@ def application(
             route(r"/health/ready", Ready, who=anyone, health=health),
             route(r"/health/pool", Usable, who=anyone, health=health),
             route(r"/api/hello", Hello, who=anyone, health=health),
-            route(r"/api/auth/login", Login, who=anyone, gate=gate),
+            route(r"/api/auth/login", Login, who=anyone, admins=admins),
             route(r"/api/auth/logout", Logout, who=admins),
             route(r"/api/auth/me", Me, who=admins),
             route(
@@ -108,7 +111,7 @@ def application(
                 redirect_uri=redirect_uri,
                 origins=origins,
             ),
-            route(r"/oauth/callback", Callback, who=anyone, logins=logins),
+            route(r"/oauth/callback", Callback, who=anyone, logins=logins, archive=archive),
             route(r"/oauth/exchange", Exchange, who=admins, logins=logins, pool=pool),
             route(r"/api/accounts", Accounts, who=admins, pool=pool, credentials=credentials, logins=logins),
             route(r"/api/accounts/([^/]+)", OneAccount, who=admins, pool=pool, credentials=credentials),
@@ -135,6 +138,7 @@ def application(
             route(r"/api/admin/requests", RequestList, who=admins, request_log=request_log),
             route(r"/api/admin/requests/([^/]+)", OneRequest, who=admins, request_log=request_log),
             route(r"/api/admin/findings", FindingList, who=admins, findings=findings),
+            route(r"/api/admin/events", EventList, who=admins),
             route(r"/api/admin/sessions", SessionList, who=admins, sessions=sessions),
             route(r"/api/sessions/([^/]+)", OneSession, who=admins, sessions=sessions),
             route(r"/api/live", LiveFeed, who=admins, dashboards=dashboards),

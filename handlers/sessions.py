@@ -25,6 +25,6 @@ class OneSession(AdminHandler):
         self.only_for(who)
         self.sessions = sessions
 
-    def delete(self, session_id: str) -> None:
+    async def delete(self, session_id: str) -> None:
         view = self.sessions.view(self.sessions.end(session_id))
-        self.answer({"session": view})
+        await self.answer_changed({"session": view})

@@ -42,6 +42,8 @@ from proxy.clients.sessions import Sessions, read_session
 from proxy.clients.signins import Signins, load_signins, read_signin, signin_record
 from proxy.clock import Clock
 from proxy.config.settings import Settings
+from proxy.dashboard.event_archive import EventArchive
+from proxy.dashboard.event_history import EventHistory
 from proxy.dashboard.event_log import EventLog
 from proxy.dashboard.health import Health
 from proxy.dashboard.revisions import EVENTS, REQUESTS, Log, Revisions
@@ -54,6 +56,8 @@ from proxy.http.outbound import shown
 from proxy.jobs import Jobs
 from proxy.relay.attempts import Means, Retry
 from proxy.relay.relay import Relay
+from proxy.storage.audit import verified
+from proxy.storage.chained_log import ChainedLog
 from proxy.storage.envelope import Keyring
 from proxy.storage.findings import Finding, Findings, load_findings, read_finding
 from proxy.storage.inspection import inspect
@@ -78,6 +82,7 @@ SAVE_COUNTERS_S = 5.0
 SAVE_AGAIN_S = 1.0
 SAVE_USAGE_S = 2.0
 COMPACT_USAGE_S = 900.0
+REMOVE_EVENTS_S = 3600.0
 LOOK_S = 5.0
 
 READERS: Mapping[Kind, Reader] = MappingProxyType(
@@ -135,6 +140,7 @@ class Parts:
     summary: Summary
     topics: Topics
     revisions: Revisions
+    archive: EventArchive
     clean_sessions: bool
     hurried: asyncio.Event
     """Set it so that a shutdown waits for nothing any more."""
@@ -194,6 +200,7 @@ class _Dashboard:
     summary: Summary
     topics: Topics
     revisions: Revisions
+    archive: EventArchive
 
 
 @contextlib.asynccontextmanager
@@ -230,13 +237,19 @@ async def engine(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
             summary=dashboard.summary,
             topics=dashboard.topics,
             revisions=dashboard.revisions,
+            archive=dashboard.archive,
             clean_sessions=settings.session.cleanup_enabled,
             hurried=given.last_saves.hurried,
         )
-        jobs.every("tick", TICK_S, parts.tick)
-        jobs.every("forget counters", SAVE_COUNTERS_S, partial(_orphans(given, parts).save, given.storage))
-        jobs.start("upkeep at start", accounts.upkeep())
+        _begin(given, accounts, parts)
         yield parts
+
+
+def _begin(given: _Given, accounts: _Accounts, parts: Parts) -> None:
+    """Start what goes on while it runs, beside the jobs of the rooms."""
+    parts.jobs.every("tick", TICK_S, parts.tick)
+    parts.jobs.every("forget counters", SAVE_COUNTERS_S, partial(_orphans(given, parts).save, given.storage))
+    parts.jobs.start("upkeep at start", accounts.upkeep())
 
 
 @contextlib.asynccontextmanager
@@ -478,8 +491,9 @@ async def _dashboard(
 ) -> AsyncIterator[_Dashboard]:
     clock, feed, jobs = given.clock, given.feed, Jobs()
     findings = await _findings(given, jobs)
-    health = Health(accounts.pool, clients.keys, usage.series, findings, clock)
-    event_log = EventLog(feed, clock=clock)
+    event_log = EventLog(feed, clock=clock, key_name=_name_of(clients.keys))
+    archive = await _archive(given, event_log, jobs)
+    health = Health(accounts.pool, clients.keys, usage.series, findings, clock, archive.unsaved)
     feed.tell(Happened("server.started", f"Claude Proxy {__version__} started"))
     summary = Summary(
         pool=accounts.pool,
@@ -512,7 +526,27 @@ async def _dashboard(
         webhook = _webhook(given, health, jobs)
         if webhook is not None:
             leaving.callback(webhook.close)
-        yield _Dashboard(health, summary, topics, revisions)
+        yield _Dashboard(health, summary, topics, revisions, archive)
+
+
+def _name_of(keys: ClientKeys) -> Callable[[str], str | None]:
+    return lambda key_id: keys[key_id].name if key_id in keys else None
+
+
+async def _archive(given: _Given, events: EventLog, jobs: Jobs) -> EventArchive:
+    archive = EventArchive(
+        events,
+        ChainedLog(given.storage, jobs),
+        EventHistory(events, given.storage),
+        feed=given.feed,
+        clock=given.clock,
+        keep_s=given.settings.storage.keep_events,
+    )
+    await archive.open()
+    given.last_saves.add("events", archive.save, archive.left)
+    jobs.every("save events", SAVE_AGAIN_S, archive.save_again)
+    jobs.every("remove old events", REMOVE_EVENTS_S, archive.remove_old)
+    return archive
 
 
 async def _findings(given: _Given, jobs: Jobs) -> Findings:
@@ -605,6 +639,20 @@ def check(settings: Settings) -> list[str]:
         ),
         f"encryption        {found.encryption}",
     ]
+
+
+def verify_audit(settings: Settings) -> list[str]:
+    """What is said of an audit log that is as it was written. Raises StorageError, which says what does not fit."""
+    return [verified(settings.storage.data_folder)]
+
+
+LOOKS: Mapping[str, tuple[str, Callable[[Settings], list[str]]]] = MappingProxyType(
+    {
+        "--check": ("check --config and the data folder", check),
+        "--verify-audit": ("check that the audit log is as it was written", verify_audit),
+    }
+)
+"""What can be looked at instead of serving: what it does, and what makes the lines that it prints."""
 
 
 def announcement(settings: Settings, parts: Parts, port: int) -> str:

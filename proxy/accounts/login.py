@@ -26,7 +26,7 @@ from proxy.errors import (
     TokenTrouble,
     Unprocessable,
 )
-from proxy.feed import Feed
+from proxy.feed import SYSTEM, Feed, Who, act_as, acting
 from proxy.jobs import Jobs
 
 LIFE_S = 600.0
@@ -46,6 +46,7 @@ class Login:
     expires_at: float  # the same time, in seconds since the epoch
     org_id: str | None
     account_id: str | None
+    begun_by: Who
     name: str | None = None
     code: str | None = field(default=None, repr=False)
     grant: Grant | None = field(default=None, repr=False)
@@ -111,6 +112,7 @@ class Logins:
             expires_at=self._clock.now() + LIFE_S,
             org_id=org_id,
             account_id=account_id,
+            begun_by=acting(),
             name=name,
         )
         self._logins[login.state] = login
@@ -165,6 +167,8 @@ class Logins:
                 return self._pool[login.done]
             raise _expired()
         if login.running is None:
+            if acting() == SYSTEM:  # the provider's redirect, which comes without a sign-in
+                act_as(login.begun_by)
             login.running = self._jobs.start(
                 "login", self._finish(login, given.code, name, org_id, account_id)
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from proxy.accounts.account import Account
-from proxy.feed import Feed, Happened
+from proxy.feed import Feed, Happened, Subject
 
 SHOWN_FROM = 5
 """An account that has refused so many requests in a row is shown with the reason. One request may be odd."""
@@ -31,7 +31,8 @@ class Refusals:
         if count == SHOWN_FROM:
             reason = self.reason(account.id)
             log.warning("account refuses account=%s name=%s reason=%s", account.id, account.name, reason)
-            self._feed.tell(Happened("account.refusing", f"{account.name} {reason}", "warning"))
+            subject = Subject("account", account.id, account.name)
+            self._feed.tell(Happened("account.refusing", f"{account.name} {reason}", "warning", subject))
 
     def end(self, account_id: str) -> None:
         """The account has served a request, has changed its state, or is gone."""

@@ -6,16 +6,25 @@ from dataclasses import dataclass
 from typing import Literal
 
 from proxy.clients.signins import SignIn
+from proxy.feed import Who
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
     """The caller of the admin API, and the address that the request comes from.
 
-    `id` is that of the client key or of the sign-in; None for the admin key. `sign_in` is None for both keys.
+    `id` is that of the client key or of the sign-in; None for the admin key. `name` is that of the key that was shown,
+    now or at the sign-in. `sign_in` is None for both keys.
     """
 
     kind: Literal["admin_key", "key", "sign_in"]
     id: str | None
     address: str
+    name: str
     sign_in: SignIn | None = None
+
+    @property
+    def who(self) -> Who:
+        """The actor of what this caller does."""
+        id = self.id if self.sign_in is None else self.sign_in.shown_id
+        return Who("admin", id, self.name, self.address)

@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from proxy.clients.budgets import NO_LIMITS, KeyLimits
 from proxy.clock import Clock, rfc3339
 from proxy.errors import Conflict, NotFound, StorageError, Unprocessable
-from proxy.feed import Feed, Happened
+from proxy.feed import Feed, Happened, Subject, changes
 from proxy.storage.fields import LAST_TIME, Fields
 from proxy.storage.names import clean_name, clean_tags
 from proxy.storage.protocols import Record
@@ -86,6 +86,19 @@ class ClientKey:
     def group_id(self) -> str:
         """Whose resources the key sees: its group, or its own id."""
         return self.group or self.id
+
+    def told(self) -> dict[str, Any]:
+        """What events say of the key: the admin-editable fields."""
+        return {
+            "name": self.name,
+            "role": self.role.value,
+            "status": self.status.value,
+            "expires_at": None if self.expires_at is None else rfc3339(self.expires_at),
+            "limits": asdict(self.limits),
+            "models": list(self.models),
+            "group": self.group,
+            "tags": list(self.tags),
+        }
 
     @property
     def is_restricted(self) -> bool:
@@ -256,8 +269,10 @@ class ClientKeys:
         self._by_hash[digest] = client_key.id
         self._use[client_key.id] = KeyUse()
         await self._table.add(client_key.id, client_key, undo=lambda: self._drop(client_key))
-        self._tell("added", client_key, f"client key {client_key.name} was made")
-        log.info("token added token=%s name=%s role=%s", client_key.id, client_key.name, role.value)
+        self._tell("added", f"client key {client_key.name} was made", None, client_key)
+        log.info(
+            "token added token=%s name=%s role=%s", client_key.id, client_key.name, client_key.role.value
+        )
         return client_key, key
 
     async def update(self, key_id: str, **changes: Any) -> ClientKey:
@@ -279,7 +294,7 @@ class ClientKeys:
                 new.role.value,
             )
             saved = self._table.commit(new.id, new)
-            self._tell("changed", new, f"client key {new.name} was changed: it is {new.status.value}")
+            self._tell("changed", f"client key {new.name} was changed", old, new)
             await saved
         return new
 
@@ -294,7 +309,7 @@ class ClientKeys:
         client_key = self._own(key_id)
         self._drop(client_key)
         forgotten = self._table.forget(key_id)
-        self._tell("deleted", client_key, f"client key {client_key.name} was deleted")
+        self._tell("deleted", f"client key {client_key.name} was deleted", client_key, None)
         await forgotten
         log.info("token deleted token=%s name=%s", client_key.id, client_key.name)
 
@@ -311,9 +326,13 @@ class ClientKeys:
         """Retry the writes that have failed."""
         await self._table.save_again()
 
-    def _tell(self, what: str, client_key: ClientKey, text: str) -> None:
+    def _tell(self, what: str, text: str, old: ClientKey | None, new: ClientKey | None) -> None:
+        client_key = new or old
+        assert client_key is not None
+        before, after = changes(old.told() if old else None, new.told() if new else None)
+        subject = Subject("token", client_key.id, client_key.name)
         self._feed.touch("tokens", client_key.id)
-        self._feed.tell(Happened(f"token.{what}", text, key_id=client_key.id))
+        self._feed.tell(Happened(f"token.{what}", text, subject=subject, before=before, after=after))
 
     def _drop(self, client_key: ClientKey) -> None:
         if self._by_hash.get(client_key.key_sha256) == client_key.id:

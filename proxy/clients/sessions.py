@@ -11,7 +11,7 @@ from typing import Any
 
 from proxy.clock import Clock, rfc3339
 from proxy.errors import NotFound, RateLimited
-from proxy.feed import Feed, Happened
+from proxy.feed import SYSTEM, Feed, Happened, Subject, Who, acting
 from proxy.storage.fields import Fields
 from proxy.storage.protocols import Record, Storage
 from proxy.storage.unsaved import Unsaved
@@ -105,7 +105,8 @@ class Sessions:
             self._make_room()
             session = Session(self._new_id("ses"), client, now, now)
             self._put(session)
-            self._tell("started", session, f"a session of {client.address} began")
+            by = Who("key", client.key_id, address=client.address)
+            self._tell("started", session, f"a session of {client.address} began", by)
         self._sessions.move_to_end(client)
         session.last_seen_at = now
         session.requests += 1
@@ -181,7 +182,7 @@ class Sessions:
         end = self._clock.now() - self._ttl_s
         for session in [s for s in self._sessions.values() if s.last_seen_at <= end and not s.in_flight]:
             self._drop(session)
-            self._tell("ended", session, f"a session of {session.client.address} ended by itself")
+            self._tell("ended", session, f"a session of {session.client.address} ended by itself", SYSTEM)
 
     def view(self, session: Session) -> dict[str, Any]:
         """What an admin may see."""
@@ -224,7 +225,8 @@ class Sessions:
     def _end(self, session: Session) -> None:
         self._drop(session)
         address = session.client.address
-        self._tell("ended", session, f"a session of {address} was ended, with {session.in_flight} requests")
+        text = f"a session of {address} was ended, with {session.in_flight} requests"
+        self._tell("ended", session, text, acting())
         log.info("session ended session=%s requests_cut=%d", session.id, session.in_flight)
         for cut in tuple(session.running):
             cut()
@@ -249,9 +251,8 @@ class Sessions:
         self._unsaved.add(session.id)
         self._feed.touch("sessions", session.id)
 
-    def _tell(self, what: str, session: Session, text: str) -> None:
-        key_id = session.client.key_id
-        self._feed.tell(Happened(f"session.{what}", text, key_id=key_id, session_id=session.id))
+    def _tell(self, what: str, session: Session, text: str, by: Who) -> None:
+        self._feed.tell(Happened(f"session.{what}", text, subject=Subject("session", session.id), by=by))
 
 
 class Place:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 
 from proxy.clients.keys import ClientKey, ClientKeys, Role
 from proxy.clock import Clock
-from proxy.feed import Feed, Happened
+from proxy.feed import Feed, Happened, Who
 from proxy.storage.fields import Fields
 from proxy.storage.protocols import Record, Storage
 from proxy.storage.table import Table
@@ -22,6 +22,9 @@ from proxy.storage.unsaved import Unsaved
 
 IDLE_S = 12 * 3600.0
 LONGEST_S = 7 * 86400.0
+ADMIN_KEY = "admin key"
+"""What the admin key is called in events."""
+
 MAX_SIGNINS = 100
 """Sign-ins are bounded, since a key can sign in any number of times. The least recently used one is dropped."""
 
@@ -40,6 +43,11 @@ class SignIn:
     key_id: str | None  # the client key that signed in; None for the admin key
     admin_key_mac: str
     created_at: float
+
+    @property
+    def shown_id(self) -> str:
+        """The beginning of its id, which tells sign-ins apart."""
+        return f"signin_{self.id[:16]}"
 
 
 class Signins:
@@ -84,7 +92,9 @@ class Signins:
         )
         self._see(new.id)
         await self._table.add(new.id, new, undo=lambda: self._drop(new.id))
-        self._tell("login", f"an admin signed in from {address}", new)
+        name = ADMIN_KEY if client_key is None else client_key.name
+        by = Who("admin", new.shown_id, name, address)
+        self._feed.tell(Happened("admin.login", f"an admin signed in from {address}", by=by))
         log.info("signed in client=%s key=%s", address, new.key_id or "admin")
         return cookie, new
 
@@ -114,7 +124,7 @@ class Signins:
     async def end(self, sign_in: SignIn) -> None:
         """Sign out. It takes effect at once, and is on disk when this returns. Raises StorageError."""
         forgotten = self._forget(sign_in)
-        self._tell("logout", "an admin signed out", sign_in)
+        self._feed.tell(Happened("admin.logout", "an admin signed out"))
         log.info("signed out key=%s", sign_in.key_id or "admin")
         await forgotten
 
@@ -167,9 +177,6 @@ class Signins:
 
     def _mac(self, cookie: str) -> str:
         return hmac.new(cookie.encode(), self._admin_key, hashlib.sha256).hexdigest()
-
-    def _tell(self, what: str, text: str, sign_in: SignIn) -> None:
-        self._feed.tell(Happened(f"admin.{what}", text, key_id=sign_in.key_id))
 
 
 def signin_record(sign_in: SignIn) -> Record:

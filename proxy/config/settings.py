@@ -111,6 +111,7 @@ class Storage(Section):
     encryption_key_file: KeyFile | None = None  # a file that holds it
     encryption_key_old: EncryptionKeys = ()  # may still open files; each start rewrites them with the key, or plain
     encryption_key_old_file: KeysFile = ()  # a file that holds them
+    keep_events: Duration = 90 * DAY  # how long the audit log is kept
 
     @model_validator(mode="after")
     def _one_key(self) -> Self:

@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
 from proxy.accounts.account import Status
 from proxy.accounts.pool import Pool
 from proxy.clients.keys import ClientKeys
 from proxy.clock import Clock
+from proxy.feed import Level
 from proxy.storage.findings import Findings
 from proxy.usage.series import Series
+
+LEVELS: Mapping[str, Level] = MappingProxyType(
+    {"healthy": "info", "degraded": "warning", "unhealthy": "error"}
+)
+
+
+def change_told(status: str, reasons: list[str]) -> str:
+    """What people are told of a change of the health: `Claude Proxy is degraded: 1 of 3 accounts rate limited`."""
+    now = "healthy again" if status == "healthy" else f"{status}: {'; '.join(reasons)}"
+    return f"Claude Proxy is {now}"
 
 
 class Health:
     """Derives the health from the states of the accounts, unsaved changes and findings of the start."""
 
     def __init__(
-        self, pool: Pool, keys: ClientKeys, series: Series, findings: Findings, clock: Clock
+        self,
+        pool: Pool,
+        keys: ClientKeys,
+        series: Series,
+        findings: Findings,
+        clock: Clock,
+        unsaved_events: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._pool = pool
         self._keys = keys
@@ -22,6 +42,7 @@ class Health:
         self.findings = findings
         self._clock = clock
         self._began = clock.monotonic()
+        self._unsaved_events = unsaved_events
         self.draining = False
 
     def uptime_s(self) -> float:
@@ -70,4 +91,6 @@ class Health:
             told.append("changes are on disk only in the journal: the data folder cannot be written")
         if self._series.unsaved is not None:
             told.append("usage is not on disk yet: the data folder cannot be written")
+        if self._unsaved_events() is not None:
+            told.append("events are not in the audit log yet: the data folder cannot be written")
         return told

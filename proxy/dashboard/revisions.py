@@ -27,7 +27,7 @@ MOST_PIECES = 64
 """Start revisions for which the frames are cached, for other readers at the same revision."""
 
 PIECE_BYTES = 60_000
-FIRST_LINES = 200
+FIRST_LINES = 150
 """Of a log, for a reader that has nothing of it."""
 
 EVENTS = "events"

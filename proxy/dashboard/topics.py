@@ -12,10 +12,11 @@ from proxy.clients.budgets import Budgets
 from proxy.clients.keys import ClientKeys
 from proxy.clients.sessions import Sessions
 from proxy.clock import Clock
+from proxy.dashboard.health import LEVELS, change_told
 from proxy.dashboard.revisions import Source
 from proxy.dashboard.summary import Summary
 from proxy.errors import NotFound
-from proxy.feed import Feed, Happened
+from proxy.feed import SYSTEM, Feed, Happened
 from proxy.usage.buckets import MINUTE, By, floor
 from proxy.usage.counts import FIELDS, OUTCOMES, Counts
 from proxy.usage.request import RequestRecord
@@ -102,13 +103,16 @@ class Topics:
     def tick(self) -> bool:
         """Publish an event if the health has changed. True if a new minute has begun since the last call."""
         self._feed.touch("stats", "health")
-        status = self._summary.health()["status"]
-        if status != self._health:
-            self._feed.tell(Happened("health.changed", f"health was {self._health} and is {status}"))
+        health = self._summary.health()
+        status, before = health["status"], self._health
+        if status != before:
             self._health = status
-        minute, before = floor(self._clock.now(), MINUTE), self._minute
-        self._minute = minute
-        return minute != before
+            text = change_told(status, health["reasons"])
+            states = {"health": before}, {"health": status}
+            # Not who is acting: a dashboard that polls may be the first to see what time has changed.
+            self._feed.tell(Happened("health.changed", text, LEVELS[status], None, *states, by=SYSTEM))
+        last, self._minute = self._minute, floor(self._clock.now(), MINUTE)
+        return self._minute != last
 
     def _usage(self, ring: RingName) -> Source:
         series = self._series

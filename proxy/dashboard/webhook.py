@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 from proxy import __version__
 from proxy.accounts.account import AccountChanged, Status
 from proxy.clock import Clock, rfc3339
-from proxy.dashboard.health import Health
+from proxy.dashboard.health import Health, change_told
+from proxy.dashboard.sentences import plain
 from proxy.errors import UpstreamError
 from proxy.jobs import Jobs
 from proxy.upstream.driver import CurlClient
@@ -72,7 +73,7 @@ class Webhook:
         ):
             self._post(
                 "account.invalid",
-                f"account {new.name} is invalid: {new.status_reason}",
+                f"Claude Proxy: account {new.name} is invalid: {new.status_reason}",
                 account={"id": new.id, "name": new.name, "reason": new.status_reason},
             )
         self.look()
@@ -85,17 +86,14 @@ class Webhook:
         before, self._last_health = self._last_health, status
         reasons = self._health.reasons()
         event = "pool.exhausted" if status == "unhealthy" else "health.changed"
-        told = f" ({'; '.join(reasons)})" if reasons else ""
-        self._post(
-            event, f"health was {before} and is {status}{told}", health=status, was=before, reasons=reasons
-        )
+        self._post(event, change_told(status, reasons), health=status, was=before, reasons=reasons)
 
     def _post(self, event: str, text: str, **details: Any) -> None:
         if self._closed:
             return
         if len(self._waiting) == MAX_WAITING:
             log.warning("notification dropped, too many wait event=%s", self._waiting[0]["event"])
-        escaped = html.escape(f"Claude Proxy: {text}", quote=False)
+        escaped = html.escape(plain(text), quote=False)
         self._waiting.append({"text": escaped, "event": event, "at": rfc3339(self._clock.now()), **details})
         if self._sending is None or self._sending.done():
             self._sending = self._jobs.start("notify", self._send_all())

@@ -112,6 +112,9 @@ class JsonFiles:
     async def logs(self) -> list[str]:
         return await self._order(self._logs.names)
 
+    async def event_days(self) -> list[str]:
+        return await self._order(self._logs.event_days)
+
     async def read_log(self, log: str) -> list[Record]:
         return await self._order(self._logs.read, checked(log))
 

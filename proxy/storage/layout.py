@@ -12,6 +12,7 @@ from typing import Final
 from proxy.storage.protocols import Kind
 
 ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+DAY: Final = re.compile(r"\d{4}-\d\d-\d\d")
 BACKUP: Final = ".bak"
 
 
@@ -53,18 +54,24 @@ ROOT_LOGS: Final[Mapping[str, Layout]] = MappingProxyType(
 """The logs that have their own place. One of any other name is a day of usage."""
 
 USAGE_LOG: Final = Layout("usage/{id}.jsonl", durable=False)
+EVENT_LOG: Final = Layout("events/{id}.jsonl", durable=True)
 INVENTORY: Final = "inventory.json"
 JOURNAL: Final = "journal.bin"
 LOCK: Final = ".lock"
 QUARANTINE: Final = "quarantine"
 USAGE: Final = "usage"
+EVENTS: Final = "events"
 SPOOL: Final = "tmp"
 SUBFOLDERS: Final = (
     QUARANTINE,
     USAGE,
+    EVENTS,
     SPOOL,
     *sorted({str(Path(each.name).parent) for each in LAYOUTS.values()} - {"."}),
 )
+
+
+_EVENTS_OF: Final = "events-"
 
 
 def checked(id: str) -> str:
@@ -76,7 +83,14 @@ def checked(id: str) -> str:
 
 def log_file(folder: Path, log: str) -> Path:
     """The file of a log."""
+    if log.startswith(_EVENTS_OF):
+        return EVENT_LOG.file(folder, log.removeprefix(_EVENTS_OF))
     return ROOT_LOGS.get(log, USAGE_LOG).file(folder, log)
+
+
+def event_log(day: str) -> str:
+    """The name of the log of a day's events."""
+    return f"{_EVENTS_OF}{day}"
 
 
 def backup(path: Path) -> Path:

@@ -20,7 +20,7 @@ from proxy.storage import files
 from proxy.storage.codec import to_text_unread
 from proxy.storage.files import told
 from proxy.storage.inventory import Inventory
-from proxy.storage.layout import ID, QUARANTINE, USAGE, log_file
+from proxy.storage.layout import DAY, EVENTS, ID, QUARANTINE, USAGE, log_file
 from proxy.storage.protocols import Record
 
 SUFFIX: Final = ".jsonl"
@@ -52,10 +52,16 @@ class Logs:
 
     def names(self) -> list[str]:
         """The names of the logs of usage. Other files in the folder are ignored."""
-        place = self._folder / USAGE
+        return [path.stem for path in self._in(USAGE) if self._path(path.stem) == path]
+
+    def event_days(self) -> list[str]:
+        """The days that have a log of events, as `2026-11-29`. Other files in the folder are ignored."""
+        return [path.stem for path in self._in(EVENTS) if DAY.fullmatch(path.stem)]
+
+    def _in(self, folder: str) -> list[Path]:
+        place = self._folder / folder
         with _failing(place):
-            found = sorted(path for path in place.iterdir() if path.suffix == SUFFIX)
-        return [path.stem for path in found if ID.fullmatch(path.stem) and self._path(path.stem) == path]
+            return sorted(p for p in place.iterdir() if p.suffix == SUFFIX and ID.fullmatch(p.stem))
 
     def read(self, name: str) -> list[Record]:
         lines: list[Record] = []
@@ -199,5 +205,5 @@ def _failing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = told(error) if error.filename else f"{path}: {told(error)}"
-        what = USAGE if USAGE in (path.name, path.parent.name) else path.name
+        what = next((name for name in (USAGE, EVENTS) if name in (path.name, path.parent.name)), path.name)
         raise StorageError(f"{what} is not read or saved ({reason})") from error

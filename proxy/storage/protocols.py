@@ -53,6 +53,9 @@ class Storage(Protocol):
     async def logs(self) -> list[str]:
         """The names of the logs of usage, in order: all but those of ROOT_LOGS. Raises StorageError."""
 
+    async def event_days(self) -> list[str]:
+        """The days that have a log of events, in order; `layout.event_log` names the log. Raises StorageError."""
+
     async def read_log(self, log: str) -> list[Record]:
         """The lines of a log, as of every write queued before; none if there is no such log.
 

@@ -99,6 +99,27 @@ export function clock(at, { utc = false, zone = false, seconds = true, now = NaN
 	return format(options, ms(at));
 }
 
+/** "Sunday 29 November 2026" @param {string} at @param {boolean} utc */
+export const day = (at, utc) =>
+	format({ timeZone: utc ? "UTC" : undefined, weekday: "long", day: "numeric", month: "long", year: "numeric" }, ms(at));
+
+/**
+ * The text of an event, its times as `clock` shows them.
+ * @param {{text: string, parts?: (string | {time: string})[]}} event
+ * @param {(at: string) => string} clock
+ */
+export const sentence = ({ text, parts }, clock) =>
+	parts?.map((part) => (typeof part === "string" ? part : clock(part.time))).join("") ?? text;
+
+const TIME = /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z/g;
+
+/**
+ * A reason that the server gives, its times as `clock` shows them.
+ * @param {string} text
+ * @param {(at: string) => string} clock
+ */
+export const timed = (text, clock) => text.replace(TIME, (at) => clock(at));
+
 /** By their options: one takes long to make. @type {Map<string, Intl.DateTimeFormat>} */
 const formatters = new Map();
 

@@ -2,7 +2,7 @@
 /** The page: boot and routes. Builds `app`, which every view is handed. */
 import { api } from "./api.js";
 import { act, byId, h, setAttr } from "./dom.js";
-import { ago, clock, until } from "./format.js";
+import { ago, clock, day, until } from "./format.js";
 import { VIEWS, header } from "./header.js";
 import { connect } from "./live.js";
 import { createSettings } from "./settings.js";
@@ -62,9 +62,12 @@ const app = {
 	/** Nothing is changed while what is seen may be out of date. */
 	async api(method, ...rest) {
 		if (method !== "GET" && live.lostAt) throw new Error(t("not_sent"));
-		return api(method, ...rest);
+		const data = await api(method, ...rest);
+		if (data?.warning) app.toast({ text: data.warning, kind: "error" }); // done all the same
+		return data;
 	},
 	clock: absolute,
+	day: (at) => day(at, settings.get("time") === "utc"),
 	ago: (at) => moment(at) ?? ago(at, live.now()),
 	until: (at, past) => moment(at) ?? until(at, live.now(), past),
 	go(hash) {

@@ -85,8 +85,11 @@
  * @property {Level} level
  * @property {string} kind
  * @property {string} text
- * @property {string} [account_id]
- * @property {string} [account_name]
+ * @property {(string | {time: Time})[]} [parts] the text, if there are times in it
+ * @property {{kind: "admin" | "key" | "system", id: string | null, name: string | null, address: string | null}} actor
+ * @property {{kind: "account" | "token" | "session", id: string, name: string | null} | null} subject
+ * @property {Record<string, unknown> | null} before
+ * @property {Record<string, unknown> | null} after
  * @property {number} [skipped] how many events before this one are missing
  *
  * @typedef {object} Try One exchange of a request with the upstream.
@@ -179,7 +182,7 @@
  * @property {(() => void) | false | null} [undo] what its button does
  * @property {string} [label] the text of that button
  *
- * @typedef {{seconds?: boolean, zone?: boolean}} ClockOptions
+ * @typedef {{seconds?: boolean, zone?: boolean, now?: number}} ClockOptions `now`: 0 leaves out the day
  *
  * @typedef {object} Settings
  * @property {(key: string, usual?: string) => string} get
@@ -196,6 +199,7 @@
  * @property {() => boolean} online whether what is shown is up to date
  * @property {typeof import("./api.js").api} api
  * @property {(at: Time | number | null | undefined, options?: ClockOptions) => string} clock
+ * @property {(at: Time) => string} day the day of a time, in words
  * @property {(at: Time | null) => string} ago
  * @property {(at: Time | null, past?: "expired" | "resetting") => string} until
  * @property {(hash: string) => void} go

@@ -85,7 +85,7 @@ async def test_a_second_signal_ends_the_wait(tmp_path: Path) -> None:
 async def test_counters_that_cannot_be_saved_are_told_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(*_: object) -> None:
+    async def fail(*_: object, **options: object) -> None:
         raise StorageError("no space left on device")
 
     with pytest.raises(UnsavedError, match="lost: the counters and budgets of client keys; the usage since"):

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
-import { ago, clock, compact, duration, money, ms, number, span, until } from "../../static/js/format.js";
+import { ago, clock, compact, day, duration, money, ms, number, sentence, span, timed, until } from "../../static/js/format.js";
 
 const NOW = Date.parse("2026-03-01T12:00:00Z");
 const SECOND = 1000;
@@ -50,4 +50,18 @@ describe("clocks", () => {
 	test("they do not if it is today", () =>
 		assert.equal(clock("2026-03-01T00:00:00Z", { utc: true, now: NOW }), "00:00:00"));
 	test("nothing is a dash", () => assert.equal(clock(null), "–"));
+});
+
+describe("times in texts", () => {
+	const time = "2026-03-01T12:00:00.123Z";
+	/** @type {(at: string) => string} */
+	const utc = (at) => clock(at, { utc: true, seconds: false });
+	test("those of an event are parts", () => {
+		const parts = ["team is limited until ", { time }, ": 429"];
+		assert.equal(sentence({ text: "in words of its own", parts }, utc), "team is limited until 12:00: 429");
+	});
+	test("an event without times is its text", () => assert.equal(sentence({ text: "so it is" }, utc), "so it is"));
+	test("those of a reason are found", () =>
+		assert.equal(timed(`429, resets ${time}, or 2026-03-01T13:00:00Z`, utc), "429, resets 12:00, or 13:00"));
+	test("a day has a name", () => assert.match(day("2026-03-01T23:59:00Z", true), /^Sunday,? 1 March 2026$/));
 });

@@ -2,7 +2,7 @@
 /** One account: its facts, use, history, and who is on it now. */
 import * as actions from "../actions.js";
 import { h, panel, setText } from "../dom.js";
-import { compact, money, number } from "../format.js";
+import { compact, money, number, sentence } from "../format.js";
 import { hashOf } from "../requests.js";
 import { status } from "../ui/cells.js";
 import { bars } from "../ui/chart.js";
@@ -184,9 +184,9 @@ function listOf(title, lines, none) {
  * Those of a topic that belong to the account, the newest first.
  * @template {LoggedEvent | Session} Item
  * @param {Map<string, Item>} items
- * @param {string} id
+ * @param {(item: Item) => unknown} is
  */
-const mine = (items, id) => [...items].filter(([, item]) => item.account_id === id).reverse();
+const mine = (items, is) => [...items].filter(([, item]) => is(item)).reverse();
 
 /**
  * @param {App} app
@@ -196,7 +196,8 @@ function eventsOf({ t, store, clock }, id) {
 	const items = store.items("events");
 	const when = (/** @type {string | undefined} */ at) => clock(at, { zone: false });
 	/** @type {() => Line[]} */
-	const lines = () => mine(items, id).map(([key, { at, text }]) => [key, [when(at), text]]);
+	const lines = () => mine(items, ({ subject }) => subject?.id === id)
+		.map(([key, event]) => [key, [when(event.at), sentence(event, clock)]]);
 	return listOf(t("a_events"), lines, () => {
 		const [oldest] = items.values();
 		return t("a_no_events", { at: when(oldest?.at) });
@@ -209,7 +210,8 @@ function eventsOf({ t, store, clock }, id) {
  */
 function sessionsOf({ t, store, clock }, id) {
 	/** @type {() => Line[]} */
-	const lines = () => mine(store.items("sessions"), id).map(([key, { last_seen_at, ip, user_agent, in_flight: n }]) =>
-		[key, [clock(last_seen_at, { zone: false }), join(key.slice(0, 8), ip, user_agent, t("a_running", { n }))]]);
+	const lines = () => mine(store.items("sessions"), ({ account_id: account }) => account === id)
+		.map(([key, { last_seen_at, ip, user_agent, in_flight: n }]) =>
+			[key, [clock(last_seen_at, { zone: false }), join(key.slice(0, 8), ip, user_agent, t("a_running", { n }))]]);
 	return listOf(t("a_sessions"), lines, () => t("a_no_sessions"));
 }

@@ -1,7 +1,7 @@
 // @ts-check
 /** The accounts, and what can be done to one or to many. */
 import { h, setText } from "../dom.js";
-import { number } from "../format.js";
+import { number, timed } from "../format.js";
 import { DAY, bySeverity, named, plain, rank, status, usage } from "../ui/cells.js";
 import { table } from "../ui/table.js";
 
@@ -59,7 +59,7 @@ function columns(app) {
 		{
 			key: "state",
 			sort: rank,
-			title: (account) => account.status_reason,
+			title: ({ status_reason: reason }) => reason && timed(reason, app.clock),
 			cell(td) {
 				const { el, patch } = status(app);
 				td.append(el);

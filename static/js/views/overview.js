@@ -1,7 +1,7 @@
 // @ts-check
 /** Whether all is well, what is going on, and what needs somebody. */
 import { h, keyed, panel, setAttr, setText } from "../dom.js";
-import { compact, money, ms, number } from "../format.js";
+import { compact, money, ms, number, sentence, timed } from "../format.js";
 import { bySeverity, ICON, spark } from "../ui/cells.js";
 
 const SOON_MS = 600_000;
@@ -183,10 +183,10 @@ const sum = (bucket, fields) => fields.reduce((total, field) => total + bucket[f
  * @param {App} app
  * @param {Account} account
  */
-function trouble({ t, now, until }, { status, status_reason, last_refresh_error: error, expires_at, refreshing }) {
+function trouble({ t, now, until, clock }, { status, status_reason, last_refresh_error: error, expires_at, refreshing }) {
 	if (status === "inactive") return "";
-	if (status === "invalid") return status_reason ?? t("invalid");
-	if (status === "active" && status_reason) return status_reason;
+	if (status === "invalid") return timed(status_reason ?? t("invalid"), clock);
+	if (status === "active" && status_reason) return timed(status_reason, clock);
 	if (error) return t("refresh_fails", { error });
 	const soon = expires_at && ms(expires_at) - now() < SOON_MS && !refreshing;
 	return soon ? t("expires_soon", { in: until(expires_at) }) : "";
@@ -216,7 +216,12 @@ function needing(app, counts) {
  */
 function latest({ store, t, ago, clock }, health) {
 	const last = [...store.items("events")].slice(-MOST).reverse();
-	const lines = last.map(([id, { at, text, level, account_id: account }]) =>
-		({ id, href: account ? `#/accounts/${account}` : "#/events", name: ago(at), more: text, kind: level }));
+	const lines = last.map(([id, event]) => ({
+		id,
+		href: event.subject?.kind === "account" ? `#/accounts/${event.subject.id}` : "#/events",
+		name: ago(event.at),
+		more: sentence(event, clock),
+		kind: event.level,
+	}));
 	return [lines, lines.length ? "" : t("no_events", { at: clock(health.started_at) })];
 }

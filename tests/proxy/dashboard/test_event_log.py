@@ -9,7 +9,7 @@ import pytest
 from proxy.accounts.account import Account, ApiKey, OAuthTokens
 from proxy.accounts.preferences import Preferences
 from proxy.dashboard.event_log import EventLog
-from proxy.feed import Changed, Feed, Happened
+from proxy.feed import Changed, Feed, Happened, Subject, Who
 from tests.service import TestClock
 
 NOW = 1_800_000_000.0
@@ -34,7 +34,7 @@ def told(old: Account | None, new: Account | None) -> list[tuple[str, str, str]]
             (
                 "warning",
                 "account.rate_limited",
-                "team is rate limited until 2027-01-15T08:01:00.000Z: 429",
+                "team is rate limited until 2027-01-15 08:01:00 UTC: 429",
             ),
         ),
         (
@@ -42,7 +42,7 @@ def told(old: Account | None, new: Account | None) -> list[tuple[str, str, str]]
             (
                 "warning",
                 "account.rate_limited",
-                "team is rate limited: 429, resets 2027-01-15T08:01:00.000Z",
+                "team is rate limited: 429, resets 2027-01-15 08:01:00 UTC",
             ),
         ),
         (OLD.invalidated("revoked", NOW), ("error", "account.invalid", "team is invalid: revoked")),
@@ -107,12 +107,52 @@ def test_steps_of_a_refresh_are_not_told() -> None:
     assert told(received, received.refresh_saved()) == []
 
 
-def test_an_event_says_whom_it_is_about() -> None:
+def test_an_event_says_whom_it_is_about_and_who_did_it() -> None:
     feed = Feed()
-    chronicle = EventLog(feed, clock=TestClock())
+    events = EventLog(feed, clock=TestClock(), key_name={"tok_1": "ci"}.get)
     feed.publish(Changed(None, replace(OLD, name="x")))
-    feed.tell(Happened("session.started", "a session began", "info", "tok_1", "ses_1"))
-    first, second = chronicle.since(0)
-    assert (first["account_id"], first["account_name"]) == ("acc_1", "x")
-    assert (second["token_id"], second["session_id"], second["id"]) == ("tok_1", "ses_1", 2)
-    assert "token_id" not in first and "account_id" not in second
+    by = Who("key", "tok_1", address="10.0.0.1")
+    feed.tell(Happened("session.started", "a session began", subject=Subject("session", "ses_1"), by=by))
+    first, second = events.since(0)
+    assert first["subject"] == {"kind": "account", "id": "acc_1", "name": "x"}
+    assert first["actor"] == {"kind": "system", "id": None, "name": None, "address": None}
+    assert second["subject"] == {"kind": "session", "id": "ses_1", "name": None}
+    assert second["actor"] == {"kind": "key", "id": "tok_1", "name": "ci", "address": "10.0.0.1"}
+
+
+def test_times_in_a_text_are_parts() -> None:
+    feed = Feed()
+    events = EventLog(feed, clock=TestClock())
+    feed.publish(Changed(OLD, OLD.limited(NOW + 60, "429", NOW)))
+    feed.publish(Changed(OLD, OLD.renamed("crew", NOW)))
+    limited, renamed = events.since(0)
+    time = {"time": "2027-01-15T08:01:00.000Z"}
+    assert limited["parts"] == ["team is rate limited until ", time, ": 429"]
+    assert "parts" not in renamed
+
+
+SECRET = "sk-ant-api03-a-secret"
+
+
+@pytest.mark.parametrize(
+    ("new", "before", "after"),
+    [
+        (OLD.renamed("crew", NOW), {"name": "team"}, {"name": "crew"}),
+        (OLD.invalidated("revoked", NOW), {"status": "active"}, {"status": "invalid"}),
+        (OLD.rekeyed(ApiKey(SECRET), NOW), None, {"api_key": "replaced"}),
+        (
+            OLD.proxied("http://user:pass-word@10.0.0.9:3128", NOW),
+            {"proxy": None},
+            {"proxy": "http://***@10.0.0.9:3128"},
+        ),
+    ],
+)
+def test_an_event_says_what_was_before_and_what_is_after_but_no_secret(
+    new: Account, before: object, after: object
+) -> None:
+    feed = Feed()
+    events = EventLog(feed, clock=TestClock())
+    feed.publish(Changed(OLD, new))
+    (event,) = events.since(0)
+    assert (event["before"], event["after"]) == (before, after)
+    assert SECRET not in str(event) and "pass-word" not in str(event)

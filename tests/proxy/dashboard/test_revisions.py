@@ -218,6 +218,8 @@ def test_events_are_numbered_and_only_newer_ones_are_sent(world: World) -> None:
     assert "dropped" not in read
     assert read["items"][0] == {
         "id": 2, "at": "2027-01-15T08:00:00.000Z", "level": "info", "kind": "thing.done", "text": "thing 1",
+        "actor": {"kind": "system", "id": None, "name": None, "address": None},
+        "subject": None, "before": None, "after": None,
     }  # fmt: skip
 
 

@@ -101,9 +101,7 @@ async def test_an_exhausted_pool_and_its_recovery_are_told(
         assert (await service.message()).status == 429
         _, exhausted = await posts(receiver, 2)
         assert exhausted["event"] == "pool.exhausted"
-        assert exhausted["text"] == (
-            "Claude Proxy: health was degraded and is unhealthy (2 of 2 accounts rate limited)"
-        )
+        assert exhausted["text"] == ("Claude Proxy is unhealthy: 2 of 2 accounts rate limited")
         # The limits pass by time alone, without a request.
         service.clock.advance(61)
         *_, recovered = await posts(receiver, 3)

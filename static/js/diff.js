@@ -1,0 +1,35 @@
+// @ts-check
+/** What a change has changed, as text. */
+
+/** @typedef {Record<string, unknown> | null | undefined} Fields */
+
+const NOTHING = "–";
+
+/** What stands there, members of objects by their path. @param {Fields} fields */
+function flat(fields) {
+	/** @type {Map<string, string>} */
+	const found = new Map();
+	for (const [name, value] of Object.entries(fields ?? {})) {
+		if (value && typeof value === "object" && !Array.isArray(value)) {
+			for (const [member, text] of flat(/** @type {Fields} */ (value))) found.set(`${name}.${member}`, text);
+		} else {
+			found.set(name, Array.isArray(value) ? value.join(", ") || NOTHING : String(value ?? NOTHING));
+		}
+	}
+	return found;
+}
+
+/**
+ * "name: team → crew; limits.tokens_per_day: – → 5000". Of what is new or gone nothing: its text says that.
+ * @param {Fields} before
+ * @param {Fields} after
+ * @param {boolean} [whole] of what is new, all that it has
+ */
+export function diff(before, after, whole = false) {
+	if (!after || (!before && !whole)) return "";
+	const old = flat(before);
+	return [...flat(after)]
+		.filter(([name, text]) => old.get(name) !== text)
+		.map(([name, text]) => (before ? `${name}: ${old.get(name) ?? NOTHING} → ${text}` : `${name}: ${text}`))
+		.join("; ");
+}

@@ -1,0 +1,21 @@
+import assert from "node:assert/strict";
+import { suite, test } from "node:test";
+import { diff } from "../../static/js/diff.js";
+
+suite("what a change has changed", () => {
+	test("a field, before and after", () => {
+		assert.equal(diff({ name: "team" }, { name: "crew" }), "name: team → crew");
+	});
+
+	test("only the members of a field that have changed", () => {
+		const before = { limits: { a: null, b: 1 }, models: ["x"] };
+		const after = { limits: { a: 5, b: 1 }, models: [] };
+		assert.equal(diff(before, after), "limits.a: – → 5; models: x → –");
+	});
+
+	test("nothing of what is new or gone, unless all of it is wanted", () => {
+		assert.equal(diff(null, { name: "crew" }), "");
+		assert.equal(diff({ name: "crew" }, null), "");
+		assert.equal(diff(null, { api_key: "replaced" }, true), "api_key: replaced");
+	});
+});
