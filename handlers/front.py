@@ -11,6 +11,8 @@ import signal
 import sys
 from pathlib import Path
 
+from tornado.web import Application
+
 from handlers.cors import Cors
 from handlers.gate import AdminGate
 from handlers.live import Dashboards
@@ -48,8 +50,23 @@ def make_server(parts: Parts) -> Server:
     )
     parts.signins.on_end(dashboards.signed_out)
     v1 = _v1(parts, origins)
-    rest = application(
+    return Server(
+        Front(v1, _rest(parts, dashboards, assets, origins)),
+        v1,
+        dashboards,
+        parts.health,
+        drain_timeout_s=http.drain_timeout_s,
+        hurried=parts.hurried,
+        clock=clock,
+        trusted_proxies=http.trusted_proxies,
+    )
+
+
+def _rest(parts: Parts, dashboards: Dashboards, assets: Assets, origins: Origins) -> Application:
+    """All routes but `/v1`."""
+    return application(
         pool=parts.pool,
+        quota_history=parts.quota.history,
         keys=parts.keys,
         credentials=parts.credentials,
         refresher=parts.refresher,
@@ -62,21 +79,11 @@ def make_server(parts: Parts) -> Server:
         health=parts.health,
         findings=parts.health.findings,
         gate=_gate(parts, origins),
-        clock=clock,
-        trusted_proxies=http.trusted_proxies,
+        clock=parts.clock,
+        trusted_proxies=parts.http.trusted_proxies,
         origins=origins,
-        redirect_uri=http.redirect_uri,
+        redirect_uri=parts.http.redirect_uri,
         assets=assets,
-    )
-    return Server(
-        Front(v1, rest),
-        v1,
-        dashboards,
-        parts.health,
-        drain_timeout_s=http.drain_timeout_s,
-        hurried=parts.hurried,
-        clock=clock,
-        trusted_proxies=http.trusted_proxies,
     )
 
 

@@ -25,12 +25,16 @@ import tornado
 from proxy import __version__
 from proxy.accounts.account import Account, load_accounts, read_account
 from proxy.accounts.balancer import REFRESH_AHEAD_S
+from proxy.accounts.capacity import Capacity
 from proxy.accounts.credentials import Credentials
 from proxy.accounts.lessons import Teacher
 from proxy.accounts.login import Logins
 from proxy.accounts.oauth import OAuthServer, Registration
 from proxy.accounts.pool import Pool
 from proxy.accounts.probe import Probe
+from proxy.accounts.quota_alerts import QuotaAlerts
+from proxy.accounts.quota_history import QuotaHistory, read_quota_record
+from proxy.accounts.quota_watch import QuotaWatch
 from proxy.accounts.refresh import Refresher
 from proxy.clients.budgets import Budgets
 from proxy.clients.counters import KeyCounters, read_counters
@@ -74,6 +78,8 @@ SAVE_AGAIN_S = 1.0
 SAVE_USAGE_S = 2.0
 COMPACT_USAGE_S = 900.0
 LOOK_S = 5.0
+LOOK_AT_QUOTA_S = 30.0
+SAVE_QUOTA_S = 300.0
 
 READERS: Mapping[Kind, Reader] = MappingProxyType(
     {
@@ -83,6 +89,7 @@ READERS: Mapping[Kind, Reader] = MappingProxyType(
         "findings": read_finding,
         "counters": read_counters,
         "sessions": read_session,
+        "quota": read_quota_record,
     }
 )
 
@@ -114,6 +121,7 @@ class Parts:
     jobs: Jobs
     client: CurlClient
     pool: Pool
+    quota: QuotaWatch
     refresher: Refresher
     credentials: Credentials
     logins: Logins
@@ -159,6 +167,7 @@ class _Given:
 @dataclass(frozen=True)
 class _Accounts:
     pool: Pool
+    quota: QuotaWatch
     refresher: Refresher
     probe: Probe
     logins: Logins
@@ -193,12 +202,11 @@ async def engine(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
     """All parts, running; stopped in reverse order. Raises StartError."""
     async with contextlib.AsyncExitStack() as rooms:
         given = await rooms.enter_async_context(_given(settings, clock, rng))
-        client = rooms.enter_context(_client(settings))
+        client, jobs = rooms.enter_context(_client(settings)), Jobs()
         accounts = await rooms.enter_async_context(_accounts(given, client))
         clients = await rooms.enter_async_context(_clients(given))
         usage = await rooms.enter_async_context(_usage(given, clients.budgets))
         dashboard = await rooms.enter_async_context(_dashboard(given, accounts, clients, usage))
-        jobs = Jobs()
         rooms.push_async_callback(jobs.close)
         parts = Parts(
             http=_http_options(settings),
@@ -207,6 +215,7 @@ async def engine(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
             jobs=jobs,
             client=client,
             pool=accounts.pool,
+            quota=accounts.quota,
             refresher=accounts.refresher,
             credentials=_credentials(given, accounts, clients),
             logins=accounts.logins,
@@ -281,6 +290,7 @@ async def _accounts(given: _Given, client: CurlClient) -> AsyncIterator[_Account
         new_id=_new_id,
         idle_threshold_s=settings.accounts.idle_threshold,
     )
+    quota = await _quota(given, pool, jobs)
     oauth = _oauth_server(settings, clock)
     refresher = Refresher(pool, oauth, jobs=jobs, clock=clock, rng=given.rng)
     logins = Logins(pool, refresher, oauth, feed=given.feed, jobs=jobs, clock=clock, new_id=_new_id)
@@ -303,7 +313,18 @@ async def _accounts(given: _Given, client: CurlClient) -> AsyncIterator[_Account
         jobs.every("save counters of accounts", SAVE_COUNTERS_S, partial(pool.save_counters, storage))
         jobs.every("upkeep", interval_s, upkeep, jitter=0.1)
         refresher.start()
-        yield _Accounts(pool, refresher, Probe(client, jobs, clock), logins, upkeep)
+        yield _Accounts(pool, quota, refresher, Probe(client, jobs, clock), logins, upkeep)
+
+
+async def _quota(given: _Given, pool: Pool, jobs: Jobs) -> QuotaWatch:
+    clock, feed, storage = given.clock, given.feed, given.storage
+    history = QuotaHistory(pool, await storage.load("quota"), feed=feed, clock=clock)
+    alerts = QuotaAlerts(pool, given.settings.accounts.quota_alert, feed=feed, clock=clock)
+    watch = QuotaWatch(history, Capacity(pool, feed=feed, clock=clock), alerts)
+    given.last_saves.add("the history of quota", partial(history.save, storage))
+    jobs.every("look at quota", LOOK_AT_QUOTA_S, watch.look)
+    jobs.every("save the history of quota", SAVE_QUOTA_S, partial(history.save, storage))
+    return watch
 
 
 @contextlib.asynccontextmanager
@@ -445,6 +466,7 @@ async def _dashboard(
     feed.tell(Happened("server.started", f"Claude Proxy {__version__} started"))
     summary = Summary(
         pool=accounts.pool,
+        capacity=accounts.quota.capacity,
         keys=clients.keys,
         refresher=accounts.refresher,
         sessions=clients.sessions,
@@ -492,6 +514,7 @@ def _webhook(given: _Given, health: Health, jobs: Jobs) -> Webhook | None:
     signs = None if secret is None else secret.get_secret_value()
     webhook = Webhook(url, signs, health, jobs=jobs, clock=given.clock, rng=given.rng)
     given.feed.on_account_change(webhook.account_changed)
+    given.feed.on_event(webhook.happened)
     jobs.every("look at health", LOOK_S, webhook.look)
     return webhook
 

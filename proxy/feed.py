@@ -32,6 +32,7 @@ class Happened:
     level: Level = "info"
     key_id: str | None = None
     session_id: str | None = None
+    account_id: str | None = None
 
 
 class Feed:

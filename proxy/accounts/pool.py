@@ -8,11 +8,10 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
-from proxy.accounts import quota
 from proxy.accounts.account import Account, Status
 from proxy.accounts.balancer import Balancer
 from proxy.accounts.cooldown import Cooldowns
-from proxy.accounts.quota import Quota
+from proxy.accounts.quotas import Quotas
 from proxy.accounts.refusals import SHOWN_FROM, Refusals
 from proxy.accounts.table import AccountTable
 from proxy.accounts.use import Use, Uses
@@ -49,12 +48,10 @@ class Pool(AccountTable):
     ) -> None:
         super().__init__(table, clock=clock, feed=feed, new_id=new_id)
         self._idle_threshold_s = idle_threshold_s
-        self._by_room = most_remaining
-        self._quota: dict[str, Quota] = {}
-        self._room_until: dict[str, float] = {}
         self._use = Uses(table, counters)
         self._counts = dict.fromkeys(Status, 0)
         self._balancer = Balancer(table)
+        self.quotas = Quotas(clock, self._balancer.set_room if most_remaining else None)
         self._cooldowns = Cooldowns(clock)
         self._refusals = Refusals()
         for account in table.values():
@@ -80,7 +77,7 @@ class Pool(AccountTable):
             "rate_limits": use.rate_limits,
             "in_flight": use.in_flight,
             "last_used_at": None if use.last_used_at is None else rfc3339(use.last_used_at),
-            "quota": quota.view(self._quota.get(account.id, {}), self._clock.now()),
+            "quota": self.quotas.view(account.id),
             "idle_since": None if (idle := self._idle_since(account)) is None else rfc3339(idle),
         }
 
@@ -149,21 +146,14 @@ class Pool(AccountTable):
     def saw(self, account_id: str, headers: AnswerHeaders) -> None:
         """Update the account's quota from an answer's headers."""
         if account_id in self._table:
-            known = self._quota.get(account_id, {})
-            self._quota[account_id] = quota.read_quota(headers, known, self._clock.now())
-            if self._by_room:
-                self._file_room(account_id)
+            self.quotas.saw(account_id, headers)
             if self._table[account_id].unchecked and headers.get("anthropic-organization-id"):
                 self.change(account_id, Account.checked)  # it names whose key it has accepted
             self.touch(account_id)
 
-    def _file_room(self, account_id: str) -> None:
-        self._balancer.set_room(account_id, self.room(account_id))
-        self._room_until[account_id] = quota.room_until(self._quota[account_id], self._clock.now())
-
     def room(self, account_id: str) -> float:
         """The fraction of its limits that the account has left, from 0 to 1; 1 if nothing is known."""
-        return quota.room(self._quota.get(account_id, {}), self._clock.now())
+        return self.quotas.room(account_id)
 
     def failed(self, account_id: str) -> None:
         """Count one unsuccessful answer of the account."""
@@ -210,9 +200,7 @@ class Pool(AccountTable):
         for account_id in tuple(self._cooldowns.passed()):
             self._recover(account_id)
         self._cooldowns.drop_passed_matters()
-        now = self._clock.now()
-        for account_id in [id for id, until in self._room_until.items() if until <= now]:
-            self._file_room(account_id)
+        self.quotas.tick()
 
     def _recover(self, account_id: str) -> None:
         self._cooldowns.recovered(account_id)
@@ -274,8 +262,7 @@ class Pool(AccountTable):
             self._use.forget(old.id)
             self._cooldowns.forget(old.id)
             self._balancer.forget(old.id)
-            self._quota.pop(old.id, None)
-            self._room_until.pop(old.id, None)
+            self.quotas.forget(old.id)
 
 
 def _rate_limited(first: str, wait_s: float, now: float) -> RateLimited:

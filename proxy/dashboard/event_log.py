@@ -34,7 +34,11 @@ class EventLog:
         return found[-most:]
 
     def _happened(self, event: Happened) -> None:
-        about = {"token_id": event.key_id, "session_id": event.session_id}
+        about = {
+            "token_id": event.key_id,
+            "session_id": event.session_id,
+            "account_id": event.account_id,
+        }
         self._note(event.level, event.kind, event.text, about)
 
     def _account_changed(self, event: AccountChanged) -> None:

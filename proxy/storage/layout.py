@@ -39,6 +39,7 @@ LAYOUTS: Final[Mapping[Kind, Layout]] = MappingProxyType(
         "signins": Layout("signins.json", durable=True),
         "counters": Layout("counters.json", durable=False),
         "sessions": Layout("sessions.json", durable=False),
+        "quota": Layout("quota.json", durable=False),
     }
 )
 INVENTORY: Final = "inventory.json"
