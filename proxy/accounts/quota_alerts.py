@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from proxy.accounts.account import Account
+from proxy.accounts.account import Account, Status
 from proxy.accounts.pool import Pool
 from proxy.accounts.quota import is_of_minutes, title
 from proxy.clock import Clock
@@ -16,7 +16,8 @@ KIND = "account.quota_high"
 class QuotaAlerts:
     """Tells once for each window, until its reset. `threshold` is a fraction; 0 for no alerts.
 
-    Windows of minutes are left out: they are full again before anybody has read of them.
+    Windows of minutes are left out, which are full again before anybody has read of them, and accounts that are not
+    active: that an account is rate limited has been told.
     """
 
     def __init__(self, pool: Pool, threshold: float, *, feed: Feed, clock: Clock) -> None:
@@ -31,7 +32,7 @@ class QuotaAlerts:
     def look(self) -> None:
         """Tell what is high and has not been told. Called periodically."""
         for account, window, used in self._news():
-            text = f"{account.name} has used {used:.0%} of its quota ({title(window)})"
+            text = f"{account.name} has used {int(100 * used + 1e-6)} % of its quota ({title(window)})"
             self._feed.tell(Happened(KIND, text, "warning", account_id=account.id))
 
     def _news(self) -> Iterator[tuple[Account, str, float]]:
@@ -45,7 +46,11 @@ class QuotaAlerts:
                 if used is None or used < self._threshold or resets_at is None or resets_at <= now:
                     continue
                 account = self._pool[account_id]
-                if not account.works or is_of_minutes(name) or (account_id, name) in self._told:
+                if (
+                    account.status is not Status.ACTIVE
+                    or is_of_minutes(name)
+                    or (account_id, name) in self._told
+                ):
                     continue
                 self._told[account_id, name] = resets_at
                 yield account, name, used

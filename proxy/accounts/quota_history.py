@@ -108,7 +108,7 @@ class QuotaHistory:
             quota = self._pool.quotas[account_id]
             for name, window in quota.items():
                 if (used := window.full) is not None and not window.is_over(now):
-                    pasts[name] = _noted(pasts.get(name), used, now)
+                    pasts[name] = noted(pasts.get(name), used, now)
             if len(pasts) > len(quota):  # an account that tells of ever new windows has lost its oldest
                 self._pasts[account_id] = {name: past for name, past in pasts.items() if name in quota}
             self._unsaved.add(account_id)
@@ -149,7 +149,8 @@ def read_quota_record(id: str, record: Record) -> None:
     _read(record)
 
 
-def _noted(past: Past | None, used: float, now: float) -> Past:
+def noted(past: Past | None, used: float, now: float) -> Past:
+    """The past of a window, None if it begins, with the part of it that is used now."""
     day, week = (int(now // step_s) for step_s in STEPS_S.values())
     point = min(UNKNOWN - 1, round(used * UNITS))
     if past is None:

@@ -65,6 +65,10 @@ const app = {
 	clock: absolute,
 	ago: (at) => moment(at) ?? ago(at, live.now()),
 	until: (at, past) => moment(at) ?? until(at, live.now(), past),
+	due(at) {
+		const time = moment(at);
+		return t(time ? "at_time" : "in_span", { time: time ?? until(at, live.now()) });
+	},
 	go(hash) {
 		location.hash = hash;
 	},

@@ -3,6 +3,7 @@
 import { h, setText } from "../dom.js";
 import { number } from "../format.js";
 import { DAY, bySeverity, named, plain, rank, status, usage } from "../ui/cells.js";
+import { quotaColumn } from "../ui/quota.js";
 import { table } from "../ui/table.js";
 
 const FIELDS = ["id", "name", "type", "organization_name", "status", "status_reason", "status_since", "unchecked",
@@ -66,7 +67,7 @@ function columns(app) {
 			},
 		},
 		plain("expires", "expires_at", (at, account) => (account.refreshing ? t("refreshing") : app.until(at))),
-		plain("resets", "rate_limited_until", (at) => app.until(at, "resetting")),
+		quotaColumn(app),
 		plain("in_flight", "in_flight", number, { cls: "num low" }),
 		...usage("num low"),
 		{ key: "refresh_error", cls: "low", cell: errorCell },

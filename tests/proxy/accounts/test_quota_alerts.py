@@ -49,15 +49,15 @@ async def test_each_window_is_told_once_until_its_reset(pool: Pool, clock: TestC
     use(0.89, 0.5, at)
     assert told.now() == []
     use(0.9, 0.5, at)
-    assert told.now() == ["team has used 90% of its quota (5 hours)"]
+    assert told.now() == ["team has used 90 % of its quota (5 hours)"]
     assert told.events[0].account_id == account.id
     use(0.97, 0.934, at)
-    assert told.now() == ["team has used 93% of its quota (Opus, 7 days)"]
+    assert told.now() == ["team has used 93 % of its quota (Opus, 7 days)"]
     assert told.now() == []
     clock.advance(2 * HOUR)
     assert told.now() == []  # the old one is over
     use(0.95, 0.95, at + 5 * HOUR)
-    assert told.now() == ["team has used 95% of its quota (5 hours)"]
+    assert told.now() == ["team has used 95 % of its quota (5 hours)"]
 
 
 async def test_what_is_full_again_in_a_minute_or_has_no_reset_is_not_told(

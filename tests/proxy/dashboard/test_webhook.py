@@ -122,7 +122,7 @@ async def test_an_account_that_nears_a_limit_is_told_once(tmp_path: Path) -> Non
         invalidate(service, "b")
         high, *others = await posts(receiver, 3)
         assert (high["event"], high["account"]) == ("account.quota_high", {"id": account_id})
-        assert high["text"] == "Claude Proxy: a has used 93% of its quota (5 hours)"
+        assert high["text"] == "Claude Proxy: a has used 93 % of its quota (5 hours)"
         assert "account.quota_high" not in [body["event"] for body in others]
 
 
