@@ -199,6 +199,7 @@ function tick() {
 async function loadLater() {
 	app.more();
 	import("./ui/toast.js");
+	new Image().src = new URL("../favicon-unknown.svg", import.meta.url).href; // shown when nothing can be loaded
 	const { announcer, listen, watch } = await import("./later.js");
 	app.announce = announcer(byId("announcer"));
 	listen(app);

@@ -27,6 +27,7 @@ const join = (...parts) => parts.filter(Boolean).join(" · ");
  */
 const facts = (a, app) => [
 	["type", app.t(`a_${a.type}`)],
+	["reason", a.status_reason],
 	["api_key", a.unchecked && app.t("a_unchecked")],
 	["organisation", join(a.organization_name, a.organization_uuid)],
 	["expires", a.refreshing ? app.t("refreshing") : a.expires_at && app.until(a.expires_at)],
