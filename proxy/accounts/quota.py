@@ -14,9 +14,6 @@ from proxy.upstream.limits import Fields, Limits, moment, number, skew_s
 from proxy.upstream.verdict import LONGEST_LIMIT_S
 
 _WINDOW = re.compile(r"[0-9]{1,3}[a-z](?:_[a-z0-9]{1,16})?")
-_PARTS = re.compile(r"([0-9]+)([a-z])(?:_([a-z0-9]+))?")
-_UNITS = {"m": "minute", "h": "hour", "d": "day", "w": "week"}
-_MODELS = {"oi": "some models"}
 _CLASSIC = frozenset({"requests", "tokens", "input-tokens", "output-tokens"})
 _FLOAT = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,20})?(?:e[+-]?[0-9]{1,3})?")
 _STATUS = re.compile(r"[a-z_]{1,32}")
@@ -159,16 +156,6 @@ def is_name(name: str) -> bool:
 def is_of_minutes(name: str) -> bool:
     """Whether it is a classic limit, which fills up again within a minute: `requests`, `input_tokens`, …"""
     return not name[0].isdigit()
-
-
-def title(name: str) -> str:
-    """A window in words for people: `5 hours`, `Opus, 7 days`, `requests per minute`."""
-    match = _PARTS.fullmatch(name)
-    if match is None:
-        return f"{name.replace('_', ' ')} per minute"
-    count, unit, model = match.groups()
-    span = f"{count} {_UNITS.get(unit, unit)}{'' if count == '1' else 's'}"
-    return f"{_MODELS.get(model, model.capitalize())}, {span}" if model else span
 
 
 def _told(fields: Fields) -> Window | None:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from proxy.accounts.account import Account, Status
 from proxy.accounts.pool import Pool
-from proxy.accounts.quota import is_of_minutes, title
+from proxy.accounts.quota import is_of_minutes
 from proxy.clock import Clock
 from proxy.feed import Feed, Happened
+from proxy.upstream.limits import title
 
 KIND = "account.quota_high"
 

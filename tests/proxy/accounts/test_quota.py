@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from proxy.accounts.account import ApiKey
 from proxy.accounts.pool import Pool
-from proxy.accounts.quota import MAX_WINDOWS, Quota, Window, room, title, view
+from proxy.accounts.quota import MAX_WINDOWS, Quota, Window, room, view
 from proxy.accounts.quota import read_quota as read_headers
 from proxy.http.headers import AnswerHeaders
 from proxy.simulator import Answer, Error, quota_429
@@ -160,22 +160,6 @@ def test_the_tightest_window_is_shown_first_and_the_unknown_ones_last() -> None:
     }
     shown = [(window["window"], window["used"]) for window in view(quota, NOW)]
     assert shown == [("5h", 1.0), ("requests", 0.95), ("7d", 0.2), ("1d", None), ("1h", None)]
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("5h", "5 hours"),
-        ("1h", "1 hour"),
-        ("7d", "7 days"),
-        ("7d_opus", "Opus, 7 days"),
-        ("7d_oi", "some models, 7 days"),
-        ("requests", "requests per minute"),
-        ("input_tokens", "input tokens per minute"),
-    ],
-)
-def test_a_window_has_a_name_in_words(name: str, words: str) -> None:
-    assert title(name) == words
 
 
 # ---- what makes no sense
