@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from heapq import nsmallest
-from statistics import StatisticsError, linear_regression
+from statistics import linear_regression
 from typing import Any, Final
 
 from proxy.accounts.account import Account, Status
@@ -79,10 +79,7 @@ class Capacity:
         times, means = [t for t, _ in self._means], [mean for _, mean in self._means]
         if times[-1] - times[0] < LEAST_S:
             return None
-        try:
-            slope, _ = linear_regression(times, means)
-        except StatisticsError:
-            return None
+        slope, _ = linear_regression(times, means)
         lasts_s = -means[-1] / slope if slope < 0 else MOST_S
         return lasts_s if lasts_s < MOST_S else None
 
