@@ -92,7 +92,9 @@ async def test_the_overview_says_what_is_left_and_what_comes_back_next(
 ) -> None:
     async with dashboard(tmp_path, browser, accounts=(), prepare=furnish) as (service, page):
         card = page.locator("section.panel", has=page.get_by_role("heading", name="Capacity"))
-        await expect(card).to_contain_text(re.compile("36 % left.*known of 4 of 5 accounts in service"))
+        await expect(card).to_contain_text(
+            re.compile("36 % left.*on average over 4 of 5 accounts in service")
+        )
         resets = card.get_by_role("listitem")
         await expect(resets).to_have_count(3)
         await expect(resets.first).to_contain_text(re.compile("over 5 hours resets in 59m"))

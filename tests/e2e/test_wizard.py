@@ -136,7 +136,9 @@ async def test_what_is_pasted_wrongly_is_told_at_the_field(
         await expect(field).to_have_accessible_description(re.compile(re.escape(MISTAKES[pasted])))
         assert await field.input_value() == pasted
         assert len(service.parts.pool) == 0
-        if "error=" not in pasted:
+        if "error=" in pasted:
+            await renew(dialog, "Get a new link")
+        else:
             await finish(dialog, "#".join(code_of(await authorised(service, dialog))))
             await expect(dialog).to_contain_text("team-new added")
 

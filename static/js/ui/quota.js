@@ -110,7 +110,9 @@ export function quotaColumn(app) {
 				const resets = back ?? (most && isLong(most.window) ? most.window.resets_at : null);
 				const when = resets && ms(resets) > now() && t(back ? "q_back" : "q_resets", { due: due(resets) });
 				setText(much, most ? perCent(most.used) : "–");
-				setText(more, [most && nameOf(most.window.window, t), when].filter(Boolean).join(", "));
+				const name = most && nameOf(most.window.window, t);
+				// What matters most comes first: the end may be cut off.
+				setText(more, (back ? [when, name] : [name, when]).filter(Boolean).join(", "));
 				setAttr(td, "title", most && `${nameOf(most.window.window, t)}: ${wordsOf(most.used, t)}`);
 				meter.patch(most?.used ?? null);
 				setAttr(meter.el, "hidden", !most);

@@ -165,7 +165,7 @@ class Wizard {
 
 	finish() {
 		const wrong = this.mistake();
-		if (wrong) return this.paste.fail(wrong);
+		if (wrong) return this.paste.fail(wrong, ...(this.isCancelled() ? [anotherLink(this)] : []));
 		const body = { code: this.paste.input.value, state: this.flow?.state, name: typed(this.name) || null };
 		return this.post(this.id ? `api/accounts/${this.id}/reauthorize` : "oauth/exchange", body);
 	}
@@ -174,6 +174,11 @@ class Wizard {
 	reauthorise(id) {
 		this.id = id;
 		return this.mistake() ? this.link() : this.finish();
+	}
+
+	/** Whether what was pasted says that the login was cancelled: only another link leads on. */
+	isCancelled() {
+		return mistake(this.paste.input.value, this.flow?.state) === "access_denied";
 	}
 
 	/** What is wrong with what was pasted, or "". */
