@@ -31,15 +31,16 @@ class Quotas:
         return (id for id, known in self._quotas.items() if known)
 
     def saw(self, account_id: str, headers: AnswerHeaders) -> None:
-        """Merge what an answer's headers say."""
-        self.set(account_id, read_quota(headers, self[account_id], self._clock.now()))
+        """Merge what an answer's headers say. On the path of every request."""
+        known = self._quotas.get(account_id, {})
+        self._quotas[account_id] = read_quota(headers, known, self._clock.now())
+        if self._file_room is not None:
+            self._file(account_id)
 
     def set(self, account_id: str, known: Quota) -> None:
-        """Set what is known: by `saw`, and once after a restart."""
+        """Set what is known: after a restart, what was known before it."""
         self._quotas[account_id] = known
-        if self._file_room is not None:
-            self._file_room(account_id, self.room(account_id))
-            self._room_until[account_id] = quota.room_until(known, self._clock.now())
+        self._file(account_id)
 
     def forget(self, account_id: str) -> None:
         """Remove a deleted account."""
@@ -50,7 +51,12 @@ class Quotas:
         """File the rooms that time has changed: a window was reset, or begins to count."""
         now = self._clock.now()
         for account_id in [id for id, until in self._room_until.items() if until <= now]:
-            self.set(account_id, self[account_id])
+            self._file(account_id)
+
+    def _file(self, account_id: str) -> None:
+        if self._file_room is not None:
+            self._file_room(account_id, self.room(account_id))
+            self._room_until[account_id] = quota.room_until(self[account_id], self._clock.now())
 
     def room(self, account_id: str) -> float:
         """The fraction of its limits that the account has left, from 0 to 1; 1 if nothing is known."""
