@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from handlers.base import AdminHandler, Admins, RequestBody
 from handlers.oauth import PastedCode
@@ -12,7 +12,9 @@ from proxy.accounts.credentials import Credentials
 from proxy.accounts.login import Logins
 from proxy.accounts.pool import Pool
 from proxy.accounts.preferences import Preferences
+from proxy.accounts.quota_history import POINTS, STEPS_S, QuotaHistory, Range
 from proxy.accounts.refresh import Refresher
+from proxy.clock import rfc3339
 from proxy.errors import BadGateway, TokenRefused, TokenTrouble, Unprocessable
 from proxy.http.outbound import proxy_url, shown
 from proxy.storage.names import clean_tags
@@ -137,6 +139,29 @@ class Test(AdminHandler):
                 "status": found.status,
                 "latency_ms": found.latency_ms,
                 "message": found.message,
+            }
+        )
+
+
+class QuotaPoints(AdminHandler):
+    """`GET /api/accounts/{id}/quota?range=24h|7d`"""
+
+    def initialize(self, *, who: Admins, pool: Pool, quota_history: QuotaHistory) -> None:
+        self.only_for(who)
+        self.pool = pool
+        self.quota_history = quota_history
+
+    def get(self, account_id: str) -> None:
+        account = self.pool[account_id]
+        asked: Range = self.query.one_of("range", get_args(Range)) or "24h"
+        points, step_s = self.quota_history.points(account.id, asked), STEPS_S[asked]
+        newest = self.clock.now() // step_s * step_s
+        self.answer(
+            {
+                "range": asked,
+                "from": rfc3339(newest - (POINTS[asked] - 1) * step_s),
+                "step_seconds": step_s,
+                "windows": [{"window": name, "used": used} for name, used in points.items()],
             }
         )
 

@@ -65,6 +65,7 @@ def _rest(parts: Parts, dashboards: Dashboards, origins: Origins, assets: Assets
     http = parts.http
     return application(
         pool=parts.pool,
+        quota_history=parts.quota.history,
         keys=parts.keys,
         credentials=parts.credentials,
         refresher=parts.refresher,

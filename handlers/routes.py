@@ -13,7 +13,7 @@ from tornado.httputil import (
 from tornado.routing import URLSpec
 from tornado.web import Application
 
-from handlers.accounts import Accounts, OneAccount, Refresh, Test
+from handlers.accounts import Accounts, OneAccount, QuotaPoints, Refresh, Test
 from handlers.auth import Login, Logout, Me
 from handlers.base import Admins, Anyone, Unknown
 from handlers.events import EventList
@@ -35,6 +35,7 @@ from handlers.v1 import V1
 from proxy.accounts.credentials import Credentials
 from proxy.accounts.login import Logins
 from proxy.accounts.pool import Pool
+from proxy.accounts.quota_history import QuotaHistory
 from proxy.accounts.refresh import Refresher
 from proxy.clients.budgets import Budgets
 from proxy.clients.keys import ClientKeys
@@ -69,6 +70,7 @@ def route(pattern: str, handler: type[Route[Parts]], *args: Parts.args, **parts:
 def application(
     *,
     pool: Pool,
+    quota_history: QuotaHistory,
     keys: ClientKeys,
     credentials: Credentials,
     refresher: Refresher,
@@ -116,6 +118,13 @@ def application(
             route(r"/api/accounts", Accounts, who=admins, pool=pool, credentials=credentials, logins=logins),
             route(r"/api/accounts/([^/]+)", OneAccount, who=admins, pool=pool, credentials=credentials),
             route(r"/api/accounts/([^/]+)/test", Test, who=admins, pool=pool, credentials=credentials),
+            route(
+                r"/api/accounts/([^/]+)/quota",
+                QuotaPoints,
+                who=admins,
+                pool=pool,
+                quota_history=quota_history,
+            ),
             route(r"/api/accounts/([^/]+)/refresh", Refresh, who=admins, pool=pool, refresher=refresher),
             route(r"/api/accounts/([^/]+)/reauthorize", Reauthorize, who=admins, logins=logins, pool=pool),
             route(

@@ -43,6 +43,7 @@ class Statistics(AdminHandler):
                 "system_health": health["status"],
                 "reasons": health["reasons"],
                 "uptime_seconds": round(self.health.uptime_s(), 3),
+                "capacity": self.summary.capacity(),
                 **self.summary.traffic(),
             }
         )

@@ -26,6 +26,7 @@ from proxy import __version__
 from proxy.accounts.account import Account, load_accounts, read_account
 from proxy.accounts.affinity import Affinity
 from proxy.accounts.balancer import REFRESH_AHEAD_S
+from proxy.accounts.capacity import Capacity
 from proxy.accounts.conversations import Conversations
 from proxy.accounts.credentials import Credentials
 from proxy.accounts.lessons import Teacher
@@ -33,6 +34,9 @@ from proxy.accounts.login import Logins
 from proxy.accounts.oauth import OAuthServer, Registration
 from proxy.accounts.pool import Pool
 from proxy.accounts.probe import Probe
+from proxy.accounts.quota_alerts import QuotaAlerts
+from proxy.accounts.quota_history import QuotaHistory, read_quota_record
+from proxy.accounts.quota_watch import QuotaWatch
 from proxy.accounts.refresh import Refresher
 from proxy.accounts.resources import Resources
 from proxy.clients.budgets import Budgets
@@ -84,6 +88,8 @@ SAVE_USAGE_S = 2.0
 COMPACT_USAGE_S = 900.0
 REMOVE_EVENTS_S = 3600.0
 LOOK_S = 5.0
+LOOK_AT_QUOTA_S = 30.0
+SAVE_QUOTA_S = 300.0
 
 READERS: Mapping[Kind, Reader] = MappingProxyType(
     {
@@ -93,6 +99,7 @@ READERS: Mapping[Kind, Reader] = MappingProxyType(
         "findings": read_finding,
         "counters": read_counters,
         "sessions": read_session,
+        "quota": read_quota_record,
     }
 )
 
@@ -124,6 +131,7 @@ class Parts:
     jobs: Jobs
     client: CurlClient
     pool: Pool
+    quota: QuotaWatch
     refresher: Refresher
     credentials: Credentials
     logins: Logins
@@ -172,6 +180,7 @@ class _Given:
 class _Accounts:
     pool: Pool
     affinity: Affinity
+    quota: QuotaWatch
     refresher: Refresher
     probe: Probe
     logins: Logins
@@ -208,7 +217,7 @@ async def engine(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
     """All parts, running; stopped in reverse order. Raises StartError."""
     async with contextlib.AsyncExitStack() as rooms:
         given = await rooms.enter_async_context(_given(settings, clock, rng))
-        client = rooms.enter_context(_client(settings))
+        client, jobs = rooms.enter_context(_client(settings)), Jobs()
         accounts = await rooms.enter_async_context(_accounts(given, client))
         clients = await rooms.enter_async_context(_clients(given))
         usage = await rooms.enter_async_context(_usage(given, clients.budgets))
@@ -221,6 +230,7 @@ async def engine(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
             jobs=jobs,
             client=client,
             pool=accounts.pool,
+            quota=accounts.quota,
             refresher=accounts.refresher,
             credentials=_credentials(given, accounts, clients),
             logins=accounts.logins,
@@ -303,6 +313,7 @@ async def _accounts(given: _Given, client: CurlClient) -> AsyncIterator[_Account
         idle_threshold_s=settings.accounts.idle_threshold,
     )
     affinity = await _affinity(given, pool, jobs)
+    quota = await _quota(given, pool, jobs)
     oauth = _oauth_server(settings, clock)
     refresher = Refresher(pool, oauth, jobs=jobs, clock=clock, rng=given.rng)
     logins = Logins(pool, refresher, oauth, feed=given.feed, jobs=jobs, clock=clock, new_id=_new_id)
@@ -325,7 +336,7 @@ async def _accounts(given: _Given, client: CurlClient) -> AsyncIterator[_Account
         jobs.every("save counters of accounts", SAVE_COUNTERS_S, partial(pool.save_counters, storage))
         jobs.every("upkeep", interval_s, upkeep, jitter=0.1)
         refresher.start()
-        yield _Accounts(pool, affinity, refresher, Probe(client, jobs, clock), logins, upkeep)
+        yield _Accounts(pool, affinity, quota, refresher, Probe(client, jobs, clock), logins, upkeep)
 
 
 async def _affinity(given: _Given, pool: Pool, jobs: Jobs) -> Affinity:
@@ -339,6 +350,17 @@ async def _affinity(given: _Given, pool: Pool, jobs: Jobs) -> Affinity:
     jobs.every("save resources", SAVE_AGAIN_S, resources.save)
     jobs.every("save conversations", SAVE_COUNTERS_S, conversations.save)
     return Affinity(pool, resources, conversations, on=balancer.affinity, shared=balancer.isolation == "none")
+
+
+async def _quota(given: _Given, pool: Pool, jobs: Jobs) -> QuotaWatch:
+    clock, feed, storage = given.clock, given.feed, given.storage
+    history = QuotaHistory(pool, await storage.load("quota"), feed=feed, clock=clock)
+    alerts = QuotaAlerts(pool, given.settings.accounts.quota_alert, feed=feed, clock=clock)
+    watch = QuotaWatch(history, Capacity(pool, feed=feed, clock=clock), alerts)
+    given.last_saves.add("the history of quota", partial(history.save, storage))
+    jobs.every("look at quota", LOOK_AT_QUOTA_S, watch.look)
+    jobs.every("save the history of quota", SAVE_QUOTA_S, partial(history.save, storage))
+    return watch
 
 
 @contextlib.asynccontextmanager
@@ -497,6 +519,7 @@ async def _dashboard(
     feed.tell(Happened("server.started", f"Claude Proxy {__version__} started"))
     summary = Summary(
         pool=accounts.pool,
+        capacity=accounts.quota.capacity,
         keys=clients.keys,
         refresher=accounts.refresher,
         sessions=clients.sessions,
@@ -507,18 +530,7 @@ async def _dashboard(
         clock=clock,
         insecure=_is_insecure(given.settings),
     )
-    topics = Topics(
-        feed,
-        pool=accounts.pool,
-        keys=clients.keys,
-        refresher=accounts.refresher,
-        sessions=clients.sessions,
-        budgets=clients.budgets,
-        series=usage.series,
-        logins=accounts.logins,
-        summary=summary,
-        clock=clock,
-    )
+    topics = _topics(given, accounts, clients, usage, summary)
     logs: Mapping[str, Log] = {EVENTS: event_log, REQUESTS: usage.request_log}
     revisions = Revisions(feed, topics.sources(), logs, epoch=secrets.token_hex(8))
     async with contextlib.AsyncExitStack() as leaving:
@@ -527,6 +539,21 @@ async def _dashboard(
         if webhook is not None:
             leaving.callback(webhook.close)
         yield _Dashboard(health, summary, topics, revisions, archive)
+
+
+def _topics(given: _Given, accounts: _Accounts, clients: _Clients, usage: _Usage, summary: Summary) -> Topics:
+    return Topics(
+        given.feed,
+        pool=accounts.pool,
+        keys=clients.keys,
+        refresher=accounts.refresher,
+        sessions=clients.sessions,
+        budgets=clients.budgets,
+        series=usage.series,
+        logins=accounts.logins,
+        summary=summary,
+        clock=given.clock,
+    )
 
 
 def _name_of(keys: ClientKeys) -> Callable[[str], str | None]:
@@ -565,6 +592,7 @@ def _webhook(given: _Given, health: Health, jobs: Jobs) -> Webhook | None:
     signs = None if secret is None else secret.get_secret_value()
     webhook = Webhook(url, signs, health, jobs=jobs, clock=given.clock, rng=given.rng)
     given.feed.on_account_change(webhook.account_changed)
+    given.feed.on_event(webhook.happened)
     jobs.every("look at health", LOOK_S, webhook.look)
     return webhook
 

@@ -49,7 +49,7 @@ class Disk:
         self.notices: Sequence[str] = ()
         self.writes: list[tuple[Kind, str, Record | None]] = []
         self._kinds: dict[Kind, dict[str, Record]] = {
-            kind: {} for kind in ("accounts", "tokens", "findings", "counters", "sessions")
+            kind: {} for kind in ("accounts", "tokens", "findings", "counters", "sessions", "quota")
         }
 
     @property
@@ -94,6 +94,7 @@ def make_pool(
     jobs: Jobs | None = None,
     *,
     most_remaining: bool = False,
+    feed: Feed | None = None,
     new_id: Callable[[str], str] | None = None,
 ) -> Pool:
     """The pool as it is after a start with what is on `disk`."""
@@ -109,7 +110,7 @@ def make_pool(
         disk["counters"],
         clock=clock,
         most_remaining=most_remaining,
-        feed=Feed(),
+        feed=feed or Feed(),
         new_id=new_id or new_ids(),
         idle_threshold_s=7 * 86_400,
     )

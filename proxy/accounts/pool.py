@@ -6,12 +6,11 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
-from proxy.accounts import quota
 from proxy.accounts.account import Account, Status
 from proxy.accounts.balancer import Balancer
 from proxy.accounts.cooldown import Cooldowns
+from proxy.accounts.quotas import Quotas
 from proxy.accounts.refusals import Refusals
-from proxy.accounts.rooms import Rooms
 from proxy.accounts.table import AccountTable
 from proxy.accounts.use import Use, Uses
 from proxy.clock import Clock, rfc3339
@@ -44,7 +43,7 @@ class Pool(AccountTable):
         self._use = Uses(table, counters)
         self._counts = dict.fromkeys(Status, 0)
         self._balancer = Balancer(table)
-        self._rooms = Rooms(table, self._balancer, by_room=most_remaining, clock=clock)
+        self.quotas = Quotas(table, self._balancer, by_room=most_remaining, clock=clock)
         self._cooldowns = Cooldowns(clock)
         self._refusals = Refusals(feed)
         for account in table.values():
@@ -70,7 +69,7 @@ class Pool(AccountTable):
             "rate_limits": use.rate_limits,
             "in_flight": use.in_flight,
             "last_used_at": None if use.last_used_at is None else rfc3339(use.last_used_at),
-            "quota": quota.view(self._rooms.quota(account.id), self._clock.now()),
+            "quota": self.quotas.view(account.id),
             "idle_since": None if (idle := self._idle_since(account)) is None else rfc3339(idle),
         }
 
@@ -163,14 +162,14 @@ class Pool(AccountTable):
     def saw(self, account_id: str, headers: AnswerHeaders) -> None:
         """Update the account's quota from an answer's headers."""
         if account_id in self._table:
-            self._rooms.saw(account_id, headers)
+            self.quotas.saw(account_id, headers)
             if self._table[account_id].unchecked and headers.get("anthropic-organization-id"):
                 self.change(account_id, Account.checked)  # it names whose key it has accepted
             self.touch(account_id)
 
     def room(self, account_id: str) -> float:
         """The fraction of its limits that the account has left, from 0 to 1; 1 if nothing is known."""
-        return self._rooms.left(account_id)
+        return self.quotas.room(account_id)
 
     def failed(self, account_id: str) -> None:
         """Count one unsuccessful answer of the account."""
@@ -213,7 +212,7 @@ class Pool(AccountTable):
         for account_id in tuple(self._cooldowns.passed()):
             self._recover(account_id)
         self._cooldowns.drop_passed_matters()
-        self._rooms.tick()
+        self.quotas.tick()
 
     def _recover(self, account_id: str) -> None:
         self._cooldowns.recovered(account_id)
@@ -261,12 +260,12 @@ class Pool(AccountTable):
             self._use.add(new.id)
             self._cooldowns.file(new)
             self._balancer.file(new)
-            self._rooms.file(new)
+            self.quotas.file(new)
         elif old is not None:
             self._use.forget(old.id)
             self._cooldowns.forget(old.id)
             self._balancer.forget(old.id)
-            self._rooms.forget(old.id)
+            self.quotas.forget(old.id)
 
 
 class InFlight:

@@ -38,16 +38,23 @@ class Window(NamedTuple):
         """The window with its reset so much later."""
         return self if self.resets_at is None else self._replace(resets_at=self.resets_at + by_s)
 
+    def is_over(self, now: float) -> bool:
+        """Whether its reset has passed: what was used of it is unknown until an answer tells."""
+        return self.resets_at is not None and self.resets_at <= now
+
+    @property
+    def full(self) -> float | None:
+        """The fraction that is used: above 1 if it is overdrawn, 1 at least if it is rejected; None if unknown."""
+        used = self.used
+        if used is None and self.remaining is not None and self.limit:
+            used = max(0.0, 1.0 - self.remaining / self.limit)
+        return max(1.0, used or 0.0) if self.status == "rejected" else used
+
     @property
     def left(self) -> float | None:
         """The fraction that is left, from 0 to 1; None if unknown."""
-        if self.status == "rejected":
-            return 0.0
-        if self.used is not None:
-            return min(1.0, max(0.0, 1.0 - self.used))
-        if self.remaining is not None and self.limit:
-            return min(1.0, max(0.0, self.remaining / self.limit))
-        return None
+        full = self.full
+        return None if full is None else max(0.0, 1.0 - full)
 
 
 _NOTHING = Window()
@@ -94,7 +101,7 @@ def room(quota: Quota, now: float) -> float:
         for name, window in quota.items()
         if window.resets_at is not None
         and now < window.resets_at <= now + LONGEST_LIMIT_S
-        and not _is_of_a_model(name)
+        and not is_of_a_model(name)
     ]
     return min((each for each in left if each is not None), default=1.0)
 
@@ -106,14 +113,49 @@ def room_until(quota: Quota, now: float) -> float:
     return min((moment for moment in moments if moment > now), default=math.inf)
 
 
-def view(quota: Quota, now: float) -> dict[str, Any]:
-    """The quota for admins, without windows that have been reset since."""
+def live(quota: Quota, now: float) -> list[tuple[str, Window]]:
+    """The windows of which it is known how much is used, the tightest first."""
+    known = [
+        (name, window)
+        for name, window in quota.items()
+        if window.full is not None and not window.is_over(now)
+    ]
+    return sorted(known, key=lambda each: (-(each[1].full or 0.0), each[0]))
+
+
+def view(quota: Quota, now: float) -> list[dict[str, Any]]:
+    """The windows for admins, the tightest first, and last those of which nothing is known since their reset.
+
+    `used` is a fraction, above 1 if the window is overdrawn; None if it is unknown.
+    """
+    known = live(quota, now)
+    names = {name for name, _ in known}
+    unknown = [(name, _NOTHING if quota[name].is_over(now) else quota[name]) for name in sorted(quota)]
+    return [
+        _shown(name, window) for name, window in (*known, *(each for each in unknown if each[0] not in names))
+    ]
+
+
+def _shown(name: str, window: Window) -> dict[str, Any]:
+    full, resets_at = window.full, window.resets_at
     return {
-        name: window._asdict()
-        | {"resets_at": None if window.resets_at is None else rfc3339(window.resets_at)}
-        for name, window in sorted(quota.items())
-        if window.resets_at is None or window.resets_at > now
+        "window": name,
+        "used": None if full is None else round(full, 4),
+        "limit": window.limit,
+        "remaining": window.remaining,
+        "status": window.status,
+        "resets_at": None if resets_at is None else rfc3339(resets_at),
     }
+
+
+def is_name(name: str) -> bool:
+    """Whether a window can be called that."""
+    return _is_window(name) or name.replace("_", "-") in _CLASSIC
+
+
+def is_of_minutes(name: str) -> bool:
+    """Whether it is a classic limit, which fills up again within a minute: `requests`, `input_tokens`, …"""
+    return not name[0].isdigit()
 
 
 def _told(fields: Fields) -> Window | None:
@@ -144,7 +186,7 @@ def _is_window(name: str) -> bool:
     return _WINDOW.fullmatch(name) is not None
 
 
-def _is_of_a_model(name: str) -> bool:
+def is_of_a_model(name: str) -> bool:
     """Whether the window is for one model (`7d_oi`). A classic limit (`input_tokens`) begins with a letter."""
     return "_" in name and name[0].isdigit()
 

@@ -35,6 +35,7 @@ from proxy.config.types import (
     Networks,
     Origins,
     OutboundProxy,
+    Part,
     Port,
     RedirectUri,
     Secret,
@@ -163,6 +164,7 @@ class Accounts(Section):
     idle_threshold: Duration = 7 * DAY  # without a request for so long, an account is idle
     auto_deactivate: Flag = False  # makes idle accounts inactive
     rate_limit_default: Duration = 1 * HOUR  # bench after a quota 429 that names no reset
+    quota_alert: Part = 0.9  # tells when so much of a quota window is used; 0: never
 
 
 class Scheduler(Section):

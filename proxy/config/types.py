@@ -93,6 +93,13 @@ def _share(value: object) -> float:
     return float(text)
 
 
+def _part(value: object) -> float:
+    text = _text(value)
+    if not re.fullmatch(r"[01](\.[0-9]{1,6})?|\.[0-9]{1,6}", text) or float(text) > 1:
+        raise _refused(value, "use a number from 0 to 1, such as 0.9")
+    return float(text)
+
+
 def _flag(value: object) -> bool:
     if (word := _text(value).lower()) not in ("true", "false"):
         raise _refused(value, "use true or false")
@@ -289,6 +296,7 @@ Wait = Annotated[float, PlainValidator(_wait)]  # seconds, zero for none
 Size = Annotated[int, PlainValidator(_size)]  # bytes
 Port = Annotated[int, PlainValidator(_whole(0, 65535))]
 Share = Annotated[float, PlainValidator(_share)]  # of something for each request
+Part = Annotated[float, PlainValidator(_part)]  # of a whole
 Tries = Annotated[int, PlainValidator(_whole(1, 20))]
 Slots = Annotated[int, PlainValidator(_whole(1, 10_000))]
 Host = Annotated[str, PlainValidator(_host)]

@@ -6,6 +6,7 @@ from typing import Any
 
 from proxy import __version__
 from proxy.accounts.account import OAuthTokens, Status
+from proxy.accounts.capacity import Capacity
 from proxy.accounts.pool import Pool
 from proxy.accounts.refresh import Refresher
 from proxy.clients.keys import ClientKeys
@@ -24,6 +25,7 @@ class Summary:
         self,
         *,
         pool: Pool,
+        capacity: Capacity,
         keys: ClientKeys,
         refresher: Refresher,
         sessions: Sessions,
@@ -35,6 +37,7 @@ class Summary:
         insecure: bool,
     ) -> None:
         self._pool = pool
+        self._capacity = capacity
         self._keys = keys
         self._refresher = refresher
         self._sessions = sessions
@@ -77,6 +80,10 @@ class Summary:
             "oldest_token_age_hours": round(max([0.0, *ages]) / 3600, 3),
             "next_reset_at": rfc3339(min(resets)) if resets else None,
         }
+
+    def capacity(self) -> dict[str, Any]:
+        """How much quota is left, see `Capacity.view`."""
+        return self._capacity.view()
 
     def traffic(self) -> dict[str, Any]:
         """Requests in flight, sessions, client keys, usage since the start and today, and time to first byte.

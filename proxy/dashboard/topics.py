@@ -24,7 +24,7 @@ from proxy.usage.series import RINGS, RingName, Series
 
 View = dict[str, Any]
 
-STATS = ("health", "accounts", "traffic")
+STATS = ("health", "accounts", "capacity", "traffic")
 LATELY = ("requests", "errors", "input_tokens", "output_tokens", "cost_usd", "unpriced_requests")
 TOKENS = (
     "input_tokens",

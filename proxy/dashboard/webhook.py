@@ -1,4 +1,4 @@
-"""Notifies a webhook if an account turns invalid, no account is usable, or the health changes."""
+"""Notifies a webhook if an account turns invalid or nears a limit, none is usable, or the health changes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from proxy import __version__
+from proxy.accounts import quota_alerts
 from proxy.accounts.account import AccountChanged, Status
 from proxy.clock import Clock, rfc3339
 from proxy.dashboard.health import Health, change_told
 from proxy.dashboard.sentences import plain
 from proxy.errors import UpstreamError
+from proxy.feed import Happened
 from proxy.jobs import Jobs
 from proxy.upstream.driver import CurlClient
 from proxy.upstream.exchange import Request
@@ -77,6 +79,11 @@ class Webhook:
                 account={"id": new.id, "name": new.name, "reason": new.status_reason},
             )
         self.look()
+
+    def happened(self, event: Happened) -> None:
+        """Notify if an account has used most of a quota window."""
+        if event.kind == quota_alerts.KIND and event.subject is not None:
+            self._post(event.kind, event.text, account={"id": event.subject.id})
 
     def look(self) -> None:
         """Notify if the health has changed. Called after changes and periodically, since cooldowns end by time."""

@@ -5,7 +5,7 @@ Names and formats are the API's own. The numbers are plausible, not enforced.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from proxy.clock import rfc3339
 
@@ -16,18 +16,25 @@ _WINDOW_S = {"5h": 5 * 3600, "7d": 7 * 86400, "7d_oi": 7 * 86400}
 _CLAIM = {"5h": "five_hour", "7d": "seven_day", "7d_oi": "seven_day_overage_included"}
 _KEY_LIMITS = {"requests": 4000, "input-tokens": 2_000_000, "output-tokens": 400_000, "tokens": 2_400_000}
 # What one window of a simulated subscription holds; only its utilization is shown.
-_PLAN_TOKENS = {"5h": 2_000_000, "7d": 20_000_000}
+_PLAN_TOKENS = {"5h": 2_000_000, "7d": 40_000_000}
 
 
 @dataclass(slots=True)
 class Meter:
-    """What one credential used: in this minute (API keys) and in all (OAuth)."""
+    """What one credential used: in this minute (API keys), in each window that runs (OAuth), and in all.
+
+    Its windows end `offset_s` later than those of a credential without.
+    """
 
     minute: int = 0
     requests: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     total_tokens: int = 0
+    offset_s: int = 0
+    windows: dict[str, tuple[int, int]] = field(
+        default_factory=dict
+    )  # the end of each, and the tokens used in it
 
     def count(self, now: float, input_tokens: int, output_tokens: int) -> None:
         if self.minute != int(now // 60):
@@ -37,6 +44,22 @@ class Meter:
         self.input_tokens += input_tokens
         self.output_tokens += output_tokens
         self.total_tokens += input_tokens + output_tokens
+        for window in _PLAN_TOKENS:
+            used = self.used(window, now) + input_tokens + output_tokens
+            self.windows[window] = self.end(window, now), used
+
+    def used(self, window: str, now: float) -> int:
+        """The tokens that were used in the window that runs now."""
+        end, tokens = self.windows.get(window, (0, 0))
+        return tokens if end == self.end(window, now) else 0
+
+    def end(self, window: str, now: float) -> int:
+        """When the window that runs now ends, in Unix seconds."""
+        return window_end(window, now - self.offset_s) + self.offset_s
+
+    def start(self, window: str, now: float, part: float) -> None:
+        """Begin with this part of the window used."""
+        self.windows[window] = self.end(window, now), round(part * _PLAN_TOKENS[window])
 
 
 def _utc(epoch_s: float) -> str:
@@ -69,12 +92,12 @@ def unified_headers(meter: Meter, now: float) -> Headers:
     for window, tokens in _PLAN_TOKENS.items():
         headers += [
             (f"{UNIFIED}{window}-status", "allowed"),
-            (f"{UNIFIED}{window}-utilization", str(round(min(0.99, meter.total_tokens / tokens), 4))),
-            (f"{UNIFIED}{window}-reset", str(window_end(window, now))),
+            (f"{UNIFIED}{window}-utilization", str(round(min(0.99, meter.used(window, now) / tokens), 4))),
+            (f"{UNIFIED}{window}-reset", str(meter.end(window, now))),
         ]
     headers += [
         (f"{UNIFIED}representative-claim", "five_hour"),
-        (f"{UNIFIED}reset", str(window_end("5h", now))),
+        (f"{UNIFIED}reset", str(meter.end("5h", now))),
         (f"{UNIFIED}fallback-percentage", "0.5"),
         (f"{UNIFIED}overage-status", "rejected"),
         (f"{UNIFIED}overage-disabled-reason", "out_of_credits"),

@@ -43,6 +43,7 @@ LAYOUTS: Final[Mapping[Kind, Layout]] = MappingProxyType(
         "signins": Layout("signins.json", durable=True),
         "counters": Layout("counters.json", durable=False),
         "sessions": Layout("sessions.json", durable=False),
+        "quota": Layout("quota.json", durable=False),
     }
 )
 ROOT_LOGS: Final[Mapping[str, Layout]] = MappingProxyType(

@@ -8,8 +8,8 @@ from typing import Any, Literal, Protocol
 Record = dict[str, Any]
 """A JSON object; storage does not know what it means."""
 
-Kind = Literal["accounts", "tokens", "signins", "findings", "counters", "sessions"]
-"""`counters` and `sessions` are disposable (`update`), the others durable (`put`, `delete`)."""
+Kind = Literal["accounts", "tokens", "signins", "findings", "counters", "sessions", "quota"]
+"""`counters`, `sessions` and `quota` are disposable (`update`), the others durable (`put`, `delete`)."""
 
 Reader = Callable[[str, Record], object]
 """Reads the record of an id. Raises ValueError, which names the field and no value, if it is malformed."""

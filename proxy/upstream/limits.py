@@ -25,6 +25,10 @@ _MOST_SKEW_S = (
 # The longest recorded name has 53 characters, the longest value 29. What is longer is damage, and kept in no cache.
 _LONGEST = 100
 
+_PARTS = re.compile(r"([0-9]+)([mhdw])(?:[_-]([a-z0-9]+))?")
+_UNITS = {"m": "minute", "h": "hour", "d": "day", "w": "week"}
+_SOME_MODELS = "oi"
+
 Fields = dict[str, str]
 """What an answer says of one limit, as text: `utilization`, `limit`, `remaining`, `reset`, `status`."""
 
@@ -39,6 +43,18 @@ def skew_s(date: str, now: float) -> float:
         return 0.0
     skew = now - written_at
     return skew if _LEAST_SKEW_S < abs(skew) <= _MOST_SKEW_S else 0.0
+
+
+def title(limit: str) -> str:
+    """A limit in words for people: `5 hours`, `Opus, 7 days`, `requests per minute`."""
+    match = _PARTS.fullmatch(limit)
+    if match is None:
+        return limit if limit[:1].isdigit() else f"{limit.replace('_', ' ').replace('-', ' ')} per minute"
+    count, unit, model = match.groups()
+    span = f"{count} {_UNITS[unit]}{'' if count == '1' else 's'}"
+    if model is None:
+        return span
+    return f"{'some models' if model == _SOME_MODELS else model.capitalize()}, {span}"
 
 
 class Limits:

@@ -31,7 +31,7 @@ from typing import NamedTuple
 from proxy.clock import rfc3339
 from proxy.http.headers import AnswerHeaders, CredentialKind
 from proxy.upstream.error_body import ApiError
-from proxy.upstream.limits import Limits, moment, number, skew_s
+from proxy.upstream.limits import Limits, moment, number, skew_s, title
 from proxy.upstream.refusals import Lack, access_from, lack_of
 
 LONGEST_LIMIT_S = 35 * 86_400.0
@@ -215,14 +215,14 @@ def _judge_429(limits: Limits, headers: AnswerHeaders, error: ApiError, asked: A
     rejected = _rejected_windows(limits)
     if shared := rejected & _SHARED:
         until = _limited_until(limits, shared, now)
-        evidence = _limit_evidence(f"429 rejected {_names(shared)} window", until)
+        evidence = _limit_evidence(f"429, the limit for {_names(shared)} is used up", until)
         return Verdict(Action.BENCH_THEN_NEXT, evidence, until, by_quota=True)
     if _LONG_CONTEXT.search(error.message):
         # A matter of what is paid for: the unified reset, often the end of the month, says nothing about it.
         return Verdict(Action.SKIP_THEN_NEXT, "429 long context is not paid for")
     if rejected or (_is_top_rejected(limits) and _allows_shared(limits)):
         until = _limited_until(limits, rejected, now)
-        evidence = _limit_evidence(f"429 rejected {_names(rejected)} window of a model", until)
+        evidence = _limit_evidence(f"429, the limit for {_names(rejected)} is used up", until)
         return Verdict(Action.SKIP_THEN_NEXT, evidence, until, asked.of_model, by_quota=until is not None)
     return _judge_429_without_window(limits, headers, error, asked, now)
 
@@ -304,4 +304,4 @@ def _limit_evidence(what: str, until: float | None) -> str:
 
 
 def _names(windows: set[str]) -> str:
-    return "+".join(sorted(windows)) or "one"
+    return " and ".join(title(window) for window in sorted(windows)) or "a model"

@@ -23,7 +23,8 @@ const ROUND_UP_MS = 30_000;
 export function subject(app, ids, topic = "accounts", status = "") {
 	/** @type {Item[]} */
 	const all = [...app.store.items(topic).values()];
-	const items = all.filter((item) => [ids].flat().includes(item.id) && item.status !== status);
+	const items = all.filter((item) => [ids].flat().includes(item.id) && item.status !== status)
+		.sort((a, b) => (a.name ?? a.id).localeCompare(b.name ?? b.id));
 	const inUse = all.filter((item) => item.status === "active");
 	return new Subject(app, topic, items, inUse.length > 0 && inUse.every((item) => items.includes(item)));
 }
@@ -60,12 +61,14 @@ class Subject {
 	 */
 	ask(verb, text, grave = false) {
 		const does = this.app.t(verb);
-		const { many, what, names } = this;
+		const { many, what, names, topic, items } = this;
 		return confirm(this.app, {
 			title: `${does} ${many ? what : `'${what}'`}?`,
 			text,
 			label: `${does} ${what}`,
-			list: many && names,
+			topic,
+			ids: items.map(({ id }) => id),
+			names: many ? names : [],
 			typeName: (this.count > MANY || grave) && what,
 		});
 	}
@@ -77,7 +80,10 @@ class Subject {
 	 * @param {((done: string[]) => void) | false} [undo]
 	 */
 	async send(verb, request, undo) {
-		const { app, items, count } = this;
+		const { app, topic } = this;
+		// Another admin may have deleted some while this one was asked.
+		const items = this.items.filter(({ id }) => app.store.items(topic).has(id));
+		const count = items.length;
 		const results = await Promise.allSettled(items.map(({ id }) => request(id)));
 		const done = items.filter((_, at) => results[at].status === "fulfilled").map(({ id }) => id);
 		const n = done.length;

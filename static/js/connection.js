@@ -10,6 +10,11 @@ const POLLS = 11;
 const REFUSED_BEFORE_POLLING = 3;
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 30_000;
+/** A restart takes minutes at most: so long somebody who looks on does not wait longer for each try than this. */
+const RESTARTING_MS = 300_000;
+const RESTARTING_WAIT_MS = 2500;
+/** After so many failures it asks by a poll whether there is a server: browsers slow down who opens and fails. */
+const FAILURES_BEFORE_LOOKING = 3;
 /** A connection that lasts this long is a good one. */
 const GOOD_AFTER_MS = 10_000;
 const BEATS_BETWEEN_PINGS = 15;
@@ -48,6 +53,7 @@ const WRONG_VERSION = 4409;
  * @property {number} failures in a row, since the last good connection
  * @property {number} refused handshakes in a row, while polls are answered
  * @property {number} pollsLeft before a WebSocket is tried again
+ * @property {boolean} looking whether a poll asks if the server is back
  * @property {number} turn the number of the last poll: answers to others come too late
  * @property {number} retryAt server time of the next try
  * @property {number} lostAt server time since when what is shown may be out of date, or 0
@@ -83,7 +89,7 @@ const WRONG_VERSION = 4409;
 export const initial = (/** @type {{at: number, wall: number, hidden: boolean}} */ { at, wall, hidden }) => ({
 	status: "connecting", since: 0, running: false, socket: "none", hidden, topics: [],
 	base: wall - at, skew: wall - at, pings: [], beats: 0, heardAt: 0,
-	changes: 0, failures: 0, refused: 0, pollsLeft: 0, turn: 0,
+	changes: 0, failures: 0, refused: 0, pollsLeft: 0, looking: false, turn: 0,
 	retryAt: 0, lostAt: 0, losses: [], applied: 0, outdated: false,
 });
 
@@ -125,7 +131,7 @@ class Turn {
 			case "opened": return this.greetServer();
 			case "framed": return this.hear(event);
 			case "closed": return this.lose(this.state.socket === "open", event.code);
-			case "waited": return this.state.pollsLeft ? this.poll() : this.open();
+			case "waited": return this.waited();
 			case "beat": return this.check(event.wall);
 			case "hid": return this.hide(event.hidden);
 			case "polled": return this.answered(event);
@@ -147,12 +153,26 @@ class Turn {
 		this.become("signed-out");
 	}
 
+	waited() {
+		const { pollsLeft, status, failures } = this.state;
+		if (pollsLeft) this.poll();
+		else if (status === "reconnecting" && failures > FAILURES_BEFORE_LOOKING) this.look();
+		else this.open();
+	}
+
+	/** Asks whether there is a server. */
+	look() {
+		this.state.looking = true;
+		this.effects.push({ do: "poll", turn: 0 });
+	}
+
 	retry() {
 		if (this.state.running && this.state.socket === "none") this.open();
 	}
 
 	open() {
 		this.state.socket = "opening";
+		this.state.looking = false;
 		this.state.pollsLeft = 0;
 		this.state.heardAt = this.facts.at;
 		this.effects.push({ do: "open" });
@@ -160,6 +180,7 @@ class Turn {
 
 	close() {
 		this.state.socket = "none";
+		this.state.looking = false;
 		this.state.pollsLeft = 0;
 		this.effects.push({ do: "close" });
 	}
@@ -277,18 +298,25 @@ class Turn {
 		const now = facts.at + state.base;
 		const silent_ms = facts.at - state.heardAt;
 		if (!state.lostAt) state.lostAt = now - (silent_ms > STALE_MS ? silent_ms : 0);
-		const wait_ms = code === TOO_MANY ? LONGEST_WAIT_MS : this.backoff();
-		state.retryAt = now + wait_ms;
-		this.effects.push({ do: "wait", ms: wait_ms });
+		this.wait(code === TOO_MANY ? LONGEST_WAIT_MS : this.backoff());
 		this.become(code === TOO_MANY ? "full" : "reconnecting");
 		// A refused handshake does not say why: the session, a proxy that knows no WebSocket, or the server?
 		if (!opened) this.effects.push({ do: "poll", turn: 0 });
 	}
 
+	/** Until the next try. @param {number} wait_ms */
+	wait(wait_ms) {
+		this.state.retryAt = this.facts.at + this.state.base + wait_ms;
+		this.effects.push({ do: "wait", ms: wait_ms });
+	}
+
 	/** Full jitter, so that the pages of a server that comes back do not come all at once. */
 	backoff() {
-		const most = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** this.state.failures);
-		this.state.failures += 1;
+		const { state, facts } = this;
+		const restarting = !state.hidden && facts.at + state.base - state.lostAt < RESTARTING_MS;
+		const longest = restarting ? RESTARTING_WAIT_MS : LONGEST_WAIT_MS;
+		const most = Math.min(longest, FIRST_WAIT_MS * 2 ** state.failures);
+		state.failures += 1;
 		return this.facts.random * most;
 	}
 
@@ -312,8 +340,17 @@ class Turn {
 			this.meet(hello, assets);
 			state.heardAt = this.facts.at;
 		}
-		if (turn === 0) this.probed(hello !== null);
+		if (turn === 0 && state.looking) this.looked(hello !== null);
+		else if (turn === 0) this.probed(hello !== null);
 		else if (turn === state.turn && state.socket === "none") this.polled(hello !== null);
+	}
+
+	/** @param {boolean} answered */
+	looked(answered) {
+		this.state.looking = false;
+		if (answered) return this.open();
+		this.wait(this.backoff());
+		this.effects.push({ do: "tell" });
 	}
 
 	/** @param {boolean} answered */

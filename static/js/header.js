@@ -32,6 +32,7 @@ export function header(app) {
 		connection.patch();
 		setAttr(byId("main"), "data-stale", app.live.lostAt > 0);
 		banner.restored();
+		patchHealth();
 		const { outdated } = app.live;
 		if (outdated && !told) {
 			app.toast({ text: app.t("outdated"), undo: () => location.reload(), label: app.t("reload") });
@@ -70,16 +71,21 @@ function fillNavigation(t) {
 		h("div", { id: "more", popover: true }, links.slice(AT_HAND), out));
 }
 
-/** Gives what patches the health in the header, and the page's icon. @param {App} app */
-function healthChip({ store, t }) {
+/**
+ * Gives what patches the health in the header, and the page's icon. Without a connection nobody knows it.
+ * @param {App} app
+ */
+function healthChip({ live, store, t }) {
 	const chip = byId("health");
 	const icon = /** @type {HTMLLinkElement} */ (document.querySelector("link[rel=icon]"));
 	return () => {
 		/** @type {Health | undefined} */
 		const health = store.items("stats").get("health");
 		if (!health) return;
-		const { status, reasons } = health;
-		setAttr(chip, "data-kind", status);
+		const known = !live.lostAt;
+		const status = known ? health.status : "unknown";
+		const reasons = known ? health.reasons : [];
+		setAttr(chip, "data-kind", known && status);
 		setText(chip.firstElementChild, t(status));
 		setText(chip.lastElementChild, reasons.length ? `: ${reasons.join("; ")}` : "");
 		setAttr(icon, "href", icon.getAttribute("href")?.replace(/\w+\.svg/, `${status}.svg`));

@@ -3,6 +3,8 @@
 import { initial, step, takesPolls } from "./connection.js";
 
 const BEAT_MS = 1000;
+/** A poll that takes longer is not answered: what it asks for is a second's work at most. */
+const POLL_TIMEOUT_MS = 10_000;
 const SUBPROTOCOL = "cproxy.admin.v1";
 const ADDRESS = new URL("api/live", document.baseURI).href;
 /** The version of this page: it stands in the address of its files. */
@@ -148,7 +150,7 @@ export class Live {
 		const query = `epoch=${store.epoch ?? ""}&topics=${topics}`;
 		let status = 0;
 		try {
-			const response = await fetch(`${ADDRESS}?${query}`, { cache: "no-store" });
+			const response = await fetch(`${ADDRESS}?${query}`, { cache: "no-store", signal: AbortSignal.timeout(POLL_TIMEOUT_MS) });
 			status = response.status;
 			const { frames } = await response.json();
 			return { status, frames: frames ?? [] };

@@ -70,6 +70,10 @@ const app = {
 	day: (at) => day(at, settings.get("time") === "utc"),
 	ago: (at) => moment(at) ?? ago(at, live.now()),
 	until: (at, past) => moment(at) ?? until(at, live.now(), past),
+	due(at) {
+		const time = moment(at);
+		return t(time ? "at_time" : "in_span", { time: time ?? until(at, live.now()) });
+	},
 	go(hash) {
 		location.hash = hash;
 	},
@@ -200,6 +204,7 @@ function tick() {
 async function loadLater() {
 	app.more();
 	import("./ui/toast.js");
+	new Image().src = new URL("../favicon-unknown.svg", import.meta.url).href; // shown when nothing can be loaded
 	const { announcer, listen, watch } = await import("./later.js");
 	app.announce = announcer(byId("announcer"));
 	listen(app);

@@ -12,7 +12,8 @@
  * @property {number} unpriced_requests
  *
  * @typedef {"active" | "rate_limited" | "invalid" | "inactive"} AccountStatus
- * @typedef {{used: number | null, limit: number, remaining: number, resets_at: Time | null}} Quota
+ * @typedef {{window: string, used: number | null, limit: number | null, remaining: number | null,
+ *	status: string | null, resets_at: Time | null}} Quota `used` as a part, above 1 if overdrawn; null if unknown
  *
  * @typedef {object} Account
  * @property {string} id
@@ -32,7 +33,7 @@
  * @property {number} in_flight
  * @property {Usage} day
  * @property {number[]} spark requests, a number for each of the last 60 minutes
- * @property {Record<string, Quota>} quota
+ * @property {Quota[]} quota the tightest window first
  * @property {number} priority lower ones are asked first
  * @property {number} weight
  * @property {number} reserve from 0 to 1
@@ -151,6 +152,8 @@
  *	version: string, findings?: number}} Health
  * @typedef {Record<AccountStatus | "total", number> & {next_reset_at: Time | null}} AccountCounts
  * @typedef {{in_flight: number, today: Usage}} Traffic
+ * @typedef {{account_id: string, name: string, window: string, at: Time}} Reset
+ * @typedef {{left: number | null, known: number, accounts: number, empty_at: Time | null, resets: Reset[]}} Capacity
  *
  * @typedef {object} Topics What the server tells of, by topic.
  * @property {Account} accounts
@@ -159,7 +162,7 @@
  * @property {LoggedEvent} events
  * @property {LoggedRequest} requests
  * @property {Login} flows
- * @property {any} stats `health`, `accounts` and `traffic`: Health, AccountCounts and Traffic
+ * @property {any} stats `health`, `accounts`, `capacity` and `traffic`: Health, AccountCounts, Capacity and Traffic
  *
  * @typedef {Map<string, Set<string>>} Dirty the ids that changed, by topic
  *
@@ -202,6 +205,7 @@
  * @property {(at: Time) => string} day the day of a time, in words
  * @property {(at: Time | null) => string} ago
  * @property {(at: Time | null, past?: "expired" | "resetting") => string} until
+ * @property {(at: Time) => string} due "in 2h 03m", or "at 14:02 UTC" as settings want it
  * @property {(hash: string) => void} go
  * @property {() => URLSearchParams} query that of the address
  * @property {(changes: Record<string, string | number>) => void} setQuery

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from proxy.accounts.account import Status
+from proxy.accounts.quota import Window
 from proxy.clients.keys import KeyStatus, Role
 from tests.service import Service
 
@@ -40,3 +41,18 @@ async def furnish(service: Service) -> None:
         for _ in range(3):
             answer = await service.message(headers=[("user-agent", agent)])
             assert answer.status == 200, answer.body
+    use_quota(service, "team-login", {"5h": 0.87, "7d": 0.31, "7d_opus": 1.02})
+    use_quota(service, "team-failing", {"5h": 0.96, "7d": 0.5})
+    service.parts.quota.look()
+
+
+def use_quota(service: Service, name: str, used: dict[str, float]) -> None:
+    """Let the account have used these parts of its windows; they are reset in an hour, in two, and so on."""
+    pool, now = service.parts.pool, service.clock.now()
+    account = next(account for account in pool if account.name == name)
+    windows = {
+        window: Window(part, resets_at=now + hours * HOUR)
+        for hours, (window, part) in enumerate(used.items(), 1)
+    }
+    pool.quotas.set(account.id, windows)
+    pool.touch(account.id)

@@ -8,7 +8,7 @@ from pathlib import Path
 from playwright.async_api import Browser, Page, expect
 
 from proxy.simulator import Error
-from tests.e2e.dashboard import dashboard
+from tests.e2e.dashboard import dashboard, row
 
 KEY, NEXT_KEY = "sk-ant-api03-" + "k" * 40, "sk-ant-api03-" + "n" * 40
 
@@ -54,3 +54,27 @@ async def test_a_key_is_added_unchecked_tested_and_replaced(tmp_path: Path, brow
         await main.get_by_role("button", name="Test").click()
         await told(page, "team works: GET /v1/models answered 200")
         assert KEY not in await page.content() and NEXT_KEY not in await page.content()
+
+
+async def test_an_account_whose_key_is_refused_says_why_and_takes_another(
+    tmp_path: Path, browser: Browser
+) -> None:
+    async with dashboard(tmp_path, browser, "accounts", accounts=("team",)) as (service, page):
+        [account] = service.parts.pool
+        service.parts.pool.invalidate(account.id, "the API answered 401 to its key")
+        service.simulator.add_api_key(NEXT_KEY, organization="Acme")
+        line = row(page, "team")
+        await expect(line.get_by_text("the API answered 401 to its key")).to_be_visible()
+        await expect(line.get_by_role("button", name="Replace key")).to_be_visible()
+        await line.get_by_role("button", name="Actions for team").click()
+        await expect(page.get_by_role("menuitem", name="Reactivate")).to_be_visible()
+        await page.keyboard.press("Escape")
+        await page.get_by_role("link", name="team").click()
+        main = page.get_by_role("main")
+        await expect(main.get_by_text("the API answered 401 to its key").first).to_be_visible()
+        await page.get_by_role("link", name="← Accounts").click()
+        await line.get_by_role("button", name="Replace key").click()
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_label("API key", exact=True).fill(NEXT_KEY)
+        await dialog.get_by_role("button", name="Replace key").click()
+        await expect(line).to_contain_text("Active")

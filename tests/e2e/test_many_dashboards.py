@@ -121,3 +121,31 @@ async def rename(service: Service, name: str) -> None:
     """As another admin does."""
     [account] = service.parts.pool
     await service.parts.pool.update(account.id, name=name)
+
+
+async def test_a_question_about_what_another_has_deleted_is_withdrawn(
+    tmp_path: Path, browser: Browser
+) -> None:
+    async with (
+        serve(tmp_path, accounts=("team-a", "team-b", "team-c"), clock=RunningClock()) as service,
+        visit(browser, service, "accounts") as page,
+    ):
+        ids = {account.name: account.id for account in service.parts.pool}
+        dialog = page.get_by_role("dialog")
+        await page.get_by_role("button", name="Actions for team-a").click()
+        await page.get_by_role("menuitem", name="Delete").click()
+        await expect(dialog.get_by_role("button", name="Delete team-a")).to_be_visible()
+        await service.admin("DELETE", f"/api/accounts/{ids['team-a']}")
+        await expect(dialog).to_contain_text("Deleted by another admin")
+        await expect(dialog.get_by_role("button")).to_have_text(["Close"])
+        await dialog.get_by_role("button", name="Close").click()
+        await expect(page.get_by_role("alert")).to_have_count(0)
+
+        await page.get_by_label("Select all on this page").check()
+        await page.get_by_role("main").get_by_role("button", name="Deactivate").first.click()
+        await expect(dialog.get_by_role("listitem")).to_have_text(["team-b", "team-c"])
+        await service.admin("DELETE", f"/api/accounts/{ids['team-b']}")
+        await expect(dialog.get_by_role("listitem").first).to_have_text("team-b · Deleted by another admin")
+        await dialog.get_by_role("button", name="Deactivate 2 accounts").click()
+        await expect(row(page, "team-c")).to_contain_text("Inactive")
+        await expect(page.get_by_role("alert")).to_have_count(0)

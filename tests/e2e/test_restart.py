@@ -34,7 +34,7 @@ async def test_after_a_restart_the_page_shows_what_a_new_one_shows(tmp_path: Pat
         async with serve(tmp_path, accounts=("new",), clock=clock) as after:
             line.to = after.port
             line.mend()
-            await live(old, within_s=35)  # after a while it tries every 30 s at least
+            await live(old, within_s=3)
             async with traffic(after, per_s=100):
                 await asyncio.sleep(0.5)
             async with visit(browser, after) as new:

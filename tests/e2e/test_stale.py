@@ -122,3 +122,21 @@ async def test_a_dashboard_too_many_is_told(tmp_path: Path, browser: Browser) ->
         await page.route_web_socket("**/api/live", lambda socket: socket.close(code=4408))
         await sign_in(page)
         await expect(page.get_by_text("Too many dashboards are open")).to_be_visible()
+
+
+LOADED = "() => performance.getEntriesByType('resource').some(({ name }) => name.endsWith('unknown.svg'))"
+
+
+async def test_health_is_not_known_while_the_server_is_gone(tmp_path: Path, browser: Browser) -> None:
+    async with cabled(tmp_path, browser) as (_, line, page):
+        chip, icon = page.locator("#health"), page.locator("link[rel=icon]")
+        await expect(chip).to_contain_text("Healthy")
+        await expect(icon).to_have_attribute("href", re.compile(r"favicon-healthy\.svg$"))
+        await page.wait_for_function(LOADED)  # later it could not be
+        line.cut()
+        await expect(chip).to_have_text("Health unknown")
+        await expect(chip).not_to_have_attribute("data-kind", "healthy")
+        await expect(icon).to_have_attribute("href", re.compile(r"favicon-unknown\.svg$"))
+        line.mend()
+        await expect(chip).to_contain_text("Healthy", timeout=10_000)
+        await expect(icon).to_have_attribute("href", re.compile(r"favicon-healthy\.svg$"))

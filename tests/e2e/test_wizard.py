@@ -136,7 +136,9 @@ async def test_what_is_pasted_wrongly_is_told_at_the_field(
         await expect(field).to_have_accessible_description(re.compile(re.escape(MISTAKES[pasted])))
         assert await field.input_value() == pasted
         assert len(service.parts.pool) == 0
-        if "error=" not in pasted:
+        if "error=" in pasted:
+            await renew(dialog, "Get a new link")
+        else:
             await finish(dialog, "#".join(code_of(await authorised(service, dialog))))
             await expect(dialog).to_contain_text("team-new added")
 
@@ -253,3 +255,43 @@ async def test_an_api_key_becomes_an_account(tmp_path: Path, browser: Browser) -
         await expect(dialog).to_contain_text("by-key added")
         assert key not in await page.content()
         assert names(service) == ["by-key"]
+
+
+async def test_who_cancels_at_the_provider_gets_a_way_on(tmp_path: Path, browser: Browser) -> None:
+    async with dashboard(tmp_path, browser, "accounts", accounts=()) as (service, page):
+        dialog = await begin(page, "team-new")
+        state = parse_qs(urlsplit(await link(dialog)).query)["state"][0]
+        tab = await page.context.new_page()
+        await tab.goto(f"http://127.0.0.1:{service.port}/oauth/callback?error=access_denied&state={state}")
+        await tab.close()
+        await expect(dialog).to_contain_text("Authorisation was cancelled on ")
+        # The link is of no use any more, and nobody will be sent back.
+        await expect(dialog.get_by_role("link", name="Open ")).to_be_hidden()
+        await expect(dialog).not_to_contain_text(
+            re.compile("Link valid for|send you back"), use_inner_text=True
+        )
+        await dialog.get_by_role("button", name="Get a new link").click()
+        await expect(dialog.get_by_role("link", name="Open ")).to_be_visible()
+        await expect(dialog).not_to_contain_text("Authorisation was cancelled")
+        await finish(dialog, "#".join(code_of(await authorised(service, dialog))))
+        await expect(dialog).to_contain_text("team-new added")
+
+
+async def test_each_error_stands_under_the_field_that_it_is_about(tmp_path: Path, browser: Browser) -> None:
+    async with dashboard(tmp_path, browser, "accounts", accounts=()) as (service, page):
+        service.simulator.add_api_key("sk-ant-api03-" + "k" * 40, organization="Acme")
+        await page.get_by_role("button", name="Add account").first.click()
+        dialog = page.get_by_role("dialog")
+        name, key = (dialog.get_by_label(label, exact=True) for label in ("Name", "API key"))
+        add = dialog.get_by_role("button", name="Add account")
+        await name.fill("a name with\u200ba mark")
+        await key.fill("sk-ant-api03-" + "k" * 40)
+        await add.click()
+        await expect(name).to_have_accessible_description(re.compile("1 to 64 printable characters"))
+        await expect(name).to_be_focused()
+        await expect(key).not_to_have_attribute("aria-invalid", "true")
+        await name.fill("by-key")
+        await key.fill("sk-ant-api03-" + "u" * 40)
+        await add.click()
+        await expect(key).to_have_accessible_description(re.compile("refuses"))
+        await expect(name).not_to_have_attribute("aria-invalid", "true")

@@ -87,7 +87,7 @@ ROWS = {
     "400 beta": Row(refusal(400, "The long context beta is not yet available for this subscription."), 400),
     "400 extra usage": Row(refusal(400, "You're out of extra usage. Add more at claude.ai/settings."), 400),
     "404 model": Row(refusal(404, "model: claude-sonnet-5-5"), 404, words="claude-sonnet-5-5"),
-    "429 5h": Row(quota_429(600), 429, "rate_limited", 600, "5h window", LIMITED),
+    "429 5h": Row(quota_429(600), 429, "rate_limited", 600, "limit for 5 hours", LIMITED),
     "429 retry-after": Row(
         Error(429, headers=(("retry-after", "90"),)), 429, "rate_limited", 90, "429 rate_limit_error", LIMITED
     ),
@@ -533,7 +533,7 @@ async def test_a_wrong_clock_here_makes_no_rest_longer_or_shorter(tmp_path: Path
         assert (await service.message()).status == 200
         shown = seen(service, "a")
         assert shown["rate_limited_until"][:16] == rfc3339(NOW + 600)[:16]
-        assert shown["quota"]["5h"]["resets_at"][:16] == rfc3339(NOW + 600)[:16]
+        assert shown["quota"][0]["resets_at"][:16] == rfc3339(NOW + 600)[:16]
 
 
 # --- what is told ------------------------------------------------------------------------------------------

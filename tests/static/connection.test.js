@@ -155,13 +155,59 @@ describe("losing the connection", () => {
 		assert.equal(asked("open").length, 1);
 	});
 
-	test("the wait doubles with each failure, up to 30 s", () => {
-		connected();
-		for (let n = 0; n < 8; n += 1) {
-			happen("closed", { code: 1006 });
+	/** As many failures in a row, until it waits again. */
+	function failing(count) {
+		for (let n = 0; n < count; n += 1) {
+			if (state.socket === "opening") happen("closed", { code: 1006 });
+			polled(0, unanswered);
+			at += asked("wait").at(-1).ms;
 			happen("waited");
 		}
-		assert.deepEqual(asked("wait").map(({ ms }) => ms), [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
+	}
+
+	test("the wait doubles with each failure, up to 2.5 s", () => {
+		connected();
+		happen("closed", { code: 1006 });
+		failing(6);
+		assert.deepEqual(asked("wait").slice(0, 6).map(({ ms }) => ms), [500, 1000, 2000, 2500, 2500, 2500]);
+	});
+
+	test("after five minutes it is up to 30 s, and in a hidden tab from the start", () => {
+		connected();
+		happen("closed", { code: 1006 });
+		failing(10);
+		at += 300_000;
+		failing(1);
+		assert.equal(asked("wait").at(-1).ms, 30_000);
+		connected();
+		state.hidden = true;
+		happen("closed", { code: 1006 });
+		failing(6);
+		assert.equal(Math.max(...asked("wait").map(({ ms }) => ms)) > 2500, true);
+	});
+
+	test("after some failures it asks whether there is a server before it opens: browsers slow down who fails", () => {
+		connected();
+		happen("closed", { code: 1006 });
+		failing(3);
+		const opened = asked("open").length;
+		failing(4);
+		assert.equal(asked("open").length, opened);
+		polled(0);
+		assert.deepEqual([asked("open").length, state.socket], [opened + 1, "opening"]);
+	});
+
+	test("a server that is back within minutes is found within 3 s", () => {
+		connected();
+		happen("closed", { code: 1006 });
+		failing(60);
+		const back = at;
+		at += asked("wait").at(-1).ms;
+		happen("waited");
+		polled(0);
+		happen("opened");
+		frame("hb");
+		assert.deepEqual([state.status, at - back <= 3000], ["live", true]);
 	});
 
 	test("the wait is anything from 0 up to that", () => {

@@ -20,6 +20,7 @@ from proxy.clock import Clock, rfc3339
 from proxy.config.settings import Settings, load_settings
 from proxy.errors import StartError
 from proxy.simulator import Grant, Simulator
+from proxy.simulator.limits import Meter
 from proxy.storage.json_files import JsonFiles
 from proxy.storage.protocols import Record, Storage
 from proxy.usage.counts import to_line
@@ -31,9 +32,6 @@ from .world import DAY_S, DEMO_KEY, KEYS, ORGANIZATIONS, SEATS, Seat
 CONFIG: Final = Path(__file__).parents[3] / "conf" / "demo.yaml"
 TOKEN_LIFE_S: Final = 3600
 """Of an access token: short, so that refreshes are seen."""
-
-PLAN_USED: Final = 1_600_000
-"""At most so many of a plan's two million tokens are used at the start."""
 
 
 class Demo:
@@ -74,6 +72,12 @@ class Demo:
             await storage.put("tokens", token.id, key_record(token))
         account_ids = {account.name: account.id for account in accounts}
         token_ids = {token.name: token.id for token in tokens}
+        quota = {
+            account.id: history.quota(seat, grant.meter, now, self._rng).record()
+            for account, seat in zip(accounts, SEATS, strict=True)
+            if isinstance(grant := self._credentials[seat.name], Grant)
+        }
+        await storage.update("quota", quota)
         used = history.usage(now, account_ids, token_ids, self._rng)
         last_used = {account_ids[seat.name]: now - seat.unused_s for seat in SEATS}
         await storage.update("counters", history.counters(used, last_used, now))
@@ -122,6 +126,13 @@ Paste this into another terminal:
     -d '{{"model":"claude-sonnet-5-5","max_tokens":200,"stream":true,"messages":[{{"role":"user","content":"Hello"}}]}}'
 """
 
+    def _meter(self, seat: Seat, meter: Meter, now: float) -> None:
+        """Let its windows have run for as long as it takes to use what is used at the start."""
+        run_s = (0.2 + 0.7 * seat.used) * history.WINDOWS_S["5h"]
+        meter.offset_s = round(now - run_s - meter.end("5h", now))
+        meter.start("5h", now, seat.used)
+        meter.start("7d", now, seat.used_week)
+
     def _account(self, seat: Seat, now: float) -> Account:
         key = f"sk-ant-api03-demo-{secrets.token_urlsafe(24)}"
         created_at = now - self._rng.uniform(31, 90) * DAY_S
@@ -137,7 +148,7 @@ Paste this into another terminal:
             self._credentials[seat.name] = key
             return account
         grant = self._credentials[seat.name] = self.simulator.add_oauth(organization=seat.organization)
-        grant.meter.count(now, self._rng.randrange(PLAN_USED), 0)
+        self._meter(seat, grant.meter, now)
         if seat.revoked:
             self.simulator.revoke(grant)
         expires_at = now + seat.expires_in_s

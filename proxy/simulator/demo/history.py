@@ -8,18 +8,22 @@ from random import Random
 from statistics import fmean
 from typing import Final
 
+from proxy.accounts.quota import Window
+from proxy.accounts.quota_history import Kept, noted
 from proxy.clock import rfc3339
+from proxy.simulator.limits import Meter
 from proxy.storage.protocols import Record
 from proxy.usage import prices
 from proxy.usage.buckets import floor
 from proxy.usage.counts import Counts, Key, Sums, add, add_up, amounts_of, counts_of, no_sums
 from proxy.usage.meter import Usage
 
-from .world import DAY_S, MINUTE_S, PROGRAMS, SEATS, Program
+from .world import DAY_S, MINUTE_S, PROGRAMS, SEATS, Program, Seat
 
 HOUR_S: Final = 3600
 # As far back, and in as long spans, as usage is kept by the proxy and asked for by its charts.
 SPANS: Final = ((30 * DAY_S, DAY_S), (8 * DAY_S, HOUR_S), (DAY_S, 15 * MINUTE_S), (2 * HOUR_S, MINUTE_S))
+WINDOWS_S: Final = {"5h": 5 * HOUR_S, "7d": 7 * DAY_S}
 TOKENS_PER_WORD: Final = 1.3
 
 
@@ -42,6 +46,23 @@ def usage(now: float, account_ids: dict[str, str], token_ids: dict[str, str], rn
             key = start, (account_ids[seat.name], token_ids[program.key], model)
             add(total.setdefault(key, no_sums()), amounts_of(_counts(requests, program, model, start, rng)))
     return total
+
+
+def quota(seat: Seat, meter: Meter, now: float, rng: Random) -> Kept:
+    """The windows of a login, and how they went in the last week: each was used steadily, up to some part of it."""
+    kept = Kept({}, {})
+    for window, used in (("5h", seat.used), ("7d", seat.used_week)):
+        span_s, past = WINDOWS_S[window], None
+        parts = {meter.end(window, now): used * span_s / (now - meter.end(window, now) + span_s)}
+        for t in range(int(now - 7 * DAY_S), int(now - seat.unused_s), 5 * MINUTE_S):
+            end = meter.end(window, t)
+            part = parts.setdefault(end, rng.uniform(0.45, 0.97))
+            past = noted(past, part * (t - end + span_s) / span_s, t)
+        resets_at = float(meter.end(window, now))
+        kept.quota[window] = Window(round(used, 4), resets_at=resets_at, status="allowed")
+        if past is not None:
+            kept.pasts[window] = past
+    return kept
 
 
 def counters(used: Mapping[Key, Sums], last_used: Mapping[str, float], now: float) -> dict[str, Record]:

@@ -17,6 +17,7 @@ OPUS, SONNET, HAIKU = "claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-4-5"
 class Seat:
     """An account: an API key, or a login whose access token ends `expires_in_s` after the start.
 
+    `used` and `used_week` are the parts of its five hours and of its week that are used at the start, of a login.
     `unused_s` is how long ago it was last used, `revoked` whether the provider refuses it since then, and `busy`
     whether it runs into its limits.
     """
@@ -24,6 +25,8 @@ class Seat:
     name: str
     organization: str
     expires_in_s: float | None = None
+    used: float = 0.0
+    used_week: float = 0.0
     unused_s: float = 0
     revoked: bool = False
     busy: bool = False
@@ -33,15 +36,23 @@ class Seat:
 # every quarter of an hour. The proxy finds out by itself which seat is invalid, and which one idle.
 SEATS: Final = (
     Seat("CI pipeline", "Northwind CI", busy=True),
-    Seat("Contractor", "Quill & Partners", expires_in_s=-5 * MINUTE_S, unused_s=65 * MINUTE_S, revoked=True),
+    Seat(
+        "Contractor",
+        "Quill & Partners",
+        expires_in_s=-5 * MINUTE_S,
+        used=0.31,
+        used_week=0.2,
+        unused_s=65 * MINUTE_S,
+        revoked=True,
+    ),
     Seat("Data science", "Northwind Data"),
     Seat("Docs search", "Northwind Docs", busy=True),
     Seat("Hackathon", "Northwind Labs", unused_s=9 * DAY_S),
-    Seat("Mobile team", "Northwind Mobile", expires_in_s=31 * MINUTE_S, busy=True),
+    Seat("Mobile team", "Northwind Mobile", expires_in_s=31 * MINUTE_S, used=0.42, used_week=0.63, busy=True),
     Seat("Nightly evals", "Northwind Evals"),
-    Seat("Platform team", "Northwind Platform", expires_in_s=49 * MINUTE_S),
-    Seat("Research", "Halden Research", expires_in_s=16 * MINUTE_S, busy=True),
-    Seat("Support desk", "Northwind Support", expires_in_s=3 * MINUTE_S),
+    Seat("Platform team", "Northwind Platform", expires_in_s=49 * MINUTE_S, used=0.87, used_week=0.71),
+    Seat("Research", "Halden Research", expires_in_s=16 * MINUTE_S, used=0.55, used_week=0.96, busy=True),
+    Seat("Support desk", "Northwind Support", expires_in_s=3 * MINUTE_S, used=0.18, used_week=0.34),
 )
 # To sign in to; those above are there too, and are told apart from new ones.
 ORGANIZATIONS: Final = ("Fabrikam", "Globex", "Initech")

@@ -1,6 +1,6 @@
 // @ts-check
 /** Modal dialogs on the native <dialog>. */
-import { h } from "../dom.js";
+import { h, setText } from "../dom.js";
 
 /** @import { Child } from "../dom.js" */
 /** @import { App } from "../types.js" */
@@ -79,14 +79,15 @@ export const typed = ({ input }) => input.value.trim();
 
 /**
  * A dialog to be shown, in steps if need be, and closed with a text. `guard` is asked before Esc closes it; it keeps
- * only Close when the item of `topic` with `id` is deleted. `conflict` says what another admin has made of it.
+ * only Close when the item of `topic` with `id`, or all those with `ids`, are deleted. `conflict` says what another admin
+ * has made of it.
  * @param {App} app
- * @param {{guard?: () => boolean | Promise<boolean>, topic?: string, id?: string, conflict?: Conflict}} options
+ * @param {{guard?: () => boolean | Promise<boolean>, topic?: string, id?: string, ids?: string[], conflict?: Conflict}} options
  */
-export function dialog(app, { guard, topic = "", id, conflict = (theirs) => app.t("conflict", theirs) } = {}) {
+export function dialog(app, { guard, topic = "", id, ids = id ? [id] : [], conflict = (theirs) => app.t("conflict", theirs) } = {}) {
 	const made = new Dialog(app, conflict);
 	if (guard) made.guard(guard);
-	if (id) made.follow(topic, id);
+	if (ids.length) made.follow(topic, ids);
 	return made;
 }
 
@@ -125,13 +126,13 @@ class Dialog {
 	}
 
 	/**
-	 * Keeps only Close when the item is deleted.
+	 * Keeps only Close when all of the items are deleted.
 	 * @param {string} topic
-	 * @param {string} id
+	 * @param {string[]} ids
 	 */
-	follow(topic, id) {
+	follow(topic, ids) {
 		this.store.watch(() => {
-			if (this.store.items(topic).has(id)) return;
+			if (ids.some((id) => this.store.items(topic).has(id))) return;
 			this.show(this.el.ariaLabel ?? "", h("p", this.t("gone")), [{ label: this.t("close") }]);
 			this.life.abort();
 		}, this.life.signal);
@@ -190,20 +191,25 @@ function focus(within, selector) {
 }
 
 /**
- * Asks before what cannot be undone; `typeName` has to be typed.
+ * Asks before what cannot be undone; `typeName` has to be typed. With a `topic` it is about the items of these `ids`,
+ * which `names` lists if there are several: what another admin deletes is said, and if that is all, nothing is asked.
  * @param {App} app
- * @param {{title: string, text: string, label: string, list?: string[] | false, typeName?: string | false}} question
+ * @param {{title: string, text: string, label: string, topic?: string, ids?: string[], names?: string[],
+ *	typeName?: string | false}} question
  */
-export async function confirm(app, { title, text, list, label, typeName }) {
+export async function confirm(app, { title, text, label, typeName, topic = "", ids = [], names = [] }) {
 	const { t } = app;
-	const box = dialog(app);
+	const box = dialog(app, { topic, ids });
 	const check = typeName ? field(t("type_name", { name: typeName }), {}) : null;
 	const run = () => {
 		if (!check || typed(check) === typeName) return true;
 		return check.fail(t("mistyped"));
 	};
-	const names = list && h("ul", list.map((name) => h("li", name)));
-	box.show(title, [h("p", text), names, check?.el],
+	const lines = names.map((name) => h("li", name));
+	app.store.watch(() => ids.forEach((id, at) => {
+		if (lines[at] && !app.store.items(topic).has(id)) setText(lines[at], `${names[at]} · ${t("gone")}`);
+	}), box.life.signal);
+	box.show(title, [h("p", text), lines.length > 0 && h("ul", lines), check?.el],
 		[{ label: t("cancel"), autofocus: true }, { label, kind: "danger", run }]);
 	return Boolean(await box.closed);
 }

@@ -80,7 +80,7 @@ class Table {
 	asked() {
 		const query = this.app.query();
 		const text = (/** @type {string} */ key) => query.get(key) ?? "";
-		return { q: text("q"), sort: text("sort"), status: text("status"), page: Number(text("p")) || 1 };
+		return { q: text("q"), sort: text("sort"), status: text("status"), page: Math.max(1, Math.floor(Number(text("p"))) || 1) };
 	}
 
 	/** @param {Item} item */
@@ -123,7 +123,7 @@ class Table {
 		const { body, note } = this.parts;
 		const ready = this.app.store.ready(this.spec.topic);
 		const pages = Math.ceil(this.order.length / PAGE) || 1;
-		this.view.page = Math.min(this.view.page, pages);
+		if (ready) this.view.page = Math.min(this.view.page, pages); // before, nobody knows how many there are
 		const from = (this.view.page - 1) * PAGE;
 		const ids = this.order.slice(from, from + PAGE);
 		if (!this.rows.size) body.replaceChildren(...Array.from({ length: ready ? 0 : BONES }, () => h("tr.bone")));

@@ -9,30 +9,17 @@ import { bars } from "../ui/chart.js";
 import { press } from "../ui/dialog.js";
 import { filler } from "../ui/sheet.js";
 import { edit, percent } from "./preferences.js";
+import { historyOf, windowsOf } from "./quota.js";
 
 const HOUR_S = 3600;
 const MINUTE_S = 60;
 const SECOND_MS = 1000;
 
-/** @import { Account, App, LoggedEvent, Mount, Quota, Session, TextKey } from "../types.js" */
+/** @import { Account, App, LoggedEvent, Mount, Session, TextKey } from "../types.js" */
 /** @import { Line } from "../ui/sheet.js" */
 
 /** @param {(string | null | false)[]} parts */
 const join = (...parts) => parts.filter(Boolean).join(" · ");
-
-/**
- * What is left of each limit.
- * @param {Record<string, Quota>} quota
- * @param {App} app
- */
-function quotas(quota, { t, until }) {
-	const texts = Object.entries(quota).map(([name, { used, limit, remaining, resets_at }]) => {
-		const left = used == null ? remaining / limit : 1 - used;
-		const n = Math.max(0, Math.round(100 * left));
-		return t("a_left", { name, n, at: until(resets_at, "resetting") });
-	});
-	return join(...texts);
-}
 
 /**
  * Texts by the label's key; those that say nothing are left out.
@@ -42,6 +29,7 @@ function quotas(quota, { t, until }) {
  */
 const facts = (a, app) => [
 	["type", app.t(`a_${a.type}`)],
+	["reason", a.status_reason],
 	["api_key", a.unchecked && app.t("a_unchecked")],
 	["organisation", join(a.organization_name, a.organization_uuid)],
 	["expires", a.refreshing ? app.t("refreshing") : a.expires_at && app.until(a.expires_at)],
@@ -56,7 +44,6 @@ const facts = (a, app) => [
 		out: compact(a.day.output_tokens),
 		cost: money(a.day.cost_usd, a.day.unpriced_requests),
 	})],
-	["quota", quotas(a.quota, app)],
 	["last_used", app.ago(a.last_used_at)],
 	["priority", a.priority !== 0 && String(a.priority)],
 	["weight", a.weight !== 1 && String(a.weight)],
@@ -74,6 +61,8 @@ export default function mount(root, app, id = "") {
 	const title = h("h2", { tabindex: -1 });
 	const controls = controlsOf(app, id);
 	const about = aboutOf(app);
+	const quota = windowsOf(app);
+	const past = historyOf(app, id);
 	const chart = bars(app, {
 		label: t("a_usage"),
 		series: [{ key: "ok", label: t("u_requests") }],
@@ -82,7 +71,7 @@ export default function mount(root, app, id = "") {
 	const unused = h("p");
 	const lists = [eventsOf(app, id), sessionsOf(app, id)];
 	const use = panel(t("a_usage"), unused, chart.el);
-	const body = h("div.account", controls.el, about.el, use, lists.map(({ el }) => el));
+	const body = h("div.account", controls.el, about.el, quota.el, past.el, use, lists.map(({ el }) => el));
 	root.append(h("a", { href: "#/accounts" }, `← ${t("accounts")}`), title, body);
 
 	/** @param {Account} account */
@@ -99,11 +88,17 @@ export default function mount(root, app, id = "") {
 		if (!account) return;
 		controls.patch(account);
 		about.patch(account);
+		quota.patch(account);
 		drawUse(account);
 		for (const list of lists) list.patch();
 	}
 
-	return { topics: ["events", "sessions"], patch, tick: patch };
+	function tick() {
+		patch();
+		past.tick();
+	}
+
+	return { topics: ["events", "sessions"], patch, tick };
 }
 
 /** The facts. @param {App} app */

@@ -3,6 +3,7 @@
 import { h, setText } from "../dom.js";
 import { number, timed } from "../format.js";
 import { DAY, bySeverity, named, plain, rank, status, usage } from "../ui/cells.js";
+import { quotaColumn } from "../ui/quota.js";
 import { table } from "../ui/table.js";
 
 const FIELDS = ["id", "name", "type", "organization_name", "status", "status_reason", "status_since", "unchecked",
@@ -16,26 +17,27 @@ const FIELDS = ["id", "name", "type", "organization_name", "status", "status_rea
 const rests = ({ status: is, type }) => is === "inactive" || (is === "invalid" && type === "api_key");
 
 /** @param {Account} account @returns {TextKey | false} */
-function primary(account) {
-	if (rests(account)) return "reactivate";
-	if (account.type !== "oauth") return false;
-	return account.status === "invalid" ? "reauthorise" : "refresh";
+function primary({ status: is, type }) {
+	if (is === "inactive") return "reactivate";
+	if (type === "api_key") return is === "invalid" && "replace_key";
+	return is === "invalid" ? "reauthorise" : "refresh";
 }
 
 /** @param {Account} account @returns {TextKey[]} */
 function menu(account) {
 	/** @type {TextKey[]} */
-	const login = account.type === "oauth" ? ["reauthorise", "refresh"] : [];
-	return ["open", "rename", ...login, rests(account) ? "reactivate" : "deactivate", "delete"];
+	const credential = account.type === "oauth" ? ["reauthorise", "refresh"] : ["test", "replace_key"];
+	return ["open", "rename", ...credential, rests(account) ? "reactivate" : "deactivate", "delete"];
 }
 
-/** The last refresh error, in a line that opens. @param {HTMLElement} td */
+/** Why a key is refused, or the last refresh failed, in a line that opens. @param {HTMLElement} td */
 function errorCell(td) {
 	const error = h("button.link.error", { "aria-expanded": "false" });
 	error.onclick = () => {
 		error.ariaExpanded = String(td.parentElement?.classList.toggle("open"));
 	};
-	return (/** @type {Account} */ { last_refresh_error: text }) => {
+	return (/** @type {Account} */ { status: is, status_reason: reason, last_refresh_error }) => {
+		const text = last_refresh_error ?? (is === "invalid" ? reason : null);
 		if (!text) {
 			error.remove();
 			return;
@@ -67,7 +69,7 @@ function columns(app) {
 			},
 		},
 		plain("expires", "expires_at", (at, account) => (account.refreshing ? t("refreshing") : app.until(at))),
-		plain("resets", "rate_limited_until", (at) => app.until(at, "resetting")),
+		quotaColumn(app),
 		plain("in_flight", "in_flight", number, { cls: "num low" }),
 		...usage("num low"),
 		{ key: "refresh_error", cls: "low", cell: errorCell },
@@ -91,6 +93,8 @@ export default function mount(root, app) {
 			case "deactivate": return actions.setStatus(app, ids, "inactive");
 			case "rename": return actions.rename(app, id);
 			case "reauthorise": return void await actions.reauthorise(app, id);
+			case "replace_key": return void actions.replaceKey(app, id);
+			case "test": return void await actions.test(app, id);
 			case "refresh": return void await actions.refresh(app, id);
 		}
 	}

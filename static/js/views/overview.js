@@ -2,6 +2,7 @@
 /** Whether all is well, what is going on, and what needs somebody. */
 import { h, keyed, panel, setAttr, setText } from "../dom.js";
 import { compact, money, ms, number, sentence, timed } from "../format.js";
+import { capacityPanel } from "../ui/capacity.js";
 import { bySeverity, ICON, spark } from "../ui/cells.js";
 
 const SOON_MS = 600_000;
@@ -23,12 +24,14 @@ export default function mount(root, app) {
 	const values = {};
 	const health = healthPanel(app);
 	const figures = figuresPanel(app, values);
+	const capacity = capacityPanel(app);
 	const needs = list();
 	const events = list();
 	const add = h("button.primary", { "data-write": true }, t("add_account"));
 	add.onclick = async () => (await app.actions()).addAccount(app);
 	root.append(health.el, tiles(app, values), figures.el,
-		h("div.columns", panel(t("needs_attention"), needs.el, add), panel(t("last_events"), events.el)));
+		h("div.columns", capacity.el, panel(t("needs_attention"), needs.el, add),
+			panel(t("last_events"), events.el)));
 
 	function tick() {
 		const stats = store.items("stats");
@@ -37,6 +40,7 @@ export default function mount(root, app) {
 		if (!traffic) return;
 		health.patch(main);
 		figures.patch(accounts, traffic);
+		capacity.patch(stats.get("capacity"));
 		needs.patch(...needing(app, accounts));
 		add.hidden = accounts.total > 0;
 		events.patch(...latest(app, main));

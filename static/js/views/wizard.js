@@ -24,6 +24,9 @@ const TICK_MS = 1000;
  * @typedef {{content: (wizard: Wizard) => Child, choices: (wizard: Wizard) => Choice[]}} Step
  */
 
+/** After these refusals only another link leads on. */
+const OVER = ["access_denied", "authorization_refused"];
+
 /** The steps that each way takes. @type {Record<"key" | "login" | "again", StepName[]>} */
 const WAYS = {
 	key: ["choose", "done"],
@@ -59,6 +62,8 @@ const STEPS = {
  * @type {Record<string, (wizard: Wizard, refusal: Refusal) => Button | null>}
  */
 const REMEDIES = {
+	access_denied: anotherLink,
+	authorization_refused: anotherLink,
 	flow_expired: anotherLink,
 	invalid_grant: anotherLink,
 	upstream_unreachable(wizard) {
@@ -107,6 +112,8 @@ class Wizard {
 		this.oauth = Boolean(id);
 		/** The login that is waited for. @type {Flow | null} */
 		this.flow = null;
+		/** What is shown only while it is waited for. @type {HTMLElement[]} */
+		this.whileOpen = [];
 		/** What the server said last of it. */
 		this.told = "";
 		/** The account that came of it. @type {Account | null} */
@@ -158,7 +165,7 @@ class Wizard {
 
 	finish() {
 		const wrong = this.mistake();
-		if (wrong) return this.paste.fail(wrong);
+		if (wrong) return this.paste.fail(wrong, ...(this.isCancelled() ? [anotherLink(this)] : []));
 		const body = { code: this.paste.input.value, state: this.flow?.state, name: typed(this.name) || null };
 		return this.post(this.id ? `api/accounts/${this.id}/reauthorize` : "oauth/exchange", body);
 	}
@@ -167,6 +174,11 @@ class Wizard {
 	reauthorise(id) {
 		this.id = id;
 		return this.mistake() ? this.link() : this.finish();
+	}
+
+	/** Whether what was pasted says that the login was cancelled: only another link leads on. */
+	isCancelled() {
+		return mistake(this.paste.input.value, this.flow?.state) === "access_denied";
 	}
 
 	/** What is wrong with what was pasted, or "". */
@@ -190,17 +202,25 @@ class Wizard {
 		this.show("done");
 	}
 
-	/** Shows what the server refused where it was made, with a way on. */
+	/** Shows what the server refused at the field that it is about, with a way on. */
 	failed = (/** @type {Refusal} */ refusal) => {
 		const { type, message } = refusal;
 		const remedy = REMEDIES[type]?.(this, refusal);
-		const shown = [this.paste, this.key, this.name].find(({ el }) => el.isConnected) ?? this.paste;
-		const at = type === "name_taken" ? this.name : shown;
+		const fields = [this.paste, this.key, this.name];
+		const shown = fields.find(({ el }) => el.isConnected) ?? this.paste;
+		const at = type === "name_taken" || message.startsWith("name:") ? this.name : shown;
 		if (!at.el.isConnected) this.paste.el.before(at.el);
+		for (const field of fields) field.tell();
+		if (remedy && OVER.includes(type)) this.end();
 		this.told = message;
 		const text = type === "access_denied" ? this.t("e_access_denied", { ...this.flow }) : message;
 		at.fail(text, ...(remedy ? [remedy] : []));
 	};
+
+	/** The login is over: its link is of no use any more. */
+	end() {
+		for (const el of this.whileOpen) el.hidden = true;
+	}
 
 	/** The login may be finished, or fail, by the way back alone. */
 	watchFlow() {
@@ -260,17 +280,15 @@ function authorisation(wizard, flow) {
 		if (await copy(said)) setText(said, t("link_copied"));
 	};
 	const returns = searchParams.get("redirect_uri")?.startsWith(location.origin);
-	return [
-		h("p", t("w_sign_in", flow)),
-		h("div.row",
-			h("a.primary", { href, target: "_blank", rel: "noopener", autofocus: true }, t("w_open", flow)),
-			press({ label: t("copy_link"), run: take }),
-			press({ label: t("new_link"), run: () => wizard.link() }),
-			said),
-		wizard.left,
-		returns && h("p", { role: "status" }, t("w_waiting", flow)),
-		wizard.paste.el,
-	];
+	const link = h("div.row",
+		h("a.primary", { href, target: "_blank", rel: "noopener", autofocus: true }, t("w_open", flow)),
+		press({ label: t("copy_link"), run: take }),
+		press({ label: t("new_link"), run: () => wizard.link() }),
+		said);
+	const waiting = h("p", { role: "status" }, returns && t("w_waiting", flow));
+	wizard.whileOpen = [h("p", t("w_sign_in", flow)), link, wizard.left, waiting];
+	wizard.left.hidden = false;
+	return [wizard.whileOpen, wizard.paste.el];
 }
 
 /** What came of it, in a line. @param {Wizard} wizard */

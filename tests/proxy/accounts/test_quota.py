@@ -147,6 +147,21 @@ def test_so_many_windows_are_kept_and_the_last_told_first() -> None:
     assert len(read_quota(at_once, quota)) == MAX_WINDOWS
 
 
+# ---- what admins see
+
+
+def test_the_tightest_window_is_shown_first_and_the_unknown_ones_last() -> None:
+    quota = {
+        "7d": Window(0.2, resets_at=LATER),
+        "1h": Window(1.0, resets_at=NOW),
+        "requests": Window(limit=100, remaining=5, resets_at=NOW + 60),
+        "5h": Window(0.3, resets_at=LATER, status="rejected"),
+        "1d": Window(),
+    }
+    shown = [(window["window"], window["used"]) for window in view(quota, NOW)]
+    assert shown == [("5h", 1.0), ("requests", 0.95), ("7d", 0.2), ("1d", None), ("1h", None)]
+
+
 # ---- what makes no sense
 
 NONSENSE = [
@@ -211,7 +226,8 @@ def test_whatever_the_headers_say_the_quota_is_bounded_and_can_be_shown(answers:
     assert 0.0 <= room(quota, NOW) <= 1.0
     shown = view(quota, NOW)
     assert json.loads(json.dumps(shown, allow_nan=False)) == shown
-    for window in shown.values():
+    assert sorted(window["window"] for window in shown) == sorted(quota)
+    for window in shown:
         assert window["resets_at"] is None or re.fullmatch(
             r"\d{4}-\d\d-\d\dT[\d:.]{12}Z", window["resets_at"]
         )
@@ -232,7 +248,8 @@ def test_true_headers_are_read_among_hostile_ones(headers: Any) -> None:
 
 async def shown(service: Service, name: str) -> dict[str, Any]:
     accounts = (await service.admin("GET", "/api/accounts")).json()["accounts"]
-    return next(dict(account["quota"]) for account in accounts if account["name"] == name)
+    quota = next(account["quota"] for account in accounts if account["name"] == name)
+    return {window.pop("window"): window for window in quota}
 
 
 async def test_each_account_shows_its_own(tmp_path: Path) -> None:
@@ -245,7 +262,7 @@ async def test_each_account_shows_its_own(tmp_path: Path) -> None:
         of_key = await shown(service, "key")
         assert set(of_key) == {"requests", "tokens", "input_tokens", "output_tokens"}
         assert of_key["requests"] == {
-            "used": None,
+            "used": round(len(service.simulator.ledger.for_organization("key")) / 4000, 4),
             "limit": 4000,
             "remaining": 4000 - len(service.simulator.ledger.for_organization("key")),
             "resets_at": "2027-01-15T08:01:00.000Z",
@@ -273,15 +290,17 @@ async def test_a_refusal_tells_as_much_as_an_answer(tmp_path: Path) -> None:
         assert five_hours["resets_at"] == "2027-01-15T08:10:00.000Z"
 
 
-async def test_what_has_been_reset_is_no_longer_shown(tmp_path: Path) -> None:
+async def test_of_what_has_been_reset_nothing_is_known(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
         headers = ((f"{UNIFIED}5h-utilization", "0.9"), (f"{UNIFIED}5h-reset", "1800000060"))
         service.simulator.script(upstream_key("a"), Answer(200, headers, b"{}"))
         await service.message()
         service.clock.advance(59)
-        assert set(await shown(service, "a")) == {"5h"}
+        assert (await shown(service, "a"))["5h"]["used"] == 0.9
         service.clock.advance(1)
-        assert await shown(service, "a") == {}
+        assert (await shown(service, "a"))["5h"] == {
+            "used": None, "limit": None, "remaining": None, "resets_at": None, "status": None
+        }  # fmt: skip
 
 
 async def test_a_deleted_accounts_late_answer_leaves_nothing(pool: Pool) -> None:

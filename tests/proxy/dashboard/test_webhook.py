@@ -18,6 +18,7 @@ import pytest
 
 from proxy.accounts.account import Account, AccountChanged, ApiKey, Status
 from proxy.accounts.pool import Pool
+from proxy.accounts.quota import Window
 from proxy.clients.keys import ClientKeys
 from proxy.config.settings import load_settings
 from proxy.dashboard.health import Health
@@ -107,6 +108,20 @@ async def test_an_exhausted_pool_and_its_recovery_are_told(
         *_, recovered = await posts(receiver, 3)
         assert recovered["event"] == "health.changed"
         assert (recovered["was"], recovered["health"], recovered["reasons"]) == ("unhealthy", "healthy", [])
+
+
+async def test_an_account_that_nears_a_limit_is_told_once(tmp_path: Path) -> None:
+    async with posting(tmp_path, "a", "b") as (service, receiver):
+        account_id = id_of(service, "a")
+        window = Window(0.93, resets_at=service.clock.now() + 3600)
+        service.parts.pool.quotas.set(account_id, {"5h": window})
+        service.parts.quota.look()
+        service.parts.quota.look()
+        invalidate(service, "b")
+        high, *others = await posts(receiver, 3)
+        assert (high["event"], high["account"]) == ("account.quota_high", {"id": account_id})
+        assert high["text"] == "Claude Proxy: a has used 93 % of its quota (5 hours)"
+        assert "account.quota_high" not in [body["event"] for body in others]
 
 
 async def test_without_any_account_the_pool_is_exhausted(tmp_path: Path) -> None:

@@ -140,8 +140,10 @@ class Case:
 
 
 OTHER_ANSWERS = {
-    "5h window": Case(quota_429(600), "rate_limited", "429 rejected 5h window", 600),
-    "7d window": Case(quota_429(3 * 86400, "7d"), "rate_limited", "429 rejected 7d window", 3 * 86400),
+    "5h window": Case(quota_429(600), "rate_limited", "429, the limit for 5 hours is used up", 600),
+    "7d window": Case(
+        quota_429(3 * 86400, "7d"), "rate_limited", "429, the limit for 7 days is used up", 3 * 86400
+    ),
     "API key limit": Case(api_key_429(30), "rate_limited", "429 rate_limit_error", 30),
     "retry-after": Case(Error(429, headers=(("retry-after", "17"),)), "rate_limited", "429", 17),
     "429 page": Case(Error(429, headers=(("retry-after", "17"),), html=True)),

@@ -11,12 +11,15 @@ from statistics import fmean
 import pytest
 
 from proxy.accounts.account import load_accounts
+from proxy.accounts.quota_history import QuotaHistory
 from proxy.clients.keys import load_keys
 from proxy.clock import SystemClock
 from proxy.errors import StartError
+from proxy.feed import Feed
 from proxy.simulator.demo import Demo, started
 from proxy.storage.json_files import JsonFiles
 from proxy.usage.series import RINGS, Series
+from tests.disk import Disk, make_pool
 from tests.service import Proxy, SteppedClock, TestClock, proxy, until
 
 
@@ -119,6 +122,27 @@ async def test_the_past_is_that_of_the_accounts_and_keys(tmp_path: Path) -> None
             assert row.counts.requests == counters[str(row.id)]["requests"]
         spent_today = sum(each["day"]["cost_usd"] for each in counters.values() if "day" in each)
         assert abs(spent_today - series.totals("today").cost_usd) < 1e-6
+
+
+async def test_logins_have_used_their_quota_for_a_week(tmp_path: Path) -> None:
+    clock = TestClock()
+    async with filled(tmp_path, clock) as (_, storage):
+        accounts = dict(load_accounts(await storage.load("accounts")))
+        pool = make_pool(Disk(), clock)
+        for account in accounts.values():
+            await pool.add(account.name, account.credential)
+        stored = await storage.load("quota")
+        ids = {account.name: account.id for account in pool}
+        mine = {ids[accounts[id].name]: record for id, record in stored.items()}
+        history = QuotaHistory(pool, mine, feed=Feed(), clock=clock)
+        assert len(mine) == 5
+        for name, least in {"Platform team": 280, "Contractor": 265}.items():
+            for points in history.points(ids[name], "24h").values():
+                assert sum(point is not None for point in points) >= least
+        tightest = {
+            name: max(w.full or 0 for w in pool.quotas[id].values()) for name, id in ids.items() if id in mine
+        }
+        assert tightest["Platform team"] == 0.87 and tightest["Research"] == 0.96
 
 
 async def test_without_a_folder_for_its_data_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 from proxy.storage.protocols import Kind, Storage
 
 DURABLE: list[Kind] = ["accounts", "tokens"]
-DISPOSABLE: list[Kind] = ["counters", "sessions"]
+DISPOSABLE: list[Kind] = ["counters", "sessions", "quota"]
 RECORDS = {
     "empty": {},
     "every-type": {

@@ -248,7 +248,7 @@ async def test_a_deleted_token_does_not_come_back_with_the_backup(
 
 
 @pytest.mark.parametrize("why", ["empty", "zeros", "not UTF-8", "NaN", "wrong checksum", "a list"])
-@pytest.mark.parametrize("kind", ["counters", "sessions"])
+@pytest.mark.parametrize("kind", ["counters", "sessions", "quota"])
 async def test_damaged_counters_and_sessions_start_empty_and_are_kept(
     open_files: Callable[[], JsonFiles], accounts: Path, kind: Kind, why: str
 ) -> None:

@@ -273,7 +273,7 @@ def test_the_journal_is_written_and_not_only_allocated(made: Path) -> None:
     assert status.st_blocks * 512 >= status.st_size == 65536
 
 
-@pytest.mark.parametrize("kind", ["counters", "sessions"])
+@pytest.mark.parametrize("kind", ["counters", "sessions", "quota"])
 async def test_counters_that_cannot_be_written_keep_the_old_ones(
     made: Path, child: Callable[..., Any], kind: Kind
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.upstream.limits import Limits, moment, number
+from proxy.upstream.limits import Limits, moment, number, title
 
 L = "anthropic-ratelimit-"
 U = f"{L}unified-"
@@ -74,3 +74,22 @@ def test_what_is_no_count_is_no_number(text: str) -> None:
 )
 def test_a_moment_is_unix_seconds_or_rfc_3339(text: str, at: float | None) -> None:
     assert moment(text) == at
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("5h", "5 hours"),
+        ("1h", "1 hour"),
+        ("7d", "7 days"),
+        ("7d_opus", "Opus, 7 days"),
+        ("7d_oi", "some models, 7 days"),
+        ("30d-future", "Future, 30 days"),
+        ("5x", "5x"),
+        ("input-tokens", "input tokens per minute"),
+        ("requests", "requests per minute"),
+        ("input_tokens", "input tokens per minute"),
+    ],
+)
+def test_a_limit_has_a_name_in_words(name: str, words: str) -> None:
+    assert title(name) == words

@@ -352,7 +352,7 @@ def test_a_body_that_cannot_be_read_says_nothing(encoding: str, body: bytes) -> 
 def test_a_rejected_shared_window_benches_the_account_until_its_reset() -> None:
     assert judged(429, FIVE_HOURS_USED) == Verdict(
         Action.BENCH_THEN_NEXT,
-        "429 rejected 5h window, resets 2026-03-25T21:00:00.000Z",
+        "429, the limit for 5 hours is used up, resets 2026-03-25T21:00:00.000Z",
         1_774_472_400.0,
         by_quota=True,
     )
@@ -361,7 +361,7 @@ def test_a_rejected_shared_window_benches_the_account_until_its_reset() -> None:
 def test_of_two_rejected_windows_the_later_one_counts() -> None:
     verdict = judged(429, FIVE_HOURS_USED | {U + "7d-status": "rejected"})
     assert verdict.limited_until == 1_774_580_400.0
-    assert "5h+7d" in verdict.evidence
+    assert "5 hours and 7 days" in verdict.evidence
 
 
 def test_one_models_rejected_window_passes_over_that_model_only() -> None:
@@ -369,7 +369,7 @@ def test_one_models_rejected_window_passes_over_that_model_only() -> None:
     assert verdict.action is Action.SKIP_THEN_NEXT
     assert verdict.matter == "model claude-fable-5-1"
     assert verdict.limited_until == NOW + 51_812
-    assert "7d_oi" in verdict.evidence
+    assert "some models, 7 days" in verdict.evidence
 
 
 @pytest.mark.parametrize("window", ["7d_opus", "7d_sonnet", "7d-sonnet", "30d_future"])

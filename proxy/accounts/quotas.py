@@ -1,0 +1,81 @@
+"""The quota of each account, as its latest answers have told it, and what that means for its place in the choice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from proxy.accounts import quota
+from proxy.accounts.account import Account
+from proxy.accounts.balancer import Balancer
+from proxy.accounts.quota import Quota, read_quota
+from proxy.clock import Clock
+from proxy.http.headers import AnswerHeaders
+
+
+class Quotas:
+    """The quotas by account id. An account whose answers named no limit has an empty one.
+
+    The balancer is told who has how much left, if that counts (`by_room`), and who has but its reserve.
+    """
+
+    def __init__(
+        self, accounts: Mapping[str, Account], balancer: Balancer, *, by_room: bool, clock: Clock
+    ) -> None:
+        self._accounts = accounts
+        self._balancer = balancer
+        self._by_room = by_room
+        self._clock = clock
+        self._quotas: dict[str, Quota] = {}
+        self._until: dict[str, float] = {}
+        """When an account's room changes next by time alone, if it counts."""
+
+    def __getitem__(self, account_id: str) -> Quota:
+        return self._quotas.get(account_id, {})
+
+    def __iter__(self) -> Iterator[str]:
+        """The accounts of which something is known."""
+        return (id for id, known in self._quotas.items() if known)
+
+    def saw(self, account_id: str, headers: AnswerHeaders) -> None:
+        """Merge what an answer's headers say. On the path of every request."""
+        known = self._quotas.get(account_id, {})
+        self._quotas[account_id] = read_quota(headers, known, self._clock.now())
+        account = self._accounts[account_id]
+        if self._by_room or account.preferences.reserve:
+            self.file(account)
+
+    def set(self, account_id: str, known: Quota) -> None:
+        """Set what is known: after a restart, what was known before it."""
+        self._quotas[account_id] = known
+        self.file(self._accounts[account_id])
+
+    def file(self, account: Account) -> None:
+        """Update the account's place, after a change of its quota or of its reserve."""
+        left, reserve = self.room(account.id), account.preferences.reserve
+        self._balancer.hold(account.id, reserve > 0 and left <= reserve)
+        if self._by_room:
+            self._balancer.set_room(account.id, left)
+        if self._by_room or reserve:
+            self._until[account.id] = quota.room_until(self[account.id], self._clock.now())
+        else:
+            self._until.pop(account.id, None)
+
+    def forget(self, account_id: str) -> None:
+        """Remove a deleted account."""
+        self._quotas.pop(account_id, None)
+        self._until.pop(account_id, None)
+
+    def tick(self) -> None:
+        """File the rooms that time has changed: a window was reset, or begins to count."""
+        now = self._clock.now()
+        for account_id in [id for id, until in self._until.items() if until <= now]:
+            self.file(self._accounts[account_id])
+
+    def room(self, account_id: str) -> float:
+        """The fraction of its limits that the account has left, from 0 to 1; 1 if nothing is known."""
+        return quota.room(self[account_id], self._clock.now())
+
+    def view(self, account_id: str) -> list[dict[str, Any]]:
+        """The windows of the account for admins, the tightest first."""
+        return quota.view(self[account_id], self._clock.now())
