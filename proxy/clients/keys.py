@@ -270,9 +270,7 @@ class ClientKeys:
         self._use[client_key.id] = KeyUse()
         await self._table.add(client_key.id, client_key, undo=lambda: self._drop(client_key))
         self._tell("added", f"client key {client_key.name} was made", None, client_key)
-        log.info(
-            "token added token=%s name=%s role=%s", client_key.id, client_key.name, client_key.role.value
-        )
+        log.info("token added token=%s name=%s role=%s", client_key.id, client_key.name, role.value)
         return client_key, key
 
     async def update(self, key_id: str, **changes: Any) -> ClientKey:

@@ -83,7 +83,7 @@ class Webhook:
     def happened(self, event: Happened) -> None:
         """Notify if an account has used most of a quota window."""
         if event.kind == quota_alerts.KIND and event.subject is not None:
-            self._post(event.kind, event.text, account={"id": event.subject.id})
+            self._post(event.kind, f"Claude Proxy: {event.text}", account={"id": event.subject.id})
 
     def look(self) -> None:
         """Notify if the health has changed. Called after changes and periodically, since cooldowns end by time."""
