@@ -147,7 +147,8 @@ def test_no_mutation_takes_away_or_gives_back_anything_unsaid(
             assert str(folder) in str(error) and contents(folder) == before, (seed, what)
             outcomes["refused"] += 1
             continue
-        assert kept <= contents(folder), (seed, what)
+        after = contents(folder)  # logs go on, so that what was damaged may be the beginning of a file
+        assert all(any(each.startswith(data) for each in after) for data in kept), (seed, what)
         reasons = found.pop("reasons")
         assert reasons or found == {key: whole[key] for key in found}, (seed, what, found)
         outcomes["degraded" if reasons else "whole"] += 1

@@ -10,7 +10,7 @@ from proxy.accounts.account import ApiKey, Status
 from proxy.accounts.pool import Pool
 from proxy.accounts.quota import Window
 from proxy.accounts.quota_alerts import QuotaAlerts
-from proxy.feed import Feed, Happened
+from proxy.feed import Feed, Happened, Subject
 from tests.disk import Disk, make_pool
 from tests.service import TestClock, serve
 
@@ -50,7 +50,7 @@ async def test_each_window_is_told_once_until_its_reset(pool: Pool, clock: TestC
     assert told.now() == []
     use(0.9, 0.5, at)
     assert told.now() == ["team has used 90 % of its quota (5 hours)"]
-    assert told.events[0].account_id == account.id
+    assert told.events[0].subject == Subject("account", account.id, "team")
     use(0.97, 0.934, at)
     assert told.now() == ["team has used 93 % of its quota (Opus, 7 days)"]
     assert told.now() == []
