@@ -27,11 +27,10 @@ MOST_PIECES = 64
 """Start revisions for which the frames are cached, for other readers at the same revision."""
 
 PIECE_BYTES = 60_000
-FIRST_LINES = 150
-"""Of a log, for a reader that has nothing of it."""
-
 EVENTS = "events"
 REQUESTS = "requests"
+FIRST_LINES = {EVENTS: 150, REQUESTS: 200}
+"""Of each log, for a reader that has nothing of it: a frame takes that much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +212,7 @@ class Revisions:
         found = self._logs[topic]
         newest = found.newest
         known = 0 < since <= newest
-        lines = found.since(since) if known else found.since(0, FIRST_LINES)
+        lines = found.since(since) if known else found.since(0, FIRST_LINES[topic])
         dropped = newest - since - len(lines) if known else 0
         told = f',"dropped":{dropped}' if dropped else ""
         return newest, [f'"t":"ev","topic":{_json(topic)},"rev":{newest},"items":{_json(lines)}{told}}}']

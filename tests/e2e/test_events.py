@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Locator, Page, expect
 
+from proxy.dashboard.revisions import EVENTS, FIRST_LINES
 from proxy.errors import StorageError
 from proxy.feed import Happened
 from proxy.storage.json_files import JsonFiles
@@ -71,7 +72,7 @@ async def test_filters_are_in_the_address_and_hide_the_others(tmp_path: Path, br
 async def test_older_events_come_from_the_audit_log(
     tmp_path: Path, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.dashboard.revisions.FIRST_EVENTS", 20)
+    monkeypatch.setitem(FIRST_LINES, EVENTS, 20)
     async with dashboard(tmp_path, browser, "events") as (service, page):
         for n in range(250):
             service.parts.feed.tell(Happened("server.tested", f"test {n}"))

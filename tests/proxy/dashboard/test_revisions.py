@@ -224,10 +224,10 @@ def test_events_are_numbered_and_only_newer_ones_are_sent(world: World) -> None:
 
 
 def test_a_new_reader_gets_the_newest_events(world: World) -> None:
-    for n in range(FIRST_LINES + 50):
+    for n in range(FIRST_LINES[EVENTS] + 50):
         world.feed.tell(Happened("thing.done", str(n)))
     events = json.loads("{" + world.live.frames("events", 0)[1][0])["items"]
-    assert [event["text"] for event in events] == [str(n) for n in range(50, FIRST_LINES + 50)]
+    assert [event["text"] for event in events] == [str(n) for n in range(50, FIRST_LINES[EVENTS] + 50)]
 
 
 def test_events_that_are_forgotten_are_counted(world: World) -> None:
