@@ -106,7 +106,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "vlt": Kind("/v1/vaults", {"display_name": "keys"}, ("/credentials",), change={"display_name": "x"}),
         "memstore": Kind("/v1/memory_stores", {"name": "notes"}, ("/memories",)),
         "uprof": Kind("/v1/user_profiles", {"name": "Bo"}, removable=False),
-        "sesn": Kind("/v1/sessions", None, ("/events", "/threads", "/resources"), change={"title": "x"}),
+        "sesn": Kind("/v1/sessions", None, ("/events", "/threads", "/resources")),
         "container": Kind(
             "/v1/containers",
             None,
