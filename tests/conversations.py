@@ -18,10 +18,11 @@ from tests.wire import Wire, connect
 
 Json = dict[str, Any]
 
-ACTIVE = 12
-"""So many conversations go on at a time: each comes back within the five minutes of the prompt cache, mostly."""
+ACTIVE = 30
+"""So many conversations go on at a time, as a pool has them. Each comes back within the five minutes of the prompt
+cache, mostly; what they share, such as a system prompt, is asked of each account within that time too."""
 
-PAUSE_S = 20.0
+PAUSE_S = 6.0
 WORDS = (
     "table",
     "river",

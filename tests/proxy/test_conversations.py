@@ -40,6 +40,11 @@ async def test_conversations_through_five_accounts_cost_what_they_cost_on_one(tm
         )
     assert set(five.statuses) == set(one.statuses) == {200}
     assert abs(five.share - one.share) < 0.01
-    assert (five.moves, five.tries) == (0, five.statuses.total())
+    assert five.moves == 0
+    assert (
+        five.tries <= 1.01 * five.statuses.total()
+    )  # a fork of what was said more than an hour ago has to be found
     assert {account for accounts in five.accounts.values() for account in accounts} == set(FIVE)
-    assert robin.share < five.share - 0.05  # so it was worth something
+    # So it was worth something. What robin has of the caches, it has of those that also have the thinking's signatures:
+    # it asks accounts until one accepts them.
+    assert robin.share < five.share - 0.02 and robin.tries > 2 * five.tries
