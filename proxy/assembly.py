@@ -43,6 +43,7 @@ from proxy.clients.signins import Signins, load_signins, read_signin, signin_rec
 from proxy.clock import Clock
 from proxy.config.settings import Settings
 from proxy.dashboard.event_log import EventLog
+from proxy.dashboard.figures import Figures
 from proxy.dashboard.health import Health
 from proxy.dashboard.revisions import Revisions
 from proxy.dashboard.summary import Summary
@@ -69,6 +70,7 @@ from proxy.upstream.unclassified import Unclassified
 from proxy.usage import access_log, prices
 from proxy.usage.allowance import Allowance, price
 from proxy.usage.latency import Latency
+from proxy.usage.moves import Moves
 from proxy.usage.request import RequestRecord, Sink
 from proxy.usage.series import Series
 
@@ -118,6 +120,7 @@ class Parts:
     jobs: Jobs
     client: CurlClient
     pool: Pool
+    affinity: Affinity
     refresher: Refresher
     credentials: Credentials
     logins: Logins
@@ -130,6 +133,7 @@ class Parts:
     sinks: Sequence[Sink]
     relay: Relay
     health: Health
+    figures: Figures
     summary: Summary
     topics: Topics
     revisions: Revisions
@@ -183,6 +187,7 @@ class _Usage:
     allowance: Allowance
     series: Series
     latency: Latency
+    moves: Moves
 
 
 @dataclass(frozen=True)
@@ -191,6 +196,7 @@ class _Dashboard:
     summary: Summary
     topics: Topics
     revisions: Revisions
+    figures: Figures
 
 
 @contextlib.asynccontextmanager
@@ -212,6 +218,7 @@ async def engine(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
             jobs=jobs,
             client=client,
             pool=accounts.pool,
+            affinity=accounts.affinity,
             refresher=accounts.refresher,
             credentials=_credentials(given, accounts, clients),
             logins=accounts.logins,
@@ -224,6 +231,7 @@ async def engine(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
             sinks=_sinks(given, usage, dashboard.topics),
             relay=_relay(given, accounts, client),
             health=dashboard.health,
+            figures=dashboard.figures,
             summary=dashboard.summary,
             topics=dashboard.topics,
             revisions=dashboard.revisions,
@@ -413,7 +421,8 @@ async def _usage(given: _Given, budgets: Budgets) -> AsyncIterator[_Usage]:
         leaving.push_async_callback(jobs.close)
         jobs.every("save usage", SAVE_USAGE_S, partial(series.flush, storage))
         jobs.every("compact usage", COMPACT_USAGE_S, partial(series.compact, storage))
-        yield _Usage(Allowance(budgets, clock=given.clock), series, Latency(clock=given.clock))
+        clock = given.clock
+        yield _Usage(Allowance(budgets, clock=clock), series, Latency(clock=clock), Moves(clock=clock))
 
 
 def _sinks(given: _Given, usage: _Usage, topics: Topics) -> tuple[Sink, ...]:
@@ -427,6 +436,7 @@ def _sinks(given: _Given, usage: _Usage, topics: Topics) -> tuple[Sink, ...]:
         usage.allowance.settle,
         usage.series.count,
         usage.latency.count,
+        usage.moves.count,
         topics.ended,
         access_log.write,
     )
@@ -472,18 +482,8 @@ async def _dashboard(
     health = Health(accounts.pool, clients.keys, usage.series, findings, clock)
     event_log = EventLog(feed, clock=clock)
     feed.tell(Happened("server.started", f"Claude Proxy {__version__} started"))
-    summary = Summary(
-        pool=accounts.pool,
-        keys=clients.keys,
-        refresher=accounts.refresher,
-        sessions=clients.sessions,
-        series=usage.series,
-        latency=usage.latency,
-        unclassified=given.unclassified,
-        health=health,
-        clock=clock,
-        insecure=_is_insecure(given.settings),
-    )
+    figures = Figures(accounts.pool, accounts.affinity, usage.moves, usage.series)
+    summary = _summary(given, accounts, clients, usage, health, figures)
     topics = Topics(
         feed,
         pool=accounts.pool,
@@ -494,6 +494,7 @@ async def _dashboard(
         series=usage.series,
         logins=accounts.logins,
         summary=summary,
+        figures=figures,
         clock=clock,
     )
     revisions = Revisions(feed, topics.sources(), event_log, epoch=secrets.token_hex(8))
@@ -502,7 +503,25 @@ async def _dashboard(
         webhook = _webhook(given, health, jobs)
         if webhook is not None:
             leaving.callback(webhook.close)
-        yield _Dashboard(health, summary, topics, revisions)
+        yield _Dashboard(health, summary, topics, revisions, figures)
+
+
+def _summary(
+    given: _Given, accounts: _Accounts, clients: _Clients, usage: _Usage, health: Health, figures: Figures
+) -> Summary:
+    return Summary(
+        pool=accounts.pool,
+        keys=clients.keys,
+        refresher=accounts.refresher,
+        sessions=clients.sessions,
+        series=usage.series,
+        latency=usage.latency,
+        unclassified=given.unclassified,
+        health=health,
+        figures=figures,
+        clock=given.clock,
+        insecure=_is_insecure(given.settings),
+    )
 
 
 async def _findings(given: _Given, jobs: Jobs) -> Findings:

@@ -11,6 +11,7 @@ from proxy.accounts.refresh import Refresher
 from proxy.clients.keys import ClientKeys
 from proxy.clients.sessions import Sessions
 from proxy.clock import Clock, rfc3339
+from proxy.dashboard.figures import Figures
 from proxy.dashboard.health import Health
 from proxy.upstream.unclassified import Unclassified
 from proxy.usage.latency import Latency
@@ -31,6 +32,7 @@ class Summary:
         latency: Latency,
         unclassified: Unclassified,
         health: Health,
+        figures: Figures,
         clock: Clock,
         insecure: bool,
     ) -> None:
@@ -42,6 +44,7 @@ class Summary:
         self._latency = latency
         self._unclassified = unclassified
         self._health = health
+        self._figures = figures
         self._clock = clock
         self._insecure = insecure
         self.started_at = rfc3339(clock.now())
@@ -77,6 +80,10 @@ class Summary:
             "oldest_token_age_hours": round(max([0.0, *ages]) / 3600, 3),
             "next_reset_at": rfc3339(min(resets)) if resets else None,
         }
+
+    def affinity(self) -> dict[str, Any]:
+        """See Figures.view."""
+        return self._figures.view()
 
     def traffic(self) -> dict[str, Any]:
         """Requests in flight, sessions, client keys, usage since the start and today, and time to first byte.
