@@ -11,6 +11,13 @@
  * @property {number | null} cost_usd null if nothing of it has a price
  * @property {number} unpriced_requests
  *
+ * @typedef {object} Turns Counters of conversations, beside those of usage.
+ * @property {number} turns_stayed
+ * @property {number} turns_moved
+ * @property {number} input_tokens
+ * @property {number} cache_creation_input_tokens
+ * @property {number} cache_read_input_tokens
+ *
  * @typedef {"active" | "rate_limited" | "invalid" | "inactive"} AccountStatus
  * @typedef {{used: number | null, limit: number, remaining: number, resets_at: Time | null}} Quota
  *
@@ -39,6 +46,10 @@
  * @property {string[]} tags
  * @property {string} note
  * @property {string | null} proxy its outbound proxy, without the password
+ * @property {number} conversations those that had a turn with it lately
+ * @property {number} resources files, batches and the like in it
+ * @property {number} homes groups of client keys whose home it is
+ * @property {number | null} cache_read_share of its input tokens of the last 24 h; null if there were none
  * @property {string | null} organization_name
  * @property {string | null} organization_uuid
  * @property {string} etag
@@ -102,7 +113,13 @@
  * @typedef {{status: Verdict, reasons: string[], draining: boolean, insecure: boolean, started_at: Time,
  *	version: string, findings?: number}} Health
  * @typedef {Record<AccountStatus | "total", number> & {next_reset_at: Time | null}} AccountCounts
- * @typedef {{in_flight: number, today: Usage}} Traffic
+ * @typedef {{in_flight: number, today: Usage & Turns}} Traffic
+ * @typedef {{moved: Record<string, number>, moved_cost_usd: number | null, moved_unpriced: number}} Affinity
+ *
+ * @typedef {{id: string, name: string}} Named
+ * @typedef {Named & {verdict: string, until: Time | null, reason: string | null}} Explanation
+ * @typedef {{account: Named | null, why: string | null, held_by: string | null, before: Named | null,
+ *	error: {status: number, message: string} | null, accounts: Explanation[]}} Explained
  *
  * @typedef {object} Topics What the server tells of, by topic.
  * @property {Account} accounts
@@ -110,7 +127,7 @@
  * @property {Session} sessions
  * @property {LoggedEvent} events
  * @property {Login} flows
- * @property {any} stats `health`, `accounts` and `traffic`: Health, AccountCounts and Traffic
+ * @property {any} stats `health`, `accounts`, `traffic` and `affinity`: Health, AccountCounts, Traffic and Affinity
  *
  * @typedef {Map<string, Set<string>>} Dirty the ids that changed, by topic
  *

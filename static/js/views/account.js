@@ -2,11 +2,12 @@
 /** One account: its facts, use, history, and who is on it now. */
 import * as actions from "../actions.js";
 import { h, panel, setText } from "../dom.js";
-import { compact, money, number } from "../format.js";
+import { compact, money, number, share } from "../format.js";
 import { status } from "../ui/cells.js";
 import { bars } from "../ui/chart.js";
 import { press } from "../ui/dialog.js";
 import { filler } from "../ui/sheet.js";
+import { explain } from "./explain.js";
 import { edit, percent } from "./preferences.js";
 
 const HOUR_S = 3600;
@@ -55,6 +56,10 @@ const facts = (a, app) => [
 		out: compact(a.day.output_tokens),
 		cost: money(a.day.cost_usd, a.day.unpriced_requests),
 	})],
+	["a_conversations", number(a.conversations)],
+	["a_resources", number(a.resources)],
+	["a_homes", number(a.homes)],
+	["a_cache", a.cache_read_share !== null && share(a.cache_read_share)],
 	["quota", quotas(a.quota, app)],
 	["last_used", app.ago(a.last_used_at)],
 	["priority", a.priority !== 0 && String(a.priority)],
@@ -140,7 +145,8 @@ function controlsOf(app, id) {
 	};
 	const check = button("test", () => actions.test(app, id));
 	const newKey = button("replace_key", () => actions.replaceKey(app, id));
-	const el = h("div.row", badge.el, check, newKey, login, button("edit", () => edit(app, id)), toggle,
+	const el = h("div.row", badge.el, check, newKey, login, button("edit", () => edit(app, id)),
+		button("why_account", () => explain(app, id)), toggle,
 		button("delete", remove, "danger"));
 	return {
 		el,

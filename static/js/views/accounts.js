@@ -4,10 +4,12 @@ import { h, setText } from "../dom.js";
 import { number } from "../format.js";
 import { DAY, bySeverity, named, plain, rank, status, usage } from "../ui/cells.js";
 import { table } from "../ui/table.js";
+import { explain } from "./explain.js";
 
 const FIELDS = ["id", "name", "type", "organization_name", "status", "status_reason", "status_since", "unchecked",
 	"rate_limited_until", "expires_at", "last_refresh_at", "last_refresh_error", "last_used_at", "created_at",
-	"in_flight", "requests", "errors", "priority", "weight", "reserve", "tags", "proxy", "note", ...DAY];
+	"in_flight", "requests", "errors", "priority", "weight", "reserve", "tags", "proxy", "note",
+	"conversations", "resources", "homes", "cache_read_share", ...DAY];
 
 /** @import { Account, App, Mount, TextKey } from "../types.js" */
 /** @import { Column } from "../ui/table.js" */
@@ -26,7 +28,7 @@ function primary(account) {
 function menu(account) {
 	/** @type {TextKey[]} */
 	const login = account.type === "oauth" ? ["reauthorise", "refresh"] : [];
-	return ["open", "rename", ...login, rests(account) ? "reactivate" : "deactivate", "delete"];
+	return ["open", "rename", "why_account", ...login, rests(account) ? "reactivate" : "deactivate", "delete"];
 }
 
 /** The last refresh error, in a line that opens. @param {HTMLElement} td */
@@ -90,6 +92,7 @@ export default function mount(root, app) {
 			case "reactivate": return actions.setStatus(app, ids, "active");
 			case "deactivate": return actions.setStatus(app, ids, "inactive");
 			case "rename": return actions.rename(app, id);
+			case "why_account": return explain(app, id);
 			case "reauthorise": return void await actions.reauthorise(app, id);
 			case "refresh": return void await actions.refresh(app, id);
 		}
