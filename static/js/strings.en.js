@@ -119,7 +119,7 @@ export default {
 	next_reset: "next limit reset",
 	stayed_today: "turns stayed today",
 	moved_today: "turns moved today",
-	cache_today: "input from cache today",
+	cache_today: "from cache today",
 	moves: "Conversations that moved since the start: {what}. Their new caches cost {cost}.",
 	m_limited: "{n} limited",
 	m_invalid: "{n} invalid",

@@ -1,4 +1,4 @@
-"""What the dashboard says of affinity: what stayed and moved, what lives where, and why a request goes where it does."""
+"""What the dashboard says of affinity: what stayed and moved, what lives where, why a request goes where it does."""
 
 from __future__ import annotations
 

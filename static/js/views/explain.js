@@ -76,7 +76,7 @@ function formOf({ t }, keys) {
  */
 function answerOf(app, id) {
 	const verdict = h("p", { role: "status" });
-	const table = sheet(app.t("x_verdicts"), [app.t("account"), app.t("x_verdict")]);
+	const table = sheet(app.t("x_verdicts"), [app.t("name"), app.t("x_verdict")]);
 	table.el.classList.add("verdicts");
 	return {
 		el: [verdict, table.el],
