@@ -59,7 +59,7 @@ class Conversations:
         self._messages: OrderedDict[Name, Held] = OrderedDict()
         self._pending: dict[Name, Held] = {}
         self._lines = 0
-        self.lately = Lately(clock=clock, ttl_s=ttl_s)
+        self.lately = Lately(clock=clock)
 
     async def load(self) -> None:
         """Read the log. Raises StorageError."""
@@ -96,7 +96,7 @@ class Conversations:
         """Remember a turn, of the conversation that was found by `after`, and is by `names` from now on."""
         for name in names:
             self.keep(name, account_id)
-        self.lately.turn(names[0], account_id, after=after)
+        self.lately.turn(names[0], account_id, self._accounts[names[0]][1], after=after)
 
     def keep(self, name: Name, account_id: str) -> None:
         """Remember that the conversation had a turn with this account."""

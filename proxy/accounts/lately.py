@@ -2,41 +2,46 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
-from collections.abc import Hashable
+from collections import defaultdict
+from collections.abc import Hashable, Iterable
+from itertools import islice, takewhile
 from typing import Final
 
 from proxy.clock import Clock
 
 MOST: Final = 100_000
-"""Of so many conversations the oldest are not counted any more; they take some 20 MB."""
+"""Of more conversations the oldest tenth is not counted any more; they take some 20 MB."""
 
 
 class Lately:
-    """Conversations by the name of their last turn, for `ttl_s` after it."""
+    """Conversations by the name of their last turn, until its end: the oldest come first."""
 
-    def __init__(self, *, clock: Clock, ttl_s: float) -> None:
+    def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
-        self._ttl_s = ttl_s
-        self._turns: OrderedDict[Hashable, tuple[str, float]] = OrderedDict()
-        self._by_account: Counter[str] = Counter()
+        self._turns: dict[Hashable, tuple[str, float]] = {}
+        self._by_account: defaultdict[str, int] = defaultdict(int)
 
-    def turn(self, name: Hashable, account_id: str, *, after: Hashable | None) -> None:
-        """Count a turn of the conversation that was called `after` until then; None if it is a new one."""
-        for old in (after, name) if after != name else (name,):
-            self._drop(self._turns.pop(old, None))
-        self._turns[name] = (account_id, self._clock.now() + self._ttl_s)
-        self._by_account[account_id] += 1
-        if len(self._turns) > MOST:
-            self._drop(self._turns.popitem(last=False)[1])
+    def turn(self, name: Hashable, account_id: str, until: float, *, after: Hashable | None) -> None:
+        """Count a turn of the conversation that was called `after` before; None if it is a new one.
+
+        `until`, in seconds since the epoch, is when it is forgotten, never earlier than with the turn before.
+        """
+        turns, by_account = self._turns, self._by_account
+        if after is not None and after != name and (old := turns.pop(after, None)) is not None:
+            by_account[old[0]] -= 1
+        if (old := turns.pop(name, None)) is not None:
+            by_account[old[0]] -= 1
+        turns[name] = (account_id, until)
+        by_account[account_id] += 1
+        if len(turns) > MOST:
+            self._drop(islice(turns, MOST // 10))
 
     def count(self, account_id: str | None = None) -> int:
         """The number of conversations: of all, or of one account."""
-        turns, now = self._turns, self._clock.now()
-        while turns and next(iter(turns.values()))[1] <= now:
-            self._drop(turns.popitem(last=False)[1])
-        return len(turns) if account_id is None else self._by_account[account_id]
+        now, turns = self._clock.now(), self._turns
+        self._drop(takewhile(lambda name: turns[name][1] <= now, turns))
+        return len(turns) if account_id is None else self._by_account.get(account_id, 0)
 
-    def _drop(self, turn: tuple[str, float] | None) -> None:
-        if turn is not None:
-            self._by_account[turn[0]] -= 1
+    def _drop(self, names: Iterable[Hashable]) -> None:
+        for name in tuple(names):
+            self._by_account[self._turns.pop(name)[0]] -= 1
