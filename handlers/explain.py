@@ -41,9 +41,9 @@ class Explain(AdminHandler):
         key = self._key(asked, headers)
         body = None
         if asked.body is not None:
-            text = asked.body if isinstance(asked.body, str) else ujson.dumps(asked.body)
+            text = (asked.body if isinstance(asked.body, str) else ujson.dumps(asked.body)).encode()
             body = Body(Bodies(None, memory_bytes=len(text)))
-            body.write(text.encode())
+            body.write(text)
         method = asked.method or ("GET" if body is None else "POST")
         target = parse(asked.path, allow_admin_paths=False)
         try:

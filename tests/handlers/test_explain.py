@@ -273,7 +273,9 @@ async def test_a_wrong_question_is_refused(tmp_path: Path, question: dict[str, A
 
 
 @pytest.mark.parametrize(
-    "body", ["{", "", "[]", 2**70, [[[]]], {"messages": [2**70, 0.1, None, "\u2028"]}], ids=repr
+    "body",
+    ["{", "", "[]", 2**70, [[[]]], {"messages": [2**70, 0.1, None, "\u2028"]}, '{"messages": "' + "ü" * 1000],
+    ids=repr,
 )
 async def test_any_body_can_be_asked_about(tmp_path: Path, body: Any) -> None:
     async with serve(tmp_path, accounts=["a", "b"]) as service:
