@@ -15,6 +15,7 @@ from proxy.accounts.preferences import Preferences
 from proxy.accounts.quota_history import POINTS, STEPS_S, QuotaHistory, Range
 from proxy.accounts.refresh import Refresher
 from proxy.clock import rfc3339
+from proxy.dashboard.figures import Figures
 from proxy.errors import BadGateway, TokenRefused, TokenTrouble, Unprocessable
 from proxy.http.outbound import proxy_url, shown
 from proxy.storage.names import clean_tags
@@ -59,14 +60,17 @@ class AccountChange(RequestBody):
 class Accounts(AdminHandler):
     """`/api/accounts`"""
 
-    def initialize(self, *, who: Admins, pool: Pool, credentials: Credentials, logins: Logins) -> None:
+    def initialize(
+        self, *, who: Admins, pool: Pool, credentials: Credentials, logins: Logins, figures: Figures
+    ) -> None:
         self.only_for(who)
         self.pool = pool
         self.credentials = credentials
         self.logins = logins
+        self.figures = figures
 
     def get(self) -> None:
-        self.answer({"accounts": [self.pool.view(account) for account in self.pool]})
+        self.answer({"accounts": [self.figures.account(account) for account in self.pool]})
 
     async def post(self) -> None:
         kind = self.json().get("type", "oauth")
@@ -80,25 +84,26 @@ class Accounts(AdminHandler):
             account = await self.logins.finish(
                 login.code, state=login.state, name=login.name, org_id=login.org_id
             )
-        await self.answer_changed({"account": self.pool.view(account)}, 201)
+        await self.answer_changed({"account": self.figures.account(account)}, 201)
 
 
 class OneAccount(AdminHandler):
     """`/api/accounts/{id}`"""
 
-    def initialize(self, *, who: Admins, pool: Pool, credentials: Credentials) -> None:
+    def initialize(self, *, who: Admins, pool: Pool, credentials: Credentials, figures: Figures) -> None:
         self.only_for(who)
         self.pool = pool
         self.credentials = credentials
+        self.figures = figures
 
     def get(self, account_id: str) -> None:
-        self.answer({"account": self.pool.view(self.pool[account_id])})
+        self.answer({"account": self.figures.account(self.pool[account_id])})
 
     async def put(self, account_id: str) -> None:
         change = self.body(AccountChange)
         status = Status(change.status) if change.status else None
         account = self.pool[account_id]
-        self.check_unedited(account.etag, self.pool.view(account))
+        self.check_unedited(account.etag, self.figures.account(account))
         change.preferred(account.preferences)  # refused before the upstream is asked about a key
         key, revives = None, status is Status.ACTIVE and account.status is Status.INVALID
         if change.api_key is not None:
@@ -114,11 +119,11 @@ class OneAccount(AdminHandler):
             account_id, name=change.name, status=status, key=key, proxy=proxy, preferences=preferences
         )
         account = self.pool[account_id]  # NotFound if it was deleted meanwhile
-        await self.answer_changed({"account": self.pool.view(account)})
+        await self.answer_changed({"account": self.figures.account(account)})
 
     async def delete(self, account_id: str) -> None:
         account = self.pool[account_id]
-        view = self.pool.view(account)
+        view = self.figures.account(account)
         await self.pool.remove(account_id)
         await self.answer_changed({"account": view})
 
@@ -169,10 +174,11 @@ class QuotaPoints(AdminHandler):
 class Refresh(AdminHandler):
     """`POST /api/accounts/{id}/refresh`"""
 
-    def initialize(self, *, who: Admins, pool: Pool, refresher: Refresher) -> None:
+    def initialize(self, *, who: Admins, pool: Pool, refresher: Refresher, figures: Figures) -> None:
         self.only_for(who)
         self.pool = pool
         self.refresher = refresher
+        self.figures = figures
 
     async def post(self, account_id: str) -> None:
         account = self.pool[account_id]
@@ -184,7 +190,7 @@ class Refresh(AdminHandler):
             raise Unprocessable(f"{refusal}: re-authorise '{account.name}'") from refusal
         except TokenTrouble as trouble:
             raise BadGateway(str(trouble), retry_after_s=trouble.retry_after_s) from trouble
-        await self.answer_changed({"account": self.pool.view(account)})
+        await self.answer_changed({"account": self.figures.account(account)})
 
 
 def _proxy(url: str | None, account: Account) -> str:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from handlers.base import AdminHandler, Admins, RequestBody
 from proxy.clients.keys import ClientKey, ClientKeys
-from proxy.errors import Unprocessable
+from proxy.errors import NotFound, Unprocessable
 from proxy.http.body import Bodies, Body
 from proxy.http.headers import ClientHeaders
 from proxy.http.target import parse
@@ -18,7 +18,7 @@ from proxy.relay.inbound import Inbound
 
 
 class _Question(RequestBody):
-    """A request as it would be sent; `body` is JSON, or text. `token_id` names the client key if no header has it."""
+    """A request as it would be sent; `body` is JSON, or text. `token_id` names the client key in place of a header."""
 
     path: str
     method: str | None = None
@@ -41,9 +41,9 @@ class Explain(AdminHandler):
         key = self._key(asked, headers)
         body = None
         if asked.body is not None:
-            text = asked.body if isinstance(asked.body, str) else ujson.dumps(asked.body)
+            text = (asked.body if isinstance(asked.body, str) else ujson.dumps(asked.body)).encode()
             body = Body(Bodies(None, memory_bytes=len(text)))
-            body.write(text.encode())
+            body.write(text)
         method = asked.method or ("GET" if body is None else "POST")
         target = parse(asked.path, allow_admin_paths=False)
         try:
@@ -53,9 +53,19 @@ class Explain(AdminHandler):
                 body.close()
 
     def _key(self, asked: _Question, headers: ClientHeaders) -> ClientKey | None:
+        """The client key; None if none is named. Raises Unprocessable if the one that is would be refused."""
         if asked.token_id is not None:
-            return self.keys[asked.token_id]
+            return self._usable(asked.token_id)
         key = self.keys.accept(headers.keys)
         if key is None and headers.keys:
             raise Unprocessable("headers: the client key in them is unknown or not usable")
+        return key
+
+    def _usable(self, key_id: str) -> ClientKey:
+        try:
+            key = self.keys[key_id]
+        except NotFound:
+            raise Unprocessable("token_id: there is no such client key") from None
+        if not self.keys.usable(key):
+            raise Unprocessable(f"token_id: {key.name!r} is not usable: its requests get a 401")
         return key

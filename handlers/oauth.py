@@ -11,6 +11,7 @@ from proxy.accounts.login import Logins
 from proxy.accounts.pool import Pool
 from proxy.clock import rfc3339
 from proxy.dashboard.event_archive import EventArchive
+from proxy.dashboard.figures import Figures
 from proxy.errors import Conflict, InvalidRequest, RequestError, StorageError
 
 log = logging.getLogger(__name__)
@@ -54,17 +55,18 @@ class Authorize(AdminHandler):
 class Exchange(AdminHandler):
     """`POST /oauth/exchange`"""
 
-    def initialize(self, *, who: Admins, logins: Logins, pool: Pool) -> None:
+    def initialize(self, *, who: Admins, logins: Logins, pool: Pool, figures: Figures) -> None:
         self.only_for(who)
         self.logins = logins
         self.pool = pool
+        self.figures = figures
 
     async def post(self) -> None:
         given = self.body(PastedCode)
         account = await self.logins.finish(
             given.code, state=given.state, name=given.name, org_id=given.org_id
         )
-        await self.answer_changed({"account": self.pool.view(account)}, 201)
+        await self.answer_changed({"account": self.figures.account(account)}, 201)
 
 
 class Reauthorize(Exchange):
@@ -73,7 +75,7 @@ class Reauthorize(Exchange):
     async def post(self, account_id: str) -> None:  # type: ignore[override]
         given = self.body(PastedCode)
         account = await self.logins.finish(given.code, state=given.state, account_id=self.pool[account_id].id)
-        await self.answer_changed({"account": self.pool.view(account)})
+        await self.answer_changed({"account": self.figures.account(account)})
 
 
 class Callback(BaseHandler):

@@ -42,6 +42,7 @@ from proxy.clients.keys import ClientKeys
 from proxy.clients.sessions import Sessions
 from proxy.clock import Clock
 from proxy.dashboard.event_archive import EventArchive
+from proxy.dashboard.figures import Figures
 from proxy.dashboard.health import Health
 from proxy.dashboard.summary import Summary
 from proxy.http.addresses import Network
@@ -82,6 +83,7 @@ def application(
     health: Health,
     findings: Findings,
     summary: Summary,
+    figures: Figures,
     explainer: Explainer,
     dashboards: Dashboards,
     gate: AdminGate,
@@ -114,9 +116,24 @@ def application(
                 origins=origins,
             ),
             route(r"/oauth/callback", Callback, who=anyone, logins=logins, archive=archive),
-            route(r"/oauth/exchange", Exchange, who=admins, logins=logins, pool=pool),
-            route(r"/api/accounts", Accounts, who=admins, pool=pool, credentials=credentials, logins=logins),
-            route(r"/api/accounts/([^/]+)", OneAccount, who=admins, pool=pool, credentials=credentials),
+            route(r"/oauth/exchange", Exchange, who=admins, logins=logins, pool=pool, figures=figures),
+            route(
+                r"/api/accounts",
+                Accounts,
+                who=admins,
+                pool=pool,
+                credentials=credentials,
+                logins=logins,
+                figures=figures,
+            ),
+            route(
+                r"/api/accounts/([^/]+)",
+                OneAccount,
+                who=admins,
+                pool=pool,
+                credentials=credentials,
+                figures=figures,
+            ),
             route(r"/api/accounts/([^/]+)/test", Test, who=admins, pool=pool, credentials=credentials),
             route(
                 r"/api/accounts/([^/]+)/quota",
@@ -125,8 +142,22 @@ def application(
                 pool=pool,
                 quota_history=quota_history,
             ),
-            route(r"/api/accounts/([^/]+)/refresh", Refresh, who=admins, pool=pool, refresher=refresher),
-            route(r"/api/accounts/([^/]+)/reauthorize", Reauthorize, who=admins, logins=logins, pool=pool),
+            route(
+                r"/api/accounts/([^/]+)/refresh",
+                Refresh,
+                who=admins,
+                pool=pool,
+                refresher=refresher,
+                figures=figures,
+            ),
+            route(
+                r"/api/accounts/([^/]+)/reauthorize",
+                Reauthorize,
+                who=admins,
+                logins=logins,
+                pool=pool,
+                figures=figures,
+            ),
             route(
                 r"/api/admin/statistics",
                 Statistics,

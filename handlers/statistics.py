@@ -45,6 +45,7 @@ class Statistics(AdminHandler):
                 "uptime_seconds": round(self.health.uptime_s(), 3),
                 "capacity": self.summary.capacity(),
                 **self.summary.traffic(),
+                "affinity": self.summary.affinity(),
             }
         )
 
@@ -83,7 +84,7 @@ class Usage(AdminHandler):
         self, rows: tuple[Row, ...], names: dict[str, str], by: str, *, with_buckets: bool
     ) -> None:
         text = io.StringIO()
-        columns = ["id", "name", *(["start"] if with_buckets else []), *Counts().view()]
+        columns = ["id", "name", *(["start"] if with_buckets else []), *_columns(Counts())]
         writer = csv.DictWriter(text, columns)
         writer.writeheader()
         for row in rows:
@@ -103,10 +104,14 @@ class Usage(AdminHandler):
 
 
 def _row(row: Row, names: dict[str, str], *, with_buckets: bool) -> dict[str, Any]:
-    shown = {"id": row.id, "name": _name(row.id, names)} | row.counts.view()
+    shown = {"id": row.id, "name": _name(row.id, names)} | _shown(row.counts)
     if with_buckets:
-        shown["buckets"] = [{"start": rfc3339(t)} | counts.view() for t, counts in row.buckets]
+        shown["buckets"] = [{"start": rfc3339(t)} | _shown(counts) for t, counts in row.buckets]
     return shown
+
+
+def _shown(counts: Counts) -> dict[str, Any]:
+    return counts.view() | {"cache_read_share": counts.cache_read_share}
 
 
 def _name(id: str | None, names: dict[str, str]) -> str | None:
@@ -116,7 +121,7 @@ def _name(id: str | None, names: dict[str, str]) -> str | None:
 
 def _columns(counts: Counts) -> dict[str, Any]:
     """The counts, with a word for a cost that is not known: a spreadsheet would take an empty cell for zero."""
-    view = counts.view()
+    view = _shown(counts)
     return view | {"cost_usd": "unpriced" if view["cost_usd"] is None else view["cost_usd"]}
 
 

@@ -49,6 +49,7 @@ from proxy.config.settings import Settings
 from proxy.dashboard.event_archive import EventArchive
 from proxy.dashboard.event_history import EventHistory
 from proxy.dashboard.event_log import EventLog
+from proxy.dashboard.figures import Figures
 from proxy.dashboard.health import Health
 from proxy.dashboard.revisions import EVENTS, REQUESTS, Log, Revisions
 from proxy.dashboard.summary import Summary
@@ -77,6 +78,7 @@ from proxy.upstream.unclassified import Unclassified
 from proxy.usage import access_log, prices
 from proxy.usage.allowance import Allowance, price
 from proxy.usage.latency import Latency
+from proxy.usage.moves import Moves
 from proxy.usage.request import RequestRecord, Sink
 from proxy.usage.request_log import RequestLog
 from proxy.usage.series import Series
@@ -132,6 +134,7 @@ class Parts:
     client: CurlClient
     pool: Pool
     quota: QuotaWatch
+    affinity: Affinity
     refresher: Refresher
     credentials: Credentials
     logins: Logins
@@ -145,6 +148,7 @@ class Parts:
     sinks: Sequence[Sink]
     relay: Relay
     health: Health
+    figures: Figures
     summary: Summary
     topics: Topics
     revisions: Revisions
@@ -201,6 +205,7 @@ class _Usage:
     series: Series
     latency: Latency
     request_log: RequestLog
+    moves: Moves
 
 
 @dataclass(frozen=True)
@@ -210,6 +215,7 @@ class _Dashboard:
     topics: Topics
     revisions: Revisions
     archive: EventArchive
+    figures: Figures
 
 
 @contextlib.asynccontextmanager
@@ -231,6 +237,7 @@ async def engine(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
             client=client,
             pool=accounts.pool,
             quota=accounts.quota,
+            affinity=accounts.affinity,
             refresher=accounts.refresher,
             credentials=_credentials(given, accounts, clients),
             logins=accounts.logins,
@@ -244,6 +251,7 @@ async def engine(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
             sinks=_sinks(given, usage, dashboard.topics),
             relay=_relay(given, accounts, client),
             health=dashboard.health,
+            figures=dashboard.figures,
             summary=dashboard.summary,
             topics=dashboard.topics,
             revisions=dashboard.revisions,
@@ -451,11 +459,13 @@ async def _usage(given: _Given, budgets: Budgets) -> AsyncIterator[_Usage]:
         leaving.push_async_callback(jobs.close)
         jobs.every("save usage", SAVE_USAGE_S, partial(series.flush, storage))
         jobs.every("compact usage", COMPACT_USAGE_S, partial(series.compact, storage))
+        clock = given.clock
         yield _Usage(
-            Allowance(budgets, clock=given.clock),
+            Allowance(budgets, clock=clock),
             series,
-            Latency(clock=given.clock),
-            RequestLog(given.feed, clock=given.clock),
+            Latency(clock=clock),
+            RequestLog(given.feed, clock=clock),
+            Moves(clock=clock),
         )
 
 
@@ -470,6 +480,7 @@ def _sinks(given: _Given, usage: _Usage, topics: Topics) -> tuple[Sink, ...]:
         usage.allowance.settle,
         usage.series.count,
         usage.latency.count,
+        usage.moves.count,
         topics.ended,
         usage.request_log.keep,
         access_log.write,
@@ -517,20 +528,9 @@ async def _dashboard(
     archive = await _archive(given, event_log, jobs)
     health = Health(accounts.pool, clients.keys, usage.series, findings, clock, archive.unsaved)
     feed.tell(Happened("server.started", f"Claude Proxy {__version__} started"))
-    summary = Summary(
-        pool=accounts.pool,
-        capacity=accounts.quota.capacity,
-        keys=clients.keys,
-        refresher=accounts.refresher,
-        sessions=clients.sessions,
-        series=usage.series,
-        latency=usage.latency,
-        unclassified=given.unclassified,
-        health=health,
-        clock=clock,
-        insecure=_is_insecure(given.settings),
-    )
-    topics = _topics(given, accounts, clients, usage, summary)
+    figures = Figures(accounts.pool, accounts.affinity, usage.moves, usage.series)
+    summary = _summary(given, accounts, clients, usage, health, figures)
+    topics = _topics(given, accounts, clients, usage, summary, figures)
     logs: Mapping[str, Log] = {EVENTS: event_log, REQUESTS: usage.request_log}
     revisions = Revisions(feed, topics.sources(), logs, epoch=secrets.token_hex(8))
     async with contextlib.AsyncExitStack() as leaving:
@@ -538,10 +538,12 @@ async def _dashboard(
         webhook = _webhook(given, health, jobs)
         if webhook is not None:
             leaving.callback(webhook.close)
-        yield _Dashboard(health, summary, topics, revisions, archive)
+        yield _Dashboard(health, summary, topics, revisions, archive, figures)
 
 
-def _topics(given: _Given, accounts: _Accounts, clients: _Clients, usage: _Usage, summary: Summary) -> Topics:
+def _topics(
+    given: _Given, accounts: _Accounts, clients: _Clients, usage: _Usage, summary: Summary, figures: Figures
+) -> Topics:
     return Topics(
         given.feed,
         pool=accounts.pool,
@@ -552,6 +554,7 @@ def _topics(given: _Given, accounts: _Accounts, clients: _Clients, usage: _Usage
         series=usage.series,
         logins=accounts.logins,
         summary=summary,
+        figures=figures,
         clock=given.clock,
     )
 
@@ -574,6 +577,25 @@ async def _archive(given: _Given, events: EventLog, jobs: Jobs) -> EventArchive:
     jobs.every("save events", SAVE_AGAIN_S, archive.save_again)
     jobs.every("remove old events", REMOVE_EVENTS_S, archive.remove_old)
     return archive
+
+
+def _summary(
+    given: _Given, accounts: _Accounts, clients: _Clients, usage: _Usage, health: Health, figures: Figures
+) -> Summary:
+    return Summary(
+        pool=accounts.pool,
+        capacity=accounts.quota.capacity,
+        keys=clients.keys,
+        refresher=accounts.refresher,
+        sessions=clients.sessions,
+        series=usage.series,
+        latency=usage.latency,
+        unclassified=given.unclassified,
+        health=health,
+        figures=figures,
+        clock=given.clock,
+        insecure=_is_insecure(given.settings),
+    )
 
 
 async def _findings(given: _Given, jobs: Jobs) -> Findings:

@@ -114,9 +114,9 @@ class Asking:
 class Placement:
     """Where a request belongs. With `strict` to no other account than `account_id`; None: to whichever has room.
 
-    `names` are what its conversation is found by from now on. `before` is the account that had the turn before, None
-    if there was none. `goes_on`: it may be a later turn, whose conversation was placed meanwhile. `held_by` is the id
-    because of which it is strict, for people.
+    `names` are what its conversation is found by from now on, `after` what it was found by. `before` is the account
+    that had the turn before, None if there was none. `goes_on`: it may be a later turn, whose conversation was placed
+    meanwhile. `held_by` is the id because of which it is strict, for people.
     """
 
     why: Why
@@ -124,11 +124,17 @@ class Placement:
     strict: bool = False
     group: str = ""
     names: tuple[Name, ...] = ()
+    after: Name | None = None
     before: str | None = None
     goes_on: bool = False
     is_long: bool = False
     makes: bool = False
     held_by: str | None = None
+
+    @property
+    def is_later(self) -> bool:
+        """Whether it is a later turn of a conversation that is kept together."""
+        return self.before is not None and bool(self.names)
 
 
 class Unlocated(Exception):
@@ -170,7 +176,9 @@ class Affinity:
                 f"where the new one lives could not be stored: {self.resources.unsaved}"
             )
         names = self._names(asking) if self._on else ()
-        before = self.conversations.find(names) if asking.goes_on else None
+        # A session may be a fork of another one, but not with its first message.
+        after = self.conversations.first(names if len(asking.peek.chain) > 1 else names[: asking.goes_on])
+        before = None if after is None else self.conversations.find((after,))
         why, account_id, held_by = self._belongs(asking, before)
         if account_id is not None and not self._pool[account_id].serves(asking.tags):
             name = self._pool[account_id].name
@@ -181,6 +189,7 @@ class Affinity:
             strict=why in _STRICT or (why == "home" and asking.makes),
             group=asking.group,
             names=names[: 1 if asking.of_session is None else 2] if asking.is_turn else (),
+            after=after,
             before=before,
             goes_on=asking.goes_on,
             is_long=len(asking.peek.chain) >= TURNS_BACK or asking.of_session is not None,
@@ -349,7 +358,7 @@ class Affinity:
         """The account that a request belongs to by now: another turn of its conversation may have been moved."""
         if placement.strict or not placement.goes_on:
             return placement.account_id
-        return self.conversations.find(placement.names) or placement.account_id
+        return self.conversations.find(placement.names[:1]) or placement.account_id
 
     def answered(self, placement: Placement, account_id: str, *, failed: bool) -> Moved | None:
         """Note that the account has given the turn's answer.
@@ -358,8 +367,7 @@ class Affinity:
         """
         if not placement.names:
             return None
-        for name in placement.names:
-            self.conversations.keep(name, account_id)
+        self.conversations.turn(placement.names, account_id, after=placement.after)
         before = placement.before
         if before is None or before == account_id:
             self.turns["new" if before is None else "stayed"] += 1

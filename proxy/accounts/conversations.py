@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from proxy.accounts.lately import Lately
 from proxy.clock import Clock
 from proxy.errors import StorageError
 from proxy.storage.protocols import Record, Storage
@@ -58,6 +59,7 @@ class Conversations:
         self._messages: OrderedDict[Name, Held] = OrderedDict()
         self._pending: dict[Name, Held] = {}
         self._lines = 0
+        self.lately = Lately(clock=clock)
 
     async def load(self) -> None:
         """Read the log. Raises StorageError."""
@@ -78,12 +80,23 @@ class Conversations:
 
     def find(self, names: Iterable[Name]) -> str | None:
         """The account of the first of the names that is known; None if none is."""
+        name = self.first(names)
+        return None if name is None else self._accounts[name][0]
+
+    def first(self, names: Iterable[Name]) -> Name | None:
+        """The first of the names that is known; None if none is."""
         known, now = self._accounts, self._clock.now()
         for name in names:
             found = known.get(name)
             if found is not None and found[1] > now:
-                return found[0]
+                return name
         return None
+
+    def turn(self, names: Sequence[Name], account_id: str, *, after: Name | None) -> None:
+        """Remember a turn, of the conversation that was found by `after`, and is by `names` from now on."""
+        for name in names:
+            self.keep(name, account_id)
+        self.lately.turn(names[0], account_id, self._accounts[names[0]][1], after=after)
 
     def keep(self, name: Name, account_id: str) -> None:
         """Remember that the conversation had a turn with this account."""

@@ -12,6 +12,7 @@ from proxy.accounts.refresh import Refresher
 from proxy.clients.keys import ClientKeys
 from proxy.clients.sessions import Sessions
 from proxy.clock import Clock, rfc3339
+from proxy.dashboard.figures import Figures
 from proxy.dashboard.health import Health
 from proxy.upstream.unclassified import Unclassified
 from proxy.usage.latency import Latency
@@ -33,6 +34,7 @@ class Summary:
         latency: Latency,
         unclassified: Unclassified,
         health: Health,
+        figures: Figures,
         clock: Clock,
         insecure: bool,
     ) -> None:
@@ -45,6 +47,7 @@ class Summary:
         self._latency = latency
         self._unclassified = unclassified
         self._health = health
+        self._figures = figures
         self._clock = clock
         self._insecure = insecure
         self.started_at = rfc3339(clock.now())
@@ -84,6 +87,10 @@ class Summary:
     def capacity(self) -> dict[str, Any]:
         """How much quota is left, see `Capacity.view`."""
         return self._capacity.view()
+
+    def affinity(self) -> dict[str, Any]:
+        """See Figures.view."""
+        return self._figures.view()
 
     def traffic(self) -> dict[str, Any]:
         """Requests in flight, sessions, client keys, usage since the start and today, and time to first byte.

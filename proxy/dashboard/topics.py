@@ -12,6 +12,7 @@ from proxy.clients.budgets import Budgets
 from proxy.clients.keys import ClientKeys
 from proxy.clients.sessions import Sessions
 from proxy.clock import Clock
+from proxy.dashboard.figures import Figures
 from proxy.dashboard.health import LEVELS, change_told
 from proxy.dashboard.revisions import Source
 from proxy.dashboard.summary import Summary
@@ -24,7 +25,7 @@ from proxy.usage.series import RINGS, RingName, Series
 
 View = dict[str, Any]
 
-STATS = ("health", "accounts", "capacity", "traffic")
+STATS = ("health", "accounts", "capacity", "traffic", "affinity")
 LATELY = ("requests", "errors", "input_tokens", "output_tokens", "cost_usd", "unpriced_requests")
 TOKENS = (
     "input_tokens",
@@ -33,6 +34,7 @@ TOKENS = (
     "cache_read_input_tokens",
     "cost_usd",
 )
+TURNS = ("turns_stayed", "turns_moved")
 
 
 class Topics:
@@ -50,6 +52,7 @@ class Topics:
         series: Series,
         logins: Logins,
         summary: Summary,
+        figures: Figures,
         clock: Clock,
     ) -> None:
         self._feed = feed
@@ -61,6 +64,7 @@ class Topics:
         self._series = series
         self._logins = logins
         self._summary = summary
+        self._figures = figures
         self._clock = clock
         self._minute = 0
         self._health = summary.health()["status"]
@@ -77,8 +81,8 @@ class Topics:
         }
 
     def account(self, account_id: str) -> View:
-        """An account with its recent usage. Raises NotFound."""
-        account = self._pool.view(self._pool[account_id])
+        """An account with what lives in it and its recent usage. Raises NotFound."""
+        account = self._figures.account(self._pool[account_id])
         running = self._refresher.is_running(account_id)
         return account | {"refreshing": running} | self._lately("account", account_id)
 
@@ -134,7 +138,7 @@ class Topics:
 def _bucket(start: int, span_s: int, counts: Counts) -> View:
     view = counts.view()
     outcomes = {name: getattr(counts, name) for name in FIELDS[:OUTCOMES]}
-    return {"start": start, "span_s": span_s} | outcomes | {name: view[name] for name in TOKENS}
+    return {"start": start, "span_s": span_s} | outcomes | {name: view[name] for name in TOKENS + TURNS}
 
 
 def _or_none(view: Callable[[str], View]) -> Callable[[str], Mapping[str, Any] | None]:

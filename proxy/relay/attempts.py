@@ -393,7 +393,8 @@ class Attempts:
         answer = await answer_of(self._inbound, exchange, head, answered, headers)
         if head.status < 300:
             affinity, placement = self._means.affinity, self._placement
-            self._record.moved = affinity.answered(placement, account.id, failed=self._patience.failures > 0)
+            moved = affinity.answered(placement, account.id, failed=self._patience.failures > 0)
+            self._record.moved, self._record.stayed = moved, placement.is_later and moved is None
             if self._asking is not None:
                 await learn(affinity, self._asking, account.id, answer)
         self._inbound.headers = NO_HEADERS  # nothing is sent again from here, and a stream may last for hours

@@ -2,52 +2,85 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 from proxy.accounts.account import Account, Status
-from proxy.accounts.affinity import Asking, Placement
+from proxy.accounts.affinity import Affinity, Asking, Placement, Unlocated
 from proxy.accounts.exhausted import exhausted
 from proxy.accounts.pool import Pool
 from proxy.clients.keys import ClientKey
 from proxy.clock import Clock, rfc3339
-from proxy.errors import RequestError
+from proxy.errors import NotFound, RequestError
 from proxy.relay.inbound import Inbound
-from proxy.relay.relay import Relay
 from proxy.upstream.verdict import Asked
-from proxy.usage.request import RequestRecord
+
+View = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Where a request would go: to one account, for a list to several, or to none because of `error`."""
+
+    asking: Asking
+    matters: tuple[str, ...] = ()
+    placement: Placement | None = None
+    why: str | None = None
+    chosen: Collection[str] = ()
+    error: RequestError | None = None
+
+    @property
+    def stays(self) -> bool:
+        """Whether accounts that could be asked are not, since the request belongs to another one."""
+        placement = self.placement
+        if placement is None or placement.account_id is None:
+            return self.why == "list"
+        return placement.strict or placement.account_id in self.chosen
 
 
 class Explainer:
-    """Answers the question about a request that is not sent: nothing changes by it."""
+    """Answers the question about a request. It is not sent, nobody else is asked, and nothing changes by it."""
 
-    def __init__(self, relay: Relay, pool: Pool, clock: Clock) -> None:
-        self._relay = relay
+    def __init__(self, affinity: Affinity, pool: Pool, clock: Clock) -> None:
+        self._affinity = affinity
         self._pool = pool
         self._clock = clock
 
-    async def explain(self, inbound: Inbound, key: ClientKey | None) -> dict[str, Any]:
+    async def explain(self, inbound: Inbound, key: ClientKey | None) -> View:
         """For an admin: the account, why it is that one, and the verdict on each account."""
-        record = RequestRecord(self._clock.monotonic(), key=key)
+        found = self._find(inbound, await inbound.asking(key))
+        placement, error = found.placement, found.error
+        chosen = None if found.why == "list" else next(iter(found.chosen), None)
+        return {
+            "account": self._named(chosen),
+            "why": found.why,
+            "held_by": None if placement is None else placement.held_by,
+            "before": None if placement is None else self._named(placement.before),
+            "error": None if error is None else _told(error),
+            "accounts": [self._verdict(account, found) for account in self._pool],
+        }
+
+    def _find(self, inbound: Inbound, asking: Asking) -> _Found:
+        affinity = self._affinity
         try:
-            asking, placement = await self._relay.place(inbound, record)
+            placement = affinity.place(asking)
+        except Unlocated as unknown:
+            text = f"{unknown.id} is not known here yet: each account would be asked for it"
+            return _Found(asking, error=NotFound(text))
         except RequestError as refusal:
-            return {
-                "account": None,
-                "why": None,
-                "error": _told(refusal),
-                "accounts": self._verdicts(None, None, None, ()),
-            }
+            return _Found(asking, error=refusal)
+        if placement.why not in ("picked", "resource") and affinity.merges(asking):
+            accounts = affinity.accounts_of(asking)
+            if accounts:
+                return _Found(asking, (), placement, "list", accounts)
         matters = Asked(asking.peek.model, inbound.route, inbound.betas).matters
         chosen = self._chosen(asking, placement, matters)
-        error = None if chosen is not None else self._exhausted(asking, placement, matters)
-        return {
-            "account": None if chosen is None else {"id": chosen.id, "name": chosen.name},
-            "why": placement.why,
-            "held_by": placement.held_by,
-            "before": self._named(placement.before),
-            "error": None if error is None else _told(error),
-            "accounts": self._verdicts(chosen, placement, asking, matters),
-        }
+        if chosen is not None:
+            return _Found(asking, matters, placement, placement.why, (chosen.id,))
+        only = placement.account_id if placement.strict else None
+        error = exhausted(self._pool, self._clock.now(), matters, tags=asking.tags, only=only)
+        return _Found(asking, matters, placement, placement.why, error=error)
 
     def _chosen(self, asking: Asking, placement: Placement, matters: tuple[str, ...]) -> Account | None:
         belongs_to = placement.account_id
@@ -55,51 +88,34 @@ class Explainer:
             return self._pool[belongs_to]
         return None if placement.strict else self._pool.choose(matters, tags=asking.tags)
 
-    def _exhausted(self, asking: Asking, placement: Placement, matters: tuple[str, ...]) -> RequestError:
-        only = placement.account_id if placement.strict else None
-        return exhausted(self._pool, self._clock.now(), matters, tags=asking.tags, only=only)
-
-    def _verdict(self, account: Account, matters: tuple[str, ...]) -> tuple[str, float | None, str | None]:
-        """Whether the account can be asked, until when it cannot, and why."""
-        if self._pool.is_usable(account.id, matters):
-            return "usable", None, None
-        if account.status is not Status.ACTIVE:
-            return account.status.value, account.rate_limited_until, account.status_reason
-        reason, until = self._pool.why_away(account.id, matters) or (None, None)
-        return "resting", until, reason
-
-    def _named(self, account_id: str | None) -> dict[str, Any] | None:
+    def _named(self, account_id: str | None) -> View | None:
         if account_id is None or account_id not in self._pool:
             return None
         return {"id": account_id, "name": self._pool[account_id].name}
 
-    def _verdicts(
-        self,
-        chosen: Account | None,
-        placement: Placement | None,
-        asking: Asking | None,
-        matters: tuple[str, ...],
-    ) -> list[dict[str, Any]]:
-        verdicts = []
-        for account in self._pool:
-            verdict, until, reason = self._verdict(account, matters)
-            if account is chosen:
-                verdict = "chosen"
-            elif asking is not None and not account.serves(asking.tags):
-                verdict, reason = "barred", "it has none of the client key's tags"
-            elif verdict == "usable" and placement is not None and placement.account_id is not None:
-                verdict, reason = "elsewhere", f"the request belongs to another account ({placement.why})"
-            verdicts.append(
-                {
-                    "id": account.id,
-                    "name": account.name,
-                    "verdict": verdict,
-                    "until": None if until is None else rfc3339(until),
-                    "reason": reason,
-                }
-            )
-        return verdicts
+    def _verdict(self, account: Account, found: _Found) -> View:
+        """Whether it is chosen; if it is not, why, and until when it cannot be asked."""
+        until: float | None = None
+        reason: str | None = None
+        if account.id in found.chosen:
+            verdict = "chosen"
+        elif not account.serves(found.asking.tags):
+            verdict, reason = "barred", "it has none of the client key's tags"
+        elif self._pool.is_usable(account.id, found.matters):
+            verdict = "elsewhere" if found.stays else "usable"
+        elif account.status is not Status.ACTIVE:
+            verdict, until, reason = account.status.value, account.rate_limited_until, account.status_reason
+        else:
+            verdict = "resting"
+            reason, until = self._pool.why_away(account.id, found.matters) or (None, None)
+        return {
+            "id": account.id,
+            "name": account.name,
+            "verdict": verdict,
+            "until": None if until is None else rfc3339(until),
+            "reason": reason,
+        }
 
 
-def _told(error: RequestError) -> dict[str, Any]:
+def _told(error: RequestError) -> View:
     return {"status": error.status, "type": error.type, "message": error.message}

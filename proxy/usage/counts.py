@@ -33,6 +33,8 @@ class Counts:
     web_search_requests: int = 0
     unpriced: int = 0  # requests that used a model without a price
     estimated: int = 0  # requests settled by an estimate
+    stayed: int = 0  # later turns of conversations, with the account of the turn before
+    moved: int = 0  # later turns of conversations, with another account
     ttfb_ms: int = 0  # summed over the `ttfb_count` requests that had a first byte
     ttfb_count: int = 0
     duration_ms: int = 0  # summed over all requests
@@ -50,6 +52,12 @@ class Counts:
     @property
     def cache_creation_tokens(self) -> int:
         return self.cache_creation_5m_tokens + self.cache_creation_1h_tokens
+
+    @property
+    def cache_read_share(self) -> float | None:
+        """Of all input tokens, those that a prompt cache gave; None if there were none."""
+        tokens = self.input_tokens + self.cache_creation_tokens + self.cache_read_tokens
+        return round(self.cache_read_tokens / tokens, 6) if tokens else None
 
     @property
     def known_cost_usd(self) -> float | None:
@@ -70,6 +78,8 @@ class Counts:
             "cost_usd": self.known_cost_usd,
             "unpriced_requests": self.unpriced,
             "estimated_requests": self.estimated,
+            "turns_stayed": self.stayed,
+            "turns_moved": self.moved,
         }
 
 
@@ -129,6 +139,8 @@ def amounts_by_model(record: RequestRecord) -> dict[str | None, Amounts]:
     ]
     if record.ttfb_s is not None:
         request += (_PLACE_OF["ttfb_ms"], float(round(record.ttfb_s * 1000))), (_PLACE_OF["ttfb_count"], 1.0)
+    if record.stayed or record.moved is not None:
+        request.append((_PLACE_OF["stayed" if record.stayed else "moved"], 1.0))
     if usage is None:
         return {record.model: request}
     if usage.web_search_requests:

@@ -7,7 +7,7 @@ from some date on.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache, lru_cache
@@ -62,6 +62,17 @@ def cost_usd(usage: Usage, *, at: float, batch: bool = False) -> float | None:
             tokens *= _US_ONLY
         cost += tokens / 1e6
     return cost
+
+
+def cold_usd(usage: Usage, *, at: float) -> float | None:
+    """What `usage` cost more than it had if the cache had held what it wrote there; None if a price is not known."""
+    written = usage.cache_creation_5m_tokens + usage.cache_creation_1h_tokens
+    if not written:
+        return 0.0
+    read = usage.cache_read_tokens + written
+    warm = replace(usage, cache_creation_5m_tokens=0, cache_creation_1h_tokens=0, cache_read_tokens=read)
+    cost, warm_cost = cost_usd(usage, at=at), cost_usd(warm, at=at)
+    return None if cost is None or warm_cost is None else cost - warm_cost
 
 
 def searches_usd(usage: Usage) -> float:

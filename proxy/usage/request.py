@@ -59,6 +59,7 @@ class RequestRecord:
 
     Times are seconds of the monotonic clock, None until they have come. `body_bytes` are the request's, decoded.
     `why` the request went to its account, and why its conversation was `moved` to it, are words of accounts.affinity;
+    `stayed`: it is a later turn of a conversation, with the same account as the turn before.
     `error` is what went wrong, in a word, for the access log, and `reason` what its client was told of it.
     """
 
@@ -76,6 +77,7 @@ class RequestRecord:
     attempts: list[Attempt] = field(default_factory=list)
     why: str | None = None
     moved: str | None = None
+    stayed: bool = False
     status: int = 0
     answer_bytes: int = 0
     first_byte_at: float | None = None

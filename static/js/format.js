@@ -24,6 +24,9 @@ export const number = (n) => (n == null ? NOTHING : grouped.format(n));
 /** 12.4K @param {number | null | undefined} n */
 export const compact = (n) => (n == null ? NOTHING : short.format(n));
 
+/** 97.4 % @param {number | null | undefined} part of 1 */
+export const share = (part) => (part == null ? NOTHING : `${Number((100 * part).toFixed(1))} %`);
+
 /**
  * $1.23, and $0.0042 where cents say nothing; null is what the server says of what has no price.
  * @param {number | null | undefined} usd

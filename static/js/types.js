@@ -11,6 +11,13 @@
  * @property {number | null} cost_usd null if nothing of it has a price
  * @property {number} unpriced_requests
  *
+ * @typedef {object} Turns Counters of conversations, beside those of usage.
+ * @property {number} turns_stayed
+ * @property {number} turns_moved
+ * @property {number} input_tokens
+ * @property {number} cache_creation_input_tokens
+ * @property {number} cache_read_input_tokens
+ *
  * @typedef {"active" | "rate_limited" | "invalid" | "inactive"} AccountStatus
  * @typedef {{window: string, used: number | null, limit: number | null, remaining: number | null,
  *	status: string | null, resets_at: Time | null}} Quota `used` as a part, above 1 if overdrawn; null if unknown
@@ -40,6 +47,10 @@
  * @property {string[]} tags
  * @property {string} note
  * @property {string | null} proxy its outbound proxy, without the password
+ * @property {number} conversations those that had a turn with it lately
+ * @property {number} resources files, batches and the like in it
+ * @property {number} homes groups of client keys whose home it is
+ * @property {number | null} cache_read_share of its input tokens of the last 24 h; null if there were none
  * @property {string | null} organization_name
  * @property {string | null} organization_uuid
  * @property {string} etag
@@ -151,9 +162,15 @@
  * @typedef {{status: Verdict, reasons: string[], draining: boolean, insecure: boolean, started_at: Time,
  *	version: string, findings?: number}} Health
  * @typedef {Record<AccountStatus | "total", number> & {next_reset_at: Time | null}} AccountCounts
- * @typedef {{in_flight: number, today: Usage}} Traffic
+ * @typedef {{in_flight: number, today: Usage & Turns}} Traffic
  * @typedef {{account_id: string, name: string, window: string, at: Time}} Reset
  * @typedef {{left: number | null, known: number, accounts: number, empty_at: Time | null, resets: Reset[]}} Capacity
+ * @typedef {{moved: Record<string, number>, moved_cost_usd: number | null, moved_unpriced: number}} Affinity
+ *
+ * @typedef {{id: string, name: string}} Named
+ * @typedef {Named & {verdict: string, until: Time | null, reason: string | null}} Explanation
+ * @typedef {{account: Named | null, why: string | null, held_by: string | null, before: Named | null,
+ *	error: {status: number, message: string} | null, accounts: Explanation[]}} Explained
  *
  * @typedef {object} Topics What the server tells of, by topic.
  * @property {Account} accounts
@@ -162,7 +179,8 @@
  * @property {LoggedEvent} events
  * @property {LoggedRequest} requests
  * @property {Login} flows
- * @property {any} stats `health`, `accounts`, `capacity` and `traffic`: Health, AccountCounts, Capacity and Traffic
+ * @property {any} stats `health`, `accounts`, `capacity`, `traffic` and `affinity`: Health, AccountCounts, Capacity, Traffic,
+ *	Affinity
  *
  * @typedef {Map<string, Set<string>>} Dirty the ids that changed, by topic
  *

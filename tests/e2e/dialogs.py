@@ -65,6 +65,14 @@ async def preferences(page: Page) -> None:
     await expect(page.get_by_role("dialog").get_by_text("proxy: use a URL")).to_be_visible()
 
 
+async def why_account(page: Page) -> None:
+    await account(page)
+    await page.get_by_role("main").get_by_role("button", name="Why this account?").click()
+    await page.get_by_role("dialog").get_by_text("A session, or a request's body").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Explain").click()
+    await expect(page.get_by_role("dialog").get_by_role("table")).to_be_visible()
+
+
 async def delete(page: Page) -> None:
     await account_menu(page)
     await page.get_by_role("menuitem", name="Delete").click()
@@ -113,7 +121,7 @@ async def chart_table(page: Page) -> None:
 WAYS: dict[str, Callable[[Page], Awaitable[None]]] = {
     way.__name__.replace("_", " "): way
     for way in (
-        account, add_account, authorise, pasted_wrongly, account_menu, rename, replace_key, preferences, delete,
-        delete_all, undo, notifications, client_key, new_client_key, chart_table,
+        account, add_account, authorise, pasted_wrongly, account_menu, rename, replace_key, preferences,
+        why_account, delete, delete_all, undo, notifications, client_key, new_client_key, chart_table,
     )
 }  # fmt: skip

@@ -74,7 +74,7 @@ async def test_it_begins_with_who_speaks_and_everything_asked_for(tmp_path: Path
         }  # fmt: skip
         token = only(page.items["tokens"])
         assert token == token | (await service.admin("GET", "/api/tokens")).json()["tokens"][0]
-        assert page.items["stats"].keys() == {"health", "accounts", "capacity", "traffic"}
+        assert page.items["stats"].keys() == {"health", "accounts", "capacity", "traffic", "affinity"}
         assert [len(page.items[f"usage:{ring}"]) for ring in ("1h", "24h", "7d", "30d")] == [60, 96, 84, 30]
 
 

@@ -32,11 +32,12 @@ FIELDS = {
     "total_accounts", "active_accounts", "inactive_accounts", "rate_limited_accounts", "invalid_accounts",
     "accounts_needing_refresh", "oldest_token_age_hours", "system_health",
     "reasons", "uptime_seconds", "in_flight", "sessions", "client_keys", "since_start", "today", "ttfb_ms",
-    "unclassified_errors", "capacity",
+    "unclassified_errors", "capacity", "affinity",
 }  # fmt: skip
 SUMS = {
     "requests", "errors", "aborted", "rate_limited", "input_tokens", "output_tokens",
     "cache_creation_input_tokens", "cache_read_input_tokens", "cost_usd", "unpriced_requests", "estimated_requests",
+    "turns_stayed", "turns_moved",
 }  # fmt: skip
 
 

@@ -32,7 +32,7 @@ BY = ("account", "token", "model")
 TOKENS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 COLUMNS = [
     "id", "name", "requests", "errors", "aborted", "rate_limited", *TOKENS,
-    "cost_usd", "unpriced_requests", "estimated_requests",
+    "cost_usd", "unpriced_requests", "estimated_requests", "turns_stayed", "turns_moved", "cache_read_share",
 ]  # fmt: skip
 LONG_PROMPT = "All that is told here is told again and again. " * 40
 
@@ -184,13 +184,16 @@ def agree(rows: Iterable[dict[str, Any]], seen: dict[str | None, Seen]) -> None:
         assert (row["requests"], row["errors"]) == (mine.requests, mine.errors)
         assert {name: row[name] for name in TOKENS} == dict(mine.tokens)
         assert row["cost_usd"] == pytest.approx(mine.cost_usd, abs=1e-6)
+        asked = sum(mine.tokens.values()) - mine.tokens["output_tokens"]
+        read = mine.tokens["cache_read_input_tokens"]
+        assert row["cache_read_share"] == (pytest.approx(read / asked, abs=1e-6) if asked else None)
 
 
 def agree_in_csv(rows: Iterable[dict[str, Any]], cells: Iterable[dict[str, str]]) -> None:
     """Every number of JSON is in the CSV, and no other."""
     for row, cell in zip(rows, cells, strict=True):
         found: dict[str, Any] = {
-            name: float(text) if name in COLUMNS[2:] else text or None for name, text in cell.items()
+            name: float(text) if text and name in COLUMNS[2:] else text or None for name, text in cell.items()
         }
         assert list(found) == [name for name in row if name != "buckets"]
         assert found == {name: row[name] for name in found}
@@ -222,7 +225,7 @@ async def test_json_csv_statistics_clients_and_upstream_agree_to_the_token(tmp_p
             report = await usage(service, f"?by={by}")
             agree(report["rows"], clients.books[by])
             agree_in_csv(report["rows"], await table(service, f"?by={by}"))
-            sums = {name: sum(row[name] for row in report["rows"]) for name in COLUMNS[2:]}
+            sums = {name: sum(row[name] for row in report["rows"]) for name in COLUMNS[2:-1]}
             assert sums == statistics | {"cost_usd": pytest.approx(statistics["cost_usd"], abs=1e-5)}
         by_account = {row["name"]: row for row in (await usage(service))["rows"]}
         for name, key in (("a", upstream_key("a")), ("b", upstream_key("b")), ("login", grant.access_token)):

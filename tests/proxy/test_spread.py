@@ -123,6 +123,15 @@ async def test_a_session_moves_as_a_whole_though_several_of_its_turns_are_under_
         assert await turns(service, 6) == moved
 
 
+async def test_new_sessions_that_begin_with_the_same_words_go_to_all_accounts_alike(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=FIVE) as service:
+        placed = []
+        for number in range(20):
+            answer = await service.message(headers=[("X-Claude-Code-Session-Id", f"session-{number}")])
+            placed.append(str(answer.header("x-proxy-account")))
+        assert Counter(placed) == dict.fromkeys(FIVE, 4)
+
+
 async def test_homes_of_groups_are_spread_over_all_accounts_and_stay(tmp_path: Path) -> None:
     upload = form(("file", "a.txt", b"hello"))
 

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
-import { ago, clock, compact, day, duration, money, ms, number, sentence, span, timed, until } from "../../static/js/format.js";
+import { ago, clock, compact, day, duration, money, ms, number, sentence, share, span, timed, until } from "../../static/js/format.js";
 
 const NOW = Date.parse("2026-03-01T12:00:00Z");
 const SECOND = 1000;
@@ -22,6 +22,7 @@ cases("numbers", number, [[0, "0"], [12_430, "12,430"], [[null], "–"], [[undef
 cases("large numbers", compact, [[999, "999"], [12_430, "12.4K"], [1_200_000, "1.2M"], [[null], "–"]]);
 cases("money", money, [[0, "$0.00"], [1.234, "$1.23"], [0.1, "$0.10"], [0.0042, "$0.0042"], [[null], "unpriced"],
 	[[1.234, 3], "$1.23 + 3 unpriced"], [[null, 3], "unpriced"], [[0.5, 0], "$0.50"], [[undefined], "–"]]);
+cases("shares", share, [[0, "0 %"], [1, "100 %"], [0.97449, "97.4 %"], [0.99961, "100 %"], [[null], "–"]]);
 cases("durations", duration, [
 	[0, "0s"], [-5 * SECOND, "0s"], [42.9 * SECOND, "42s"], [MINUTE, "1m 00s"], [12 * MINUTE + 5 * SECOND, "12m 05s"],
 	[3 * HOUR + 12 * MINUTE, "3h 12m"], [52 * HOUR, "2d 04h"],

@@ -2,12 +2,13 @@
 /** One account: its facts, use, history, and who is on it now. */
 import * as actions from "../actions.js";
 import { h, panel, setText } from "../dom.js";
-import { compact, money, number, sentence } from "../format.js";
+import { compact, money, number, sentence, share } from "../format.js";
 import { hashOf } from "../requests.js";
 import { status } from "../ui/cells.js";
 import { bars } from "../ui/chart.js";
 import { press } from "../ui/dialog.js";
 import { filler } from "../ui/sheet.js";
+import { explain } from "./explain.js";
 import { edit, percent } from "./preferences.js";
 import { historyOf, windowsOf } from "./quota.js";
 
@@ -44,6 +45,10 @@ const facts = (a, app) => [
 		out: compact(a.day.output_tokens),
 		cost: money(a.day.cost_usd, a.day.unpriced_requests),
 	})],
+	["a_conversations", number(a.conversations)],
+	["a_resources", number(a.resources)],
+	["a_homes", number(a.homes)],
+	["a_cache", a.cache_read_share !== null && share(a.cache_read_share)],
 	["last_used", app.ago(a.last_used_at)],
 	["priority", a.priority !== 0 && String(a.priority)],
 	["weight", a.weight !== 1 && String(a.weight)],
@@ -141,7 +146,8 @@ function controlsOf(app, id) {
 	const check = button("test", () => actions.test(app, id));
 	const newKey = button("replace_key", () => actions.replaceKey(app, id));
 	const requests = h("a", { href: `#/requests?account=${id}` }, t("requests"));
-	const el = h("div.row", badge.el, requests, check, newKey, login, button("edit", () => edit(app, id)), toggle,
+	const el = h("div.row", badge.el, requests, check, newKey, login, button("edit", () => edit(app, id)),
+		button("why_account", () => explain(app, id)), toggle,
 		button("delete", remove, "danger"));
 	return {
 		el,

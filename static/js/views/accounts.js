@@ -5,10 +5,12 @@ import { number, timed } from "../format.js";
 import { DAY, bySeverity, named, plain, rank, status, usage } from "../ui/cells.js";
 import { quotaColumn } from "../ui/quota.js";
 import { table } from "../ui/table.js";
+import { explain } from "./explain.js";
 
 const FIELDS = ["id", "name", "type", "organization_name", "status", "status_reason", "status_since", "unchecked",
 	"rate_limited_until", "expires_at", "last_refresh_at", "last_refresh_error", "last_used_at", "created_at",
-	"in_flight", "requests", "errors", "priority", "weight", "reserve", "tags", "proxy", "note", ...DAY];
+	"in_flight", "requests", "errors", "priority", "weight", "reserve", "tags", "proxy", "note",
+	"conversations", "resources", "homes", "cache_read_share", ...DAY];
 
 /** @import { Account, App, Mount, TextKey } from "../types.js" */
 /** @import { Column } from "../ui/table.js" */
@@ -27,7 +29,7 @@ function primary({ status: is, type }) {
 function menu(account) {
 	/** @type {TextKey[]} */
 	const credential = account.type === "oauth" ? ["reauthorise", "refresh"] : ["test", "replace_key"];
-	return ["open", "rename", ...credential, rests(account) ? "reactivate" : "deactivate", "delete"];
+	return ["open", "rename", "why_account", ...credential, rests(account) ? "reactivate" : "deactivate", "delete"];
 }
 
 /** Why a key is refused, or the last refresh failed, in a line that opens. @param {HTMLElement} td */
@@ -92,6 +94,7 @@ export default function mount(root, app) {
 			case "reactivate": return actions.setStatus(app, ids, "active");
 			case "deactivate": return actions.setStatus(app, ids, "inactive");
 			case "rename": return actions.rename(app, id);
+			case "why_account": return explain(app, id);
 			case "reauthorise": return void await actions.reauthorise(app, id);
 			case "replace_key": return void actions.replaceKey(app, id);
 			case "test": return void await actions.test(app, id);

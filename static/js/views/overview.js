@@ -1,7 +1,7 @@
 // @ts-check
 /** Whether all is well, what is going on, and what needs somebody. */
 import { h, keyed, panel, setAttr, setText } from "../dom.js";
-import { compact, money, ms, number, sentence, timed } from "../format.js";
+import { compact, money, ms, number, sentence, share, timed } from "../format.js";
 import { capacityPanel } from "../ui/capacity.js";
 import { bySeverity, ICON, spark } from "../ui/cells.js";
 
@@ -11,7 +11,7 @@ const MOST = 8;
 export const OUTCOMES = /** @type {const} */ (
 	["ok", "client_error", "limited", "upstream_error", "refused", "aborted"]);
 
-/** @import { Account, AccountCounts, AccountStatus, App, Bucket, FirstText } from "../types.js" */
+/** @import { Account, AccountCounts, AccountStatus, Affinity, App, Bucket, FirstText } from "../types.js" */
 /** @import { Health, Mount, Traffic } from "../types.js" */
 
 /** @typedef {{id: string, href: string, name: string, more: string, kind?: string}} Line */
@@ -25,11 +25,12 @@ export default function mount(root, app) {
 	const health = healthPanel(app);
 	const figures = figuresPanel(app, values);
 	const capacity = capacityPanel(app);
+	const moves = h("p.muted", { hidden: true });
 	const needs = list();
 	const events = list();
 	const add = h("button.primary", { "data-write": true }, t("add_account"));
 	add.onclick = async () => (await app.actions()).addAccount(app);
-	root.append(health.el, tiles(app, values), figures.el,
+	root.append(health.el, tiles(app, values), figures.el, moves,
 		h("div.columns", capacity.el, panel(t("needs_attention"), needs.el, add),
 			panel(t("last_events"), events.el)));
 
@@ -41,6 +42,7 @@ export default function mount(root, app) {
 		health.patch(main);
 		figures.patch(accounts, traffic);
 		capacity.patch(stats.get("capacity"));
+		drawMoves(app, moves, stats.get("affinity"));
 		needs.patch(...needing(app, accounts));
 		add.hidden = accounts.total > 0;
 		events.patch(...latest(app, main));
@@ -144,13 +146,16 @@ function figuresPanel(app, values) {
 		return h("div.figure", values[key], line, h("span", t(key)));
 	};
 	const el = h("div.panel.figures", figure("streams"), figure("requests_min", requests.el),
-		figure("tokens_min", tokens.el), figure("cost_today"), figure("next_reset"));
+		figure("tokens_min", tokens.el), figure("cost_today"), figure("next_reset"),
+		figure("stayed_today"), figure("moved_today"), figure("cache_today"));
 
 	/**
 	 * @param {AccountCounts} accounts
 	 * @param {Traffic} traffic
 	 */
 	function patch(accounts, traffic) {
+		const { today } = traffic;
+		const cached = today.cache_read_input_tokens;
 		const minutes = wholeMinutes([...store.items("usage:1h").values()]);
 		const asked = minutes.map((minute) => sum(minute, OUTCOMES));
 		const spent = minutes.map((minute) => sum(minute, ["input_tokens", "output_tokens"]));
@@ -162,8 +167,11 @@ function figuresPanel(app, values) {
 			streams: traffic.in_flight,
 			requests_min: asked.at(-1),
 			tokens_min: compact(spent.at(-1)),
-			cost_today: money(traffic.today.cost_usd, traffic.today.unpriced_requests),
+			cost_today: money(today.cost_usd, today.unpriced_requests),
 			next_reset: app.until(accounts.next_reset_at, "resetting"),
+			stayed_today: share(part(today.turns_stayed, today.turns_moved)),
+			moved_today: today.turns_moved,
+			cache_today: share(part(cached, today.input_tokens + today.cache_creation_input_tokens)),
 		};
 		for (const [key, el] of Object.entries(values)) {
 			const value = now[key];
@@ -171,6 +179,26 @@ function figuresPanel(app, values) {
 		}
 	}
 	return { el, patch };
+}
+
+/**
+ * Of both, what `some` is; null if there is nothing.
+ * @param {number} some
+ * @param {number} rest
+ */
+const part = (some, rest) => (some + rest ? some / (some + rest) : null);
+
+/**
+ * Why conversations have changed their accounts, and what it cost.
+ * @param {App} app
+ * @param {HTMLElement} el
+ * @param {Affinity} affinity
+ */
+function drawMoves({ t }, el, { moved, moved_cost_usd: cost, moved_unpriced: unpriced }) {
+	const why = Object.entries(moved).filter(([, n]) => n);
+	const what = why.map(([reason, n]) => t(/** @type {FirstText} */ (`m_${reason}`), { n })).join(", ");
+	el.hidden = !why.length;
+	setText(el, t("moves", { what, cost: money(cost, unpriced) }));
 }
 
 /** All but the newest, which has only begun. @param {Bucket[]} minutes */

@@ -1,8 +1,9 @@
 // @ts-check
 /** What was used: over time, from the feed, and by whom, from the report. */
-import { h, panel } from "../dom.js";
-import { compact, money, number } from "../format.js";
+import { h, panel, setText } from "../dom.js";
+import { compact, money, number, share } from "../format.js";
 import { hashOf } from "../requests.js";
+import { spark } from "../ui/cells.js";
 import { bars } from "../ui/chart.js";
 import { press } from "../ui/dialog.js";
 import { sheet } from "../ui/sheet.js";
@@ -17,8 +18,9 @@ const CHARTS = /** @type {const} */ ([
 	{ what: "requests", keys: OUTCOMES, unit: number },
 	{ what: "tokens", keys: TOKENS, unit: number },
 	{ what: "cost_usd", keys: ["cost_usd"], unit: money },
+	{ what: "turns", keys: ["turns_stayed", "turns_moved"], unit: number },
 ]);
-const COLUMNS = /** @type {const} */ (["requests", "errors", ...TOKENS, "cost_usd"]);
+const COLUMNS = /** @type {const} */ (["requests", "errors", ...TOKENS, "cache_read_share", "cost_usd"]);
 const GROUPS = /** @type {const} */ (["account", "token", "model"]);
 const FORMATS = ["csv", "json"];
 
@@ -55,7 +57,8 @@ export default function mount(root, app) {
 	const empty = h("p.note", { hidden: true }, t("u_empty"));
 	const report = reportOf(app, range);
 	report.load();
-	root.append(rangeChips(app, range), empty, ...charts.map(({ title, el }) => panel(title, el)), report.el);
+	const cache = cacheOf(app);
+	root.append(rangeChips(app, range), empty, cache.el, ...charts.map(({ title, el }) => panel(title, el)), report.el);
 	return {
 		topics: [topic],
 		tick(now) {
@@ -65,7 +68,31 @@ export default function mount(root, app) {
 			if (!dirty.has(topic) || !store.ready(topic)) return;
 			const buckets = [...store.items(topic).values()];
 			for (const chart of charts) chart.patch(buckets);
+			cache.patch(buckets);
 			empty.hidden = buckets.some((bucket) => OUTCOMES.some((key) => bucket[key]));
+		},
+	};
+}
+
+/** How much of the input prompt caches gave, in all and over time. @param {App} app */
+function cacheOf({ t }) {
+	const line = spark();
+	const text = h("span");
+	const el = h("p.row.cache", { hidden: true }, line.el, text);
+	/** Input tokens from the cache, and all of them. @param {Bucket[]} buckets */
+	const sums = (buckets) => {
+		const of = (/** @type {string} */ key) => buckets.reduce((sum, bucket) => sum + bucket[key], 0);
+		const cached = of("cache_read_input_tokens");
+		return { cached, all: cached + of("input_tokens") + of("cache_creation_input_tokens") };
+	};
+	return {
+		el,
+		/** @param {Bucket[]} buckets */
+		patch(buckets) {
+			const { cached, all } = sums(buckets);
+			el.hidden = !all;
+			setText(text, t("u_cache", { share: share(cached / all) }));
+			line.patch(buckets.map((bucket) => sums([bucket])).filter((each) => each.all).map((each) => each.cached / each.all));
 		},
 	};
 }
@@ -123,4 +150,4 @@ const mostUsed = (rows) => rows.sort((a, b) => b.requests - a.requests).slice(0,
 
 /** @param {any} row */
 const texts = (row) => [row.name ?? "–", number(row.requests), number(row.errors),
-	...TOKENS.map((key) => compact(row[key])), money(row.cost_usd, row.unpriced_requests)];
+	...TOKENS.map((key) => compact(row[key])), share(row.cache_read_share), money(row.cost_usd, row.unpriced_requests)];

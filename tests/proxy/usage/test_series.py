@@ -454,9 +454,10 @@ async def test_a_line_on_disk_is_what_version_1_wrote(series: Series, shelf: She
         **{"v": 1, "t": int(START), "account": "a", "token": "t", "model": None},
         **{"ok": 1, "client_error": 2, "limited": 3, "upstream_error": 4, "refused": 5, "aborted": 6},
         **{"in": 7, "out": 8, "cache_5m": 9, "cache_1h": 10, "cache_read": 11, "searches": 12},
-        **{"unpriced": 13, "estimated": 14, "ttfb_ms": 15, "ttfb_n": 16, "duration_ms": 17, "usd": 0.18},
+        **{"unpriced": 13, "estimated": 14, "stayed": 15, "moved": 16},
+        **{"ttfb_ms": 17, "ttfb_n": 18, "duration_ms": 19, "usd": 0.2},
     }
-    values = [*range(1, 18), 0.18]
+    values = [*range(1, 20), 0.2]
     names = (field.name for field in fields(Counts))
     ask(series, Counts(**dict(zip(names, values, strict=True))), model=None)
     clock.advance(1)
@@ -464,6 +465,23 @@ async def test_a_line_on_disk_is_what_version_1_wrote(series: Series, shelf: She
     assert [json.loads(text) for text in shelf.files[TODAY]] == [line]
     (row,) = (await restarted(clock, shelf)).rows("account", start=START, end=START + 1).rows
     assert list(asdict(row.counts).values()) == values
+
+
+async def test_a_line_of_before_turns_were_counted_is_read(shelf: Shelf, clock: TestClock) -> None:
+    line = {
+        **{"v": 1, "t": int(START), "account": "a", "token": "t", "model": "m", "ok": 2, "in": 7, "out": 8},
+        **{"cache_5m": 9, "cache_read": 16, "ttfb_ms": 15, "ttfb_n": 2, "duration_ms": 17, "usd": 0.18},
+    }
+    shelf.files[TODAY] = [json.dumps(line)]
+    later = await restarted(clock, shelf)
+    (row,) = later.rows("account", start=START, end=START + 1).rows
+    assert (row.counts.ok, row.counts.cache_read_tokens, row.counts.cost_usd) == (2, 16, 0.18)
+    assert (row.counts.stayed, row.counts.moved, row.counts.cache_read_share) == (0, 0, 0.5)
+    ask(later, Counts(stayed=1))
+    await later.flush(shelf)
+    assert [json.loads(text).get("stayed", 0) for text in shelf.files[TODAY]] == [0, 1]
+    (row,) = (await restarted(clock, shelf)).rows("account", start=START, end=START + 1).rows
+    assert (row.counts.ok, row.counts.stayed) == (2, 1)
 
 
 async def test_a_flush_writes_one_line_of_what_is_new_in_a_minute(

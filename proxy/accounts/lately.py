@@ -1,0 +1,47 @@
+"""How many conversations had a turn lately, and with which account: figures for people, in memory only."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable
+from itertools import islice, takewhile
+from typing import Final
+
+from proxy.clock import Clock
+
+MOST: Final = 100_000
+"""Of more conversations the oldest tenth is not counted any more; they take some 20 MB."""
+
+
+class Lately:
+    """Conversations by the name of their last turn, until its end: the oldest come first."""
+
+    def __init__(self, *, clock: Clock) -> None:
+        self._clock = clock
+        self._turns: dict[Hashable, tuple[str, float]] = {}
+        self._by_account: defaultdict[str, int] = defaultdict(int)
+
+    def turn(self, name: Hashable, account_id: str, until: float, *, after: Hashable | None) -> None:
+        """Count a turn of the conversation that was called `after` before; None if it is a new one.
+
+        `until`, in seconds since the epoch, is when it is forgotten, never earlier than with the turn before.
+        """
+        turns, by_account = self._turns, self._by_account
+        if after is not None and after != name and (old := turns.pop(after, None)) is not None:
+            by_account[old[0]] -= 1
+        if (old := turns.pop(name, None)) is not None:
+            by_account[old[0]] -= 1
+        turns[name] = (account_id, until)
+        by_account[account_id] += 1
+        if len(turns) > MOST:
+            self._drop(islice(turns, MOST // 10))
+
+    def count(self, account_id: str | None = None) -> int:
+        """The number of conversations: of all, or of one account."""
+        now, turns = self._clock.now(), self._turns
+        self._drop(takewhile(lambda name: turns[name][1] <= now, turns))
+        return len(turns) if account_id is None else self._by_account.get(account_id, 0)
+
+    def _drop(self, names: Iterable[Hashable]) -> None:
+        for name in tuple(names):
+            self._by_account[self._turns.pop(name)[0]] -= 1

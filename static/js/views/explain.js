@@ -1,0 +1,119 @@
+// @ts-check
+/** Asks the server which account a request would get, and shows why that one, and why no other. */
+import { h } from "../dom.js";
+import { dialog, field, typed } from "../ui/dialog.js";
+import { sheet } from "../ui/sheet.js";
+
+const MESSAGES = "/v1/messages";
+const SESSION = "x-claude-code-session-id";
+/** The most client keys that the server lists at once. */
+const MOST_KEYS = 1000;
+
+/** @import { App, ClientKey, Explained, Explanation, TextKey } from "../types.js" */
+/** @import { Line } from "../ui/sheet.js" */
+
+/**
+ * @param {App} app
+ * @param {string} [id] the account that it is asked about: it comes first after the chosen one
+ */
+export async function explain(app, id) {
+	const { t } = app;
+	const keys = await usableKeys(app);
+	if (!keys) return;
+	const form = formOf(app, keys);
+	const answer = answerOf(app, id);
+	const box = dialog(app);
+	const run = async () => {
+		answer.fill(await app.api("POST", "api/admin/explain", form.question()));
+	};
+	box.show(t("why_account"), [form.content, answer.el],
+		[{ label: t("close") }, { label: t("explain"), kind: "primary", run }], form.path);
+}
+
+/** Those that a client may send; undefined if they cannot be had. @param {App} app */
+async function usableKeys(app) {
+	try {
+		const { tokens } = await app.api("GET", `api/tokens?status=active&limit=${MOST_KEYS}`);
+		return /** @type {ClientKey[]} */ (tokens);
+	} catch (error) {
+		app.toast({ text: /** @type {Error} */ (error).message, kind: "error" });
+		return undefined;
+	}
+}
+
+/**
+ * @param {App} app
+ * @param {ClientKey[]} keys
+ */
+function formOf({ t }, keys) {
+	const key = h("select", keys.map(({ id, name }) => h("option", { value: id }, name)));
+	const path = field(t("x_path"), { value: MESSAGES, required: true });
+	const session = field(t("x_session"), {}, t("x_session_hint"));
+	const body = field(t("x_body"), { rows: 4, spellcheck: "false" }, t("x_body_hint"), "textarea");
+
+	function question() {
+		const text = typed(body);
+		const sent = text || typed(path) === MESSAGES;
+		return {
+			path: typed(path),
+			...(key.value && { token_id: key.value }),
+			...(sent && { method: "POST" }),
+			...(text && { body: text }),
+			...(typed(session) && { headers: { [SESSION]: typed(session) } }),
+		};
+	}
+	return {
+		path,
+		question,
+		content: [h("label.field", t("client_key"), key), path.el,
+			h("details", h("summary", t("x_more")), session.el, body.el)],
+	};
+}
+
+/**
+ * @param {App} app
+ * @param {string | undefined} id
+ */
+function answerOf(app, id) {
+	const verdict = h("p", { role: "status" });
+	const table = sheet(app.t("x_verdicts"), [app.t("name"), app.t("x_verdict")]);
+	table.el.classList.add("verdicts");
+	return {
+		el: [verdict, table.el],
+		/** @param {Explained} explained */
+		fill(explained) {
+			verdict.textContent = summary(app, explained);
+			/** @param {Explanation} each */
+			const rank = (each) => (each.verdict === "chosen" ? 0 : each.id === id ? 1 : 2);
+			const accounts = [...explained.accounts].sort((a, b) => rank(a) - rank(b));
+			table.fill(accounts.map((each) => /** @type {Line} */ (
+				[each.id, [each.name, sentence(app, each, explained)]])));
+		},
+	};
+}
+
+/**
+ * @param {App} app
+ * @param {Explained} explained
+ */
+function summary({ t }, { account, why, error }) {
+	if (error) return t("x_none", error);
+	return account ? t("x_account", account) : t(/** @type {TextKey} */ (`y_${why}`));
+}
+
+/**
+ * Why the account gets the request or does not.
+ * @param {App} app
+ * @param {Explanation} each
+ * @param {Explained} explained
+ */
+function sentence(app, { id, verdict, until, reason }, { why, held_by, before }) {
+	const { t } = app;
+	const because = reason ? `: ${reason}` : "";
+	if (verdict === "chosen") {
+		const moves = (why === "conversation" || why === "session") && before && before.id !== id;
+		return moves ? t("y_moves", before) : t(/** @type {TextKey} */ (`y_${why}`), { id: held_by });
+	}
+	const left = until ? t("v_until", { in: app.until(until, "resetting") }) : "";
+	return t(/** @type {TextKey} */ (`v_${verdict}`), { because, left });
+}

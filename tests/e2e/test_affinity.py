@@ -1,0 +1,98 @@
+"""What the dashboard says of affinity: what stayed and moved, what lives where, why a request goes where it does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from playwright.async_api import Browser, expect
+
+from proxy.accounts.account import Status
+from tests.e2e.dashboard import dashboard, goto, row
+from tests.service import MESSAGE, MESSAGE_HEADERS, Service, message
+
+CACHED = [{"type": "text", "text": "Be brief. " * 2000, "cache_control": {"type": "ephemeral"}}]
+
+
+def said(turns: int) -> dict[str, object]:
+    """What the turn of that number of a conversation sends."""
+    messages = [
+        {"role": ("user", "assistant")[n % 2], "content": f"It is {n}."} for n in range(2 * turns + 1)
+    ]
+    return {"system": CACHED, "messages": messages}
+
+
+async def converse(service: Service) -> None:
+    """Two turns with team-a, which is limited then; and one with team-b."""
+    for turn in range(3):
+        if turn == 2:
+            limited = next(account.id for account in service.parts.pool if account.name == "team-a")
+            service.parts.pool.limit(limited, service.clock.now() + 1800, "the 5h window is used up")
+        answer = await service.send("POST", "/v1/messages", MESSAGE_HEADERS, message(**said(turn)))
+        assert answer.status == 200, answer.body
+
+
+async def test_what_stayed_and_moved_and_what_it_cost_is_shown(tmp_path: Path, browser: Browser) -> None:
+    async with dashboard(tmp_path, browser, prepare=converse) as (_, page):
+        main = page.get_by_role("main")
+        await expect(main.get_by_text("50 %turns stayed today")).to_be_visible()
+        await expect(main.get_by_text("1turns moved today")).to_be_visible()
+        await expect(
+            main.get_by_text("Conversations that moved since the start: 1 limited.")
+        ).to_contain_text("$0.0")
+        await goto(page, "usage")
+        await expect(main.get_by_text("of input tokens came from prompt caches.")).to_be_visible()
+        turns = main.get_by_role("img", name="Later turns of conversations, last 24 h: 2")
+        await expect(turns).to_be_visible()
+        await goto(page, "accounts")
+        await page.get_by_role("link", name="team-b").click()
+        fact = main.locator("dl > div").filter(has_text="Conversations on it")
+        await expect(fact.get_by_text("1", exact=True)).to_be_visible()
+
+
+async def test_why_an_account_is_chosen_and_why_the_others_are_not(tmp_path: Path, browser: Browser) -> None:
+    names = ("team-a", "team-b", "team-c", "team-d")
+    async with dashboard(tmp_path, browser, "accounts", accounts=names, prepare=converse) as (service, page):
+        off = next(account.id for account in service.parts.pool if account.name == "team-d")
+        await service.parts.pool.update(off, status=Status.INACTIVE)
+        await page.get_by_role("link", name="team-c").click()
+        await page.get_by_role("main").get_by_role("button", name="Why this account?").click()
+        dialog = page.get_by_role("dialog")
+        explain = dialog.get_by_role("button", name="Explain")
+        await explain.click()
+        await expect(dialog.get_by_role("status")).to_have_text("team-c would answer.")
+        lines = dialog.get_by_role("row")
+        await expect(lines.nth(1)).to_contain_text(
+            "Nothing ties the request to an account, and this one is next."
+        )
+
+        await dialog.get_by_text("A session, or a request's body").click()
+        await dialog.get_by_label("Body").fill(json.dumps(MESSAGE | said(3)))
+        await explain.click()
+        await expect(dialog.get_by_role("status")).to_have_text("team-b would answer.")
+        for name, text in {
+            "team-b": "It has the conversation's turn before, and its prompt cache.",
+            "team-a": "Rate limited for another 29m",
+            "team-c": "It could be asked, but the request belongs elsewhere.",
+            "team-d": "Inactive: ",
+        }.items():
+            await expect(lines.filter(has_text=name)).to_contain_text(text)
+        await expect(lines.nth(2)).to_contain_text("team-c")  # whose page it is
+
+        await dialog.get_by_label("Body").fill("")
+        await dialog.get_by_label("Path").fill("/v1/files/file_011CNha8iCJcU1wXNR6q4V8w")
+        await explain.click()
+        await expect(dialog.get_by_role("status")).to_contain_text("Nobody would, the client gets 404: File ")
+        await dialog.get_by_label("Path").fill("/v1/../x")
+        await explain.click()
+        await expect(dialog.get_by_label("Path")).to_be_focused()
+        assert await dialog.get_by_label("Path").get_attribute("aria-invalid") == "true"
+
+
+async def test_the_accounts_view_asks_it_too(tmp_path: Path, browser: Browser) -> None:
+    async with dashboard(tmp_path, browser, "accounts", accounts=("team-a",)) as (_, page):
+        await row(page, "team-a").get_by_role("button", name="Actions for team-a").click()
+        await page.get_by_role("menuitem", name="Why this account?").click()
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_role("button", name="Explain").click()
+        await expect(dialog).to_contain_text("It is the only account.")
