@@ -179,7 +179,9 @@ accounts = st.builds(
         priority=st.integers(-1000, 1000),
         weight=st.floats(0.001, 1000),
         reserve=st.floats(0, 1),
-        tags=st.lists(st.text("aé ", min_size=1).map(str.strip).filter(bool), unique=True).map(tuple),
+        tags=st.lists(
+            st.text("aé ", min_size=1).map(str.strip).filter(bool), unique=True, max_size=MOST_TAGS
+        ).map(tuple),
         note=st.text("aé \n", max_size=1000),
     ),
 )
