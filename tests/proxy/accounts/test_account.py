@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from proxy.accounts.account import Account, ApiKey, OAuthTokens, Status
 from proxy.accounts.preferences import USUAL, Preferences
+from proxy.storage.names import MOST_TAGS
 
 NOW = 1_800_000_000.0
 SECRETS = ["sk-ant-api03-secret", "sk-ant-oat01-secret", "sk-ant-ort01-secret"]
