@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
 from typing import Final, Literal
 
+from msgspec import Struct
+
 from proxy.accounts.account import Status
-from proxy.accounts.conversations import Conversations, Name
+from proxy.accounts.conversations import LONGEST_SESSION, Conversations, Name
 from proxy.accounts.pool import Pool
 from proxy.accounts.resources import Resources
 from proxy.errors import Forbidden, InsufficientStorage, InvalidRequest, NotFound, RequestError
@@ -26,9 +26,6 @@ Why = Literal["picked", "resource", "thread", "conversation", "session", "home",
 
 Moved = Literal["limited", "invalid", "inactive", "gone", "refused", "failed", "resource", "picked"]
 """Why a conversation has changed its account."""
-
-MOST_LOOKED_UP = 512
-"""So many of a conversation's last messages may have been edited before it is taken for a new one."""
 
 TURNS_BACK = 3
 """A conversation of so many messages holds an answer, which may be signed by the account that gave it."""
@@ -69,11 +66,11 @@ _STRICT: Final = ("picked", "resource", "thread")
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Asking:
+class Asking(Struct, frozen=True, gc=False):
     """What of a request says where it belongs.
 
-    `picked` and `session` are those of its headers, `group` and `tags` its client key's.
+    `picked` is the account that it names by hand, `session` the one that it says to be of, `group` and `tags` are its
+    client key's.
     """
 
     method: str
@@ -90,16 +87,6 @@ class Asking:
         return self.method == "POST" and self.target.segments == ("v1", "messages")
 
     @property
-    def of_session(self) -> str | None:
-        """The session that it says to be of."""
-        return self.session or self.peek.session
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether it may be a later turn of a conversation: a single message begins one, however often it was sent."""
-        return len(self.peek.chain) > 1 or self.of_session is not None
-
-    @property
     def lists(self) -> bool:
         """Whether it asks for what there is of a collection."""
         return self.method == "GET" and self.target.is_collection
@@ -110,8 +97,7 @@ class Asking:
         return self.method == "POST" and self.target.is_collection
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(Struct, frozen=True, gc=False):
     """Where a request belongs. With `strict` to no other account than `account_id`; None: to whichever has room.
 
     `names` are what its conversation is found by from now on, `after` what it was found by. `before` is the account
@@ -171,29 +157,31 @@ class Affinity:
         Raises InvalidRequest, NotFound, InsufficientStorage; Unlocated if that is to be found out by asking the
         accounts.
         """
-        if asking.makes and self.resources.unsaved is not None:
+        makes = asking.makes
+        if makes and self.resources.unsaved is not None:
             raise InsufficientStorage(
                 f"where the new one lives could not be stored: {self.resources.unsaved}"
             )
-        names = self._names(asking) if self._on else ()
-        # A session may be a fork of another one, but not with its first message.
-        after = self.conversations.first(names if len(asking.peek.chain) > 1 else names[: asking.goes_on])
-        before = None if after is None else self.conversations.find((after,))
+        group, session, chain = asking.group, asking.session, asking.peek.chain
+        # A single message begins a conversation, however often it was sent.
+        goes_on = len(chain) > 1 or session is not None
+        after = self.conversations.first(group, session, chain) if goes_on and self._on else None
+        before = None if after is None else self.conversations.account_of((after,))
         why, account_id, held_by = self._belongs(asking, before)
-        if account_id is not None and not self._pool[account_id].serves(asking.tags):
+        if account_id is not None and asking.tags and not self._pool[account_id].serves(asking.tags):
             name = self._pool[account_id].name
             raise Forbidden(f"this client key may not use account {name!r}: it has none of the key's tags")
         return Placement(
             why,
             account_id,
-            strict=why in _STRICT or (why == "home" and asking.makes),
-            group=asking.group,
-            names=names[: 1 if asking.of_session is None else 2] if asking.is_turn else (),
+            strict=why in _STRICT or (why == "home" and makes),
+            group=group,
+            names=self._names(asking) if self._on else (),
             after=after,
             before=before,
-            goes_on=asking.goes_on,
-            is_long=len(asking.peek.chain) >= TURNS_BACK or asking.of_session is not None,
-            makes=asking.makes,
+            goes_on=goes_on,
+            is_long=session is not None or len(chain) >= TURNS_BACK,
+            makes=makes,
             held_by=held_by,
         )
 
@@ -207,7 +195,7 @@ class Affinity:
         if peek.previous_message is not None and len(self._pool) > 1:
             return "thread", self._thread(asking.group, peek.previous_message), peek.previous_message
         if before is not None and before in self._pool and self._pool[before].serves(asking.tags):
-            return "conversation" if asking.of_session is None else "session", before, None
+            return "conversation" if asking.session is None else "session", before, None
         if asking.makes or (peek.may_generate and asking.is_turn):
             home = self._home(asking)
             if home is not None:
@@ -231,27 +219,28 @@ class Affinity:
         return account.id
 
     def _names(self, asking: Asking) -> tuple[Name, ...]:
-        """What a conversation may be known by, the best first: its session, then its first messages, most first.
-
-        A session that was forked has another name, and the same messages.
-        """
-        group, session = asking.group, asking.of_session
-        turns = islice(reversed(asking.peek.chain), MOST_LOOKED_UP)
-        said = tuple(Name(group, f"{each:016x}") for each in turns)
-        return said if session is None else (Name(group, f"session {session[:256]}"), *said)
+        """What the conversation is found by from this turn on."""
+        if not asking.is_turn:
+            return ()
+        group, session, chain = asking.group, asking.session, asking.peek.chain
+        by_session: tuple[Name, ...] = () if session is None else ((group, session[:LONGEST_SESSION]),)
+        return (*by_session, (group, chain[-1])) if chain else by_session
 
     def _name(self, account_id: str) -> str:
         return self._pool[account_id].name if account_id in self._pool else account_id
 
     def _held(self, asking: Asking) -> tuple[str, str] | None:
         """The account that has what the request names, and the first id of it; None if it names nothing."""
-        peek, found = asking.peek, dict[str, str]()
+        peek, target = asking.peek, asking.target
+        if not (peek.named or target.resource or target.named or peek.too_many or peek.unreadable):
+            return None  # the most frequent case
         if peek.too_many:
             raise InvalidRequest(
                 "the body names more files and the like than are looked up", should_retry=False
             )
         if peek.unreadable and len(self.resources) and not self.shared:
             raise InvalidRequest("the body has an encoding in which it may name anything", should_retry=False)
+        found: dict[str, str] = {}
         for id, collection in self._referred(asking):
             account_id = self._account_of(id, collection, asking)
             if account_id is not None:
@@ -351,14 +340,13 @@ class Affinity:
             return
         with_it = self.account_of(placement)
         if with_it is None or (with_it != account_id and not self._pool.is_usable(with_it)):
-            for name in placement.names:
-                self.conversations.keep(name, account_id)
+            self.conversations.keep(placement.names, account_id)
 
     def account_of(self, placement: Placement) -> str | None:
         """The account that a request belongs to by now: another turn of its conversation may have been moved."""
         if placement.strict or not placement.goes_on:
             return placement.account_id
-        return self.conversations.find(placement.names[:1]) or placement.account_id
+        return self.conversations.account_of(placement.names[:1]) or placement.account_id
 
     def answered(self, placement: Placement, account_id: str, *, failed: bool) -> Moved | None:
         """Note that the account has given the turn's answer.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Final
 
 import msgspec
 
@@ -24,23 +25,28 @@ MESSAGE_LIVES_S = 3600.0
 """A thread of messages lives for five minutes; what diagnoses a cache asks for older ones."""
 
 MOST_OBSOLETE = 50_000
+MOST_IN_LINE = 1000
+MINUTE_S = 60
 
 
-class Name(NamedTuple):
-    """What names a conversation of a group: `session …`, or the hash of its first messages in hexadecimal."""
+LONGEST_SESSION = 256
+MOST_LOOKED_UP = 512
+"""So many of a conversation's last messages may have been edited before it is taken for a new one."""
 
-    group: str
-    of: str
-
+Name = tuple[str, str | int]
+"""What names a conversation: a group, and its session there, or the hash of its first messages. A plain tuple of such
+is nothing that the garbage collector looks at."""
 
 Held = tuple[str, float]
 """An account's id, and until when in seconds since the epoch."""
 
 
 class _Line(msgspec.Struct):
+    """The version, or names of a group whose conversations had their last turn with this account in one minute."""
+
     version: int = 0
     group: str = ""
-    of: str = ""
+    of: list[str | int] = []
     account: str = ""
     until: float = 0.0
 
@@ -58,7 +64,7 @@ class Conversations:
         self._accounts: OrderedDict[Name, Held] = OrderedDict()
         self._messages: OrderedDict[Name, Held] = OrderedDict()
         self._pending: dict[Name, Held] = {}
-        self._lines = 0
+        self._written = 0  # names in the log
         self.lately = Lately(clock=clock)
 
     async def load(self) -> None:
@@ -67,52 +73,68 @@ class Conversations:
 
     def _read(self, text: bytes) -> None:
         line = _LINE.decode(text)
-        self._lines += 1
+        self._written += len(line.of)
         if line.version > VERSION:
             raise StorageError(
                 f"{LOG}.jsonl is of version {line.version}: start the newer program that wrote it"
             )
         if line.until > self._clock.now():
-            _keep(self._accounts, Name(line.group, line.of), (line.account, line.until), MOST)
+            for of in line.of:
+                _keep(self._accounts, (line.group, of), (line.account, line.until), MOST)
 
     def __len__(self) -> int:
         return len(self._accounts)
 
-    def find(self, names: Iterable[Name]) -> str | None:
-        """The account of the first of the names that is known; None if none is."""
-        name = self.first(names)
-        return None if name is None else self._accounts[name][0]
+    def first(self, group: str, session: str | None, chain: Sequence[int]) -> Name | None:
+        """The name by which a group's conversation is known: its session, else its messages, of as many as are known.
 
-    def first(self, names: Iterable[Name]) -> Name | None:
-        """The first of the names that is known; None if none is."""
+        A session that was forked has another name, and the same messages; but not with its first message. None if
+        nothing of it is known.
+        """
         known, now = self._accounts, self._clock.now()
-        for name in names:
+        if session is not None:
+            name: Name = (group, session[:LONGEST_SESSION])
             found = known.get(name)
             if found is not None and found[1] > now:
                 return name
+        if len(chain) > 1:
+            for said in islice(reversed(chain), MOST_LOOKED_UP):
+                name = (group, said)
+                found = known.get(name)
+                if found is not None and found[1] > now:
+                    return name
+        return None
+
+    def account_of(self, names: Iterable[Name]) -> str | None:
+        """The account of the first of the names that is known; None if none is."""
+        now = self._clock.now()
+        for name in names:
+            found = self._accounts.get(name)
+            if found is not None and found[1] > now:
+                return found[0]
         return None
 
     def turn(self, names: Sequence[Name], account_id: str, *, after: Name | None) -> None:
         """Remember a turn, of the conversation that was found by `after`, and is by `names` from now on."""
-        for name in names:
-            self.keep(name, account_id)
+        self.keep(names, account_id)
         self.lately.turn(names[0], account_id, self._accounts[names[0]][1], after=after)
 
-    def keep(self, name: Name, account_id: str) -> None:
-        """Remember that the conversation had a turn with this account."""
+    def keep(self, names: Iterable[Name], account_id: str) -> None:
+        """Remember that the conversation of these names had a turn with this account."""
         held = (account_id, self._clock.now() + self._ttl_s)
-        _keep(self._accounts, name, held, MOST)
-        self._pending[name] = held
+        for name in names:
+            _keep(self._accounts, name, held, MOST)
+            self._pending[name] = held
 
     def account_of_message(self, group: str, message_id: str) -> str | None:
         """The account that wrote a message; None if it is not known."""
-        found = self._messages.get(Name(group, message_id))
+        found = self._messages.get((group, message_id))
         return found[0] if found is not None and found[1] > self._clock.now() else None
 
     def keep_message(self, group: str, message_id: str, account_id: str) -> None:
         """Remember which account wrote a message, for requests that go on from it. In memory only."""
         held = (account_id, self._clock.now() + MESSAGE_LIVES_S)
-        _keep(self._messages, Name(group, message_id), held, MOST_MESSAGES)
+        _keep(self._messages, (group, message_id), held, MOST_MESSAGES)
 
     async def save(self) -> None:
         """Append what has changed; a power cut may lose it. Raises StorageError: then it is tried again."""
@@ -120,13 +142,13 @@ class Conversations:
         if not pending:
             return
         try:
-            if self._lines > 2 * len(self._accounts) + MOST_OBSOLETE or not self._lines:
-                lines = _records(self._accounts)
-                await self._storage.replace_log(LOG, lines)
-                self._lines = len(lines)
+            if not self._written or self._written > 2 * len(self._accounts) + MOST_OBSOLETE:
+                kept = len(self._accounts)
+                await self._storage.replace_log(LOG, [{"version": VERSION}, *_records(self._accounts)])
+                self._written = kept
             else:
-                await self._storage.append(LOG, _records(pending)[1:])
-                self._lines += len(pending)
+                await self._storage.append(LOG, list(_records(pending)))
+                self._written += len(pending)
         except StorageError:
             self._pending = pending | self._pending
             raise
@@ -140,10 +162,13 @@ def _keep(known: OrderedDict[Name, Held], name: Name, held: Held, most: int) -> 
         known.popitem(last=False)
 
 
-def _records(held: Mapping[Name, Held]) -> Sequence[Record]:
-    lines: list[Record] = [{"version": VERSION}]
-    lines += [
-        {"group": name.group, "of": name.of, "account": account_id, "until": until}
-        for name, (account_id, until) in held.items()
-    ]
-    return lines
+def _records(held: Mapping[Name, Held]) -> Iterator[Record]:
+    """Many names a line: a busy proxy writes thousands a second. Rounded up, a name lives a minute longer at most."""
+    alike: dict[tuple[str, str, float], list[str | int]] = {}
+    for (group, of), (account_id, until) in held.items():
+        alike.setdefault((group, account_id, until // MINUTE_S), []).append(of)
+    for (group, account_id, minute), names in alike.items():
+        until = (minute + 1) * MINUTE_S
+        for start in range(0, len(names), MOST_IN_LINE):
+            some = names[start : start + MOST_IN_LINE]
+            yield {"group": group, "account": account_id, "until": until, "of": some}

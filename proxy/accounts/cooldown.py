@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from proxy.accounts.account import Account, Status
@@ -170,11 +170,12 @@ class Cooldowns:
 
     # both
 
-    def is_away(self, account_id: str, matters: Iterable[str]) -> bool:
+    def is_away(self, account_id: str, matters: Collection[str]) -> bool:
         """Whether the account must be skipped even if it is active: it is on probation, or rests for a matter."""
         if self.probations.runs(account_id):
             return True
-        return any(self._matter_until(account_id, matter) is not None for matter in matters)
+        # Mostly there are none, which costs less to see than a generator to make.
+        return bool(matters) and any(self._matter_until(account_id, each) is not None for each in matters)
 
     def why_away(self, account_id: str, matters: Iterable[str]) -> tuple[str, float | None] | None:
         """Why an active account must be skipped, and until when in seconds since the epoch; None if it need not."""

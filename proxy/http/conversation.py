@@ -7,13 +7,12 @@ platform.claude.com/docs/en/api/messages/create
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Final
 
-import xxhash
 from msgspec import Raw, Struct
+from xxhash import xxh3_64
 
 from proxy.http.scan import ABSENT
 
@@ -21,6 +20,7 @@ MOST_HASHES = 4096
 """Of a conversation with more messages, the hashes of the last ones are kept."""
 
 _TEXT: Final = b'"text"'
+_QUOTE = ord('"')
 
 
 class Part(Struct, gc=False):
@@ -63,7 +63,7 @@ class Citation(Struct, forbid_unknown_fields=True, gc=False):
 
 
 class Block(Struct, kw_only=True, forbid_unknown_fields=True, gc=False):
-    """A block of content, a source of one, or a result of a tool. In the order in which clients write the members.
+    """A block of a message, in the order in which clients write the members.
 
     What is kept as JSON is never an object or a list of something that the API looks up. `type` is asked for to bound
     the number of blocks: each has 11 bytes or more.
@@ -75,20 +75,27 @@ class Block(Struct, kw_only=True, forbid_unknown_fields=True, gc=False):
     text: str = ""
     name: Raw = ABSENT
     input: Raw = ABSENT
-    content: str | list[Block] | Block | None = None
+    content: str | list[Inner] | Inner | None = None
     is_error: Raw = ABSENT
     thinking: Raw = ABSENT
     signature: Raw = ABSENT
-    source: str | Block | None = None
+    source: str | Inner | None = None
     cache_control: Marker | None = None
     citations: list[Citation] | Marker | None = None
-    media_type: Raw = ABSENT
     data: Raw = ABSENT
-    url: Raw = ABSENT
     title: Raw = ABSENT
     context: Raw = ABSENT
     caller: Marker | None = None
     encrypted_content: Raw = ABSENT
+    toolset_name: Raw = ABSENT
+    server_name: Raw = ABSENT
+
+
+class Inner(Block, kw_only=True, gc=False):
+    """A block within a block: a source, a part of a tool's result."""
+
+    media_type: Raw = ABSENT
+    url: Raw = ABSENT
     page_age: Raw = ABSENT
     retrieved_at: Raw = ABSENT
     stdout: Raw = ABSENT
@@ -99,11 +106,9 @@ class Block(Struct, kw_only=True, forbid_unknown_fields=True, gc=False):
     error_message: Raw = ABSENT
     stop_reason: Raw = ABSENT
     tool_name: Raw = ABSENT
-    toolset_name: Raw = ABSENT
-    server_name: Raw = ABSENT
 
 
-class AnyBlock(Block, kw_only=True, forbid_unknown_fields=False, gc=False):
+class AnyBlock(Inner, kw_only=True, forbid_unknown_fields=False, gc=False):
     """A block of which some members are unknown, or refer to something."""
 
     content: str | list[AnyBlock] | AnyBlock | None = None  # type: ignore[assignment]
@@ -136,10 +141,10 @@ class AnyTool(Part, gc=False):
     type: Raw = ABSENT
 
 
-class Tool(AnyTool, forbid_unknown_fields=True, gc=False):
-    """A tool that refers to nothing."""
+class Tool(AnyTool, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """A tool that refers to nothing. `name` is asked for to bound their number."""
 
-    name: Raw = ABSENT
+    name: Raw
     description: Raw = ABSENT
     input_schema: Raw = ABSENT
     cache_control: Marker | None = None
@@ -174,9 +179,17 @@ class Bare(Part, gc=False):
     diagnostics: Raw = ABSENT
 
 
+class Metadata(Struct, gc=False):
+    """What is looked for in `metadata`."""
+
+    user_id: str | None = None
+
+
 class Request(Bare, kw_only=True, forbid_unknown_fields=True, gc=False):
     """A request that refers to nothing, except perhaps in what `loose` gives."""
 
+    tools: list[Tool] | None = None  # type: ignore[assignment]
+    metadata: Metadata | None = None  # type: ignore[assignment]
     system: str | list[Block] | None = None
     messages: list[Message] = []
     stream: Raw = ABSENT
@@ -196,6 +209,12 @@ class Request(Bare, kw_only=True, forbid_unknown_fields=True, gc=False):
     mcp_servers: Raw = ABSENT
     user_profile_id: Raw = ABSENT
     fallback_credit_token: Raw = ABSENT
+
+
+class OddRequest(Request, kw_only=True, gc=False):
+    """The same, but for its tools."""
+
+    tools: Raw = ABSENT  # type: ignore[assignment]
 
 
 class AnyRequest(Bare, gc=False):
@@ -232,33 +251,53 @@ def loose(request: Request) -> list[bytes]:
     return [b'{"%b":%b}' % (name.encode(), value) for name, value in zip(LOOSE, found, strict=True) if value]
 
 
-def chain(request: Request | AnyRequest) -> tuple[int, ...]:
+_Take = Callable[[bytes], None]
+_Content = str | Sequence[Block] | Block | None
+
+
+class TooMany(Exception):
+    """A conversation has more messages and blocks than may be looked at."""
+
+
+def chain(request: Request | AnyRequest, most: int) -> tuple[int, ...]:
     """Hashes of 64 bits, the k-th of the system prompt and the first k messages; at most the last `MOST_HASHES`.
 
     They are the same in every process. What clients move or lose from turn to turn is not in them: cache markers, ids
     of calls, signatures. A string is the same as a block of text.
+
+    Raises TooMany if there are more than `most` messages and blocks.
     """
-    said = xxhash.xxh3_64()
+    said = xxh3_64()
+    take, digest = said.update, said.intdigest
+    hashes: list[int] = []
+    left = most - len(request.messages)
+    if left < 0:
+        raise TooMany
     if request.system is not None:
-        _content(said.update, request.system)
-    kept: deque[int] = deque(maxlen=MOST_HASHES)
+        left -= _say(take, request.system, left)
     for message in request.messages:
-        said.update(message.role)
-        _content(said.update, message.content)
-        kept.append(said.intdigest())
-    return tuple(kept)
+        take(message.role)
+        left -= _say(take, message.content, left)
+        hashes.append(digest())
+    return tuple(hashes[-MOST_HASHES:])
 
 
-def _content(take: Callable[[bytes], None], content: str | Sequence[Block]) -> None:
+def _say(take: _Take, content: _Content, most: int) -> int:
+    """Hand over what counts of the content of a message or a block. Returns the number of blocks."""
     if isinstance(content, str):
         take(_TEXT)
         take(content.encode())
-        return
-    for block in content:
-        take(block.type)
+        return 1
+    blocks = [content] if isinstance(content, Block) else content or ()
+    count = len(blocks)
+    if count > most:
+        raise TooMany
+    for block in blocks:
         if block.text:
+            take(_TEXT)
             take(block.text.encode())
         elif isinstance(block.content, str):
+            take(block.type)
             take(block.content.encode())
         elif block.input:
             take(block.name)
@@ -266,23 +305,20 @@ def _content(take: Callable[[bytes], None], content: str | Sequence[Block]) -> N
         elif block.thinking:
             take(block.thinking)
         else:
-            _rest(take, block)
+            count += _say_rest(take, block, most - count)
+    return count
 
 
-def _rest(take: Callable[[bytes], None], block: Block) -> None:
+def _say_rest(take: _Take, block: Block, most: int) -> int:
     """What a block says that is neither text nor the model's: images, documents, results of the API's own tools."""
-    api_results = (
-        block.error_code,
-        block.stdout,
-        block.stderr,
-        block.encrypted_stdout,
-        block.encrypted_content,
-    )
-    file = block.file_id if isinstance(block, AnyBlock) else ABSENT
-    for said in filter(
-        None, (block.data, block.url, block.title, block.context, block.tool_name, file, *api_results)
-    ):
+    found: tuple[Raw, ...] = (block.data, block.title, block.context, block.encrypted_content)
+    if isinstance(block, Inner):
+        results = (block.stdout, block.stderr, block.encrypted_stdout, block.error_code)
+        found = (*found, block.url, block.tool_name, *results)
+    if isinstance(block, AnyBlock):
+        found = (*found, block.file_id)
+    take(block.type)
+    for said in filter(None, found):
         take(said)
-    for inner in (block.content, block.source):
-        if inner is not None:
-            _content(take, [inner] if isinstance(inner, Block) else inner)
+    count = _say(take, block.content, most)
+    return count + _say(take, block.source, most - count)

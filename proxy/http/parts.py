@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import chain, takewhile
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 from msgspec import Raw, Struct, ValidationError
@@ -42,7 +42,7 @@ _ANY_TOOL: Final = msgspec.json.Decoder(AnyTool)
 _NUMBER: Final = msgspec.json.Decoder(int | float | None)
 
 
-class Asked(NamedTuple):
+class Asked(Struct, frozen=True, gc=False):
     """What a request and its parts ask for. `whole` is false if there are more parts or models than are counted.
 
     `odd` are the tools that may refer to something, as JSON: they have members that are unknown here.
@@ -62,8 +62,8 @@ def asked(request: Bare) -> Asked:
     model = text(request.model, MAX_MODEL)
     if not (request.fallbacks or request.tools):  # the most frequent case
         return Asked(model, (), _tokens(request), _is_fast(request))
-    fallbacks, tools = _elements(request.fallbacks), _elements(request.tools)
-    known, odd = _tools(request.tools, tools or ())
+    fallbacks = _elements(request.fallbacks)
+    known, odd, all_known = _tools(request.tools)
     typed = [tool for tool in known if tool.type or tool.model]
     parts = [part for part in chain(_objects(fallbacks or ()), typed) if part.model]
     others = [text(part.model, MAX_MODEL) or "" for part in parts[: MOST_MODELS + 1]]
@@ -75,9 +75,9 @@ def asked(request: Bare) -> Asked:
         others=tuple(others[:MOST_MODELS]),
         max_tokens=max(counted, default=None),
         fast=any(map(_is_fast, (request, *parts))),
-        whole=fallbacks is not None and tools is not None and len(others) <= MOST_MODELS,
-        runs_code=tools is None or any(map(_runs_code, typed)),
-        odd=tuple(odd) if tools is not None else (request.tools,),
+        whole=fallbacks is not None and all_known and len(others) <= MOST_MODELS,
+        runs_code=not all_known or any(map(_runs_code, typed)),
+        odd=tuple(odd),
     )
 
 
@@ -85,8 +85,13 @@ def _objects(elements: Iterable[Raw]) -> Iterator[AnyTool]:
     return (_ANY_TOOL.decode(each) for each in elements if memoryview(each)[0] == _BRACE)
 
 
-def _tools(member: Raw, elements: Sequence[Raw]) -> tuple[Iterable[AnyTool], list[Raw]]:
-    """The tools among the elements, and those that may refer to something: all if many are unknown here."""
+def _tools(member: Raw | list[Tool] | None) -> tuple[Iterable[AnyTool], list[Raw], bool]:
+    """The tools, those that may refer to something (all if many are unknown here), and whether these are all."""
+    if not isinstance(member, Raw):
+        return member or (), [], len(member or ()) <= MOST_PARTS
+    elements = _elements(member)
+    if elements is None:
+        return (), [member], False
     found: list[AnyTool] = []
     unknown: list[Raw] = []
     for each in elements:
@@ -95,8 +100,8 @@ def _tools(member: Raw, elements: Sequence[Raw]) -> tuple[Iterable[AnyTool], lis
         except ValidationError:
             unknown.append(each)
             if len(unknown) > MOST_UNKNOWN:
-                return _objects(elements), [member]
-    return _objects(elements) if unknown else found, [each for each in unknown if may_refer(each)]
+                return _objects(elements), [member], True
+    return _objects(elements) if unknown else found, [each for each in unknown if may_refer(each)], True
 
 
 def _runs_code(tool: AnyTool) -> bool:

@@ -9,15 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Iterable, Iterator
 from functools import partial
-from itertools import chain
+from itertools import chain as joined
 from typing import BinaryIO, Final
 
 import msgspec
-from msgspec import DecodeError, Raw, Struct
+from msgspec import DecodeError, Raw, Struct, ValidationError
 
-from proxy.http import conversation
 from proxy.http.body import Body
-from proxy.http.conversation import AnyRequest, Bare, Request
+from proxy.http.conversation import AnyRequest, Bare, OddRequest, Request, TooMany, chain, loose
 from proxy.http.decoding import PIECE_BYTES, TooLarge, Undecodable, decoded_pieces
 from proxy.http.parts import asked
 from proxy.http.references import References, may_refer, references
@@ -37,7 +36,10 @@ MOST_MARKS = 4_000_000
 so many take 30 ms. No model reads so much text; what is larger than that holds images, in base64."""
 
 MOST_OBJECTS, MOST_OBJECTS_AT_ONCE = 100_000, 25_000
-"""The most objects in a conversation that is hashed, in a thread and on the event loop. One may take 0.4 KB."""
+"""The most objects in a conversation that is read, in a thread and on the event loop. One may take 0.4 KB."""
+
+MOST_BLOCKS_AT_ONCE = 4000
+"""The most messages and blocks that are hashed on the event loop: that takes 2 ms."""
 
 LOOKED_THROUGH_AT_ONCE_BYTES = 64 * 1024
 MOST_STEPS_AT_ONCE = 1000
@@ -46,6 +48,7 @@ MOST_STEPS_AT_ONCE = 1000
 _BOM = b"\xef\xbb\xbf"
 _MARKS = b'[]{},:"'
 _PLAIN = ("", "identity")
+_IN_TOOLS = "`$.tools"  # in the message of an error
 _JSON: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*+(?:[{\[](?!\0)|\Z)")
 _WIDE_JSON: Final = re.compile(rb"[\xff\xfe\0 \t\r\n]*+[{\[]")
 
@@ -98,7 +101,9 @@ UNKNOWN: Final = Peek()
 _UNREADABLE: Final = Peek(unreadable=True)
 _NOTHING: Final = References()
 
+_CONVERSATIONS: Final = (Request, AnyRequest)
 _REQUEST: Final = msgspec.json.Decoder(Request)
+_ODD_REQUEST: Final = msgspec.json.Decoder(OddRequest)
 _ANY_REQUEST: Final = msgspec.json.Decoder(AnyRequest)
 _BARE: Final = msgspec.json.Decoder(Bare)
 
@@ -128,7 +133,7 @@ def _decode_and_scan(source: bytes | BinaryIO, encoding: str, wants_chain: bool)
             marks += len(piece) - len(piece.translate(None, _MARKS))
             objects += piece.count(b"{")
             if len(found) > MOST_BYTES or marks > MOST_MARKS:
-                named, too_many = references(chain(_pieces(found), pieces))
+                named, too_many = references(joined(_pieces(found), pieces))
                 return Peek(named=named, too_many=too_many)
     except Undecodable:
         return _UNREADABLE
@@ -181,9 +186,11 @@ def _scan(
     bare = data[len(_BOM) :] if data.startswith(_BOM) else data
     try:
         if few_objects:
-            return _told(_REQUEST.decode(bare), len(data), wants_chain, at_once)
+            return _told(_request(bare), len(data), wants_chain, at_once)
     except (DecodeError, RecursionError):
         pass  # it has members that are unknown here, or is no request
+    except TooMany:
+        return None
     if not _JSON.match(bare):
         return _no_json(bare)
     refers_to = _look_through(bare, at_once)
@@ -194,7 +201,19 @@ def _scan(
             return _told(decoder.decode(bare), len(data), wants_chain, at_once, refers_to)
         except (DecodeError, RecursionError):
             continue  # the upstream answers what is wrong with it
+        except TooMany:
+            return None
     return Peek(named=refers_to.named, too_many=refers_to.too_many)
+
+
+def _request(data: bytes | bytearray) -> Request:
+    """The request, if it refers to nothing but perhaps in what `loose` and `asked` give. Raises DecodeError."""
+    try:
+        return _REQUEST.decode(data)
+    except ValidationError as error:
+        if _IN_TOOLS in str(error):
+            return _ODD_REQUEST.decode(data)
+        raise
 
 
 def _look_through(data: bytes | bytearray, at_once: bool) -> References | None:
@@ -217,11 +236,15 @@ def _told(
     refers_to: References | None = None,
 ) -> Peek | None:
     parts = asked(request)
-    if refers_to is None and isinstance(request, Request):
-        loose = [*conversation.loose(request), *parts.odd]
-        refers_to = _look_through(b"[%b]" % b",".join(loose), at_once) if loose else _NOTHING
+    if isinstance(request, Request):
+        loosely = [*loose(request), *parts.odd]
+        refers_to = _look_through(b"[%b]" % b",".join(loosely), at_once) if loosely else _NOTHING
     if refers_to is None:
         return None
+    hashes: tuple[int, ...] = ()
+    if wants_chain and isinstance(request, _CONVERSATIONS):
+        hashes = chain(request, MOST_BLOCKS_AT_ONCE if at_once else size)
+    in_thread = bool(request.thread or request.diagnostics)  # false, mostly
     return Peek(
         model=parts.model,
         others=parts.others,
@@ -231,12 +254,10 @@ def _told(
         named=refers_to.named,
         too_many=refers_to.too_many,
         session=session(request.metadata),
-        chain=conversation.chain(request)
-        if wants_chain and isinstance(request, Request | AnyRequest)
-        else (),
-        previous_message=previous_message(request.thread),
-        diagnosed_message=previous_message(request.diagnostics),
-        in_thread=_is_there(request.thread) or _is_there(request.diagnostics),
+        chain=hashes,
+        previous_message=previous_message(request.thread) if in_thread else None,
+        diagnosed_message=previous_message(request.diagnostics) if in_thread else None,
+        in_thread=in_thread and (_is_there(request.thread) or _is_there(request.diagnostics)),
         may_generate=parts.runs_code or runs_skills(request.container),
     )
 

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 from msgspec import DecodeError, Raw, Struct, ValidationError
 
+from proxy.http.conversation import Metadata
 from proxy.http.scan import ABSENT, text
 
 LONGEST_USER = 2048
@@ -17,10 +18,6 @@ LONGEST_ID = 256
 _SESSION: Final = re.compile(rf"[\w-]{{1,{LONGEST_ID}}}")
 _NOT_EMPTY: Final = re.compile(rb"\[\s*+[^\s\]]")
 _BEFORE_SESSION = "_session_"
-
-
-class _Metadata(Struct):
-    user_id: Raw = ABSENT
 
 
 class _User(Struct):
@@ -36,19 +33,21 @@ class _Container(Struct):
 
 
 _CONTAINER: Final = msgspec.json.Decoder(_Container)
-_METADATA: Final = msgspec.json.Decoder(_Metadata)
+_METADATA: Final = msgspec.json.Decoder(Metadata)
 _USER: Final = msgspec.json.Decoder(_User)
 _PREVIOUS: Final = msgspec.json.Decoder(_Previous)
 
 
-def session(metadata: Raw) -> str | None:
+def session(metadata: Metadata | Raw | None) -> str | None:
     """The session in `metadata.user_id`.
 
     Claude Code 2 writes `{"device_id":…,"account_uuid":…,"session_id":…}` as text, 1 `user_…_account_…_session_…`.
     """
+    if not metadata:
+        return None
     try:
-        user = text(_METADATA.decode(metadata).user_id, LONGEST_USER) if metadata else None
-        if not user:
+        user = (metadata if isinstance(metadata, Metadata) else _METADATA.decode(metadata)).user_id
+        if not user or len(user) > LONGEST_USER:
             return None
         found = _USER.decode(user).session_id if user[0] == "{" else _after(user)
     except DecodeError:

@@ -39,7 +39,7 @@ from proxy.http.peek import Peek
 from proxy.relay.answer import Answer, answer_of
 from proxy.relay.inbound import Inbound
 from proxy.relay.judging import SERVED, judged, start_of
-from proxy.relay.learning import learn
+from proxy.relay.learning import learn, may_teach
 from proxy.upstream import echo, first_event
 from proxy.upstream.driver import CurlClient
 from proxy.upstream.exchange import Exchange, Head
@@ -146,17 +146,19 @@ class Means:
 class Patience:
     """How often a request has been tried in vain for a reason that passes, and whether it is tried again."""
 
+    __slots__ = ("_means", "_request_id", "backs_off", "failures", "is_over")
+
     def __init__(self, means: Means, request_id: str) -> None:
         self._means = means
         self._request_id = request_id
-        self._backs_off = False
+        self.backs_off = False
         self.failures = 0
         self.is_over = False
 
     def failed(self) -> None:
         """Count a try; the last one is the last word."""
         self.failures += 1
-        self._backs_off = True
+        self.backs_off = True
         if self.failures >= self._means.retry.max_attempts:
             self.is_over = True
         elif not self._means.budget.spend():
@@ -171,10 +173,9 @@ class Patience:
         return True
 
     async def rest(self) -> None:
-        """Wait before the next try, if the one before has failed."""
-        if self._backs_off:
-            self._backs_off = False
-            await self._means.clock.sleep(self._means.retry.delay_s(self.failures, self._means.rng))
+        """Wait before the next try."""
+        self.backs_off = False
+        await self._means.clock.sleep(self._means.retry.delay_s(self.failures, self._means.rng))
 
 
 class Attempts:
@@ -211,13 +212,13 @@ class Attempts:
         try:
             return await self._answer()
         except BaseException:
-            self._let_go()
+            self.close()
             raise
 
     async def __aexit__(self, *exc: object) -> None:
-        self._let_go()
+        self.close()
 
-    def _let_go(self) -> None:
+    def close(self) -> None:
         """Free the account and the connection of the last try."""
         if self._exchange is not None:
             self._exchange.close()
@@ -241,7 +242,8 @@ class Attempts:
 
     async def _next_account(self) -> Account | None:
         pool, lessons = self._means.pool, self._lessons
-        await self._patience.rest()
+        if self._patience.backs_off:
+            await self._patience.rest()
         matters = await self._matters()
         again, lessons.again = lessons.again, None
         if again is not None and again in pool and pool[again].status is Status.ACTIVE:
@@ -250,22 +252,23 @@ class Attempts:
         while account is None and await pool.probation_ended():
             account = self._choose(matters)
         if account is not None:
-            self._means.affinity.begun(self._placement, account.id)
             return pool.take(account.id, new=account.id != self._placement.account_id)
         return await self._recovered(matters) if self._record.attempts else None
 
     def _choose(self, matters: tuple[str, ...]) -> Account | None:
         """The account that the request belongs to, if there is one, for as long as it can be asked; else the next."""
-        pool, placement, refused = self._means.pool, self._placement, self._lessons.refused
-        belongs_to = self._means.affinity.account_of(placement)
-        if belongs_to is not None:
-            tries = sum(attempt.account_id == belongs_to for attempt in self._record.attempts)
-            may = placement.strict or tries < (TRIES_AT_HOME if placement.is_long else 1)
-            if may and belongs_to not in refused and pool.is_usable(belongs_to, matters):
-                return pool[belongs_to]
-            if placement.strict:
-                return None
-        return pool.choose(matters, refused=refused, later=self._tried, tags=self._tags)
+        pool, affinity, placement = self._means.pool, self._means.affinity, self._placement
+        belongs_to, refused = affinity.account_of(placement), self._lessons.refused
+        tries = sum(each.account_id == belongs_to for each in self._record.attempts) if self._tried else 0
+        may = placement.strict or tries < (TRIES_AT_HOME if placement.is_long else 1)
+        chosen: Account | None = None
+        if belongs_to and may and belongs_to not in refused and pool.is_usable(belongs_to, matters):
+            chosen = pool[belongs_to]
+        elif not placement.strict:
+            chosen = pool.choose(matters, refused=refused, later=self._tried, tags=self._tags)
+        if chosen is not None and (placement.makes or chosen.id != belongs_to):
+            affinity.begun(placement, chosen.id)
+        return chosen
 
     async def _recovered(self, matters: tuple[str, ...]) -> Account | None:
         """Wait for the only account to come back from a limit, if that is soon; such a wait counts as a try."""
@@ -320,7 +323,7 @@ class Attempts:
 
     async def _try(self, account: Account) -> Answer | None:
         means = self._means
-        self._let_go()
+        self.close()
         self._last = self._error = None
         attempt = Attempt(account.id, account.name, means.clock.monotonic())
         self._record.attempts.append(attempt)
@@ -395,7 +398,7 @@ class Attempts:
             affinity, placement = self._means.affinity, self._placement
             moved = affinity.answered(placement, account.id, failed=self._patience.failures > 0)
             self._record.moved, self._record.stayed = moved, placement.is_later and moved is None
-            if self._asking is not None:
+            if self._asking is not None and may_teach(self._asking):
                 await learn(affinity, self._asking, account.id, answer)
         self._inbound.headers = NO_HEADERS  # nothing is sent again from here, and a stream may last for hours
         return answer

@@ -44,13 +44,15 @@ class Inbound:
     async def asking(self, key: ClientKey | None) -> Asking:
         """What says where the request belongs. Its body is looked at, if that can say anything."""
         first = self.headers.first
-        said = UNKNOWN
-        if self.body is not None and not first.get("content-type", "").lower().startswith("multipart/"):
+        said = self._peeked
+        if said is None and self.body is not None and not self._is_form:
             found = self.peek()
             said = found if isinstance(found, Peek) else await found
-        picked, session = first.get("x-proxy-account"), first.get("x-claude-code-session-id")
+        said = said or UNKNOWN
+        picked = first.get("x-proxy-account") or None
+        session = first.get("x-claude-code-session-id") or said.session
         group, tags = ("", ()) if key is None else (key.group_id, key.tags)
-        return Asking(self.method, self.target, group, said, picked or None, session or None, tags)
+        return Asking(self.method, self.target, group, said, picked, session, tags)
 
     async def _keep(self, found: Awaitable[Peek]) -> Peek:
         self._peeked = await found
@@ -80,6 +82,10 @@ class Inbound:
         """What `anthropic-beta` names, in lower case."""
         named = ",".join(self.headers.values("anthropic-beta")).lower().split(",", MOST_BETAS)
         return tuple(beta for part in named[:MOST_BETAS] if (beta := part.strip()))
+
+    @property
+    def _is_form(self) -> bool:
+        return self.headers.first.get("content-type", "").lower().startswith("multipart/")
 
     @property
     def content_encoding(self) -> str:

@@ -65,7 +65,7 @@ def lesson_of(asking: Asking) -> Lesson | None:
     """What the answer to this may teach; None for most."""
     target, peek = asking.target, asking.peek
     if asking.is_turn:
-        made = peek.may_generate or any(name == "container" for name, _ in peek.named)
+        made = peek.may_generate or "container" in dict(peek.named)
         return Lesson(made=made, message=peek.in_thread) if made or peek.in_thread else None
     if target.collection is None or asking.method == "HEAD":
         return None
@@ -74,6 +74,11 @@ def lesson_of(asking: Asking) -> Lesson | None:
     if target.collection in ("sessions", "batches") and target.resource is not None:
         return Lesson(made=True)
     return None
+
+
+def may_teach(asking: Asking) -> bool:
+    """Whether `learn` has anything to do."""
+    return asking.method == "DELETE" or lesson_of(asking) is not None
 
 
 async def learn(affinity: Affinity, asking: Asking, account_id: str, answer: Answer) -> None:

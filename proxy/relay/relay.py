@@ -126,7 +126,7 @@ class Opening:
 
     async def __aexit__(self, *exc: object) -> None:
         if self._attempts is not None:
-            await self._attempts.__aexit__(*exc)
+            self._attempts.close()
 
 
 def _page(fetched: Fetched) -> Answer:

@@ -13,7 +13,8 @@
  * ms of what was timed in the window (`requests`: from asking to the whole answer; `events`: from the upstream's send to
  * arrival; `gone`: from close to the upstream's end of file), and as first_p50_ms the time to the head of the first
  * answer of each connection. Clients ask with `key`, or with `keys` keys that are `key` with six digits after it, under
- * `agents` User-Agents; `body` adds so many bytes to a request. Anything but a 200 ends it with status 1.
+ * `agents` User-Agents; `body` adds so many bytes to a request, or conversations are an agent's, of `messages` messages
+ * at their first turn, some 5 KB each. Anything but a 200 ends it with status 1.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -47,7 +48,8 @@ typedef struct {
     int line_breaks; /* in a row, at the end of what was read of an event stream */
     int digits;      /* still to come of an event's time */
     long long stamp_ns, asked_ns;
-    size_t sent; /* of a request with a large body */
+    char *large; /* a request with a large body */
+    size_t large_size, sent;
     int begun;
     char line[HEAD_ROOM];
 } Connection;
@@ -63,14 +65,16 @@ static long asked_all;
 static long long answers, events;
 static Samples delays, firsts;
 static Connection **connections;
-static char *large; /* a request with a large body, the same for all */
-static size_t large_size;
+static char *talk; /* the messages of an agent's conversation */
+static size_t *talk_ends;
 static long long due[4096]; /* when what waits for a free connection was due, of `requests` with a rate */
 static unsigned due_first, due_end;
 
-enum Option { CONNECTIONS, WARM_MS, WINDOW_MS, KEYS, AGENTS, BODY, RATE, RAMP_MS, PACE_US, UPSTREAM, BEHIND, FIRST, OPTIONS };
+enum Option { CONNECTIONS, WARM_MS, WINDOW_MS, KEYS, AGENTS, BODY, RATE, RAMP_MS, PACE_US, UPSTREAM, BEHIND, FIRST, MESSAGES,
+              OPTIONS };
 static const char *const names[OPTIONS] = {"connections", "warm_ms", "window_ms", "keys",     "agents", "body",
-                                           "rate",        "ramp_ms", "pace_us",   "upstream", "behind", "first"};
+                                           "rate",        "ramp_ms", "pace_us",   "upstream", "behind", "first",
+                                           "messages"};
 static long long option[OPTIONS] = {[CONNECTIONS] = 32, [WINDOW_MS] = 1000, [AGENTS] = 1};
 static const char *key = "", *mode;
 
@@ -126,14 +130,28 @@ static double quantile(Samples *samples, double part) {
     return samples->values[at < samples->count ? at : samples->count - 1];
 }
 
+/* The head of a request whose body has so many bytes, into `out`; its length. */
+static int compose_head(char *out, size_t room, long long body_bytes) {
+    char digits[24] = "";
+    long number = asked_all++;
+    if (option[KEYS]) snprintf(digits, sizeof digits, "%06lld", number * 7919 % option[KEYS]);
+    return snprintf(
+        out, room,
+        "POST /v1/messages HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: application/json\r\nAccept-Encoding: gzip, deflate\r\n"
+        "Connection: keep-alive\r\nUser-Agent: Anthropic/Python 0.121.%lld\r\nContent-Type: application/json\r\n"
+        "X-Stainless-Lang: python\r\nX-Stainless-Package-Version: 0.121.0\r\nX-Stainless-OS: Linux\r\n"
+        "X-Stainless-Arch: x64\r\nX-Stainless-Runtime: CPython\r\nX-Stainless-Runtime-Version: 3.11.7\r\n"
+        "X-Stainless-Async: false\r\nx-stainless-retry-count: 0\r\nx-stainless-read-timeout: 600\r\n"
+        "anthropic-version: 2023-06-01\r\nx-api-key: %s%s\r\nContent-Length: %lld\r\n\r\n",
+        number % option[AGENTS], key, digits, body_bytes);
+}
+
 /* A request into `out`, whose body is to have `more` bytes after it and before its end; its length without them. */
 static int compose(char *out, size_t room, Connection *connection, const char *words, long long more) {
     static char body[2048];
-    char extra[64] = "", digits[24] = "";
+    char extra[64] = "";
     if (option[PACE_US] || !strcmp(mode, "hold") || !strcmp(mode, "gone"))
         snprintf(extra, sizeof extra, "\"pace_us\":%lld,", option[PACE_US]);
-    long number = asked_all++;
-    if (option[KEYS]) snprintf(digits, sizeof digits, "%06lld", number * 7919 % option[KEYS]);
     int length = snprintf(
         body, sizeof body,
         "{%s\"model\":\"claude-sonnet-5\",\"max_tokens\":1024,\"stream\":%s,"
@@ -143,39 +161,93 @@ static int compose(char *out, size_t room, Connection *connection, const char *w
         "{\"role\":\"user\",\"content\":\"Turn %ld: and now?%s",
         extra, streaming ? "true" : "false", connection->number, connection->asked / TURNS, connection->number,
         connection->asked / TURNS, words, connection->asked % TURNS, more ? " " : "\"}]}");
-    long long whole = length + (more ? more + 4 : 0);
     connection->asked++;
-    return snprintf(
-        out, room,
-        "POST /v1/messages HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: application/json\r\nAccept-Encoding: gzip, deflate\r\n"
-        "Connection: keep-alive\r\nUser-Agent: Anthropic/Python 0.121.%lld\r\nContent-Type: application/json\r\n"
-        "X-Stainless-Lang: python\r\nX-Stainless-Package-Version: 0.121.0\r\nX-Stainless-OS: Linux\r\n"
-        "X-Stainless-Arch: x64\r\nX-Stainless-Runtime: CPython\r\nX-Stainless-Runtime-Version: 3.11.7\r\n"
-        "X-Stainless-Async: false\r\nx-stainless-retry-count: 0\r\nx-stainless-read-timeout: 600\r\n"
-        "anthropic-version: 2023-06-01\r\nx-api-key: %s%s\r\nContent-Length: %lld\r\n\r\n%s",
-        number % option[AGENTS], key, digits, whole, body);
+    int head = compose_head(out, room, length + (more ? more + 4 : 0));
+    return head + snprintf(out + head, room - head, "%s", body);
 }
 
 static void compose_large(Connection *connection) {
-    long long more = option[BODY];
-    large = malloc(more + 8192);
-    if (large == NULL) fail("no memory for a body", "");
-    int length = compose(large, 8192, connection, "", more);
-    memset(large + length, 'x', more);
-    memcpy(large + length + more, "\"}]}", 4);
-    large_size = length + more + 4;
+    static char *large; /* the same for all */
+    static size_t size;
+    if (large == NULL) {
+        long long more = option[BODY];
+        large = malloc(more + 8192);
+        if (large == NULL) fail("no memory for a body", "");
+        int length = compose(large, 8192, connection, "", more);
+        memset(large + length, 'x', more);
+        memcpy(large + length + more, "\"}]}", 4);
+        size = length + more + 4;
+    }
+    connection->large = large;
+    connection->large_size = size;
+}
+
+/* Append `bytes` of prose, as a JSON string has it. */
+static char *prose(char *out, int bytes) {
+    static const char words[] = "the quick brown fox jumps over the \\\"lazy\\\" dog,\\n and ";
+    for (; bytes > 0; bytes -= sizeof words - 1) out = stpcpy(out, words);
+    return out;
+}
+
+/* What an agent is told, and reads with its tools: the user's word, then its calls and their results in turns. */
+static void compose_talk(void) {
+    int count = option[MESSAGES] + 2 * TURNS;
+    char *at = talk = malloc(count * 12000);
+    talk_ends = calloc(count, sizeof *talk_ends);
+    if (talk == NULL || talk_ends == NULL) fail("no memory for a conversation", "");
+    for (int i = 0; i < count; i++) {
+        if (i == 0) {
+            at = prose(stpcpy(at, "{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\""), 2000);
+            at = stpcpy(at, "\"}]}");
+        } else if (i % 2) {
+            at = prose(stpcpy(at, ",{\"role\":\"assistant\",\"content\":[{\"type\":\"thinking\",\"thinking\":\""), 700);
+            at += sprintf(at, "\",\"signature\":\"%0400d\"},{\"type\":\"text\",\"text\":\"", i);
+            at = prose(at, 200);
+            at += sprintf(at, "\"},{\"type\":\"tool_use\",\"id\":\"toolu_%020d\",\"name\":\"Edit\",", i);
+            at = stpcpy(prose(stpcpy(at, "\"input\":{\"file_path\":\"/a\",\"new_string\":\""), 300), "\"}}]}");
+        } else {
+            at += sprintf(at, ",{\"role\":\"user\",\"content\":[{\"tool_use_id\":\"toolu_%020d\",", i - 1);
+            at = stpcpy(prose(stpcpy(at, "\"type\":\"tool_result\",\"content\":\""), 6000), "\"},");
+            at = stpcpy(prose(stpcpy(at, "{\"type\":\"text\",\"text\":\""), 200), "\"}]}");
+        }
+        talk_ends[i] = at - talk;
+    }
+}
+
+/* The next turn of an agent's conversation, or the first one of the next. */
+static void compose_turn(Connection *connection) {
+    static char start[40000];
+    if (talk == NULL) compose_talk();
+    if (connection->large == NULL) connection->large = malloc(talk_ends[option[MESSAGES] + 2 * TURNS - 1] + 65536);
+    if (connection->large == NULL) fail("no memory for a conversation", "");
+    size_t said = talk_ends[option[MESSAGES] - 1 + connection->asked % TURNS * 2];
+    char *at = start;
+    at += sprintf(at, "{\"model\":\"claude-sonnet-5\",\"max_tokens\":32000,\"stream\":%s,"
+                  "\"system\":[{\"type\":\"text\",\"text\":\"Agent %08d, conversation %08ld. ", streaming ? "true" : "false", connection->number,
+                  connection->asked / TURNS);
+    at = stpcpy(prose(at, 12000), "\",\"cache_control\":{\"type\":\"ephemeral\"}}],\"tools\":[");
+    for (int i = 0; i < 12; i++) {
+        at = prose(at + sprintf(at, "%s{\"name\":\"Tool%d\",\"description\":\"", i ? "," : "", i), 1000);
+        at = stpcpy(at, "\",\"input_schema\":{\"type\":\"object\",\"properties\":{\"file_path\":{\"type\":\"string\"},"
+                        "\"new_string\":{\"type\":\"string\"}},\"required\":[\"file_path\"]}}");
+    }
+    at = stpcpy(at, "],\"messages\":[");
+    connection->asked++;
+    char *out = connection->large + compose_head(connection->large, 8192, at - start + said + 2);
+    out = mempcpy(mempcpy(mempcpy(out, start, at - start), talk, said), "]}", 2);
+    connection->large_size = out - connection->large;
 }
 
 /* Send on what the socket takes of the large request. */
 static void send_large(Connection *connection) {
-    while (connection->sent < large_size) {
-        ssize_t took = send(connection->fd, large + connection->sent, large_size - connection->sent,
-                            MSG_DONTWAIT | MSG_NOSIGNAL);
+    while (connection->sent < connection->large_size) {
+        ssize_t took = send(connection->fd, connection->large + connection->sent,
+                            connection->large_size - connection->sent, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (took < 0 && errno != EAGAIN) fail("cannot send", strerror(errno));
         if (took < 0) break;
         connection->sent += took;
     }
-    struct epoll_event event = {.events = connection->sent < large_size ? EPOLLIN | EPOLLOUT : EPOLLIN,
+    struct epoll_event event = {.events = connection->sent < connection->large_size ? EPOLLIN | EPOLLOUT : EPOLLIN,
                                 .data.ptr = connection};
     epoll_ctl(poller, EPOLL_CTL_MOD, connection->fd, &event);
 }
@@ -185,8 +257,9 @@ static void ask(Connection *connection, long long since_ns) {
     connection->state = HEAD;
     connection->have = connection->line_breaks = connection->digits = 0;
     connection->asked_ns = since_ns;
-    if (option[BODY]) {
-        if (large == NULL) compose_large(connection);
+    if (option[BODY] || option[MESSAGES]) {
+        if (option[MESSAGES]) compose_turn(connection);
+        else compose_large(connection);
         connection->sent = 0;
         send_large(connection);
         return;

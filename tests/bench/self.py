@@ -38,6 +38,8 @@ class Case:
     title: str
     accounts: int
     events: bool = False
+    messages: int = 0
+    """Of the conversations of agents that are sent; 0 for small ones."""
 
     @property
     def unit(self) -> str:
@@ -48,6 +50,7 @@ class Case:
 CASES = [
     Case("accounts-4", "requests, 4 accounts", 4),
     Case("accounts-100", "requests, 100 accounts", 100),
+    Case("conversation-200k", "requests with an agent's conversation of 200 KB, 4 accounts", 4, messages=41),
     Case("events", "events of streams, 4 accounts", 4, events=True),
 ]
 
@@ -115,6 +118,7 @@ def measured(folder: Path, behind: Upstream, case: Case, plan: Plan) -> Iterator
             warm_s=SETTLE_S,
             mode="events" if case.events else "requests",
             core=plan.other_core,
+            messages=case.messages,
         )
         measure(seconds=plan.warm_up_s)
         yield functools.partial(measure, seconds=plan.seconds)

@@ -15,7 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.http.body import Bodies, Body
-from proxy.http.peek import MOST_BYTES, MOST_MARKS, MOST_OBJECTS_AT_ONCE, Peek, peek
+from proxy.http.peek import (
+    MOST_BLOCKS_AT_ONCE,
+    MOST_BYTES,
+    MOST_MARKS,
+    MOST_OBJECTS_AT_ONCE,
+    Peek,
+    peek,
+)
 from proxy.http.references import (
     LONGEST_ID,
     MOST_DEPTH,
@@ -167,6 +174,14 @@ async def test_neither_of_two_lists_of_messages_hides_a_file() -> None:
     for first, second in ((file, url), (url, file)):
         block = b'{"type":"image",%b,%b}' % (first, second)
         data = b'{"messages":[{"role":"user","content":[%b]}],"messages":[]}' % block
+        assert (await seen(data)).named == (("file_id", "a"),)
+
+
+async def test_neither_of_two_contents_of_a_block_hides_a_file() -> None:
+    lists = b'"content":[{"type":"image","source":{"type":"file","file_id":"a"}}]', b'"content":"x"'
+    for contents in (lists, lists[::-1]):
+        block = b'{"type":"tool_result","tool_use_id":"t",%b,%b}' % contents
+        data = b'{"messages":[{"role":"user","content":[%b]}]}' % block
         assert (await seen(data)).named == (("file_id", "a"),)
 
 
@@ -371,6 +386,27 @@ async def test_work_that_takes_long_is_done_in_a_thread() -> None:
         found = peek(body)
         assert not isinstance(found, Peek)
         assert (await found).named == (("file_id", "f"),)
+
+
+BLOCK = {"type": "text", "text": ""}
+
+
+@pytest.mark.parametrize(
+    "many",
+    [
+        message(*[BLOCK] * MOST_BLOCKS_AT_ONCE),
+        message({"type": "tool_result", "content": [BLOCK] * MOST_BLOCKS_AT_ONCE}),
+        message(BLOCK, system=[BLOCK] * MOST_BLOCKS_AT_ONCE),
+        {"messages": [{"role": "user", "content": ""}] * (MOST_BLOCKS_AT_ONCE + 1)},
+    ],
+    ids=["blocks", "results", "system", "messages"],
+)
+async def test_a_conversation_of_many_blocks_is_hashed_in_a_thread(many: Any) -> None:
+    body = Body(Bodies(None))
+    body.write(json.dumps(many, separators=(",", ":")).encode())
+    found = peek(body, wants_chain=True)
+    assert not isinstance(found, Peek)
+    assert len((await found).chain) == len(many["messages"])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,53 @@
+"""Which account a conversation is with, at the next start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from proxy.accounts.conversations import LOG, MINUTE_S, MOST_IN_LINE, Conversations
+from proxy.storage.json_files import JsonFiles
+from tests.service import TestClock
+
+TTL_S = 3600.0
+
+
+async def loaded(folder: Path, clock: TestClock) -> tuple[JsonFiles, Conversations]:
+    storage = JsonFiles.open(folder, clock=clock)
+    conversations = Conversations(storage, clock=clock, ttl_s=TTL_S)
+    await conversations.load()
+    return storage, conversations
+
+
+async def test_conversations_are_with_their_last_account_at_the_next_start(tmp_path: Path) -> None:
+    clock = TestClock()
+    storage, conversations = await loaded(tmp_path, clock)
+    conversations.keep([("red", "s"), ("red", 2**64 - 1)], "acc_a")
+    conversations.keep([("blue", "s")], "acc_b")
+    await conversations.save()
+    conversations.keep([("red", "s")], "acc_c")
+    await conversations.save()
+    await storage.close()
+    storage, conversations = await loaded(tmp_path, clock)
+    assert conversations.find("red", "s", ()) == "acc_c"
+    assert conversations.find("red", "fork", (7, 2**64 - 1, 8)) == "acc_a"
+    assert conversations.find("blue", "s", ()) == "acc_b"
+    assert conversations.find("blue", None, (2**64 - 1,)) is None
+    clock.advance(TTL_S + MINUTE_S)
+    assert conversations.find("red", "s", ()) is None
+    await storage.close()
+
+
+async def test_many_conversations_are_few_lines(tmp_path: Path) -> None:
+    clock = TestClock()
+    storage, conversations = await loaded(tmp_path, clock)
+    conversations.keep([("red", number) for number in range(3 * MOST_IN_LINE)], "acc_a")
+    await conversations.save()
+    conversations.keep([("red", number) for number in range(MOST_IN_LINE)], "acc_b")
+    await conversations.save()
+    await storage.close()
+    assert len((tmp_path / f"{LOG}.jsonl").read_bytes().splitlines()) == 1 + 3 + 1
+    storage, conversations = await loaded(tmp_path, clock)
+    assert len(conversations) == 3 * MOST_IN_LINE
+    assert conversations.find("red", None, (0,)) == "acc_b"
+    assert conversations.find("red", None, (MOST_IN_LINE,)) == "acc_a"
+    await storage.close()
