@@ -118,6 +118,11 @@ class Placement(Struct, frozen=True, gc=False):
     held_by: str | None = None
 
     @property
+    def only(self) -> str | None:
+        """The id of the only account that may be asked; None if there are others."""
+        return self.account_id if self.strict else None
+
+    @property
     def is_later(self) -> bool:
         """Whether it is a later turn of a conversation that is kept together."""
         return self.before is not None and bool(self.names)
@@ -360,29 +365,30 @@ class Affinity:
         if before is None or before == account_id:
             self.turns["new" if before is None else "stayed"] += 1
             return None
-        moved = self._moved(placement, failed=failed)
+        moved = _why_moved(self._pool, placement, failed=failed)
         self.turns[moved] += 1
         log.info(
             "conversation moved from=%s to=%s group=%s reason=%s", before, account_id, placement.group, moved
         )
         return moved
 
-    def _moved(self, placement: Placement, *, failed: bool) -> Moved:
-        if placement.why == "picked":
-            return "picked"
-        if placement.why in ("resource", "thread"):
-            return "resource"
-        before = placement.before
-        if before is None or before not in self._pool:
-            return "gone"
-        match self._pool[before].status:
-            case Status.RATE_LIMITED:
-                return "limited"
-            case Status.INVALID:
-                return "invalid"
-            case Status.INACTIVE:
-                return "inactive"
-        return "failed" if failed else "refused"
+
+def _why_moved(pool: Pool, placement: Placement, *, failed: bool) -> Moved:
+    if placement.why == "picked":
+        return "picked"
+    if placement.why in ("resource", "thread"):
+        return "resource"
+    before = placement.before
+    if before is None or before not in pool:
+        return "gone"
+    match pool[before].status:
+        case Status.RATE_LIMITED:
+            return "limited"
+        case Status.INVALID:
+            return "invalid"
+        case Status.INACTIVE:
+            return "inactive"
+    return "failed" if failed else "refused"
 
 
 def missing(id: str, collection: str | None, *, in_message: bool = False) -> RequestError:

@@ -261,7 +261,7 @@ class Attempts:
         belongs_to, refused = affinity.account_of(placement), self._lessons.refused
         tries = sum(each.account_id == belongs_to for each in self._record.attempts) if self._tried else 0
         may = placement.strict or tries < (TRIES_AT_HOME if placement.is_long else 1)
-        chosen: Account | None = None
+        chosen = None
         if belongs_to and may and belongs_to not in refused and pool.is_usable(belongs_to, matters):
             chosen = pool[belongs_to]
         elif not placement.strict:
@@ -285,15 +285,10 @@ class Attempts:
         return None if account is None else pool.take(account.id)
 
     @property
-    def _only(self) -> str | None:
-        """The id of the only account that may be asked; None if there are others."""
-        return self._placement.account_id if self._placement.strict else None
-
-    @property
     def _barred(self) -> Set[str]:
         """The ids of the accounts that may not be asked, whatever they would say."""
-        if self._only is not None:
-            return {account.id for account in self._means.pool} - {self._only}
+        if self._placement.only is not None:
+            return {account.id for account in self._means.pool} - {self._placement.only}
         return {a.id for a in self._means.pool if not a.serves(self._tags)} if self._tags else frozenset()
 
     async def _matters(self) -> tuple[str, ...]:
@@ -395,11 +390,11 @@ class Attempts:
         headers = answered.for_client(account.name, len(self._record.attempts))
         answer = await answer_of(self._inbound, exchange, head, answered, headers)
         if head.status < 300:
-            affinity, placement = self._means.affinity, self._placement
-            moved = affinity.answered(placement, account.id, failed=self._patience.failures > 0)
-            self._record.moved, self._record.stayed = moved, placement.is_later and moved is None
+            failed = self._patience.failures > 0
+            moved = self._means.affinity.answered(self._placement, account.id, failed=failed)
+            self._record.moved, self._record.stayed = moved, self._placement.is_later and moved is None
             if self._asking is not None and may_teach(self._asking):
-                await learn(affinity, self._asking, account.id, answer)
+                await learn(self._means.affinity, self._asking, account.id, answer)
         self._inbound.headers = NO_HEADERS  # nothing is sent again from here, and a stream may last for hours
         return answer
 
@@ -415,15 +410,15 @@ class Attempts:
                 raise Unavailable(
                     f"no account has a live token: {lessons.token_error}", retry_after_s=TOKEN_RETRY_S
                 )
-            raise exhausted(pool, now, matters, tags=self._tags, only=self._only)
+            raise exhausted(pool, now, matters, tags=self._tags, only=self._placement.only)
         account, exchange, head, headers, verdict = self._last
         if not any(a.works and a.id not in self._barred for a in pool):
-            raise exhausted(pool, now, matters, tags=self._tags, only=self._only)
+            raise exhausted(pool, now, matters, tags=self._tags, only=self._placement.only)
         passes = verdict.action is Action.RETRY or verdict.is_throttle
         but = lessons.refused_for_good | self._barred
         if not passes and pool.recovers_in(matters, but=but) is not None:
             # An account that rests has not refused this request for good: the client is told when to come back.
-            raise exhausted(pool, now, matters, but=but, tags=self._tags, only=self._only)
+            raise exhausted(pool, now, matters, but=but, tags=self._tags, only=self._placement.only)
         if verdict.action in (Action.REFRESH_THEN_NEXT, Action.CONFIRM_KEY_THEN_NEXT):
             # The client's own key is fine: a 401 would say otherwise, and clients would ask for another.
             raise Unavailable(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from proxy.accounts.conversations import LOG, MINUTE_S, MOST_IN_LINE, Conversations
@@ -18,6 +19,11 @@ async def loaded(folder: Path, clock: TestClock) -> tuple[JsonFiles, Conversatio
     return storage, conversations
 
 
+def found(conversations: Conversations, group: str, session: str | None, chain: Sequence[int]) -> str | None:
+    name = conversations.first(group, session, chain)
+    return None if name is None else conversations.account_of([name])
+
+
 async def test_conversations_are_with_their_last_account_at_the_next_start(tmp_path: Path) -> None:
     clock = TestClock()
     storage, conversations = await loaded(tmp_path, clock)
@@ -28,12 +34,12 @@ async def test_conversations_are_with_their_last_account_at_the_next_start(tmp_p
     await conversations.save()
     await storage.close()
     storage, conversations = await loaded(tmp_path, clock)
-    assert conversations.find("red", "s", ()) == "acc_c"
-    assert conversations.find("red", "fork", (7, 2**64 - 1, 8)) == "acc_a"
-    assert conversations.find("blue", "s", ()) == "acc_b"
-    assert conversations.find("blue", None, (2**64 - 1,)) is None
+    assert found(conversations, "red", "s", ()) == "acc_c"
+    assert found(conversations, "red", "fork", (7, 2**64 - 1, 8)) == "acc_a"
+    assert found(conversations, "blue", "s", ()) == "acc_b"
+    assert found(conversations, "blue", None, (1, 2**64 - 1)) is None
     clock.advance(TTL_S + MINUTE_S)
-    assert conversations.find("red", "s", ()) is None
+    assert found(conversations, "red", "s", ()) is None
     await storage.close()
 
 
@@ -48,6 +54,6 @@ async def test_many_conversations_are_few_lines(tmp_path: Path) -> None:
     assert len((tmp_path / f"{LOG}.jsonl").read_bytes().splitlines()) == 1 + 3 + 1
     storage, conversations = await loaded(tmp_path, clock)
     assert len(conversations) == 3 * MOST_IN_LINE
-    assert conversations.find("red", None, (0,)) == "acc_b"
-    assert conversations.find("red", None, (MOST_IN_LINE,)) == "acc_a"
+    assert found(conversations, "red", None, (0, 9999)) == "acc_b"
+    assert found(conversations, "red", None, (MOST_IN_LINE, 9999)) == "acc_a"
     await storage.close()

@@ -294,7 +294,7 @@ async def test_conversations_are_remembered_over_a_restart_and_forgotten_in_time
             service.simulator.add_api_key(upstream_key(name), organization=name)
         for n in (2, 1, 0):
             assert account(await say(service, messages=turns(f"{n}", "x", "y"))) == firsts[n]
-        clock.advance(3601)
+        clock.advance(3661)
         later = [account(await say(service, messages=turns("0", "x", "y", "z", f"{n}"))) for n in range(3)]
         assert sorted(later) == ["a", "b", "c"]
 
