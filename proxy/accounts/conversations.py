@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
 from proxy.clock import Clock
 from proxy.errors import StorageError
 from proxy.storage.protocols import Record, Storage
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 LOG = "conversations"
 VERSION = 1
@@ -30,6 +33,13 @@ class Name(NamedTuple):
 
     group: str
     of: str
+
+
+class Writer(NamedTuple):
+    """Who has a message: the group that asked for it, and the account that wrote it."""
+
+    group: str
+    account_id: str
 
 
 Held = tuple[str, float]
@@ -55,7 +65,7 @@ class Conversations:
         self._clock = clock
         self._ttl_s = ttl_s
         self._accounts: OrderedDict[Name, Held] = OrderedDict()
-        self._messages: OrderedDict[Name, Held] = OrderedDict()
+        self._messages: OrderedDict[str, tuple[Writer, float]] = OrderedDict()
         self._pending: dict[Name, Held] = {}
         self._lines = 0
 
@@ -91,15 +101,15 @@ class Conversations:
         _keep(self._accounts, name, held, MOST)
         self._pending[name] = held
 
-    def account_of_message(self, group: str, message_id: str) -> str | None:
-        """The account that wrote a message; None if it is not known."""
-        found = self._messages.get(Name(group, message_id))
+    def writer_of(self, message_id: str) -> Writer | None:
+        """Who has a message; None if it is not known."""
+        found = self._messages.get(message_id)
         return found[0] if found is not None and found[1] > self._clock.now() else None
 
     def keep_message(self, group: str, message_id: str, account_id: str) -> None:
         """Remember which account wrote a message, for requests that go on from it. In memory only."""
-        held = (account_id, self._clock.now() + MESSAGE_LIVES_S)
-        _keep(self._messages, Name(group, message_id), held, MOST_MESSAGES)
+        until = self._clock.now() + MESSAGE_LIVES_S
+        _keep(self._messages, message_id, (Writer(group, account_id), until), MOST_MESSAGES)
 
     async def save(self) -> None:
         """Append what has changed; a power cut may lose it. Raises StorageError: then it is tried again."""
@@ -119,7 +129,7 @@ class Conversations:
             raise
 
 
-def _keep(known: OrderedDict[Name, Held], name: Name, held: Held, most: int) -> None:
+def _keep(known: OrderedDict[K, V], name: K, held: V, most: int) -> None:
     """The latest are at the end."""
     known[name] = held
     known.move_to_end(name)

@@ -181,7 +181,9 @@ def _scan(
     bare = data[len(_BOM) :] if data.startswith(_BOM) else data
     try:
         if few_objects:
-            return _told(_REQUEST.decode(bare), len(data), wants_chain, at_once)
+            request = _REQUEST.decode(bare)
+            if not _may_hide(bare, request):
+                return _told(request, len(data), wants_chain, at_once)
     except (DecodeError, RecursionError):
         pass  # it has members that are unknown here, or is no request
     if not _JSON.match(bare):
@@ -195,6 +197,13 @@ def _scan(
         except (DecodeError, RecursionError):
             continue  # the upstream answers what is wrong with it
     return Peek(named=refers_to.named, too_many=refers_to.too_many)
+
+
+def _may_hide(data: bytes | bytearray, request: Request) -> bool:
+    """Whether a member that refers to something may be there twice: only the last one was read."""
+    rare = ((b'"container"', request.container), (b'"user_profile_id"', request.user_profile_id))
+    names = [name for name, value in rare if value]
+    return bool(names) and (rb"\u00" in data or any(data.count(name) > 1 for name in names))
 
 
 def _look_through(data: bytes | bytearray, at_once: bool) -> References | None:

@@ -42,10 +42,10 @@ class Inbound:
         return found
 
     async def asking(self, key: ClientKey | None) -> Asking:
-        """What says where the request belongs. Its body is looked at, if that can say anything."""
+        """What says where the request belongs. Its body is looked at, whatever type the client says it has."""
         first = self.headers.first
         said = UNKNOWN
-        if self.body is not None and not first.get("content-type", "").lower().startswith("multipart/"):
+        if self.body is not None:
             found = self.peek()
             said = found if isinstance(found, Peek) else await found
         picked, session = first.get("x-proxy-account"), first.get("x-claude-code-session-id")
