@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Final, NamedTuple, TypeVar
 
 import msgspec
@@ -68,6 +69,7 @@ class Conversations:
         self._messages: OrderedDict[str, tuple[Writer, float]] = OrderedDict()
         self._pending: dict[Name, Held] = {}
         self._lines = 0
+        self._is_behind = False  # the log lacks something that is not pending
 
     async def load(self) -> None:
         """Read the log. Raises StorageError."""
@@ -112,21 +114,23 @@ class Conversations:
         _keep(self._messages, message_id, (Writer(group, account_id), until), MOST_MESSAGES)
 
     async def save(self) -> None:
-        """Append what has changed; a power cut may lose it. Raises StorageError: then it is tried again."""
+        """Append what has changed; a power cut may lose it. Raises StorageError: then all is written the next time."""
         pending, self._pending = self._pending, {}
-        if not pending:
+        if not pending and not self._is_behind:
             return
+        is_long = self._lines > 2 * len(self._accounts) + MOST_OBSOLETE
         try:
-            if self._lines > 2 * len(self._accounts) + MOST_OBSOLETE or not self._lines:
-                lines = _records(self._accounts)
-                await self._storage.replace_log(LOG, lines)
-                self._lines = len(lines)
+            if is_long or self._is_behind or not self._lines:
+                known = tuple(self._accounts.items())
+                await self._storage.replace_log(LOG, chain([{"version": VERSION}], _records(known)))
+                self._lines = 1 + len(known)
             else:
-                await self._storage.append(LOG, _records(pending)[1:])
+                await self._storage.append(LOG, list(_records(pending.items())))
                 self._lines += len(pending)
-        except StorageError:
-            self._pending = pending | self._pending
+        except BaseException:  # also if it was cancelled
+            self._is_behind = True
             raise
+        self._is_behind = False
 
 
 def _keep(known: OrderedDict[K, V], name: K, held: V, most: int) -> None:
@@ -137,10 +141,6 @@ def _keep(known: OrderedDict[K, V], name: K, held: V, most: int) -> None:
         known.popitem(last=False)
 
 
-def _records(held: Mapping[Name, Held]) -> Sequence[Record]:
-    lines: list[Record] = [{"version": VERSION}]
-    lines += [
-        {"group": name.group, "of": name.of, "account": account_id, "until": until}
-        for name, (account_id, until) in held.items()
-    ]
-    return lines
+def _records(held: Iterable[tuple[Name, Held]]) -> Iterator[Record]:
+    for name, (account_id, until) in held:
+        yield {"group": name.group, "of": name.of, "account": account_id, "until": until}
