@@ -43,6 +43,7 @@ _COLLECTIONS = frozenset(
 _GENERATED = re.compile(r"[a-z]{2,32}_[0-9A-Za-z]{4,128}")
 _OF_THE_LIST = frozenset({"after_id", "before_id", "ids"})  # places in a list, or items of it
 _ARGUMENT = re.compile("[^&;]+")
+MOST_ARGUMENTS = 500  # the API takes a hundred `ids[]`; 16,000 took 40 ms
 _INDEX = re.compile(r"\[[^\]]*\]\Z")
 
 NEVER_SENT = frozenset({"TRACE", "TRACK", "CONNECT"})
@@ -158,7 +159,9 @@ def _resource(segments: tuple[str, ...]) -> tuple[str | None, str | None]:
 
 
 def _named(query: str) -> tuple[tuple[str, str], ...]:
-    """The arguments of a query that name something, without the `[]` of a list."""
+    """The arguments of a query that name something, without the `[]` of a list. Raises InvalidRequest."""
+    if query.count("&") + query.count(";") > MOST_ARGUMENTS:
+        raise _refused(f"its query has more than {MOST_ARGUMENTS} arguments")
     if "_" not in query and "%" not in query:  # the most frequent case
         return ()
     found = []
