@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Literal
@@ -73,7 +73,7 @@ log = logging.getLogger(__name__)
 class Asking:
     """What of a request says where it belongs.
 
-    `picked` and `session` are those of its headers, `group` and `tags` its client key's.
+    `picked`, `session` and `profiles` are those of its headers, `group` and `tags` its client key's.
     """
 
     method: str
@@ -83,6 +83,7 @@ class Asking:
     picked: str | None = None
     session: str | None = None
     tags: tuple[str, ...] = ()
+    profiles: Sequence[str] = ()
 
     @property
     def is_turn(self) -> bool:
@@ -401,6 +402,8 @@ def _referred(asking: Asking) -> Iterator[tuple[str, str | None]]:
     for name, id in asking.target.named:
         if id:
             yield id, COLLECTION_OF.get(name)
+    for id in filter(None, asking.profiles):
+        yield id, "user_profiles"
     for name, id in asking.peek.named:
         collection = COLLECTION_OF.get(name)
         if collection == "skills" and not is_generated(id):  # one of Anthropic's own, if it is not known

@@ -50,7 +50,8 @@ class Inbound:
             said = found if isinstance(found, Peek) else await found
         picked, session = first.get("x-proxy-account"), first.get("x-claude-code-session-id")
         group, tags = ("", ()) if key is None else (key.group_id, key.tags)
-        return Asking(self.method, self.target, group, said, picked or None, session or None, tags)
+        profiles = self.headers.values("anthropic-user-profile-id")
+        return Asking(self.method, self.target, group, said, picked or None, session or None, tags, profiles)
 
     async def _keep(self, found: Awaitable[Peek]) -> Peek:
         self._peeked = await found

@@ -68,7 +68,8 @@ class Lists:
         if query.before_id or (cursor is not None and cursor.before):
             end = cursor or Cursor(True, query.before_id or "", math.inf)
             return await self._before(query, merge(None, max(size, query.most)), end)
-        place = cursor or self._remembered.get((query.base, query.after_id or ""))
+        remembered = self._remembered.get((query.base, query.after_id)) if query.after_id else None
+        place = cursor or remembered
         if place is not None:
             try:
                 return await self._after(query, merge(place, size), is_start=False)

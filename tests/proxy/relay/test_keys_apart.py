@@ -194,3 +194,18 @@ async def test_without_isolation_a_thread_is_gone_on_with_by_every_key(tmp_path:
         made = await say(service, one, thread={"type": "create"})
         thread = {"type": "continue", "previous_message_id": made.json()["id"]}
         assert (await say(service, other, thread=thread)).status == 200
+
+
+async def test_a_user_profile_that_a_header_names_is_one_of_the_group_s(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=("a", "b", "c")) as service:
+        one, other = await service.add_key("one"), await service.add_key("other")
+        body = json.dumps({"name": "Bo"}).encode()
+        headers = [*MESSAGE_HEADERS, ("x-proxy-account", "b")]
+        made = await service.send("POST", "/v1/user_profiles", headers, body, key=one)
+        profile = ("anthropic-user-profile-id", made.json()["id"])
+        for _ in range(3):
+            assert (await say(service, one, profile)).header("x-proxy-account") == "b"
+        asked = len(service.simulator.ledger)
+        for lines in ([profile], [("anthropic-user-profile-id", ""), profile]):
+            assert (await say(service, other, *lines)).status == 404
+        assert len(service.simulator.ledger) == asked
