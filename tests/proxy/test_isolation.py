@@ -292,18 +292,24 @@ class KeysApart(RuleBasedStateMachine):
         assert answer.status == 200, answer.body
         thing.gone = True
 
-    @rule(key=keys, kind=st.sampled_from([k for k in KINDS if KINDS[k].listed]), limit=st.integers(1, 5))
-    def walk(self, key: str, kind: str, limit: int) -> None:
-        """A list has what the key sees, the newest first, each once, on pages of `limit`."""
-        wanted = [thing.id for thing in reversed(self.made) if thing.kind == kind and self.sees(key, thing)]
-        found = list(self.pages(key, KINDS[kind], limit))
+    @rule(
+        key=keys,
+        kind=st.sampled_from([k for k in KINDS if KINDS[k].listed]),
+        limit=st.integers(1, 5),
+        picked=picked,
+    )
+    def walk(self, key: str, kind: str, limit: int, picked: str | None) -> None:
+        """A list has what the key sees, the newest first, each once, on pages of `limit`; `picked` has its part."""
+        seen = [thing for thing in reversed(self.made) if thing.kind == kind and self.sees(key, thing)]
+        wanted = [thing.id for thing in seen if picked in (None, thing.account)]
+        found = list(self.pages(key, KINDS[kind], limit, picked))
         assert [id for page in found for id in page] == wanted + (PREMADE if kind == "skill" else [])
         assert all(len(page) == limit for page in found[:-1])
 
-    def pages(self, key: str, kind: Kind, limit: int) -> Iterator[list[str]]:
+    def pages(self, key: str, kind: Kind, limit: int, picked: str | None) -> Iterator[list[str]]:
         cursor = ""
         while True:
-            answer = self.ask(key, "GET", f"{kind.path}?limit={limit}{cursor}")
+            answer = self.ask(key, "GET", f"{kind.path}?limit={limit}{cursor}", None, picked)
             assert answer.status == 200, answer.body
             page = answer.json()
             yield [item["id"] for item in page["data"]]
