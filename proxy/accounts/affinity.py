@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, Literal
 
 from msgspec import Struct
@@ -69,8 +69,8 @@ log = logging.getLogger(__name__)
 class Asking(Struct, frozen=True, gc=False):
     """What of a request says where it belongs.
 
-    `picked` is the account that it names by hand, `session` the one that it says to be of, `group` and `tags` are its
-    client key's.
+    `picked` is the account that it names by hand, `session` the one that it says to be of, `profiles` what its headers
+    name as user profiles; `group` and `tags` are its client key's.
     """
 
     method: str
@@ -80,6 +80,7 @@ class Asking(Struct, frozen=True, gc=False):
     picked: str | None = None
     session: str | None = None
     tags: tuple[str, ...] = ()
+    profiles: Sequence[str] = ()
 
     @property
     def is_turn(self) -> bool:
@@ -88,8 +89,8 @@ class Asking(Struct, frozen=True, gc=False):
 
     @property
     def lists(self) -> bool:
-        """Whether it asks for what there is of a collection."""
-        return self.method == "GET" and self.target.is_collection
+        """Whether it asks for what there is of a collection, or how much."""
+        return self.method in ("GET", "HEAD") and self.target.is_collection
 
     @property
     def makes(self) -> bool:
@@ -192,23 +193,23 @@ class Affinity:
 
     def _belongs(self, asking: Asking, before: str | None) -> tuple[Why, str | None, str | None]:
         """Why it belongs to an account, which one, and the id that ties it there."""
-        peek, held = asking.peek, self._held(asking)
+        peek, held, wrote = asking.peek, self._held(asking), self._wrote(asking)
         if asking.picked is not None:
             return "picked", self._picked(asking.picked, held), None
         if held is not None:
             return "resource", *held
         if peek.previous_message is not None and len(self._pool) > 1:
-            return "thread", self._thread(asking.group, peek.previous_message), peek.previous_message
-        if before is not None and before in self._pool and self._pool[before].serves(asking.tags):
+            if wrote is None or not self._pool.is_usable(wrote):
+                raise _no_thread(peek.previous_message)
+            return "thread", wrote, peek.previous_message
+        if before is not None and not asking.makes and self._may_have(before, asking):
             return "conversation" if asking.session is None else "session", before, None
         if asking.makes or (peek.may_generate and asking.is_turn):
             home = self._home(asking)
             if home is not None:
                 return "home", home, None
-        if peek.diagnosed_message is not None:
-            wrote = self.conversations.account_of_message(asking.group, peek.diagnosed_message)
-            if wrote is not None and wrote in self._pool and self._pool[wrote].serves(asking.tags):
-                return "conversation", wrote, None
+        if wrote is not None and self._may_have(wrote, asking):
+            return "conversation", wrote, None
         return "only" if len(self._pool) == 1 else "new", None, None
 
     def _picked(self, name: str, held: tuple[str, str] | None) -> str:
@@ -246,7 +247,7 @@ class Affinity:
         if peek.unreadable and len(self.resources) and not self.shared:
             raise InvalidRequest("the body has an encoding in which it may name anything", should_retry=False)
         found: dict[str, str] = {}
-        for id, collection in self._referred(asking):
+        for id, collection in _referred(asking):
             account_id = self._account_of(id, collection, asking)
             if account_id is not None:
                 found.setdefault(account_id, id)
@@ -257,17 +258,6 @@ class Affinity:
                 should_retry=False,
             )
         return next(iter(found.items()), None)
-
-    def _referred(self, asking: Asking) -> Iterator[tuple[str, str | None]]:
-        """Each id that the request names, and its collection; None if that is not known."""
-        if asking.target.resource is not None:
-            yield asking.target.resource, asking.target.collection
-        for name, id in asking.target.named:
-            yield id, COLLECTION_OF.get(name)
-        for name, id in asking.peek.named:
-            collection = COLLECTION_OF.get(name)
-            if collection != "skills" or is_generated(id):  # the others are Anthropic's own
-                yield id, collection
 
     def _account_of(self, id: str, collection: str | None, asking: Asking) -> str | None:
         """The account that has this. None if anybody may be asked. Raises NotFound, Unlocated."""
@@ -289,17 +279,21 @@ class Affinity:
         """Whether keys of a group see what another group has."""
         return self.shared or group == owner
 
-    def merges(self, asking: Asking) -> bool:
+    def merges(self, asking: Asking, placement: Placement) -> bool:
         """Whether what is asked for is a list that is to be merged over accounts, or from which others' items go."""
         if not asking.lists:
             return False
+        if placement.why == "resource":  # what is below it may have to be learnt
+            return True
         groups = self.resources.groups_of(asking.target.collection or "")
         if len(self._pool) <= 1:
             return not self.shared and any(group != asking.group for group in groups)
         return asking.target.is_known or bool(groups)
 
-    def accounts_of(self, asking: Asking) -> list[str]:
+    def accounts_of(self, asking: Asking, placement: Placement) -> list[str]:
         """The accounts in which the group may see some of the collection, its home first. None: anyone may be asked."""
+        if placement.strict and placement.account_id is not None:
+            return [placement.account_id]
         home, collection = self._home(asking), asking.target.collection or ""
         held = None if self.shared else set(self.resources.accounts_of(asking.group, collection))
         found = (
@@ -316,15 +310,24 @@ class Affinity:
             return len(self._pool) == 1 or not is_generated(id)
         return holding.account_id == account_id and self.sees(group, holding.group)
 
-    def _thread(self, group: str, message_id: str) -> str:
-        """The account of the message that a thread goes on from. Raises NotFound, from which SDKs recover."""
-        account_id = self.conversations.account_of_message(group, message_id)
-        if account_id is not None and account_id in self._pool and self._pool.is_usable(account_id):
-            return account_id
-        raise NotFound(
-            f"No usable thread state was found for `previous_message_id` {message_id}.",
-            details={"details": {"error_code": "thread_not_found"}},
-        )
+    def _wrote(self, asking: Asking) -> str | None:
+        """The account of the message that a thread goes on from, or else of the one that is diagnosed.
+
+        None if it is not known. Raises NotFound for a thread that may be another group's.
+        """
+        peek = asking.peek
+        message_id = peek.previous_message or peek.diagnosed_message
+        if message_id is None:
+            return None
+        writer = self.conversations.writer_of(message_id)
+        if writer is not None and self.sees(asking.group, writer.group):
+            return writer.account_id
+        if peek.previous_message is not None and (writer is not None or len(self._pool) > 1):
+            raise _no_thread(peek.previous_message)
+        return None
+
+    def _may_have(self, account_id: str, asking: Asking) -> bool:
+        return account_id in self._pool and self._pool[account_id].serves(asking.tags)
 
     def _home(self, asking: Asking) -> str | None:
         """The account for what the group makes: the one it has, else the one that is home to the fewest."""
@@ -339,7 +342,7 @@ class Affinity:
 
     def begun(self, placement: Placement, account_id: str) -> None:
         """Note that the request goes to this account: what comes beside it, or after it, goes there too."""
-        if placement.makes:
+        if placement.makes and (placement.why == "home" or self.resources.home(placement.group) is None):
             self.resources.house(placement.group, account_id)
         if not placement.names:
             return
@@ -389,6 +392,32 @@ def _why_moved(pool: Pool, placement: Placement, *, failed: bool) -> Moved:
         case Status.INACTIVE:
             return "inactive"
     return "failed" if failed else "refused"
+
+
+def _referred(asking: Asking) -> Iterator[tuple[str, str | None]]:
+    """Each id that the request names, and its collection; None if that is not known."""
+    if asking.target.resource is not None:
+        yield asking.target.resource, asking.target.collection
+    for segment in asking.target.segments[3:]:
+        yield segment, None
+    for name, id in asking.target.named:
+        if id:
+            yield id, COLLECTION_OF.get(name)
+    for id in filter(None, asking.profiles):
+        yield id, "user_profiles"
+    for name, id in asking.peek.named:
+        collection = COLLECTION_OF.get(name)
+        if collection == "skills" and not is_generated(id):  # one of Anthropic's own, if it is not known
+            collection = None
+        yield id, collection
+
+
+def _no_thread(message_id: str) -> NotFound:
+    """What the API says, from which SDKs recover."""
+    return NotFound(
+        f"No usable thread state was found for `previous_message_id` {message_id}.",
+        details={"details": {"error_code": "thread_not_found"}},
+    )
 
 
 def missing(id: str, collection: str | None, *, in_message: bool = False) -> RequestError:

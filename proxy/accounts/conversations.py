@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -13,6 +13,9 @@ from proxy.accounts.lately import Lately
 from proxy.clock import Clock
 from proxy.errors import StorageError
 from proxy.storage.protocols import Record, Storage
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 LOG = "conversations"
 VERSION = 1
@@ -36,6 +39,14 @@ MOST_LOOKED_UP = 512
 Name = tuple[str, str | int]
 """What names a conversation: a group, and its session there, or the hash of its first messages. A plain tuple of such
 is nothing that the garbage collector looks at."""
+
+
+class Writer(NamedTuple):
+    """Who has a message: the group that asked for it, and the account that wrote it."""
+
+    group: str
+    account_id: str
+
 
 Held = tuple[str, float]
 """An account's id, and until when in seconds since the epoch."""
@@ -62,10 +73,11 @@ class Conversations:
         self._clock = clock
         self._ttl_s = ttl_s
         self._accounts: OrderedDict[Name, Held] = OrderedDict()
-        self._messages: OrderedDict[Name, Held] = OrderedDict()
+        self._messages: OrderedDict[str, tuple[Writer, float]] = OrderedDict()
         self._pending: dict[Name, Held] = {}
         self._written = 0  # names in the log
         self.lately = Lately(clock=clock)
+        self._is_behind = False  # the log lacks something that is not pending
 
     async def load(self) -> None:
         """Read the log. Raises StorageError."""
@@ -126,35 +138,37 @@ class Conversations:
             _keep(self._accounts, name, held, MOST)
             self._pending[name] = held
 
-    def account_of_message(self, group: str, message_id: str) -> str | None:
-        """The account that wrote a message; None if it is not known."""
-        found = self._messages.get((group, message_id))
+    def writer_of(self, message_id: str) -> Writer | None:
+        """Who has a message; None if it is not known."""
+        found = self._messages.get(message_id)
         return found[0] if found is not None and found[1] > self._clock.now() else None
 
     def keep_message(self, group: str, message_id: str, account_id: str) -> None:
         """Remember which account wrote a message, for requests that go on from it. In memory only."""
-        held = (account_id, self._clock.now() + MESSAGE_LIVES_S)
-        _keep(self._messages, (group, message_id), held, MOST_MESSAGES)
+        until = self._clock.now() + MESSAGE_LIVES_S
+        _keep(self._messages, message_id, (Writer(group, account_id), until), MOST_MESSAGES)
 
     async def save(self) -> None:
-        """Append what has changed; a power cut may lose it. Raises StorageError: then it is tried again."""
+        """Append what has changed; a power cut may lose it. Raises StorageError: then all is written the next time."""
         pending, self._pending = self._pending, {}
-        if not pending:
+        if not pending and not self._is_behind:
             return
+        is_long = self._written > 2 * len(self._accounts) + MOST_OBSOLETE
         try:
-            if not self._written or self._written > 2 * len(self._accounts) + MOST_OBSOLETE:
-                kept = len(self._accounts)
-                await self._storage.replace_log(LOG, [{"version": VERSION}, *_records(self._accounts)])
-                self._written = kept
+            if is_long or self._is_behind or not self._written:
+                known = tuple(self._accounts.items())
+                await self._storage.replace_log(LOG, chain([{"version": VERSION}], _records(known)))
+                self._written = len(known)
             else:
-                await self._storage.append(LOG, list(_records(pending)))
+                await self._storage.append(LOG, list(_records(pending.items())))
                 self._written += len(pending)
-        except StorageError:
-            self._pending = pending | self._pending
+        except BaseException:  # also if it was cancelled
+            self._is_behind = True
             raise
+        self._is_behind = False
 
 
-def _keep(known: OrderedDict[Name, Held], name: Name, held: Held, most: int) -> None:
+def _keep(known: OrderedDict[K, V], name: K, held: V, most: int) -> None:
     """The latest are at the end."""
     known[name] = held
     known.move_to_end(name)
@@ -162,10 +176,10 @@ def _keep(known: OrderedDict[Name, Held], name: Name, held: Held, most: int) -> 
         known.popitem(last=False)
 
 
-def _records(held: Mapping[Name, Held]) -> Iterator[Record]:
+def _records(held: Iterable[tuple[Name, Held]]) -> Iterator[Record]:
     """Many names a line: a busy proxy writes thousands a second. Rounded up, a name lives a minute longer at most."""
     alike: dict[tuple[str, str, float], list[str | int]] = {}
-    for (group, of), (account_id, until) in held.items():
+    for (group, of), (account_id, until) in held:
         alike.setdefault((group, account_id, until // MINUTE_S), []).append(of)
     for (group, account_id, minute), names in alike.items():
         until = (minute + 1) * MINUTE_S

@@ -28,6 +28,8 @@ def exhausted(
     """
     if not len(pool):
         return Unavailable("no accounts available", should_retry=False)
+    if only is not None and only not in pool:
+        return Unavailable("the account which alone could answer this was removed", retry_after_s=1)
     if only is not None and not pool[only].works:
         account = pool[only]
         why = f"account {account.name!r}, which alone can answer this, is {account.status.value}"

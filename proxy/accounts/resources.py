@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -76,6 +77,8 @@ class Resources:
         self._homes: dict[str, str] = {}
         self._housed: Counter[str] = Counter()  # homes by account
         self._pending: list[Record] = []
+        self._untold: set[str] = set()  # learnt, and not on disk yet
+        self._saving = asyncio.Lock()
         self._lines = 0
         self.unsaved: str | None = None
         """Why the last write failed; None if it did not."""
@@ -125,13 +128,16 @@ class Resources:
         return None if holding is None or self._is_over(holding) else holding
 
     def learn(self, ids: Iterable[str], account_id: str, group: str, collection: str) -> bool:
-        """Remember resources, if they are new. Whether any was: then it is to be saved before its client knows."""
+        """Remember resources, if they are new. Whether any is not on disk yet: `save` before a client knows of it."""
         today = int(self._clock.now() // DAY_S)
-        new = [id for id in ids if id not in self._held]
-        for id in new:
-            holding = self._hold(id, (account_id, group, collection, today))
-            self._pending.append(_record(id, holding))
-        return bool(new)
+        is_untold = False
+        for id in ids:
+            if self.get(id) is None:
+                holding = self._hold(id, (account_id, group, collection, today))
+                self._pending.append(_record(id, holding))
+                self._untold.add(id)
+            is_untold = is_untold or id in self._untold
+        return is_untold
 
     def forget(self, id: str) -> None:
         """Remove a resource that was deleted."""
@@ -205,21 +211,32 @@ class Resources:
     # to disk
 
     async def save(self) -> None:
-        """Append what is new, durably. Raises StorageError: then it is tried again with the next one."""
-        pending, self._pending = self._pending, []
-        if not pending:
-            return
-        lines = pending if self._lines else [{"version": VERSION}, *pending]
-        try:
-            await self._storage.append(LOG, lines, durable=True)
-        except StorageError as error:
-            self._pending = pending + self._pending
-            if self.unsaved is None:
-                log.error("resources are not saved, kept in memory lines=%d error=%s", len(pending), error)
-            self.unsaved = str(error)
-            raise
-        self._lines += len(lines)
-        self.unsaved = None
+        """Append what is new, durably. Raises StorageError: then it is tried again with the next one.
+
+        One at a time: what came while another was on its way to the disk is written together.
+        """
+        async with self._saving:
+            pending, self._pending = self._pending, []
+            if not pending:
+                return
+            lines = pending if self._lines else [{"version": VERSION}, *pending]
+            try:
+                await self._storage.append(LOG, lines, durable=True)
+            except (
+                BaseException
+            ) as error:  # also if the client left: nobody would hear whether it was written
+                self._pending = pending + self._pending
+                if isinstance(error, StorageError):
+                    self._failed(error)
+                raise
+            self._lines += len(lines)
+            self._untold.difference_update(str(line["id"]) for line in pending if "id" in line)
+            self.unsaved = None
+
+    def _failed(self, error: StorageError) -> None:
+        if self.unsaved is None:
+            log.error("resources are not saved, kept in memory lines=%d error=%s", len(self._pending), error)
+        self.unsaved = str(error)
 
     async def left(self) -> list[str]:
         """What is not on disk yet, for people."""

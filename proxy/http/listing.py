@@ -20,14 +20,7 @@ MOST_BYTES = 4 << 20
 DEFAULT_LIMIT = 20
 """Items of a page if the client names no number: so it is on every route."""
 
-_COLLECTIONS = frozenset(
-    {
-        "files", "skills", "agents", "environments", "sessions", "vaults", "memory_stores", "user_profiles",
-        "deployments", "deployment_runs", "dreams", "tunnels",
-    }
-)  # fmt: skip
 _BATCHES = ("v1", "messages", "batches")
-_OF_NOBODY = frozenset({"models", "messages", "complete"})
 
 _MOST_ITEMS = {("v1", "files"): 1000, _BATCHES: 1000}
 _NEWEST_FIRST = frozenset({("v1", "files"), _BATCHES, ("v1", "skills")})
@@ -75,12 +68,6 @@ class ListQuery:
         return target if token is None else f"{target}&{argument}={quote(token, safe='')}"
 
 
-def is_collection(target: Target) -> bool:
-    """Whether a GET may be for a list of what accounts have: a route that is not known may be one too."""
-    segments = target.segments
-    return segments == _BATCHES or (len(segments) == 2 and segments[1] not in _OF_NOBODY)
-
-
 def list_query(target: Target) -> ListQuery:
     """What a list's target asks for. Of an argument that is repeated, the last value counts; an empty one does not."""
     kept: list[str] = []
@@ -100,7 +87,7 @@ def list_query(target: Target) -> ListQuery:
         named="ids" in values or "ids[]" in values,
         ascending=values.get("order") == "asc" and target.segments not in _NEWEST_FIRST,
         by_time=values.get("order_by", "created_at") == "created_at",
-        known=target.segments == _BATCHES or target.segments[-1] in _COLLECTIONS,
+        known=target.is_known,
         most=_MOST_ITEMS.get(target.segments, _MOST_ITEMS_ELSEWHERE),
     )
 

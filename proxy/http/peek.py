@@ -186,7 +186,9 @@ def _scan(
     bare = data[len(_BOM) :] if data.startswith(_BOM) else data
     try:
         if few_objects:
-            return _told(_request(bare), len(data), wants_chain, at_once)
+            request = _request(bare)
+            if not _may_hide(bare, request):
+                return _told(request, len(data), wants_chain, at_once)
     except (DecodeError, RecursionError):
         pass  # it has members that are unknown here, or is no request
     except TooMany:
@@ -214,6 +216,13 @@ def _request(data: bytes | bytearray) -> Request:
         if _IN_TOOLS in str(error):
             return _ODD_REQUEST.decode(data)
         raise
+
+
+def _may_hide(data: bytes | bytearray, request: Request) -> bool:
+    """Whether a member that refers to something may be there twice: only the last one was read."""
+    rare = ((b'"container"', request.container), (b'"user_profile_id"', request.user_profile_id))
+    names = [name for name, value in rare if value]
+    return bool(names) and (rb"\u00" in data or any(data.count(name) > 1 for name in names))
 
 
 def _look_through(data: bytes | bytearray, at_once: bool) -> References | None:

@@ -406,7 +406,8 @@ class Attempts:
             what = "answer was cut" if isinstance(self._error, UpstreamLost) else "server cannot be reached"
             raise BadGateway(f"the upstream's {what}: {self._error}") from self._error
         if self._last is None:
-            if isinstance(lessons.token_error, TokenTrouble) and pool.recovers_in(matters) is None:
+            back_s = pool.recovers_in(matters, but=self._barred)
+            if isinstance(lessons.token_error, TokenTrouble) and back_s is None:
                 raise Unavailable(
                     f"no account has a live token: {lessons.token_error}", retry_after_s=TOKEN_RETRY_S
                 )

@@ -70,8 +70,8 @@ class Explainer:
             return _Found(asking, error=NotFound(text))
         except RequestError as refusal:
             return _Found(asking, error=refusal)
-        if placement.why not in ("picked", "resource") and affinity.merges(asking):
-            accounts = affinity.accounts_of(asking)
+        if affinity.merges(asking, placement):
+            accounts = affinity.accounts_of(asking, placement)
             if accounts:
                 return _Found(asking, (), placement, "list", accounts)
         matters = Asked(asking.peek.model, inbound.route, inbound.betas).matters

@@ -42,17 +42,18 @@ class Inbound:
         return found
 
     async def asking(self, key: ClientKey | None) -> Asking:
-        """What says where the request belongs. Its body is looked at, if that can say anything."""
+        """What says where the request belongs. Its body is looked at, whatever type the client says it has."""
         first = self.headers.first
         said = self._peeked
-        if said is None and self.body is not None and not self._is_form:
+        if said is None and self.body is not None:
             found = self.peek()
             said = found if isinstance(found, Peek) else await found
         said = said or UNKNOWN
         picked = first.get("x-proxy-account") or None
         session = first.get("x-claude-code-session-id") or said.session
         group, tags = ("", ()) if key is None else (key.group_id, key.tags)
-        return Asking(self.method, self.target, group, said, picked, session, tags)
+        profiles = self.headers.values("anthropic-user-profile-id")
+        return Asking(self.method, self.target, group, said, picked, session, tags, profiles)
 
     async def _keep(self, found: Awaitable[Peek]) -> Peek:
         self._peeked = await found
@@ -82,10 +83,6 @@ class Inbound:
         """What `anthropic-beta` names, in lower case."""
         named = ",".join(self.headers.values("anthropic-beta")).lower().split(",", MOST_BETAS)
         return tuple(beta for part in named[:MOST_BETAS] if (beta := part.strip()))
-
-    @property
-    def _is_form(self) -> bool:
-        return self.headers.first.get("content-type", "").lower().startswith("multipart/")
 
     @property
     def content_encoding(self) -> str:

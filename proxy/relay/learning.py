@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -19,8 +20,11 @@ from msgspec import DecodeError, Raw, Struct
 from proxy.accounts.affinity import Affinity, Asking
 from proxy.errors import BadGateway, StorageError, UpstreamError
 from proxy.http.decoding import ERRORS, FREE_BYTES, MAX_RATIO, Undecodable, decoded, decoder
+from proxy.http.listing import list_query
 from proxy.http.scan import ABSENT, text
+from proxy.http.target import is_generated
 from proxy.relay.answer import Answer, Source, Whole
+from proxy.relay.merge import Fetched, page_of
 from proxy.upstream.exchange import Exchange
 
 MOST_BYTES = 4 * 1024 * 1024
@@ -69,7 +73,7 @@ def lesson_of(asking: Asking) -> Lesson | None:
         return Lesson(made=made, message=peek.in_thread) if made or peek.in_thread else None
     if target.collection is None or asking.method == "HEAD":
         return None
-    if asking.makes or (asking.method == "GET" and target.is_collection and target.named):
+    if asking.makes:
         return Lesson(collection=target.collection)
     if target.collection in ("sessions", "batches") and target.resource is not None:
         return Lesson(made=True)
@@ -103,6 +107,30 @@ async def learn(affinity: Affinity, asking: Asking, account_id: str, answer: Ans
             await pupil.save()
     elif isinstance(source, Exchange):
         answer.source = Tap(source, pupil, answer.content_encoding)
+
+
+async def learn_listed(affinity: Affinity, asking: Asking, account_id: str, answer: Fetched) -> None:
+    """Learn what a page has that belongs to a resource which its query names, such as the files of a session.
+
+    An item says to what it belongs, but for a session's files. Raises BadGateway if the page cannot be read.
+    """
+    page, target = await page_of(answer), asking.target
+    names = [name for name, _ in target.named]
+    is_of_session = target.collection == "files" and names == ["scope_id"] and not list_query(target).named
+    known = [json.dumps(id).encode() for _, id in target.named if affinity.resources.get(id) is not None]
+    ids = [
+        item.id
+        for item in (page.items if page is not None and known else ())
+        if is_generated(item.id) and (is_of_session or any(id in bytes(item.raw) for id in known))
+    ]
+    if affinity.resources.learn(ids, account_id, asking.group, target.collection or ""):
+        await save(affinity)
+
+
+async def save(affinity: Affinity) -> None:
+    """Return once what was learnt is on disk; or if that fails, which is logged and tried again."""
+    with contextlib.suppress(StorageError):
+        await affinity.resources.save()
 
 
 async def whole(source: Source) -> bytes | None:
@@ -172,9 +200,8 @@ class _Pupil:
         return self._affinity.resources.learn(ids, self._account_id, self._group, collection)
 
     async def save(self) -> None:
-        """Return once the ids are on disk; or if that fails, which is logged and tried again."""
-        with contextlib.suppress(StorageError):
-            await self._affinity.resources.save()
+        """See `save`."""
+        await save(self._affinity)
 
 
 class Tap:

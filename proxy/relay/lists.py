@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import Sequence
 
-from proxy.errors import InvalidRequest, Unavailable
+from proxy.errors import BadGateway, InvalidRequest, Unavailable
 from proxy.http.headers import without
 from proxy.http.listing import Cursor, Item, ListQuery, cursor_of, list_query, write_page, written
 from proxy.http.target import Target
@@ -49,6 +49,8 @@ class Lists:
         try:
             return await self._page(query, cursor, accounts, fetch, owns)
         except Refused as refused:
+            if 200 < refused.answer.status < 300:  # a part of a page, whoever's items are in it
+                raise BadGateway("the upstream's list cannot be read: it is no whole page") from refused
             return refused.answer
 
     async def _page(
@@ -66,7 +68,8 @@ class Lists:
         if query.before_id or (cursor is not None and cursor.before):
             end = cursor or Cursor(True, query.before_id or "", math.inf)
             return await self._before(query, merge(None, max(size, query.most)), end)
-        place = cursor or self._remembered.get((query.base, query.after_id or ""))
+        remembered = self._remembered.get((query.base, query.after_id)) if query.after_id else None
+        place = cursor or remembered
         if place is not None:
             try:
                 return await self._after(query, merge(place, size), is_start=False)

@@ -128,7 +128,7 @@ class Reader:
         token, size = self._next, max(size, self._size)
         async with gate if size > ENOUGH_ITEMS else contextlib.nullcontext():
             answer = await self._fetch(self.account_id, self._query.target(self._argument, token, size))
-            page = await _page_of(answer)
+            page = await page_of(answer)
         if page is None:
             raise Refused(answer)
         self.read = page, answer
@@ -282,7 +282,7 @@ class Merge:
         return next(reader.read for reader in self._readers if reader.read)
 
 
-async def _page_of(answer: Fetched) -> ListPage | None:
+async def page_of(answer: Fetched) -> ListPage | None:
     """The page that an answer holds; None if it is an error or no list. Raises BadGateway."""
     if answer.status != 200:
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from functools import partial
 from http.client import responses
 from urllib.parse import quote
@@ -13,7 +12,7 @@ from proxy.http.target import parse
 from proxy.relay.answer import Answer, Whole
 from proxy.relay.attempts import Attempts, Means
 from proxy.relay.inbound import Inbound
-from proxy.relay.learning import whole
+from proxy.relay.learning import learn_listed, whole
 from proxy.relay.lists import Lists
 from proxy.relay.merge import Fetched
 from proxy.usage.request import RequestRecord
@@ -55,33 +54,40 @@ class Relay:
 
     async def _locate(self, unknown: Unlocated, asking: Asking, inbound: Inbound) -> None:
         """Find the account that has an id, by asking each of them. Raises NotFound if none has it."""
+        refusal: RequestError | None = None
         path = f"/v1/{PATHS.get(unknown.collection, unknown.collection)}/{quote(unknown.id, safe='')}"
         for account in tuple(self._means.pool):
-            if not account.works:
+            if not (account.works and account.serves(asking.tags)):
                 continue
             try:
                 there = Placement("resource", account.id, strict=True)
                 found = await self.fetch(inbound, path, there)
-            except RequestError:
-                continue  # it is limited, or cannot be asked now: another one may have it
+            except RequestError as error:
+                refusal = error  # it is limited, or cannot be asked now: another one may have it
+                continue
             if found.status == 200:
                 self._affinity.resources.learn([unknown.id], account.id, asking.group, unknown.collection)
                 return
-        raise missing(unknown.id, unknown.collection)
+        raise refusal or missing(unknown.id, unknown.collection)
 
-    def merges(self, asking: Asking) -> bool:
+    def merges(self, asking: Asking, placement: Placement) -> bool:
         """See Affinity.merges."""
-        return self._affinity.merges(asking)
+        return self._affinity.merges(asking, placement)
 
-    async def listed(self, inbound: Inbound, record: RequestRecord, asking: Asking) -> Fetched:
+    async def listed(
+        self, inbound: Inbound, record: RequestRecord, asking: Asking, placement: Placement
+    ) -> Fetched:
         """What the client's group owns of a collection, in whichever accounts. Raises RequestError."""
         target, affinity = inbound.target, self._affinity
-        accounts = affinity.accounts_of(asking)
+        accounts = affinity.accounts_of(asking, placement)
 
-        def fetch(account_id: str, page: str) -> Awaitable[Fetched]:
+        async def fetch(account_id: str, page: str) -> Fetched:
             # If the group has none of it, every account has an empty list for it.
             there = Placement("resource", account_id, strict=True) if accounts else Placement("new")
-            return self.fetch(inbound, page, there, record)
+            fetched = await self.fetch(inbound, page, there, record)
+            if placement.why == "resource":
+                await learn_listed(affinity, asking, account_id, fetched)
+            return fetched
 
         owns = None if affinity.shared else partial(affinity.owns, asking.group)
         return await self._lists.merged(target, accounts=accounts or [""], fetch=fetch, owns=owns)
@@ -119,8 +125,9 @@ class Opening:
     async def __aenter__(self) -> Answer:
         asking, placement = await self._relay.place(self._inbound, self._record)
         self._record.why = placement.why
-        if placement.why not in ("picked", "resource") and self._relay.merges(asking):
-            return _page(await self._relay.listed(self._inbound, self._record, asking))
+        if self._relay.merges(asking, placement):
+            listed = await self._relay.listed(self._inbound, self._record, asking, placement)
+            return _page(listed, bodiless=self._inbound.method == "HEAD")
         self._attempts = self._relay.attempts(self._inbound, self._record, asking, placement)
         return await self._attempts.__aenter__()
 
@@ -129,9 +136,11 @@ class Opening:
             self._attempts.close()
 
 
-def _page(fetched: Fetched) -> Answer:
+def _page(fetched: Fetched, *, bodiless: bool) -> Answer:
     """A list as the client gets it."""
     headers, body = fetched.headers, fetched.body
     kind, encoding = fetched.header("content-type"), fetched.header("content-encoding")
     reason = responses.get(fetched.status, "")
-    return Answer(fetched.status, reason, headers, len(body), kind, encoding, True, Whole(body))
+    return Answer(
+        fetched.status, reason, headers, len(body), kind, encoding, True, Whole(b"" if bodiless else body)
+    )

@@ -317,22 +317,23 @@ class KeysApart(RuleBasedStateMachine):
         assert answer.status == 200, answer.body
         thing.gone = True
 
-    def list_of(self, key: str, kind: str) -> list[str]:
-        """What the list of a kind has for this key: the newest first."""
-        found = [thing.id for thing in reversed(self.made) if thing.kind == kind and self.sees(key, thing)]
+    def list_of(self, key: str, kind: str, picked: str | None = None) -> list[str]:
+        """What the list of a kind has for this key: the newest first. `picked` has its part."""
+        seen = [thing for thing in reversed(self.made) if thing.kind == kind and self.sees(key, thing)]
+        found = [thing.id for thing in seen if picked in (None, thing.account)]
         return found + (PREMADE if kind == "skill" else [])
 
-    @rule(key=keys, kind=those_that(lambda kind: kind.listed), limit=st.integers(1, 5))
-    def walk(self, key: str, kind: str, limit: int) -> None:
+    @rule(key=keys, kind=those_that(lambda kind: kind.listed), limit=st.integers(1, 5), picked=picked)
+    def walk(self, key: str, kind: str, limit: int, picked: str | None) -> None:
         """A list has what the key sees, each once, on pages of `limit`."""
-        found = list(self.pages(key, KINDS[kind], limit))
-        assert [id for page in found for id in page] == self.list_of(key, kind)
+        found = list(self.pages(key, KINDS[kind], limit, picked))
+        assert [id for page in found for id in page] == self.list_of(key, kind, picked)
         assert all(len(page) == limit for page in found[:-1])
 
-    def pages(self, key: str, kind: Kind, limit: int) -> Iterator[list[str]]:
+    def pages(self, key: str, kind: Kind, limit: int, picked: str | None) -> Iterator[list[str]]:
         cursor = ""
         while True:
-            answer = self.ask(key, "GET", f"{kind.path}?limit={limit}{cursor}")
+            answer = self.ask(key, "GET", f"{kind.path}?limit={limit}{cursor}", None, picked)
             assert answer.status == 200, answer.body
             page = answer.json()
             yield [item["id"] for item in page["data"]]

@@ -339,3 +339,37 @@ def test_only_post_messages_counts_as_inference(method: str, target: str, counts
 )
 def test_batch_objects_hold_a_results_url_and_their_results_do_not(target: str, holds: bool) -> None:
     assert parse(target, allow_admin_paths=False).holds_results_url is holds
+
+
+@pytest.mark.parametrize("separator", ["&", ";"])
+def test_a_query_has_no_more_arguments_than_are_looked_at(separator: str) -> None:
+    def named(count: int) -> object:
+        query = separator.join(["x"] * count)
+        return parse(f"/v1/files?{query}{separator}scope_id=sesn_1", allow_admin_paths=False).named
+
+    assert named(500) == (("scope_id", "sesn_1"),)
+    with pytest.raises(InvalidRequest, match="more than 500 arguments"):
+        named(501)
+
+
+@pytest.mark.parametrize(
+    ("path", "collection", "resource"),
+    [
+        ("files", "files", None),
+        ("Files", "files", None),
+        ("files;v=1", "files", None),
+        ("%66iles", "files", None),
+        ("Messages/Batches", "batches", None),
+        ("files/file_01aB;v=1", "files", "file_01aB"),
+        ("messages/BATCHES/msgbatch_01aB/results", "batches", "msgbatch_01aB"),
+        ("what_comes/what_01aB", "what_comes", "what_01aB"),
+        ("what_comes/list", None, None),
+        ("models/claude-1", None, None),
+    ],
+)
+def test_a_collection_is_known_however_it_is_spelt(
+    path: str, collection: str | None, resource: str | None
+) -> None:
+    found = parse(f"/v1/{path}", allow_admin_paths=False)
+    assert (found.collection, found.resource) == (collection, resource)
+    assert found.is_collection is (collection is not None and resource is None)

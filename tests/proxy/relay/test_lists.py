@@ -20,7 +20,7 @@ from tornado.httputil import HTTPHeaders
 
 from proxy.clock import rfc3339
 from proxy.errors import BadGateway, InvalidRequest, RateLimited, Unavailable
-from proxy.http.listing import MOST_CURSOR_CHARS, Cursor, Position, is_collection, written
+from proxy.http.listing import MOST_CURSOR_CHARS, Cursor, Position, written
 from proxy.http.target import parse
 from proxy.relay.lists import MOST_REMEMBERED, Lists
 from proxy.relay.merge import LARGE_AT_ONCE, MOST_PAGES, Fetched
@@ -557,17 +557,6 @@ async def test_a_list_may_leave_out_whether_there_are_more() -> None:
         assert ids(await world.page(BY_CURSOR)) == ["a1"]
 
 
-@pytest.mark.parametrize(
-    ("path", "is_one"),
-    [
-        ("files", True), ("messages/batches", True), ("what_comes", True), ("models", False), ("messages", False),
-        ("files/file_1", False), ("skills/skill_1/versions", False), ("messages/batches/msgbatch_1", False),
-    ],
-)  # fmt: skip
-def test_a_collection_is_the_path_of_a_list_of_what_accounts_have(path: str, is_one: bool) -> None:
-    assert is_collection(parse(f"/v1/{path}?limit=1", allow_admin_paths=False)) is is_one
-
-
 # As it came
 
 
@@ -640,3 +629,20 @@ async def test_a_cursor_of_many_accounts_is_short_and_leads_on_all_the_same() ->
     rest = await world.page(f"{BY_CURSOR}?limit=1000&{onward(page)}")
     found = ids(page) + ids(rest)
     assert len(found) == len(set(found)) == 1000
+
+
+async def test_items_without_an_id_do_not_begin_the_list() -> None:
+    world = World(a=[], b=[])
+    world.sees_all = True
+    bare = {"data": [{"name": "one"}, {"name": "two"}], "has_more": False}
+    world.answer = lambda account_id, target: Fetched(200, [], json.dumps(bare).encode())  # type: ignore[misc]
+    first, second = [(await world.page("what_comes?limit=1"))["data"] for _ in range(2)]
+    assert first == second == [{"name": "one"}]
+
+
+@pytest.mark.parametrize("status", [203, 206])
+async def test_a_part_of_a_page_is_not_handed_on(status: int) -> None:
+    world = World(a=[item("a1")], b=[item("b1")])
+    world.answer = lambda account_id, target: Fetched(status, [], b'{"data": [{"id": "file_of_others')  # type: ignore[misc]
+    with pytest.raises(BadGateway):
+        await world.page(BY_CURSOR)

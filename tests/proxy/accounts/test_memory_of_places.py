@@ -1,0 +1,152 @@
+"""Where resources live: what is told is on disk, what is over may come back, and a full disk loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+
+import pytest
+
+from proxy.accounts.conversations import MOST, Conversations
+from proxy.accounts.resources import DAY_S, Resources
+from proxy.errors import StorageError
+from proxy.storage.protocols import Record
+from tests.service import TestClock, until
+
+
+class Logs:
+    """The logs of a storage, in memory. An append waits until `may_go`, and fails while the disk is `full`."""
+
+    def __init__(self) -> None:
+        self.lines: list[Record] = []
+        self.full = False
+        self.replaced = 0
+        self.waiting = 0
+        self.may_go = asyncio.Event()
+        self.may_go.set()
+
+    async def append(self, log: str, lines: Sequence[Record], *, durable: bool = False) -> None:
+        self.waiting += 1
+        await self.may_go.wait()
+        self.waiting -= 1
+        if self.full:
+            raise StorageError("no space left on device")
+        self.lines += lines
+
+    async def replace_log(self, log: str, lines: Iterable[Record]) -> None:
+        if self.full:
+            raise StorageError("no space left on device")
+        self.replaced += 1
+        self.lines = list(lines)
+
+    async def each_line(self, log: str, take: Callable[[bytes], object]) -> None: ...
+
+    def has(self, id: str) -> bool:
+        return any(line.get("id") == id for line in self.lines)
+
+
+@pytest.fixture
+def logs(io_loop: object) -> Logs:
+    return Logs()
+
+
+@pytest.fixture
+def clock() -> TestClock:
+    return TestClock()
+
+
+@pytest.fixture
+def resources(logs: Logs, clock: TestClock) -> Resources:
+    return Resources(logs, clock=clock)  # type: ignore[arg-type]
+
+
+async def test_who_hears_of_it_while_another_one_saves_it_waits_too(resources: Resources, logs: Logs) -> None:
+    logs.may_go.clear()
+    assert resources.learn(["file_1"], "a", "g", "files")
+    first = asyncio.create_task(resources.save())
+    await until(lambda: logs.waiting)
+    assert resources.learn(["file_1"], "a", "g", "files"), "it is not on disk yet"
+    second = asyncio.create_task(resources.save())
+    await asyncio.sleep(0)
+    assert not second.done()
+    logs.may_go.set()
+    await asyncio.gather(first, second)
+    assert logs.has("file_1") and not resources.learn(["file_1"], "a", "g", "files")
+
+
+async def test_what_a_client_that_left_was_to_save_is_saved_later(resources: Resources, logs: Logs) -> None:
+    logs.may_go.clear()
+    logs.full = True
+    resources.learn(["file_1"], "a", "g", "files")
+    left = asyncio.create_task(resources.save())
+    await until(lambda: logs.waiting)
+    left.cancel()
+    await asyncio.wait([left])
+    logs.full = False
+    logs.may_go.set()
+    await resources.save()
+    assert logs.has("file_1")
+
+
+async def test_as_long_as_anything_is_not_saved_it_is_said(resources: Resources, logs: Logs) -> None:
+    logs.may_go.clear()
+    logs.full = True
+    resources.learn(["file_1"], "a", "g", "files")
+    first = asyncio.create_task(resources.save())
+    await until(lambda: logs.waiting)
+    resources.learn(["file_2"], "a", "g", "files")
+    second = asyncio.create_task(resources.save())
+    logs.may_go.set()
+    for each in (first, second):
+        with pytest.raises(StorageError):
+            await each
+    assert resources.unsaved is not None
+    logs.full = False
+    await resources.save()
+    assert resources.unsaved is None and logs.has("file_1") and logs.has("file_2")
+
+
+def test_one_that_is_over_is_learnt_anew(resources: Resources, clock: TestClock) -> None:
+    resources.learn(["msgbatch_1"], "a", "g", "batches")
+    clock.advance(40 * DAY_S)
+    assert resources.get("msgbatch_1") is None
+    assert resources.learn(["msgbatch_1"], "a", "g", "batches")
+    assert resources.get("msgbatch_1") is not None and resources.count_of("a") == 1
+
+
+# ---- conversations
+
+
+@pytest.fixture
+def conversations(logs: Logs, clock: TestClock) -> Conversations:
+    return Conversations(logs, clock=clock, ttl_s=3600)  # type: ignore[arg-type]
+
+
+async def test_while_the_disk_is_full_no_more_conversations_are_held_than_ever(
+    conversations: Conversations, logs: Logs
+) -> None:
+    for n in range(3):
+        conversations.keep([("g", f"{n}")], "a")
+    await conversations.save()
+    logs.full = True
+    for n in range(MOST + 1000):
+        conversations.keep([("g", f"new {n}")], "a")
+        if n % 20_000 == 0:
+            with pytest.raises(StorageError):
+                await conversations.save()
+    logs.full = False
+    await conversations.save()
+    assert len(logs.lines) == MOST + 1  # and the version
+
+
+async def test_a_save_that_was_cancelled_is_made_up_for(conversations: Conversations, logs: Logs) -> None:
+    conversations.keep([("g", "1")], "a")
+    await conversations.save()
+    logs.may_go.clear()
+    conversations.keep([("g", "2")], "a")
+    saving = asyncio.create_task(conversations.save())
+    await until(lambda: logs.waiting)
+    saving.cancel()
+    await asyncio.wait([saving])
+    await conversations.save()
+    assert [line["of"] for line in logs.lines if "of" in line] == ["1", "2"]

@@ -1,0 +1,148 @@
+"""What becomes of a request whose account cannot answer it, or goes while it is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from proxy.simulator import Answer as Canned
+from proxy.simulator import Error, Slow
+from tests.proxy.simulator.uploads import FORM, form
+from tests.service import MESSAGE_HEADERS, Service, message, serve, until, upstream_key
+from tests.wire import Answer, fetch
+
+THREE = ("a", "b", "c")
+JSON = [("content-type", "application/json")]
+
+
+async def upload(service: Service, picked: str | None = None, *headers: tuple[str, str]) -> Answer:
+    named = [] if picked is None else [("x-proxy-account", picked)]
+    return await service.send(
+        "POST", "/v1/files", [("content-type", FORM), *named, *headers], form(("file", "a.txt", b"x"))
+    )
+
+
+def account_id(service: Service, name: str) -> str:
+    return next(each.id for each in service.parts.pool if each.name == name)
+
+
+async def test_an_account_that_is_removed_while_it_is_asked_costs_a_truthful_answer(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=THREE, retry__max_attempts="3") as service:
+        made = await upload(service, "a")
+        service.simulator.always(upstream_key("a"), Slow(0.2, Error(529)), path="/v1/files")
+        asked = asyncio.create_task(service.send("GET", f"/v1/files/{made.json()['id']}"))
+        entries = len(service.simulator.ledger)
+        await until(lambda: len(service.simulator.ledger) > entries)
+        await service.admin("DELETE", f"/api/accounts/{account_id(service, 'a')}")
+        answer = await asked
+        assert "acc_" not in answer.body.decode()
+        assert answer.status in (503, 529), answer.body
+
+
+async def test_while_the_token_server_is_ill_what_a_login_holds_is_not_given_up(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=("a",)) as service:
+        await service.add_login("o")
+        made = await upload(service, "o")
+        assert made.status == 200
+        service.clock.advance(9 * 3600)
+        service.simulator.always(None, Error(503), path="/oauth")
+        service.simulator.always(None, Error(503), path="/v1/oauth")
+        service.parts.pool.limit(account_id(service, "a"), service.clock.now() + 50, "5h")
+        answer = await service.send("GET", f"/v1/files/{made.json()['id']}")
+        assert answer.status == 503, answer.body
+        assert answer.header("x-should-retry") != "false" and answer.header("retry-after")
+
+
+async def test_without_isolation_an_id_is_not_said_to_be_missing_if_not_all_could_be_asked(
+    tmp_path: Path,
+) -> None:
+    async with serve(tmp_path, accounts=THREE, balancer__isolation="none") as service:
+        port = int(service.simulator.base_url.rpartition(":")[2])
+        headers = [("x-api-key", upstream_key("c")), ("content-type", FORM)]
+        made = await fetch(port, "POST", "/v1/files", headers, form(("file", "a.txt", b"x")))
+        service.parts.pool.limit(account_id(service, "c"), service.clock.now() + 50, "5h")
+        answer = await service.send("GET", f"/v1/files/{made.json()['id']}")
+        assert (answer.status, answer.header("retry-after")) == (429, "50")
+
+
+async def test_without_isolation_a_batch_that_is_over_is_looked_up_once_more(tmp_path: Path) -> None:
+    body = json.dumps({"requests": [{"custom_id": "1", "params": json.loads(message())}]}).encode()
+    async with serve(tmp_path, accounts=THREE, balancer__isolation="none") as service:
+        made = await service.send("POST", "/v1/messages/batches", MESSAGE_HEADERS, body)
+        service.clock.advance(40 * 86_400)
+        async with asyncio.timeout(5):
+            answer = await service.send("GET", f"/v1/messages/batches/{made.json()['id']}", MESSAGE_HEADERS)
+        assert answer.status == 200
+
+
+# ---- homes
+
+
+async def test_a_home_is_not_moved_by_hand_nor_by_a_session(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=THREE) as service:
+        home = (await upload(service)).header("x-proxy-account")
+        other = next(name for name in THREE if name != home)
+        assert (await upload(service, other)).header("x-proxy-account") == other
+        session = ("x-claude-code-session-id", "0b1f1f0e-6f5c-4f0e-9d51-3c4f2d1f8a11")
+        said = await service.send(
+            "POST", "/v1/messages", [*MESSAGE_HEADERS, session, ("x-proxy-account", other)], message()
+        )
+        assert said.header("x-proxy-account") == other
+        assert (await upload(service, None, session)).header("x-proxy-account") == home
+        assert (await upload(service)).header("x-proxy-account") == home
+
+
+async def test_what_is_made_first_at_once_lies_together(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=THREE) as service:
+        keys = [await service.add_key(f"{n}") for n in range(4)]
+        headers, body = [("content-type", FORM)], form(("file", "a.txt", b"x"))
+        made = await asyncio.gather(
+            *(service.send("POST", "/v1/files", headers, body, key=key) for _ in range(5) for key in keys)
+        )
+        homes = [{made[at].header("x-proxy-account") for at in range(n, 20, 4)} for n in range(4)]
+        assert [len(home) for home in homes] == [1, 1, 1, 1], homes
+
+
+# ---- what belongs to something of the group
+
+
+@pytest.mark.parametrize("accounts", [("a",), THREE], ids=["one", "three"])
+async def test_the_files_of_a_session_are_its_group_s_and_those_of_others_are_not(
+    tmp_path: Path, accounts: tuple[str, ...]
+) -> None:
+    async with serve(tmp_path, accounts=accounts) as service:
+        other = await service.add_key("other")
+        made = {}
+        for path, body in (
+            ("agents", {"name": "Ada", "model": "claude-sonnet-5-5"}),
+            ("environments", {"name": "here"}),
+        ):
+            sent = await service.send("POST", f"/v1/{path}", MESSAGE_HEADERS, json.dumps(body).encode())
+            made[path] = sent.json()["id"]
+        asked = json.dumps({"agent": made["agents"], "environment_id": made["environments"]}).encode()
+        session = (await service.send("POST", "/v1/sessions", MESSAGE_HEADERS, asked)).json()["id"]
+        own = (
+            await service.send(
+                "POST", "/v1/files", [("content-type", FORM)], form(("file", "a.txt", b"x")), key=other
+            )
+        ).json()["id"]
+        page = {
+            "data": [
+                {"type": "file", "id": id, "created_at": "2026-11-29T10:00:00Z"} for id in ("file_01new", own)
+            ],
+            "next_page": None,
+        }
+        canned = Canned(200, (("content-type", "application/json"),), json.dumps(page).encode())
+        for name in accounts:
+            service.simulator.always(upstream_key(name), canned, path="/v1/files")
+        listed = await service.send("GET", f"/v1/files?scope_id={session}")
+        assert listed.status == 200, listed.body
+        assert [item["id"] for item in listed.json()["data"]] == ["file_01new"]
+        assert "file_01new" in (tmp_path / "resources.jsonl").read_text()
+        hidden = await service.send("GET", f"/v1/files?scope_id={session}", key=other)
+        assert hidden.status == 404
+        again = await service.send("GET", "/v1/files/file_01new", key=other)
+        assert again.status == 404
