@@ -262,12 +262,10 @@ class Affinity:
     def _account_of(self, id: str, collection: str | None, asking: Asking) -> str | None:
         """The account that has this. None if anybody may be asked. Raises NotFound, Unlocated."""
         holding = self.resources.get(id)
-        if (
-            holding is not None
-            and holding.account_id in self._pool
-            and self.sees(asking.group, holding.group)
-        ):
-            return holding.account_id
+        if holding is not None and self.sees(asking.group, holding.group):
+            if holding.account_id in self._pool:
+                return holding.account_id
+            holding = None  # its account is gone, and may have come back under another id
         if holding is None and (collection is None or len(self._pool) <= 1):
             return None
         if holding is None and self.shared and collection is not None:
@@ -308,7 +306,9 @@ class Affinity:
         holding = self.resources.get(id)
         if holding is None:  # what the API has for everybody; or whose it is cannot matter
             return len(self._pool) == 1 or not is_generated(id)
-        return holding.account_id == account_id and self.sees(group, holding.group)
+        is_there = holding.account_id == account_id
+        came_back = len(self._pool) == 1 and holding.account_id not in self._pool
+        return (is_there or came_back) and self.sees(group, holding.group)
 
     def _wrote(self, asking: Asking) -> str | None:
         """The account of the message that a thread goes on from, or else of the one that is diagnosed.

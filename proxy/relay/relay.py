@@ -66,6 +66,7 @@ class Relay:
                 refusal = error  # it is limited, or cannot be asked now: another one may have it
                 continue
             if found.status == 200:
+                self._affinity.resources.forget(unknown.id)  # what is known of it is not true any more
                 self._affinity.resources.learn([unknown.id], account.id, asking.group, unknown.collection)
                 return
         raise refusal or missing(unknown.id, unknown.collection)

@@ -8,20 +8,27 @@ from pathlib import Path
 
 import pytest
 
+from proxy.accounts.account import ApiKey
 from proxy.simulator import Answer as Canned
 from proxy.simulator import Error, Slow
 from tests.proxy.simulator.uploads import FORM, form
-from tests.service import MESSAGE_HEADERS, Service, message, serve, until, upstream_key
+from tests.service import CLIENT_KEY, MESSAGE_HEADERS, Service, message, serve, until, upstream_key
 from tests.wire import Answer, fetch
 
 THREE = ("a", "b", "c")
 JSON = [("content-type", "application/json")]
 
 
-async def upload(service: Service, picked: str | None = None, *headers: tuple[str, str]) -> Answer:
+async def upload(
+    service: Service, picked: str | None = None, *headers: tuple[str, str], key: str = CLIENT_KEY
+) -> Answer:
     named = [] if picked is None else [("x-proxy-account", picked)]
     return await service.send(
-        "POST", "/v1/files", [("content-type", FORM), *named, *headers], form(("file", "a.txt", b"x"))
+        "POST",
+        "/v1/files",
+        [("content-type", FORM), *named, *headers],
+        form(("file", "a.txt", b"x")),
+        key=key,
     )
 
 
@@ -146,3 +153,21 @@ async def test_the_files_of_a_session_are_its_group_s_and_those_of_others_are_no
         assert hidden.status == 404
         again = await service.send("GET", "/v1/files/file_01new", key=other)
         assert again.status == 404
+
+
+@pytest.mark.parametrize("isolation", ["per_key", "none"])
+async def test_what_an_account_had_is_found_again_once_it_is_added_anew(
+    tmp_path: Path, isolation: str
+) -> None:
+    accounts = ("a",) if isolation == "per_key" else THREE
+    async with serve(tmp_path, accounts=accounts, balancer__isolation=isolation) as service:
+        other = await service.add_key("other")
+        made = await upload(service, "a")
+        path = f"/v1/files/{made.json()['id']}"
+        await service.admin("DELETE", f"/api/accounts/{account_id(service, 'a')}")
+        await service.parts.pool.add("a", ApiKey(upstream_key("a")))
+        assert (await service.send("GET", path)).status == 200
+        await upload(service, "a", key=other)
+        listed = await service.send("GET", "/v1/files")
+        assert made.json()["id"] in [item["id"] for item in listed.json()["data"]]
+        assert (await service.send("GET", path, key=other)).status == (404 if isolation == "per_key" else 200)
