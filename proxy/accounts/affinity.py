@@ -238,7 +238,8 @@ class Affinity:
     def _held(self, asking: Asking) -> tuple[str, str] | None:
         """The account that has what the request names, and the first id of it; None if it names nothing."""
         peek, target = asking.peek, asking.target
-        if not (peek.named or target.resource or target.named or peek.too_many or peek.unreadable):
+        names = peek.named or target.resource or target.named or asking.profiles or len(target.segments) > 3
+        if not (names or peek.too_many or peek.unreadable):
             return None  # the most frequent case
         if peek.too_many:
             raise InvalidRequest(

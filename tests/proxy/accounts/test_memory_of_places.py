@@ -136,7 +136,7 @@ async def test_while_the_disk_is_full_no_more_conversations_are_held_than_ever(
                 await conversations.save()
     logs.full = False
     await conversations.save()
-    assert len(logs.lines) == MOST + 1  # and the version
+    assert len([of for line in logs.lines for of in line.get("of", ())]) == MOST
 
 
 async def test_a_save_that_was_cancelled_is_made_up_for(conversations: Conversations, logs: Logs) -> None:
@@ -149,4 +149,4 @@ async def test_a_save_that_was_cancelled_is_made_up_for(conversations: Conversat
     saving.cancel()
     await asyncio.wait([saving])
     await conversations.save()
-    assert [line["of"] for line in logs.lines if "of" in line] == ["1", "2"]
+    assert [of for line in logs.lines for of in line.get("of", ())] == ["1", "2"]

@@ -28,10 +28,10 @@ async def test_what_was_saved_is_there_at_the_next_start_and_what_was_forgotten_
     storage, resources = await loaded(tmp_path, clock)
     assert resources.learn(["file_1", "file_2", "file_3"], "acc_a", "red", "files")
     assert resources.learn(["msgbatch_1"], "acc_b", "blue", "batches")
-    assert not resources.learn(["file_1"], "acc_b", "blue", "files"), "it has its account already"
     resources.forget("file_2")
     resources.house("red", "acc_a")
     await resources.save()
+    assert not resources.learn(["file_1"], "acc_b", "blue", "files"), "it has its account already"
     await storage.close()
     storage, resources = await loaded(tmp_path, clock)
     held = {id: resources.get(id) for id in ("file_1", "file_2", "file_3", "msgbatch_1")}
