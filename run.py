@@ -13,8 +13,9 @@ from typing import NoReturn
 try:
     from handlers.front import freeze_memory, make_server, prepare_process, signalled
     from proxy import __version__
-    from proxy.assembly import LOOKS, announcement, engine, url
+    from proxy.assembly import announcement, engine, url
     from proxy.clock import SystemClock
+    from proxy.commands import LOOKS
     from proxy.config.settings import Settings, load_settings
     from proxy.errors import StartError, UnsavedError
     from proxy.lag import LoopLag

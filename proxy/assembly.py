@@ -60,11 +60,9 @@ from proxy.http.outbound import shown
 from proxy.jobs import Jobs
 from proxy.relay.attempts import Means, Retry
 from proxy.relay.relay import Relay
-from proxy.storage.audit import verified
 from proxy.storage.chained_log import ChainedLog
 from proxy.storage.envelope import Keyring
 from proxy.storage.findings import Finding, Findings, load_findings, read_finding
-from proxy.storage.inspection import inspect
 from proxy.storage.json_files import JsonFiles
 from proxy.storage.last_saves import LastSaves
 from proxy.storage.layout import SPOOL
@@ -72,7 +70,6 @@ from proxy.storage.protocols import Kind, Reader, Record, Storage
 from proxy.storage.table import Table
 from proxy.storage.unsaved import Unsaved
 from proxy.upstream.driver import CurlClient, check_libcurl
-from proxy.upstream.trust import check_certificates
 from proxy.upstream.unclassified import Unclassified
 from proxy.usage import access_log, prices
 from proxy.usage.allowance import Allowance, price
@@ -266,7 +263,7 @@ def _begin(given: _Given, accounts: _Accounts, parts: Parts) -> None:
 async def _given(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIterator[_Given]:
     """What every room is given. What the rooms have added to the last saves is saved after they were left."""
     storage = JsonFiles.open(
-        settings.storage.data_folder, clock=clock, keyring=_keyring(settings), readers=READERS
+        settings.storage.data_folder, clock=clock, keyring=keyring(settings), readers=READERS
     )
     try:
         for notice in storage.notices:
@@ -279,7 +276,8 @@ async def _given(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
         await storage.close()
 
 
-def _keyring(settings: Settings) -> Keyring:
+def keyring(settings: Settings) -> Keyring:
+    """What files are encrypted with."""
     return Keyring(settings.storage.key, settings.storage.old_keys)
 
 
@@ -648,41 +646,6 @@ def _new_id(kind: str) -> str:
 # what an operator is told
 
 
-def check(settings: Settings) -> list[str]:
-    """What these settings would serve, line by line, after a look at the data folder. Raises StartError."""
-    folder = settings.storage.data_folder
-    if settings.claude.base_url.startswith("https:"):
-        check_certificates()
-    found = inspect(folder, _keyring(settings), READERS)
-    accounts = load_accounts(found.records["accounts"])
-    keys = load_keys(found.records["tokens"].values())
-    return [
-        *found.notices,
-        f"would listen on   {url(settings, settings.server.port)}",
-        f"would forward to  {settings.claude.base_url}{_way_out(settings)}",
-        f"data folder       {folder}: {len(accounts)} accounts, {len(keys)} client keys",
-        *(
-            f"                  {name}: {lines} line{'s' * (lines != 1)}"
-            for name, lines in found.logs.items()
-        ),
-        f"encryption        {found.encryption}",
-    ]
-
-
-def verify_audit(settings: Settings) -> list[str]:
-    """What is said of an audit log that is as it was written. Raises StorageError, which says what does not fit."""
-    return [verified(settings.storage.data_folder)]
-
-
-LOOKS: Mapping[str, tuple[str, Callable[[Settings], list[str]]]] = MappingProxyType(
-    {
-        "--check": ("check --config and the data folder", check),
-        "--verify-audit": ("check that the audit log is as it was written", verify_audit),
-    }
-)
-"""What can be looked at instead of serving: what it does, and what makes the lines that it prints."""
-
-
 def announcement(settings: Settings, parts: Parts, port: int) -> str:
     """What is served now, and where."""
     counts = ", ".join(f"{number} {status.value}" for status, number in parts.pool.count().items() if number)
@@ -690,7 +653,7 @@ def announcement(settings: Settings, parts: Parts, port: int) -> str:
     return f"""Claude Proxy {__version__} (Python {python}, Tornado {tornado.version}, {check_libcurl()})
   listening on  {url(settings, port)}
   dashboard     {_dashboard_url(settings, port)}
-  upstream      {settings.claude.base_url}{_way_out(settings)}
+  upstream      {settings.claude.base_url}{way_out(settings)}
   accounts      {counts or "none yet: add one with POST /api/accounts"}
   client keys   {len(parts.keys) or "none yet: make one with POST /api/tokens"}
   data folder   {settings.storage.data_folder}"""
@@ -703,7 +666,7 @@ def _dashboard_url(settings: Settings, port: int) -> str:
     return f"{origins[0] if origins else here}/"
 
 
-def _way_out(settings: Settings) -> str:
+def way_out(settings: Settings) -> str:
     """What follows the upstream's URL: the outbound proxy, or that the one which the environment names is not used."""
     if settings.outbound_proxy is not None:
         return f" through {shown(settings.outbound_proxy)}"

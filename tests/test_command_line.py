@@ -334,3 +334,18 @@ async def test_what_it_writes_is_private_whatever_the_umask(tmp_path: Path) -> N
     }
     assert len(modes) > 3
     assert {path: mode for path, mode in modes.items() if mode & 0o077} == {}
+
+
+# ---- the effective configuration
+
+
+def test_the_configuration_is_printed_with_its_places_and_without_secrets(tmp_path: Path) -> None:
+    config = write_config(tmp_path, f"notifications:\n  secret: {CLIENT_KEY}\n")
+    done = run_fork(tmp_path, "--config", str(config), "--print-config", LOGGER__LEVEL="debug")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = {line.split("  ", 1)[0]: line.split()[1:] for line in done.stdout.splitlines()}
+    assert rows["logger.level"] == ["debug", "LOGGER__LEVEL"]
+    assert rows["auth.api_key"] == ["***", f"{config},", "line", "2"]
+    assert rows["server.host"] == ["127.0.0.1", "default"]
+    assert not leaked(done.stdout, [ADMIN_KEY, CLIENT_KEY]) and not (tmp_path / "data").exists()
+    assert refusal(tmp_path, "--demo", "--print-config").startswith("--print-config goes with --config")
