@@ -14,7 +14,7 @@ import random
 import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -45,7 +45,9 @@ from proxy.clients.keys import ClientKeys, Role, declared_key, key_record, load_
 from proxy.clients.sessions import Sessions, read_session
 from proxy.clients.signins import Signins, load_signins, read_signin, signin_record
 from proxy.clock import Clock
+from proxy.config.effective import effective
 from proxy.config.settings import Settings
+from proxy.dashboard.about import About
 from proxy.dashboard.event_archive import EventArchive
 from proxy.dashboard.event_history import EventHistory
 from proxy.dashboard.event_log import EventLog
@@ -146,6 +148,7 @@ class Parts:
     topics: Topics
     revisions: Revisions
     archive: EventArchive
+    about: About
     clean_sessions: bool
     hurried: asyncio.Event
     """Set it so that a shutdown waits for nothing any more."""
@@ -207,6 +210,7 @@ class _Dashboard:
     topics: Topics
     revisions: Revisions
     archive: EventArchive
+    webhook: Webhook | None
 
 
 @contextlib.asynccontextmanager
@@ -245,18 +249,19 @@ async def engine(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
             topics=dashboard.topics,
             revisions=dashboard.revisions,
             archive=dashboard.archive,
+            about=_about(settings, dashboard.webhook),
             clean_sessions=settings.session.cleanup_enabled,
             hurried=given.last_saves.hurried,
         )
-        _begin(given, accounts, parts)
-        yield parts
+        yield _begun(given, accounts, parts)
 
 
-def _begin(given: _Given, accounts: _Accounts, parts: Parts) -> None:
-    """Start what goes on while it runs, beside the jobs of the rooms."""
+def _begun(given: _Given, accounts: _Accounts, parts: Parts) -> Parts:
+    """The parts, after a start of what goes on while they run, beside the jobs of the rooms."""
     parts.jobs.every("tick", TICK_S, parts.tick)
     parts.jobs.every("forget counters", SAVE_COUNTERS_S, partial(_orphans(given, parts).save, given.storage))
     parts.jobs.start("upkeep at start", accounts.upkeep())
+    return parts
 
 
 @contextlib.asynccontextmanager
@@ -536,7 +541,7 @@ async def _dashboard(
         webhook = _webhook(given, health, jobs)
         if webhook is not None:
             leaving.callback(webhook.close)
-        yield _Dashboard(health, summary, topics, revisions, archive)
+        yield _Dashboard(health, summary, topics, revisions, archive, webhook)
 
 
 def _topics(given: _Given, accounts: _Accounts, clients: _Clients, usage: _Usage, summary: Summary) -> Topics:
@@ -615,6 +620,20 @@ def _http_options(settings: Settings) -> HttpOptions:
         public_origins=settings.server.public_origins,
         cors_origins=settings.server.cors_origins,
         redirect_uri=settings.oauth.redirect_uri,
+    )
+
+
+def _about(settings: Settings, webhook: Webhook | None) -> About:
+    python, own = ".".join(map(str, sys.version_info[:3])), settings.oauth
+    needed = {"client_id": own.client_id, "authorize_url": own.authorize_url, "token_url": own.token_url}
+    return About(
+        version=__version__,
+        runtime=f"Python {python}, Tornado {tornado.version}, {check_libcurl()}",
+        configuration=[asdict(each) for each in effective(settings)],
+        data_folder=settings.storage.data_folder,
+        encryption=keyring(settings).id,
+        missing_for_oauth=[f"oauth.{name}" for name, value in needed.items() if value is None],
+        webhook=webhook,
     )
 
 
