@@ -30,7 +30,7 @@ from handlers.pages import Assets, File, Page
 from handlers.request import RequestConnection
 from handlers.requests import OneRequest, RequestList
 from handlers.sessions import OneSession, SessionList
-from handlers.settings import Configuration, Export, Import, TestNotification
+from handlers.settings import Configuration, Export, Import, ReadAgain, TestNotification
 from handlers.statistics import Statistics, Usage
 from handlers.v1 import V1
 from proxy.accounts.credentials import Credentials
@@ -155,6 +155,7 @@ def application(
             route(r"/api/admin/requests/([^/]+)", OneRequest, who=admins, request_log=request_log),
             route(r"/api/admin/findings", FindingList, who=admins, findings=findings),
             route(r"/api/admin/config", Configuration, who=admins, about=about),
+            route(r"/api/admin/reload", ReadAgain, who=admins, about=about),
             route(r"/api/admin/notifications/test", TestNotification, who=admins, webhook=webhook),
             route(r"/api/admin/export", Export, who=admins, transfer=transfer),
             route(r"/api/admin/import", Import, who=admins, transfer=transfer),

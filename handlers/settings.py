@@ -31,6 +31,17 @@ class Configuration(AdminHandler):
         self.answer(await self.about.view())
 
 
+class ReadAgain(AdminHandler):
+    """`POST /api/admin/reload`"""
+
+    def initialize(self, *, who: Admins, about: About) -> None:
+        self.only_for(who)
+        self.about = about
+
+    async def post(self) -> None:
+        await self.answer_changed({"changed": await self.about.reload()})
+
+
 class TestNotification(AdminHandler):
     """`POST /api/admin/notifications/test`"""
 

@@ -14,7 +14,7 @@ import random
 import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -45,7 +45,7 @@ from proxy.clients.keys import ClientKeys, Role, declared_key, key_record, load_
 from proxy.clients.sessions import Sessions, read_session
 from proxy.clients.signins import Signins, load_signins, read_signin, signin_record
 from proxy.clock import Clock
-from proxy.config.effective import effective
+from proxy.config.reload import Reload
 from proxy.config.settings import Settings
 from proxy.dashboard.about import About
 from proxy.dashboard.event_archive import EventArchive
@@ -249,7 +249,7 @@ async def engine(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
             topics=dashboard.topics,
             revisions=dashboard.revisions,
             archive=dashboard.archive,
-            about=_about(settings, dashboard.webhook),
+            about=_about(given, dashboard.webhook),
             clean_sessions=settings.session.cleanup_enabled,
             hurried=given.last_saves.hurried,
         )
@@ -623,13 +623,15 @@ def _http_options(settings: Settings) -> HttpOptions:
     )
 
 
-def _about(settings: Settings, webhook: Webhook | None) -> About:
+def _about(given: _Given, webhook: Webhook | None) -> About:
+    settings, reload = given.settings, Reload(given.settings, given.feed)
     python, own = ".".join(map(str, sys.version_info[:3])), settings.oauth
     needed = {"client_id": own.client_id, "authorize_url": own.authorize_url, "token_url": own.token_url}
     return About(
         version=__version__,
         runtime=f"Python {python}, Tornado {tornado.version}, {check_libcurl()}",
-        configuration=[asdict(each) for each in effective(settings)],
+        configuration=reload.view,
+        reload=reload.again,
         data_folder=settings.storage.data_folder,
         encryption=keyring(settings).id,
         missing_for_oauth=[f"oauth.{name}" for name, value in needed.items() if value is None],

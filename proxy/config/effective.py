@@ -42,6 +42,16 @@ def effective(settings: Settings) -> Iterator[Effective]:
                 yield Effective(key, _shown(getattr(values, name), hint), settings.place(key))
 
 
+def differing(old: Settings, new: Settings) -> list[Effective]:
+    """The keys whose values differ, secrets among them, as they are in `new`."""
+    return [each for each in effective(new) if _value(old, each.key) != _value(new, each.key)]
+
+
+def _value(settings: Settings, key: str) -> object:
+    section, _, name = key.partition(".")
+    return getattr(getattr(settings, section), name)
+
+
 def lines(settings: Settings) -> list[str]:
     """The configuration as aligned columns: key, value, place."""
     rows = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -188,9 +188,11 @@ class Notifications(Section):
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where keys were set. Settings with the same values are equal, wherever these come from."""
+    """Where keys were set, and what was read. Settings with the same values are equal, wherever these come from."""
 
     by_key: Mapping[str, str] = field(default_factory=dict, compare=False)
+    path: Path | None = field(default=None, compare=False)
+    variables: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
 
 class Settings(BaseSettings):
@@ -223,6 +225,20 @@ class Settings(BaseSettings):
     def place(self, key: str) -> str | None:
         """Where `section.key` was set: the file with its line, or the variable; None if it has its default."""
         return self._places.by_key.get(key)
+
+    def read_again(self) -> Settings:
+        """What the same file says now, with the same variables over it. Raises SettingsError."""
+        return load_settings(self._places.path, self._places.variables)
+
+    def taking(self, key: str, other: Settings) -> Settings:
+        """These settings with the value and the place that one key has in `other`."""
+        section, _, name = key.partition(".")
+        changed = getattr(self, section).model_copy(update={name: getattr(getattr(other, section), name)})
+        settings = self.model_copy(update={section: changed})
+        places = {each: place for each, place in self._places.by_key.items() if each != key}
+        theirs = other.place(key)
+        settings._places = replace(self._places, by_key=places if theirs is None else places | {key: theirs})
+        return settings
 
     @property
     def outbound_proxy(self) -> str | None:
@@ -264,7 +280,8 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
 
 def _places(path: Path | None, written: Written, variables: Mapping[str, str]) -> Places:
     lines = {key: f"{path}, line {line}" for key, line in written.lines.items()}
-    return Places(lines | {name.lower().replace("__", ".", 1): name for name in variables})
+    by_key = lines | {name.lower().replace("__", ".", 1): name for name in variables}
+    return Places(by_key, path, variables)
 
 
 def _variables(environ: Mapping[str, str]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,15 @@ from proxy.storage.size import size_of
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """`configuration`: each key with its value, masked if it is a secret, and its place, None for a default."""
+    """`configuration` gives each key with its value, masked if it is a secret, and its place, None for a default.
+
+    `reload` reads it again and gives the keys that differ, each with whether that is `applied`. Raises Unprocessable.
+    """
 
     version: str
     runtime: str
-    configuration: Sequence[Mapping[str, Any]]
+    configuration: Callable[[], list[dict[str, Any]]]
+    reload: Callable[[], Awaitable[list[dict[str, Any]]]]
     data_folder: Path
     encryption: str | None
     """The id of the key that files are encrypted with; None if they are plain."""
@@ -40,5 +44,5 @@ class About:
             },
             "oauth": {"ready": not self.missing_for_oauth, "missing": list(self.missing_for_oauth)},
             "notifications": {"webhook": self.webhook is not None},
-            "config": list(self.configuration),
+            "config": self.configuration(),
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,43 @@ async def test_what_is_missing_for_oauth_is_named(tmp_path: Path) -> None:
     async with serve(tmp_path, oauth__client_id=None, oauth__token_url=None) as service:
         found = (await service.admin("GET", "/api/admin/config")).json()
         assert found["oauth"] == {"ready": False, "missing": ["oauth.client_id", "oauth.token_url"]}
+
+
+async def test_the_configuration_is_read_again_and_what_needs_a_restart_is_told(tmp_path: Path) -> None:
+    config, level = tmp_path / "config.yaml", logging.getLogger().level
+    config.write_text("session:\n  session_ttl: 5m\n")
+    try:
+        async with serve(tmp_path / "data", config=config) as service:
+            same = await service.admin("POST", "/api/admin/reload")
+            assert (same.status, same.json()) == (200, {"changed": []})
+            config.write_text(
+                f"session:\n  session_ttl: 300s\n  cleanup_interval: 2m\nlogger: {{level: error}}\n"
+                f"notifications: {{secret: {SECRET}}}\nserver: {{port: 5}}\n"
+            )
+            changed = await service.admin("POST", "/api/admin/reload")
+            found = {each["key"]: (each["value"], each["applied"]) for each in changed.json()["changed"]}
+            assert found == {
+                "server.port": (5, False),
+                "session.cleanup_interval": ("2m", False),
+                "logger.level": ("error", True),
+                "notifications.secret": ("***", False),
+            }
+            assert logging.getLogger().level == logging.ERROR
+            shown = (await service.admin("GET", "/api/admin/config")).json()["config"]
+            keys = {each["key"]: (each["value"], each["place"]) for each in shown}
+            assert keys["logger.level"] == ("error", f"{config}, line 4")
+            assert keys["server.port"] == (4000, None)
+            again = await service.admin("POST", "/api/admin/reload")
+            assert "logger.level" not in [each["key"] for each in again.json()["changed"]]
+            [event] = (await service.admin("GET", "/api/admin/events?kind=server.reloaded")).json()["events"]
+            assert (event["before"], event["after"]) == ({"level": "info"}, {"level": "error"})
+            config.write_text(f"auth: {{api_kee: {SECRET}}}")
+            wrong = await service.admin("POST", "/api/admin/reload")
+            assert wrong.status == 422
+            assert "the nearest one is auth.api_key" in wrong.json()["error"]["message"]
+            assert leaked(changed.body + wrong.body, [SECRET, ADMIN_KEY]) == []
+    finally:
+        logging.getLogger().setLevel(level)
 
 
 # ---- a test notification
