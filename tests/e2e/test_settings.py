@@ -36,6 +36,25 @@ async def test_settings_say_what_is_set_and_where(tmp_path: Path, browser: Brows
         await expect(main.get_by_text("retry.max_attempts")).to_be_visible()
 
 
+async def test_what_needs_a_restart_is_said(tmp_path: Path, browser: Browser) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("server: {port: 4000}\n")
+    async with (
+        serve(tmp_path / "data", clock=RunningClock(), config=config) as service,
+        visit(browser, service, "settings") as page,
+    ):
+        button = page.get_by_role("button", name="Read the configuration again")
+        await button.click()
+        await expect(page.get_by_text("What is in effect is what is set.")).to_be_visible()
+        config.write_text("server:\n  port: 5\n")
+        await button.click()
+        told = f"server.port will be 5 after a restart ({config}, line 2)"
+        await expect(page.get_by_text(told)).to_be_visible()
+        config.write_text("server:\n  prot: 5\n")
+        await button.click()
+        await expect(page.get_by_text("the nearest one is server.port")).to_be_visible()
+
+
 async def test_a_configuration_that_cannot_be_loaded(tmp_path: Path, browser: Browser) -> None:
     async with dashboard(tmp_path, browser, allow="500") as (_, page):
         error = {"error": {"type": "api_error", "message": "It broke."}}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import logging
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,10 @@ import pytest
 
 from proxy.accounts.account import ApiKey, OAuthTokens
 from proxy.accounts.moving import MOST_ACCOUNTS
+from proxy.errors import StorageError
 from proxy.storage import passphrase as sealed
+from proxy.storage.json_files import JsonFiles
+from proxy.storage.protocols import Kind
 from tests.canaries import leaked
 from tests.echo import Script, echo
 from tests.service import ADMIN_KEY, CLIENT_KEY, Service, serve, until, upstream_key
@@ -308,3 +313,57 @@ async def test_content_of_another_kind_is_refused(tmp_path: Path) -> None:
             file = sealed.encrypt(json.dumps(content).encode(), PASSPHRASE)
             answer = await take_in(service, file)
             assert answer.status == 422, (content, answer.body)
+
+
+async def test_without_its_line_in_the_audit_log_nothing_is_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*args: object, **kwargs: object) -> None:
+        raise StorageError("events could not be saved (no space left on device)")
+
+    async with serve(tmp_path, accounts=["a"]) as service:
+        with monkeypatch.context() as patch:
+            patch.setattr(JsonFiles, "append", full)
+            answer = await service.admin("POST", "/api/admin/export", {"passphrase": PASSPHRASE})
+        assert answer.status == 503 and "content" not in answer.json()
+        assert "no space left" in answer.json()["error"]["message"]
+
+
+async def test_a_disk_that_fails_takes_nothing_in_and_a_second_try_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serve(tmp_path / "a", accounts=["a", "b"]) as service:
+        file = await export(service)
+    put = JsonFiles.put
+
+    def full(storage: JsonFiles, kind: Kind, id: str, record: dict[str, Any]) -> Any:
+        if record.get("name") == "b":
+            raise StorageError("no space left on device")
+        return put(storage, kind, id, record)
+
+    async with serve(tmp_path / "b", accounts=[]) as service:
+        with monkeypatch.context() as patch:
+            patch.setattr(JsonFiles, "put", full)
+            assert (await take_in(service, file)).status == 503
+        assert [account.name for account in service.parts.pool] == ["a"]
+        assert outcomes(await take_in(service, file)) == {"a": "there", "b": "taken"}
+
+
+async def test_other_requests_are_answered_while_a_passphrase_is_worked_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, threads = threading.Event(), []
+
+    def slow(*args: Any, **kwargs: Any) -> bytes:
+        threads.append(threading.current_thread())
+        assert release.wait(20)
+        return bytes(32)
+
+    async with serve(tmp_path, accounts=["a"]) as service:
+        monkeypatch.setattr("hashlib.scrypt", slow)
+        exports = [asyncio.create_task(export(service)) for _ in range(3)]
+        await until(lambda: threads)
+        assert (await service.message()).status == 200
+        assert len(threads) == 1 and threads[0] is not threading.main_thread()  # one at a time
+        release.set()
+        assert len(await asyncio.gather(*exports)) == 3

@@ -52,7 +52,7 @@ function panels(app, about) {
 			panel(t("s_move"), h("p.muted", t("s_move_about")), h("div.row",
 				press({ label: t("s_export"), "data-write": "", run: () => exportAccounts(app) }),
 				press({ label: t("s_import"), "data-write": "", run: () => importAccounts(app) })))),
-		panel(t("s_config"), h("p.muted", t("s_config_about")), configuration(app, about.config)),
+		panel(t("s_config"), h("p.muted", t("s_config_about")), reload(app), configuration(app, about.config)),
 	];
 }
 
@@ -96,6 +96,26 @@ function notifications(app, on) {
 		}
 	};
 	return [h("p.muted", t("s_webhook")), press({ label: t("s_test"), "data-write": "", run }), said];
+}
+
+/** Reads the file again, and says what differs from what is in effect. @param {App} app */
+function reload(app) {
+	const { t } = app;
+	const said = h("ul.list", { role: "status" });
+	const run = async () => {
+		try {
+			/** @type {{changed: (Entry & {applied: boolean})[]}} */
+			const { changed } = await app.api("POST", "api/admin/reload");
+			const lines = changed.map(({ key, value, place, applied }) => {
+				const about = { key, value: written(value), place: place ?? t("s_default") };
+				return h("li", t(applied ? "s_applied" : "s_restart", about));
+			});
+			said.replaceChildren(...(lines.length ? lines : [h("li", t("s_same"))]));
+		} catch (error) {
+			said.replaceChildren(h("li.error", /** @type {Error} */ (error).message));
+		}
+	};
+	return h("div", press({ label: t("s_reload"), "data-write": "", run }), said);
 }
 
 /**
