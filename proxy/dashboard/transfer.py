@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -12,7 +11,6 @@ from proxy.accounts.moving import Arrival, arrivals, read_accounts
 from proxy.accounts.pool import Pool
 from proxy.clients.keys import ClientKeys, key_record
 from proxy.clock import Clock
-from proxy.errors import Conflict
 from proxy.feed import Feed, Happened
 from proxy.storage.passphrase import Records, check_passphrase, seal, unseal
 
@@ -56,12 +54,16 @@ class Transfer:
         check_passphrase(passphrase)
         async with self._turn:
             coming = await asyncio.to_thread(_read, file, passphrase)
-            found = arrivals(self._pool, coming, self._clock.now())
-            for each in found:
-                if each.there is None and not dry_run:
-                    with contextlib.suppress(Conflict):  # added meanwhile
-                        await self._pool.insert(each.account)
-        return found
+            if dry_run:
+                return arrivals(self._pool, coming, self._clock.now())
+            return [await self._take(account) for account in coming]
+
+    async def _take(self, account: Account) -> Arrival:
+        # Looked at one by one: others may add, rename and delete accounts while one is written.
+        [arrival] = arrivals(self._pool, [account], self._clock.now())
+        if arrival.there is None:
+            await self._pool.insert(arrival.account)
+        return arrival
 
 
 def _read(file: Mapping[str, Any], passphrase: str) -> list[Account]:

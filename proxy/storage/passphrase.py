@@ -32,7 +32,7 @@ HEAD: Final[dict[str, str | int]] = {
     "p": 2,
     "cipher": "AES-256-GCM",
 }
-"""One guess costs 64 MiB and some 0.3 s (OWASP Password Storage Cheat Sheet, "scrypt")."""
+"""One guess costs 64 MiB and some 0.5 s (OWASP Password Storage Cheat Sheet, "scrypt")."""
 
 SALT_BYTES: Final = 16
 NONCE_BYTES: Final = 12
@@ -69,7 +69,7 @@ def unseal(file: Mapping[str, Any], passphrase: str) -> Records:
 
 
 def encrypt(content: bytes, passphrase: str) -> dict[str, Any]:
-    """The file with this content. It takes a third of a second and 64 MiB: call it in another thread."""
+    """The file with this content. It takes half a second and 64 MiB: call it in another thread."""
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # it takes 24 ms and 9 MB
 
     salt, nonce = os.urandom(SALT_BYTES), os.urandom(NONCE_BYTES)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from handlers.base import ADMIN_BODY_BYTES
 from proxy.accounts.account import ApiKey, OAuthTokens
 from proxy.accounts.moving import MOST_ACCOUNTS
 from proxy.errors import StorageError
@@ -305,6 +306,31 @@ async def test_more_accounts_than_a_pool_could_have_are_refused(tmp_path: Path) 
         records = [record(service)] * (MOST_ACCOUNTS + 1)
         answer = await take_in(service, sealed.seal({"accounts": records}, PASSPHRASE))
         assert answer.status == 422 and str(MOST_ACCOUNTS) in answer.json()["error"]["message"]
+
+
+async def test_an_import_may_be_larger_than_other_requests(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=["a"]) as service:
+        note = "n" * 1000
+        records = [
+            record(
+                service, id=f"acc_{n}", name=f"n{n}", note=note, credential={"api_key": f"sk-ant-api03-{n}"}
+            )
+            for n in range(200)
+        ]
+        file = sealed.seal({"accounts": records}, PASSPHRASE)
+        assert len(file["content"]) > ADMIN_BODY_BYTES
+        assert set(outcomes(await take_in(service, file, dry_run=True)).values()) == {"taken"}
+        assert len(service.parts.pool) == 1
+
+
+async def test_an_account_that_comes_twice_in_a_file_is_taken_once(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=["a"]) as service:
+        records = [record(service, name=name) for name in ("b", "c")]
+        file = sealed.seal({"accounts": records}, PASSPHRASE)
+        for dry_run in (True, False):
+            answer = await take_in(service, file, dry_run=dry_run)
+            assert [each["outcome"] for each in answer.json()["accounts"]] == ["taken", "there"]
+        assert [account.name for account in service.parts.pool] == ["a", "b"]
 
 
 async def test_content_of_another_kind_is_refused(tmp_path: Path) -> None:

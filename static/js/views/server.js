@@ -101,7 +101,7 @@ function notifications(app, on) {
 /** Reads the file again, and says what differs from what is in effect. @param {App} app */
 function reload(app) {
 	const { t } = app;
-	const said = h("ul.list", { role: "status" });
+	const said = h("div", { role: "status" });
 	const run = async () => {
 		try {
 			/** @type {{changed: (Entry & {applied: boolean})[]}} */
@@ -110,9 +110,9 @@ function reload(app) {
 				const about = { key, value: written(value), place: place ?? t("s_default") };
 				return h("li", t(applied ? "s_applied" : "s_restart", about));
 			});
-			said.replaceChildren(...(lines.length ? lines : [h("li", t("s_same"))]));
+			said.replaceChildren(lines.length ? h("ul.list", lines) : h("p", t("s_same")));
 		} catch (error) {
-			said.replaceChildren(h("li.error", /** @type {Error} */ (error).message));
+			said.replaceChildren(h("p.error", /** @type {Error} */ (error).message));
 		}
 	};
 	return h("div", press({ label: t("s_reload"), "data-write": "", run }), said);
