@@ -122,8 +122,12 @@ def check(settings: Settings) -> list[str]:
 def write_backup(settings: Settings, file: Path) -> list[str]:
     """Write the accounts and client keys of a data folder that nobody uses to a new file. Raises StartError."""
     found = _inspect(settings)
+    if not any(found.records.get(kind) for kind in backup.KINDS):
+        raise StartError(
+            f"data folder {settings.storage.data_folder} has nothing to back up: is it the right one?"
+        )
     backup.write(file, found.records, _passphrase(twice=True))
-    return [f"written to {file}: {_counted(found)}, which {VARIABLE} opens; of usage and events nothing"]
+    return [f"written to {file}: {_counted(found)}, encrypted; usage and events are not in it"]
 
 
 async def restore(settings: Settings, file: Path) -> list[str]:

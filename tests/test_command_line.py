@@ -387,6 +387,20 @@ async def test_a_backup_fills_an_empty_data_folder_with_the_same(tmp_path: Path)
         assert answer.status != 401
 
 
+def test_a_backup_of_nothing_is_refused(tmp_path: Path) -> None:
+    backup = ("--config", str(write_config(tmp_path)), "--backup", str(tmp_path / "backup.json"))
+    line = refusal(tmp_path, *backup, BACKUP_PASSPHRASE=WORDS)
+    assert line.startswith(f"data folder {tmp_path / 'data'} has nothing to back up")
+    assert not (tmp_path / "backup.json").exists()
+
+
+def test_a_backup_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    account_file(tmp_path)
+    file = tmp_path / "nowhere" / "backup.json"
+    backup = ("--config", str(write_config(tmp_path)), "--backup", str(file))
+    assert refusal(tmp_path, *backup, BACKUP_PASSPHRASE=WORDS).startswith(f"{file} cannot be written: ")
+
+
 @pytest.mark.parametrize(
     ("content", "variables", "said"),
     [
