@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import random
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 try:
     from handlers.front import freeze_memory, make_server, prepare_process, signalled
-    from proxy import __version__
-    from proxy.assembly import LOOKS, announcement, engine, url
+    from proxy import commands
+    from proxy.assembly import announcement, engine, url
     from proxy.clock import SystemClock
     from proxy.config.settings import Settings, load_settings
     from proxy.errors import StartError, UnsavedError
@@ -30,9 +28,7 @@ def main() -> int:
     """Exit status: 0, 2 if it could not start, or 1 if something could not be saved at the end."""
     os.umask(0o077)
     try:
-        options = _arguments().parse_args()
-        if options.demo and options.only:
-            raise StartError(f"{options.only} goes with --config: the demo has nothing to check")
+        options = commands.parse()
         prepare_process()
         check_libcurl()
         asyncio.run(_demo() if options.demo else _configured(options.config, options.only))
@@ -42,31 +38,12 @@ def main() -> int:
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    """A wrong flag is told as everything else that is wrong."""
-
-    def error(self, message: str) -> NoReturn:
-        raise StartError(f"{message}: see run.py --help")
-
-
-def _arguments() -> argparse.ArgumentParser:
-    parser = _Parser(prog="run.py", description="A reverse proxy for the Claude API over a pool of accounts.")
-    parser.epilog = "conf/config.example.yaml describes every key; a variable SECTION__KEY overrides it."
-    add = parser.add_mutually_exclusive_group(required=True).add_argument
-    add("--config", type=Path, metavar="FILE", help="serve with this configuration (YAML)")
-    add("--demo", action="store_true", help="serve sample accounts of a built-in simulator of the Claude API")
-    for flag, (told, _) in LOOKS.items():
-        parser.add_argument(flag, dest="only", action="store_const", const=flag, help=f"{told}, then exit")
-    parser.add_argument("--version", action="version", version=f"claude-proxy {__version__}")
-    return parser
-
-
-async def _configured(path: Path, only: str | None) -> None:
+async def _configured(path: Path, only: commands.Asked | None) -> None:
     settings = load_settings(path, os.environ)
     with set_up(settings.logger.level, settings.logger.format, settings.secrets()):
         if only is None:
             return await _serve(settings)
-        print(*LOOKS[only][1](settings), sep="\n")
+        print(*await commands.run(settings, only), sep="\n")
 
 
 async def _demo() -> None:

@@ -23,6 +23,7 @@ from handlers.server import Server
 from handlers.v1 import V1
 from proxy.assembly import Parts
 from proxy.clients.throttle import Throttle
+from proxy.dashboard.transfer import Transfer
 from proxy.relay.explain import Explainer
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -82,6 +83,9 @@ def _rest(parts: Parts, dashboards: Dashboards, origins: Origins, assets: Assets
         findings=parts.health.findings,
         gate=_gate(parts, origins),
         archive=parts.archive,
+        about=parts.about,
+        transfer=Transfer(parts.pool, parts.keys, feed=parts.feed, clock=parts.clock),
+        webhook=parts.about.webhook,
         clock=parts.clock,
         trusted_proxies=http.trusted_proxies,
         origins=origins,

@@ -30,6 +30,7 @@ from handlers.pages import Assets, File, Page
 from handlers.request import RequestConnection
 from handlers.requests import OneRequest, RequestList
 from handlers.sessions import OneSession, SessionList
+from handlers.settings import Configuration, Export, Import, ReadAgain, TestNotification
 from handlers.statistics import Statistics, Usage
 from handlers.v1 import V1
 from proxy.accounts.credentials import Credentials
@@ -41,10 +42,13 @@ from proxy.clients.budgets import Budgets
 from proxy.clients.keys import ClientKeys
 from proxy.clients.sessions import Sessions
 from proxy.clock import Clock
+from proxy.dashboard.about import About
 from proxy.dashboard.event_archive import EventArchive
 from proxy.dashboard.figures import Figures
 from proxy.dashboard.health import Health
 from proxy.dashboard.summary import Summary
+from proxy.dashboard.transfer import Transfer
+from proxy.dashboard.webhook import Webhook
 from proxy.http.addresses import Network
 from proxy.http.target import NEVER_SENT, is_of_api
 from proxy.relay.explain import Explainer
@@ -88,6 +92,9 @@ def application(
     dashboards: Dashboards,
     gate: AdminGate,
     archive: EventArchive,
+    about: About,
+    transfer: Transfer,
+    webhook: Webhook | None,
     clock: Clock,
     trusted_proxies: Sequence[Network],
     origins: Origins,
@@ -178,6 +185,11 @@ def application(
             route(r"/api/admin/requests", RequestList, who=admins, request_log=request_log),
             route(r"/api/admin/requests/([^/]+)", OneRequest, who=admins, request_log=request_log),
             route(r"/api/admin/findings", FindingList, who=admins, findings=findings),
+            route(r"/api/admin/config", Configuration, who=admins, about=about),
+            route(r"/api/admin/reload", ReadAgain, who=admins, about=about),
+            route(r"/api/admin/notifications/test", TestNotification, who=admins, webhook=webhook),
+            route(r"/api/admin/export", Export, who=admins, transfer=transfer),
+            route(r"/api/admin/import", Import, who=admins, transfer=transfer),
             route(r"/api/admin/events", EventList, who=admins),
             route(r"/api/admin/sessions", SessionList, who=admins, sessions=sessions),
             route(r"/api/sessions/([^/]+)", OneSession, who=admins, sessions=sessions),

@@ -45,7 +45,9 @@ from proxy.clients.keys import ClientKeys, Role, declared_key, key_record, load_
 from proxy.clients.sessions import Sessions, read_session
 from proxy.clients.signins import Signins, load_signins, read_signin, signin_record
 from proxy.clock import Clock
+from proxy.config.reload import Reload
 from proxy.config.settings import Settings
+from proxy.dashboard.about import About
 from proxy.dashboard.event_archive import EventArchive
 from proxy.dashboard.event_history import EventHistory
 from proxy.dashboard.event_log import EventLog
@@ -61,11 +63,9 @@ from proxy.http.outbound import shown
 from proxy.jobs import Jobs
 from proxy.relay.attempts import Means, Retry
 from proxy.relay.relay import Relay
-from proxy.storage.audit import verified
 from proxy.storage.chained_log import ChainedLog
 from proxy.storage.envelope import Keyring
 from proxy.storage.findings import Finding, Findings, load_findings, read_finding
-from proxy.storage.inspection import inspect
 from proxy.storage.json_files import JsonFiles
 from proxy.storage.last_saves import LastSaves
 from proxy.storage.layout import SPOOL
@@ -73,7 +73,6 @@ from proxy.storage.protocols import Kind, Reader, Record, Storage
 from proxy.storage.table import Table
 from proxy.storage.unsaved import Unsaved
 from proxy.upstream.driver import CurlClient, check_libcurl
-from proxy.upstream.trust import check_certificates
 from proxy.upstream.unclassified import Unclassified
 from proxy.usage import access_log, prices
 from proxy.usage.allowance import Allowance, price
@@ -153,6 +152,7 @@ class Parts:
     topics: Topics
     revisions: Revisions
     archive: EventArchive
+    about: About
     clean_sessions: bool
     hurried: asyncio.Event
     """Set it so that a shutdown waits for nothing any more."""
@@ -216,6 +216,7 @@ class _Dashboard:
     revisions: Revisions
     archive: EventArchive
     figures: Figures
+    webhook: Webhook | None
 
 
 @contextlib.asynccontextmanager
@@ -256,25 +257,26 @@ async def engine(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
             topics=dashboard.topics,
             revisions=dashboard.revisions,
             archive=dashboard.archive,
+            about=_about(given, dashboard.webhook),
             clean_sessions=settings.session.cleanup_enabled,
             hurried=given.last_saves.hurried,
         )
-        _begin(given, accounts, parts)
-        yield parts
+        yield _begun(given, accounts, parts)
 
 
-def _begin(given: _Given, accounts: _Accounts, parts: Parts) -> None:
-    """Start what goes on while it runs, beside the jobs of the rooms."""
+def _begun(given: _Given, accounts: _Accounts, parts: Parts) -> Parts:
+    """The parts, after a start of what goes on while they run, beside the jobs of the rooms."""
     parts.jobs.every("tick", TICK_S, parts.tick)
     parts.jobs.every("forget counters", SAVE_COUNTERS_S, partial(_orphans(given, parts).save, given.storage))
     parts.jobs.start("upkeep at start", accounts.upkeep())
+    return parts
 
 
 @contextlib.asynccontextmanager
 async def _given(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIterator[_Given]:
     """What every room is given. What the rooms have added to the last saves is saved after they were left."""
     storage = JsonFiles.open(
-        settings.storage.data_folder, clock=clock, keyring=_keyring(settings), readers=READERS
+        settings.storage.data_folder, clock=clock, keyring=keyring(settings), readers=READERS
     )
     try:
         for notice in storage.notices:
@@ -287,7 +289,8 @@ async def _given(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
         await storage.close()
 
 
-def _keyring(settings: Settings) -> Keyring:
+def keyring(settings: Settings) -> Keyring:
+    """What files are encrypted with."""
     return Keyring(settings.storage.key, settings.storage.old_keys)
 
 
@@ -538,7 +541,7 @@ async def _dashboard(
         webhook = _webhook(given, health, jobs)
         if webhook is not None:
             leaving.callback(webhook.close)
-        yield _Dashboard(health, summary, topics, revisions, archive, figures)
+        yield _Dashboard(health, summary, topics, revisions, archive, figures, webhook)
 
 
 def _topics(
@@ -642,6 +645,22 @@ def _http_options(settings: Settings) -> HttpOptions:
     )
 
 
+def _about(given: _Given, webhook: Webhook | None) -> About:
+    settings, reload = given.settings, Reload(given.settings, given.feed)
+    python, own = ".".join(map(str, sys.version_info[:3])), settings.oauth
+    needed = {"client_id": own.client_id, "authorize_url": own.authorize_url, "token_url": own.token_url}
+    return About(
+        version=__version__,
+        runtime=f"Python {python}, Tornado {tornado.version}, {check_libcurl()}",
+        configuration=reload.view,
+        reload=reload.again,
+        data_folder=settings.storage.data_folder,
+        encryption=keyring(settings).id,
+        missing_for_oauth=[f"oauth.{name}" for name, value in needed.items() if value is None],
+        webhook=webhook,
+    )
+
+
 def _oauth_server(settings: Settings, clock: Clock) -> OAuthServer | None:
     """None if the operator has not registered the proxy with an OAuth server."""
     own = settings.oauth
@@ -670,41 +689,6 @@ def _new_id(kind: str) -> str:
 # what an operator is told
 
 
-def check(settings: Settings) -> list[str]:
-    """What these settings would serve, line by line, after a look at the data folder. Raises StartError."""
-    folder = settings.storage.data_folder
-    if settings.claude.base_url.startswith("https:"):
-        check_certificates()
-    found = inspect(folder, _keyring(settings), READERS)
-    accounts = load_accounts(found.records["accounts"])
-    keys = load_keys(found.records["tokens"].values())
-    return [
-        *found.notices,
-        f"would listen on   {url(settings, settings.server.port)}",
-        f"would forward to  {settings.claude.base_url}{_way_out(settings)}",
-        f"data folder       {folder}: {len(accounts)} accounts, {len(keys)} client keys",
-        *(
-            f"                  {name}: {lines} line{'s' * (lines != 1)}"
-            for name, lines in found.logs.items()
-        ),
-        f"encryption        {found.encryption}",
-    ]
-
-
-def verify_audit(settings: Settings) -> list[str]:
-    """What is said of an audit log that is as it was written. Raises StorageError, which says what does not fit."""
-    return [verified(settings.storage.data_folder)]
-
-
-LOOKS: Mapping[str, tuple[str, Callable[[Settings], list[str]]]] = MappingProxyType(
-    {
-        "--check": ("check --config and the data folder", check),
-        "--verify-audit": ("check that the audit log is as it was written", verify_audit),
-    }
-)
-"""What can be looked at instead of serving: what it does, and what makes the lines that it prints."""
-
-
 def announcement(settings: Settings, parts: Parts, port: int) -> str:
     """What is served now, and where."""
     counts = ", ".join(f"{number} {status.value}" for status, number in parts.pool.count().items() if number)
@@ -712,7 +696,7 @@ def announcement(settings: Settings, parts: Parts, port: int) -> str:
     return f"""Claude Proxy {__version__} (Python {python}, Tornado {tornado.version}, {check_libcurl()})
   listening on  {url(settings, port)}
   dashboard     {_dashboard_url(settings, port)}
-  upstream      {settings.claude.base_url}{_way_out(settings)}
+  upstream      {settings.claude.base_url}{way_out(settings)}
   accounts      {counts or "none yet: add one with POST /api/accounts"}
   client keys   {len(parts.keys) or "none yet: make one with POST /api/tokens"}
   data folder   {settings.storage.data_folder}"""
@@ -725,7 +709,7 @@ def _dashboard_url(settings: Settings, port: int) -> str:
     return f"{origins[0] if origins else here}/"
 
 
-def _way_out(settings: Settings) -> str:
+def way_out(settings: Settings) -> str:
     """What follows the upstream's URL: the outbound proxy, or that the one which the environment names is not used."""
     if settings.outbound_proxy is not None:
         return f" through {shown(settings.outbound_proxy)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -334,3 +335,87 @@ async def test_what_it_writes_is_private_whatever_the_umask(tmp_path: Path) -> N
     }
     assert len(modes) > 3
     assert {path: mode for path, mode in modes.items() if mode & 0o077} == {}
+
+
+# ---- the effective configuration
+
+
+def test_the_configuration_is_printed_with_its_places_and_without_secrets(tmp_path: Path) -> None:
+    config = write_config(tmp_path, f"notifications:\n  secret: {CLIENT_KEY}\n")
+    done = run_fork(tmp_path, "--config", str(config), "--print-config", LOGGER__LEVEL="debug")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = {line.split("  ", 1)[0]: line.split()[1:] for line in done.stdout.splitlines()}
+    assert rows["logger.level"] == ["debug", "LOGGER__LEVEL"]
+    assert rows["auth.api_key"] == ["***", f"{config},", "line", "2"]
+    assert rows["server.host"] == ["127.0.0.1", "default"]
+    assert not leaked(done.stdout, [ADMIN_KEY, CLIENT_KEY]) and not (tmp_path / "data").exists()
+    assert refusal(tmp_path, "--demo", "--print-config").startswith("--print-config goes with --config")
+
+
+# ---- backups
+
+WORDS = "five words of the tests"
+
+
+async def test_a_backup_fills_an_empty_data_folder_with_the_same(tmp_path: Path) -> None:
+    config, file = write_config(tmp_path), tmp_path / "backup.json"
+    account_file(tmp_path)
+    async with running(tmp_path, "--config", str(config)) as process:
+        made = {"name": "key", "key": CLIENT_KEY}
+        assert (await process.admin("POST", "/api/tokens", made)).status == 201
+        busy = refusal(tmp_path, "--config", str(config), "--backup", str(file), BACKUP_PASSPHRASE=WORDS)
+        assert "is in use by process" in busy and not file.exists()
+        process.signal(signal.SIGTERM)
+        assert await process.ended() == 0
+    done = run_fork(tmp_path, "--config", str(config), "--backup", str(file), BACKUP_PASSPHRASE=WORDS)
+    assert (done.returncode, done.stderr) == (0, "") and "1 accounts, 1 client keys" in done.stdout
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert not leaked(file.read_bytes() + done.stdout.encode(), [ACCOUNT_KEY, CLIENT_KEY, WORDS, ADMIN_KEY])
+    again = refusal(tmp_path, "--config", str(config), "--backup", str(file), BACKUP_PASSPHRASE=WORDS)
+    assert again == f"{file} is there already: name a new file"
+    full = refusal(tmp_path, "--config", str(config), "--restore", str(file), BACKUP_PASSPHRASE=WORDS)
+    assert "is not empty" in full
+    there = {"STORAGE__DATA_FOLDER": str(tmp_path / "new"), "STORAGE__ENCRYPTION_KEY": ENCRYPTION_KEY}
+    restore = ("--config", str(config), "--restore", str(file))
+    done = run_fork(tmp_path, *restore, BACKUP_PASSPHRASE=WORDS, **there)
+    assert (done.returncode, done.stderr) == (0, "") and "1 accounts, 1 client keys" in done.stdout
+    assert holders(tmp_path / "new", [ACCOUNT_KEY]) == []
+    async with running(tmp_path, "--config", str(config), **there) as process:
+        [account] = (await process.admin("GET", "/api/accounts")).json()["accounts"]
+        assert (account["id"], account["name"]) == ("acc_1", "team")
+        answer = await process.send("GET", "/v1/nothing", [("x-api-key", CLIENT_KEY)])
+        assert answer.status != 401
+
+
+def test_a_backup_of_nothing_is_refused(tmp_path: Path) -> None:
+    backup = ("--config", str(write_config(tmp_path)), "--backup", str(tmp_path / "backup.json"))
+    line = refusal(tmp_path, *backup, BACKUP_PASSPHRASE=WORDS)
+    assert line.startswith(f"data folder {tmp_path / 'data'} has nothing to back up")
+    assert not (tmp_path / "backup.json").exists()
+
+
+def test_a_backup_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    account_file(tmp_path)
+    file = tmp_path / "nowhere" / "backup.json"
+    backup = ("--config", str(write_config(tmp_path)), "--backup", str(file))
+    assert refusal(tmp_path, *backup, BACKUP_PASSPHRASE=WORDS).startswith(f"{file} cannot be written: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "variables", "said"),
+    [
+        (b"{}", {}, "no passphrase: set it as BACKUP_PASSPHRASE"),
+        (b"{}", {"BACKUP_PASSPHRASE": "eleven char"}, "passphrase: 12 to 1024 characters"),
+        (b"{}", {"BACKUP_PASSPHRASE": WORDS}, "it is no export of accounts, nor a backup"),
+        (b"[", {"BACKUP_PASSPHRASE": WORDS}, "it is not JSON"),
+        (None, {"BACKUP_PASSPHRASE": WORDS}, "cannot be read: No such file"),
+    ],
+)
+def test_a_restore_that_cannot_be_is_one_line_and_writes_nothing(
+    tmp_path: Path, content: bytes | None, variables: dict[str, str], said: str
+) -> None:
+    file = tmp_path / "backup.json"
+    if content is not None:
+        file.write_bytes(content)
+    line = refusal(tmp_path, "--config", str(write_config(tmp_path)), "--restore", str(file), **variables)
+    assert said in line and not (tmp_path / "data").exists()

@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "proxy.assembly": (
         "http", "storage", "upstream", "accounts", "clients", "usage", "relay", "dashboard", "config", "simulator",
     ),
+    "proxy.commands": ("assembly", "storage", "upstream", "accounts", "clients", "config"),
 }  # fmt: skip
 
 # Each of these, with all below it, may be imported only by those.
@@ -44,11 +45,12 @@ ONLY_BY = {
     "proxy.config": (
         "run",
         "proxy.assembly",
+        "proxy.commands",
         "proxy.config",
         "proxy.simulator.demo",
     ),  # a part gets plain values
     "proxy.simulator": ("run", "proxy.assembly", "proxy.simulator"),
-    "proxy.assembly": ("run", "handlers.front"),  # which makes a server of its parts
+    "proxy.assembly": ("run", "proxy.commands", "handlers.front"),  # which makes a server of its parts
     # Everybody else gets a Storage, whatever it is kept in.
     "proxy.storage.json_files": ("run", "proxy.assembly", "proxy.storage", "proxy.simulator.demo"),
     "tornado.web": ("handlers", "proxy.simulator"),

@@ -86,6 +86,14 @@ class AccountTable(ABC):
             organization_name=organization_name,
             unchecked=unchecked,
         )
+        await self.insert(account)
+        return account
+
+    async def insert(self, account: Account) -> None:
+        """Add an account as it is; on disk when this returns. Raises Unprocessable, Conflict, StorageError."""
+        self.check_new(account.name, account.credential)
+        if account.id in self._table:
+            raise Conflict(f"there is an account {account.id!r}")
         self._follow(None, account)
         await self._table.add(
             account.id, account, undo=lambda: self._follow(self._table.get(account.id), None)
@@ -93,7 +101,6 @@ class AccountTable(ABC):
         self.touch(account.id)
         self._feed.publish(Changed(None, account))
         log.info("account added account=%s name=%s type=%s", account.id, account.name, account.type)
-        return account
 
     def check_new(self, name: str, credential: ApiKey | OAuthTokens) -> None:
         """Raise Unprocessable or Conflict if an account of that name or credential could not be added."""

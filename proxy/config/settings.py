@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource, SettingsConfigDict
 
 from proxy.config.client_keys import ClientKeys
@@ -45,8 +44,10 @@ from proxy.config.types import (
     Text,
     Tries,
     Wait,
+    WebhookUrl,
     one_of,
 )
+from proxy.config.yaml_file import Written, read
 from proxy.errors import SettingsError
 
 
@@ -181,8 +182,17 @@ class Balancer(Section):
 class Notifications(Section):
     """What an operator has to know is posted there."""
 
-    webhook_url: Endpoint | None = None
+    webhook_url: WebhookUrl | None = None
     secret: Secret | None = None  # signs what is posted
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where keys were set, and what was read. Settings with the same values are equal, wherever these come from."""
+
+    by_key: Mapping[str, str] = field(default_factory=dict, compare=False)
+    path: Path | None = field(default=None, compare=False)
+    variables: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
 
 class Settings(BaseSettings):
@@ -210,6 +220,26 @@ class Settings(BaseSettings):
     balancer: Balancer = Balancer()
     notifications: Notifications = Notifications()
 
+    _places: Places = PrivateAttr(default_factory=Places)
+
+    def place(self, key: str) -> str | None:
+        """Where `section.key` was set: the file with its line, or the variable; None if it has its default."""
+        return self._places.by_key.get(key)
+
+    def read_again(self) -> Settings:
+        """What the same file says now, with the same variables over it. Raises SettingsError."""
+        return load_settings(self._places.path, self._places.variables)
+
+    def taking(self, key: str, other: Settings) -> Settings:
+        """These settings with the value and the place that one key has in `other`."""
+        section, _, name = key.partition(".")
+        changed = getattr(self, section).model_copy(update={name: getattr(getattr(other, section), name)})
+        settings = self.model_copy(update={section: changed})
+        places = {each: place for each, place in self._places.by_key.items() if each != key}
+        theirs = other.place(key)
+        settings._places = replace(self._places, by_key=places if theirs is None else places | {key: theirs})
+        return settings
+
     @property
     def outbound_proxy(self) -> str | None:
         """The URL of `claude.proxy`, with its password."""
@@ -236,13 +266,22 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
     variables = _variables(environ)
     source = EnvSettingsSource(Settings)
     source.env_vars = {name.lower(): value for name, value in variables.items()}
-    values = InitSettingsSource(Settings, _read(path) if path else {})
+    written = read(path) if path else Written()
+    values = InitSettingsSource(Settings, written.values)
     try:
-        return Settings(_build_sources=((source, values), {}))
+        settings = Settings(_build_sources=((source, values), {}))
+        settings._places = _places(path, written, variables)
+        return settings
     except ValidationError as error:
         problem = _problem(error, path, variables)
     # Out here, so that the error above, which holds the values, is not this one's context.
     raise SettingsError(problem)
+
+
+def _places(path: Path | None, written: Written, variables: Mapping[str, str]) -> Places:
+    lines = {key: f"{path}, line {line}" for key, line in written.lines.items()}
+    by_key = lines | {name.lower().replace("__", ".", 1): name for name in variables}
+    return Places(by_key, path, variables)
 
 
 def _variables(environ: Mapping[str, str]) -> dict[str, str]:
@@ -276,52 +315,3 @@ def _problem(error: ValidationError, path: Path | None, variables: Mapping[str, 
     if first["type"] == "model_type":
         return f"{where} has to hold keys of its own, each `key: value` on a line indented below `{key}:`"
     return f"{where}: {first['ctx']['error']}"
-
-
-def _read(path: Path) -> dict[str, object]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        create = f"create it with: cp conf/config.example.yaml {path}"
-        raise SettingsError(f"{path} is not there: {create}") from None
-    except IsADirectoryError:
-        raise SettingsError(f"{path} is a folder: name the file in it") from None
-    except OSError as error:
-        raise SettingsError(f"{path} cannot be read by this user: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"{path} is not UTF-8 at byte {error.start}: save it as UTF-8") from None
-    try:
-        node = yaml.compose(text, Loader=yaml.BaseLoader)
-        values = {} if node is None else _plain(node, path)
-    except yaml.MarkedYAMLError as error:
-        at = error.problem_mark or error.context_mark
-        place = f"{path}, line {at.line + 1}, column {at.column + 1}" if at else str(path)
-        # Not the parser's own words: they may quote a value.
-        raise SettingsError(f"{place}: not valid YAML: look at its indentation, colons and quotes") from None
-    except (yaml.reader.ReaderError, RecursionError):
-        raise SettingsError(f"{path} is not YAML: it holds control characters, or contains itself") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise SettingsError(f"{path} has to hold sections such as `auth:`, their keys indented below them")
-    return values
-
-
-def _plain(node: yaml.Node, path: Path) -> object:
-    """`node` as dicts, lists and text, with None for what is empty.
-
-    Only the kind of an option says what its text means: YAML 1.1 would make `no` a boolean and `1:30` ninety.
-    """
-    if isinstance(node, yaml.ScalarNode):
-        return None if node.style is None and node.value in ("", "~", "null") else node.value
-    if isinstance(node, yaml.SequenceNode):
-        return [_plain(item, path) for item in node.value]
-    values: dict[str, object] = {}
-    for name, value in node.value:
-        key, place = name.value, f"{path}, line {name.start_mark.line + 1}"
-        if not isinstance(key, str) or not re.fullmatch(r"\w+", key):
-            raise SettingsError(f"{place}: not a key: write `key: value`, with a space after the colon")
-        if key in values:
-            raise SettingsError(f"{place}: {key} stands there a second time: remove one of the two")
-        values[key] = _plain(value, path)
-    return values

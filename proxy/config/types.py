@@ -304,6 +304,7 @@ Networks = Annotated[tuple[Annotated[Network, PlainValidator(_network)], ...], B
 Origins = Annotated[tuple[Annotated[str, PlainValidator(_origin)], ...], BeforeValidator(_items)]
 CorsOrigins = Annotated[tuple[Annotated[str, PlainValidator(_cors_origin)], ...], BeforeValidator(_items)]
 Endpoint = Annotated[str, PlainValidator(_endpoint)]
+WebhookUrl = Annotated[str, PlainValidator(_endpoint), "who knows its path may post"]
 BaseUrl = Annotated[str, PlainValidator(_base_url)]
 RedirectUri = Annotated[str, PlainValidator(_redirect)]
 Folder = Annotated[Path, PlainValidator(_folder)]

@@ -9,6 +9,7 @@ import html
 import json
 import logging
 from collections import deque
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,10 +18,11 @@ from proxy import __version__
 from proxy.accounts import quota_alerts
 from proxy.accounts.account import AccountChanged, Status
 from proxy.clock import Clock, rfc3339
+from proxy.dashboard import transfer
 from proxy.dashboard.health import Health, change_told
 from proxy.dashboard.sentences import plain
 from proxy.errors import UpstreamError
-from proxy.feed import Happened
+from proxy.feed import Happened, acting
 from proxy.jobs import Jobs
 from proxy.upstream.driver import CurlClient
 from proxy.upstream.exchange import Request
@@ -32,6 +34,15 @@ MAX_WAITING = 100
 """Notifications that wait for a receiver; of more, the oldest are dropped."""
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a receiver said: the status of its answer, None if there was none, and what is wrong, None if nothing is."""
+
+    problem: str | None
+    status: int | None = None
+    latency_ms: int = 0
 
 
 class Webhook:
@@ -81,9 +92,12 @@ class Webhook:
         self.look()
 
     def happened(self, event: Happened) -> None:
-        """Notify if an account has used most of a quota window."""
+        """Notify if an account has used most of a quota window, or if somebody has exported the accounts."""
+        text = f"Claude Proxy: {event.text}"
         if event.kind == quota_alerts.KIND and event.subject is not None:
-            self._post(event.kind, f"Claude Proxy: {event.text}", account={"id": event.subject.id})
+            self._post(event.kind, text, account={"id": event.subject.id})
+        elif event.kind == transfer.EXPORTED:
+            self._post(event.kind, text, by=acting().view())
 
     def look(self) -> None:
         """Notify if the health has changed. Called after changes and periodically, since cooldowns end by time."""
@@ -123,20 +137,32 @@ class Webhook:
 
     async def _try(self, body: bytes) -> str | None:
         """Send once. Returns what went wrong; None if nothing did."""
+        reply = await self._exchange(body)
+        return reply.problem
+
+    async def test(self) -> Reply:
+        """Send one notification now, once, whatever else waits; what the receiver said to it."""
+        text = "Claude Proxy: this is a test, sent by an admin"
+        message = {"text": text, "event": "test", "at": rfc3339(self._clock.now())}
+        return await self._exchange(json.dumps(message).encode())
+
+    async def _exchange(self, body: bytes) -> Reply:
         headers = [("content-type", "application/json"), ("user-agent", f"claude-proxy/{__version__}")]
         if self._secret is not None:
             at = str(int(self._clock.now()))
             signed = hmac.new(self._secret.encode(), at.encode() + b"." + body, hashlib.sha256).hexdigest()
             headers.append(("x-claude-proxy-signature", f"t={at},v1={signed}"))
+        began = self._clock.monotonic()
         exchange = self._client.open(Request("POST", self._target, headers, body))
         try:
             # A total timeout: a receiver that sends a byte now and then would never hit an idle timeout.
             async with asyncio.timeout(TIMEOUT_S):
                 status = (await exchange.head()).status
         except TimeoutError:
-            return f"no answer within {TIMEOUT_S:g} s"
+            return Reply(f"no answer within {TIMEOUT_S:g} s")
         except UpstreamError as error:
-            return str(error)
+            return Reply(str(error))
         finally:
             exchange.close()
-        return None if 200 <= status < 300 else f"it answered {status}"
+        problem = None if 200 <= status < 300 else f"it answered {status}"
+        return Reply(problem, status, round((self._clock.monotonic() - began) * 1000))

@@ -112,6 +112,20 @@ async def new_client_key(page: Page) -> None:
     await expect(page.get_by_text("shown only once")).to_be_visible()
 
 
+async def export(page: Page) -> None:
+    await goto(page, "settings")
+    await page.get_by_role("button", name="Export accounts").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Export").click()
+    await expect(page.get_by_text("At least 12 characters are needed.")).to_be_visible()
+
+
+async def take_in(page: Page) -> None:
+    await goto(page, "settings")
+    await page.get_by_role("button", name="Import accounts").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Look").click()
+    await expect(page.get_by_text("Choose a file.")).to_be_visible()
+
+
 async def chart_table(page: Page) -> None:
     await goto(page, "usage")
     await page.get_by_text("Show as table").first.click()
@@ -122,6 +136,6 @@ WAYS: dict[str, Callable[[Page], Awaitable[None]]] = {
     way.__name__.replace("_", " "): way
     for way in (
         account, add_account, authorise, pasted_wrongly, account_menu, rename, replace_key, preferences,
-        why_account, delete, delete_all, undo, notifications, client_key, new_client_key, chart_table,
+        why_account, delete, delete_all, undo, notifications, client_key, new_client_key, export, take_in, chart_table,
     )
 }  # fmt: skip

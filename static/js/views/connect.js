@@ -1,49 +1,18 @@
 // @ts-check
-/** Snippets that point a client here; with the real key only where it has just been made. */
-import { h, setText } from "../dom.js";
+/** Points a client here: a client key, what to type, and whether its first request has come. */
+import { h, keyed, setAttr, setText } from "../dom.js";
+import { endOf } from "../requests.js";
 import { press } from "../ui/dialog.js";
+import { recipes } from "../ui/recipes.js";
+import { tabs } from "../ui/tabs.js";
 
 /** Where clients go: this page's address, without `/v1`. */
 const HERE = new URL(".", document.baseURI).href.slice(0, -1);
+const PLACEHOLDER = "<YOUR_TOKEN>";
+/** The names of recipes that are texts. @type {TextKey[]} */
+const NAMED = ["base_url", "client_key"];
 
-/** @import { App, Mount } from "../types.js" */
-
-/**
- * What to type, by the name of the client.
- * @type {(url: string, key: string) => Record<string, string>}
- */
-const recipes = (url, key) => ({
-	"bash, zsh": `export ANTHROPIC_BASE_URL="${url}"
-export ANTHROPIC_AUTH_TOKEN="${key}"
-unset ANTHROPIC_API_KEY`,
-	fish: `set -gx ANTHROPIC_BASE_URL "${url}"
-set -gx ANTHROPIC_AUTH_TOKEN "${key}"
-set -e ANTHROPIC_API_KEY`,
-	PowerShell: `$env:ANTHROPIC_BASE_URL = "${url}"
-$env:ANTHROPIC_AUTH_TOKEN = "${key}"
-Remove-Item Env:ANTHROPIC_API_KEY -ErrorAction SilentlyContinue`,
-	cmd: `set "ANTHROPIC_BASE_URL=${url}"
-set "ANTHROPIC_AUTH_TOKEN=${key}"
-set "ANTHROPIC_API_KEY="`,
-	"Claude Code settings.json":
-		JSON.stringify({ env: { ANTHROPIC_BASE_URL: url, ANTHROPIC_AUTH_TOKEN: key } }, null, 2),
-	"Python SDK": `from anthropic import Anthropic
-
-client = Anthropic(base_url="${url}", api_key="${key}")
-print(client.messages.create(
-    model="claude-haiku-4-5", max_tokens=100, messages=[{"role": "user", "content": "Hello"}]
-).content)`,
-	"TypeScript SDK": `import Anthropic from "@anthropic-ai/sdk";
-
-const client = new Anthropic({ baseURL: "${url}", apiKey: "${key}" });
-console.log(await client.messages.create({
-  model: "claude-haiku-4-5", max_tokens: 100, messages: [{ role: "user", content: "Hello" }],
-}));`,
-	curl: `curl -N "${url}/v1/messages" -H "Authorization: Bearer ${key}" \\
-  -H "anthropic-version: 2023-06-01" -H "content-type: application/json" \\
-  -d '{"model": "claude-haiku-4-5", "max_tokens": 100, "stream": true,
-       "messages": [{"role": "user", "content": "Hello"}]}'`,
-});
+/** @import { App, ClientKey, LoggedRequest, Mount, TextKey } from "../types.js" */
 
 /**
  * Copies the element's text. Where the clipboard is closed, as over plain HTTP, it is selected.
@@ -74,19 +43,148 @@ export function copyable({ t }, label, text) {
 }
 
 /**
+ * What to type, a tab for each client.
  * @param {App} app
  * @param {string} key
+ * @param {string} [first] the tab that is shown
+ * @param {(client: string) => void} [chosen]
  */
-export const snippets = (app, key) => h("div.columns",
-	Object.entries(recipes(HERE, key)).map(([client, text]) => copyable(app, client, text)));
+export function snippets(app, key, first, chosen) {
+	const { t } = app;
+	const label = (/** @type {string} */ name) => {
+		const text = NAMED.find((each) => each === name);
+		return text ? t(text) : name;
+	};
+	const pages = Object.entries(recipes(HERE, key)).map(([client, texts]) => ({
+		name: client,
+		label: t(/** @type {TextKey} */ (`c_${client}`)),
+		content: h("div.columns", texts.map(([name, text]) => copyable(app, label(name), text))),
+	}));
+	return tabs(t("c_client"), pages, first, chosen);
+}
 
 /** @type {Mount} */
 export default function mount(root, app) {
-	const { t } = app;
-	const key = "<YOUR_TOKEN>";
+	const { store, t } = app;
+	const choice = keyChoice(app);
+	const first = firstRequest(app);
+	const shown = snippets(app, PLACEHOLDER, app.query().get("client") ?? "", (client) => app.setQuery({ client }));
+	const intro = h("p");
 	root.append(
-		h("p", t("connect_intro", { key }), " ", h("a", { href: "#/tokens" }, t("create_key"))),
-		copyable(app, t("base_url"), HERE),
-		h("p.muted", t("connect_note")),
-		snippets(app, key));
+		h("section.panel", h("h3", t("c_key")), choice.el, intro),
+		h("section.panel", h("h3", t("c_type")), h("p.muted", t("connect_note")), shown),
+		h("section.panel", h("h3", t("c_wait")), first.el, h("p.muted", t("c_hint"))));
+
+	return {
+		topics: ["tokens", "requests"],
+		patch() {
+			const key = choice.patch();
+			const unknown = { key: PLACEHOLDER, name: "", masked: "" };
+			const about = key ? { ...unknown, name: key.name, masked: key.key } : unknown;
+			const missing = store.ready("tokens") ? t("no_keys") : "";
+			setText(intro, key ? t("connect_intro", about) : missing);
+			first.patch(key);
+		},
+	};
+}
+
+/** Those of admins stand behind. @param {ClientKey} a @param {ClientKey} b */
+const newestFirst = (a, b) => b.role.localeCompare(a.role) || b.created_at.localeCompare(a.created_at);
+
+/**
+ * Chooses one of the keys in use; the newest, if the address names none. One that is made from here is chosen.
+ * @param {App} app
+ */
+function keyChoice(app) {
+	const { store, t } = app;
+	const items = store.items("tokens");
+	const select = h("select", { "aria-label": t("client_key") });
+	/** @type {Map<string, {el: HTMLOptionElement}>} */
+	const options = new Map();
+	/** Those there were when a new one was to be made. @type {Set<string> | null} */
+	let before = null;
+	let wanted = app.query().get("key") ?? "";
+
+	/** @param {string} id */
+	function want(id) {
+		wanted = id;
+		app.setQuery({ key: id });
+	}
+
+	async function create() {
+		const { edit } = await import("./key.js");
+		before = new Set(items.keys());
+		edit(app);
+	}
+
+	function patch() {
+		const keys = [...items.values()].filter(({ status }) => status === "active").sort(newestFirst);
+		const made = before && keys.find(({ id }) => !before?.has(id));
+		if (made) {
+			before = null;
+			want(made.id);
+		}
+		keyed(select, keys.map(({ id }) => id), options, (id) => ({ el: h("option", { value: id }) }));
+		for (const { id, name, key } of keys) setText(options.get(id)?.el ?? null, `${name} · ${key}`);
+		const chosen = keys.find(({ id }) => id === wanted) ?? keys[0];
+		if (chosen && select.value !== chosen.id) select.value = chosen.id;
+		select.hidden = !chosen;
+		return chosen;
+	}
+
+	select.onchange = () => {
+		want(select.value);
+		store.marker("tokens")(select.value); // patched with the next paint
+	};
+	const button = press({ label: t("create_key"), "data-write": "", run: create });
+	return { el: h("div.row.pick", select, button), patch };
+}
+
+/**
+ * Says whether a request of the key has come since the page was opened, and what became of it.
+ * @param {App} app
+ */
+function firstRequest(app) {
+	const { store, t } = app;
+	const text = h("span");
+	const link = h("a", { hidden: true }, t("open"));
+	const el = h("p.status", { role: "status" }, text, link);
+	/** Since when, by key. @type {Map<string, number>} */
+	const since = new Map();
+
+	/** @param {ClientKey} key */
+	function newest({ id }) {
+		const from = since.get(id) ?? app.now();
+		since.set(id, from);
+		const requests = [...store.items("requests").values()];
+		return requests.findLast((request) => request.key_id === id && endOf(request) >= from);
+	}
+
+	/** @param {ClientKey} key */
+	function waiting({ name, last_used_at }) {
+		return last_used_at ? t("c_used", { name, at: app.clock(last_used_at) }) : t("c_waiting", { name });
+	}
+
+	return {
+		el,
+		/** @param {ClientKey | undefined} key */
+		patch(key) {
+			const request = key && newest(key);
+			setAttr(el, "data-kind", request && (request.outcome === "ok" ? "ok" : "error"));
+			setAttr(link, "href", request && `#/requests/${request.request_id}`);
+			link.hidden = !request;
+			if (request) setText(text, came(app, request));
+			else setText(text, key ? waiting(key) : "");
+		},
+	};
+}
+
+/**
+ * @param {App} app
+ * @param {LoggedRequest} request
+ */
+function came({ t, clock }, { at, key_name, status, outcome, model, path, account_name, reason }) {
+	const about = { name: key_name, at: clock(at), what: model ?? path, status };
+	if (outcome === "ok") return `✓ ${t("c_came", { ...about, account: account_name ?? "–" })}`;
+	return `✕ ${t("c_failed", { ...about, reason: reason ?? t(`rq_was_${outcome}`) })}`;
 }

@@ -1,6 +1,7 @@
 // @ts-check
-/** How this browser shows things, and help. */
+/** How this browser shows things, the server and its configuration, and help. */
 import { byId, h, panel, setText } from "../dom.js";
+import { server } from "./server.js";
 
 /** A clock that differs by less does no harm. */
 const CLOCK_S = 5;
@@ -42,10 +43,13 @@ export default function mount(root, app) {
 	}
 	const clock = h("p.muted");
 	const about = h("li");
-	root.append(h("div.columns",
+	const served = h("div.view");
+	root.append(served, h("div.columns",
 		panel(t("this_browser"), selects.map((el) => h("label.field", el.ariaLabel, el)), clock),
 		panel(t("keyboard"), h("dl.facts", KEYS.map(([key, does]) => [h("dt", h("kbd", key)), h("dd", t(does))]))),
 		panel(t("help"), h("ul.list", h("li", t("help_proxy")), about))));
+
+	server(app, served);
 
 	function tick() {
 		for (const el of selects) el.value = settings.get(el.name, el.options[0].value);

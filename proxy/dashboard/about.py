@@ -1,0 +1,48 @@
+"""What runs here, for admins: version, effective configuration, data folder, and what is missing for OAuth."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from proxy.dashboard.webhook import Webhook
+from proxy.storage.size import size_of
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """`configuration` gives each key with its value, masked if it is a secret, and its place, None for a default.
+
+    `reload` reads it again and gives the keys that differ, each with whether that is `applied`. Raises Unprocessable.
+    """
+
+    version: str
+    runtime: str
+    configuration: Callable[[], list[dict[str, Any]]]
+    reload: Callable[[], Awaitable[list[dict[str, Any]]]]
+    data_folder: Path
+    encryption: str | None
+    """The id of the key that files are encrypted with; None if they are plain."""
+
+    missing_for_oauth: Sequence[str]
+    """Keys of the configuration without which no OAuth account can be added."""
+
+    webhook: Webhook | None
+
+    async def view(self) -> dict[str, Any]:
+        """What an admin may see."""
+        return {
+            "version": self.version,
+            "runtime": self.runtime,
+            "storage": {
+                "data_folder": str(self.data_folder),
+                "bytes": await asyncio.to_thread(size_of, self.data_folder),
+                "encryption_key": self.encryption,
+            },
+            "oauth": {"ready": not self.missing_for_oauth, "missing": list(self.missing_for_oauth)},
+            "notifications": {"webhook": self.webhook is not None},
+            "config": self.configuration(),
+        }
