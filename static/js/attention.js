@@ -15,8 +15,10 @@ import { ms } from "./format.js";
  */
 export function troubleOf({ type, status, status_reason: reason, last_refresh_error: error, expires_at, unchecked }, now) {
 	if (status === "inactive") return null;
-	const renew = type === "oauth" ? "reauthorise" : "replace_key";
-	if (status === "invalid") return { text: reason ? "n_invalid" : "n_invalid_now", why: reason ?? "", solve: renew };
+	if (status === "invalid") {
+		const why = reason ?? "";
+		return type === "oauth" ? { text: "n_signed_out", why, solve: "reauthorise" } : { text: "n_key", why, solve: "replace_key" };
+	}
 	if (error && expires_at) {
 		const ended = ms(expires_at) <= now;
 		return { text: ended ? "n_ended" : "n_refresh", why: error, solve: ended ? "reauthorise" : "refresh" };

@@ -20,6 +20,7 @@ const short = new Intl.NumberFormat("en", { notation: "compact", maximumFraction
 /** @param {Moment} at */
 export const ms = (at) => (typeof at === "string" ? Date.parse(at) : Number(at));
 
+const cents = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 const axis = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: AXIS_DIGITS });
 
 /** 0.06, 1.2K @param {number} n */
@@ -39,7 +40,7 @@ export const compact = (n) => (n == null ? NOTHING : short.format(n));
 export function money(usd, unpriced) {
 	if (usd === undefined) return NOTHING;
 	if (usd === null) return "unpriced";
-	const text = `$${usd && usd < SMALL_USD ? usd.toPrecision(2) : usd.toFixed(2)}`;
+	const text = `$${usd && usd < SMALL_USD ? usd.toPrecision(2) : cents.format(usd)}`;
 	return unpriced ? `${text} + ${number(unpriced)} unpriced` : text;
 }
 

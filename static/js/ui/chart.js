@@ -13,6 +13,7 @@ const FEWEST_LABELS = 2;
 /** No label stands so near to an end that it would be cut off. */
 const EDGE_PX = 20;
 const SECOND_MS = 1000;
+const DAY_S = 86_400;
 const NOTHING = "–";
 
 /** @import { App } from "../types.js" */
@@ -212,12 +213,18 @@ class Chart {
 			.map((tick) => ({ ...tick, part: (tick.at - from) / (to - from) }));
 		setAttr(grid, "d", found.map(({ part }) => `M${part * WIDTH} 0v${HEIGHT}`).join(""));
 		placeLabels(x, found.filter(({ part }) => part * width > EDGE_PX && (1 - part) * width > EDGE_PX)
-			.map((tick) => ({ ...tick, text: tick.midnight ? dayMonth(tick.at * SECOND_MS, utc) : this.when(tick.at, false) })));
+			.map((tick) => ({ ...tick, text: tick.midnight ? dayMonth(tick.at * SECOND_MS, utc) : this.when(tick.at, { zone: false, now: 0 }) })));
 	}
 
-	/** @param {number} at */
-	when(at, full = true) {
-		return this.app.clock(at * SECOND_MS, { zone: full, seconds: false, ...(full ? {} : { now: 0 }) });
+	/** With its day if that is not today, unless `now` is 0. @param {number} at @param {import("../types.js").ClockOptions} [options] */
+	when(at, options) {
+		return this.app.clock(at * SECOND_MS, { zone: true, seconds: false, ...options });
+	}
+
+	/** "27 Nov, 15:00–17:00 CET" @param {Bar} bar */
+	span({ start, span_s }) {
+		const end = this.when(start + span_s, span_s < DAY_S ? { now: 0 } : {});
+		return `${this.when(start, { zone: false })}–${end}`;
 	}
 
 	/** @param {Bar} bar */
@@ -297,8 +304,7 @@ class Chart {
 		if (this.kind === "bars" && lines.length !== 1) rows.push({ swatch: null, label: t("total"), text: this.sum([bar]) });
 		const past = this.pastAt(bar);
 		if (past !== null) rows.push({ swatch: null, label: t("before"), text: this.text(past) });
-		const span = `${this.when(bar.start, bar.span_s % 86_400 === 0)}–${this.when(bar.start + bar.span_s)}`;
-		showTip(parts.tip, (cursor + 0.5) / bars.length, span, rows);
+		showTip(parts.tip, (cursor + 0.5) / bars.length, this.span(bar), rows);
 	}
 
 	/** What was at this place in the time before, if that has bars of the same length. @param {Bar} bar */

@@ -7,6 +7,8 @@ import { errorsOf, requestsOf, tokensOf } from "../usage.js";
 import { spark } from "./cells.js";
 
 const PART = 100;
+/** From this part of the requests on, errors stand out. */
+const MANY = 0.05;
 
 /** @import { App, Bucket, FirstText, Traffic, Translate } from "../types.js" */
 
@@ -68,7 +70,7 @@ export function figuresPanel({ store, t }) {
 			show("first_byte", took(p50), p95 === null ? "" : t("p95", { p95: took(p95) }));
 			show("tokens_min", compact(used.at(-1)));
 			show("cost_today", money(traffic.today.cost_usd, traffic.today.unpriced_requests), againstYesterday(traffic, t));
-			setAttr(made.errors_hour.much, "data-kind", errors > 0 && "error");
+			setAttr(made.errors_hour.much, "data-kind", errors > requests * MANY && "error");
 		},
 	};
 }

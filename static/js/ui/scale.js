@@ -18,7 +18,7 @@ const UNITS = [["min", MINUTE_S], ["h", HOUR_S], ["day", DAY_S]];
 const TIMES = [
 	...[1, 2, 5, 10, 15, 30].map((n) => n * MINUTE_S),
 	...[1, 2, 3, 6, 12].map((n) => n * HOUR_S),
-	...[1, 2, 5, 10].map((n) => n * DAY_S),
+	...[1, 2, 3, 5, 10].map((n) => n * DAY_S),
 ];
 /** All zones are so many minutes away from each other, or more. */
 const ZONES_S = 15 * MINUTE_S;

@@ -105,7 +105,7 @@ export function historyOf(app, id) {
 	chart.el.hidden = true;
 	load();
 	return {
-		el: panel(t("q_history"), h("div.chips", { role: "group", "aria-label": t("u_range") }, chips), chart.el, note),
+		el: panel(t("q_history"), h("div.chips", { role: "group", "aria-label": t("q_history") }, chips), chart.el, note),
 		tick() {
 			if (app.online() && app.now() - askedAt > RELOAD_MS) load();
 		},
