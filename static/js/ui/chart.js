@@ -8,7 +8,7 @@ import { barPaths, niceStep, rate, stepPath, ticks, timeTicks } from "./scale.js
 
 /** The least that the axis reaches: 4 of what is counted. */
 const LEAST = 4;
-const LABEL_PX = 76;
+const LABEL_PX = 64;
 const FEWEST_LABELS = 2;
 /** No label stands so near to an end that it would be cut off. */
 const EDGE_PX = 20;

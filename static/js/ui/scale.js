@@ -16,8 +16,8 @@ const SECOND_MS = 1000;
 const UNITS = [["min", MINUTE_S], ["h", HOUR_S], ["day", DAY_S]];
 /** From one label of the time to the next. */
 const TIMES = [
-	...[1, 2, 5, 10, 15, 30].map((n) => n * MINUTE_S),
-	...[1, 2, 3, 6, 12].map((n) => n * HOUR_S),
+	...[1, 2, 5, 10, 15, 20, 30].map((n) => n * MINUTE_S),
+	...[1, 2, 3, 4, 6, 8, 12].map((n) => n * HOUR_S),
 	...[1, 2, 3, 5, 10].map((n) => n * DAY_S),
 ];
 /** All zones are so many minutes away from each other, or more. */

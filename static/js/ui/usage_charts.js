@@ -125,10 +125,15 @@ export class UsageCharts {
 		return Boolean(this.asked.by && !this.asked.id);
 	}
 
-	/** Whether it is what the feed tells of. */
-	isFed() {
+	/** The topic of the feed that tells all of it, if there is one. */
+	topic() {
 		const { range, by } = this.asked;
-		return Boolean(range && !by && this.app.store.ready(`usage:${range}`));
+		return range && !by ? `usage:${range}` : "";
+	}
+
+	/** Whether the feed tells of it, now. */
+	isFed() {
+		return this.topic() !== "" && this.app.store.ready(this.topic());
 	}
 
 	/**
@@ -146,9 +151,9 @@ export class UsageCharts {
 
 	/** @returns {Bar[]} */
 	bars() {
-		const { asked, answer, app } = this;
-		if (this.isFed()) {
-			return [...app.store.items(`usage:${asked.range}`).values()].sort((a, b) => a.start - b.start)
+		const { answer, app } = this;
+		if (this.topic()) {
+			return [...app.store.items(this.topic()).values()].sort((a, b) => a.start - b.start)
 				.map((bucket) => ({ ...bucket, parts: [bucket] }));
 		}
 		if (!answer) return [];
