@@ -4,6 +4,7 @@ import { h, setAttr, setText } from "../dom.js";
 import { axisText, dayMonth, number } from "../format.js";
 import { HEIGHT, WIDTH, build, pathsOf, placeLabels, showTip, tableIn } from "./chart_parts.js";
 import { listen } from "./chart_pointer.js";
+import { linesOf, readingOf, sentenceOf, spanOf } from "./chart_words.js";
 import { barPaths, niceStep, rate, stepPath, ticks, timeTicks } from "./scale.js";
 
 /** The least that the axis reaches: 4 of what is counted. */
@@ -13,8 +14,6 @@ const FEWEST_LABELS = 2;
 /** No label stands so near to an end that it would be cut off. */
 const EDGE_PX = 20;
 const SECOND_MS = 1000;
-const DAY_S = 86_400;
-const NOTHING = "–";
 
 /** @import { App } from "../types.js" */
 /** @import { Kind, Series } from "./chart_parts.js" */
@@ -44,7 +43,7 @@ const valueOf = (bar, { key, of }) => (of ? of(bar) : bar[key]);
  */
 export const bars = (app, spec) => new Chart(app, spec);
 
-class Chart {
+export class Chart {
 	/**
 	 * @param {App} app
 	 * @param {Spec} spec
@@ -221,20 +220,19 @@ class Chart {
 		return this.app.clock(at * SECOND_MS, { zone: true, seconds: false, ...options });
 	}
 
-	/** "27 Nov, 15:00–17:00 CET" @param {Bar} bar */
-	span({ start, span_s }) {
-		const end = this.when(start + span_s, span_s < DAY_S ? { now: 0 } : {});
-		return `${this.when(start, { zone: false })}–${end}`;
-	}
-
 	/** @param {Bar} bar */
 	texts(bar) {
-		return this.values(bar).map((n) => (n === null ? NOTHING : this.text(n)));
+		return this.values(bar).map((n) => (n === null ? "–" : this.text(n)));
 	}
 
-	/** What all bars come to, or what it says of them. @param {Bar[]} bars */
+	/** The values that are shown, added up. @param {Bar} bar */
+	total(bar) {
+		return sum(this.values(bar));
+	}
+
+	/** What bars come to, or what it says of them. @param {Bar[]} bars */
 	sum(bars) {
-		const total = sum(bars.map((bar) => sum(this.values(bar))));
+		const total = sum(bars.map((bar) => this.total(bar)));
 		return this.spec.sum && this.only < 0 ? this.spec.sum(bars, total) : this.text(total);
 	}
 
@@ -248,63 +246,17 @@ class Chart {
 			/** @type {Line} */ ([bar.start, [this.when(bar.start), ...this.texts(bar)]])).reverse());
 	}
 
-	/** What there is to see, in a sentence. */
-	sentence() {
-		const { spec: { sentence }, bars, app } = this;
-		const label = this.label();
-		if (sentence && this.only < 0) return `${label}: ${sentence(bars)}`;
-		if (this.kind === "lines") {
-			return `${label}: ${this.series.map((series) => this.course(series)).filter(Boolean).join("; ") || NOTHING}`;
-		}
-		const totals = bars.map((bar) => sum(this.values(bar)));
-		const most = Math.max(...totals);
-		if (!most) return `${label}: –`;
-		const peak = bars[totals.indexOf(most)];
-		const { n, unit } = rate(most, peak.span_s);
-		const text = this.spec.text ?? axisText;
-		return app.t("chart_sentence",
-			{ label, total: this.sum(bars), peak: text(n), unit, at: this.when(peak.start) });
-	}
-
-	/** How high a line came, and where it is now. @param {Series} series */
-	course(series) {
-		const values = this.bars.map((bar) => valueOf(bar, series));
-		const now = values[values.length - 1];
-		const most = Math.max(...values.map((n) => n ?? 0));
-		return values.some((n) => n !== null) &&
-			this.app.t("q_line", { label: series.label, most: this.text(most), now: now === null ? NOTHING : this.text(now) });
-	}
-
 	drawCursor() {
 		const { parts, bars, cursor, dragged } = this;
 		const here = bars[cursor];
 		this.drawBand(parts.cursor, here && dragged < 0 ? cursor : -1, 1);
 		this.drawBand(parts.drag, dragged < 0 ? -1 : Math.min(dragged, cursor), Math.abs(cursor - dragged) + 1);
-		const sentence = this.sentence();
+		const sentence = sentenceOf(this);
 		setAttr(parts.picture, "aria-label", sentence);
 		const spoken = here && parts.readout.ariaLive === "polite";
-		setText(parts.readout, spoken ? this.reading(here) : sentence);
-		if (here) this.drawTip(here);
+		setText(parts.readout, spoken ? readingOf(this, here) : sentence);
+		if (here) showTip(parts.tip, (cursor + 0.5) / bars.length, spanOf(this, here), linesOf(this, here));
 		else parts.tip.hidden = true;
-	}
-
-	/** @param {Bar} bar */
-	reading(bar) {
-		return [this.when(bar.start), ...this.texts(bar).map((text, n) => `${this.series[n].label} ${text}`)].join(" · ");
-	}
-
-	/** @param {Bar} bar */
-	drawTip(bar) {
-		const { app: { t }, parts, series, look, bars, cursor } = this;
-		const values = this.values(bar);
-		const lines = series.map(({ label }, n) => ({ swatch: look.swatch(n), label, text: this.text(values[n] ?? 0), n }))
-			.filter(({ n }) => (this.kind === "bars" ? values[n] : values[n] !== null)).reverse();
-		/** @type {{swatch: Element | null, label: string, text: string}[]} */
-		const rows = lines.map(({ swatch, label, text }) => ({ swatch, label, text }));
-		if (this.kind === "bars" && lines.length !== 1) rows.push({ swatch: null, label: t("total"), text: this.sum([bar]) });
-		const past = this.pastAt(bar);
-		if (past !== null) rows.push({ swatch: null, label: t("before"), text: this.text(past) });
-		showTip(parts.tip, (cursor + 0.5) / bars.length, this.span(bar), rows);
 	}
 
 	/** What was at this place in the time before, if that has bars of the same length. @param {Bar} bar */

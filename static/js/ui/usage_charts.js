@@ -10,7 +10,7 @@ import { perCent } from "./quota.js";
 
 const RELOAD_MS = 60_000;
 /** What comes often is asked for again no sooner than after this. */
-const SOON_MS = 5000;
+const SOON_MS = 2000;
 const SECOND_MS = 1000;
 const LEAST_USD = 0.04;
 /** The first byte's axis reaches 100 ms at least. */
