@@ -32,6 +32,7 @@ from handlers.requests import OneRequest, RequestList
 from handlers.sessions import OneSession, SessionList
 from handlers.settings import Configuration, Export, Import, ReadAgain, TestNotification
 from handlers.statistics import Statistics, Usage
+from handlers.usage_chart import UsageChart
 from handlers.v1 import V1
 from proxy.accounts.credentials import Credentials
 from proxy.accounts.login import Logins
@@ -175,6 +176,15 @@ def application(
             route(
                 r"/api/admin/usage",
                 Usage,
+                who=admins,
+                clock=clock,
+                pool=pool,
+                keys=keys,
+                series=series,
+            ),
+            route(
+                r"/api/admin/usage/chart",
+                UsageChart,
                 who=admins,
                 clock=clock,
                 pool=pool,

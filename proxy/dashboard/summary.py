@@ -15,6 +15,7 @@ from proxy.clock import Clock, rfc3339
 from proxy.dashboard.figures import Figures
 from proxy.dashboard.health import Health
 from proxy.upstream.unclassified import Unclassified
+from proxy.usage.chart import Yesterday
 from proxy.usage.latency import Latency
 from proxy.usage.series import Series
 
@@ -44,6 +45,7 @@ class Summary:
         self._refresher = refresher
         self._sessions = sessions
         self._series = series
+        self._yesterday = Yesterday(series)
         self._latency = latency
         self._unclassified = unclassified
         self._health = health
@@ -95,7 +97,8 @@ class Summary:
     def traffic(self) -> dict[str, Any]:
         """Requests in flight, sessions, client keys, usage since the start and today, and time to first byte.
 
-        `unclassified_errors`: errors of the upstream whose shape is not known here.
+        `yesterday`: usage up to the same time of that day. `unclassified_errors`: errors of the upstream whose shape
+        is not known here.
         """
         return {
             "in_flight": sum(session.in_flight for session in self._sessions),
@@ -103,6 +106,7 @@ class Summary:
             "client_keys": len(self._keys),
             "since_start": self._series.totals("start").view(),
             "today": self._series.totals("today").view(),
+            "yesterday": self._yesterday.by(self._clock.now()).view(),
             "ttfb_ms": self._latency.ttfb_ms(),
             "unclassified_errors": self._unclassified.count,
         }

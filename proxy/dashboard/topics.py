@@ -19,22 +19,24 @@ from proxy.dashboard.summary import Summary
 from proxy.errors import NotFound
 from proxy.feed import SYSTEM, Feed, Happened
 from proxy.usage.buckets import MINUTE, By, floor
-from proxy.usage.counts import FIELDS, OUTCOMES, Counts
+from proxy.usage.chart import numbers
+from proxy.usage.counts import no_sums
 from proxy.usage.request import RequestRecord
 from proxy.usage.series import RINGS, RingName, Series
 
 View = dict[str, Any]
 
 STATS = ("health", "accounts", "capacity", "traffic", "affinity")
-LATELY = ("requests", "errors", "input_tokens", "output_tokens", "cost_usd", "unpriced_requests")
-TOKENS = (
+LATELY = (
+    "requests",
+    "errors",
     "input_tokens",
     "output_tokens",
     "cache_creation_input_tokens",
     "cache_read_input_tokens",
     "cost_usd",
+    "unpriced_requests",
 )
-TURNS = ("turns_stayed", "turns_moved")
 
 
 class Topics:
@@ -125,7 +127,8 @@ class Topics:
             starts = series.starts(ring)
             if int(id) not in starts:
                 return None
-            return _bucket(int(id), starts.step, series.bucket(int(id), starts.step))
+            sums = series.sums(int(id), starts.step).get(None) or no_sums()
+            return {"start": int(id), "span_s": starts.step, **numbers(sums)}
 
         return Source(lambda: map(str, series.starts(ring)), bucket, lambda: [str(series.starts(ring)[-1])])
 
@@ -133,12 +136,6 @@ class Topics:
         series = self._series
         day = series.day(by, id).view()
         return {"day": {name: day[name] for name in LATELY}, "spark": series.by_minute(by, id)}
-
-
-def _bucket(start: int, span_s: int, counts: Counts) -> View:
-    view = counts.view()
-    outcomes = {name: getattr(counts, name) for name in FIELDS[:OUTCOMES]}
-    return {"start": start, "span_s": span_s} | outcomes | {name: view[name] for name in TOKENS + TURNS}
 
 
 def _or_none(view: Callable[[str], View]) -> Callable[[str], Mapping[str, Any] | None]:

@@ -149,8 +149,8 @@ class Series:
             for ids, sums in self._buckets.add(t, rows, self._clock.now()).items():
                 self._since_start = plus(self._since_start, sums)
                 waiting = self._new.get((t, ids))
-                if waiting is None:
-                    self._bound_new()
+                if waiting is None and len(self._new) >= MOST_UNSAVED:
+                    self._new = _bounded(self._new)
                 self._new[t, ids] = sums if waiting is None else plus(waiting, sums)
 
     def totals(self, since: Literal["start", "today"]) -> Counts:
@@ -174,10 +174,18 @@ class Series:
 
     def bucket(self, start: int, span_s: int, by: By | None = None, id: str | None = None) -> Counts:
         """The counts of one bucket of a chart: of everything, or of one account, client key or model."""
+        return counts_of(self.sums(start, span_s, by).get(id))
+
+    def sums(self, start: int, span_s: int, by: By | None = None) -> Mapping[str | None, Sums]:
+        """The sums of one bucket by account, client key or model; those of everything are under None."""
         self._fold()
         found = self._buckets.levels[span_s].buckets.get(start)
-        place = EVERYTHING if by is None else PLACE[by]
-        return counts_of(found[place].get(id) if found else None)
+        return found[EVERYTHING if by is None else PLACE[by]] if found else {}
+
+    def spans(self, start: float) -> list[int]:
+        """The lengths of the buckets that are kept back to `start`, the shortest first."""
+        now = self._clock.now()
+        return [span_s for span_s, level in self._buckets.levels.items() if now - level.keep_s <= start]
 
     def day(self, by: By, id: str) -> Counts:
         """The counts of one account, client key or model in the last 24 hours."""
@@ -287,15 +295,6 @@ class Series:
         found = (item for bucket in self._buckets.between(start, end) for item in bucket[place].items())
         return add_up(found, lambda id: id)
 
-    def _bound_new(self) -> None:
-        """Merge unsaved rows if the disk has taken none for long. The totals stay the same."""
-        if len(self._new) < MOST_UNSAVED:
-            return
-        self._new = add_up(self._new.items(), lambda key: (floor(key[0], QUARTER), key[1]))
-        if len(self._new) > MOST_UNSAVED // 2:
-            log.warning("usage waits too long for the disk, so it is kept for it without details")
-            self._new = add_up(self._new.items(), lambda key: (floor(key[0], DAY), (OTHER, OTHER, OTHER)))
-
     def _failed(self, reason: str | None) -> None:
         if reason is not None and self.unsaved is None:
             log.error("usage not saved, kept in memory error=%s", reason)
@@ -345,6 +344,15 @@ class Series:
                 return rows
         self._stages[day] = stage
         return rows
+
+
+def _bounded(rows: Mapping[Key, Sums]) -> dict[Key, Sums]:
+    """Unsaved rows with fewer details, because the disk has taken none for long. The totals stay the same."""
+    fewer = add_up(rows.items(), lambda key: (floor(key[0], QUARTER), key[1]))
+    if len(fewer) <= MOST_UNSAVED // 2:
+        return fewer
+    log.warning("usage waits too long for the disk, so it is kept for it without details")
+    return add_up(fewer.items(), lambda key: (floor(key[0], DAY), (OTHER, OTHER, OTHER)))
 
 
 def _by_time(rows: Mapping[Key, Sums]) -> dict[int, dict[Ids, Sums]]:

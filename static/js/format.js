@@ -9,6 +9,8 @@ const JUST_NOW_MS = 5000;
 /** Below this, cents say nothing. */
 const SMALL_USD = 0.1;
 const NOTHING = "–";
+/** Labels of an axis have at most so many digits, and few enough to be told apart. */
+const AXIS_DIGITS = 2;
 
 /** @typedef {string | number | null | undefined} Moment */
 
@@ -17,6 +19,12 @@ const short = new Intl.NumberFormat("en", { notation: "compact", maximumFraction
 
 /** @param {Moment} at */
 export const ms = (at) => (typeof at === "string" ? Date.parse(at) : Number(at));
+
+const cents = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+const axis = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: AXIS_DIGITS });
+
+/** 0.06, 1.2K @param {number} n */
+export const axisText = (n) => axis.format(n);
 
 /** 12,430 @param {number | null | undefined} n */
 export const number = (n) => (n == null ? NOTHING : grouped.format(n));
@@ -35,8 +43,14 @@ export const share = (part) => (part == null ? NOTHING : `${Number((100 * part).
 export function money(usd, unpriced) {
 	if (usd === undefined) return NOTHING;
 	if (usd === null) return "unpriced";
-	const text = `$${usd && usd < SMALL_USD ? usd.toPrecision(2) : usd.toFixed(2)}`;
+	const text = `$${usd && usd < SMALL_USD ? usd.toPrecision(2) : cents.format(usd)}`;
 	return unpriced ? `${text} + ${number(unpriced)} unpriced` : text;
+}
+
+/** "1.24 s", "320 ms" @param {number | null} time_ms */
+export function took(time_ms) {
+	if (time_ms === null) return NOTHING;
+	return time_ms < SECOND_MS ? `${number(Math.round(time_ms))} ms` : `${(time_ms / SECOND_MS).toFixed(2)} s`;
 }
 
 /** "3" and "h" of 3 hours and some minutes, "05" and "m" of the rest. @param {number} span_ms */
@@ -105,6 +119,9 @@ export function clock(at, { utc = false, zone = false, seconds = true, now = NaN
 /** "Sunday 29 November 2026" @param {string} at @param {boolean} utc */
 export const day = (at, utc) =>
 	format({ timeZone: utc ? "UTC" : undefined, weekday: "long", day: "numeric", month: "long", year: "numeric" }, ms(at));
+
+/** "29 Nov" @param {number} at @param {boolean} utc */
+export const dayMonth = (at, utc) => format({ timeZone: utc ? "UTC" : undefined, day: "numeric", month: "short" }, at);
 
 /**
  * The text of an event, its times as `clock` shows them.

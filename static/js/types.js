@@ -8,6 +8,8 @@
  * @property {number} errors
  * @property {number} input_tokens
  * @property {number} output_tokens
+ * @property {number} cache_creation_input_tokens
+ * @property {number} cache_read_input_tokens
  * @property {number | null} cost_usd null if nothing of it has a price
  * @property {number} unpriced_requests
  *
@@ -162,7 +164,8 @@
  * @typedef {{status: Verdict, reasons: string[], draining: boolean, insecure: boolean, started_at: Time,
  *	version: string, findings?: number}} Health
  * @typedef {Record<AccountStatus | "total", number> & {next_reset_at: Time | null}} AccountCounts
- * @typedef {{in_flight: number, today: Usage & Turns}} Traffic
+ * @typedef {{in_flight: number, sessions: number, client_keys: number, since_start: Usage, today: Usage & Turns,
+ *	yesterday: Usage, ttfb_ms: Record<"p50" | "p95", number | null>}} Traffic `yesterday` up to this time of that day
  * @typedef {{account_id: string, name: string, window: string, at: Time}} Reset
  * @typedef {{left: number | null, known: number, accounts: number, empty_at: Time | null, resets: Reset[]}} Capacity
  * @typedef {{moved: Record<string, number>, moved_cost_usd: number | null, moved_unpriced: number}} Affinity

@@ -1,13 +1,16 @@
-"""No label of a chart leaves its place or touches the next, whatever the hour, the month and the time zone."""
+"""Charts: labels that fit and stand at whole times, and what pointing at them shows."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser
+from playwright.async_api import Browser, Locator, Page, expect
 
+from proxy.simulator import Error
 from tests.e2e.dashboard import dashboard, goto
+from tests.service import Service
 
 WIDTHS = (320, 360, 599, 600, 1024, 1440)
 TIMES = ("utc", "America/New_York", "Asia/Kolkata", "Pacific/Chatham")
@@ -18,9 +21,10 @@ TIMES = ("utc", "America/New_York", "Asia/Kolkata", "Pacific/Chatham")
 CHARTS = """async () => {
   const module = (name) => import(new URL(name, document.querySelector("script[type=module]").src));
   const [{ bars }, { clock }, { money }] = await Promise.all(["ui/chart.js", "format.js", "format.js"].map(module));
-  const SPANS = { "1h": [60, 60], "24h": [24, 3600], "7d": [168, 3600], "30d": [30, 86_400] };
+  const SPANS = { "1h": [60, 60], "24h": [96, 900], "7d": [84, 7200], "30d": [30, 86_400] };
   let now, utc;
-  const app = { t: (key) => key, clock: (at, options) => clock(at, { utc, zone: true, now, ...options }) };
+  const settings = { get: () => (utc ? "utc" : "local") };
+  const app = { t: (key) => key, settings, clock: (at, options) => clock(at, { utc, zone: true, now, ...options }) };
   const make = () => bars(app, { label: "A chart", text: money, series: [{ key: "cost_usd", label: "Cost" }] });
   const charts = [make(), make(), make()], view = document.querySelector("#view > section");
   const panel = (inner) => {
@@ -34,24 +38,19 @@ CHARTS = """async () => {
   beside.append(...charts.slice(1).map(({ el }) => panel(el)));
   view.replaceChildren(panel(charts[0].el), beside);
 
-  const right = (span) => {
-    const range = document.createRange();
-    range.selectNodeContents(span);
-    return range.getBoundingClientRect();
-  };
   function wrong() {
     const found = [], wide = document.documentElement.scrollWidth - innerWidth;
     if (wide > 0) found.push(`the page is ${wide} px too wide`);
     for (const x of document.querySelectorAll("#view .x")) {
-      const end = x.getBoundingClientRect().right, labels = [...x.children].filter((span) => span.offsetWidth);
-      const each = x.offsetWidth / labels.length;
+      const { right: end } = x.closest(".panel").getBoundingClientRect(), labels = [...x.children];
+      if (labels.length < 1 || labels.length > 16) found.push(`there are ${labels.length} labels`);
       labels.forEach((span, n) => {
-        const box = right(span), next = n + 1 < labels.length ? right(labels[n + 1]).left : end + 4;
-        if (!box.width) found.push("a label is empty");
-        const over = box.right - next;
+        const { right } = span.getBoundingClientRect();
+        if (!/^(\\d\\d:[0-5][05]|\\d{1,2} [A-Z][a-z]{2,3})$/.test(span.textContent)) {
+          found.push(`“${span.textContent}” is neither a whole time nor a midnight`);
+        }
+        const over = right - (labels[n + 1]?.getBoundingClientRect().left ?? end);
         if (over > -4) found.push(`“${span.textContent}” ends ${over.toFixed(1)} px behind the start of the next`);
-        const off = box.left - x.getBoundingClientRect().left - n * each;
-        if (Math.abs(off) > 1) found.push(`“${span.textContent}” is ${off.toFixed(1)} px off its bar`);
       });
     }
     return found;
@@ -95,3 +94,90 @@ async def test_labels_keep_their_places_all_day_and_all_year(
             wrong = await page.evaluate("(given) => window.walk(given)", [[*A_DAY, *A_YEAR], times == "utc"])
             found += [f"{width}: {each}" for each in wrong]
         assert found[:9] == []
+
+
+# ---- pointing at them
+
+
+def chart_of(page: Page, title: str) -> Locator:
+    """The panel of that chart."""
+    return page.locator("section.panel", has=page.get_by_role("heading", name=title, exact=True))
+
+
+async def used(service: Service) -> None:
+    service.simulator.script(None, Error(404))
+    for _ in range(3):
+        await service.message()
+
+
+async def at(plot: Locator, part: float) -> tuple[float, float]:
+    """A point in the picture: `part` of its width from the left."""
+    box = await plot.bounding_box()
+    assert box is not None
+    return box["x"] + box["width"] * part, box["y"] + box["height"] / 2
+
+
+async def test_the_mouse_reads_a_bar_out_with_its_total(tmp_path: Path, browser: Browser) -> None:
+    async with dashboard(tmp_path, browser, "usage?range=1h", prepare=used) as (_, page):
+        requests = chart_of(page, "Requests")
+        plot, tip = requests.get_by_role("img"), requests.locator(".tip")
+        await expect(plot).to_have_accessible_name(re.compile("last hour: 3, peak 3/min"))
+        await page.mouse.move(*await at(plot, 0.999))
+        for line in ("Client errors1", "Answered2", "Total3", "time before0"):
+            await expect(tip).to_contain_text(line)
+        await page.mouse.move(5, 5)
+        await expect(tip).to_be_hidden()
+
+
+async def test_a_finger_reads_a_bar_out_and_it_stays(tmp_path: Path, browser: Browser) -> None:
+    async with dashboard(
+        tmp_path, browser, "usage?range=1h", prepare=used, width=390, height=844, has_touch=True
+    ) as (_, page):
+        requests = chart_of(page, "Requests")
+        await expect(requests.get_by_role("img")).to_have_accessible_name(re.compile(": 3, peak"))
+        await page.touchscreen.tap(*await at(requests.get_by_role("img"), 0.999))
+        await expect(requests.locator(".tip")).to_contain_text("Total3")
+        assert "#/usage" in page.url  # a tap reads out, and leads nowhere
+
+
+async def test_a_key_of_the_legend_shows_its_series_alone(tmp_path: Path, browser: Browser) -> None:
+    async with dashboard(tmp_path, browser, "usage?range=1h", prepare=used) as (_, page):
+        requests = chart_of(page, "Requests")
+        key = requests.get_by_role("button", name="Client errors")
+        await key.click()
+        await expect(key).to_have_attribute("aria-pressed", "true")
+        await expect(requests.get_by_role("img")).to_have_accessible_name(re.compile(": 1, peak 1/min"))
+        await key.click()
+        await expect(requests.get_by_role("img")).to_have_accessible_name(re.compile(": 3, peak 3/min"))
+
+
+async def test_what_is_dragged_over_is_zoomed_to_by_all_charts(tmp_path: Path, browser: Browser) -> None:
+    async with dashboard(tmp_path, browser, "usage?range=1h&by=account", prepare=used) as (_, page):
+        requests = chart_of(page, "Requests")
+        plot = requests.get_by_role("img")
+        await expect(plot).to_have_accessible_name(re.compile(": 3, peak"))
+        await page.mouse.move(*await at(plot, 0.76))
+        await page.mouse.down()
+        await page.mouse.move(*await at(plot, 0.99))
+        await page.mouse.up()
+        await expect(page).to_have_url(re.compile(r"by=account&from=2026-09-28T10%3A1[56].*&to="))
+        await expect(chart_of(page, "Errors").get_by_role("img")).to_have_accessible_name(
+            re.compile("16:.*: 1, peak")
+        )
+        await page.get_by_role("button", name="Zoom out").first.click()
+        await expect(page).to_have_url(re.compile(r"range=1h&by=account$"))
+
+
+async def test_a_split_tells_accounts_apart_as_the_table_does(tmp_path: Path, browser: Browser) -> None:
+    async with dashboard(tmp_path, browser, "usage", prepare=used) as (_, page):
+        await page.get_by_label("Split").select_option("by account")
+        await expect(page).to_have_url(re.compile("by=account"))
+        rows = page.get_by_role("row").filter(has_text="team-")
+        await expect(rows.first).to_be_visible()
+        keys = chart_of(page, "Requests").locator(".keys button:visible")
+        assert (
+            len(await rows.all()) == await keys.count() - await page.locator(".keys .reset:visible").count()
+        )
+        await expect(chart_of(page, "Requests").get_by_role("img")).to_have_accessible_name(
+            re.compile(": 3, peak")
+        )

@@ -77,8 +77,9 @@ async def test_an_account_shows_each_of_its_windows_and_their_past(tmp_path: Pat
         await expect(windows.last).to_contain_text(re.compile("5 hours.*96 %, nearly used up.*in 59m"))
         told = "Quota over time: 5 hours at most 96 %, now 96 %; Opus, 7 days at most 97 %, now 97 %"
         await expect(page.get_by_role("img", name=told)).to_be_visible()
-        await page.get_by_role("button", name="last 7 days").click()
-        await expect(page.get_by_role("button", name="last 7 days")).to_have_attribute("aria-pressed", "true")
+        week = page.get_by_role("group", name="Quota over time").get_by_role("button", name="last 7 days")
+        await week.click()
+        await expect(week).to_have_attribute("aria-pressed", "true")
         await page.get_by_role("img", name=told).press("ArrowRight")
         await expect(page.get_by_text(re.compile(r"· 5 hours 96 % · Opus, 7 days 97 %$"))).to_be_visible()
         use_quota(service, "over", {"5h": 0.1})

@@ -69,7 +69,8 @@ async def test_it_begins_with_who_speaks_and_everything_asked_for(tmp_path: Path
         assert account == account | (await service.admin("GET", "/api/accounts")).json()["accounts"][0]
         assert (account["refreshing"], account["spark"]) == (False, [0] * 60)
         assert account["day"] == {
-            "requests": 0, "errors": 0, "input_tokens": 0, "output_tokens": 0, "cost_usd": 0.0,
+            "requests": 0, "errors": 0, "input_tokens": 0, "output_tokens": 0,
+            "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0, "cost_usd": 0.0,
             "unpriced_requests": 0,
         }  # fmt: skip
         token = only(page.items["tokens"])

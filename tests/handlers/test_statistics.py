@@ -31,7 +31,7 @@ from tests.wire import connect
 FIELDS = {
     "total_accounts", "active_accounts", "inactive_accounts", "rate_limited_accounts", "invalid_accounts",
     "accounts_needing_refresh", "oldest_token_age_hours", "system_health",
-    "reasons", "uptime_seconds", "in_flight", "sessions", "client_keys", "since_start", "today", "ttfb_ms",
+    "reasons", "uptime_seconds", "in_flight", "sessions", "client_keys", "since_start", "today", "yesterday", "ttfb_ms",
     "unclassified_errors", "capacity", "affinity",
 }  # fmt: skip
 SUMS = {

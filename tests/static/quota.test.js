@@ -3,7 +3,6 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
 import { levelOf, nameOf, perCent, tightest, usedOf, wordsOf } from "../../static/js/ui/quota.js";
-import { stepPath } from "../../static/js/ui/steps.js";
 import { t } from "../../static/js/texts.js";
 
 const NOW = Date.parse("2027-01-15T08:00:00Z");
@@ -42,9 +41,4 @@ test("the tightest window is that of which most is used, and of which something 
 	assert.deepEqual(tightest({ quota }, NOW), { window: quota[1], used: 0.3 });
 	assert.equal(tightest({ quota: [quota[0]] }, NOW), null);
 	assert.equal(tightest({ quota: [quota[3]] }, NOW).used, 0);
-});
-
-test("a step line has a step for each point, a gap where nothing is known, and an upper end", () => {
-	assert.equal(stepPath([0, 0.5, null, 2]), "M0.0 160.0H180.0V80.0H360.0M540.0 0.0H720.0");
-	assert.equal(stepPath([null, null]), "");
 });

@@ -22,7 +22,7 @@ from .world import DAY_S, MINUTE_S, PROGRAMS, SEATS, Program, Seat
 
 HOUR_S: Final = 3600
 # As far back, and in as long spans, as usage is kept by the proxy and asked for by its charts.
-SPANS: Final = ((30 * DAY_S, DAY_S), (8 * DAY_S, HOUR_S), (DAY_S, 15 * MINUTE_S), (2 * HOUR_S, MINUTE_S))
+SPANS: Final = ((30 * DAY_S, DAY_S), (8 * DAY_S, HOUR_S), (2 * DAY_S, 15 * MINUTE_S), (2 * HOUR_S, MINUTE_S))
 WINDOWS_S: Final = {"5h": 5 * HOUR_S, "7d": 7 * DAY_S}
 TOKENS_PER_WORD: Final = 1.3
 

@@ -2,6 +2,7 @@
 /** What the cells of tables show. */
 import { h, setAttr, setText, svg } from "../dom.js";
 import { compact, ms, number, span } from "../format.js";
+import { TOKENS, tokensIn, tokensOf } from "../usage.js";
 
 /** @import { Account, AccountStatus, App, TextKey, Usage } from "../types.js" */
 /** @import { Column } from "./table.js" */
@@ -112,8 +113,7 @@ export const plain = (key, field, text, more) => ({
 });
 
 /** The fields of the last 24 h, for exports. */
-export const DAY = ["requests", "errors", "input_tokens", "output_tokens", "cost_usd",
-	"unpriced_requests"].map((field) => `day.${field}`);
+export const DAY = ["requests", "errors", ...TOKENS, "cost_usd", "unpriced_requests"].map((field) => `day.${field}`);
 
 /**
  * Columns of the last 24 h.
@@ -139,7 +139,7 @@ export const usage = (cls) => [
 	{
 		key: "tokens_24h",
 		cls,
-		sort: ({ day }) => day.input_tokens + day.output_tokens,
-		text: ({ day }) => `${compact(day.input_tokens)} / ${compact(day.output_tokens)}`,
+		sort: ({ day }) => tokensOf(day),
+		text: ({ day }) => `${compact(tokensIn(day))} / ${compact(day.output_tokens)}`,
 	},
 ];

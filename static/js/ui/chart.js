@@ -1,173 +1,268 @@
 // @ts-check
-/** Stacked bars over time: a picture, a cursor that reads a bar out, and a table. */
-import { h, setAttr, setText, svg } from "../dom.js";
-import { compact, number } from "../format.js";
-import { STEPS, barPaths, niceStep, rate, ticks } from "./scale.js";
-import { sheet } from "./sheet.js";
+/** Stacked bars or step lines over time: a picture, a cursor that reads it out, and a table. */
+import { h, setAttr, setText } from "../dom.js";
+import { axisText, dayMonth, number } from "../format.js";
+import { HEIGHT, WIDTH, build, pathsOf, placeLabels, showTip, tableIn } from "./chart_parts.js";
+import { listen } from "./chart_pointer.js";
+import { linesOf, readingOf, sentenceOf, spanOf } from "./chart_words.js";
+import { barPaths, niceStep, rate, stepPath, ticks, timeTicks } from "./scale.js";
 
-/** The picture is stretched to the place that there is. */
-const WIDTH = 720;
-const HEIGHT = 160;
-const TIMES = 6;
-/** Patterns of the series, so that they differ by more than colour. */
-const HATCHES = ["", "M0 6 6 0", "M0 3h6", "M3 0v6", "M0 0 6 6", "M2 2h2v2h-2z"];
-const HATCH_SIZE = { width: 6, height: 6 };
-/** The least that the axis reaches: 4 of what is counted, or 4 cents. */
+/** The least that the axis reaches: 4 of what is counted. */
 const LEAST = 4;
-const LEAST_USD = 0.04;
-const NO_CURSOR = -1;
+const LABEL_PX = 64;
+const FEWEST_LABELS = 2;
+/** No label stands so near to an end that it would be cut off. */
+const EDGE_PX = 20;
+const SECOND_MS = 1000;
 
-/** @import { App, Bucket } from "../types.js" */
+/** @import { App } from "../types.js" */
+/** @import { Kind, Series } from "./chart_parts.js" */
 /** @import { Line } from "./sheet.js" */
 
-/** A field of the buckets, and the class of its colour. @typedef {{key: string, label: string}} Series */
+/** A bucket, or what has such a time. @typedef {{start: number, span_s: number}} Bar */
+/** The time before: its bars, moved to where they are drawn; `of` if they are not of the series. @typedef
+ * {{bars: Bar[], of?: (bar: any) => number | null}} Before */
 /**
- * `open` is called with a bar on which somebody clicks, or presses Enter.
- * @typedef {{series: Series[], label: string, text?: (n: number) => string, open?: (bar: Bucket) => void}} Spec
+ * `step` is that of the axis if it does not depend on what there is.
+ * `open` is called with a bar on which somebody clicks, or presses Enter, and the number of the series that is isolated,
+ * or -1. `zoom` is called with what was dragged over; without it the chart itself shows that.
+ * @typedef {{series?: Series[], label: string | (() => string), kind?: Kind, text?: (n: number) => string, least?: number, step?: number,
+ *	sum?: (bars: any[], total: number) => string, sentence?: (bars: any[]) => string,
+ *	open?: (bar: any, only: number) => void, zoom?: (from_s: number, to_s: number) => void}} Spec
  */
 
-/** @param {number[]} numbers */
-const sum = (numbers) => numbers.reduce((a, b) => a + b);
-/** @param {string} key of a series */
-const fill = (key) => ({ fill: `url(#${key})` });
+/** @param {(number | null)[]} numbers */
+const sum = (numbers) => numbers.reduce((/** @type {number} */ a, b) => a + (b ?? 0), 0);
+
+/** @type {(bar: any, series: Series) => number | null} */
+const valueOf = (bar, { key, of }) => (of ? of(bar) : bar[key]);
 
 /**
  * @param {App} app
  * @param {Spec} spec
  */
-export function bars(app, spec) {
-	const chart = new Chart(app, spec);
-	return {
-		el: chart.parts.el,
-		/** All buckets, oldest first. @param {Bucket[]} buckets */
-		patch: (buckets) => chart.patch(buckets),
-	};
-}
+export const bars = (app, spec) => new Chart(app, spec);
 
-/**
- * What stands still.
- * @param {App} app
- * @param {Spec} spec
- * @param {string[]} heads of the table
- */
-function build({ t }, { series, label, open }, heads) {
-	const paths = series.map(({ key }) => svg("path", fill(key)));
-	const partial = svg("path.partial");
-	const cursor = svg("path.cursor");
-	const tile = { patternUnits: "userSpaceOnUse", ...HATCH_SIZE };
-	const patterns = series.map(({ key }, n) => svg("pattern", { id: key, ...tile },
-		svg(`rect.${key}`, HATCH_SIZE), svg("path", { d: HATCHES[n] })));
-	const view = { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none" };
-	const kind = open ? "svg.opens" : "svg";
-	const picture = /** @type {SVGElement} */ (svg(kind, { role: "img", tabindex: 0, "aria-label": label, ...view },
-		patterns, paths, partial, cursor));
-	/** @type {(name: string, labels: number) => HTMLElement} */
-	const axis = (name, labels) => h(`div.${name}`, Array.from({ length: labels }, () => h("span")));
-	const y = axis("y", STEPS + 1);
-	const x = axis("x", TIMES);
-	const readout = h("p.muted");
-	const table = sheet(label, heads);
-	const details = h("details", h("summary", t("show_as_table")), table.el);
-	const keys = h("ul.row", series.map(({ key, label }) => h("li",
-		svg("svg", { "aria-hidden": "true" }, svg("path", { d: "M0 0h12v12H0", ...fill(key) })), label)),
-	h("li.partial", t("incomplete")));
-	const el = h("figure.chart", keys, y, picture, x, readout, details);
-	return { el, paths, partial, cursor, picture, y, x, readout, table, details };
-}
-
-class Chart {
+export class Chart {
 	/**
 	 * @param {App} app
 	 * @param {Spec} spec
 	 */
 	constructor(app, spec) {
 		this.app = app;
-		this.label = spec.label;
-		this.series = spec.series;
-		this.open = spec.open;
+		this.spec = spec;
+		this.kind = spec.kind ?? "bars";
 		this.text = spec.text ?? number;
-		const counts = this.text === number;
-		/** As `text`, for axis and peak. */
-		this.brief = counts ? compact : this.text;
-		this.least = counts ? LEAST : LEAST_USD;
-		this.heads = [app.t("time"), ...spec.series.map(({ label }) => label)];
-		/** @type {Bucket[]} */
-		this.buckets = [];
-		this.cursor = NO_CURSOR;
-		this.parts = build(app, spec, this.heads);
-		this.listen();
+		/** @type {Series[]} */
+		this.series = [];
+		/** @type {Bar[]} */
+		this.all = [];
+		/** @type {Bar[]} those that are shown */
+		this.bars = [];
+		/** @type {Before | undefined} */
+		this.before = undefined;
+		/** @type {[from_s: number, to_s: number] | null} */
+		this.part = null;
+		this.only = -1;
+		this.cursor = -1;
+		this.dragged = -1;
+		this.parts = build(app, { label: this.label(), kind: this.kind, opens: Boolean(spec.open) });
+		this.el = this.parts.el;
+		this.look = pathsOf(this.kind, []);
+		if (spec.series) this.setSeries(spec.series);
+		listen(this.parts.picture, this);
+		this.parts.details.ontoggle = () => this.draw();
+		new ResizeObserver(() => this.draw()).observe(this.parts.x);
 	}
 
-	/** @param {Bucket} bucket */
-	numbers(bucket) {
-		return this.series.map(({ key }) => bucket[key]);
+	/** What it shows, and of which time. */
+	label() {
+		const { label } = this.spec;
+		return typeof label === "string" ? label : label();
 	}
 
-	/** @param {Bucket} bucket */
-	when({ start }, zone = true) {
-		return this.app.clock(start * 1000, { zone, seconds: false });
+	/**
+	 * All bars, oldest first.
+	 * @param {Bar[]} all
+	 * @param {{series?: Series[], before?: Before}} [more]
+	 */
+	patch(all, { series, before } = {}) {
+		this.all = all;
+		this.before = before;
+		if (series && JSON.stringify(series) !== JSON.stringify(this.series)) this.setSeries(series);
+		else if (series) this.series = series;
+		this.draw();
 	}
 
-	/** @param {Bucket} bucket */
-	texts(bucket) {
-		return [this.when(bucket), ...this.numbers(bucket).map((n) => this.text(n))];
+	/** @param {Series[]} series */
+	setSeries(series) {
+		this.series = series;
+		this.only = -1;
+		this.look = pathsOf(this.kind, series);
+		this.parts.series.replaceChildren(...this.look.patterns, ...this.look.paths);
+		this.drawKeys();
+	}
+
+	drawKeys() {
+		const { app: { t }, series, look, parts: { keys } } = this;
+		const isolate = (/** @type {number} */ n) => {
+			this.only = this.only === n ? -1 : n;
+			this.draw();
+		};
+		const key = (/** @type {Series} */ { label }, /** @type {number} */ n) => {
+			const button = h("button.link", { "aria-pressed": "false" }, look.swatch(n), label);
+			button.onclick = () => isolate(n);
+			return h("li", button);
+		};
+		const reset = h("button.link.reset", { hidden: true }, t("zoom_out"));
+		reset.onclick = () => this.zoom(null);
+		keys.replaceChildren(...(series.length > 1 ? series.map(key) : []), h("li.was", { hidden: true }, t("before")),
+			h("li.partial", t("incomplete")), reset);
+	}
+
+	/** The values of the series that are shown, null for others. @param {Bar} bar */
+	values(bar) {
+		return this.series.map((series, n) => (this.only < 0 || this.only === n ? valueOf(bar, series) : null));
+	}
+
+	/** The values of the time before. */
+	past() {
+		const { before, only } = this;
+		if (!before || (before.of && only >= 0)) return [];
+		const total = (/** @type {Bar} */ bar) => (this.kind === "bars" ? sum(this.values(bar)) : this.values(bar)[0]);
+		return before.bars.map(before.of ?? total);
 	}
 
 	draw() {
-		if (!this.buckets.length) return;
-		const { buckets, parts } = this;
-		const stacks = buckets.map((bucket) => this.numbers(bucket));
-		const totals = stacks.map(sum);
-		const step = niceStep(Math.max(...totals), this.least);
-		const paths = barPaths(stacks, this.series.length, { width: WIDTH, height: HEIGHT, step });
-		parts.paths.forEach((path, n) => setAttr(path, "d", paths[n]));
-		this.drawBand(parts.partial, buckets.length - 1);
-		this.drawBand(parts.cursor, this.cursor);
-		this.drawAxes(step);
-		const sentence = this.sentence(totals);
-		setAttr(parts.picture, "aria-label", sentence);
-		const here = buckets[this.cursor];
-		setText(parts.readout, here ? this.reading(here) : sentence);
+		const { all, part } = this;
+		const shown = all.filter(({ start }) => !part || (start >= part[0] && start < part[1]));
+		this.bars = shown.length ? shown : all;
+		const { bars, parts, series } = this;
+		if (!bars.length) return;
+		const rows = bars.map((bar) => this.values(bar));
+		const past = this.past();
+		const stacked = this.kind === "bars";
+		const { span_s } = bars[0];
+		const times = stacked ? span_s / (this.before?.bars[0]?.span_s ?? span_s) : 1;
+		const tops = [...rows.map((row) => (stacked ? sum(row) : Math.max(...row.map((n) => n ?? 0)))),
+			...past.map((n) => (n ?? 0) * times)];
+		const { unit, per } = stacked ? rate(Math.max(...tops), span_s) : { unit: "", per: 1 };
+		const step = this.spec.step ?? niceStep(Math.max(...tops) * per, (this.spec.least ?? LEAST) * per);
+		const scale = { width: WIDTH, height: HEIGHT, step: step / per };
+		const paths = stacked ? barPaths(rows.map((row) => row.map((n) => n ?? 0)), series.length, scale)
+			: series.map((_, n) => stepPath(rows.map((row) => row[n]), scale));
+		this.look.paths.forEach((path, n) => setAttr(path, "d", paths[n]));
+		this.drawPast(past.map((n) => (n === null ? null : n * times)), scale);
+		this.drawKeyStates();
+		this.drawBand(parts.partial, bars.length - 1, 1);
+		this.drawAxes(step, unit);
+		this.drawCursor();
 		this.drawTable();
+	}
+
+	/**
+	 * @param {(number | null)[]} values
+	 * @param {import("./scale.js").Scale} scale
+	 */
+	drawPast(values, scale) {
+		const [first] = this.before?.bars ?? [];
+		const [from, to] = this.ends();
+		const px = WIDTH / (to - from);
+		setAttr(this.parts.before, "d", values.length > 0 &&
+			stepPath(values, { ...scale, first: (first.start - from) * px, each: first.span_s * px }));
+	}
+
+	drawKeyStates() {
+		const { parts: { keys }, only } = this;
+		keys.querySelectorAll("[aria-pressed]").forEach((key, n) => setAttr(key, "aria-pressed", String(n === only)));
+		setAttr(keys.querySelector(".was") ?? keys, "hidden", !this.past().length);
+		setAttr(keys.querySelector(".reset") ?? keys, "hidden", !this.part);
+	}
+
+	/** When the first bar begins and the last one ends. */
+	ends() {
+		const last = this.bars[this.bars.length - 1];
+		return [this.bars[0].start, last.start + last.span_s];
 	}
 
 	/**
 	 * @param {Element} path
 	 * @param {number} bar
+	 * @param {number} size how many bars
 	 */
-	drawBand(path, bar) {
-		const each = WIDTH / this.buckets.length;
-		setAttr(path, "d", `M${(bar + 0.5) * each} 0v${HEIGHT}`);
-		setAttr(path, "stroke-width", each);
+	drawBand(path, bar, size) {
+		const each = WIDTH / this.bars.length;
+		setAttr(path, "d", bar >= 0 && `M${(bar + size / 2) * each} 0v${HEIGHT}`);
+		setAttr(path, "stroke-width", each * size);
 	}
 
-	/** @param {number} step */
-	drawAxes(step) {
-		const { parts: { x, y }, buckets } = this;
-		ticks(step).forEach((n, at) => setText(y.children[at], this.brief(n)));
-		[...x.children].forEach((span, n) => setText(span, this.when(buckets[n * buckets.length / TIMES], false)));
+	/**
+	 * @param {number} step
+	 * @param {string} unit
+	 */
+	drawAxes(step, unit) {
+		const { parts: { x, y, grid, picture, unit: name }, app } = this;
+		const utc = app.settings.get("time") === "utc";
+		const text = this.spec.text ?? axisText;
+		ticks(step).forEach((n, at) => setText(y.children[at], text(n)));
+		setText(name, unit && app.t(/** @type {any} */ (`per_${unit}`)));
+		const width = picture.getBoundingClientRect().width;
+		const [from, to] = this.ends();
+		const found = timeTicks(from, to, Math.max(FEWEST_LABELS, Math.floor(width / LABEL_PX)), utc ? () => 0 : undefined)
+			.map((tick) => ({ ...tick, part: (tick.at - from) / (to - from) }));
+		setAttr(grid, "d", found.map(({ part }) => `M${part * WIDTH} 0v${HEIGHT}`).join(""));
+		placeLabels(x, found.filter(({ part }) => part * width > EDGE_PX && (1 - part) * width > EDGE_PX)
+			.map((tick) => ({ ...tick, text: tick.midnight ? dayMonth(tick.at * SECOND_MS, utc) : this.when(tick.at, { zone: false, now: 0 }) })));
+	}
+
+	/** With its day if that is not today, unless `now` is 0. @param {number} at @param {import("../types.js").ClockOptions} [options] */
+	when(at, options) {
+		return this.app.clock(at * SECOND_MS, { zone: true, seconds: false, ...options });
+	}
+
+	/** @param {Bar} bar */
+	texts(bar) {
+		return this.values(bar).map((n) => (n === null ? "–" : this.text(n)));
+	}
+
+	/** The values that are shown, added up. @param {Bar} bar */
+	total(bar) {
+		return sum(this.values(bar));
+	}
+
+	/** What bars come to, or what it says of them. @param {Bar[]} bars */
+	sum(bars) {
+		const total = sum(bars.map((bar) => this.total(bar)));
+		return this.spec.sum && this.only < 0 ? this.spec.sum(bars, total) : this.text(total);
 	}
 
 	drawTable() {
-		const { details, table } = this.parts;
+		const { details } = this.parts;
 		if (!details.open) return;
-		table.fill(this.buckets.map((bucket) => /** @type {Line} */ ([bucket.start, this.texts(bucket)])).reverse());
+		const heads = [this.app.t("time"), ...this.series.map(({ label }) => label)];
+		if (details.dataset.heads !== heads.join()) this.table = tableIn(details, this.label(), heads);
+		details.dataset.heads = heads.join();
+		this.table?.fill(this.bars.map((bar) =>
+			/** @type {Line} */ ([bar.start, [this.when(bar.start), ...this.texts(bar)]])).reverse());
 	}
 
-	/** What there is to see, in a sentence. @param {number[]} totals */
-	sentence(totals) {
-		const { label } = this;
-		const most = Math.max(...totals);
-		if (!most) return `${label}: –`;
-		const peak = this.buckets[totals.indexOf(most)];
-		const { n, unit } = rate(most, peak.span_s);
-		return this.app.t("chart_sentence",
-			{ label, total: this.text(sum(totals)), peak: this.brief(n), unit, at: this.when(peak) });
+	drawCursor() {
+		const { parts, bars, cursor, dragged } = this;
+		const here = bars[cursor];
+		this.drawBand(parts.cursor, here && dragged < 0 ? cursor : -1, 1);
+		this.drawBand(parts.drag, dragged < 0 ? -1 : Math.min(dragged, cursor), Math.abs(cursor - dragged) + 1);
+		const sentence = sentenceOf(this);
+		setAttr(parts.picture, "aria-label", sentence);
+		const spoken = here && parts.readout.ariaLive === "polite";
+		setText(parts.readout, spoken ? readingOf(this, here) : sentence);
+		if (here) showTip(parts.tip, (cursor + 0.5) / bars.length, spanOf(this, here), linesOf(this, here));
+		else parts.tip.hidden = true;
 	}
 
-	/** @param {Bucket} bucket */
-	reading(bucket) {
-		return this.texts(bucket).map((text, n) => `${this.heads[n]} ${text}`).join(" · ");
+	/** What was at this place in the time before, if that has bars of the same length. @param {Bar} bar */
+	pastAt(bar) {
+		const at = this.before?.bars.findIndex(({ start, span_s }) => start === bar.start && span_s === bar.span_s) ?? -1;
+		return this.past()[at] ?? null;
 	}
 
 	/**
@@ -177,45 +272,21 @@ class Chart {
 	 */
 	point(bar, live = "off") {
 		this.cursor = bar;
-		setAttr(this.parts.readout, "aria-live", live);
-		this.draw();
-	}
-
-	listen() {
-		const { picture, details } = this.parts;
-		details.ontoggle = () => this.draw();
-		picture.onpointermove = ({ clientX }) => {
-			const { left, width } = picture.getBoundingClientRect();
-			this.point(Math.floor((clientX - left) / width * this.buckets.length));
-		};
-		picture.onpointerleave = () => this.point(NO_CURSOR);
-		// A finger that touches a bar wants it read out.
-		picture.onclick = (event) => {
-			if (/** @type {PointerEvent} */ (event).pointerType !== "touch") this.openBar();
-		};
-		picture.onkeydown = ({ key }) => {
-			if (key === "Enter") this.openBar();
-			if (key === "ArrowLeft") this.move(-1);
-			if (key === "ArrowRight") this.move(1);
-		};
+		this.parts.readout.ariaLive = live;
+		if (this.bars.length) this.drawCursor();
 	}
 
 	/** Shows what is behind the bar at the cursor. */
-	openBar() {
-		const here = this.buckets[this.cursor];
-		if (here) this.open?.(here);
+	open() {
+		const here = this.bars[this.cursor];
+		if (here) this.spec.open?.(here, this.only);
 	}
 
-	/** Begins at the newest bar. @param {number} by */
-	move(by) {
-		const end = this.buckets.length - 1;
-		const to = Math.min(end, Math.max(0, this.cursor + by));
-		this.point(this.cursor === NO_CURSOR ? end : to, "polite");
-	}
-
-	/** @param {Bucket[]} buckets */
-	patch(buckets) {
-		this.buckets = buckets;
-		this.point(this.cursor);
+	/** @param {[from_s: number, to_s: number] | null} part */
+	zoom(part) {
+		this.cursor = -1;
+		if (part && this.spec.zoom) this.spec.zoom(...part);
+		else this.part = part;
+		this.draw();
 	}
 }

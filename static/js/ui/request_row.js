@@ -1,8 +1,9 @@
 // @ts-check
 /** A row of the last requests. It never changes, but for how its time is told. */
 import { h, setText } from "../dom.js";
-import { compact, money, number } from "../format.js";
+import { compact, money, took } from "../format.js";
 import { endOf } from "../requests.js";
+import { tokensIn } from "../usage.js";
 
 /** @import { Child } from "../dom.js" */
 /** @import { App, LoggedRequest, Outcome, TextKey, Translate } from "../types.js" */
@@ -31,12 +32,6 @@ export const kindOf = ({ outcome }) => KINDS[outcome];
  */
 export const resultOf = ({ outcome, cut_by: by }, t) => t(by ? `rq_cut_${by}` : `rq_was_${outcome}`);
 
-/** "1.24 s", "320 ms" @param {number | null} ms */
-export function took(ms) {
-	if (ms === null) return "–";
-	return ms < 1000 ? `${number(ms)} ms` : `${(ms / 1000).toFixed(2)} s`;
-}
-
 /** "team-a 429 → team-b 200" @param {LoggedRequest} request */
 export const triesOf = ({ tries }) =>
 	tries.map(({ account_name: name, status, verdict }) => `${name} ${status || verdict || "–"}`).join(" → ");
@@ -56,10 +51,10 @@ export function requestRow(app, request) {
 	}, content);
 	/** @type {(text: string, small: string) => HTMLElement} */
 	const two = (text, small) => h("span.two", h("span", text), h("small", small));
-	const { tries, input_tokens: tokensIn, output_tokens: out, cache_read_input_tokens: cached } = request;
+	const { tries, output_tokens: out, cache_read_input_tokens: cached } = request;
 	const time = h("a", { href: `#/requests/${request.request_id}` });
 	const retries = tries.length > 1 ? t("rq_tries", { n: tries.length }) : "";
-	const tokens = tokensIn === null ? "–" : `${compact(tokensIn)} / ${compact(out)}`;
+	const tokens = out === null ? "–" : `${compact(tokensIn(request))} / ${compact(out)}`;
 	const el = h("tr", { role: "row", tabindex: -1, "data-kind": kindOf(request) },
 		h("th.c-rq_ended", { role: "rowheader", scope: "row", title: request.request_id, "data-label": t("rq_ended") }, time),
 		cell("client_key", "", request.key_name, request.key_name),

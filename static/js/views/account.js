@@ -3,20 +3,16 @@
 import * as actions from "../actions.js";
 import { h, panel, setText } from "../dom.js";
 import { compact, money, number, sentence, share } from "../format.js";
-import { hashOf } from "../requests.js";
 import { status } from "../ui/cells.js";
-import { bars } from "../ui/chart.js";
 import { press } from "../ui/dialog.js";
 import { filler } from "../ui/sheet.js";
 import { explain } from "./explain.js";
+import { useOf } from "../ui/use_of_one.js";
+import { tokensIn } from "../usage.js";
 import { edit, percent } from "./preferences.js";
 import { historyOf, windowsOf } from "./quota.js";
 
-const HOUR_S = 3600;
-const MINUTE_S = 60;
-const SECOND_MS = 1000;
-
-/** @import { Account, App, LoggedEvent, Mount, Session, TextKey } from "../types.js" */
+/** @import { Account, App, Dirty, LoggedEvent, Mount, Session, TextKey } from "../types.js" */
 /** @import { Line } from "../ui/sheet.js" */
 
 /** @param {(string | null | false)[]} parts */
@@ -41,7 +37,7 @@ const facts = (a, app) => [
 	["a_day", app.t("a_used", {
 		requests: number(a.day.requests),
 		errors: number(a.day.errors),
-		in: compact(a.day.input_tokens),
+		in: compact(tokensIn(a.day)),
 		out: compact(a.day.output_tokens),
 		cost: money(a.day.cost_usd, a.day.unpriced_requests),
 	})],
@@ -68,25 +64,14 @@ export default function mount(root, app, id = "") {
 	const about = aboutOf(app);
 	const quota = windowsOf(app);
 	const past = historyOf(app, id);
-	const chart = bars(app, {
-		label: t("a_usage"),
-		series: [{ key: "ok", label: t("u_requests") }],
-		open: (bar) => app.go(hashOf(bar, { account: id })),
-	});
-	const unused = h("p");
+	const unused = h("p.muted");
+	const use = useOf(app, "account", id, ["u_requests", "u_cost_usd", "u_ttfb"]);
 	const lists = [eventsOf(app, id), sessionsOf(app, id)];
-	const use = panel(t("a_usage"), unused, chart.el);
-	const body = h("div.account", controls.el, about.el, quota.el, past.el, use, lists.map(({ el }) => el));
+	const body = h("div.account", controls.el, about.el, quota.el, past.el, lists.map(({ el }) => el), unused, use.el);
 	root.append(h("a", { href: "#/accounts" }, `← ${t("accounts")}`), title, body);
 
-	/** @param {Account} account */
-	function drawUse({ day, spark }) {
-		setText(unused, day.requests ? "" : t("a_unused"));
-		const start = Math.floor(app.now() / SECOND_MS / MINUTE_S) * MINUTE_S - HOUR_S;
-		chart.patch(spark.map((ok, n) => ({ start: start + n * MINUTE_S, span_s: MINUTE_S, ok })));
-	}
-
-	function patch() {
+	/** @param {Dirty} [dirty] */
+	function patch(dirty) {
 		const account = store.items("accounts").get(id);
 		body.hidden = !account;
 		setText(title, account?.name ?? t(store.ready("accounts") ? "a_none" : "accounts"));
@@ -94,13 +79,16 @@ export default function mount(root, app, id = "") {
 		controls.patch(account);
 		about.patch(account);
 		quota.patch(account);
-		drawUse(account);
+		setText(unused, account.day.requests ? "" : t("a_unused"));
+		if (dirty?.get("accounts")?.has(id)) use.touch();
 		for (const list of lists) list.patch();
 	}
 
-	function tick() {
+	/** @param {number} now */
+	function tick(now) {
 		patch();
 		past.tick();
+		use.tick(now);
 	}
 
 	return { topics: ["events", "sessions"], patch, tick };

@@ -2,12 +2,14 @@
 /** An account's quota: a bar for each window, and how they went over the last day or week. */
 import { h, keyed, panel, setAttr, setText } from "../dom.js";
 import { ms, number } from "../format.js";
+import { bars } from "../ui/chart.js";
 import { press } from "../ui/dialog.js";
-import { bar, levelOf, nameOf, usedOf, wordsOf } from "../ui/quota.js";
-import { steps } from "../ui/steps.js";
+import { bar, levelOf, nameOf, perCent, usedOf, wordsOf } from "../ui/quota.js";
 
 const RANGES = /** @type {const} */ (["24h", "7d"]);
 const RELOAD_MS = 60_000;
+const SECOND_MS = 1000;
+const MOST_LINES = 8;
 
 /** @import { Account, App, Quota } from "../types.js" */
 
@@ -55,6 +57,12 @@ export function windowsOf(app) {
 	};
 }
 
+/** What was used of each window at a time. @typedef {{start: number, span_s: number, points: (number | null)[]}} Points */
+
+/** @param {{from: string, step_seconds: number, windows: {used: (number | null)[]}[]}} found @returns {Points[]} */
+const pointsOf = ({ from, step_seconds: span_s, windows }) => (windows[0]?.used ?? []).map((_, at) =>
+	({ start: ms(from) / SECOND_MS + at * span_s, span_s, points: windows.map(({ used }) => used[at]) }));
+
 /**
  * The step lines, asked for anew each minute.
  * @param {App} app
@@ -62,7 +70,7 @@ export function windowsOf(app) {
  */
 export function historyOf(app, id) {
 	const { t } = app;
-	const chart = steps(app, t("q_history"));
+	const chart = bars(app, { label: t("q_history"), kind: "lines", text: perCent, step: 0.25 });
 	const note = h("p", { role: "status" });
 	/** @type {typeof RANGES[number]} */
 	let range = "24h";
@@ -84,8 +92,9 @@ export function historyOf(app, id) {
 			if (mine !== range) return;
 			/** @type {{window: string, used: (number | null)[]}[]} */
 			const windows = found.windows;
-			chart.patch(windows.map(({ window, used }) => ({ label: nameOf(window, t), points: used })),
-				ms(found.from), found.step_seconds);
+			const series = windows.slice(0, MOST_LINES).map(({ window }, n) =>
+				({ key: `s-${n}`, label: nameOf(window, t), of: (/** @type {Points} */ { points }) => points[n] }));
+			chart.patch(pointsOf(found), { series });
 			chart.el.hidden = !windows.length;
 			setText(note, windows.length ? "" : t("q_no_history"));
 		} catch {
@@ -96,7 +105,7 @@ export function historyOf(app, id) {
 	chart.el.hidden = true;
 	load();
 	return {
-		el: panel(t("q_history"), h("div.chips", { role: "group", "aria-label": t("u_range") }, chips), chart.el, note),
+		el: panel(t("q_history"), h("div.chips", { role: "group", "aria-label": t("q_history") }, chips), chart.el, note),
 		tick() {
 			if (app.online() && app.now() - askedAt > RELOAD_MS) load();
 		},

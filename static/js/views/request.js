@@ -1,10 +1,11 @@
 // @ts-check
 /** One request: what it came to, and why; its tries on a line of time. */
 import { h, panel, setText, svg } from "../dom.js";
-import { compact, number } from "../format.js";
+import { compact, number, took } from "../format.js";
 import { endOf } from "../requests.js";
-import { costOf, kindOf, resultOf, took } from "../ui/request_row.js";
+import { costOf, kindOf, resultOf } from "../ui/request_row.js";
 import { copy } from "./connect.js";
+import { tokensIn } from "../usage.js";
 
 /** The line of time is stretched to the place that there is. */
 const WIDTH = 1000;
@@ -114,9 +115,9 @@ function facts(app, request) {
  */
 function tokens(request, t) {
 	if (request.input_tokens === null) return null;
-	const { input_tokens, output_tokens, cache_creation_input_tokens: written, cache_read_input_tokens: read } = request;
+	const { output_tokens, cache_creation_input_tokens: written, cache_read_input_tokens: read } = request;
 	const parts = [
-		t("rq_tokens", { in: compact(input_tokens), out: compact(output_tokens) }),
+		t("rq_tokens", { in: compact(tokensIn(request)), out: compact(output_tokens) }),
 		written && t("rq_written", { n: compact(written) }),
 		read && t("rq_read", { n: compact(read) }),
 		request.estimated && t("rq_estimated"),
