@@ -145,7 +145,7 @@ class Chart {
 	drawAxes(step) {
 		const { parts: { x, y }, buckets } = this;
 		ticks(step).forEach((n, at) => setText(y.children[at], this.brief(n)));
-		[...x.children].forEach((span, n) => setText(span, this.when(buckets[n * buckets.length / TIMES], false)));
+		[...x.children].forEach((span, n) => setText(span, this.when(buckets[Math.floor(n * buckets.length / TIMES)], false)));
 	}
 
 	drawTable() {
