@@ -139,6 +139,11 @@ class BaseHandler(RequestHandler):
         """The arguments in the request's query."""
         return Query(self)
 
+    @property
+    def has_body(self) -> bool:
+        """Whether the request has a body; some do without."""
+        return bool(self._body)
+
     def body(self, model: type[B]) -> B:
         """The request's body as `model`.
 

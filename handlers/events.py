@@ -11,7 +11,7 @@ LAST_ID = 10**15
 
 
 class EventList(AdminHandler):
-    """`/api/admin/events?kind=&actor=&before=&limit=`, newest first.
+    """`/api/admin/events?kind=&actor=&subject=&before=&limit=`, newest first.
 
     `next_before` is the cursor of the next page; null if there is none. A page may hold fewer than `limit`: one request
     reads only so much of the log.
@@ -24,6 +24,7 @@ class EventList(AdminHandler):
         asked = Asked(
             kind=self.query.text("kind"),
             actor=self.query.text("actor"),
+            subject=self.query.text("subject"),
             before=self.query.number("before", LAST_ID, LAST_ID),
             limit=self.query.number("limit", DEFAULT_LIMIT, MAX_LIMIT),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,7 @@ from pydantic import AwareDatetime, Field
 from handlers.base import AdminHandler, Admins, RequestBody
 from proxy.clients.budgets import Budgets, KeyLimits
 from proxy.clients.keys import ClientKey, ClientKeys, KeyStatus, Role
+from proxy.clients.rotation import Rotation
 from proxy.clients.sessions import Sessions
 from proxy.errors import NotFound
 
@@ -29,6 +31,11 @@ NULLABLE = frozenset({"expires_at", "group"})
 MOST_TOKENS = 10**15
 MOST_USD = 10.0**12
 """Far beyond any use, and numbers that every reader of JSON takes as they are."""
+
+
+DEFAULT_OVERLAP_S = 86_400
+MOST_OVERLAP_S = 90 * 86_400
+"""A key that works for longer is none that was replaced."""
 
 
 class Limits(RequestBody):
@@ -81,18 +88,44 @@ class TokenChange(TokenFields):
     status: Literal["active", "inactive", "revoked"] | None = None
 
 
-class TokenHandler(AdminHandler):
-    """What both routes of client keys need."""
+class Overlap(RequestBody):
+    """For how many seconds the key that is replaced still works."""
 
-    def initialize(self, *, who: Admins, keys: ClientKeys, sessions: Sessions, budgets: Budgets) -> None:
+    overlap: int = Field(default=DEFAULT_OVERLAP_S, ge=0, le=MOST_OVERLAP_S)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyParts:
+    """What the routes of client keys need."""
+
+    keys: ClientKeys
+    rotation: Rotation
+    sessions: Sessions
+    budgets: Budgets
+
+
+class TokenHandler(AdminHandler):
+    """A route of client keys."""
+
+    def initialize(self, *, who: Admins, parts: KeyParts) -> None:
         self.only_for(who)
-        self.keys = keys
-        self.sessions = sessions
-        self.budgets = budgets
+        self.keys = parts.keys
+        self.rotation = parts.rotation
+        self.sessions = parts.sessions
+        self.budgets = parts.budgets
 
     def view(self, client_key: ClientKey) -> dict[str, Any]:
-        """The key as an admin sees it, with what was used of its budgets."""
-        return self.keys.view(client_key) | {"used": self.budgets.view(client_key.id)}
+        """The key as an admin sees it, with what was used of its limits."""
+        used = {"used": self.budgets.view(client_key.id)}
+        return (
+            self.keys.view(client_key)
+            | used
+            | {"meters": self.budgets.meters(client_key.id, client_key.limits)}
+        )
+
+    def end_signins(self, key_id: str) -> None:
+        """End the sign-ins with a key whose former secrets have ended; not that of the admin who asks for it."""
+        self.gate.signins.end_of(key_id, but=self.actor.sign_in)
 
 
 class TokenList(TokenHandler):
@@ -153,3 +186,28 @@ class OneToken(TokenHandler):
             self.budgets.forget(key_id)
         if not active:
             self.sessions.end_of(key_id)
+
+
+class Rotate(TokenHandler):
+    """`/api/tokens/{id}/rotate`"""
+
+    async def post(self, key_id: str) -> None:
+        asked = self.body(Overlap) if self.has_body else Overlap()
+        self.check_unedited(self.keys[key_id].etag, self.view(self.keys[key_id]))
+        key = await self.rotation.rotate(key_id, asked.overlap)
+        if not asked.overlap:
+            # Those that run began with a key that has ended.
+            self.sessions.end_of(key_id)
+            self.end_signins(key_id)
+        await self.answer_changed({"token": self.view(self.keys[key_id]) | {"key": key}})
+
+
+class FormerKeys(TokenHandler):
+    """`/api/tokens/{id}/former_keys`"""
+
+    async def delete(self, key_id: str) -> None:
+        try:
+            await self.rotation.end_former(key_id)
+        finally:
+            self.end_signins(key_id)
+        await self.answer_changed({"token": self.view(self.keys[key_id])})

@@ -21,7 +21,7 @@ from handlers.explain import Explain
 from handlers.findings import FindingList
 from handlers.gate import AdminGate
 from handlers.health import Alive, Hello, Ready, Usable
-from handlers.keys import OneToken, TokenList
+from handlers.keys import FormerKeys, KeyParts, OneToken, Rotate, TokenList
 from handlers.live import MOST_MESSAGE_BYTES, Dashboards
 from handlers.live import Feed as LiveFeed
 from handlers.oauth import Authorize, Callback, Exchange, Reauthorize
@@ -41,6 +41,7 @@ from proxy.accounts.quota_history import QuotaHistory
 from proxy.accounts.refresh import Refresher
 from proxy.clients.budgets import Budgets
 from proxy.clients.keys import ClientKeys
+from proxy.clients.rotation import Rotation
 from proxy.clients.sessions import Sessions
 from proxy.clock import Clock
 from proxy.dashboard.about import About
@@ -54,6 +55,7 @@ from proxy.http.addresses import Network
 from proxy.http.target import NEVER_SENT, is_of_api
 from proxy.relay.explain import Explainer
 from proxy.storage.findings import Findings
+from proxy.usage.breakdown import Breakdown
 from proxy.usage.request_log import RequestLog
 from proxy.usage.series import Series
 
@@ -78,12 +80,14 @@ def application(
     pool: Pool,
     quota_history: QuotaHistory,
     keys: ClientKeys,
+    rotation: Rotation,
     credentials: Credentials,
     refresher: Refresher,
     logins: Logins,
     sessions: Sessions,
     budgets: Budgets,
     series: Series,
+    breakdown: Breakdown,
     request_log: RequestLog,
     health: Health,
     findings: Findings,
@@ -103,6 +107,7 @@ def application(
     assets: Assets,
 ) -> Application:
     """All routes but `/v1`, which clients call with their own keys."""
+    client_keys = KeyParts(keys, rotation, sessions, budgets)
     anyone, admins = Anyone(clock, trusted_proxies), Admins(clock, trusted_proxies, gate, archive)
     return Application(
         [
@@ -181,6 +186,7 @@ def application(
                 pool=pool,
                 keys=keys,
                 series=series,
+                breakdown=breakdown,
             ),
             route(
                 r"/api/admin/usage/chart",
@@ -204,22 +210,10 @@ def application(
             route(r"/api/admin/sessions", SessionList, who=admins, sessions=sessions),
             route(r"/api/sessions/([^/]+)", OneSession, who=admins, sessions=sessions),
             route(r"/api/live", LiveFeed, who=admins, dashboards=dashboards),
-            route(
-                r"/api/tokens",
-                TokenList,
-                who=admins,
-                keys=keys,
-                sessions=sessions,
-                budgets=budgets,
-            ),
-            route(
-                r"/api/tokens/([^/]+)",
-                OneToken,
-                who=admins,
-                keys=keys,
-                sessions=sessions,
-                budgets=budgets,
-            ),
+            route(r"/api/tokens", TokenList, who=admins, parts=client_keys),
+            route(r"/api/tokens/([^/]+)", OneToken, who=admins, parts=client_keys),
+            route(r"/api/tokens/([^/]+)/rotate", Rotate, who=admins, parts=client_keys),
+            route(r"/api/tokens/([^/]+)/former_keys", FormerKeys, who=admins, parts=client_keys),
         ],
         default_handler_class=Unknown,
         default_handler_args={"who": anyone},

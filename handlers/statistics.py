@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from typing import Any, get_args
 
 from handlers.base import AdminHandler, Admins
@@ -12,9 +13,14 @@ from proxy.clients.keys import ClientKeys
 from proxy.clock import Clock, rfc3339
 from proxy.dashboard.health import Health
 from proxy.dashboard.summary import Summary
+from proxy.errors import Unprocessable
+from proxy.usage.breakdown import Breakdown, Pair, Part, Within
 from proxy.usage.buckets import By
 from proxy.usage.counts import Counts
-from proxy.usage.series import Interval, Row, Series
+from proxy.usage.series import Series
+from proxy.usage.spans import Interval
+
+_BY: tuple[By, ...] = get_args(By)
 
 DEFAULT_SPAN_S = {None: 86_400.0, "minute": 3600.0, "hour": 86_400.0, "day": 30 * 86_400.0}
 # The last four are the full-width forms of = + - @, which spreadsheets take for the same (OWASP, "CSV Injection").
@@ -51,60 +57,106 @@ class Statistics(AdminHandler):
 
 
 class Usage(AdminHandler):
-    """`/api/admin/usage?from=&to=&by=account|token|model&format=json|csv&interval=minute|hour|day`"""
+    """`/api/admin/usage?from=&to=&by=account|token|model&format=json|csv&interval=minute|hour|day`
 
-    def initialize(self, *, who: Admins, clock: Clock, pool: Pool, keys: ClientKeys, series: Series) -> None:
+    `by` takes two, such as `token,model`. `account=`, `token=` and `model=` take an id: only its usage counts.
+    """
+
+    def initialize(
+        self,
+        *,
+        who: Admins,
+        clock: Clock,
+        pool: Pool,
+        keys: ClientKeys,
+        series: Series,
+        breakdown: Breakdown,
+    ) -> None:
         self.only_for(who)
         self.clock = clock
         self.pool = pool
         self.keys = keys
         self.series = series
+        self.breakdown = breakdown
 
-    def get(self) -> None:
-        by: By = self.query.one_of("by", get_args(By)) or "account"
+    async def get(self) -> None:
+        by = self._by()
         interval: Interval | None = self.query.one_of("interval", get_args(Interval))
         form = self.query.one_of("format", ("json", "csv"))
         end = self.query.time("to", self.clock.now())
         start = self.query.time("from", end - DEFAULT_SPAN_S[interval])
-        report = self.series.rows(by, start=start, end=end, interval=interval)
-        names = self._names(by)
+        ids: dict[By, str] = {each: id for each in _BY if (id := self.query.text(each))}
+        first, last, parts = await self._parts(by, Within(ids, start, end, interval))
         if form == "csv":
-            self._answer_csv(report.rows, names, by, with_buckets=interval is not None)
+            self._answer_csv(parts, by, with_buckets=interval is not None)
             return
+        names = self._names(by)
         self.answer(
             {
-                "from": rfc3339(report.start),
-                "to": rfc3339(report.end),
-                "by": by,
-                "rows": [_row(row, names, with_buckets=interval is not None) for row in report.rows],
+                "from": rfc3339(first),
+                "to": rfc3339(last),
+                "by": ",".join(by),
+                "rows": [
+                    _who(each.ids, by, names) | _row(each, with_buckets=interval is not None)
+                    for each in parts
+                ],
             }
         )
 
-    def _answer_csv(
-        self, rows: tuple[Row, ...], names: dict[str, str], by: str, *, with_buckets: bool
-    ) -> None:
-        text = io.StringIO()
-        columns = ["id", "name", *(["start"] if with_buckets else []), *_columns(Counts())]
+    def _by(self) -> tuple[By, ...]:
+        text = self.query.text("by")
+        if "," not in text:
+            return (self.query.one_of("by", _BY) or "account",)
+        by = tuple(each for name in text.split(",")[:3] for each in _BY if each == name.strip())
+        if len(set(by)) != 2 or text.count(",") != 1:
+            raise Unprocessable(f"by: one of {', '.join(_BY)} is needed, or two with a comma between")
+        return by
+
+    async def _parts(self, by: tuple[By, ...], within: Within) -> tuple[int, int, Sequence[Part]]:
+        """Start and end of the report, and its rows."""
+        if len(by) > 1 or within.ids:
+            span, parts = await self.breakdown.parts(by, within)
+            return span.start, span.end, parts
+        report = self.series.rows(by[0], start=within.start, end=within.end, interval=within.interval)
+        return report.start, report.end, [Part((row.id,), row.counts, row.buckets) for row in report.rows]
+
+    def _answer_csv(self, parts: Sequence[Part], by: tuple[By, ...], *, with_buckets: bool) -> None:
+        text, names = io.StringIO(), self._names(by)
+        head = list(_who((None,) * len(by), by, names))
+        columns = [*head, *(["start"] if with_buckets else []), *_columns(Counts())]
         writer = csv.DictWriter(text, columns)
         writer.writeheader()
-        for row in rows:
-            who = {"id": _cell(row.id or ""), "name": _cell(_name(row.id, names) or "")}
+        for row in parts:
+            who = {name: _cell(text or "") for name, text in _who(row.ids, by, names).items()}
             if with_buckets:
                 writer.writerows(who | {"start": rfc3339(t)} | _columns(counts) for t, counts in row.buckets)
             else:
                 writer.writerow(who | _columns(row.counts))
         self.set_header("Content-Type", "text/csv; charset=utf-8")
-        self.set_header("Content-Disposition", f'attachment; filename="usage-by-{by}.csv"')
+        self.set_header("Content-Disposition", f'attachment; filename="usage-by-{"-".join(by)}.csv"')
         self.finish(text.getvalue())
 
-    def _names(self, by: By) -> dict[str, str]:
-        if by == "account":
-            return {account.id: account.name for account in self.pool}
-        return {client_key.id: client_key.name for client_key in self.keys} if by == "token" else {}
+    def _names(self, by: tuple[By, ...]) -> dict[str, str]:
+        """The present names by id, of accounts and client keys."""
+        names: dict[str, str] = {}
+        if "account" in by:
+            names |= {account.id: account.name for account in self.pool}
+        if "token" in by:
+            names |= {client_key.id: client_key.name for client_key in self.keys}
+        return names
 
 
-def _row(row: Row, names: dict[str, str], *, with_buckets: bool) -> dict[str, Any]:
-    shown = {"id": row.id, "name": _name(row.id, names)} | _shown(row.counts)
+def _who(ids: Pair, by: tuple[By, ...], names: dict[str, str]) -> dict[str, str | None]:
+    """Id and name of a row; of two, each with the word for it: `token_id`, `token_name`, `model_id`, `model_name`."""
+    who: dict[str, str | None] = {}
+    for what, id in zip(by, ids, strict=True):
+        before = f"{what}_" if len(by) > 1 else ""
+        who |= {f"{before}id": id, f"{before}name": id if what == "model" else _name(id, names)}
+    return who
+
+
+def _row(row: Part, *, with_buckets: bool) -> dict[str, Any]:
+    shown = _shown(row.counts)
     if with_buckets:
         shown["buckets"] = [{"start": rfc3339(t)} | _shown(counts) for t, counts in row.buckets]
     return shown
@@ -115,7 +167,7 @@ def _shown(counts: Counts) -> dict[str, Any]:
 
 
 def _name(id: str | None, names: dict[str, str]) -> str | None:
-    """The present name. The id itself if it is a model's or was deleted; None if the row has none."""
+    """The present name. The id itself if it was deleted; None if the row has none."""
     return None if id is None else names.get(id, id)
 
 

@@ -42,6 +42,7 @@ from proxy.accounts.resources import Resources
 from proxy.clients.budgets import Budgets
 from proxy.clients.counters import KeyCounters, read_counters
 from proxy.clients.keys import ClientKeys, Role, declared_key, key_record, load_keys, read_key
+from proxy.clients.rotation import Rotation
 from proxy.clients.sessions import Sessions, read_session
 from proxy.clients.signins import Signins, load_signins, read_signin, signin_record
 from proxy.clock import Clock
@@ -76,6 +77,7 @@ from proxy.upstream.driver import CurlClient, check_libcurl
 from proxy.upstream.unclassified import Unclassified
 from proxy.usage import access_log, prices
 from proxy.usage.allowance import Allowance, price
+from proxy.usage.breakdown import Breakdown
 from proxy.usage.latency import Latency
 from proxy.usage.moves import Moves
 from proxy.usage.request import RequestRecord, Sink
@@ -138,11 +140,13 @@ class Parts:
     credentials: Credentials
     logins: Logins
     keys: ClientKeys
+    rotation: Rotation
     signins: Signins
     sessions: Sessions
     budgets: Budgets
     allowance: Allowance
     series: Series
+    breakdown: Breakdown
     request_log: RequestLog
     sinks: Sequence[Sink]
     relay: Relay
@@ -158,8 +162,11 @@ class Parts:
     """Set it so that a shutdown waits for nothing any more."""
 
     def tick(self) -> None:
-        """Change what time changes: cooldowns that pass, logins and sign-ins that expire, sessions that end."""
+        """Change what time changes: cooldowns that pass; logins, former keys, sign-ins and sessions that end."""
         self.pool.tick()
+        self.rotation.tick()
+        for key_id in self.budgets.tick():
+            self.feed.touch("tokens", key_id)
         self.logins.forget_old()
         self.signins.clean()
         if self.clean_sessions:
@@ -194,6 +201,7 @@ class _Accounts:
 @dataclass(frozen=True)
 class _Clients:
     keys: ClientKeys
+    rotation: Rotation
     signins: Signins
     budgets: Budgets
     sessions: Sessions
@@ -225,10 +233,7 @@ async def engine(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
     async with contextlib.AsyncExitStack() as rooms:
         given = await rooms.enter_async_context(_given(settings, clock, rng))
         client, jobs = rooms.enter_context(_client(settings)), Jobs()
-        accounts = await rooms.enter_async_context(_accounts(given, client))
-        clients = await rooms.enter_async_context(_clients(given))
-        usage = await rooms.enter_async_context(_usage(given, clients.budgets))
-        dashboard = await rooms.enter_async_context(_dashboard(given, accounts, clients, usage))
+        accounts, clients, usage, dashboard = await _enter(rooms, given, client)
         rooms.push_async_callback((jobs := Jobs()).close)
         parts = Parts(
             http=_http_options(settings),
@@ -243,11 +248,13 @@ async def engine(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
             credentials=_credentials(given, accounts, clients),
             logins=accounts.logins,
             keys=clients.keys,
+            rotation=clients.rotation,
             signins=clients.signins,
             sessions=clients.sessions,
             budgets=clients.budgets,
             allowance=usage.allowance,
             series=usage.series,
+            breakdown=Breakdown(usage.series, given.storage),
             request_log=usage.request_log,
             sinks=_sinks(given, usage, dashboard.topics),
             relay=_relay(given, accounts, client),
@@ -262,6 +269,16 @@ async def engine(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
             hurried=given.last_saves.hurried,
         )
         yield _begun(given, accounts, parts)
+
+
+async def _enter(
+    rooms: contextlib.AsyncExitStack, given: _Given, client: CurlClient
+) -> tuple[_Accounts, _Clients, _Usage, _Dashboard]:
+    accounts = await rooms.enter_async_context(_accounts(given, client))
+    clients = await rooms.enter_async_context(_clients(given))
+    usage = await rooms.enter_async_context(_usage(given, clients.budgets))
+    dashboard = await rooms.enter_async_context(_dashboard(given, accounts, clients, usage))
+    return accounts, clients, usage, dashboard
 
 
 def _begun(given: _Given, accounts: _Accounts, parts: Parts) -> Parts:
@@ -405,7 +422,7 @@ async def _clients(given: _Given) -> AsyncIterator[_Clients]:
         leaving.push_async_callback(jobs.close)
         if session.cleanup_enabled and session.cleanup_interval < TICK_S:
             jobs.every("clean sessions", session.cleanup_interval, sessions.clean)
-        yield _Clients(keys, signins, budgets, sessions)
+        yield _Clients(keys, Rotation(keys, clock=given.clock), signins, budgets, sessions)
 
 
 def _credentials(given: _Given, accounts: _Accounts, clients: _Clients) -> Credentials:

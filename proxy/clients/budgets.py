@@ -69,6 +69,11 @@ class _Account:
     reserved_tokens: int = 0
     reserved_usd: float = 0.0
 
+    def forget_before(self, oldest: float) -> None:
+        """Forget the requests that began by then, on the monotonic clock."""
+        while self.recent and self.recent[0] <= oldest:
+            self.recent.popleft()
+
 
 class Budgets:
     """Enforces the limits of keys: the most that a request may cost is reserved before it, and settled after it."""
@@ -77,6 +82,7 @@ class Budgets:
         self._clock = clock
         self._on_spend: Callable[[str], None] = _ignore
         self._accounts: dict[str, _Account] = {}
+        self._busy: set[str] = set()  # keys whose requests in flight, or in the last minute, are limited
         for id, record in stored.items():
             if "day" in record:  # else an account's counters
                 self._accounts[id] = _Account(id, _read(record["day"]), _read(record.get("month")))
@@ -94,8 +100,7 @@ class Budgets:
             )
         if limits.requests_per_minute is not None:
             now = self._clock.monotonic()
-            while account.recent and account.recent[0] <= now - MINUTE_S:
-                account.recent.popleft()
+            account.forget_before(now - MINUTE_S)
             if len(account.recent) >= limits.requests_per_minute:
                 wait_s = account.recent[-limits.requests_per_minute] + MINUTE_S - now
                 raise RateLimited(
@@ -103,6 +108,9 @@ class Budgets:
                     retry_after_s=max(1, math.ceil(wait_s)),
                 )
             account.recent.append(now)
+            self._busy.add(key_id)
+        elif limits.concurrent_requests is not None:
+            self._busy.add(key_id)
         account.running += 1
         ended = False
 
@@ -176,6 +184,50 @@ class Budgets:
             "cost_usd_this_month": round(account.month.cost_usd, 6),
         }
 
+    def meters(self, key_id: str, limits: KeyLimits) -> list[dict[str, Any]]:
+        """How much of each limit of a key is used, the fullest first.
+
+        `reserved` is held for requests in flight, in addition to what is `used`. At `resets_at` nothing is used any
+        more if nothing comes; null if that is not known.
+        """
+        if limits == NO_LIMITS:
+            return []
+        account = self._accounts.get(key_id) or _Account(key_id)
+        self._turn_over(account)
+        day, month = account.day, account.month
+        tokens, usd = account.reserved_tokens, account.reserved_usd
+        day_ends, month_ends = self._day_ends(), self._month_ends()
+        amounts: dict[str, tuple[float, float, float | None]] = {
+            "requests_per_minute": (len(account.recent), 0, self._minute_ends(account)),
+            "concurrent_requests": (account.running, 0, None),
+            "tokens_per_day": (day.tokens, tokens, day_ends),
+            "tokens_per_month": (month.tokens, tokens, month_ends),
+            "cost_usd_per_day": (day.cost_usd, usd, day_ends),
+            "cost_usd_per_month": (month.cost_usd, usd, month_ends),
+        }
+        meters = [
+            {
+                "limit": name,
+                "most": most,
+                "used": round(used, 6),
+                "reserved": round(reserved, 6),
+                "resets_at": None if resets_at is None else rfc3339(resets_at),
+            }
+            for name, (used, reserved, resets_at) in amounts.items()
+            if (most := getattr(limits, name)) is not None
+        ]
+        return sorted(meters, key=lambda each: -(each["used"] + each["reserved"]) / each["most"])
+
+    def tick(self) -> list[str]:
+        """Forget requests that are a minute old. Returns the keys whose meters may have changed since the last tick."""
+        busy, oldest = list(self._busy), self._clock.monotonic() - MINUTE_S
+        for key_id in busy:
+            account = self._account(key_id)
+            account.forget_before(oldest)
+            if not account.recent and not account.running:
+                self._busy.discard(key_id)
+        return busy
+
     def reserved(self, key_id: str) -> tuple[int, int, float]:
         """The reservations of a key that are not settled: how many, their tokens and their US dollars."""
         account = self._accounts.get(key_id) or _Account(key_id)
@@ -184,6 +236,7 @@ class Budgets:
     def forget(self, key_id: str) -> None:
         """Remove a deleted key."""
         self._accounts.pop(key_id, None)
+        self._busy.discard(key_id)
         self._on_spend(key_id)
 
     def record(self, key_id: str) -> Record:
@@ -206,6 +259,12 @@ class Budgets:
         for window, name in ((account.day, day), (account.month, day[:7])):
             if window.name != name:
                 window.name, window.tokens, window.cost_usd = name, 0, 0.0
+
+    def _minute_ends(self, account: _Account) -> float | None:
+        """When the newest request will be a minute old, in whole seconds since the epoch."""
+        if not account.recent:
+            return None
+        return math.ceil(self._clock.now() + account.recent[-1] + MINUTE_S - self._clock.monotonic())
 
     def _today(self) -> datetime:
         now = datetime.fromtimestamp(self._clock.now(), UTC)

@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 import logging
-import secrets
+from asyncio import Task
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from itertools import chain
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from proxy.clients.budgets import NO_LIMITS, KeyLimits
+from proxy.clients.secret import FormerKey, Time, checked_key, masked, new_key, sha256
 from proxy.clock import Clock, rfc3339
-from proxy.errors import Conflict, NotFound, StorageError, Unprocessable
+from proxy.errors import Conflict, NotFound, StorageError
 from proxy.feed import Feed, Happened, Subject, changes
-from proxy.storage.fields import LAST_TIME, Fields
+from proxy.storage.fields import Fields
 from proxy.storage.names import clean_name, clean_tags
 from proxy.storage.protocols import Record
 from proxy.storage.table import Table
 
-KEY_PREFIX = "cp-"
-MIN_KEY = 16
-MAX_KEY = 256
-
 log = logging.getLogger(__name__)
-
-
-Time = Annotated[float, Field(ge=0, le=LAST_TIME)]
 
 
 class KeyStatus(StrEnum):
@@ -76,11 +69,14 @@ class ClientKey:
     declared: bool = False
     """Declared in the configuration: neither stored nor editable by admins."""
 
+    former: tuple[FormerKey, ...] = ()
+    """The keys that this one has replaced, oldest first, as long as they work."""
+
     @property
     def etag(self) -> str:
-        """ETag of the admin-editable fields: changes whenever one of them does (RFC 9110 §8.8.3)."""
+        """ETag of the admin-editable fields and the key: changes whenever one does (RFC 9110 §8.8.3)."""
         edited = (self.name, self.role, self.status, self.expires_at, asdict(self.limits), self.models)
-        return _sha256(json.dumps((*edited, self.group, self.tags)))[:12]
+        return sha256(json.dumps((*edited, self.group, self.tags, self.masked)))[:12]
 
     @property
     def group_id(self) -> str:
@@ -98,7 +94,15 @@ class ClientKey:
             "models": list(self.models),
             "group": self.group,
             "tags": list(self.tags),
+            "key": self.masked,
+            "former_keys": [old.masked for old in self.former],
         }
+
+    def opens(self, digest: str, now: float) -> bool:
+        """Whether the key with this hash is the present one, or a former one that still works."""
+        return hmac.compare_digest(self.key_sha256, digest) or any(
+            hmac.compare_digest(old.key_sha256, digest) and now < old.ends_at for old in self.former
+        )
 
     @property
     def is_restricted(self) -> bool:
@@ -138,7 +142,8 @@ class ClientKeys:
         self._new_id = new_id
         # If a key is both stored and declared, the declared one counts.
         keys = chain(self._table.values(), self._declared.values())
-        self._by_hash = {client_key.key_sha256: client_key.id for client_key in keys}
+        self._by_hash = {digest: client_key.id for client_key in keys for digest in _hashes(client_key)}
+        self._former_used: dict[str, float] = {}  # by hash, since the start
         self._use = {client_key.id: _read_use(counters.get(client_key.id, {})) for client_key in self}
         self._on_use: Callable[[str], None] = _ignore
 
@@ -148,10 +153,14 @@ class ClientKeys:
 
     def __getitem__(self, key_id: str) -> ClientKey:
         """Raises NotFound."""
-        client_key = self._table.get(key_id) or self._declared.get(key_id)
+        client_key = self.get(key_id)
         if client_key is None:
             raise NotFound(f"no token {key_id[:64]!r}")
         return client_key
+
+    def get(self, key_id: str) -> ClientKey | None:
+        """The key, or None if it was deleted."""
+        return self._table.get(key_id) or self._declared.get(key_id)
 
     def __contains__(self, key_id: object) -> bool:
         return key_id in self._declared or key_id in self._table
@@ -174,12 +183,14 @@ class ClientKeys:
         in constant time as well.
         """
         for key in keys:
-            digest = _sha256(key)
+            digest = sha256(key)
             key_id = self._by_hash.get(digest)
             client_key = None if key_id is None else self[key_id]
-            if client_key is None or not hmac.compare_digest(client_key.key_sha256, digest):
+            if client_key is None or not client_key.opens(digest, self._clock.now()):
                 continue
             if self.usable(client_key):
+                if digest != client_key.key_sha256:
+                    self._former_used[digest] = self._clock.now()
                 return client_key
         return None
 
@@ -213,12 +224,18 @@ class ClientKeys:
             "group": client_key.group,
             "tags": list(client_key.tags),
             "declared": client_key.declared,
+            "former_keys": [self._former_view(old) for old in client_key.former],
             "requests": use.requests,
             "last_used_at": None if use.last_used_at is None else rfc3339(use.last_used_at),
             "created_at": rfc3339(client_key.created_at),
             "updated_at": rfc3339(client_key.updated_at),
             "etag": client_key.etag,
         }
+
+    def _former_view(self, old: FormerKey) -> dict[str, str | None]:
+        used_at = self._former_used.get(old.key_sha256)
+        last_used_at = None if used_at is None else rfc3339(used_at)
+        return {"key": old.masked, "ends_at": rfc3339(old.ends_at), "last_used_at": last_used_at}
 
     def find(
         self, *, role: Role | None = None, status: KeyStatus | None = None, search: str = ""
@@ -247,15 +264,15 @@ class ClientKeys:
         tags: Iterable[str] = (),
     ) -> tuple[ClientKey, str]:
         """Create a key. Only here is it returned in full. Raises Unprocessable, Conflict, StorageError."""
-        key, now = _new_key() if key is None else _checked_key(key), self._clock.now()
-        digest = _sha256(key)
+        key, now = new_key() if key is None else checked_key(key), self._clock.now()
+        digest = sha256(key)
         if digest in self._by_hash:
             raise Conflict("this key exists already: choose another, or leave it out to have one made")
         client_key = ClientKey(
             id=self._new_id("tok"),
             name=clean_name(name),
             key_sha256=digest,
-            masked=_masked(key),
+            masked=masked(key),
             role=role,
             status=status,
             created_at=now,
@@ -269,7 +286,7 @@ class ClientKeys:
         self._by_hash[digest] = client_key.id
         self._use[client_key.id] = KeyUse()
         await self._table.add(client_key.id, client_key, undo=lambda: self._drop(client_key))
-        self._tell("added", f"client key {client_key.name} was made", None, client_key)
+        self.tell("added", f"client key {client_key.name} was made", None, client_key)
         log.info("token added token=%s name=%s role=%s", client_key.id, client_key.name, role.value)
         return client_key, key
 
@@ -278,7 +295,7 @@ class ClientKeys:
 
         Raises Unprocessable, Conflict, StorageError.
         """
-        old = self._own(key_id)
+        old = self.own(key_id)
         new = replace(old, **_clean(changes))
         if old.status is KeyStatus.REVOKED and new.status is not KeyStatus.REVOKED:
             raise Conflict("a revoked key stays revoked: create a new one")
@@ -292,11 +309,12 @@ class ClientKeys:
                 new.role.value,
             )
             saved = self._table.commit(new.id, new)
-            self._tell("changed", f"client key {new.name} was changed", old, new)
+            self.tell("changed", f"client key {new.name} was changed", old, new)
             await saved
         return new
 
-    def _own(self, key_id: str) -> ClientKey:
+    def own(self, key_id: str) -> ClientKey:
+        """A key that admins may change. Raises NotFound, Conflict."""
         client_key = self[key_id]
         if client_key.declared:
             raise Conflict("this key is declared in the configuration: change it there")
@@ -304,10 +322,10 @@ class ClientKeys:
 
     async def remove(self, key_id: str) -> None:
         """Delete a key. It stops working at once, and is gone from disk when this returns."""
-        client_key = self._own(key_id)
+        client_key = self.own(key_id)
         self._drop(client_key)
         forgotten = self._table.forget(key_id)
-        self._tell("deleted", f"client key {client_key.name} was deleted", client_key, None)
+        self.tell("deleted", f"client key {client_key.name} was deleted", client_key, None)
         await forgotten
         log.info("token deleted token=%s name=%s", client_key.id, client_key.name)
 
@@ -324,7 +342,17 @@ class ClientKeys:
         """Retry the writes that have failed."""
         await self._table.save_again()
 
-    def _tell(self, what: str, text: str, old: ClientKey | None, new: ClientKey | None) -> None:
+    def put(self, client_key: ClientKey) -> Task[None]:
+        """Set a key that has other secrets than before; the task ends when it is on disk."""
+        kept = _hashes(client_key)
+        self._forget(
+            [digest for digest in _hashes(self._table[client_key.id]) if digest not in kept], client_key.id
+        )
+        self._by_hash |= dict.fromkeys(kept, client_key.id)
+        return self._table.commit(client_key.id, client_key)
+
+    def tell(self, what: str, text: str, old: ClientKey | None, new: ClientKey | None) -> None:
+        """Tell of a change of a key: `old` is None if it was added, `new` is None if it was deleted."""
         client_key = new or old
         assert client_key is not None
         before, after = changes(old.told() if old else None, new.told() if new else None)
@@ -333,10 +361,19 @@ class ClientKeys:
         self._feed.tell(Happened(f"token.{what}", text, subject=subject, before=before, after=after))
 
     def _drop(self, client_key: ClientKey) -> None:
-        if self._by_hash.get(client_key.key_sha256) == client_key.id:
-            del self._by_hash[client_key.key_sha256]
+        self._forget(_hashes(client_key), client_key.id)
         self._use.pop(client_key.id, None)
         self._on_use(client_key.id)
+
+    def _forget(self, digests: Iterable[str], key_id: str) -> None:
+        for digest in digests:
+            self._former_used.pop(digest, None)
+            if self._by_hash.get(digest) == key_id:
+                del self._by_hash[digest]
+
+
+def _hashes(client_key: ClientKey) -> list[str]:
+    return [client_key.key_sha256, *(old.key_sha256 for old in client_key.former)]
 
 
 def _clean(changes: dict[str, Any]) -> dict[str, Any]:
@@ -399,12 +436,12 @@ def declared_key(
     tags: tuple[str, ...] = (),
 ) -> ClientKey:
     """A key from the configuration."""
-    digest = _sha256(key)
+    digest = sha256(key)
     return ClientKey(
         id=f"tok_{digest[:16]}",
         name=name,
         key_sha256=digest,
-        masked=_masked(key),
+        masked=masked(key),
         role=role,
         status=KeyStatus.ACTIVE,
         created_at=0.0,
@@ -417,27 +454,9 @@ def declared_key(
     )
 
 
-def _masked(key: str) -> str:
-    return f"{KEY_PREFIX if key.startswith(KEY_PREFIX) else ''}…{key[-4:]}"
-
-
 def _read_use(record: Record) -> KeyUse:
     fields = Fields(record)
     try:
         return KeyUse(fields.count("requests"), fields.time_or_none("last_used_at"))
     except ValueError:
         return KeyUse()
-
-
-def _sha256(key: str) -> str:
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _new_key() -> str:
-    return KEY_PREFIX + secrets.token_urlsafe(32)
-
-
-def _checked_key(key: str) -> str:
-    if not MIN_KEY <= len(key) <= MAX_KEY or not key.isascii() or not key.isprintable() or " " in key:
-        raise Unprocessable(f"key: {MIN_KEY} to {MAX_KEY} ASCII characters without spaces are needed")
-    return key

@@ -128,6 +128,12 @@ class Signins:
         log.info("signed out key=%s", sign_in.key_id or "admin")
         await forgotten
 
+    def end_of(self, key_id: str, *, but: SignIn | None) -> None:
+        """End the sign-ins with a client key, except one."""
+        for each in tuple(self._table.values()):
+            if each.key_id == key_id and each != but:
+                self._forget(each)
+
     def clean(self) -> None:
         """End sign-ins that have expired, and those whose client key is no longer a usable admin key."""
         for each in tuple(self._table.values()):

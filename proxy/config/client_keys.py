@@ -12,7 +12,8 @@ from typing import Annotated
 from pydantic import PlainValidator
 
 from proxy.clients.budgets import NO_LIMITS, KeyLimits
-from proxy.clients.keys import MAX_KEY, MIN_KEY, Role
+from proxy.clients.keys import Role
+from proxy.clients.secret import MAX_KEY, MIN_KEY
 from proxy.errors import Unprocessable
 from proxy.storage.names import MAX_NAME, MOST_TAGS, clean_name, clean_tags
 

@@ -29,18 +29,22 @@ _ID: Final = b'{"id": '
 class Asked:
     """`kind`: a whole kind or what it begins with, such as `account` for `account.renamed`.
 
-    `actor`: its kind, id or name. `before`: the events have smaller ids. An empty filter takes all.
+    `actor`: its kind, id or name. `subject`: the id of what they are about. `before`: the events have smaller ids. An
+    empty filter takes all.
     """
 
     kind: str
     actor: str
     before: int
     limit: int
+    subject: str = ""
 
     def takes(self, event: Event) -> bool:
         """Whether the event is asked for."""
         kind, actor = event["kind"], event["actor"]
         if self.actor and self.actor not in (actor["kind"], actor["id"], actor["name"]):
+            return False
+        if self.subject and self.subject != (event["subject"] or {}).get("id"):
             return False
         return not self.kind or kind == self.kind or kind.startswith(f"{self.kind}.")
 
@@ -90,7 +94,9 @@ class _Search:
     def __init__(self, asked: Asked, below: int, most: int) -> None:
         self._asked = asked
         self._below = below
-        self._wanted = [json.dumps(text, ensure_ascii=False).encode() for text in (asked.actor,) if text]
+        self._wanted = [
+            json.dumps(text, ensure_ascii=False).encode() for text in (asked.actor, asked.subject) if text
+        ]
         if asked.kind:
             self._wanted.append(f'"kind": "{asked.kind}'.encode())
         self._found: deque[bytes] = deque(maxlen=most)

@@ -90,9 +90,12 @@ class Topics:
 
     def client_key(self, key_id: str) -> View:
         """A client key with its spending and its recent usage. Raises NotFound."""
-        client_key = self._keys.view(self._keys[key_id])
-        used = self._budgets.view(key_id)
-        return client_key | {"used": used} | self._lately("token", key_id)
+        client_key = self._keys[key_id]
+        spent = {
+            "used": self._budgets.view(key_id),
+            "meters": self._budgets.meters(key_id, client_key.limits),
+        }
+        return self._keys.view(client_key) | spent | self._lately("token", key_id)
 
     def session(self, session_id: str) -> View:
         """Raises NotFound."""

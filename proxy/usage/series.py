@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal, TypeAlias
 
 from proxy.clock import Clock, rfc3339
-from proxy.errors import StorageError, Unprocessable
+from proxy.errors import StorageError
 from proxy.storage.protocols import Record, Storage
 from proxy.usage.buckets import (
     DAY,
@@ -44,16 +44,9 @@ from proxy.usage.counts import (
     to_line,
 )
 from proxy.usage.request import RequestRecord
+from proxy.usage.spans import Interval, Span, span_of
 
-Interval: TypeAlias = Literal["minute", "hour", "day"]
 RingName: TypeAlias = Literal["1h", "24h", "7d", "30d"]
-
-INTERVALS: Final[Mapping[Interval, tuple[int, int]]] = {
-    "minute": (MINUTE, MINUTE),
-    "hour": (HOUR, QUARTER),
-    "day": (DAY, DAY),
-}
-"""The length in seconds, and the level that it is summed from."""
 
 RINGS: Final[Mapping[RingName, tuple[int, int]]] = {
     "1h": (60, MINUTE),
@@ -64,7 +57,6 @@ RINGS: Final[Mapping[RingName, tuple[int, int]]] = {
 """How many buckets of which level a chart shows."""
 
 MODEL_LENGTH: Final = 80  # the longest known, of Bedrock, has some sixty
-MOST_CELLS: Final = 50_000  # rows times buckets of a report; more would hold the event loop for too long
 MOST_UNSAVED: Final = 10_000  # rows; some 4 MB
 MOST_UNFOLDED: Final = 1000  # rows
 
@@ -224,24 +216,36 @@ class Series:
 
         Raises Unprocessable if the span is empty, in the future, not kept at that interval, or too large.
         """
+        span = self.span(start=start, end=end, interval=interval)
         self._fold()
-        now = self._clock.now()
-        if start > now:
-            raise Unprocessable("from is in the future")
-        if not start < end:
-            raise Unprocessable("from has to be before to")
-        span_s = self._span(start, interval, now)
-        # A span that ends now or later includes the current bucket.
-        first, last = floor(start, span_s), -floor(-end, span_s) if end < now else floor(now, span_s) + span_s
-        sums = self._sums(PLACE[by], first, last)
-        if interval is not None and len(sums) * (last - first) // span_s > MOST_CELLS:
-            raise Unprocessable("that is too much at once: choose a shorter span, or a longer interval")
+        sums = self._sums(PLACE[by], span.start, span.end)
         buckets: dict[str | None, list[tuple[int, Counts]]] = {id: [] for id in sums}
-        for t in range(first, last, span_s) if interval else ():
-            for id, part in self._sums(PLACE[by], t, t + span_s).items():
-                buckets[id].append((t, counts_of(part)))
+        if interval is not None:
+            span.check(len(sums))
+            for t in span.starts:
+                for id, part in self._sums(PLACE[by], t, t + span.bucket_s).items():
+                    buckets[id].append((t, counts_of(part)))
         ids = sorted(sums, key=lambda id: id or "")
-        return Report(first, last, tuple(Row(id, counts_of(sums[id]), tuple(buckets[id])) for id in ids))
+        return Report(
+            span.start, span.end, tuple(Row(id, counts_of(sums[id]), tuple(buckets[id])) for id in ids)
+        )
+
+    def span(self, *, start: float, end: float, interval: Interval | None) -> Span:
+        """The span of a report. Raises Unprocessable, as `span_of` does."""
+        return span_of(self._buckets.levels, start=start, end=end, interval=interval, now=self._clock.now())
+
+    async def read(
+        self, storage: Storage, days: Iterable[str], take: Callable[[bytes], object]
+    ) -> dict[Key, Sums]:
+        """Hand the lines of the logs of some days to `take`, as `Storage.each_line` does.
+
+        Returns the sums that are not in any log yet. Raises StorageError.
+        """
+        async with self._storing:
+            for day in days:
+                await storage.each_line(day, take)
+            self._fold()
+            return dict(self._new)
 
     async def load(self, storage: Storage) -> None:
         """Load the logs, once at startup. A log that cannot be read is left alone, with an error in the log."""
@@ -254,8 +258,8 @@ class Series:
         """Append new sums to the logs. What cannot be written is kept for the next flush; `unsaved` says why."""
         async with self._storing:
             self._fold()
-            for day in sorted({_day(t) for t, _ in self._new}):
-                rows = {key: self._new.pop(key) for key in tuple(self._new) if _day(key[0]) == day}
+            for day in sorted({day_of(t) for t, _ in self._new}):
+                rows = {key: self._new.pop(key) for key in tuple(self._new) if day_of(key[0]) == day}
                 self._stages.pop(day, None)
                 try:
                     await storage.append(day, [to_line(key, sums) for key, sums in rows.items()])
@@ -278,18 +282,6 @@ class Series:
             for day in await self._days(storage):
                 if self._stages.get(day) != self._stage(day):
                     await self._compact(storage, day)
-
-    def _span(self, start: float, interval: Interval | None, now: float) -> int:
-        """Seconds per bucket: those of the interval, or of the shortest level that is kept back to `start`."""
-        levels = self._buckets.levels
-        spans = zip(levels, levels, strict=True) if interval is None else (INTERVALS[interval],)
-        for span_s, level in spans:
-            if now - levels[level].keep_s <= start:
-                return span_s
-        raise Unprocessable(
-            "usage is kept by minute for 2 hours, by hour for 8 days and by day for 31 days: "
-            "choose a later from, or a longer interval"
-        )
 
     def _sums(self, place: int, start: int, end: int) -> dict[str | None, Sums]:
         found = (item for bucket in self._buckets.between(start, end) for item in bucket[place].items())
@@ -376,7 +368,7 @@ def _compacted(lines: list[Record], at: Callable[[Key], Key]) -> tuple[dict[Key,
     return rows, fewer, len(lines) - len(found)
 
 
-def _day(t: float) -> str:
+def day_of(t: float) -> str:
     return rfc3339(t)[:10]
 
 
@@ -386,7 +378,7 @@ def _start_of(day: str) -> int | None:
         start = int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp())
     except ValueError:
         return None
-    return start if _day(start) == day else None
+    return start if day_of(start) == day else None
 
 
 def _clean(model: str | None) -> str | None:

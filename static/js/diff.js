@@ -24,12 +24,13 @@ function flat(fields) {
  * @param {Fields} before
  * @param {Fields} after
  * @param {boolean} [whole] of what is new, all that it has
+ * @param {(name: string) => string} label what a field is called
  */
-export function diff(before, after, whole = false) {
+export function diff(before, after, whole = false, label = (name) => name) {
 	if (!after || (!before && !whole)) return "";
 	const old = flat(before);
 	return [...flat(after)]
 		.filter(([name, text]) => old.get(name) !== text)
-		.map(([name, text]) => (before ? `${name}: ${old.get(name) ?? NOTHING} → ${text}` : `${name}: ${text}`))
+		.map(([name, text]) => (before ? `${label(name)}: ${old.get(name) ?? NOTHING} → ${text}` : `${label(name)}: ${text}`))
 		.join("; ");
 }

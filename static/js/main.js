@@ -12,7 +12,7 @@ import { addTexts, t } from "./texts.js";
 /** Those that need neither the texts nor the styles that come later. */
 const FIRST = ["login", "overview", "accounts"];
 /** The views of one thing: what follows its list's name in the address. @type {Record<string, string>} */
-const ONE_OF = { accounts: "account", requests: "request" };
+const ONE_OF = { accounts: "account", requests: "request", tokens: "token" };
 /** What the frame shows of any view, and the actions wait for. */
 const FRAME_TOPICS = ["accounts", "stats", "flows"];
 const SECOND_MS = 1000;

@@ -73,9 +73,21 @@
  * @property {Time | null} expires_at
  * @property {Usage} day
  * @property {number[]} spark
+ * @property {string[]} models names or patterns of those that it may use; none: all of them
+ * @property {{key: string, ends_at: Time, last_used_at: Time | null}[]} former_keys those that it has replaced
  * @property {Record<string, number>} used
  * @property {Record<string, number | null>} limits
+ * @property {Meter[]} meters one for each limit
  * @property {string} etag
+ *
+ * @typedef {"requests_per_minute" | "concurrent_requests" | "tokens_per_day" | "tokens_per_month" | "cost_usd_per_day" |
+ *	"cost_usd_per_month"} LimitName
+ * @typedef {{limit: LimitName, most: number, used: number, reserved: number, resets_at: Time | null}} Meter `reserved`
+ *	is held for requests in flight
+ *
+ * @typedef {Record<"requests" | "errors" | "input_tokens" | "output_tokens" | "cache_read_input_tokens" |
+ *	"unpriced_requests", number> & {cost_usd: number | null}} Used
+ * @typedef {Used & {id: string | null, name: string | null, buckets?: (Used & {start: Time})[]}} UsageRow
  *
  * @typedef {object} Session
  * @property {string} id

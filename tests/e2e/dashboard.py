@@ -147,7 +147,7 @@ async def goto(page: Page, route: str) -> None:
     await page.evaluate("(hash) => { location.hash = hash; }", f"#/{route}")
     view = route.partition("?")[0]
     view = (
-        {"accounts": "account", "requests": "request"}.get(view.partition("/")[0], view)
+        {"accounts": "account", "requests": "request", "tokens": "token"}.get(view.partition("/")[0], view)
         if "/" in view
         else view
     )

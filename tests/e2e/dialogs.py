@@ -126,6 +126,20 @@ async def take_in(page: Page) -> None:
     await expect(page.get_by_text("Choose a file.")).to_be_visible()
 
 
+async def key_page(page: Page) -> None:
+    await goto(page, "tokens")
+    await page.get_by_role("link", name="laptop-of-ada").click()
+    main = page.get_by_role("main")
+    await expect(main.get_by_role("heading", level=2, name="laptop-of-ada")).to_be_visible()
+    await expect(main.get_by_text("was made")).to_be_visible()
+
+
+async def rotation(page: Page) -> None:
+    await key_page(page)
+    await page.get_by_role("main").get_by_role("button", name="Rotate").click()
+    await expect(page.get_by_role("dialog").get_by_label("The present key")).to_be_visible()
+
+
 async def chart_table(page: Page) -> None:
     await goto(page, "usage")
     await page.get_by_text("Show as table").first.click()
@@ -136,6 +150,7 @@ WAYS: dict[str, Callable[[Page], Awaitable[None]]] = {
     way.__name__.replace("_", " "): way
     for way in (
         account, add_account, authorise, pasted_wrongly, account_menu, rename, replace_key, preferences,
-        why_account, delete, delete_all, undo, notifications, client_key, new_client_key, export, take_in, chart_table,
+        why_account, delete, delete_all, undo, notifications, client_key, new_client_key, export, take_in, key_page,
+        rotation, chart_table,
     )
 }  # fmt: skip

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from proxy.accounts.account import Status
 from proxy.accounts.quota import Window
+from proxy.clients.budgets import KeyLimits
 from proxy.clients.keys import KeyStatus, Role
 from tests.service import Service
 
 HOUR = 3600.0
 LONGEST_NAME = "the-team-that-has-the-longest-name-that-an-account-may-ever-have"
+LIMITS = KeyLimits(requests_per_minute=60, tokens_per_day=10_000, cost_usd_per_month=50.0)
 AGENTS = (
     "claude-cli/2.1.0 (external, cli)",
     "anthropic-python/2.12.0",
@@ -31,7 +33,9 @@ async def furnish(service: Service) -> None:
     await pool.update(inactive.id, status=Status.INACTIVE)
 
     tokens = service.parts.keys
-    await tokens.add("laptop-of-ada")
+    ada, _ = await tokens.add("laptop-of-ada", limits=LIMITS, models=("claude-haiku-*", "claude-sonnet-*"))
+    service.parts.budgets.spend(ada.id, tokens=8_600, cost_usd=48.25)
+    await service.parts.rotation.rotate(ada.id, 2.5 * HOUR)
     await tokens.add("operations", role=Role.ADMIN)
     await tokens.add("paused", status=KeyStatus.INACTIVE)
     revoked, _ = await tokens.add("lost-laptop")

@@ -129,6 +129,16 @@ async def delete_key(service: Service, ask: Ask) -> Answer:
     return await ask("DELETE", f"/api/tokens/{await new_key(ask)}")
 
 
+async def rotate(service: Service, ask: Ask) -> Answer:
+    return await ask("POST", f"/api/tokens/{await new_key(ask)}/rotate")
+
+
+async def end_former(service: Service, ask: Ask) -> Answer:
+    path = f"/api/tokens/{await new_key(ask)}"
+    await ask("POST", f"{path}/rotate")
+    return await ask("DELETE", f"{path}/former_keys")
+
+
 CHANGES: dict[tuple[str, str], tuple[Callable[[Service, Ask], Awaitable[Answer]], str]] = {
     ("GET", "/oauth/callback"): (callback, "account.added"),
     ("POST", "/api/auth/login"): (log_in, "admin.login"),
@@ -145,6 +155,8 @@ CHANGES: dict[tuple[str, str], tuple[Callable[[Service, Ask], Awaitable[Answer]]
     ("POST", "/api/tokens"): (add_key, "token.added"),
     ("PUT", "/api/tokens/nobody"): (put_key, "token.changed"),
     ("DELETE", "/api/tokens/nobody"): (delete_key, "token.deleted"),
+    ("POST", "/api/tokens/nobody/rotate"): (rotate, "token.rotated"),
+    ("DELETE", "/api/tokens/nobody/former_keys"): (end_former, "token.former_ended"),
 }
 """What changes something by each route, and the kind of its event."""
 
@@ -313,6 +325,23 @@ async def test_filters(tmp_path: Path, query: str, count: int) -> None:
     async with serve(tmp_path, accounts=[]) as service:
         await service.admin("POST", "/api/tokens", {"name": "ci"})
         assert len(await events(service, query)) == count
+
+
+async def test_those_about_one_subject_in_memory_and_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.dashboard.event_log.MOST", 3)
+    monkeypatch.setattr("proxy.dashboard.event_archive.MOST", 3)
+    async with serve(tmp_path, accounts=[]) as service:
+        id = await new_key(service.admin)
+        for _ in range(5):
+            await new_key(service.admin)
+        await service.admin("PUT", f"/api/tokens/{id}", {"limits": {"tokens_per_day": 5}})
+        changed, made = await events(service, f"?subject={id}")
+        assert (changed["kind"], made["kind"]) == ("token.changed", "token.added")
+        assert changed["after"]["limits"]["tokens_per_day"] == 5 and changed["actor"]["name"] == "admin key"
+        assert await events(service, f"?subject={id[:-1]}") == []
+        assert await events(service, f"?subject={id}&kind=token.changed") == [changed]
 
 
 @pytest.mark.parametrize("query", ["?limit=0", "?limit=1001", "?before=x", "?before=-1"])

@@ -15,6 +15,7 @@ import { h, setText } from "../dom.js";
  *
  * @typedef {ReturnType<typeof field>} Field
  * @typedef {(theirs: any) => string} Conflict
+ * @typedef {Dialog} Box
  */
 
 let fields = 0;
@@ -49,7 +50,7 @@ export function press({ label, kind, run = () => {}, ...attributes }) {
  * @param {string} label
  * @param {Record<string, unknown>} attributes
  * @param {string} [hint]
- * @param {"input" | "textarea"} tag
+ * @param {"input" | "textarea" | "select"} tag
  */
 export function field(label, attributes, hint, tag = "input") {
 	fields += 1;

@@ -12,6 +12,8 @@ import { offer } from "../ui/export.js";
 /** @typedef {{value: string, text: TextKey}} Option */
 /** @typedef {"level" | "kind" | "actor"} Choice */
 
+/** What shows one thing, by its kind. @type {Record<string, string>} */
+const PAGES = { account: "accounts", token: "tokens" };
 /** @type {Record<Choice, Option[]>} */
 const CHOICES = {
 	level: [
@@ -269,11 +271,12 @@ function eventRow(app, event) {
 	/** @type {(name: TextKey, ...content: import("../dom.js").Child[]) => HTMLElement} */
 	const cell = (name, ...content) => h("td", { role: "cell", class: `c-${name}`, "data-label": t(name) }, content);
 	const name = subject?.name ?? subject?.id;
+	const page = subject && PAGES[subject.kind];
 	return h("tr", { role: "row", "data-kind": level },
 		h("th", { role: "rowheader", scope: "row" }, h("time", { datetime: at }, clock(at, { zone: false, now: 0 }))),
 		cell("event", level !== "info" && h("b", `${t(level)} `), h("span", sentence(event, clock)),
 			change && h("p.muted", change), n && h("p.muted", t("skipped", { n }))),
-		cell("about", subject?.kind === "account" ? h("a", { href: `#/accounts/${subject.id}` }, name) : name),
+		cell("about", page ? h("a", { href: `#/${page}/${subject?.id}` }, name) : name),
 		cell("by", actor.kind === "system" ? h("span.muted", t("by_itself")) : (actor.name ?? actor.id),
 			actor.address && h("p.muted", actor.address)));
 }

@@ -1,10 +1,11 @@
 // @ts-check
-/** Makes a client key, and shows it in full for the only time, or changes one. */
+/** Makes a client key, and shows it in full for the only time; changes one, or gives it a new secret. */
 import { h } from "../dom.js";
-import { dialog, field, typed } from "../ui/dialog.js";
+import { confirm, dialog, field, typed } from "../ui/dialog.js";
 import { tagsField } from "../ui/tags.js";
 import { copyable, snippets } from "./connect.js";
 
+/** @import { Box } from "../ui/dialog.js" */
 /** @import { App, ClientKey } from "../types.js" */
 
 const COUNT = { min: 1 };
@@ -18,17 +19,27 @@ const LIMITS = /** @type {const} */ ([
 	["cost_usd_per_month", COST],
 ]);
 const ROLES = /** @type {const} */ (["user", "admin"]);
+/** How long the former one works, by what that is called. */
+const OVERLAPS_S = /** @type {const} */ ([
+	["k_overlap_0", 0],
+	["k_overlap_1h", 3600],
+	["k_overlap_24h", 86_400],
+	["k_overlap_7d", 604_800],
+	["k_overlap_30d", 2_592_000],
+]);
+const USUAL_S = 86_400;
 /** "2026-01-31" */
 const DATE_LENGTH = 10;
 
 /**
  * @param {App} app
- * @param {ClientKey} [token] the one to change
+ * @param {Partial<ClientKey>} [token] the one to change
+ * @param {boolean} limits whether those are what is to be changed
  */
-export function edit(app, token) {
+export function edit(app, token, limits = false) {
 	const { t } = app;
 	const box = dialog(app, { topic: "tokens", id: token?.id });
-	const form = formOf(app, token);
+	const form = formOf(app, token, limits);
 
 	/** @param {string} [ifMatch] */
 	async function run(ifMatch = token?.etag) {
@@ -39,16 +50,7 @@ export function edit(app, token) {
 			return token.id;
 		}
 		const { token: made } = await app.api("POST", "api/tokens", form.values());
-		return show(made);
-	}
-
-	/** @param {ClientKey} made */
-	function show(made) {
-		const key = copyable(app, t("client_key"), made.key);
-		const copy = key.querySelector("button");
-		if (copy) copy.autofocus = true;
-		const help = h("details", h("summary", t("connect")), snippets(app, made.key));
-		box.show(t("key_made", made), [h("p", t("key_once")), key, help], [{ label: t("done"), kind: "primary" }]);
+		return showOnce(app, box, made);
 	}
 
 	const label = t(token ? "save" : "create_key");
@@ -57,19 +59,37 @@ export function edit(app, token) {
 }
 
 /**
+ * Shows a key in full: nobody can do that again.
  * @param {App} app
- * @param {ClientKey | undefined} token
+ * @param {Box} box
+ * @param {ClientKey} made
  */
-function formOf({ t }, token) {
+function showOnce(app, box, made) {
+	const { t } = app;
+	const key = copyable(app, t("client_key"), made.key);
+	const copy = key.querySelector("button");
+	if (copy) copy.autofocus = true;
+	const help = h("details", h("summary", t("connect")), snippets(app, made.key));
+	box.show(t("key_made", made), [h("p", t("key_once")), key, help], [{ label: t("done"), kind: "primary" }]);
+}
+
+/**
+ * @param {App} app
+ * @param {Partial<ClientKey> | undefined} token
+ * @param {boolean} open whether the limits are open
+ */
+function formOf({ t }, token, open) {
 	const day = token?.expires_at?.slice(0, DATE_LENGTH) ?? "";
 	const name = field(t("name"), { value: token?.name, maxlength: 64, required: true });
 	const role = h("select", ROLES.map((value) => h("option", { value, selected: token?.role === value }, t(value))));
 	const expires = field(t("key_expires"), { type: "date", value: day }, t("key_zone"));
 	const group = field(t("group"), { value: token?.group ?? "", maxlength: 64 }, t("group_hint"));
 	const tags = tagsField(t("key_tags"), token?.tags ?? [], t("key_tags_hint"));
+	const models = tagsField(t("key_models"), token?.models ?? [], t("key_models_hint"));
 	const limits = LIMITS.map(([limit, attributes]) =>
-		field(t(limit), { type: "number", name: limit, value: token?.limits[limit], ...attributes }));
-	const limited = token !== undefined && Object.values(token.limits).some(Boolean);
+		field(t(limit), { type: "number", name: limit, value: token?.limits?.[limit], ...attributes }));
+	const limited = open || Object.values(token?.limits ?? {}).some(Boolean);
+	if (open) limits[0].input.autofocus = true;
 
 	function values() {
 		const until = expires.input.value;
@@ -78,6 +98,7 @@ function formOf({ t }, token) {
 			role: role.value,
 			group: typed(group) || null,
 			tags: tags.read(),
+			models: models.read(),
 			limits: Object.fromEntries(limits.map(({ input }) => [input.name, Number(input.value) || null])),
 		};
 		// The field has no time of day: sent only if it was changed.
@@ -95,8 +116,48 @@ function formOf({ t }, token) {
 			expires.el,
 			group.el,
 			tags.el,
+			models.el,
 			h("details", { open: limited }, h("summary", t("limits")),
 				h("div.tiles.pairs", limits.map(({ el }) => el))),
 		],
 	};
+}
+
+/**
+ * @param {App} app
+ * @param {ClientKey} token
+ */
+export function rotate(app, token) {
+	const { t } = app;
+	const box = dialog(app, { topic: "tokens", id: token.id, conflict: () => t("k_rotated_meanwhile") });
+	const overlap = field(t("k_overlap"), {}, t("k_overlap_hint"), "select");
+	overlap.input.append(...OVERLAPS_S.map(([text, value]) => h("option", { value, selected: value === USUAL_S }, t(text))));
+
+	/** @param {string} [ifMatch] */
+	async function run(ifMatch = token.etag) {
+		const body = { overlap: Number(overlap.input.value) };
+		const { token: made } = await app.api("POST", `api/tokens/${token.id}/rotate`, body, { ifMatch });
+		return showOnce(app, box, made);
+	}
+
+	box.show(t("k_rotate_what", token), [h("p", t("k_rotate_text")), overlap.el],
+		[{ label: t("cancel") }, { label: t("k_rotate"), kind: "primary", run }], overlap);
+}
+
+/**
+ * @param {App} app
+ * @param {ClientKey} token
+ */
+export async function endFormer(app, token) {
+	const { t } = app;
+	const sure = await confirm(app, {
+		title: t("k_end_what", token), text: t("k_end_text"), label: t("k_end"), topic: "tokens", ids: [token.id],
+	});
+	if (!sure) return;
+	try {
+		await app.api("DELETE", `api/tokens/${token.id}/former_keys`);
+		app.toast({ text: t("k_ended", token) });
+	} catch (error) {
+		app.toast({ text: /** @type {Error} */ (error).message, kind: "error" });
+	}
 }

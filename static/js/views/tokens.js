@@ -2,10 +2,11 @@
 /** Client keys: who may use the proxy, how much, and what they did. */
 import { subject } from "../actions.js";
 import { setAttr, setText } from "../dom.js";
-import { compact, money, number } from "../format.js";
+import { money, number } from "../format.js";
 import { DAY, named, plain, usage } from "../ui/cells.js";
+import { limitColumn } from "../ui/limits.js";
 import { table } from "../ui/table.js";
-import { edit } from "./key.js";
+import { edit, rotate } from "./key.js";
 
 const FIELDS = ["id", "name", "role", "status", "declared", "created_at", "last_used_at", "expires_at", "group", "tags",
 	"requests", ...DAY];
@@ -16,9 +17,9 @@ const LOW = { cls: "low" };
 /** @typedef {"disable" | "enable" | "revoke" | "delete"} Verb */
 
 /** @type {Record<KeyStatus, string>} */
-const ICON = { active: "●", inactive: "○", revoked: "✕" };
+export const ICON = { active: "●", inactive: "○", revoked: "✕" };
 /** What can be done next, by status. @type {Record<KeyStatus, Verb>} */
-const NEXT = { active: "disable", inactive: "enable", revoked: "delete" };
+export const NEXT = { active: "disable", inactive: "enable", revoked: "delete" };
 /** What each does, and what undoes it. @type {Record<Verb, {status?: KeyStatus, back?: Verb}>} */
 const VERBS = {
 	disable: { status: "inactive", back: "enable" },
@@ -26,14 +27,6 @@ const VERBS = {
 	revoke: { status: "revoked" },
 	delete: {},
 };
-/** What the used parts of budgets are called, with their limit, and how they read. */
-const BUDGETS = /** @type {const} */ ([
-	{ used: "tokens_today", limit: "tokens_per_day", text: "today", unit: compact },
-	{ used: "tokens_this_month", limit: "tokens_per_month", text: "this_month", unit: compact },
-	{ used: "cost_usd_today", limit: "cost_usd_per_day", text: "today", unit: money },
-	{ used: "cost_usd_this_month", limit: "cost_usd_per_month", text: "this_month", unit: money },
-]);
-
 /** @type {Mount} */
 export default function mount(root, app) {
 	const { store, t } = app;
@@ -49,7 +42,9 @@ export default function mount(root, app) {
 		if (!token) return undefined;
 		if (name === "sessions") return app.go(`#/sessions?q=${encodeURIComponent(token.name)}`);
 		if (name === "requests") return app.go(`#/requests?key=${id}`);
-		if (name !== "edit" && name !== "open") return send(app, /** @type {Verb} */ (name), id, connected(id));
+		if (name === "open") return app.go(`#/tokens/${id}`);
+		if (name === "k_rotate") return rotate(app, { ...token });
+		if (name !== "edit") return send(app, /** @type {Verb} */ (name), id, connected(id));
 		return token.declared ? undefined : edit(app, { ...token });
 	}
 
@@ -77,43 +72,28 @@ export default function mount(root, app) {
 }
 
 /**
- * What has a way back needs no question.
+ * What has a way back needs no question. Gives how many are done.
  * @param {App} app
  * @param {Verb} verb
  * @param {string | string[]} ids
  * @param {number} n how many sessions they have
  */
-async function send(app, verb, ids, n) {
+export async function send(app, verb, ids, n) {
 	const { status, back } = VERBS[verb];
 	const about = subject(app, ids, "tokens", status);
-	if (!about.count) return;
-	if (!back && !await about.ask(verb, app.t("key_effect", { n }))) return;
+	if (!about.count || (!back && !await about.ask(verb, app.t("key_effect", { n })))) return 0;
 	const request = (/** @type {string} */ id) => (status
 		? app.api("PUT", `api/tokens/${id}`, { status })
 		: app.api("DELETE", `api/tokens/${id}`));
-	await about.send(verb, request, back && ((done) => send(app, back, done, n)));
+	return about.send(verb, request, back && ((done) => send(app, back, done, n)));
 }
 
 /** @param {ClientKey} token @returns {TextKey[]} */
 function menu({ declared, status }) {
 	if (declared) return ["requests", "sessions"];
 	/** @type {TextKey[]} */
-	const rest = status === "revoked" ? ["delete"] : ["edit", NEXT[status], "revoke"];
+	const rest = status === "revoked" ? ["delete"] : ["edit", "k_rotate", NEXT[status], "revoke"];
 	return ["requests", "sessions", ...rest];
-}
-
-/**
- * "1.2M / 5M today · …"
- * @param {App} app
- * @param {ClientKey} token
- */
-function budgets({ t }, { used, limits }) {
-	const parts = BUDGETS.flatMap((budget) => {
-		const most = limits[budget.limit];
-		if (!most || used[budget.used] === undefined) return [];
-		return [t(budget.text, { used: `${budget.unit(used[budget.used])} / ${budget.unit(most)}` })];
-	});
-	return parts.join(" · ") || "–";
 }
 
 /**
@@ -126,10 +106,9 @@ function columns(app, connected) {
 	/** @param {ClientKey} token */
 	const about = ({ key, role, group, tags, declared }) =>
 		[key, t(role), group, tags.join(", "), declared && t("declared")].filter(Boolean).join(" · ");
-	/** @param {ClientKey} token */
-	const used = (token) => budgets(app, token);
+	const [requests, tokens] = usage("num");
 	return [
-		named(about),
+		named(about, ({ id }) => `#/tokens/${id}`),
 		{
 			key: "state",
 			sort: ({ status }) => status,
@@ -138,11 +117,17 @@ function columns(app, connected) {
 				setText(td, `${ICON[status]} ${t(status)}`);
 			},
 		},
-		...usage("num"),
+		limitColumn(app),
+		requests,
+		{
+			key: "cost_24h",
+			cls: "num",
+			sort: ({ day }) => day.cost_usd,
+			text: ({ day }) => money(day.cost_usd, day.unpriced_requests),
+		},
+		{ ...tokens, cls: "num low" },
 		plain("expires_in", "expires_at", (at) => app.until(at), LOW),
-		plain("created", "created_at", app.ago, LOW),
 		plain("last_used", "last_used_at", app.ago, LOW),
 		{ key: "sessions", cls: "num low", text: ({ id }) => number(connected(id)) },
-		{ key: "budgets", cls: "low", text: used, title: used },
 	];
 }

@@ -392,3 +392,69 @@ class AnyOrder(RuleBasedStateMachine):
 
 AnyOrder.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestAnyOrder = AnyOrder.TestCase
+
+
+# ---- what is shown of it
+
+
+ALL = KeyLimits(
+    requests_per_minute=10,
+    concurrent_requests=4,
+    tokens_per_day=100,
+    tokens_per_month=1000,
+    cost_usd_per_day=1.0,
+    cost_usd_per_month=20.0,
+)
+
+
+def metered(budgets: Budgets, limits: KeyLimits = ALL) -> dict[str, tuple[float, float, str | None]]:
+    """Used, reserved and the reset by limit."""
+    return {
+        each["limit"]: (each["used"], each["reserved"], each["resets_at"])
+        for each in budgets.meters(KEY, limits)
+    }
+
+
+def test_each_limit_has_a_meter_and_what_is_no_limit_has_none(budgets: Budgets, clock: TestClock) -> None:
+    at(clock, "2027-01-31T23:00:00")
+    assert budgets.meters(KEY, NO_LIMITS) == []
+    end = budgets.begin(KEY, ALL)
+    budgets.begin(KEY, ALL)
+    reserved(budgets, ALL, tokens=60, cost_usd=0.5)
+    budgets.spend(KEY, tokens=30, cost_usd=0.25)
+    end()
+    day = month = "2027-02-01T00:00:00.000Z"
+    assert metered(budgets) == {
+        "requests_per_minute": (2, 0, "2027-01-31T23:01:00.000Z"),
+        "concurrent_requests": (1, 0, None),
+        "tokens_per_day": (30, 60, day),
+        "tokens_per_month": (30, 60, month),
+        "cost_usd_per_day": (0.25, 0.5, day),
+        "cost_usd_per_month": (0.25, 0.5, month),
+    }
+    assert [each["limit"] for each in budgets.meters(KEY, ALL)][:2] == ["tokens_per_day", "cost_usd_per_day"]
+    assert metered(budgets, TOKENS_A_DAY) == {"tokens_per_day": (30, 60, day)}
+
+
+def test_the_minute_passes_by_itself_and_the_tick_tells_whose_meters_move(
+    budgets: Budgets, clock: TestClock
+) -> None:
+    assert budgets.tick() == []
+    begin(budgets, ALL, 3)
+    end = budgets.begin(KEY, KeyLimits(concurrent_requests=1))
+    budgets.begin("tok_2", NO_LIMITS)
+    clock.advance(59)
+    assert budgets.tick() == [KEY] and metered(budgets)["requests_per_minute"][0] == 3
+    clock.advance(1)
+    assert budgets.tick() == [KEY] and metered(budgets)["requests_per_minute"] == (0, 0, None)
+    end()
+    assert metered(budgets)["concurrent_requests"][0] == 0
+    assert budgets.tick() == [KEY]  # the last time
+    assert budgets.tick() == []
+
+
+def test_a_new_day_begins_at_nothing(budgets: Budgets, clock: TestClock) -> None:
+    at(clock, "2027-01-31T23:59:59")
+    budgets.spend(KEY, tokens=30, cost_usd=0.25)
+    clock.advance(1)
+    assert metered(budgets, TOKENS_A_DAY) == {"tokens_per_day": (0, 0, "2027-02-02T00:00:00.000Z")}

@@ -304,9 +304,9 @@ def test_a_stored_key_with_a_field_of_a_later_version_stops_the_start() -> None:
         load_keys([RECORD | {"quota": 3}])
 
 
-def test_a_stored_key_of_before_has_its_own_group_and_every_account() -> None:
+def test_a_stored_key_of_before_has_its_own_group_every_account_and_no_former_key() -> None:
     [(_, key)] = load_keys([RECORD])
-    assert (key.group, key.group_id, key.tags) == (None, "tok_1", ())
+    assert (key.group, key.group_id, key.tags, key.former) == (None, "tok_1", (), ())
     assert key_record(key).items() >= RECORD.items()
     assert load_keys([json.loads(json.dumps(key_record(key)))]) == [("tok_1", key)]
 

@@ -1,0 +1,149 @@
+"""The page of a client key: what is left of its limits, what it cost, who changed it, and how it gets a new secret."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from playwright.async_api import Browser, Page, expect
+
+from proxy.clients.budgets import KeyLimits
+from proxy.clients.keys import ClientKey
+from tests.e2e.dashboard import RunningClock, dashboard, goto, row, shown
+from tests.service import MESSAGE_HEADERS, Service, message
+
+KEY = "cp-the-key-of-ci-of-tests-6hTr"
+
+
+async def furnish(service: Service) -> None:
+    await service.parts.keys.add("ci", KEY, limits=KeyLimits(requests_per_minute=4, tokens_per_day=1000))
+    await service.parts.keys.add("free")
+
+
+def ci(service: Service) -> ClientKey:
+    return next(each for each in service.parts.keys if each.name == "ci")
+
+
+async def ask(service: Service, model: str, times: int = 1, key: str = KEY) -> list[int]:
+    answers = [
+        await service.send(
+            "POST", "/v1/messages", MESSAGE_HEADERS, message(model=model, max_tokens=8), key=key
+        )
+        for _ in range(times)
+    ]
+    return [answer.status for answer in answers]
+
+
+async def opened(page: Page) -> None:
+    """By a click in the table."""
+    await goto(page, "tokens")
+    await page.get_by_role("link", name="ci").click()
+    await expect(page.get_by_role("main").get_by_role("heading", level=2, name="ci")).to_be_visible()
+
+
+async def test_the_table_shows_the_fullest_limit_and_the_cost(tmp_path: Path, browser: Browser) -> None:
+    async with dashboard(tmp_path, browser, "tokens", prepare=furnish) as (service, page):
+        cell = row(page, "ci").locator(".c-k_fullest")
+        await expect(cell).to_have_text(re.compile(r"^\s*0 %\s+\w+"), use_inner_text=True)
+        await expect(row(page, "free").locator(".c-k_fullest")).to_have_text("–", use_inner_text=True)
+        await ask(service, "claude-sonnet-5-5", 4)
+        await expect(cell).to_have_text(re.compile(r"100 %\s+Requests per minute"), use_inner_text=True)
+        await expect(cell).to_have_attribute(
+            "title", re.compile(r"Requests per minute: 4 of 4, resets in \d+s")
+        )
+        await expect(cell.locator(".meter")).to_have_attribute("data-kind", "error")
+        await expect(row(page, "ci").locator(".c-cost_24h")).to_have_text(re.compile(r"^\$0\.00\d+$"))
+        assert isinstance(service.clock, RunningClock)
+        service.clock.advance(61)
+        await expect(cell).not_to_contain_text("Requests per minute")
+
+
+async def test_its_page_has_a_meter_for_each_limit_that_is_changed_there(
+    tmp_path: Path, browser: Browser
+) -> None:
+    async with dashboard(tmp_path, browser, prepare=furnish) as (service, page):
+        await opened(page)
+        meters = page.locator(".windows li")
+        await expect(meters.nth(0)).to_contain_text(re.compile(r"Requests per minute0 of 4 · 0 %"))
+        await ask(service, "claude-sonnet-5-5", 4)
+        await expect(meters.nth(0)).to_contain_text("4 of 4 · 100 %, used up")
+        await expect(meters.nth(1)).to_contain_text(re.compile(r"Tokens per day\d+ of 1K"))
+        await page.get_by_role("button", name="Edit limits").click()
+        dialog = page.get_by_role("dialog")
+        await expect(dialog.get_by_label("Requests per minute")).to_be_focused()
+        await dialog.get_by_label("Requests per minute").fill("10")
+        await dialog.get_by_label("Models").fill("claude-haiku-*, claude-sonnet-*")
+        await dialog.get_by_role("button", name="Save").click()
+        await expect(dialog).to_have_count(0)
+        await expect(meters.nth(0)).to_contain_text("4 of 10 · 40 %")
+        assert ci(service).models == ("claude-haiku-*", "claude-sonnet-*")
+        assert await ask(service, "claude-opus-5-5") == [403]
+        changes = page.locator("section.panel", has=page.get_by_role("heading", name="Who changed it"))
+        await expect(changes.get_by_role("listitem").first).to_contain_text(
+            re.compile(r"Requests per minute: 4 → 10.*by admin key · 127\.0\.0\.1")
+        )
+        await expect(changes.get_by_role("listitem")).to_have_count(2)
+
+
+async def two_days(service: Service) -> None:
+    await service.parts.keys.add("ci", KEY)
+    await ask(service, "claude-sonnet-5-5", 2)
+    await ask(service, "claude-haiku-4-5", 3)
+    assert isinstance(service.clock, RunningClock)
+    service.clock.advance(86_400)
+    await ask(service, "claude-opus-5-5")
+
+
+async def test_what_it_cost_yesterday_by_model(tmp_path: Path, browser: Browser) -> None:
+    async with dashboard(tmp_path, browser, prepare=two_days) as (_, page):
+        await opened(page)
+        cost = page.locator("section.panel", has=page.get_by_role("heading", name="Cost by model"))
+        await expect(cost.get_by_role("table").last).to_contain_text("claude-opus-5-5")
+        await cost.get_by_role("button", name="Yesterday").click()
+        lines = cost.locator(".scroll").last.get_by_role("row")
+        await expect(lines).to_have_count(4)
+        await expect(lines.nth(1)).to_have_text(re.compile(r"claude-sonnet-5-52.*\$0\.00"))
+        await expect(lines.nth(2)).to_have_text(re.compile(r"claude-haiku-4-53.*\$0\.00"))
+        await expect(lines.nth(3)).to_have_text(re.compile(r"All models5.*\$0\.00"))
+        await expect(cost.get_by_role("img", name=re.compile("Cost by model, Yesterday: "))).to_be_visible()
+        await page.reload()
+        await expect(cost.get_by_role("button", name="Yesterday")).to_have_attribute("aria-pressed", "true")
+        await expect(lines).to_have_count(4)
+
+
+async def test_it_is_rotated_shown_once_and_the_former_key_ended(tmp_path: Path, browser: Browser) -> None:
+    async with dashboard(tmp_path, browser, prepare=furnish) as (service, page):
+        await opened(page)
+        await page.get_by_role("main").get_by_role("button", name="Rotate").click()
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_label("The present key").select_option("works for 7 days")
+        await dialog.get_by_role("button", name="Rotate").click()
+        new = await dialog.locator("pre").first.inner_text()
+        assert await ask(service, "claude-haiku-4-5", key=new) == [200]
+        await dialog.get_by_role("button", name="Done").click()
+        assert new not in await page.content()
+        facts = page.get_by_role("main").locator("dl")
+        await expect(facts).to_contain_text("cp-…6hTr ends in 6d 23h, not used since")
+        assert await ask(service, "claude-haiku-4-5") == [200]
+        await expect(facts).to_contain_text("last used just now")
+        await page.get_by_role("button", name="End former keys").click()
+        await dialog.get_by_role("button", name="End former keys").click()
+        await expect(facts).not_to_contain_text("6hTr")
+        await expect(page.get_by_role("button", name="End former keys")).to_be_hidden()
+        assert await ask(service, "claude-haiku-4-5") == [401]
+        assert "has ended" in await shown(page)
+
+
+async def test_a_key_that_another_admin_has_rotated_is_not_rotated_unseen(
+    tmp_path: Path, browser: Browser
+) -> None:
+    async with dashboard(tmp_path, browser, prepare=furnish) as (service, page):
+        await opened(page)
+        await page.get_by_role("main").get_by_role("button", name="Rotate").click()
+        theirs = await service.parts.rotation.rotate(ci(service).id, 0)
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_role("button", name="Rotate").click()
+        await expect(dialog.get_by_text("Another admin has changed or rotated it.")).to_be_visible()
+        await dialog.get_by_role("button", name="Use theirs").click()
+        await expect(dialog).to_have_count(0)
+        assert await ask(service, "claude-haiku-4-5", key=theirs) == [200]
