@@ -339,11 +339,15 @@ class Affinity:
         active = [account for account in working if account.status is Status.ACTIVE]
         return min((each.id for each in active or working), key=self.resources.homes_in, default=None)
 
+    def _has_home(self, group: str) -> bool:
+        home = self.resources.home(group)
+        return home is not None and home in self._pool and self._pool[home].works
+
     # what became of it
 
     def begun(self, placement: Placement, account_id: str) -> None:
         """Note that the request goes to this account: what comes beside it, or after it, goes there too."""
-        if placement.makes and (placement.why == "home" or self.resources.home(placement.group) is None):
+        if placement.makes and not self._has_home(placement.group):
             self.resources.house(placement.group, account_id)
         if not placement.names:
             return

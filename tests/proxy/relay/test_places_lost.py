@@ -102,6 +102,18 @@ async def test_a_home_is_not_moved_by_hand_nor_by_a_session(tmp_path: Path) -> N
         assert (await upload(service)).header("x-proxy-account") == home
 
 
+async def test_a_home_is_not_moved_by_a_key_of_the_group_that_may_not_use_it(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=THREE) as service:
+        free = await service.add_key("free", group="team")
+        asked = {"name": "bound", "group": "team", "tags": ["x"]}
+        bound = (await service.admin("POST", "/api/tokens", asked)).json()["token"]["key"]
+        home = (await upload(service, key=free)).header("x-proxy-account")
+        other = next(name for name in THREE if name != home)
+        await service.admin("PUT", f"/api/accounts/{account_id(service, other)}", {"tags": ["x"]})
+        assert (await upload(service, key=bound)).header("x-proxy-account") == other
+        assert (await upload(service, key=free)).header("x-proxy-account") == home
+
+
 async def test_what_is_made_first_at_once_lies_together(tmp_path: Path) -> None:
     async with serve(tmp_path, accounts=THREE) as service:
         keys = [await service.add_key(f"{n}") for n in range(4)]
