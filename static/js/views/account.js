@@ -6,7 +6,7 @@ import { compact, money, number, sentence } from "../format.js";
 import { status } from "../ui/cells.js";
 import { press } from "../ui/dialog.js";
 import { filler } from "../ui/sheet.js";
-import { useOf } from "../ui/use_of_one.js";
+import { useOf } from "../ui/usage_charts.js";
 import { tokensIn } from "../usage.js";
 import { edit, percent } from "./preferences.js";
 import { historyOf, windowsOf } from "./quota.js";
