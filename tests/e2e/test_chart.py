@@ -137,6 +137,7 @@ async def test_a_finger_reads_a_bar_out_and_it_stays(tmp_path: Path, browser: Br
         await expect(requests.get_by_role("img")).to_have_accessible_name(re.compile(": 3, peak"))
         await page.touchscreen.tap(*await at(requests.get_by_role("img"), 0.999))
         await expect(requests.locator(".tip")).to_contain_text("Total3")
+        assert await page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
         assert "#/usage" in page.url  # a tap reads out, and leads nowhere
 
 

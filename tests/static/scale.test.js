@@ -74,6 +74,9 @@ describe("the labels of the time", () => {
 	test("are every ten minutes of an hour", () =>
 		assert.deepEqual(times("2026-11-28T15:41:00Z", "2026-11-28T16:41:00Z", 6, utc), ["11-28T15:50", "11-28T16:00",
 			"11-28T16:10", "11-28T16:20", "11-28T16:30", "11-28T16:40"]));
+	test("are every twenty minutes if there is room for three", () =>
+		assert.deepEqual(times("2026-11-28T15:41:00Z", "2026-11-28T16:41:00Z", 3, utc),
+			["11-28T16:00", "11-28T16:20", "11-28T16:40"]));
 	test("are midnights of a week, also when clocks are set back or forward", () => {
 		const berlin = (set) => (time) => (time < set ? 3600 : 7200);
 		assert.deepEqual(times("2026-03-27T12:00:00Z", "2026-03-31T12:00:00Z", 4, berlin(at("2026-03-29T01:00:00Z"))),

@@ -3,8 +3,7 @@
 import { h, setAttr, setText } from "../dom.js";
 import { axisText, dayMonth, number } from "../format.js";
 import { HEIGHT, WIDTH, build, pathsOf, placeLabels, showTip, tableIn } from "./chart_parts.js";
-import { listen } from "./chart_pointer.js";
-import { linesOf, readingOf, sentenceOf, spanOf } from "./chart_words.js";
+import { linesOf, listen, readingOf, sentenceOf, spanOf } from "./chart_words.js";
 import { barPaths, niceStep, rate, stepPath, ticks, timeTicks } from "./scale.js";
 
 /** The least that the axis reaches: 4 of what is counted. */

@@ -27,7 +27,8 @@ let made = 0;
  */
 export function pathsOf(kind, series) {
 	made += 1;
-	const id = (/** @type {number} */ n) => `hatch-${made}-${n}`;
+	const mine = made;
+	const id = (/** @type {number} */ n) => `hatch-${mine}-${n}`;
 	const look = (/** @type {Series} */ { key }, /** @type {number} */ n) =>
 		(kind === "bars" ? { class: key, fill: `url(#${id(n)})` } : { class: `${key} line-${n}` });
 	const patterns = kind === "bars" ? series.map(({ key }, n) => svg("pattern", { id: id(n), ...HATCH },
@@ -78,7 +79,7 @@ export function placeLabels(x, labels) {
 }
 
 /**
- * Shows what is read at the cursor, beside it.
+ * Shows what is read at the cursor: beside it, or on a phone below the picture.
  * @param {HTMLElement} tip
  * @param {number} part where the cursor is, from 0 to 1
  * @param {string} head
@@ -89,8 +90,8 @@ export function showTip(tip, part, head, lines) {
 	tip.replaceChildren(h("b", head), h("ul", lines.map(({ swatch, label, text }) =>
 		h("li", swatch ?? h("i"), h("span", label), h("b", text)))));
 	const right = part > 0.5;
-	tip.style.left = right ? "auto" : `calc(${part * PART}% + 12px)`;
-	tip.style.right = right ? `calc(${(1 - part) * PART}% + 12px)` : "auto";
+	tip.style.setProperty("--left", right ? "auto" : `calc(${part * PART}% + 12px)`);
+	tip.style.setProperty("--right", right ? `calc(${(1 - part) * PART}% + 12px)` : "auto");
 }
 
 /**

@@ -110,7 +110,7 @@ const localAhead = (at) => -MINUTE_S * new Date(at * SECOND_MS).getTimezoneOffse
 export function timeTicks(from, to, most, ahead = localAhead) {
 	const step = TIMES.find((each) => (to - from) / each <= most) ?? TIMES[TIMES.length - 1];
 	// Each is looked at, since clocks are changed in the midst of it.
-	const grid = step < ZONES_S ? MINUTE_S : ZONES_S;
+	const grid = step % ZONES_S ? MINUTE_S : ZONES_S;
 	const found = [];
 	for (let at = Math.ceil(from / grid) * grid; at <= to; at += grid) {
 		const shown = at + ahead(at);

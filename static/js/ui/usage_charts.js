@@ -12,6 +12,7 @@ const RELOAD_MS = 60_000;
 /** What comes often is asked for again no sooner than after this. */
 const SOON_MS = 2000;
 const SECOND_MS = 1000;
+const RANGES = /** @type {const} */ (["1h", "24h", "7d", "30d"]);
 const LEAST_USD = 0.04;
 /** The first byte's axis reaches 100 ms at least. */
 const LEAST_MS = 100;
@@ -238,4 +239,44 @@ export class UsageCharts {
 		if (!app.online() || isPast) return;
 		if (now - this.askedAt > (this.stale && !this.isFed() ? SOON_MS : RELOAD_MS)) this.load();
 	}
+}
+
+/**
+ * What one account or client key was used for, with a choice of the range.
+ * @param {App} app
+ * @param {"account" | "token"} by
+ * @param {string} id
+ * @param {TextKey[]} shown which charts
+ */
+export function useOf(app, by, id, shown) {
+	const { t, clock } = app;
+	let label = "";
+	const chips = RANGES.map((range) => press({ label: t(`u_${range}`), run: () => choose(range) }));
+	const out = press({ label: t("zoom_out"), run: () => choose("24h") });
+	const charts = new UsageCharts(app, { label: (what) => `${what}, ${label}`, zoom, shown });
+
+	/** @param {typeof RANGES[number] | null} range */
+	function mark(range) {
+		chips.forEach((chip, n) => chip.setAttribute("aria-pressed", String(RANGES[n] === range)));
+		out.hidden = range !== null;
+	}
+
+	/** @param {string} from @param {string} to */
+	function zoom(from, to) {
+		mark(null);
+		label = `${clock(from, { seconds: false, zone: false })} – ${clock(to, { seconds: false })}`;
+		charts.show({ from, to, by, id });
+	}
+
+	/** @param {typeof RANGES[number]} range */
+	function choose(range) {
+		mark(range);
+		label = t(`u_${range}`);
+		return charts.show({ range, by, id });
+	}
+
+	choose("24h");
+	const el = h("div.use", h("div.row", h("div.chips", { role: "group", "aria-label": t("u_range") }, chips), out),
+		charts.els);
+	return { el, touch: () => charts.touch(), tick: (/** @type {number} */ now) => charts.tick(now) };
 }
