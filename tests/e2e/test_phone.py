@@ -31,10 +31,10 @@ async def names(page: Page) -> list[str]:
 @pytest.mark.parametrize("view", ["accounts", "sessions", "tokens", "requests"])
 async def test_each_thing_is_one_line(tmp_path: Path, browser: Browser, view: str) -> None:
     async with dashboard(tmp_path, browser, view, accounts=(), prepare=furnish, **PHONE) as (_, page):
-        rows = page.locator("main tbody [role=row]")
+        rows = page.locator("main tbody [tabindex]")
         await expect(rows.first).to_be_visible()
         heights = await rows.evaluate_all(HEIGHTS)
-        assert len(heights) >= 4 and max(heights) <= LINE_PX, heights
+        assert len(heights) >= 3 and max(heights) <= LINE_PX, heights
 
 
 async def test_a_line_unfolds_and_has_all_then(tmp_path: Path, browser: Browser) -> None:
@@ -53,7 +53,7 @@ async def test_a_line_unfolds_and_has_all_then(tmp_path: Path, browser: Browser)
 
 async def test_the_filters_and_the_order_are_behind_one_button(tmp_path: Path, browser: Browser) -> None:
     async with dashboard(tmp_path, browser, "accounts", accounts=(), prepare=one_more, **PHONE) as (_, page):
-        chip, order = page.get_by_role("button", name="Invalid"), page.get_by_label("Sort", exact=True)
+        chip, order = page.locator("button[value=invalid]"), page.get_by_label("Sort", exact=True)
         await expect(chip).to_be_hidden()
         await expect(order).to_be_hidden()
         filters = page.get_by_role("button", name="Filters")
