@@ -95,7 +95,7 @@ export function makeRow({ store, t }, spec, id) {
 	const box = tickbox();
 	const main = button("run", WRITES, "");
 	const more = button("menu", { class: "icon", "aria-haspopup": "menu", ...WRITES }, "⋯");
-	const fold = button("details", { class: "icon", "aria-expanded": "false" }, "⌄");
+	const fold = button("details", { class: "icon", "aria-expanded": "false" }, "");
 	/** @type {((item: any) => void)[]} */
 	const writes = [];
 	const cells = spec.columns.map((column, at) => {
