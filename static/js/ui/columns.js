@@ -10,8 +10,8 @@ const NOTHING = [undefined, null, "", "–"];
  * @param {import("./table.js").Column<any>} column
  * @param {any} item
  */
-function isFilled({ filled, sort, text }, item) {
-	const value = filled ?? sort ?? text;
+function isFilled({ filled, text, sort }, item) {
+	const value = filled ?? text ?? sort;
 	return !value || !NOTHING.includes(value(item));
 }
 
