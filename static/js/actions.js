@@ -2,6 +2,7 @@
 /** What an admin does: asks first where needed, sends it, says what came of it. */
 import { ms, span } from "./format.js";
 import { confirm, dialog, field, typed } from "./ui/dialog.js";
+import { natural } from "./ui/order.js";
 
 /** More than so many are not deleted by a click: their number has to be typed. */
 const MANY = 5;
@@ -24,7 +25,7 @@ export function subject(app, ids, topic = "accounts", status = "") {
 	/** @type {Item[]} */
 	const all = [...app.store.items(topic).values()];
 	const items = all.filter((item) => [ids].flat().includes(item.id) && item.status !== status)
-		.sort((a, b) => (a.name ?? a.id).localeCompare(b.name ?? b.id));
+		.sort((a, b) => natural(a.name ?? a.id, b.name ?? b.id));
 	const inUse = all.filter((item) => item.status === "active");
 	return new Subject(app, topic, items, inUse.length > 0 && inUse.every((item) => items.includes(item)));
 }

@@ -13,7 +13,7 @@ function flat(fields) {
 		if (value && typeof value === "object" && !Array.isArray(value)) {
 			for (const [member, text] of flat(/** @type {Fields} */ (value))) found.set(`${name}.${member}`, text);
 		} else {
-			found.set(name, Array.isArray(value) ? value.join(", ") || NOTHING : String(value ?? NOTHING));
+			found.set(name, Array.isArray(value) ? value.join(", ") || NOTHING : String(value ?? "") || NOTHING);
 		}
 	}
 	return found;

@@ -52,6 +52,10 @@ export default {
 
 	// tables
 	search: "Search",
+	filters: "Filters",
+	sort: "Sort",
+	usual_order: "Usual order",
+	details_of: "Details of {name}",
 	search_in: "Search {what}",
 	all: "All",
 	export: "Export",

@@ -9,7 +9,7 @@ export default {
 	type_name: "Type {name} to confirm",
 	mistyped: "That is something else.",
 	gone: "Deleted by another admin",
-	conflict: "Changed by another admin: the name is now '{name}'.",
+	conflict: "Changed by another admin.",
 	conflict_with: "Changed by another admin: {what}.",
 	use_theirs: "Use theirs",
 	overwrite: "Overwrite",

@@ -37,6 +37,10 @@ async def pasted_wrongly(page: Page) -> None:
 
 async def account_menu(page: Page) -> None:
     await goto(page, "accounts")
+    await expect(page.get_by_role("link", name="team-login")).to_be_visible()
+    details = page.get_by_role("button", name="Details of team-login")
+    if await details.is_visible():  # on a phone
+        await details.click()
     await page.get_by_role("button", name="Actions for team-login").click()
     await expect(page.get_by_role("menuitem").first).to_be_focused()
 

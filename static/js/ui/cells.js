@@ -2,6 +2,7 @@
 /** What the cells of tables show. */
 import { h, setAttr, setText, svg } from "../dom.js";
 import { compact, ms, number, span } from "../format.js";
+import { natural } from "./order.js";
 import { TOKENS, tokensIn, tokensOf } from "../usage.js";
 
 /** @import { Account, AccountStatus, App, TextKey, Usage } from "../types.js" */
@@ -14,7 +15,7 @@ export const ICON = { invalid: "✕", rate_limited: "◐", active: "●", inacti
 export const rank = ({ status }) => Object.keys(ICON).indexOf(status);
 
 /** @type {(a: Account, b: Account) => number} */
-export const bySeverity = (a, b) => rank(a) - rank(b) || a.name.localeCompare(b.name);
+export const bySeverity = (a, b) => rank(a) - rank(b) || natural(a.name, b.name);
 
 /** One text above a smaller one. @param {HTMLElement[]} parts */
 const two = (...parts) => h("span.two", parts);
@@ -81,7 +82,7 @@ function points(values) {
  */
 export const named = (about, href) => ({
 	key: "name",
-	sort: ({ name }) => name.toLowerCase(),
+	sort: ({ name }) => name,
 	title: ({ name }) => name,
 	cell(td) {
 		const name = h(href ? "a" : "b");

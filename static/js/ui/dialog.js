@@ -1,5 +1,6 @@
 // @ts-check
 /** Modal dialogs on the native <dialog>. */
+import { diff } from "../diff.js";
 import { h, setText } from "../dom.js";
 
 /** @import { Child } from "../dom.js" */
@@ -17,6 +18,10 @@ import { h, setText } from "../dom.js";
  * @typedef {(theirs: any) => string} Conflict
  * @typedef {Dialog} Box
  */
+
+/** What admins can change of things: a conflict names those that somebody else has changed. */
+const EDITED = ["name", "role", "status", "group", "expires_at", "models", "limits", "priority", "weight", "reserve",
+	"tags", "proxy", "note"];
 
 let fields = 0;
 
@@ -81,15 +86,31 @@ export const typed = ({ input }) => input.value.trim();
 /**
  * A dialog to be shown, in steps if need be, and closed with a text. `guard` is asked before Esc closes it; it keeps
  * only Close when the item of `topic` with `id`, or all those with `ids`, are deleted. `conflict` says what another admin
- * has made of it.
+ * has made of it; if left out, all that has changed since the dialog was made.
  * @param {App} app
  * @param {{guard?: () => boolean | Promise<boolean>, topic?: string, id?: string, ids?: string[], conflict?: Conflict}} options
  */
-export function dialog(app, { guard, topic = "", id, ids = id ? [id] : [], conflict = (theirs) => app.t("conflict", theirs) } = {}) {
+export function dialog(app, { guard, topic = "", id, ids = id ? [id] : [], conflict = conflictWith(app, topic, id) } = {}) {
 	const made = new Dialog(app, conflict);
 	if (guard) made.guard(guard);
 	if (ids.length) made.follow(topic, ids);
 	return made;
+}
+
+/**
+ * Says what is different from the item as it is now.
+ * @param {App} app
+ * @param {string} topic
+ * @param {string} [id]
+ * @returns {Conflict}
+ */
+function conflictWith({ store, t }, topic, id = "") {
+	const edited = (/** @type {any} */ item) => Object.fromEntries(EDITED.map((name) => [name, item?.[name]]));
+	const before = edited(store.items(topic).get(id));
+	return (theirs) => {
+		const what = diff(before, edited(theirs));
+		return what ? t("conflict_with", { what }) : t("conflict");
+	};
 }
 
 class Dialog {
@@ -210,7 +231,7 @@ export async function confirm(app, { title, text, label, typeName, topic = "", i
 	app.store.watch(() => ids.forEach((id, at) => {
 		if (lines[at] && !app.store.items(topic).has(id)) setText(lines[at], `${names[at]} · ${t("gone")}`);
 	}), box.life.signal);
-	box.show(title, [h("p", text), lines.length > 0 && h("ul", lines), check?.el],
+	box.show(title, [h("p", text), lines.length > 0 && h("ul.names", { tabindex: 0, "aria-label": title }, lines), check?.el],
 		[{ label: t("cancel"), autofocus: true }, { label, kind: "danger", run }]);
 	return Boolean(await box.closed);
 }

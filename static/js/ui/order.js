@@ -1,6 +1,9 @@
 // @ts-check
 /** In which order a table has its rows. */
 
+/** Orders texts as people do: "team-2" before "team-10". */
+export const natural = new Intl.Collator("en", { numeric: true }).compare;
+
 /** What "-name" asks for: a column's key, and whether backwards. @param {string} sort */
 export function direction(sort) {
 	const descending = sort.startsWith("-");
@@ -21,9 +24,17 @@ export function sorted(items, by, descending, usual) {
 		const x = by?.(a);
 		const y = by?.(b);
 		if ((x == null) !== (y == null)) return x == null ? 1 : -1;
-		if (x < y) return -way;
-		return x > y ? way : usual(a, b);
+		return way * compare(x, y) || usual(a, b);
 	});
+}
+
+/**
+ * @param {any} x
+ * @param {any} y
+ */
+function compare(x, y) {
+	if (typeof x === "string" && typeof y === "string") return natural(x, y);
+	return Number(x > y) - Number(x < y);
 }
 
 /**

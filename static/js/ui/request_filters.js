@@ -2,6 +2,8 @@
 /** What filters the last requests. The address has the filters; these controls show and change them. */
 import { h, setAttr } from "../dom.js";
 import { wantedIn } from "../requests.js";
+import { folded } from "./fold.js";
+import { natural } from "./order.js";
 
 /** @import { App, LoggedRequest, TextKey } from "../types.js" */
 /** @import { Wanted } from "../requests.js" */
@@ -41,7 +43,8 @@ export class Filters {
 		this.box.oninput = () => changed({ retried: this.box.checked ? "true" : "" });
 		this.chips = h("div.chips", { hidden: true });
 		this.chipsShown = "[]";
-		this.els = [this.search, this.selects, h("label.row", this.box, t("rq_retried"))];
+		this.fold = folded(t, this.selects, h("label.row", this.box, t("rq_retried")));
+		this.els = [this.search, this.fold.els];
 		this.offer([]);
 	}
 
@@ -53,7 +56,7 @@ export class Filters {
 		const options = {
 			key: named(store.items("tokens")),
 			account: named(store.items("accounts")),
-			model: [...models].sort().map((model) => [model, model]),
+			model: [...models].sort(natural).map((model) => [model, model]),
 			status: STATUSES.map(([value, text]) => [value, t(text)]),
 			slow: SLOW_S.map((s) => [String(s * 1000), t("rq_slower", { n: s })]),
 		};
@@ -69,6 +72,7 @@ export class Filters {
 		for (const el of this.selects) choose(el, wanted[/** @type {Chosen} */ (el.name)]);
 		if (this.search.value.trim() !== wanted.search) this.search.value = wanted.search;
 		this.box.checked = wanted.retried === "true";
+		this.fold.mark(this.box.checked || this.selects.some(({ value }) => value));
 		const chips = chipsOf(this.app, wanted);
 		const text = JSON.stringify(chips);
 		if (this.chipsShown === text) return; // put anew, one would lose the focus
@@ -81,7 +85,7 @@ export class Filters {
 
 /** @param {Map<string, {id: string, name: string}>} items @returns {Option[]} */
 const named = (items) => [...items.values()].map(({ id, name }) => /** @type {Option} */ ([id, name]))
-	.sort(([, a], [, b]) => a.localeCompare(b));
+	.sort(([, a], [, b]) => natural(a, b));
 
 /**
  * What is in the address and has no control: a session, a span of time. Each with the filters that it stands for.

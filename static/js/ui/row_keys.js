@@ -1,5 +1,5 @@
 // @ts-check
-/** The keys of a table whose rows do nothing but open: to the next row, to the one before, open. */
+/** What opens rows: a click, and the keys of a table whose rows do nothing else. */
 import { setAttr } from "../dom.js";
 
 const STEPS = new Map([["ArrowDown", 1], ["j", 1], ["ArrowUp", -1], ["k", -1]]);
@@ -27,6 +27,26 @@ export function rowKeys({ settings }, body) {
 		else if (key === "Enter" && event.target === row) row.querySelector("a")?.click();
 		else return;
 		event.preventDefault();
+	});
+}
+
+/**
+ * A click on a row of `body` calls `open`, unless it presses something in the row, selects text, or ends a selection or
+ * a menu.
+ * @param {HTMLElement} body
+ * @param {(row: HTMLElement) => unknown} open
+ */
+export function rowClicks(body, open) {
+	const isSelecting = () => getSelection()?.isCollapsed === false;
+	let ends = false;
+	body.addEventListener("pointerdown", () => {
+		ends = isSelecting() || document.querySelector("[role=menu]") !== null;
+	});
+	body.addEventListener("click", ({ target, ctrlKey, metaKey, shiftKey, altKey }) => {
+		const el = /** @type {Element} */ (target);
+		const row = el.closest("tr");
+		if (!row || el.closest("a, button, input, label") || ctrlKey || metaKey || shiftKey || altKey) return;
+		if (!ends && !isSelecting()) open(row);
 	});
 }
 

@@ -1,13 +1,14 @@
 // @ts-check
 /** What a table is made of: what stands still, and its rows. */
 import { h, setAttr, setText } from "../dom.js";
+import { folded } from "./fold.js";
 
 /** Of a control that changes something on the server, see `main.js`. */
 export const WRITES = { "data-write": true };
 
 /** @import { Child } from "../dom.js" */
-/** @import { App } from "../types.js" */
-/** @import { Row, Spec } from "./table.js" */
+/** @import { App, Translate } from "../types.js" */
+/** @import { Column, Row, Spec } from "./table.js" */
 
 /**
  * @param {keyof HTMLElementTagNameMap} tag
@@ -43,9 +44,10 @@ export function build({ t }, { topic, columns, chips, empty, bulk }, query) {
 		"aria-label": t("search_in", { what: t(topic) }) });
 	const options = Object.entries({ "": t("all"), ...chips }).map(([value, label]) =>
 		button("chip", { value }, [label, " ", h("small")]));
-	const toolbar = h("div.toolbar", search,
-		chips && h("div.chips", { role: "group", "aria-label": t("status") }, options),
-		button("export", {}, t("export")),
+	const order = orderOf(t, columns);
+	const fold = folded(t, chips && h("div.chips", { role: "group", "aria-label": t("status") }, options), order,
+		button("export", {}, t("export")));
+	const toolbar = h("div.toolbar", search, fold.els,
 		empty.makes && button(empty.act, { class: "primary", ...WRITES }, t(empty.act)));
 
 	const all = tickbox(t("select_page"));
@@ -66,7 +68,18 @@ export function build({ t }, { topic, columns, chips, empty, bulk }, query) {
 	const offer = button("new_order", { class: "offer", hidden: true }, t("new_order"));
 	const note = h("div.note");
 	const el = h("div", toolbar, offer, grid, note, pager);
-	return { el, search, options, offer, grid, all, heads, body, note, pager, range, previous, next };
+	return { el, search, options, order, fold, offer, grid, all, heads, body, note, pager, range, previous, next };
+}
+
+/**
+ * Chooses the order, where there is no room for heads.
+ * @param {Translate} t
+ * @param {Column<any>[]} columns
+ */
+function orderOf(t, columns) {
+	const ways = columns.filter(({ sort }) => sort).flatMap(({ key }) => [[key, `${t(key)} ↑`], [`-${key}`, `${t(key)} ↓`]]);
+	return h("select.order", { "aria-label": t("sort") },
+		[["", t("usual_order")], ...ways].map(([value, text]) => h("option", { value }, text)));
 }
 
 /**
@@ -82,6 +95,7 @@ export function makeRow({ store, t }, spec, id) {
 	const box = tickbox();
 	const main = button("run", WRITES, "");
 	const more = button("menu", { class: "icon", "aria-haspopup": "menu", ...WRITES }, "⋯");
+	const fold = button("details", { class: "icon", "aria-expanded": "false" }, "");
 	/** @type {((item: any) => void)[]} */
 	const writes = [];
 	const cells = spec.columns.map((column, at) => {
@@ -93,7 +107,8 @@ export function makeRow({ store, t }, spec, id) {
 		return td;
 	});
 	const el = h("tr", { role: "row", "data-id": id, tabindex: -1 },
-		spec.bulk && data({ key: "pick" }, h("label", box)), cells, data({ key: "acts" }, main, more));
+		spec.bulk && data({ key: "pick" }, h("label", box)), cells, data({ key: "acts" }, main, more),
+		data({ key: "fold" }, fold));
 	function patch() {
 		const item = items.get(id);
 		if (!item) return;
@@ -102,10 +117,11 @@ export function makeRow({ store, t }, spec, id) {
 		const first = spec.primary(item);
 		setAttr(box, "aria-label", t("select", { name }));
 		setAttr(more, "aria-label", t("actions_for", { name }));
+		setAttr(fold, "aria-label", t("details_of", { name }));
 		setAttr(main, "hidden", !first);
 		setAttr(main, "value", first);
 		setText(main, first ? t(first) : "");
 	}
 	patch();
-	return { el, box, more, patch };
+	return { el, box, more, cells, patch };
 }

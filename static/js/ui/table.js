@@ -2,9 +2,11 @@
 /** A live table over a topic of the store: search, chips, sort, pages.
  *
  * A row is made once, then patched. The order is calm: it changes every 5 s at most, and under the pointer or the
- * focus only when asked to. The style sheet has the widths: `.<topic>{--cols:…}`. */
+ * focus only when asked to. The style sheet has the widths: `.<topic>{--w-<key>:…}`. */
 import { act, h, keyed, setAttr, setText } from "../dom.js";
+import { columnsOf } from "./columns.js";
 import { calm, direction, sorted } from "./order.js";
+import { rowClicks } from "./row_keys.js";
 import { WRITES, build, button, makeRow } from "./rows.js";
 
 const PAGE = 100;
@@ -23,6 +25,7 @@ const ROW_KEYS = ["ArrowUp", "ArrowDown", "Enter", "j", "k", "x", "."];
  * @property {(item: Item) => string} [text]
  * @property {(td: HTMLElement) => (item: Item) => void} [cell]
  * @property {(item: Item) => any} [sort]
+ * @property {(item: Item) => any} [filled] what it shows of the item, if neither `sort` nor `text` says it
  * @property {(item: Item) => string | null} [title]
  */
 
@@ -43,7 +46,8 @@ const ROW_KEYS = ["ArrowUp", "ArrowDown", "Enter", "j", "k", "x", "."];
  * @property {(name: string, ids: string[]) => unknown} act called with the key of the action's label
  */
 
-/** @typedef {{el: HTMLElement, box: HTMLInputElement, more: HTMLButtonElement, patch: () => void}} Row */
+/** @typedef {{el: HTMLElement, box: HTMLInputElement, more: HTMLButtonElement, cells: HTMLElement[],
+ *	patch: () => void}} Row */
 /** @typedef {Map<string, Row>} Rows */
 
 /** @template {{id: string, name?: string, status?: string | null}} Item */
@@ -74,6 +78,7 @@ class Table {
 		 */
 		this.acting = null;
 		this.parts = build(app, spec, this.view.q);
+		this.columns = columnsOf(this.parts.grid, this.parts.heads, spec);
 		this.listen();
 	}
 
@@ -127,7 +132,8 @@ class Table {
 		const from = (this.view.page - 1) * PAGE;
 		const ids = this.order.slice(from, from + PAGE);
 		if (!this.rows.size) body.replaceChildren(...Array.from({ length: ready ? 0 : BONES }, () => h("tr.bone")));
-		keyed(body, ids, this.rows, (id) => makeRow(this.app, this.spec, id));
+		this.columns.patch(this.items, this.rows.values());
+		keyed(body, ids, this.rows, (id) => this.makeRow(id));
 		if (!body.querySelector("[tabindex='0']")) this.rows.get(ids[0])?.el.setAttribute("tabindex", "0");
 		this.drawPager(pages, from, ids.length);
 		this.drawHeads();
@@ -139,6 +145,13 @@ class Table {
 		if (!awaited) return;
 		awaited.el.focus();
 		this.awaited = "";
+	}
+
+	/** @param {string} id */
+	makeRow(id) {
+		const row = makeRow(this.app, this.spec, id);
+		this.columns.add(row);
+		return row;
 	}
 
 	/**
@@ -156,6 +169,8 @@ class Table {
 
 	drawHeads() {
 		const { key, descending } = direction(this.view.sort);
+		this.parts.order.value = this.view.sort;
+		this.parts.fold.mark(Boolean(this.view.sort || this.view.status));
 		this.parts.heads.forEach((th, at) => {
 			const way = descending ? "descending" : "ascending";
 			setAttr(th, "aria-sort", this.spec.columns[at].key === key && way);
@@ -233,7 +248,7 @@ class Table {
 	}
 
 	listen() {
-		const { el, search, grid, body } = this.parts;
+		const { el, search, order, grid, body } = this.parts;
 		const { empty } = this.spec;
 		act(el, {
 			chip: ({ value }) => this.filter({ status: value }),
@@ -246,15 +261,18 @@ class Table {
 			run: (source) => this.then((acting) => acting.run(source)),
 			menu: (source) => this.then((acting) => acting.menu(source)),
 			export: (source) => this.export(source),
+			details: unfold,
 			[empty.act]: () => this.spec.act(empty.act, []),
 		});
 		search.oninput = () => this.filter({ q: search.value.trim() });
+		order.oninput = () => this.show({ sort: order.value });
 		grid.onchange = ({ target }) => {
 			const box = /** @type {HTMLInputElement} */ (target);
 			const on = box.checked;
 			this.then((acting) => acting.check(box, on));
 		};
 		body.onkeydown = (event) => this.pressed(event);
+		rowClicks(body, ({ dataset: { id } }) => id && this.spec.act("open", [id]));
 	}
 
 	/** @param {KeyboardEvent} event */
@@ -276,6 +294,7 @@ class Table {
 			if (this.place(this.items.get(id)) !== (this.seen.get(id) ?? "")) moved = true;
 			this.rows.get(id)?.patch();
 		}
+		this.columns.patch(this.items, this.rows.values());
 		if (moved) this.arrange();
 	}
 
@@ -291,6 +310,11 @@ class Table {
 		if (at >= 0) this.view.page = Math.floor(at / PAGE) + 1;
 		this.draw();
 	}
+}
+
+/** Shows all of a row, where one is a line; or the line again. @param {HTMLButtonElement} button */
+function unfold(button) {
+	button.ariaExpanded = String(button.closest("tr")?.classList.toggle("unfolded"));
 }
 
 /**

@@ -32,14 +32,18 @@ function menu(account) {
 	return ["open", "rename", "why_account", ...credential, rests(account) ? "reactivate" : "deactivate", "delete"];
 }
 
-/** Why a key is refused, or the last refresh failed, in a line that opens. @param {HTMLElement} td */
+/** Why a key is refused, or the last refresh failed. @param {Account} account */
+const errorOf = ({ status: is, status_reason: reason, last_refresh_error: error }) =>
+	error ?? (is === "invalid" ? reason : null);
+
+/** That error, in a line that opens. @param {HTMLElement} td */
 function errorCell(td) {
 	const error = h("button.link.error", { "aria-expanded": "false" });
 	error.onclick = () => {
 		error.ariaExpanded = String(td.parentElement?.classList.toggle("open"));
 	};
-	return (/** @type {Account} */ { status: is, status_reason: reason, last_refresh_error }) => {
-		const text = last_refresh_error ?? (is === "invalid" ? reason : null);
+	return (/** @type {Account} */ account) => {
+		const text = errorOf(account);
 		if (!text) {
 			error.remove();
 			return;
@@ -74,7 +78,7 @@ function columns(app) {
 		quotaColumn(app),
 		plain("in_flight", "in_flight", number, { cls: "num low" }),
 		...usage("num low"),
-		{ key: "refresh_error", cls: "low", cell: errorCell },
+		{ key: "refresh_error", cls: "low", filled: errorOf, cell: errorCell },
 		plain("last_used", "last_used_at", app.ago, { cls: "low" }),
 	];
 }

@@ -4,6 +4,7 @@ import { diff } from "../diff.js";
 import { act, h, keyed, setAttr, setText } from "../dom.js";
 import { sentence } from "../format.js";
 import { offer } from "../ui/export.js";
+import { folded } from "../ui/fold.js";
 
 /** @import { App, LoggedEvent, Mount, TextKey } from "../types.js" */
 
@@ -60,7 +61,7 @@ export default function mount(root, app) {
 	});
 	root.append(
 		h("div.toolbar", log.filters.els, h("button", { "data-act": "follow" }, t("pause")),
-			h("label.row", log.voice, t("announce_events")), h("button", { "data-act": "export" }, t("export"))),
+			h("button", { "data-act": "export" }, t("export"))),
 		h("div", { role: "log", "aria-live": "off", "aria-label": t("events") }, log.grid), log.empty, log.pager);
 
 	return {
@@ -96,8 +97,8 @@ class Log {
 		this.older = [];
 		/** Before which id to go on; null if there are no more. @type {number | null | undefined} */
 		this.cursor = undefined;
-		this.filters = filtersOf(app, () => this.render(), () => this.forget());
 		this.voice = h("input", { type: "checkbox", role: "switch" });
+		this.filters = filtersOf(app, this.voice, () => this.render(), () => this.forget());
 		this.list = h("tbody", { role: "rowgroup" });
 		const heads = COLUMNS.map((key) => h("th", { role: "columnheader", scope: "col" }, t(key)));
 		this.grid = h("table.grid.events", { role: "table" }, h("caption.sr", t("events")),
@@ -199,18 +200,20 @@ function* withDays(app, entries) {
 
 /**
  * The controls that filter, which are in the address as well; `changed` is called when one is used, and before it
- * `asked` if the server is to be asked for something else.
+ * `asked` if the server is to be asked for something else. `voice`, which has events read aloud, stands with them.
  * @param {App} app
+ * @param {HTMLInputElement} voice
  * @param {() => void} changed
  * @param {() => void} asked
  */
-function filtersOf(app, changed, asked) {
+function filtersOf(app, voice, changed, asked) {
 	const { t } = app;
 	/** @type {<Control extends HTMLInputElement | HTMLSelectElement>(name: string, el: Control) => Control} */
 	const filter = (name, el) => {
 		el.value = app.query().get(name) ?? "";
 		el.oninput = () => {
 			app.setQuery({ [name]: el.value });
+			mark();
 			if (name === "kind" || name === "actor") asked();
 			changed();
 		};
@@ -224,8 +227,11 @@ function filtersOf(app, changed, asked) {
 	const level = select("level");
 	const kind = select("kind");
 	const actor = select("actor");
+	const fold = folded(t, level, kind, actor, h("label.row", voice, t("announce_events")));
+	const mark = () => fold.mark([level, kind, actor].some(({ value }) => value));
+	mark();
 	return {
-		els: [search, level, kind, actor],
+		els: [search, fold.els],
 		/** What the server is asked for. */
 		asked: () => String(new URLSearchParams({ kind: kind.value, actor: actor.value })),
 		/** @param {LoggedEvent} event */

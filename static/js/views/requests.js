@@ -5,7 +5,7 @@ import { FILTERS, MOST, fits, queryOf, unbroken, united, wantedIn } from "../req
 import { offer } from "../ui/export.js";
 import { Filters } from "../ui/request_filters.js";
 import { requestHeads, requestRow } from "../ui/request_row.js";
-import { rowKeys } from "../ui/row_keys.js";
+import { rowClicks, rowKeys } from "../ui/row_keys.js";
 
 const PAGE = 100;
 const BONES = 8;
@@ -287,5 +287,6 @@ class Requests {
 			export: (button) => offer(this.app, button, "requests", FIELDS, this.list),
 		});
 		rowKeys(this.app, body);
+		rowClicks(body, (row) => row.querySelector("a")?.click());
 	}
 }

@@ -3,6 +3,7 @@
 import { h, setAttr, setText } from "../dom.js";
 import { number } from "../format.js";
 import { plain } from "../ui/cells.js";
+import { natural } from "../ui/order.js";
 import { table } from "../ui/table.js";
 import { copy } from "./connect.js";
 
@@ -22,12 +23,12 @@ export default function mount(root, app) {
 	/** @type {Text} */
 	const account = ({ account_id: id }) => store.items("accounts").get(id ?? "")?.name ?? id ?? "–";
 	/** The sessions of a client key stand together. @type {(a: Session, b: Session) => number} */
-	const order = (a, b) => key(a).localeCompare(key(b)) || (a.created_at < b.created_at ? 1 : -1);
+	const order = (a, b) => natural(key(a), key(b)) || (a.created_at < b.created_at ? 1 : -1);
 
 	/** @type {(name: string, ids: string[]) => Promise<void>} */
 	async function run(name, ids) {
 		if (name === "connect") app.go("#/connect");
-		if (name === "requests") app.go(`#/requests?session=${ids[0]}`);
+		if (name === "requests" || name === "open") app.go(`#/requests?session=${ids[0]}`);
 		if (name === "revoke") await (await app.actions()).revokeSession(app, ids);
 	}
 

@@ -5,6 +5,7 @@ import { setAttr, setText } from "../dom.js";
 import { money, number } from "../format.js";
 import { DAY, named, plain, usage } from "../ui/cells.js";
 import { limitColumn } from "../ui/limits.js";
+import { natural } from "../ui/order.js";
 import { table } from "../ui/table.js";
 import { edit, rotate } from "./key.js";
 
@@ -54,7 +55,7 @@ export default function mount(root, app) {
 		fields: FIELDS,
 		columns: columns(app, connected),
 		search: (token) => [token.name, token.id, token.key, token.group, ...token.tags].join(" "),
-		order: (a, b) => a.name.localeCompare(b.name),
+		order: (a, b) => natural(a.name, b.name),
 		primary: (token) => !token.declared && NEXT[token.status],
 		menu,
 		act: run,
