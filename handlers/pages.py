@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
+
+import brotli  # type: ignore[import-untyped]
 
 from handlers.base import Anyone, BaseHandler
 from handlers.origin import Origins
@@ -25,21 +28,23 @@ OF_DOCUMENTS: Final = (
     "X-Frame-Options",
     "Referrer-Policy",
     "Cross-Origin-Opener-Policy",
+    "Cross-Origin-Resource-Policy",
     "Permissions-Policy",
 )
-"""Headers about what a document may do, which browsers do not look at elsewhere: 400 bytes of each of 60 files."""
+"""Headers about what a document may do, and who may embed what is secret: 450 bytes of each of 70 files that are not."""
 
 VERSION: Final = b"{{version}}"
 """The place in the page that is filled with the version of the files."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Asset:
-    """One file, as it is and as gzip."""
+    """One file, as it is, as gzip, and as brotli once a browser has asked for it: that takes 5 ms a file."""
 
     type: str
     plain: bytes
     gzipped: bytes
+    brotli: bytes | None = None
 
 
 class Assets:
@@ -76,15 +81,21 @@ class AssetHandler(BaseHandler):
         self.assets = assets
         self.origins = origins
 
-    def send(self, asset: Asset) -> None:
-        """Answer with the file, as gzip if the browser takes it."""
+    async def send(self, asset: Asset) -> None:
+        """Answer with the file, in the smallest coding that the browser takes."""
         self.set_header("Content-Type", asset.type)
         self.set_header("Vary", "Accept-Encoding")
-        if _takes_gzip(self.request.headers.get("Accept-Encoding", "")):
+        codings = _codings(self.request.headers.get("Accept-Encoding", ""))
+        if "br" in codings:
+            if asset.brotli is None:
+                asset.brotli = await asyncio.to_thread(brotli.compress, asset.plain)
+            self.set_header("Content-Encoding", "br")
+            await self.finish(asset.brotli)
+        elif "gzip" in codings:
             self.set_header("Content-Encoding", "gzip")
-            self.finish(asset.gzipped)
+            await self.finish(asset.gzipped)
         else:
-            self.finish(asset.plain)
+            await self.finish(asset.plain)
 
     def compute_etag(self) -> None:
         """Send no ETag: the page is `no-store`, and its files never change under their URLs."""
@@ -93,7 +104,7 @@ class AssetHandler(BaseHandler):
 class Page(AssetHandler):
     """`/`"""
 
-    def get(self) -> None:
+    async def get(self) -> None:
         try:
             self.origins.check_host(self.request.host)
         except Forbidden as refused:
@@ -102,17 +113,17 @@ class Page(AssetHandler):
             self.set_header("Content-Type", "text/plain; charset=utf-8")
             self.finish(refused.message)
         else:
-            self.send(self.assets.page)
+            await self.send(self.assets.page)
 
-    def head(self) -> None:
+    async def head(self) -> None:
         """Answer clients of the API, which probe the root under whatever name they know this proxy by."""
-        self.send(self.assets.page)
+        await self.send(self.assets.page)
 
 
 class File(AssetHandler):
     """`/static/{version}/{path}`"""
 
-    def get(self, version: str, path: str) -> None:
+    async def get(self, version: str, path: str) -> None:
         self.origins.check_host(self.request.host)
         asset = self.assets.files.get(path)
         if asset is None or version != self.assets.version:
@@ -121,7 +132,7 @@ class File(AssetHandler):
             for name in OF_DOCUMENTS:
                 self.clear_header(name)
         self.set_header("Cache-Control", "public, max-age=31536000, immutable")
-        self.send(asset)
+        await self.send(asset)
 
     head = get
 
@@ -131,7 +142,7 @@ def _asset(kind: str, content: bytes) -> Asset:
     return Asset(kind, content, gzip.compress(content, mtime=0))
 
 
-def _takes_gzip(accepted: str) -> bool:
-    """Whether an `Accept-Encoding` allows gzip (RFC 9110 §12.5.3). Of the weights only 0 counts, which refuses."""
+def _codings(accepted: str) -> set[str]:
+    """What an `Accept-Encoding` allows (RFC 9110 §12.5.3). Of the weights only 0 counts, which refuses."""
     codings = (coding.partition(";") for coding in accepted.lower().replace(" ", "").split(","))
-    return any(name == "gzip" and weight.rstrip("0.") != "q=" for name, _, weight in codings)
+    return {name for name, _, weight in codings if weight.rstrip("0.") != "q="}

@@ -62,6 +62,7 @@ from proxy.feed import Feed, Happened
 from proxy.http.addresses import Network
 from proxy.http.outbound import shown
 from proxy.jobs import Jobs
+from proxy.redaction import Redaction
 from proxy.relay.attempts import Means, Retry
 from proxy.relay.relay import Relay
 from proxy.storage.chained_log import ChainedLog
@@ -484,7 +485,7 @@ async def _usage(given: _Given, budgets: Budgets) -> AsyncIterator[_Usage]:
             Allowance(budgets, clock=clock),
             series,
             Latency(clock=clock),
-            RequestLog(given.feed, clock=clock),
+            RequestLog(given.feed, clock=clock, redact=Redaction(given.settings.secrets())),
             Moves(clock=clock),
         )
 

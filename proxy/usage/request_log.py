@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from proxy.clock import Clock, rfc3339
 from proxy.feed import Feed
-from proxy.redaction import redact
+from proxy.redaction import Redaction, redact
 from proxy.usage.counts import FIELDS, OUTCOMES
 from proxy.usage.meter import Usage
 from proxy.usage.request import Attempt, CutBy, RequestRecord
@@ -64,6 +64,8 @@ class Kept(NamedTuple):
     tokens: tuple[int, int, int, int] | None
     estimated: bool
     cost_usd: float | None
+    clean: Callable[[str], str]
+    """What makes of a text one that may be shown."""
 
     @property
     def ttfb_ms(self) -> int | None:
@@ -90,16 +92,16 @@ class Kept(NamedTuple):
         return {
             "id": self.number,
             "request_id": self.request_id,
-            "upstream_request_id": None if last is None else _clean(last.request_id) or None,
+            "upstream_request_id": None if last is None else self.clean(last.request_id) or None,
             "at": rfc3339(self.at),
             "key_id": self.key_id,
             "key_name": self.key_name,
             "session_id": self.session_id,
             "account_id": None if last is None else last.account_id,
             "account_name": None if last is None else last.account_name,
-            "model": self.model and _clean(self.model),
-            "method": _clean(self.method),
-            "path": _clean(self.path),
+            "model": self.model and self.clean(self.model),
+            "method": self.clean(self.method),
+            "path": self.clean(self.path),
             "stream": self.is_stream,
             "tries": [self._try(each) for each in self.tries],
             "why": self.why,
@@ -108,7 +110,7 @@ class Kept(NamedTuple):
             "outcome": self.outcome,
             "cut_by": self.cut_by,
             "error": self.error,
-            "reason": self.reason and _clean(self.reason),
+            "reason": self.reason and self.clean(self.reason),
             "ttfb_ms": self.ttfb_ms,
             "duration_ms": self.duration_ms,
             "answer_bytes": self.answer_bytes,
@@ -128,8 +130,8 @@ class Kept(NamedTuple):
             "account_name": tried.account_name,
             "status": tried.status,
             "verdict": tried.verdict,
-            "evidence": _clean(tried.evidence),
-            "request_id": _clean(tried.request_id) or None,
+            "evidence": self.clean(tried.evidence),
+            "request_id": self.clean(tried.request_id) or None,
             "at_ms": _ms(tried.began_at - self.began_at),
             "ms": _ms(ended_at - tried.began_at),
         }
@@ -185,8 +187,10 @@ class RequestLog:
     them.
     """
 
-    def __init__(self, feed: Feed, *, clock: Clock) -> None:
+    def __init__(self, feed: Feed, *, clock: Clock, redact: Redaction = redact) -> None:
         self._feed = feed
+        # Most paths and models repeat.
+        self._clean = lru_cache(maxsize=1024)(lambda text: redact(text)[:SHOWN])
         self._clock = clock
         self._kept: deque[Kept] = deque(maxlen=MOST)
         self.newest = 0
@@ -224,6 +228,7 @@ class RequestLog:
                 None if usage is None else _tokens(usage),
                 usage is not None and usage.estimated,
                 record.cost_usd,
+                self._clean,
             )
         )
         self._feed.touch("requests", "")
@@ -263,9 +268,3 @@ def _tokens(usage: Usage) -> tuple[int, int, int, int]:
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
-
-
-@lru_cache(maxsize=1024)  # most paths and models repeat
-def _clean(text: str) -> str:
-    """The text as it may be shown: without what has the form of a credential."""
-    return redact(text)[:SHOWN]
