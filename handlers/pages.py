@@ -31,7 +31,7 @@ OF_DOCUMENTS: Final = (
     "Cross-Origin-Resource-Policy",
     "Permissions-Policy",
 )
-"""Headers about what a document may do, and who may embed what is secret: 450 bytes of each of 70 files that are not."""
+"""Headers about what a document may do, and who may embed what is secret: 450 bytes of each of 70 other files."""
 
 VERSION: Final = b"{{version}}"
 """The place in the page that is filled with the version of the files."""

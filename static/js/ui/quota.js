@@ -99,6 +99,7 @@ export function quotaColumn(app) {
 	return {
 		key: "quota",
 		sort: (account) => tightest(account, now())?.used,
+		filled: (account) => account.rate_limited_until ?? tightest(account, now())?.used,
 		cell(td) {
 			const meter = bar();
 			const much = h("b");

@@ -29,8 +29,8 @@ export default function mount(root, app) {
 	const needs = list(app);
 	const events = list(app);
 	const attention = panel(t("needs_attention"), needs.el);
-	root.append(verdict.el, first.el, figures.el, moves,
-		h("div.columns", attention, capacity.el, panel(t("last_events"), events.el)));
+	const parts = [verdict.el, first.el, figures.el, moves,
+		h("div.columns", attention, capacity.el, panel(t("last_events"), events.el))];
 
 	function tick() {
 		const stats = store.items("stats");
@@ -45,6 +45,8 @@ export default function mount(root, app) {
 		attention.hidden = !accounts.total;
 		first.patch(traffic);
 		events.patch(...latest(app, main));
+		// Not sooner: what is empty yet would push down what is below it once it is filled.
+		if (!parts[0].isConnected) root.append(...parts);
 	}
 
 	return { topics: ["accounts", "stats", "usage:1h", "events"], patch: tick, tick };
