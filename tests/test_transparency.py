@@ -37,7 +37,9 @@ STOPS = [
     ("up", "origin referer", "where a browser's user is"),
     (
         "up",
-        "forwarded via x-real-ip true-client-ip cdn-loop cf-* x-envoy-* x-amzn-*",
+        "forwarded via x-real-ip true-client-ip cdn-loop cf-* x-envoy-* x-amzn-*"
+        " x-forwarded client-ip x-client-ip x-cluster-client-ip x-scheme x-cloud-trace-context"
+        " x-amz-cf-* x-original-* x-azure-* x-arr-* x-appengine-* x-akamai-* x-vercel-* x-nf-* fastly-* fly-* akamai-*",
         "a front's, for this proxy",
     ),
     ("up", "content-length expect", "the body is collected, then sent on with its length"),

@@ -35,7 +35,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no git checkout")
 def test_a_figure_is_measured_and_reported(tmp_path: Path) -> None:
     done = run(
-        *("--seconds", "0.2", "--rounds", "1", "--only", "requests", "--target", "ours"),
+        *("--seconds", "0.5", "--rounds", "1", "--only", "requests", "--target", "ours"),
         *("--into", str(tmp_path)),
     )
     assert done.returncode == 0, done.stdout + done.stderr
