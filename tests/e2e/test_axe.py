@@ -15,6 +15,7 @@ from playwright.async_api import Browser, Page
 from tests.e2e.dashboard import THEMES, VIEWS, dashboard, goto
 from tests.e2e.dialogs import WAYS
 from tests.e2e.furniture import furnish
+from tests.e2e.test_layout import in_all_shapes
 
 LONG = "E2E_LONG" in os.environ
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -72,11 +73,17 @@ async def in_all_themes(page: Page) -> None:
         raise AssertionError("\n".join(found))
 
 
+# The layout is looked at too, since to open all this takes longer than to look at it.
+
+
 @pytest.mark.parametrize("view", VIEWS)
-async def test_a_view_has_no_barriers(tmp_path: Path, browser: Browser, view: str) -> None:
+async def test_a_view_has_no_barriers_and_cuts_nothing_off(
+    tmp_path: Path, browser: Browser, view: str
+) -> None:
     async with dashboard(tmp_path, browser, view, accounts=(), prepare=furnish) as (_, page):
         await goto(page, view)
         await in_all_themes(page)
+        await in_all_shapes(page)
 
 
 async def test_the_login_has_no_barriers(tmp_path: Path, browser: Browser) -> None:
@@ -85,7 +92,11 @@ async def test_the_login_has_no_barriers(tmp_path: Path, browser: Browser) -> No
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_what_opens_has_no_barriers(tmp_path: Path, browser: Browser, way: str) -> None:
+async def test_what_opens_has_no_barriers_and_cuts_nothing_off(
+    tmp_path: Path, browser: Browser, way: str
+) -> None:
     async with dashboard(tmp_path, browser, accounts=(), prepare=furnish) as (_, page):
         await WAYS[way](page)
         await in_all_themes(page)
+        if way != "account menu":  # test_layout opens it in each size
+            await in_all_shapes(page)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Page
 
-from tests.e2e.dashboard import SIZES, THEMES, VIEWS, dashboard, goto
+from tests.e2e.dashboard import SIZES, THEMES, dashboard
 from tests.e2e.dialogs import WAYS
 from tests.e2e.furniture import furnish
 
@@ -54,20 +54,6 @@ async def in_all_shapes(page: Page) -> None:
             found += [f"{width} {theme}: {each}" for each in await overflows(page)]
     if found:
         raise AssertionError("\n".join(found))
-
-
-@pytest.mark.parametrize("view", VIEWS)
-async def test_nothing_of_a_view_is_cut_off(tmp_path: Path, browser: Browser, view: str) -> None:
-    async with dashboard(tmp_path, browser, view, accounts=(), prepare=furnish) as (_, page):
-        await goto(page, view)
-        await in_all_shapes(page)
-
-
-@pytest.mark.parametrize("way", [way for way in WAYS if way != "account menu"])
-async def test_what_opens_cuts_nothing_off(tmp_path: Path, browser: Browser, way: str) -> None:
-    async with dashboard(tmp_path, browser, accounts=(), prepare=furnish) as (_, page):
-        await WAYS[way](page)
-        await in_all_shapes(page)
 
 
 @pytest.mark.parametrize("width", SIZES)
