@@ -228,53 +228,59 @@ class _Dashboard:
     webhook: Webhook | None
 
 
+_Entered = tuple[_Accounts, _Clients, _Usage, _Dashboard]
+"""The rooms, in the order in which they are entered."""
+
+
 @contextlib.asynccontextmanager
 async def engine(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIterator[Parts]:
     """All parts, running; stopped in reverse order. Raises StartError."""
     async with contextlib.AsyncExitStack() as rooms:
         given = await rooms.enter_async_context(_given(settings, clock, rng))
-        client, jobs = rooms.enter_context(_client(settings)), Jobs()
-        accounts, clients, usage, dashboard = await _enter(rooms, given, client)
+        client = rooms.enter_context(_client(settings))
+        entered = await _enter(rooms, given, client)
         rooms.push_async_callback((jobs := Jobs()).close)
-        parts = Parts(
-            http=_http_options(settings),
-            clock=clock,
-            feed=given.feed,
-            jobs=jobs,
-            client=client,
-            pool=accounts.pool,
-            quota=accounts.quota,
-            affinity=accounts.affinity,
-            refresher=accounts.refresher,
-            credentials=_credentials(given, accounts, clients),
-            logins=accounts.logins,
-            keys=clients.keys,
-            rotation=clients.rotation,
-            signins=clients.signins,
-            sessions=clients.sessions,
-            budgets=clients.budgets,
-            allowance=usage.allowance,
-            series=usage.series,
-            breakdown=Breakdown(usage.series, given.storage),
-            request_log=usage.request_log,
-            sinks=_sinks(given, usage, dashboard.topics),
-            relay=_relay(given, accounts, client),
-            health=dashboard.health,
-            figures=dashboard.figures,
-            summary=dashboard.summary,
-            topics=dashboard.topics,
-            revisions=dashboard.revisions,
-            archive=dashboard.archive,
-            about=_about(given, dashboard.webhook),
-            clean_sessions=settings.session.cleanup_enabled,
-            hurried=given.last_saves.hurried,
-        )
-        yield _begun(given, accounts, parts)
+        yield _begun(given, entered[0], _parts(given, client, jobs, entered))
 
 
-async def _enter(
-    rooms: contextlib.AsyncExitStack, given: _Given, client: CurlClient
-) -> tuple[_Accounts, _Clients, _Usage, _Dashboard]:
+def _parts(given: _Given, client: CurlClient, jobs: Jobs, entered: _Entered) -> Parts:
+    accounts, clients, usage, dashboard = entered
+    return Parts(
+        http=_http_options(given.settings),
+        clock=given.clock,
+        feed=given.feed,
+        jobs=jobs,
+        client=client,
+        pool=accounts.pool,
+        quota=accounts.quota,
+        affinity=accounts.affinity,
+        refresher=accounts.refresher,
+        credentials=_credentials(given, accounts, clients),
+        logins=accounts.logins,
+        keys=clients.keys,
+        rotation=clients.rotation,
+        signins=clients.signins,
+        sessions=clients.sessions,
+        budgets=clients.budgets,
+        allowance=usage.allowance,
+        series=usage.series,
+        breakdown=Breakdown(usage.series, given.storage),
+        request_log=usage.request_log,
+        sinks=_sinks(given, usage, dashboard.topics),
+        relay=_relay(given, accounts, client),
+        health=dashboard.health,
+        figures=dashboard.figures,
+        summary=dashboard.summary,
+        topics=dashboard.topics,
+        revisions=dashboard.revisions,
+        archive=dashboard.archive,
+        about=_about(given, dashboard.webhook),
+        clean_sessions=given.settings.session.cleanup_enabled,
+        hurried=given.last_saves.hurried,
+    )
+
+
+async def _enter(rooms: contextlib.AsyncExitStack, given: _Given, client: CurlClient) -> _Entered:
     accounts = await rooms.enter_async_context(_accounts(given, client))
     clients = await rooms.enter_async_context(_clients(given))
     usage = await rooms.enter_async_context(_usage(given, clients.budgets))

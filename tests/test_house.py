@@ -73,7 +73,7 @@ def test_what_a_pinned_package_needs_is_pinned_too(files: tuple[str, ...]) -> No
 
 
 # A table may be as long as what it lists. `V1Request` is the client's connection, which has states to be split by.
-LONG_TABLES = {"handlers.routes.application", "proxy.assembly.engine"}
+LONG_TABLES = {"handlers.routes.application"}
 LONG_CLASSES: set[str] = set()
 
 
