@@ -114,8 +114,10 @@ async def test_a_day_s_work_without_a_pointer(tmp_path: Path, browser: Browser) 
         await press(page, "g", "s")
         await expect(page.get_by_role("heading", name="Sessions")).to_be_focused()
         await page.get_by_role("main").get_by_role("row").nth(1).focus()
-        await page.keyboard.press("Enter")  # there is no view of one session
-        await expect(page.get_by_role("heading", name="Sessions")).to_be_visible()
+        await page.keyboard.press("Enter")  # the requests of the session
+        await expect(page.get_by_role("heading", name="Requests")).to_be_focused()
+        await press(page, "g", "s")
+        await expect(page.get_by_role("heading", name="Sessions")).to_be_focused()
         await tab_to(page, page.get_by_role("main").get_by_role("button", name="Revoke").first)
         await page.keyboard.press("Enter")
         await tab_to(page, dialog.get_by_role("button", name="Revoke"))
