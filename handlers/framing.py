@@ -136,6 +136,11 @@ class HeadReader:
 
         Raises InvalidRequest, TargetTooLong or HeadTooLarge.
         """
+        if not self._line:
+            data = data.lstrip(b"\r\n")  # RFC 9112 §2.2
+        # What follows a head is often a long body: it is copied once, and not with each step.
+        end = data.find(_END) + len(_END)
+        data, rest = (data[:end], data[end:]) if end >= len(_END) else (data, b"")
         if self._start_line is None:
             data = self._read_line(data)
             if self._start_line is None:
@@ -159,14 +164,12 @@ class HeadReader:
         if found < 0:
             self._fields = window
             return None
-        return _judged(self._start_line, _fields(window[2:end].decode("latin-1"))), window[end:]
+        return _judged(self._start_line, _fields(window[2:end].decode("latin-1"))), window[end:] + rest
 
     def _read_line(self, data: bytes) -> bytes:
         """Read the request line; what is left of `data`."""
-        if not self._line:
-            data = data.lstrip(b"\r\n")  # RFC 9112 §2.2
-            if _BINARY.match(data):
-                raise _not_http(data)
+        if not self._line and _BINARY.match(data):
+            raise _not_http(data)
         end = data.find(b"\n") + 1
         part = data[:end] if end else data
         self._line += part

@@ -103,7 +103,8 @@ class Feed:
     def __init__(self) -> None:
         self._on_account_change: list[Callable[[Changed[Any]], None]] = []
         self._on_event: list[Callable[[Happened], None]] = []
-        self._on_touch: Callable[[str, str], None] = _ignore
+        self.touch: Callable[[str, str], None] = _ignore
+        """`touch(topic, id)` marks an entity as possibly changed; its view is re-read when a dashboard asks."""
 
     def on_account_change(self, listener: Callable[[Changed[Any]], None]) -> None:
         """Call `listener` with each change of an account."""
@@ -114,8 +115,8 @@ class Feed:
         self._on_event.append(listener)
 
     def on_touch(self, listener: Callable[[str, str], None]) -> None:
-        """Set the listener for (topic, id) touches. A single one: `touch` is on the hot path."""
-        self._on_touch = listener
+        """Set the listener for (topic, id) touches. A single one, called without a step between: requests touch much."""
+        self.touch = listener
 
     def publish(self, change: Changed[Any]) -> None:
         """Tell of a change of an account."""
@@ -126,10 +127,6 @@ class Feed:
         """Tell of an event for people."""
         for listener in self._on_event:
             listener(event)
-
-    def touch(self, topic: str, id: str) -> None:
-        """Mark an entity as possibly changed; its view is re-read when a dashboard asks."""
-        self._on_touch(topic, id)
 
 
 def _ignore(topic: str, id: str) -> None:

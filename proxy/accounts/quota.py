@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple
 
 from proxy.clock import rfc3339
-from proxy.http.headers import AnswerHeaders
 from proxy.upstream.limits import Fields, Limits, moment, number, skew_s
 from proxy.upstream.verdict import LONGEST_LIMIT_S
 
@@ -63,14 +63,13 @@ Quota = dict[str, Window]
 """By window: `5h`, `7d`, …, or `requests`, `tokens`, `input_tokens`, `output_tokens`."""
 
 
-def read_quota(headers: AnswerHeaders, known: Quota, now: float) -> Quota:
-    """Merge the quota in `headers` into `known`; resets are moved to this machine's clock.
+def read_quota(said: Mapping[str, str], date: str, known: Quota, now: float) -> Quota:
+    """Merge what an answer says of limits into `known`; resets are moved to this machine's clock.
 
+    `said` are the headers of the rate-limit family by lower-case name, `date` is its `Date`, `now` when it came.
     Windows that the headers leave out stay. A window that they name is replaced whole, since it may have been reset.
     """
-    if not headers.limits:
-        return known
-    limits = Limits(headers.limits)
+    limits = Limits(said)
     news: Quota = {}
     for (
         name,
@@ -83,7 +82,7 @@ def read_quota(headers: AnswerHeaders, known: Quota, now: float) -> Quota:
             news[name] = window
     if not news:
         return known
-    if skew := skew_s(headers.get("date"), now):
+    if skew := skew_s(date, now):
         news = {name: window.moved(skew) for name, window in news.items()}
     if len(news) <= MAX_WINDOWS and news.keys() >= known.keys():
         return news  # the usual case: the answer names every known window

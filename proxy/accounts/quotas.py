@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from proxy.accounts import quota
 from proxy.accounts.account import Account
@@ -11,6 +11,14 @@ from proxy.accounts.balancer import Balancer
 from proxy.accounts.quota import Quota, read_quota
 from proxy.clock import Clock
 from proxy.http.headers import AnswerHeaders
+
+
+class _Said(NamedTuple):
+    """What an answer has said of limits, by lower-case header name; its `Date`, and when it came."""
+
+    limits: Mapping[str, str]
+    date: str
+    at: float
 
 
 class Quotas:
@@ -27,23 +35,39 @@ class Quotas:
         self._by_room = by_room
         self._clock = clock
         self._quotas: dict[str, Quota] = {}
+        self._unread: dict[str, _Said] = {}
+        """What the latest answer of an account has said and nobody has asked for. Few look, and answers are many."""
         self._until: dict[str, float] = {}
         """When an account's room changes next by time alone, if it counts."""
 
     def __getitem__(self, account_id: str) -> Quota:
+        if account_id in self._unread:
+            self._read(account_id)
         return self._quotas.get(account_id, {})
 
     def __iter__(self) -> Iterator[str]:
         """The accounts of which something is known."""
+        for account_id in tuple(self._unread):
+            self._read(account_id)
         return (id for id, known in self._quotas.items() if known)
 
     def saw(self, account_id: str, headers: AnswerHeaders) -> None:
         """Merge what an answer's headers say. On the path of every request."""
-        known = self._quotas.get(account_id, {})
-        self._quotas[account_id] = read_quota(headers, known, self._clock.now())
+        limits = headers.limits
+        if not limits:
+            return
+        before = self._unread.get(account_id)
+        if before is not None and not before.limits.keys() <= limits.keys():
+            self._read(account_id)  # it told of something that this answer leaves out
+        self._unread[account_id] = _Said(limits, headers.get("date"), self._clock.now())
         account = self._accounts[account_id]
         if self._by_room or account.preferences.reserve:
             self.file(account)
+
+    def _read(self, account_id: str) -> None:
+        said = self._unread.pop(account_id)
+        known = self._quotas.get(account_id, {})
+        self._quotas[account_id] = read_quota(said.limits, said.date, known, said.at)
 
     def set(self, account_id: str, known: Quota) -> None:
         """Set what is known: after a restart, what was known before it."""
@@ -63,6 +87,7 @@ class Quotas:
 
     def forget(self, account_id: str) -> None:
         """Remove a deleted account."""
+        self._unread.pop(account_id, None)
         self._quotas.pop(account_id, None)
         self._until.pop(account_id, None)
 

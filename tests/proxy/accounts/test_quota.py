@@ -51,7 +51,8 @@ OF_A_LOGIN = [
 
 
 def read_quota(lines: list[tuple[str, str]], known: Quota) -> Quota:
-    return read_headers(AnswerHeaders(lines), known, NOW)
+    headers = AnswerHeaders(lines)
+    return read_headers(headers.limits, headers.get("date"), known, NOW)
 
 
 def test_an_api_keys_headers_are_read_by_limit() -> None:
@@ -309,3 +310,11 @@ async def test_a_deleted_accounts_late_answer_leaves_nothing(pool: Pool) -> None
     lines = [(f"{UNIFIED}5h-utilization", "1.0"), (f"{UNIFIED}5h-reset", "1800003600")]
     pool.saw(account.id, AnswerHeaders(lines))
     assert pool.room(account.id) == 1.0
+
+
+async def test_answers_of_different_limits_all_count(pool: Pool) -> None:
+    account = await pool.add("a", ApiKey("sk-ant-api03-a"))
+    for name, used in (("5h", "0.1"), ("7d", "0.2"), ("5h", "0.3")):
+        pool.saw(account.id, AnswerHeaders([(f"{UNIFIED}{name}-utilization", used)]))
+    pool.saw(account.id, AnswerHeaders([("request-id", "req_1")]))
+    assert {name: window.used for name, window in pool.quotas[account.id].items()} == {"5h": 0.3, "7d": 0.2}
