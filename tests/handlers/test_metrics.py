@@ -11,8 +11,9 @@ from prometheus_client.parser import text_string_to_metric_families as plain_met
 
 from proxy.clients.keys import Role
 from proxy.simulator import Error, quota_429
+from tests.canaries import leaked
 from tests.scrape import scraped
-from tests.service import ADMIN_KEY, CLIENT_KEY, Service, message, serve
+from tests.service import ADMIN_KEY, CLIENT_KEY, MESSAGE_HEADERS, Service, message, serve
 from tests.wire import Answer, fetch
 
 
@@ -229,3 +230,47 @@ async def test_turns_are_told_by_whether_they_stayed(tmp_path: Path) -> None:
         assert {reason for reason, count in found.by("turns_moved_total", "reason").items() if count} == {
             "invalid"
         }
+
+
+# ---- what they never say
+
+SECRET = "Qx7-canary-Lm2"
+
+
+async def test_neither_keys_nor_prompts_nor_what_clients_call_themselves_are_told(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=[]) as service:
+        account, grant = await service.add_login("login")
+        _, api_key = await service.add_account("a")
+        key = await service.add_key(f"name-{SECRET}", group=f"group-{SECRET}")
+        body = message(model=f"claude-{SECRET}", messages=[{"role": "user", "content": f"prompt-{SECRET}"}])
+        service.simulator.script(None, Error(529, message=f"evidence-{SECRET}"))
+        for _ in range(2):
+            headers = [*MESSAGE_HEADERS, ("user-agent", f"agent-{SECRET}"), ("x-request-id", SECRET)]
+            await service.send("POST", f"/v1/messages?q={SECRET}", headers, body, key=key)
+        await service.send("GET", f"/v1/files/{SECRET}", key=key)
+        service.parts.pool.invalidate(account.id, f"reason-{SECRET}")
+        for accept in ("", PROMETHEUS):
+            text = (await scrape(service, ("X-API-Key", ADMIN_KEY), ("Accept", accept))).body
+            assert b'family="other"' in text
+            secrets = (
+                SECRET,
+                key,
+                api_key,
+                grant.access_token,
+                str(grant.refresh_token),
+                ADMIN_KEY,
+                "127.0.0.1",
+            )
+            assert leaked(text, secrets) == []
+
+
+async def test_many_user_agents_and_models_make_no_more_series(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        seen = []
+        for number in range(100):
+            headers = [*MESSAGE_HEADERS, ("user-agent", f"agent-{number}")]
+            body = message(model=f"claude-{number}")
+            await service.send("POST", "/v1/messages", headers, body)
+            if number in (9, 99):
+                seen.append({(each.name, *each.labels.values()) for each in (await scraped(service)).samples})
+        assert seen[0] == seen[1]
