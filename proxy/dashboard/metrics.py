@@ -118,6 +118,7 @@ class Metrics:
 
     def __init__(self, collectors: Iterable[Collector]) -> None:
         self._registry = CollectorRegistry()
+        self._one_at_a_time = asyncio.Lock()
         ProcessCollector(registry=self._registry)
         for collector in collectors:
             self._registry.register(collector)
@@ -125,10 +126,16 @@ class Metrics:
     async def text(self, accept: str) -> tuple[bytes, str]:
         """The metrics of now and their content type, for a client that sends this `Accept`.
 
-        They are read in one turn of the loop. To write them takes longer, so that is done in a thread.
+        With a thousand accounts it takes 80 ms to read them, and 200 ms to write them down. So the loop turns after
+        each metric, and the rest is done in a thread.
         """
         encode, content_type = choose_encoder(_understood(accept))
-        return await asyncio.to_thread(encode, _Read(tuple(self._registry.collect()))), content_type
+        async with self._one_at_a_time:
+            families = []
+            for family in self._registry.collect():
+                families.append(family)
+                await asyncio.sleep(0)
+            return await asyncio.to_thread(encode, _Read(families)), content_type
 
 
 class _Read(Collector):
