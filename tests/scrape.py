@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.service import Service
+from proxy.simulator import quota_429
+from tests.service import Service, serve
 
 PREFIX = "claude_proxy_"
 
@@ -41,3 +45,18 @@ async def scraped(service: Service) -> Scraped:
     answer = await service.admin("GET", "/metrics")
     assert answer.status == 200, answer.body
     return Scraped(answer.body.decode())
+
+
+def names_in(expressions: Iterable[str]) -> set[str]:
+    """The names of our metrics in queries, prefix included."""
+    return {name for each in expressions for name in re.findall(rf"\b{PREFIX}\w+", each)}
+
+
+async def told_names(folder: Path) -> set[str]:
+    """The names of all samples that a proxy tells which has seen all there is to be told."""
+    async with serve(folder, accounts=["a"]) as service:
+        _, grant = await service.add_login("login")
+        service.simulator.script(grant, quota_429())
+        for _ in range(2):
+            await service.message()
+        return {each.name for each in (await scraped(service)).samples}
