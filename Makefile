@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Debian packages that tests need beside the Python ones.
 DEJAVU := /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
 TEST_PACKAGES := $(if $(shell command -v npm),,nodejs npm) $(if $(shell command -v chromium),,chromium) \
-	$(if $(wildcard $(DEJAVU)),,fonts-dejavu-core)
+	$(if $(wildcard $(DEJAVU)),,fonts-dejavu-core) $(if $(shell command -v promtool),,prometheus)
 # And the benchmark: nginx and caddy to compare with, openssl for a certificate, gcc for upstream and load.
 BENCH_SERVERS := $(if $(wildcard /usr/sbin/nginx),,nginx-light) $(if $(wildcard /usr/bin/caddy),,caddy)
 BENCH_PACKAGES := $(BENCH_SERVERS) $(if $(wildcard /usr/bin/openssl),,openssl) \
@@ -124,6 +124,7 @@ $(VENV)/.tests-requirements: tests/requirements.txt $(VENV)/.requirements
 
 $(VENV)/.tests-packages: Makefile $(VENV)/pyvenv.cfg
 	$(call install,$(TEST_PACKAGES),the tests need)
+	$(call stop,$(filter prometheus,$(TEST_PACKAGES)))
 	@touch $@
 
 # Debian starts a server that it installs. Ours are started when they are needed, so those just installed are stopped.

@@ -55,7 +55,9 @@ def names_in(expressions: Iterable[str]) -> set[str]:
 async def told_names(folder: Path) -> set[str]:
     """The names of all samples that a proxy tells which has seen all there is to be told."""
     async with serve(folder, accounts=["a"]) as service:
-        _, grant = await service.add_login("login")
+        account, grant = await service.add_login("login")
+        service.clock.advance(3600)
+        await service.admin("POST", f"/api/accounts/{account.id}/refresh")
         service.simulator.script(grant, quota_429())
         for _ in range(2):
             await service.message()
