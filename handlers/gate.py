@@ -114,6 +114,8 @@ class AdminGate:
         client_key = self._keys.accept(keys)
         if client_key is not None:
             if client_key.role in roles:
+                if client_key.role is Role.METRICS:
+                    self._keys.used(client_key)  # it is used for nothing else, and must not look forgotten
                 return client_key
             needed = " or ".join(f"`{role.value}`" for role in roles)
             raise Forbidden(f"this client key has no access to the admin API: role {needed} is needed")

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.scrape import PREFIX, names_in, told_names
+from tests.scrape import PREFIX, names_in, scraped, told_names
+from tests.service import serve
 
 ALERTS = Path(__file__).parents[2] / "conf" / "alerts.yaml"
 RULES: dict[str, dict[str, Any]] = {
@@ -146,9 +147,9 @@ def looked_at(series: Series, case: Case, minutes: range, alerts: list[dict[str,
     return {"interval": "30s", "input_series": of_us(series), "alert_rule_test": looks}
 
 
-def promtool(*arguments: str | Path) -> str:
+def promtool(*arguments: str | Path, given: str = "") -> str:
     """What promtool says; it has to be satisfied."""
-    done = subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True)  # noqa: S603, S607
+    done = subprocess.run(["promtool", *map(str, arguments)], input=given, capture_output=True, text=True)  # noqa: S603, S607
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -178,3 +179,9 @@ async def test_every_metric_that_an_alert_names_is_told(tmp_path: Path) -> None:
     named = names_in(rule["expr"] for rule in RULES.values())
     assert len(named) >= 7
     assert named - await told_names(tmp_path) == set()
+
+
+async def test_prometheus_finds_nothing_amiss_in_what_it_is_told(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        await service.message()
+        assert promtool("check", "metrics", given=(await scraped(service)).text) == ""

@@ -10,6 +10,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as plain_metrics
 
 from proxy.clients.keys import Role
+from proxy.clock import rfc3339
 from proxy.simulator import Error, quota_429
 from tests.canaries import leaked
 from tests.scrape import scraped
@@ -83,6 +84,14 @@ async def test_a_key_that_becomes_a_scrape_key_ends_its_requests(tmp_path: Path)
         await service.admin("PUT", f"/api/tokens/{token.id}", {"role": "metrics"})
         assert len(service.parts.sessions) == 0
         assert (await service.message()).status == 403
+
+
+async def test_it_is_seen_that_a_scrape_key_is_in_use(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        key = await scrape_key(service)
+        await scrape(service, ("X-API-Key", key))
+        [token] = (await service.admin("GET", "/api/tokens?role=metrics")).json()["tokens"]
+        assert (token["requests"], token["last_used_at"]) == (1, rfc3339(service.clock.now()))
 
 
 async def test_a_scrape_is_logged_for_debugging_and_a_refused_one_as_ever(
