@@ -74,8 +74,11 @@ class AccountMetrics(Collector):
             ACCOUNT,
             ends,
         )
-        failing = [((each.name,), float(each.last_refresh_error is not None)) for each in logins]
-        yield gauge("account_refresh_failing", "1 if its last refresh failed, else 0.", ACCOUNT, failing)
+        failing = [
+            ((each.name,), float(each.works and each.last_refresh_error is not None)) for each in logins
+        ]
+        failed = "1 if it is in service and its last refresh failed, else 0."
+        yield gauge("account_refresh_failing", failed, ACCOUNT, failing)
         rows: dict[tuple[str, ...], float] = {}
         for (account_id, outcome), count in self._refresher.outcomes.items():
             name = self._pool[account_id].name if account_id in self._pool else DELETED
