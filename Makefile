@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Debian packages that tests need beside the Python ones.
 DEJAVU := /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
 TEST_PACKAGES := $(if $(shell command -v npm),,nodejs npm) $(if $(shell command -v chromium),,chromium) \
-	$(if $(wildcard $(DEJAVU)),,fonts-dejavu-core)
+	$(if $(wildcard $(DEJAVU)),,fonts-dejavu-core) $(if $(shell command -v promtool),,prometheus)
 # And the benchmark: nginx and caddy to compare with, openssl for a certificate, gcc for upstream and load.
 BENCH_SERVERS := $(if $(wildcard /usr/sbin/nginx),,nginx-light) $(if $(wildcard /usr/bin/caddy),,caddy)
 BENCH_PACKAGES := $(BENCH_SERVERS) $(if $(wildcard /usr/bin/openssl),,openssl) \
@@ -48,8 +48,9 @@ TESTS ?=
 test-hours: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run every test, or TESTS, with the clock at eight hours of other days (libfaketime): eight times `make test`
 	$(BIN)/python -m tests.hours $(TESTS)
 
-faults: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run the crash tests in their long forms: minutes
-	REFRESH_KILLS=200 RESOURCE_KILLS=30 CRASH_ROUNDS=100 MUTATIONS=10000 $(BIN)/python -m pytest -n auto -rP --timeout 3600 tests/faults
+faults: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run the crash tests, and that of the metrics, in their long forms: minutes
+	REFRESH_KILLS=200 RESOURCE_KILLS=30 CRASH_ROUNDS=100 MUTATIONS=10000 METRICS_REQUESTS=10000 $(BIN)/python -m pytest -n auto -rP --timeout 3600 \
+		tests/faults tests/proxy/test_metrics_agree.py
 
 attacks: $(VENV)/.tests-requirements $(VENV)/.tests-packages $(VENV)/.edges-packages ## attack it in every way that is known here, and end in a table: a quarter of an hour; OPTIONS="--only fuzz" for less
 	$(BIN)/python -m tests.attacks --long $(OPTIONS)
@@ -123,6 +124,7 @@ $(VENV)/.tests-requirements: tests/requirements.txt $(VENV)/.requirements
 
 $(VENV)/.tests-packages: Makefile $(VENV)/pyvenv.cfg
 	$(call install,$(TEST_PACKAGES),the tests need)
+	$(call stop,$(filter prometheus,$(TEST_PACKAGES)))
 	@touch $@
 
 # Debian starts a server that it installs. Ours are started when they are needed, so those just installed are stopped.

@@ -15,7 +15,6 @@ try:
     from proxy.clock import SystemClock
     from proxy.config.settings import Settings, load_settings
     from proxy.errors import StartError, UnsavedError
-    from proxy.lag import LoopLag
     from proxy.logs import say_last, set_up
     from proxy.simulator.demo import Demo, started
     from proxy.upstream.driver import check_libcurl
@@ -58,7 +57,7 @@ async def _serve(settings: Settings, demo: Demo | None = None) -> None:
         port = await server.listen(settings.server.host, settings.server.port)
         freeze_memory()
         print(announcement(settings, parts, port), flush=True)
-        with LoopLag(parts.clock):
+        with parts.lag:
             await (demo.show(url(settings, port), parts.http.admin_key, stop) if demo else stop.wait())
             await server.drain()
 

@@ -15,9 +15,10 @@ from pydantic_core import from_json
 from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
-from handlers.gate import AdminGate
+from handlers.gate import ADMINS, AdminGate
 from handlers.query import Query
 from handlers.request import RequestConnection
+from proxy.clients.keys import Role
 from proxy.clock import Clock
 from proxy.dashboard.event_archive import EventArchive
 from proxy.errors import (
@@ -208,7 +209,9 @@ class BaseHandler(RequestHandler):
 
 
 class AdminHandler(BaseHandler):
-    """A route for admins; `actor` is the one who calls it."""
+    """A route for admins; `actor` is the one who calls it. `roles` are those of client keys that open it."""
+
+    roles: Sequence[Role] = ADMINS
 
     def only_for(self, who: Admins) -> None:
         """Begin a request that only admins may send."""
@@ -217,7 +220,7 @@ class AdminHandler(BaseHandler):
         self.archive = who.archive
 
     def authorize(self, connection: RequestConnection) -> None:
-        self.actor = self.gate.check(self.request, self.address())
+        self.actor = self.gate.check(self.request, self.address(), self.roles)
         act_as(self.actor.who)
         connection.vouch()
         connection.set_max_body_size(ADMIN_BODY_BYTES)

@@ -8,7 +8,7 @@ import ujson
 from pydantic import Field
 
 from handlers.base import AdminHandler, Admins, RequestBody
-from proxy.clients.keys import ClientKey, ClientKeys
+from proxy.clients.keys import ClientKey, ClientKeys, Role
 from proxy.errors import NotFound, Unprocessable
 from proxy.http.body import Bodies, Body
 from proxy.http.headers import ClientHeaders
@@ -59,7 +59,7 @@ class Explain(AdminHandler):
         key = self.keys.accept(headers.keys)
         if key is None and headers.keys:
             raise Unprocessable("headers: the client key in them is unknown or not usable")
-        return key
+        return None if key is None else _of_api(key)
 
     def _usable(self, key_id: str) -> ClientKey:
         try:
@@ -68,4 +68,11 @@ class Explain(AdminHandler):
             raise Unprocessable("token_id: there is no such client key") from None
         if not self.keys.usable(key):
             raise Unprocessable(f"token_id: {key.name!r} is not usable: its requests get a 401")
-        return key
+        return _of_api(key)
+
+
+def _of_api(key: ClientKey) -> ClientKey:
+    """The key. Raises Unprocessable if it is for `/metrics` alone."""
+    if key.role is Role.METRICS:
+        raise Unprocessable(f"the client key {key.name!r} has the role `metrics`: its requests get a 403")
+    return key

@@ -80,6 +80,7 @@ def _rest(parts: Parts, dashboards: Dashboards, origins: Origins, assets: Assets
         summary=parts.summary,
         figures=parts.figures,
         explainer=Explainer(parts.affinity, parts.pool, parts.clock),
+        metrics=parts.metrics,
         dashboards=dashboards,
         health=parts.health,
         findings=parts.health.findings,

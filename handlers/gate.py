@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from tornado.httputil import HTTPServerRequest, parse_cookie
 
@@ -19,6 +19,10 @@ from proxy.http.addresses import address_group
 from proxy.http.headers import ClientHeaders
 
 COOKIE = "claude-proxy"
+
+ADMINS = (Role.ADMIN,)
+SCRAPERS = (Role.ADMIN, Role.METRICS)
+"""Roles of client keys that open a route."""
 
 
 class AdminGate:
@@ -41,15 +45,15 @@ class AdminGate:
         self._throttle = throttle
         self._login_throttle = login_throttle
 
-    def check(self, request: HTTPServerRequest, address: str) -> Actor:
-        """The admin who sends this request, by key or by cookie.
+    def check(self, request: HTTPServerRequest, address: str, roles: Sequence[Role] = ADMINS) -> Actor:
+        """The admin who sends this request, by key or by cookie; or who has a client key of one of the roles.
 
         A cookie has to come from the dashboard's own page. A key may come from anywhere: a browser adds none by itself.
         Raises Unauthenticated, Forbidden, RateLimited or InvalidRequest.
         """
         keys = ClientHeaders(list(request.headers.get_all())).keys
         if keys:
-            client_key = self._admin(keys, address, self._throttle)
+            client_key = self._admin(keys, address, self._throttle, roles)
             if client_key is None:
                 return Actor("admin_key", None, address, ADMIN_KEY)
             return Actor("key", client_key.id, address, client_key.name)
@@ -96,8 +100,10 @@ class AdminGate:
         """The cookie's name. A browser takes `__Host-` from this very host and by https only (RFC 6265bis §4.1.3)."""
         return f"__Host-{COOKIE}" if self._origins.secure(request) else COOKIE
 
-    def _admin(self, keys: Iterable[str], address: str, throttle: Throttle) -> ClientKey | None:
-        """The client key of role `admin` that is among `keys`; None if the admin key is.
+    def _admin(
+        self, keys: Iterable[str], address: str, throttle: Throttle, roles: Sequence[Role] = ADMINS
+    ) -> ClientKey | None:
+        """The client key of one of the roles that is among `keys`; None if the admin key is.
 
         Raises Unauthenticated, Forbidden or RateLimited.
         """
@@ -107,9 +113,12 @@ class AdminGate:
                 return None
         client_key = self._keys.accept(keys)
         if client_key is not None:
-            if client_key.role is Role.ADMIN:
+            if client_key.role in roles:
+                if client_key.role is Role.METRICS:
+                    self._keys.used(client_key)  # it is used for nothing else, and must not look forgotten
                 return client_key
-            raise Forbidden("this client key has no access to the admin API: role `admin` is needed")
+            needed = " or ".join(f"`{role.value}`" for role in roles)
+            raise Forbidden(f"this client key has no access to the admin API: role {needed} is needed")
         group = address_group(address)
         for _ in keys:
             throttle.failed(group)

@@ -52,7 +52,7 @@ class Limits(RequestBody):
 class TokenFields(RequestBody):
     """What may be set when a key is made and changed later."""
 
-    role: Literal["user", "admin"] | None = None
+    role: Literal["user", "admin", "metrics"] | None = None
     expires_at: AwareDatetime | None = Field(default=None, strict=False, ge=FIRST, le=LAST)
     limits: Limits | None = None
     models: list[Annotated[str, Field(min_length=1, max_length=MAX_MODEL)]] | None = Field(
@@ -180,7 +180,8 @@ class OneToken(TokenHandler):
     def _end_unless_active(self, key_id: str) -> None:
         # A key stops working at once, even if that cannot be stored yet; so do the requests that run with it.
         try:
-            active = self.keys[key_id].status is KeyStatus.ACTIVE
+            key = self.keys[key_id]
+            active = key.status is KeyStatus.ACTIVE and key.role is not Role.METRICS
         except NotFound:
             active = False
             self.budgets.forget(key_id)

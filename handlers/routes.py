@@ -24,6 +24,7 @@ from handlers.health import Alive, Hello, Ready, Usable
 from handlers.keys import FormerKeys, KeyParts, OneToken, Rotate, TokenList
 from handlers.live import MOST_MESSAGE_BYTES, Dashboards
 from handlers.live import Feed as LiveFeed
+from handlers.metrics import Scrape
 from handlers.oauth import Authorize, Callback, Exchange, Reauthorize
 from handlers.origin import Origins
 from handlers.pages import Assets, File, Page
@@ -48,6 +49,7 @@ from proxy.dashboard.about import About
 from proxy.dashboard.event_archive import EventArchive
 from proxy.dashboard.figures import Figures
 from proxy.dashboard.health import Health
+from proxy.dashboard.metrics import Metrics
 from proxy.dashboard.summary import Summary
 from proxy.dashboard.transfer import Transfer
 from proxy.dashboard.webhook import Webhook
@@ -94,6 +96,7 @@ def application(
     summary: Summary,
     figures: Figures,
     explainer: Explainer,
+    metrics: Metrics,
     dashboards: Dashboards,
     gate: AdminGate,
     archive: EventArchive,
@@ -116,6 +119,7 @@ def application(
             route(r"/health", Alive, who=anyone, health=health),
             route(r"/health/ready", Ready, who=anyone, health=health),
             route(r"/health/pool", Usable, who=anyone, health=health),
+            route(r"/metrics", Scrape, who=admins, metrics=metrics),
             route(r"/api/hello", Hello, who=anyone, health=health),
             route(r"/api/auth/login", Login, who=anyone, admins=admins),
             route(r"/api/auth/logout", Logout, who=admins),

@@ -30,7 +30,7 @@ from handlers.cors import Cors, Preflight, is_preflight
 from handlers.framing import RequestHeaders
 from handlers.origin import Origins
 from handlers.request import RequestConnection
-from proxy.clients.keys import ClientKeys
+from proxy.clients.keys import ClientKeys, client_of
 from proxy.clients.sessions import Client, Place, Sessions
 from proxy.clients.throttle import Throttle
 from proxy.clock import Clock
@@ -224,7 +224,7 @@ class V1Request(HTTPMessageDelegate):
             raise MethodNotAllowed(f"{start_line.method.upper()} is not served here", should_retry=False)
         if server.draining:
             raise Unavailable("this proxy is shutting down: try again", retry_after_s=1)
-        key = server.keys.accept(headers.keys)
+        key = client_of(server.keys, headers.keys)
         if key is None:
             raise self._unknown(headers.keys)
         self._connection.vouch()

@@ -49,11 +49,13 @@ from proxy.clock import Clock
 from proxy.config.reload import Reload
 from proxy.config.settings import Settings
 from proxy.dashboard.about import About
+from proxy.dashboard.account_metrics import AccountMetrics
 from proxy.dashboard.event_archive import EventArchive
 from proxy.dashboard.event_history import EventHistory
 from proxy.dashboard.event_log import EventLog
 from proxy.dashboard.figures import Figures
 from proxy.dashboard.health import Health
+from proxy.dashboard.metrics import Metrics, StateMetrics, Watched
 from proxy.dashboard.revisions import EVENTS, REQUESTS, Log, Revisions
 from proxy.dashboard.summary import Summary
 from proxy.dashboard.topics import Topics
@@ -62,6 +64,7 @@ from proxy.feed import Feed, Happened
 from proxy.http.addresses import Network
 from proxy.http.outbound import shown
 from proxy.jobs import Jobs
+from proxy.lag import LoopLag
 from proxy.redaction import Redaction
 from proxy.relay.attempts import Means, Retry
 from proxy.relay.relay import Relay
@@ -71,8 +74,9 @@ from proxy.storage.findings import Finding, Findings, load_findings, read_findin
 from proxy.storage.json_files import JsonFiles
 from proxy.storage.last_saves import LastSaves
 from proxy.storage.layout import SPOOL
-from proxy.storage.protocols import Kind, Reader, Record, Storage
+from proxy.storage.protocols import Kind, Reader, Record
 from proxy.storage.table import Table
+from proxy.storage.timed import Timed
 from proxy.storage.unsaved import Unsaved
 from proxy.upstream.driver import CurlClient, check_libcurl
 from proxy.upstream.unclassified import Unclassified
@@ -80,6 +84,7 @@ from proxy.usage import access_log, prices
 from proxy.usage.allowance import Allowance, price
 from proxy.usage.breakdown import Breakdown
 from proxy.usage.latency import Latency
+from proxy.usage.metrics import RequestMetrics
 from proxy.usage.moves import Moves
 from proxy.usage.request import RequestRecord, Sink
 from proxy.usage.request_log import RequestLog
@@ -157,6 +162,8 @@ class Parts:
     topics: Topics
     revisions: Revisions
     archive: EventArchive
+    metrics: Metrics
+    lag: LoopLag
     about: About
     clean_sessions: bool
     hurried: asyncio.Event
@@ -182,10 +189,11 @@ class _Given:
     clock: Clock
     rng: random.Random
     feed: Feed
-    storage: Storage
+    storage: Timed
     last_saves: LastSaves
     counters: dict[str, Record]
     unclassified: Unclassified
+    lag: LoopLag
 
 
 @dataclass(frozen=True)
@@ -215,6 +223,7 @@ class _Usage:
     latency: Latency
     request_log: RequestLog
     moves: Moves
+    metrics: RequestMetrics
 
 
 @dataclass(frozen=True)
@@ -274,6 +283,8 @@ def _parts(given: _Given, client: CurlClient, jobs: Jobs, entered: _Entered) -> 
         topics=dashboard.topics,
         revisions=dashboard.revisions,
         archive=dashboard.archive,
+        metrics=_metrics(given, client, entered),
+        lag=given.lag,
         about=_about(given, dashboard.webhook),
         clean_sessions=given.settings.session.cleanup_enabled,
         hurried=given.last_saves.hurried,
@@ -283,7 +294,7 @@ def _parts(given: _Given, client: CurlClient, jobs: Jobs, entered: _Entered) -> 
 async def _enter(rooms: contextlib.AsyncExitStack, given: _Given, client: CurlClient) -> _Entered:
     accounts = await rooms.enter_async_context(_accounts(given, client))
     clients = await rooms.enter_async_context(_clients(given))
-    usage = await rooms.enter_async_context(_usage(given, clients.budgets))
+    usage = await rooms.enter_async_context(_usage(given, accounts.pool, clients.budgets))
     dashboard = await rooms.enter_async_context(_dashboard(given, accounts, clients, usage))
     return accounts, clients, usage, dashboard
 
@@ -299,15 +310,15 @@ def _begun(given: _Given, accounts: _Accounts, parts: Parts) -> Parts:
 @contextlib.asynccontextmanager
 async def _given(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIterator[_Given]:
     """What every room is given. What the rooms have added to the last saves is saved after they were left."""
-    storage = JsonFiles.open(
-        settings.storage.data_folder, clock=clock, keyring=keyring(settings), readers=READERS
-    )
+    folder = settings.storage.data_folder
+    files = JsonFiles.open(folder, clock=clock, keyring=keyring(settings), readers=READERS)
+    storage = Timed(files, clock)
     try:
         for notice in storage.notices:
             log.warning("%s", notice)
         last = LastSaves(clock)
         counters = await storage.load("counters")
-        yield _Given(settings, clock, rng, Feed(), storage, last, counters, Unclassified())
+        yield _Given(settings, clock, rng, Feed(), storage, last, counters, Unclassified(), LoopLag(clock))
         await last.run()
     finally:
         await storage.close()
@@ -477,7 +488,7 @@ async def _signins(given: _Given, keys: ClientKeys, jobs: Jobs) -> Signins:
 
 
 @contextlib.asynccontextmanager
-async def _usage(given: _Given, budgets: Budgets) -> AsyncIterator[_Usage]:
+async def _usage(given: _Given, pool: Pool, budgets: Budgets) -> AsyncIterator[_Usage]:
     storage, series, jobs = given.storage, Series(clock=given.clock), Jobs()
     prices.load()
     await series.load(storage)
@@ -493,6 +504,7 @@ async def _usage(given: _Given, budgets: Budgets) -> AsyncIterator[_Usage]:
             Latency(clock=clock),
             RequestLog(given.feed, clock=clock, redact=Redaction(given.settings.secrets())),
             Moves(clock=clock),
+            RequestMetrics(lambda id: pool[id].name if id in pool else None),
         )
 
 
@@ -508,10 +520,31 @@ def _sinks(given: _Given, usage: _Usage, topics: Topics) -> tuple[Sink, ...]:
         usage.series.count,
         usage.latency.count,
         usage.moves.count,
+        usage.metrics.count,
         topics.ended,
         usage.request_log.keep,
         access_log.write,
     )
+
+
+def _metrics(given: _Given, client: CurlClient, entered: _Entered) -> Metrics:
+    accounts, clients, usage, dashboard = entered
+    watched = Watched(
+        pool=accounts.pool,
+        keys=clients.keys,
+        sessions=clients.sessions,
+        affinity=accounts.affinity,
+        series=usage.series,
+        moves=usage.moves,
+        health=dashboard.health,
+        unclassified=given.unclassified,
+        client=client,
+        storage=given.storage,
+        lag=given.lag,
+        unsaved_events=dashboard.archive.unsaved,
+    )
+    about_accounts = AccountMetrics(accounts.pool, accounts.refresher, given.clock)
+    return Metrics([usage.metrics, about_accounts, StateMetrics(watched)])
 
 
 def _relay(given: _Given, accounts: _Accounts, client: CurlClient) -> Relay:

@@ -40,7 +40,7 @@ class Pool(AccountTable):
     ) -> None:
         super().__init__(table, clock=clock, feed=feed, new_id=new_id)
         self._idle_threshold_s = idle_threshold_s
-        self._use = Uses(table, counters)
+        self.uses = Uses(table, counters)
         self._counts = dict.fromkeys(Status, 0)
         self._balancer = Balancer(table)
         self.quotas = Quotas(table, self._balancer, by_room=most_remaining, clock=clock)
@@ -59,7 +59,7 @@ class Pool(AccountTable):
 
     def view(self, account: Account) -> dict[str, Any]:
         """An account and its counters, as an admin sees it."""
-        use = self._use[account.id]
+        use = self.uses[account.id]
         shown = account.view()
         if account.status is Status.ACTIVE:
             shown["status_reason"] = self._refusals.reason(account.id)
@@ -157,7 +157,7 @@ class Pool(AccountTable):
     def begin(self, account_id: str) -> InFlight:
         """Count one request to the account; whoever begins it closes it."""
         self.touch(account_id)
-        return InFlight(self, account_id, self._use.begin(account_id, self._clock.now()))
+        return InFlight(self, account_id, self.uses.begin(account_id, self._clock.now()))
 
     def saw(self, account_id: str, headers: AnswerHeaders) -> None:
         """Update the account's quota from an answer's headers."""
@@ -173,14 +173,14 @@ class Pool(AccountTable):
 
     def failed(self, account_id: str) -> None:
         """Count one unsuccessful answer of the account."""
-        if account_id in self._use:
-            self._use.failed(account_id)
+        if account_id in self.uses:
+            self.uses.failed(account_id)
             self.touch(account_id)
 
     def limit(self, account_id: str, until: float, reason: str) -> None:
         """Set a cooldown of the account until `until`, in seconds since the epoch; a later one already set stays."""
-        if account_id in self._use:
-            self._use.limited(account_id)
+        if account_id in self.uses:
+            self.uses.limited(account_id)
             self.touch(account_id)
             now = self._clock.now()
             self.change(account_id, lambda a: a.limited(until, reason, now))
@@ -204,7 +204,7 @@ class Pool(AccountTable):
 
     def invalidate(self, account_id: str, reason: str) -> None:
         """Make the account INVALID: its credential no longer works."""
-        if account_id in self._use:
+        if account_id in self.uses:
             self.change(account_id, lambda a: a.invalidated(reason, self._clock.now()))
 
     def tick(self) -> None:
@@ -228,7 +228,7 @@ class Pool(AccountTable):
                 self.change(account.id, partial(Account.deactivated, reason=reason, now=now))
 
     def _idle_since(self, account: Account) -> float | None:
-        since = max(self._use[account.id].last_used_at or 0.0, account.active_since or account.created_at)
+        since = max(self.uses[account.id].last_used_at or 0.0, account.active_since or account.created_at)
         return since if self._clock.now() - since >= self._idle_threshold_s else None
 
     def recovers_in(self, matters: tuple[str, ...] = (), *, but: Collection[str] = ()) -> float | None:
@@ -248,7 +248,7 @@ class Pool(AccountTable):
 
     async def save_counters(self, storage: Storage) -> None:
         """Write the counters that have changed. Raises StorageError."""
-        await self._use.save(storage)
+        await self.uses.save(storage)
 
     def _follow(self, old: Account | None, new: Account | None) -> None:
         if old is not None:
@@ -257,12 +257,12 @@ class Pool(AccountTable):
                 self._refusals.end(old.id)
         if new is not None:
             self._counts[new.status] += 1
-            self._use.add(new.id)
+            self.uses.add(new.id)
             self._cooldowns.file(new)
             self._balancer.file(new)
             self.quotas.file(new)
         elif old is not None:
-            self._use.forget(old.id)
+            self.uses.forget(old.id)
             self._cooldowns.forget(old.id)
             self._balancer.forget(old.id)
             self.quotas.forget(old.id)

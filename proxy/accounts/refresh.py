@@ -6,12 +6,14 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
+from functools import partial
 from random import Random
 from typing import Any
 
 from proxy.accounts.account import Account, ApiKey, OAuthTokens, Status
 from proxy.accounts.balancer import REFRESH_AHEAD_S
 from proxy.accounts.oauth import NO_ACCESS_TOKEN, OAuthServer
+from proxy.accounts.outcomes import Outcomes
 from proxy.accounts.pool import Pool
 from proxy.clock import Clock, rfc3339
 from proxy.errors import NotFound, StorageError, TokenRefused, TokenTrouble
@@ -25,6 +27,9 @@ FIRST_BACKOFF_S = 5.0
 LAST_BACKOFF_S = 300.0
 LONGEST_WAIT_S = 75.0
 """How long a request waits for a shared refresh: two calls to the OAuth server of 30 s each, and the disk."""
+
+NOT_WRITABLE = "the data folder cannot be written, so no token is rotated"
+NOT_CONFIGURED = "oauth.client_id, oauth.authorize_url and oauth.token_url are not configured"
 
 AT_ONCE = 2
 SPREAD_S = 2.0
@@ -55,6 +60,7 @@ class Refresher:
         self._jobs = jobs
         self._clock = clock
         self._rng = rng
+        self.outcomes = Outcomes()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._troubles: dict[str, Trouble] = {}
         self._alive_until: dict[str, float] = {}
@@ -96,6 +102,7 @@ class Refresher:
             if not forced:
                 self._may_start(account)
             task = self._run(account_id, "refresh", self._rotate(account_id))
+            task.add_done_callback(partial(self.outcomes.count, account_id))
         try:
             async with asyncio.timeout(LONGEST_WAIT_S):
                 await asyncio.shield(task)
@@ -183,9 +190,7 @@ class Refresher:
         assert isinstance(tokens, OAuthTokens)
         try:
             if self._server is None:
-                raise TokenTrouble(
-                    "oauth.client_id, oauth.authorize_url and oauth.token_url are not configured"
-                )
+                raise TokenTrouble(NOT_CONFIGURED)
             if tokens.refresh_token is None:
                 raise TokenTrouble("the account has no refresh token: re-authorise it before its token ends")
             await self._intend(account_id)
@@ -210,11 +215,9 @@ class Refresher:
                 with failstep("refresh.intent"):
                     await pool.change(account_id, lambda a: a.refresh_begun(self._clock.now()))
         except StorageError as error:
-            raise TokenTrouble(
-                f"the data folder cannot be written, so no token is rotated: {error}"
-            ) from error
+            raise TokenTrouble(f"{NOT_WRITABLE}: {error}") from error
         if not pool.writable:
-            raise TokenTrouble("the data folder cannot be written, so no token is rotated")
+            raise TokenTrouble(NOT_WRITABLE)
 
     async def _save(self, account_id: str, used: OAuthTokens, received: OAuthTokens) -> None:
         pool, now = self._pool, self._clock.now()

@@ -6,7 +6,7 @@ import hmac
 import json
 import logging
 from asyncio import Task
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -18,7 +18,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from proxy.clients.budgets import NO_LIMITS, KeyLimits
 from proxy.clients.secret import FormerKey, Time, checked_key, masked, new_key, sha256
 from proxy.clock import Clock, rfc3339
-from proxy.errors import Conflict, NotFound, StorageError
+from proxy.errors import Conflict, Forbidden, NotFound, StorageError
 from proxy.feed import Feed, Happened, Subject, changes
 from proxy.storage.fields import Fields
 from proxy.storage.names import clean_name, clean_tags
@@ -37,8 +37,11 @@ class KeyStatus(StrEnum):
 
 
 class Role(StrEnum):
+    """What a key opens: `/v1`, that and the admin API, or `/metrics` alone."""
+
     USER = "user"
     ADMIN = "admin"
+    METRICS = "metrics"
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,6 +373,20 @@ class ClientKeys:
             self._former_used.pop(digest, None)
             if self._by_hash.get(digest) == key_id:
                 del self._by_hash[digest]
+
+
+def client_of(keys: ClientKeys, presented: Sequence[str]) -> ClientKey | None:
+    """The first of the presented keys that is usable for `/v1`; None if none is usable.
+
+    Raises Forbidden if those that are usable are for `/metrics` alone.
+    """
+    first = keys.accept(presented)
+    if first is None or first.role is not Role.METRICS:
+        return first
+    for other in (keys.accept([each]) for each in presented):
+        if other is not None and other.role is not Role.METRICS:
+            return other
+    raise Forbidden("this client key is for /metrics alone: its role is `metrics`", should_retry=False)
 
 
 def _hashes(client_key: ClientKey) -> list[str]:

@@ -158,6 +158,11 @@ class CurlClient(CurlAsyncHTTPClient):
         """Exchanges that libcurl still has."""
         return len(self._running)
 
+    @property
+    def idle(self) -> int:
+        """Connections that are kept for the next request; among them may be some that libcurl has closed."""
+        return len(self._idle)
+
     def open(self, request: Request) -> Exchange:
         """Start one exchange; the caller closes it. Raises ValueError where a header cannot be sent as one line."""
         lines = _header_lines(request.headers)

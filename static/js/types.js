@@ -63,7 +63,7 @@
  * @property {string} id
  * @property {string} name
  * @property {string} key its first and last letters; the whole of it only in the answer that made it
- * @property {"user" | "admin"} role
+ * @property {"user" | "admin" | "metrics"} role
  * @property {KeyStatus} status
  * @property {string | null} group null: a group of its own
  * @property {string[]} tags of the accounts that it may use; none: all of them

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import yaml
 from playwright.async_api import Browser, Page, expect
 
 from proxy.clients.budgets import KeyLimits
@@ -148,3 +149,24 @@ async def test_a_key_that_another_admin_has_rotated_is_not_rotated_unseen(
         await dialog.get_by_role("button", name="Use theirs").click()
         await expect(dialog).to_have_count(0)
         assert await ask(service, "claude-haiku-4-5", key=theirs) == [200]
+
+
+async def test_a_scrape_key_comes_with_what_prometheus_needs_and_is_not_offered_to_clients(
+    tmp_path: Path, browser: Browser
+) -> None:
+    async with dashboard(tmp_path, browser, "tokens", prepare=furnish) as (service, page):
+        await page.get_by_role("button", name="Create client key").first.click()
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_label("Name", exact=True).fill("prometheus")
+        await dialog.get_by_label("Role", exact=True).select_option("Metrics")
+        await dialog.get_by_role("button", name="Create client key").click()
+        await dialog.get_by_text("Scrape with Prometheus").click()
+        config = yaml.safe_load(await dialog.locator("pre").last.inner_text())
+        [job] = config["scrape_configs"]
+        assert job["static_configs"] == [{"targets": [f"127.0.0.1:{service.port}"]}]
+        answer = await service.admin("GET", "/metrics", key=job["authorization"]["credentials"])
+        assert answer.status == 200
+        await dialog.get_by_role("button", name="Done").click()
+        await goto(page, "connect")
+        offered = await page.get_by_label("Client key", exact=True).inner_text()
+        assert "ci" in offered and "prometheus" not in offered

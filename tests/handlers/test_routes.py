@@ -175,6 +175,22 @@ async def test_a_sign_in_is_of_no_use_to_another_site(tmp_path: Path, header: tu
         await for_all(ADMIN_ROUTES, look)
 
 
+async def test_a_scrape_key_opens_the_metrics_and_no_other_route(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        _, key = await service.parts.keys.add("prometheus", role=Role.METRICS)
+        headers = [("Authorization", f"Bearer {key}")]
+
+        async def look(method: str, path: str) -> None:
+            answer = await fetch(service.port, method, path, headers, b"{}")
+            opens = (method, path) == ("GET", "/metrics")
+            assert answer.status == (200 if opens else 403)
+            assert opens or error_of(answer) == "permission_error"
+
+        await for_all(ADMIN_ROUTES, look)
+        answer = await service.page("POST", "/api/auth/login", {"api_key": key})
+        assert (answer.status, answer.header("set-cookie")) == (403, None)
+
+
 async def test_the_admin_key_is_no_client_key(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
         answer = await service.send("GET", "/v1/models", key=ADMIN_KEY)

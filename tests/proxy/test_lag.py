@@ -20,9 +20,11 @@ def hold(clock: SystemClock, seconds: float) -> None:
 
 async def test_what_holds_the_loop_is_logged_with_its_place(caplog: pytest.LogCaptureFixture) -> None:
     clock = SystemClock()
-    with LoopLag(clock):
+    lag = LoopLag(clock)
+    with lag:
         hold(clock, 0.4)
         await until(lambda: caplog.messages)
+    assert lag.late_s.buckets()[-1][1] and lag.late_s.total > 0.3
     [record] = caplog.records
     assert record.levelno == logging.WARNING
     assert "tests/proxy/test_lag.py:" in record.getMessage()

@@ -88,6 +88,9 @@ export default function mount(root, app) {
 	};
 }
 
+/** Whether it opens the API now. @param {ClientKey} key */
+const isOfClients = ({ status, role }) => status === "active" && role !== "metrics";
+
 /** Those of admins stand behind. @param {ClientKey} a @param {ClientKey} b */
 const newestFirst = (a, b) => b.role.localeCompare(a.role) || b.created_at.localeCompare(a.created_at);
 
@@ -118,7 +121,7 @@ function keyChoice(app) {
 	}
 
 	function patch() {
-		const keys = [...items.values()].filter(({ status }) => status === "active").sort(newestFirst);
+		const keys = [...items.values()].filter(isOfClients).sort(newestFirst);
 		const made = before && keys.find(({ id }) => !before?.has(id));
 		if (made) {
 			before = null;

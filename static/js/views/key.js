@@ -18,7 +18,7 @@ const LIMITS = /** @type {const} */ ([
 	["cost_usd_per_day", COST],
 	["cost_usd_per_month", COST],
 ]);
-const ROLES = /** @type {const} */ (["user", "admin"]);
+const ROLES = /** @type {const} */ (["user", "admin", "metrics"]);
 /** How long the former one works, by what that is called. */
 const OVERLAPS_S = /** @type {const} */ ([
 	["k_overlap_0", 0],
@@ -69,9 +69,18 @@ function showOnce(app, box, made) {
 	const key = copyable(app, t("client_key"), made.key);
 	const copy = key.querySelector("button");
 	if (copy) copy.autofocus = true;
-	const help = h("details", h("summary", t("connect")), snippets(app, made.key));
+	const scrapes = made.role === "metrics";
+	const help = h("details", h("summary", t(scrapes ? "scrape" : "connect")),
+		scrapes ? copyable(app, "prometheus.yml", scrapeConfig(made.key)) : snippets(app, made.key));
 	box.show(t("key_made", made), [h("p", t("key_once")), key, help], [{ label: t("done"), kind: "primary" }]);
 }
+
+/** What makes Prometheus read the metrics. @param {string} key */
+const scrapeConfig = (key) => `scrape_configs:
+  - job_name: claude-proxy
+    scheme: ${location.protocol.slice(0, -1)}
+    authorization: {credentials: ${key}}
+    static_configs: [{targets: ["${location.host}"]}]`;
 
 /**
  * @param {App} app
@@ -81,7 +90,8 @@ function showOnce(app, box, made) {
 function formOf({ t }, token, open) {
 	const day = token?.expires_at?.slice(0, DATE_LENGTH) ?? "";
 	const name = field(t("name"), { value: token?.name, maxlength: 64, required: true });
-	const role = h("select", ROLES.map((value) => h("option", { value, selected: token?.role === value }, t(value))));
+	const role = field(t("role"), {}, t("role_hint"), "select");
+	role.input.append(...ROLES.map((value) => h("option", { value, selected: token?.role === value }, t(value))));
 	const expires = field(t("key_expires"), { type: "date", value: day }, t("key_zone"));
 	const group = field(t("group"), { value: token?.group ?? "", maxlength: 64 }, t("group_hint"));
 	const tags = tagsField(t("key_tags"), token?.tags ?? [], t("key_tags_hint"));
@@ -95,7 +105,7 @@ function formOf({ t }, token, open) {
 		const until = expires.input.value;
 		const result = {
 			name: typed(name),
-			role: role.value,
+			role: role.input.value,
 			group: typed(group) || null,
 			tags: tags.read(),
 			models: models.read(),
@@ -112,7 +122,7 @@ function formOf({ t }, token, open) {
 		valid: () => Boolean(name.input.form?.reportValidity()),
 		content: [
 			name.el,
-			h("label.field", t("role"), role),
+			role.el,
 			expires.el,
 			group.el,
 			tags.el,

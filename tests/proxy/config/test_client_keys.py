@@ -63,7 +63,7 @@ def test_everything_that_a_key_may_have_is_taken(config: Path) -> None:
         cost_usd_per_month: 100
       group: " team a "
       tags: [eu, us]
-    - {{name: server, key: {OTHER}}}"""
+    - {{name: server, key: {OTHER}, role: metrics}}"""
     assert declared(config, text) == (
         DeclaredKey(
             "laptop",
@@ -74,7 +74,7 @@ def test_everything_that_a_key_may_have_is_taken(config: Path) -> None:
             "team a",
             ("eu", "us"),
         ),
-        DeclaredKey("server", OTHER),
+        DeclaredKey("server", OTHER, "metrics"),
     )
 
 
@@ -131,8 +131,14 @@ def test_a_key_is_not_in_what_is_printed_of_it(config: Path) -> None:
         ("[{name: laptop, key: SECRETSECRETSECRETö}]", "number 1 needs a key"),
         ('[{name: laptop, key: "SECRETSECRETSECRET\\n"}]', "number 1 needs a key"),
         (f"[{{name: laptop, key: {'SECRET' * 43}}}]", "number 1 needs a key"),
-        (f"[{{name: a, key: {KEY}, role: {OTHER}}}]", "number 1 has a role other than user or admin"),
-        (f"[{{name: a, key: {KEY}, role: [admin]}}]", "number 1 has a role other than user or admin"),
+        (
+            f"[{{name: a, key: {KEY}, role: {OTHER}}}]",
+            "number 1 has a role other than user or admin or metrics",
+        ),
+        (
+            f"[{{name: a, key: {KEY}, role: [admin]}}]",
+            "number 1 has a role other than user or admin or metrics",
+        ),
         (f"[{{name: a, key: {KEY}, models: {OTHER}}}]", "number 1 needs as models a list"),
         (f"[{{name: a, key: {KEY}, models: [[{OTHER}]]}}]", "number 1 needs as models a list"),
         (f"[{{name: a, key: {KEY}, models: ['']}}]", "number 1 needs as models a list"),

@@ -136,6 +136,12 @@ def test_what_a_front_or_a_cdn_adds_does_not_go_upstream(name: str) -> None:
         assert not values(to_upstream([(spelled, "192.0.2.7"), (spelled, "again")], KEY), name.lower())
 
 
+@pytest.mark.parametrize("name", ["traceparent", "tracestate", "baggage"])
+def test_a_clients_trace_goes_upstream_unchanged(name: str) -> None:
+    value = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    assert values(to_upstream([(name, value)], KEY), name) == [value]
+
+
 @pytest.mark.parametrize("name", ["CF-Ray", "Via", "X-Envoy-Upstream-Service-Time", "Server"])
 def test_what_the_upstreams_own_front_says_reaches_the_client(name: str) -> None:
     assert values(answered([(name, "x")]), name.lower()) == ["x"]

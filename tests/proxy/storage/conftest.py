@@ -19,6 +19,7 @@ from proxy.clock import Clock
 from proxy.storage.envelope import Keyring
 from proxy.storage.json_files import JsonFiles
 from proxy.storage.protocols import Storage
+from proxy.storage.timed import Timed
 
 ROOT = Path(__file__).parents[3]
 KEY = bytes(range(32))
@@ -81,7 +82,13 @@ def made(open_files: Callable[[], JsonFiles], folder: Path, io_loop: object) -> 
     return folder
 
 
-@pytest.fixture(params=["open_files", "open_encrypted"])
+@pytest.fixture
+def open_timed(open_files: Callable[..., JsonFiles], clock: Clock) -> Callable[[], Timed]:
+    """Open the data folder, and measure it."""
+    return lambda: Timed(open_files(), clock)
+
+
+@pytest.fixture(params=["open_files", "open_encrypted", "open_timed"])
 def open_storage(request: pytest.FixtureRequest) -> Callable[[], Storage]:
     """Open the same storage, once more; each implementation is a fixture named in `params`."""
     return request.getfixturevalue(request.param)

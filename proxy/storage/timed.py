@@ -1,0 +1,87 @@
+"""A storage that measures another one: how long each write takes from its order to its end, and which fail."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from proxy.clock import Clock
+from proxy.errors import StorageError
+from proxy.histogram import Histogram
+from proxy.storage.protocols import Kind, Record, Storage
+
+WRITES: Final = ("put", "delete", "update", "append", "replace_log", "remove_log")
+
+SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+"""Bounds of the histograms: a disk that flushes takes 1 to 10 ms."""
+
+
+class Timed:
+    """Implements Storage. `seconds` and `errors` are by the name of the method that wrote."""
+
+    def __init__(self, storage: Storage, clock: Clock) -> None:
+        self._storage = storage
+        self._clock = clock
+        self.seconds = {name: Histogram(SECONDS) for name in WRITES}
+        self.errors: Counter[str] = Counter(dict.fromkeys(WRITES, 0))
+
+    @property
+    def notices(self) -> Sequence[str]:
+        return self._storage.notices
+
+    @property
+    def degraded(self) -> bool:
+        return self._storage.degraded
+
+    async def load(self, kind: Kind) -> dict[str, Record]:
+        return await self._storage.load(kind)
+
+    async def logs(self) -> list[str]:
+        return await self._storage.logs()
+
+    async def event_days(self) -> list[str]:
+        return await self._storage.event_days()
+
+    async def read_log(self, log: str) -> list[Record]:
+        return await self._storage.read_log(log)
+
+    async def each_line(self, log: str, take: Callable[[bytes], object]) -> None:
+        await self._storage.each_line(log, take)
+
+    async def close(self) -> None:
+        await self._storage.close()
+
+    # Not `async def`: a write is queued when it is called.
+
+    def put(self, kind: Kind, id: str, record: Record) -> Coroutine[Any, Any, None]:
+        return self._timed("put", self._storage.put(kind, id, record))
+
+    def delete(self, kind: Kind, id: str) -> Coroutine[Any, Any, None]:
+        return self._timed("delete", self._storage.delete(kind, id))
+
+    def update(self, kind: Kind, records: Mapping[str, Record | None]) -> Coroutine[Any, Any, None]:
+        return self._timed("update", self._storage.update(kind, records))
+
+    def append(
+        self, log: str, lines: Sequence[Record], *, durable: bool = False
+    ) -> Coroutine[Any, Any, None]:
+        return self._timed("append", self._storage.append(log, lines, durable=durable))
+
+    def replace_log(self, log: str, lines: Iterable[Record]) -> Coroutine[Any, Any, None]:
+        return self._timed("replace_log", self._storage.replace_log(log, lines))
+
+    def remove_log(self, log: str) -> Coroutine[Any, Any, None]:
+        return self._timed("remove_log", self._storage.remove_log(log))
+
+    def _timed(self, what: str, write: Awaitable[None]) -> Coroutine[Any, Any, None]:
+        return self._end(what, write, self._clock.monotonic())
+
+    async def _end(self, what: str, write: Awaitable[None], began_at: float) -> None:
+        try:
+            await write
+        except StorageError:
+            self.errors[what] += 1
+            raise
+        finally:
+            self.seconds[what].observe(self._clock.monotonic() - began_at)
