@@ -115,7 +115,7 @@ class Feed:
         self._on_event.append(listener)
 
     def on_touch(self, listener: Callable[[str, str], None]) -> None:
-        """Set the listener for (topic, id) touches. A single one, called without a step between: requests touch much."""
+        """Set the listener for (topic, id) touches. It is called without a step between: requests touch much."""
         self.touch = listener
 
     def publish(self, change: Changed[Any]) -> None:

@@ -123,7 +123,7 @@ class AnswerHeaders:
         names, values = zip(*lines, strict=True) if lines else ((), ())
         layout = layout_of(names)
         self.limits = dict(zip(layout.limits, map(str.strip, compress(values, layout.is_limit)), strict=True))
-        self._first = dict(zip(layout.first, compress(values, layout.is_first), strict=True))
+        self._first: dict[str, str] = dict(zip(layout.first, compress(values, layout.is_first), strict=True))
         self._passing = list(compress(lines, layout.goes_down))
         self._lengths = [values[place].strip() for place in layout.lengths]  # beside the first
         self._options = [values[place] for place in layout.options]
