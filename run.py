@@ -10,6 +10,7 @@ from pathlib import Path
 
 try:
     from handlers.front import freeze_memory, make_server, prepare_process, signalled
+    from handlers.supervisor import GIVEN_UP_WITHIN_S, Supervisor, inherited_sockets
     from proxy import commands
     from proxy.assembly import announcement, engine, url
     from proxy.clock import SystemClock
@@ -52,14 +53,22 @@ async def _demo() -> None:
 
 
 async def _serve(settings: Settings, demo: Demo | None = None) -> None:
-    async with engine(settings, SystemClock(), random.Random()) as parts:
+    sockets, supervisor = inherited_sockets(os.environ), Supervisor(os.environ)
+    wait_s = GIVEN_UP_WITHIN_S if sockets else 0.0
+    async with engine(settings, SystemClock(), random.Random(), wait_s=wait_s) as parts:
         server, stop = make_server(parts), signalled(parts.hurried)
-        port = await server.listen(settings.server.host, settings.server.port)
+        port = await server.listen(settings.server.host, settings.server.port, sockets)
         freeze_memory()
         print(announcement(settings, parts, port), flush=True)
+        supervisor.ready(parts.jobs)
         with parts.lag:
             await (demo.show(url(settings, port), parts.http.admin_key, stop) if demo else stop.wait())
-            await server.drain()
+            supervisor.tell("STOPPING=1")
+            if sockets:
+                await server.hand_over()
+                parts.go_on(server.drain)
+            else:
+                await server.drain()
 
 
 if __name__ == "__main__":

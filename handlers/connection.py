@@ -47,6 +47,9 @@ IDLE_S = 75.0
 HEAD_S = 10.0
 """How long a head may take from its first byte on, and the first byte of a new connection."""
 
+LAST_IDLE_S = 2.0
+"""How long an idle connection stays open when its process hands over to another: what is on its way still comes."""
+
 NO_HEADERS = RequestHeaders([])
 
 log = logging.getLogger(__name__)
@@ -247,9 +250,22 @@ class Connection(ClientSocket):
     def has_request(self) -> bool:
         return self._phase is Phase.ANSWERING or self._body.left <= len(self._held)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is to be decided any more: an answer has begun, or no further request is read."""
+        return self._phase in (Phase.LINGERING, Phase.ENDED) or (
+            self._request is not None and self._request.head_written
+        )
+
+    def end_soon(self) -> None:
+        """Serve what has come or is on its way, say with the next answer that it is the last, and close."""
+        self.is_last = True
+        if self._phase is Phase.HEAD and not self._head.begun:
+            self.expire_in(LAST_IDLE_S)
+
     def answered(self, *, keep_alive: bool) -> None:
         self._request = None
-        if not keep_alive:
+        if not keep_alive or (self.is_last and not self._held):
             self._linger()
         elif self._phase is Phase.ANSWERING:
             self._next()

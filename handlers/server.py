@@ -31,6 +31,10 @@ AT_ONCE = 16
 and logs each.
 """
 
+HAND_OVER_S = 10.0
+"""How long the process that follows waits for requests that are not answered yet: a request for an answer in one piece
+may take minutes."""
+
 SWEEP_S = 0.25
 """How late a connection's deadline may be noticed. A timer for each would be set anew with each request."""
 
@@ -67,6 +71,16 @@ class Listener:
         """Accept no more."""
         for each in self._listening:
             each.close()
+
+    def end_soon(self) -> None:
+        """Have each open connection end with its next answer."""
+        for connection in self._open:
+            connection.end_soon()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that is still open are answers that have begun."""
+        return all(connection.is_settled for connection in self._open)
 
     async def close_all_connections(self) -> None:
         """Close what is open, WebSockets excepted."""
@@ -127,10 +141,15 @@ class Server:
         self._clock = clock
         self._listener = Listener(front, trusted_proxies)
 
-    async def listen(self, host: str, port: int) -> int:
-        """Start to accept; the port in use. Raises StartError."""
+    async def listen(self, host: str, port: int, inherited: Sequence[socket.socket] = ()) -> int:
+        """Start to accept, on inherited sockets if there are any; the port in use. Raises StartError."""
+        sockets = list(inherited) or self._bound(host, port)
+        await self._listener.listen(sockets)
+        return int(sockets[0].getsockname()[1])
+
+    def _bound(self, host: str, port: int) -> list[socket.socket]:
         try:
-            sockets = [_of_both_kinds(port)] if host == "::" else bind_sockets(port, host, backlog=BACKLOG)
+            return [_of_both_kinds(port)] if host == "::" else bind_sockets(port, host, backlog=BACKLOG)
         except OSError as error:
             fix = (
                 "stop what listens there, or set another server.port (SERVER__PORT=4001)"
@@ -138,13 +157,25 @@ class Server:
                 else "set server.host and server.port to an address of this machine"
             )
             raise StartError(f"cannot listen on {host}:{port} ({error.strerror or error}): {fix}") from error
-        await self._listener.listen(sockets)
-        return int(sockets[0].getsockname()[1])
 
     @property
     def running(self) -> int:
         """Requests to `/v1` that have not ended."""
         return len(self._v1.running)
+
+    async def hand_over(self) -> None:
+        """Leave new connections to the process that follows, and answer what the open ones still ask.
+
+        Returns once all that runs are answers that have begun, or after HAND_OVER_S: `drain` waits for their ends.
+        """
+        log.info("handing over requests=%d", self.running)
+        self._listener.stop()
+        self._dashboards.close()
+        self._listener.end_soon()
+        end = self._clock.monotonic() + HAND_OVER_S
+        while not (self._listener.is_settled or self._hurried.is_set() or self._clock.monotonic() >= end):
+            await self._clock.sleep(0.05)
+        self._health.draining = self._v1.draining = True
 
     async def drain(self) -> None:
         """Refuse what is new, wait for what runs, cut what runs too long."""

@@ -13,7 +13,7 @@ import os
 import random
 import secrets
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -71,10 +71,12 @@ from proxy.relay.relay import Relay
 from proxy.storage.chained_log import ChainedLog
 from proxy.storage.envelope import Keyring
 from proxy.storage.findings import Finding, Findings, load_findings, read_finding
+from proxy.storage.folder import FolderInUse
+from proxy.storage.handover import SPENDING, USAGE, HandOver, TakeOver
 from proxy.storage.json_files import JsonFiles
 from proxy.storage.last_saves import LastSaves
 from proxy.storage.layout import SPOOL
-from proxy.storage.protocols import Kind, Reader, Record
+from proxy.storage.protocols import Kind, Reader, Record, Storage
 from proxy.storage.table import Table
 from proxy.storage.timed import Timed
 from proxy.storage.unsaved import Unsaved
@@ -83,6 +85,7 @@ from proxy.upstream.unclassified import Unclassified
 from proxy.usage import access_log, prices
 from proxy.usage.allowance import Allowance, price
 from proxy.usage.breakdown import Breakdown
+from proxy.usage.late import LateSpending
 from proxy.usage.latency import Latency
 from proxy.usage.metrics import RequestMetrics
 from proxy.usage.moves import Moves
@@ -91,9 +94,11 @@ from proxy.usage.request_log import RequestLog
 from proxy.usage.series import Series
 
 TICK_S = 1.0
+LOCKED_S = 0.05
 SAVE_COUNTERS_S = 5.0
 SAVE_AGAIN_S = 1.0
 SAVE_USAGE_S = 2.0
+TAKE_OVER_S = 0.2
 COMPACT_USAGE_S = 900.0
 REMOVE_EVENTS_S = 3600.0
 LOOK_S = 5.0
@@ -136,6 +141,7 @@ class Parts:
 
     http: HttpOptions
     clock: Clock
+    storage: Storage
     feed: Feed
     jobs: Jobs
     client: CurlClient
@@ -168,6 +174,31 @@ class Parts:
     clean_sessions: bool
     hurried: asyncio.Event
     """Set it so that a shutdown waits for nothing any more."""
+    outlives: contextlib.AsyncExitStack
+    """What it holds is left after the data folder was given up, and before the upstream's client is closed."""
+    late: LateSpending
+
+    def go_on(self, end: Callable[[], Awaitable[None]]) -> None:
+        """Have requests go on after the rooms are left, until `end` returns: another process waits for the folder.
+
+        What they use until then is handed over to it.
+        """
+        self.outlives.push_async_callback(self._outlive, end)
+
+    async def _outlive(self, end: Callable[[], Awaitable[None]]) -> None:
+        async def save() -> None:
+            await self.series.flush(self.storage)
+            await self.late.save()
+
+        (jobs := Jobs()).every("hand over", SAVE_USAGE_S, save)
+        try:
+            await end()
+        finally:
+            await jobs.close()
+            last = LastSaves(self.clock)
+            last.hurried = self.hurried
+            last.add("the usage of the last streams", save, self.series.left)
+            await last.run()
 
     def tick(self) -> None:
         """Change what time changes: cooldowns that pass; logins, former keys, sign-ins and sessions that end."""
@@ -191,6 +222,7 @@ class _Given:
     feed: Feed
     storage: Timed
     last_saves: LastSaves
+    late: LateSpending
     counters: dict[str, Record]
     unclassified: Unclassified
     lag: LoopLag
@@ -213,6 +245,7 @@ class _Clients:
     rotation: Rotation
     signins: Signins
     budgets: Budgets
+    counters: KeyCounters
     sessions: Sessions
 
 
@@ -242,21 +275,31 @@ _Entered = tuple[_Accounts, _Clients, _Usage, _Dashboard]
 
 
 @contextlib.asynccontextmanager
-async def engine(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIterator[Parts]:
-    """All parts, running; stopped in reverse order. Raises StartError."""
+async def engine(
+    settings: Settings, clock: Clock, rng: random.Random, *, wait_s: float = 0.0
+) -> AsyncIterator[Parts]:
+    """All parts, running; stopped in reverse order. Raises StartError.
+
+    `wait_s`: how long the data folder may be another process's, which gives it up.
+    """
     async with contextlib.AsyncExitStack() as rooms:
-        given = await rooms.enter_async_context(_given(settings, clock, rng))
         client = rooms.enter_context(_client(settings))
+        outlives = await rooms.enter_async_context(contextlib.AsyncExitStack())
+        given = await rooms.enter_async_context(_given(settings, clock, rng, wait_s))
         entered = await _enter(rooms, given, client)
         rooms.push_async_callback((jobs := Jobs()).close)
-        yield _begun(given, entered[0], _parts(given, client, jobs, entered))
+        await _take_over(given, entered, jobs)
+        yield _begun(given, entered[0], _parts(given, client, jobs, entered, outlives))
 
 
-def _parts(given: _Given, client: CurlClient, jobs: Jobs, entered: _Entered) -> Parts:
+def _parts(
+    given: _Given, client: CurlClient, jobs: Jobs, entered: _Entered, outlives: contextlib.AsyncExitStack
+) -> Parts:
     accounts, clients, usage, dashboard = entered
     return Parts(
         http=_http_options(given.settings),
         clock=given.clock,
+        storage=given.storage,
         feed=given.feed,
         jobs=jobs,
         client=client,
@@ -288,6 +331,8 @@ def _parts(given: _Given, client: CurlClient, jobs: Jobs, entered: _Entered) -> 
         about=_about(given, dashboard.webhook),
         clean_sessions=given.settings.session.cleanup_enabled,
         hurried=given.last_saves.hurried,
+        outlives=outlives,
+        late=given.late,
     )
 
 
@@ -307,21 +352,54 @@ def _begun(given: _Given, accounts: _Accounts, parts: Parts) -> Parts:
     return parts
 
 
+async def _take_over(given: _Given, entered: _Entered, jobs: Jobs) -> None:
+    """Take what a former process hands over, before the first request and from then on."""
+    accounts, clients, usage, _ = entered
+    resources, storage = accounts.affinity.resources, given.storage
+    restores = {
+        "resources": resources.restore,
+        SPENDING: clients.budgets.restore,
+        USAGE: usage.series.restore,
+    }
+    saves = (resources.save, partial(usage.series.flush, storage), partial(clients.counters.save, storage))
+    take_over = TakeOver(given.settings.storage.data_folder, restores, saves)
+    await take_over.take()
+    jobs.every("take over", TAKE_OVER_S, take_over.take)
+
+
 @contextlib.asynccontextmanager
-async def _given(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIterator[_Given]:
+async def _given(
+    settings: Settings, clock: Clock, rng: random.Random, wait_s: float
+) -> AsyncIterator[_Given]:
     """What every room is given. What the rooms have added to the last saves is saved after they were left."""
-    folder = settings.storage.data_folder
-    files = JsonFiles.open(folder, clock=clock, keyring=keyring(settings), readers=READERS)
-    storage = Timed(files, clock)
+    storage = Timed(await _opened(settings, clock, wait_s), clock)
     try:
         for notice in storage.notices:
             log.warning("%s", notice)
         last = LastSaves(clock)
         counters = await storage.load("counters")
-        yield _Given(settings, clock, rng, Feed(), storage, last, counters, Unclassified(), LoopLag(clock))
+        late = LateSpending(storage)
+        yield _Given(
+            settings, clock, rng, Feed(), storage, last, late, counters, Unclassified(), LoopLag(clock)
+        )
         await last.run()
     finally:
-        await storage.close()
+        await storage.replace(HandOver(settings.storage.data_folder, clock)).close()
+
+
+async def _opened(settings: Settings, clock: Clock, wait_s: float) -> JsonFiles:
+    """The data folder, as soon as nobody else has it."""
+    folder, began, waits = settings.storage.data_folder, clock.monotonic(), False
+    while True:
+        try:
+            return JsonFiles.open(folder, clock=clock, keyring=keyring(settings), readers=READERS)
+        except FolderInUse as error:
+            if clock.monotonic() - began >= wait_s:
+                raise
+            if not waits:
+                log.info("waiting until it is given up: %s", error)
+            waits = True
+        await clock.sleep(LOCKED_S)
 
 
 def keyring(settings: Settings) -> Keyring:
@@ -425,12 +503,19 @@ async def _clients(given: _Given) -> AsyncIterator[_Clients]:
         clock=given.clock,
         new_id=_new_id,
     )
+    counters = KeyCounters(keys, budgets)
+
+    async def save_last(storage: Storage) -> None:
+        given.late.begin()
+        await counters.save(storage)
+
     saves = {
-        "the counters and budgets of client keys": KeyCounters(keys, budgets).save,
         "the last use of sign-ins": signins.save_counters,
         "sessions": sessions.save,
     }
     async with contextlib.AsyncExitStack() as leaving:
+        given.last_saves.add("the counters and budgets of client keys", partial(save_last, storage))
+        jobs.every("save counters of client keys", SAVE_COUNTERS_S, partial(counters.save, storage))
         for what, save in saves.items():
             given.last_saves.add(what, partial(save, storage))
             jobs.every("save counters of clients", SAVE_COUNTERS_S, partial(save, storage))
@@ -440,7 +525,7 @@ async def _clients(given: _Given) -> AsyncIterator[_Clients]:
         leaving.push_async_callback(jobs.close)
         if session.cleanup_enabled and session.cleanup_interval < TICK_S:
             jobs.every("clean sessions", session.cleanup_interval, sessions.clean)
-        yield _Clients(keys, Rotation(keys, clock=given.clock), signins, budgets, sessions)
+        yield _Clients(keys, Rotation(keys, clock=given.clock), signins, budgets, counters, sessions)
 
 
 def _credentials(given: _Given, accounts: _Accounts, clients: _Clients) -> Credentials:
@@ -517,6 +602,7 @@ def _sinks(given: _Given, usage: _Usage, topics: Topics) -> tuple[Sink, ...]:
     return (
         priced,
         usage.allowance.settle,
+        given.late.count,
         usage.series.count,
         usage.latency.count,
         usage.moves.count,

@@ -63,11 +63,13 @@ QUARANTINE: Final = "quarantine"
 USAGE: Final = "usage"
 EVENTS: Final = "events"
 SPOOL: Final = "tmp"
+HANDED: Final = "handed"
 SUBFOLDERS: Final = (
     QUARANTINE,
     USAGE,
     EVENTS,
     SPOOL,
+    HANDED,
     *sorted({str(Path(each.name).parent) for each in LAYOUTS.values()} - {"."}),
 )
 

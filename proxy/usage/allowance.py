@@ -77,15 +77,11 @@ class Allowance:
         """Charge the request's key what was used. A sink, called after `price`."""
         if not record.is_inference or record.key is None:
             return
-        usage, cost = record.usage, record.cost_usd
-        tokens = 0 if usage is None else usage.total
-        if usage is not None and cost is None:
-            rate_in, rate_out = _fallback_rates()
-            cost = (usage.total - usage.output_tokens) * rate_in + usage.output_tokens * rate_out
+        tokens, cost_usd = spent(record)
         if record.reservation is not None:
-            record.reservation.settle(tokens=tokens, cost_usd=cost or 0.0)
+            record.reservation.settle(tokens=tokens, cost_usd=cost_usd)
         elif tokens:
-            self._budgets.spend(record.key.id, tokens=tokens, cost_usd=cost or 0.0)
+            self._budgets.spend(record.key.id, tokens=tokens, cost_usd=cost_usd)
 
     def _most(self, wanted: Peek) -> tuple[int, float]:
         """The most tokens and US dollars that the request may use, if each of its models does all of the work."""
@@ -95,6 +91,15 @@ class Allowance:
         rates = [prices.highest_rates(m, now, fast=wanted.fast) or _fallback_rates() for m in models]
         cost_usd = sum(tokens_in * rate_in + tokens_out * rate_out for rate_in, rate_out in rates)
         return len(models) * (tokens_in + tokens_out), cost_usd
+
+
+def spent(record: RequestRecord) -> tuple[int, float]:
+    """The tokens and US dollars that an ended inference request is charged, after `price`."""
+    usage, cost = record.usage, record.cost_usd
+    if usage is not None and cost is None:
+        rate_in, rate_out = _fallback_rates()
+        cost = (usage.total - usage.output_tokens) * rate_in + usage.output_tokens * rate_out
+    return 0 if usage is None else usage.total, cost or 0.0
 
 
 def price(record: RequestRecord, now: float) -> None:

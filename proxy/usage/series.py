@@ -140,10 +140,22 @@ class Series:
         for t, rows in _by_time(unfolded).items():
             for ids, sums in self._buckets.add(t, rows, self._clock.now()).items():
                 self._since_start = plus(self._since_start, sums)
-                waiting = self._new.get((t, ids))
-                if waiting is None and len(self._new) >= MOST_UNSAVED:
-                    self._new = _bounded(self._new)
-                self._new[t, ids] = sums if waiting is None else plus(waiting, sums)
+                self._store(t, ids, sums)
+
+    def _store(self, t: int, ids: Ids, sums: Sums) -> None:
+        """Add to what the next `flush` saves."""
+        waiting = self._new.get((t, ids))
+        if waiting is None and len(self._new) >= MOST_UNSAVED:
+            self._new = _bounded(self._new)
+        self._new[t, ids] = sums if waiting is None else plus(waiting, sums)
+
+    def restore(self, lines: Iterable[Record]) -> None:
+        """Add lines that another process has made of the requests that it served."""
+        for line in lines:
+            if (row := from_line(line)) is not None:
+                (t, ids), sums = row
+                for clean, added in self._buckets.add(t, {ids: sums}, self._clock.now()).items():
+                    self._store(t, clean, added)
 
     def totals(self, since: Literal["start", "today"]) -> Counts:
         """Everything since this process started, or since 0:00 UTC."""
