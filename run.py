@@ -66,7 +66,7 @@ async def _serve(settings: Settings, demo: Demo | None = None) -> None:
             supervisor.tell("STOPPING=1")
             if sockets:
                 await server.hand_over()
-                parts.go_on(server.drain)
+                parts.late.go_on(parts.series, server.drain)
             else:
                 await server.drain()
 

@@ -250,19 +250,6 @@ class Connection(ClientSocket):
     def has_request(self) -> bool:
         return self._phase is Phase.ANSWERING or self._body.left <= len(self._held)
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether nothing is to be decided any more: an answer has begun, or no further request is read."""
-        return self._phase in (Phase.LINGERING, Phase.ENDED) or (
-            self._request is not None and self._request.head_written
-        )
-
-    def end_soon(self) -> None:
-        """Serve what has come or is on its way, say with the next answer that it is the last, and close."""
-        self.is_last = True
-        if self._phase is Phase.HEAD and not self._head.begun:
-            self.expire_in(LAST_IDLE_S)
-
     def answered(self, *, keep_alive: bool) -> None:
         self._request = None
         if not keep_alive or (self.is_last and not self._held):
@@ -329,6 +316,24 @@ class Connection(ClientSocket):
         message, self._message = self._message, None
         if message is not None:
             message.on_connection_close()
+
+
+# How connections end when their process hands over to another, beside the class since they concern that alone.
+
+
+def end_soon(connection: Connection) -> None:
+    """Serve what has come or is on its way, say with the next answer that it is the last, and close."""
+    connection.is_last = True
+    if connection._phase is Phase.HEAD and not connection._head.begun:
+        connection.expire_in(LAST_IDLE_S)
+
+
+def is_settled(connection: Connection) -> bool:
+    """Whether nothing is to be decided any more: an answer has begun, or no further request is read."""
+    request = connection._request
+    return connection._phase in (Phase.LINGERING, Phase.ENDED) or (
+        request is not None and request.head_written
+    )
 
 
 def _log_refusal(address: str, error: RequestError) -> None:

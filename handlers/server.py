@@ -13,7 +13,7 @@ from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.netutil import bind_sockets
 
 from handlers.answer import LAST_EVENT_S
-from handlers.connection import Connection
+from handlers.connection import Connection, end_soon, is_settled
 from handlers.live import Dashboards
 from handlers.places import Places
 from handlers.routes import Front
@@ -75,12 +75,12 @@ class Listener:
     def end_soon(self) -> None:
         """Have each open connection end with its next answer."""
         for connection in self._open:
-            connection.end_soon()
+            end_soon(connection)
 
     @property
     def is_settled(self) -> bool:
         """Whether all that is still open are answers that have begun."""
-        return all(connection.is_settled for connection in self._open)
+        return all(map(is_settled, self._open))
 
     async def close_all_connections(self) -> None:
         """Close what is open, WebSockets excepted."""

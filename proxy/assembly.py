@@ -13,7 +13,7 @@ import os
 import random
 import secrets
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -72,7 +72,7 @@ from proxy.storage.chained_log import ChainedLog
 from proxy.storage.envelope import Keyring
 from proxy.storage.findings import Finding, Findings, load_findings, read_finding
 from proxy.storage.folder import FolderInUse
-from proxy.storage.handover import SPENDING, USAGE, HandOver, TakeOver
+from proxy.storage.handover import SPENDING, USAGE, HandOver, Restore, TakeOver
 from proxy.storage.json_files import JsonFiles
 from proxy.storage.last_saves import LastSaves
 from proxy.storage.layout import SPOOL
@@ -85,7 +85,7 @@ from proxy.upstream.unclassified import Unclassified
 from proxy.usage import access_log, prices
 from proxy.usage.allowance import Allowance, price
 from proxy.usage.breakdown import Breakdown
-from proxy.usage.late import LateSpending
+from proxy.usage.late import Late, restore
 from proxy.usage.latency import Latency
 from proxy.usage.metrics import RequestMetrics
 from proxy.usage.moves import Moves
@@ -141,7 +141,6 @@ class Parts:
 
     http: HttpOptions
     clock: Clock
-    storage: Storage
     feed: Feed
     jobs: Jobs
     client: CurlClient
@@ -174,31 +173,7 @@ class Parts:
     clean_sessions: bool
     hurried: asyncio.Event
     """Set it so that a shutdown waits for nothing any more."""
-    outlives: contextlib.AsyncExitStack
-    """What it holds is left after the data folder was given up, and before the upstream's client is closed."""
-    late: LateSpending
-
-    def go_on(self, end: Callable[[], Awaitable[None]]) -> None:
-        """Have requests go on after the rooms are left, until `end` returns: another process waits for the folder.
-
-        What they use until then is handed over to it.
-        """
-        self.outlives.push_async_callback(self._outlive, end)
-
-    async def _outlive(self, end: Callable[[], Awaitable[None]]) -> None:
-        async def save() -> None:
-            await self.series.flush(self.storage)
-            await self.late.save()
-
-        (jobs := Jobs()).every("hand over", SAVE_USAGE_S, save)
-        try:
-            await end()
-        finally:
-            await jobs.close()
-            last = LastSaves(self.clock)
-            last.hurried = self.hurried
-            last.add("the usage of the last streams", save, self.series.left)
-            await last.run()
+    late: Late
 
     def tick(self) -> None:
         """Change what time changes: cooldowns that pass; logins, former keys, sign-ins and sessions that end."""
@@ -222,7 +197,7 @@ class _Given:
     feed: Feed
     storage: Timed
     last_saves: LastSaves
-    late: LateSpending
+    late: Late
     counters: dict[str, Record]
     unclassified: Unclassified
     lag: LoopLag
@@ -285,21 +260,18 @@ async def engine(
     async with contextlib.AsyncExitStack() as rooms:
         client = rooms.enter_context(_client(settings))
         outlives = await rooms.enter_async_context(contextlib.AsyncExitStack())
-        given = await rooms.enter_async_context(_given(settings, clock, rng, wait_s))
+        given = await rooms.enter_async_context(_given(settings, clock, rng, outlives, wait_s))
         entered = await _enter(rooms, given, client)
         rooms.push_async_callback((jobs := Jobs()).close)
         await _take_over(given, entered, jobs)
-        yield _begun(given, entered[0], _parts(given, client, jobs, entered, outlives))
+        yield _begun(given, entered[0], _parts(given, client, jobs, entered))
 
 
-def _parts(
-    given: _Given, client: CurlClient, jobs: Jobs, entered: _Entered, outlives: contextlib.AsyncExitStack
-) -> Parts:
+def _parts(given: _Given, client: CurlClient, jobs: Jobs, entered: _Entered) -> Parts:
     accounts, clients, usage, dashboard = entered
     return Parts(
         http=_http_options(given.settings),
         clock=given.clock,
-        storage=given.storage,
         feed=given.feed,
         jobs=jobs,
         client=client,
@@ -331,7 +303,6 @@ def _parts(
         about=_about(given, dashboard.webhook),
         clean_sessions=given.settings.session.cleanup_enabled,
         hurried=given.last_saves.hurried,
-        outlives=outlives,
         late=given.late,
     )
 
@@ -356,10 +327,10 @@ async def _take_over(given: _Given, entered: _Entered, jobs: Jobs) -> None:
     """Take what a former process hands over, before the first request and from then on."""
     accounts, clients, usage, _ = entered
     resources, storage = accounts.affinity.resources, given.storage
-    restores = {
+    restores: dict[str, Restore] = {
         "resources": resources.restore,
         SPENDING: clients.budgets.restore,
-        USAGE: usage.series.restore,
+        USAGE: partial(restore, usage.series),
     }
     saves = (resources.save, partial(usage.series.flush, storage), partial(clients.counters.save, storage))
     take_over = TakeOver(given.settings.storage.data_folder, restores, saves)
@@ -369,16 +340,23 @@ async def _take_over(given: _Given, entered: _Entered, jobs: Jobs) -> None:
 
 @contextlib.asynccontextmanager
 async def _given(
-    settings: Settings, clock: Clock, rng: random.Random, wait_s: float
+    settings: Settings,
+    clock: Clock,
+    rng: random.Random,
+    outlives: contextlib.AsyncExitStack,
+    wait_s: float,
 ) -> AsyncIterator[_Given]:
-    """What every room is given. What the rooms have added to the last saves is saved after they were left."""
+    """What every room is given. What the rooms have added to the last saves is saved after they were left.
+
+    What `outlives` holds is left after the data folder was given up, and before the upstream's client is closed.
+    """
     storage = Timed(await _opened(settings, clock, wait_s), clock)
     try:
         for notice in storage.notices:
             log.warning("%s", notice)
         last = LastSaves(clock)
         counters = await storage.load("counters")
-        late = LateSpending(storage)
+        late = Late(storage, LastSaves(clock, last.hurried), outlives)
         yield _Given(
             settings, clock, rng, Feed(), storage, last, late, counters, Unclassified(), LoopLag(clock)
         )

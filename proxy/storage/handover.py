@@ -144,4 +144,5 @@ class TakeOver:
             name, lines = handed["log"], handed["lines"]
             self._restores[USAGE if DAY.fullmatch(name) else name](lines)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            log.error("what was handed over cannot be read file=%s error=%r", path, error)
+            log.error("what was handed over cannot be read, and is kept as %s.bad error=%r", path, error)
+            path.rename(f"{path}.bad")

@@ -117,14 +117,14 @@ class Series:
             for model, amounts in amounts_by_model(record).items():
                 self.add((record.account_id, record.key.id, model), amounts)
 
-    def add(self, ids: Ids, amounts: Amounts) -> None:
-        """Add amounts now. The client chooses the model's name, so it may be anything.
+    def add(self, ids: Ids, amounts: Amounts, *, at: float | None = None) -> None:
+        """Add amounts, `at` a time or now. The client chooses the model's name, so it may be anything.
 
         Most requests repeat the ids of an earlier one of the same minute. So they are summed up first, and moved into
         the buckets by the next query.
         """
         account, token, model = ids
-        key = floor(self._clock.now(), MINUTE), (account, token, _clean(model))
+        key = floor(self._clock.now() if at is None else at, MINUTE), (account, token, _clean(model))
         sums = self._unfolded.get(key)
         if sums is None:
             if len(self._unfolded) >= MOST_UNFOLDED:
@@ -140,22 +140,10 @@ class Series:
         for t, rows in _by_time(unfolded).items():
             for ids, sums in self._buckets.add(t, rows, self._clock.now()).items():
                 self._since_start = plus(self._since_start, sums)
-                self._store(t, ids, sums)
-
-    def _store(self, t: int, ids: Ids, sums: Sums) -> None:
-        """Add to what the next `flush` saves."""
-        waiting = self._new.get((t, ids))
-        if waiting is None and len(self._new) >= MOST_UNSAVED:
-            self._new = _bounded(self._new)
-        self._new[t, ids] = sums if waiting is None else plus(waiting, sums)
-
-    def restore(self, lines: Iterable[Record]) -> None:
-        """Add lines that another process has made of the requests that it served."""
-        for line in lines:
-            if (row := from_line(line)) is not None:
-                (t, ids), sums = row
-                for clean, added in self._buckets.add(t, {ids: sums}, self._clock.now()).items():
-                    self._store(t, clean, added)
+                waiting = self._new.get((t, ids))
+                if waiting is None and len(self._new) >= MOST_UNSAVED:
+                    self._new = _bounded(self._new)
+                self._new[t, ids] = sums if waiting is None else plus(waiting, sums)
 
     def totals(self, since: Literal["start", "today"]) -> Counts:
         """Everything since this process started, or since 0:00 UTC."""

@@ -1,0 +1,101 @@
+"""A process is replaced by the next one under load, and nothing is lost. `UPGRADES=20` does it more often."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from proxy.clock import SystemClock
+from proxy.simulator import Simulator
+from tests.process import Running, write_config
+from tests.service import until
+from tests.upgrades import Load, started
+
+UPGRADES = int(os.environ.get("UPGRADES", "5"))
+CLIENT_KEY = "cp-a-client-key-of-upgrade-tests-9Kd"
+ACCOUNT_KEY = "sk-ant-api03-upgrade-Wq8Zr2Lp6Tn4Vb1Xc9Yd7Mf5Kg3Hj0Sa"
+BETWEEN = 100
+"""Requests that each process answers at least."""
+
+EXPIRES_IN = 62
+"""A token of this life is due after 2 s, so that each process refreshes it."""
+
+
+def settings(simulator: Simulator) -> dict[str, str]:
+    return {
+        "CLAUDE__BASE_URL": simulator.base_url,
+        "OAUTH__CLIENT_ID": simulator.client_id,
+        "OAUTH__AUTHORIZE_URL": simulator.authorize_url,
+        "OAUTH__TOKEN_URL": simulator.token_url,
+    }
+
+
+async def set_up(process: Running, simulator: Simulator) -> None:
+    """An account with a key, one with a login, and a client key with a budget."""
+    new = {"name": "key", "type": "api_key", "api_key": ACCOUNT_KEY}
+    assert (await process.admin("POST", "/api/accounts", new)).status == 201
+    begun = (await process.admin("GET", "/oauth/authorize")).json()
+    landed = simulator.authorize(begun["authorization_url"], organization="Acme")
+    assert (await process.admin("POST", "/oauth/exchange", {"name": "login", "code": landed})).status == 201
+    budget = {"name": "n", "key": CLIENT_KEY, "limits": {"tokens_per_day": 10**9}}
+    assert (await process.admin("POST", "/api/tokens", budget)).status == 201
+
+
+async def spent(process: Running) -> tuple[Counter[str], int, int]:
+    """The tokens and requests of the usage, and the tokens that the budget counts."""
+    [row] = (await process.admin("GET", "/api/admin/usage?by=token")).json()["rows"]
+    [key] = (await process.admin("GET", "/api/tokens")).json()["tokens"]
+    tokens = Counter({name: row[name] for name in ("input_tokens", "output_tokens")})
+    return tokens, row["requests"], key["used"]["tokens_today"]
+
+
+def logged(home: Path) -> str:
+    return "".join(path.read_text() for path in home.glob("stderr-*.log"))
+
+
+@pytest.mark.timeout(60 + 20 * UPGRADES)
+async def test_upgrades_under_load_fail_no_request_and_lose_no_usage(tmp_path: Path) -> None:
+    simulator = Simulator(clock=SystemClock(), expires_in=EXPIRES_IN)
+    await simulator.start(port=0)
+    simulator.add_api_key(ACCOUNT_KEY, organization="team")
+    config, ended = str(write_config(tmp_path)), []
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(simulator.stop)
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=1024))
+
+        async def start(number: int) -> Running:
+            process = started(tmp_path, number, listening, "--config", config, **settings(simulator))
+            return await stack.enter_async_context(process)
+
+        process = await start(0)
+        await process.read_until("data folder")
+        await set_up(process, simulator)
+        load = Load(process.port, CLIENT_KEY)
+        load.start()
+        for number in range(1, UPGRADES + 1):
+            await load.busy(BETWEEN)
+            process.signal(signal.SIGTERM)
+            ended.append(asyncio.create_task(process.ended()))
+            process = await start(number)
+            await process.read_until("data folder")
+        await load.stop()
+        assert await asyncio.gather(*ended) == [0] * UPGRADES
+        await until(lambda: not list((tmp_path / "data/handed").iterdir()))
+        told = await spent(process)
+        accounts = (await process.admin("GET", "/api/accounts")).json()["accounts"]
+    print(f"\n{UPGRADES} upgrades: {dict(load.done)}, again {load.again}, {dict(load.tokens)}")
+    asked = len(simulator.ledger.inference())
+    assert load.failures == []
+    assert told == (load.tokens, asked, sum(load.tokens.values()))
+    assert {each["status"] for each in accounts} == {"active"}
+    assert [each.status for each in simulator.ledger.token_calls()] == [200] * len(
+        simulator.ledger.token_calls()
+    )
+    assert "ERROR" not in logged(tmp_path) and "Traceback" not in logged(tmp_path)
