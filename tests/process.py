@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -189,13 +189,17 @@ class Forked(Running):
 
 @contextlib.asynccontextmanager
 async def running(
-    home: Path, *arguments: str, errors: int | None = None, **variables: str
+    home: Path,
+    *arguments: str,
+    errors: int | None = None,
+    command: Sequence[str] = RUN,
+    **variables: str,
 ) -> AsyncIterator[Running]:
     """The process, serving; killed at the end where it has not ended by then. `errors`: a descriptor for its log."""
     stderr = home / "stderr.log"
     with stderr.open("wb") as file:
         process = await asyncio.create_subprocess_exec(
-            *RUN,
+            *command,
             *arguments,
             env=environ(home, {"PYTHONWARNINGS": "error"} | variables),
             stdout=subprocess.PIPE,
