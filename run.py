@@ -10,9 +10,10 @@ from pathlib import Path
 
 try:
     from handlers.front import freeze_memory, make_server, prepare_process, signalled
+    from handlers.successor import Successor, waiting_told
     from handlers.supervisor import GIVEN_UP_WITHIN_S, Supervisor, inherited_sockets
     from proxy import commands
-    from proxy.assembly import announcement, engine, url
+    from proxy.assembly import Former, announcement, engine, url
     from proxy.clock import SystemClock
     from proxy.config.settings import Settings, load_settings
     from proxy.errors import StartError, UnsavedError
@@ -54,17 +55,21 @@ async def _demo() -> None:
 
 async def _serve(settings: Settings, demo: Demo | None = None) -> None:
     sockets, supervisor = inherited_sockets(os.environ), Supervisor(os.environ)
-    wait_s = GIVEN_UP_WITHIN_S if sockets else 0.0
-    async with engine(settings, SystemClock(), random.Random(), wait_s=wait_s) as parts:
+    former = Former(GIVEN_UP_WITHIN_S, waiting_told(os.environ)) if sockets else None
+    async with engine(settings, SystemClock(), random.Random(), former) as parts:
         server, stop = make_server(parts), signalled(parts.hurried)
+        successor = Successor(supervisor, server.descriptors)
+        if demo is None:
+            successor.on_signal(stop, parts.jobs.start)
         port = await server.listen(settings.server.host, settings.server.port, sockets)
         freeze_memory()
         print(announcement(settings, parts, port), flush=True)
         supervisor.ready(parts.jobs)
         with parts.lag:
             await (demo.show(url(settings, port), parts.http.admin_key, stop) if demo else stop.wait())
-            supervisor.tell("STOPPING=1")
-            if sockets:
+            if not successor.is_there:
+                supervisor.tell("STOPPING=1")
+            if sockets or successor.is_there:
                 await server.hand_over()
                 parts.late.go_on(parts.series, server.drain)
             else:

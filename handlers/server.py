@@ -139,13 +139,14 @@ class Server:
         self._drain_timeout_s = drain_timeout_s
         self._hurried = hurried  # ends the wait for what runs
         self._clock = clock
+        self._sockets: list[socket.socket] = []
         self._listener = Listener(front, trusted_proxies)
 
     async def listen(self, host: str, port: int, inherited: Sequence[socket.socket] = ()) -> int:
         """Start to accept, on inherited sockets if there are any; the port in use. Raises StartError."""
-        sockets = list(inherited) or self._bound(host, port)
-        await self._listener.listen(sockets)
-        return int(sockets[0].getsockname()[1])
+        self._sockets = list(inherited) or self._bound(host, port)
+        await self._listener.listen(self._sockets)
+        return int(self._sockets[0].getsockname()[1])
 
     def _bound(self, host: str, port: int) -> list[socket.socket]:
         try:
@@ -157,6 +158,10 @@ class Server:
                 else "set server.host and server.port to an address of this machine"
             )
             raise StartError(f"cannot listen on {host}:{port} ({error.strerror or error}): {fix}") from error
+
+    def descriptors(self) -> list[int]:
+        """Of the listening sockets."""
+        return [each.fileno() for each in self._sockets]
 
     @property
     def running(self) -> int:

@@ -17,6 +17,9 @@ not answered yet get 10 s there, and a disk that fails 30 s."""
 FIRST_FD = 3
 """Where descriptors begin that are handed over (sd_listen_fds(3))."""
 
+SOCKETS, PIPE = "CLAUDE_PROXY_SOCKETS", "CLAUDE_PROXY_PIPE"
+"""Variables for the process that follows this one: the descriptors of the sockets, and of the pipe to this one."""
+
 WATCHDOG_SHARE = 0.5
 """Of the time within which systemd wants to hear from the process (sd_watchdog_enabled(3))."""
 
@@ -28,6 +31,8 @@ def inherited_sockets(environ: MutableMapping[str, str]) -> list[socket.socket]:
     """
     pid, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
     environ.pop("LISTEN_FDNAMES", None)
+    if descriptors := environ.pop(SOCKETS, ""):
+        return [_listening(int(each)) for each in descriptors.split(",")]
     if pid != str(os.getpid()) or not count.isdecimal():
         return []
     return [_listening(FIRST_FD + each) for each in range(int(count))]
@@ -53,6 +58,8 @@ class Supervisor:
     def __init__(self, environ: MutableMapping[str, str]) -> None:
         self._address = environ.pop("NOTIFY_SOCKET", "")
         pid, wait_us = environ.pop("WATCHDOG_PID", str(os.getpid())), environ.pop("WATCHDOG_USEC", "")
+        self.variables = {"NOTIFY_SOCKET": self._address, "WATCHDOG_USEC": wait_us} if self._address else {}
+        """What the process that follows this one needs to be heard too."""
         watches = bool(self._address) and wait_us.isdecimal() and pid == str(os.getpid())
         self._every_s = int(wait_us) / 1e6 * WATCHDOG_SHARE if watches else None
 

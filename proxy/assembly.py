@@ -136,6 +136,14 @@ class HttpOptions:
 
 
 @dataclass(frozen=True)
+class Former:
+    """A process that gives up the data folder within a time, from when it is told that it is `waited_for`."""
+
+    within_s: float
+    waited_for: Callable[[], None]
+
+
+@dataclass(frozen=True)
 class Parts:
     """What a running proxy consists of. `jobs` end before any room is left."""
 
@@ -251,16 +259,16 @@ _Entered = tuple[_Accounts, _Clients, _Usage, _Dashboard]
 
 @contextlib.asynccontextmanager
 async def engine(
-    settings: Settings, clock: Clock, rng: random.Random, *, wait_s: float = 0.0
+    settings: Settings, clock: Clock, rng: random.Random, former: Former | None = None
 ) -> AsyncIterator[Parts]:
     """All parts, running; stopped in reverse order. Raises StartError.
 
-    `wait_s`: how long the data folder may be another process's, which gives it up.
+    The `former` process gives up the data folder to this one.
     """
     async with contextlib.AsyncExitStack() as rooms:
         client = rooms.enter_context(_client(settings))
         outlives = await rooms.enter_async_context(contextlib.AsyncExitStack())
-        given = await rooms.enter_async_context(_given(settings, clock, rng, outlives, wait_s))
+        given = await rooms.enter_async_context(_given(settings, clock, rng, outlives, former))
         entered = await _enter(rooms, given, client)
         rooms.push_async_callback((jobs := Jobs()).close)
         await _take_over(given, entered, jobs)
@@ -344,13 +352,13 @@ async def _given(
     clock: Clock,
     rng: random.Random,
     outlives: contextlib.AsyncExitStack,
-    wait_s: float,
+    former: Former | None,
 ) -> AsyncIterator[_Given]:
     """What every room is given. What the rooms have added to the last saves is saved after they were left.
 
     What `outlives` holds is left after the data folder was given up, and before the upstream's client is closed.
     """
-    storage = Timed(await _opened(settings, clock, wait_s), clock)
+    storage = Timed(await _opened(settings, clock, former), clock)
     try:
         for notice in storage.notices:
             log.warning("%s", notice)
@@ -365,17 +373,18 @@ async def _given(
         await storage.replace(HandOver(settings.storage.data_folder, clock)).close()
 
 
-async def _opened(settings: Settings, clock: Clock, wait_s: float) -> JsonFiles:
+async def _opened(settings: Settings, clock: Clock, former: Former | None) -> JsonFiles:
     """The data folder, as soon as nobody else has it."""
     folder, began, waits = settings.storage.data_folder, clock.monotonic(), False
     while True:
         try:
             return JsonFiles.open(folder, clock=clock, keyring=keyring(settings), readers=READERS)
         except FolderInUse as error:
-            if clock.monotonic() - began >= wait_s:
+            if former is None or clock.monotonic() - began >= former.within_s:
                 raise
             if not waits:
                 log.info("waiting until it is given up: %s", error)
+                former.waited_for()
             waits = True
         await clock.sleep(LOCKED_S)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import socket
 from collections import Counter
@@ -14,7 +15,7 @@ import pytest
 
 from proxy.clock import SystemClock
 from proxy.simulator import Simulator
-from tests.process import Running, write_config
+from tests.process import Running, running, write_config
 from tests.service import until
 from tests.upgrades import Load, started
 
@@ -54,6 +55,80 @@ async def spent(process: Running) -> tuple[Counter[str], int, int]:
     [key] = (await process.admin("GET", "/api/tokens")).json()["tokens"]
     tokens = Counter({name: row[name] for name in ("input_tokens", "output_tokens")})
     return tokens, row["requests"], key["used"]["tokens_today"]
+
+
+class Told:
+    """What the processes tell systemd, as it hears it."""
+
+    def __init__(self, told: socket.socket) -> None:
+        self._told = told
+        told.setblocking(False)
+
+    async def until(self, pattern: str) -> re.Match[str]:
+        """The next state that matches; those before it are passed over."""
+        async with asyncio.timeout(30):
+            while True:
+                state = (await asyncio.get_running_loop().sock_recv(self._told, 99)).decode()
+                if found := re.fullmatch(pattern, state):
+                    return found
+
+
+def lives(pid: int) -> bool:
+    """Whether the process has not ended, or is only not waited for."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def killed(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+async def test_a_signal_has_it_replaced_by_a_process_that_it_starts_itself(tmp_path: Path) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        simulator = Simulator(clock=SystemClock(), expires_in=EXPIRES_IN)
+        await simulator.start(port=0)
+        stack.push_async_callback(simulator.stop)
+        simulator.add_api_key(ACCOUNT_KEY, organization="team")
+        notify = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        notify.bind(str(tmp_path / "notify"))
+        told, config = Told(notify), str(write_config(tmp_path))
+        variables = settings(simulator) | {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+        process = await stack.enter_async_context(running(tmp_path, "--config", config, **variables))
+        await told.until("READY=1")
+        await set_up(process, simulator)
+        load = Load(process.port, CLIENT_KEY)
+        load.start()
+        await load.busy(BETWEEN)
+        process.signal(signal.SIGUSR2)
+        successor = int((await told.until(r"MAINPID=(\d+)"))[1])
+        stack.callback(killed, successor)
+        await told.until("READY=1")
+        await until(lambda: not lives(process.pid), within_s=20)
+        await load.busy(BETWEEN)
+        await load.stop()
+        assert load.failures == []
+        await until(lambda: not list((tmp_path / "data/handed").iterdir()))
+        asked = len(simulator.ledger.inference())
+        assert await spent(process) == (load.tokens, asked, sum(load.tokens.values()))
+        os.kill(successor, signal.SIGTERM)
+        await told.until("STOPPING=1")
+        assert await process.ended() == 0  # nobody else has its output any more
+
+
+async def test_a_successor_that_cannot_start_changes_nothing(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    async with running(tmp_path, "--config", str(config)) as process:
+        config.write_text("auth: [")
+        process.signal(signal.SIGUSR2)
+        await until(
+            lambda: "that was to follow ended with 2: this one goes on" in process.stderr, within_s=30
+        )
+        assert "line 1" in process.stderr
+        assert (await process.send("GET", "/health/ready")).status == 200
+        process.signal(signal.SIGTERM)
+        assert await process.ended() == 0
 
 
 def logged(home: Path) -> str:
