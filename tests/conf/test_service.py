@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.bench.versions import free_port
+from tests.image import SITE, read
 from tests.process import ROOT, RUN, environ, write_config
 from tests.service import until
 from tests.wire import fetch
@@ -57,6 +59,17 @@ def test_it_has_more_time_to_stop_than_its_streams() -> None:
     assert "Type=notify\n" in service and re.search(r"^TimeoutStopSec=11min$", service, re.MULTILINE)
     assert "drain_timeout: 10m" in (ROOT / "conf/container.yaml").read_text()
     assert "stop_grace_period: 11m" in (ROOT / "conf/compose.yaml").read_text()
+
+
+def test_the_image_is_unprivileged_watched_and_made_of_what_is_here() -> None:
+    image = read((ROOT / "Dockerfile").read_text())
+    assert image.user == "10001:10001" and image.stop is signal.SIGTERM
+    assert (image.volume, image.env["STORAGE__DATA_FOLDER"]) == ("/data", "/data")
+    assert image.health and image.command[:2] == ["claude-proxy", "--config"]
+    assert image.command[2] == f"{SITE}/conf/container.yaml"
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in ignored and {f"!{name}" for name in image.copied} <= set(ignored)
+    assert all((ROOT / name).exists() for name in image.copied) and "conf/config.yaml" in ignored
 
 
 async def test_it_serves_on_the_socket_that_systemd_hands_it(tmp_path: Path) -> None:
