@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -33,7 +33,7 @@ NO_TOKENS = (0, 0, 0, 0)
 
 
 class Kept(NamedTuple):
-    """One ended request. `number` counts from 1 since the start.
+    """One ended request. `number` counts from 1 since the start, or since the first of an earlier run that is kept.
 
     `at`, when it began, is in seconds since the epoch; the other times are of the monotonic clock. `tokens` are
     input, output, cache creation and cache read, None if nothing was used.
@@ -190,7 +190,8 @@ class RequestLog:
     def __init__(self, feed: Feed, *, clock: Clock, redact: Redaction = redact) -> None:
         self._feed = feed
         # Most paths and models repeat.
-        self._clean = lru_cache(maxsize=1024)(lambda text: redact(text)[:SHOWN])
+        self.clean = lru_cache(maxsize=1024)(lambda text: redact(text)[:SHOWN])
+        """What makes of a text one that may be shown."""
         self._clock = clock
         self._kept: deque[Kept] = deque(maxlen=MOST)
         self.newest = 0
@@ -228,10 +229,26 @@ class RequestLog:
                 None if usage is None else _tokens(usage),
                 usage is not None and usage.estimated,
                 record.cost_usd,
-                self._clean,
+                self.clean,
             )
         )
         self._feed.touch("requests", "")
+
+    def restore(self, kept: Sequence[Kept]) -> None:
+        """Begin with the requests of an earlier run, oldest first, before there is any of this one.
+
+        They are numbered without gaps, up to the number of the last one.
+        """
+        last = kept[-1].number if kept else 0
+        self.newest = max(0, last - len(kept))
+        for each in kept:
+            self.newest += 1
+            self._kept.append(each._replace(number=self.newest))
+
+    def after(self, number: int) -> list[Kept]:
+        """The requests after `number`, oldest first."""
+        count = min(self.newest - number, len(self._kept))
+        return [*islice(reversed(self._kept), count)][::-1]
 
     def find(self, wanted: Wanted, *, before: int | None = None, most: int = MOST) -> list[Kept]:
         """The newest requests that fit, newest first; only those with a lower number than `before`."""
@@ -248,8 +265,7 @@ class RequestLog:
 
     def since(self, number: int, most: int = MOST_AT_ONCE) -> list[dict[str, Any]]:
         """Views of the newest requests after `number`, oldest first."""
-        count = min(most, self.newest - number, len(self._kept))
-        return [kept.view() for kept in reversed([*islice(reversed(self._kept), count)])]
+        return [kept.view() for kept in self.after(max(number, self.newest - most))]
 
 
 def _ids(kept: Kept) -> Iterator[str]:
