@@ -5,7 +5,7 @@
 export const OUTCOMES = /** @type {const} */ (
 	["ok", "aborted", "client_error", "limited", "refused", "upstream_error"]);
 /** As on the server, requests that were cut are no errors. */
-const ERRORS = /** @type {const} */ (["client_error", "limited", "refused", "upstream_error"]);
+export const ERRORS = /** @type {const} */ (["client_error", "limited", "refused", "upstream_error"]);
 /** What is read, from the cache or not, and what is written. */
 export const TOKENS = /** @type {const} */ (
 	["cache_read_input_tokens", "cache_creation_input_tokens", "input_tokens", "output_tokens"]);

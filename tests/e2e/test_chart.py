@@ -169,6 +169,68 @@ async def test_what_is_dragged_over_is_zoomed_to_by_all_charts(tmp_path: Path, b
         await expect(page).to_have_url(re.compile(r"range=1h&by=account$"))
 
 
+async def test_two_fingers_zoom_to_what_is_between_them(tmp_path: Path, browser: Browser) -> None:
+    async with dashboard(
+        tmp_path, browser, "usage?range=1h", prepare=used, width=390, height=844, has_touch=True
+    ) as (_, page):
+        plot = chart_of(page, "Requests").get_by_role("img")
+        await expect(plot).to_have_accessible_name(re.compile("last hour: 3, peak"))
+        touch = await page.context.new_cdp_session(page)
+
+        async def fingers(kind: str, *parts: float) -> None:
+            points = [
+                dict(zip("xy", await at(plot, part), strict=True), id=n) for n, part in enumerate(parts)
+            ]
+            await touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+        await fingers("touchStart", 0.9)
+        await fingers("touchStart", 0.9, 0.95)
+        await fingers("touchMove", 0.76, 0.99)
+        await fingers("touchEnd", 0.76)
+        await fingers("touchEnd")
+        await expect(page).to_have_url(
+            re.compile(r"range=1h&from=2026-09-28T10%3A1[56].*&to=2026-09-28T10%3A3")
+        )
+        await expect(plot).to_have_accessible_name(re.compile("16:.*: 3, peak"))
+        await page.get_by_role("button", name="Zoom out").first.click()
+        await expect(page).to_have_url(re.compile(r"range=1h$"))
+
+
+async def test_an_accounts_errors_are_told_by_kind_and_lead_to_its_requests(
+    tmp_path: Path, browser: Browser
+) -> None:
+    async def failed(service: Service) -> None:
+        await used(service)
+        service.simulator.script(None, Error(500), Error(500))
+        await service.message()
+
+    settings = {"retry__max_attempts": "1"}
+    async with dashboard(
+        tmp_path, browser, "accounts", accounts=("team-a",), prepare=failed, settings=settings
+    ) as (service, page):
+        (account,) = service.parts.pool
+        await goto(page, f"accounts/{account.id}")
+        errors = chart_of(page, "Errors")
+        plot = errors.get_by_role("img")
+        await expect(plot).to_have_accessible_name(re.compile("Errors, last 24 h: 2, peak"))
+        await expect(page.get_by_text(re.compile("4 requests, 2 errors"))).to_be_visible()  # the same figure
+        names = ["Client errors", "Rate limited", "Refused here", "Upstream errors"]
+        assert (await errors.locator(".keys button:visible").all_inner_texts())[:4] == names
+        await errors.get_by_role("button", name="Upstream errors").click()
+        await expect(plot).to_have_accessible_name(re.compile(": 1, peak"))
+        await page.mouse.click(*await at(plot, 0.999))
+        await expect(page).to_have_url(
+            re.compile(rf"requests\?status=upstream_error&account={account.id}&from=.*&to=")
+        )
+        await expect(page.get_by_role("main").get_by_role("row")).to_have_count(2)  # its head, and the one
+        await page.go_back()
+        await expect(plot).to_have_accessible_name(re.compile(": 2, peak"))
+        await plot.scroll_into_view_if_needed()
+        await page.mouse.click(*await at(plot, 0.999))
+        await expect(page).to_have_url(re.compile(rf"requests\?status=failed&account={account.id}&from="))
+        await expect(page.get_by_role("main").get_by_role("row")).to_have_count(3)
+
+
 async def test_a_split_tells_accounts_apart_as_the_table_does(tmp_path: Path, browser: Browser) -> None:
     async with dashboard(tmp_path, browser, "usage", prepare=used) as (_, page):
         await page.get_by_label("Split").select_option("by account")

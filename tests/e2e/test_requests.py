@@ -34,7 +34,7 @@ async def answered(service: Service, *faults: Fault | None) -> None:
 
 async def test_new_ones_come_by_themselves_newest_first(tmp_path: Path, browser: Browser) -> None:
     async with dashboard(tmp_path, browser, "requests", accounts=("team-a",)) as (service, page):
-        await expect(page.get_by_text("No requests since the server started.")).to_be_visible()
+        await expect(page.get_by_text("No requests yet.")).to_be_visible()
         await answered(service, None)
         await expect(rows(page)).to_have_count(1)
         await answered(service, Error(404))

@@ -25,7 +25,7 @@ EMPTY = {
     "accounts": "No accounts yet. Add one to start serving requests.",
     "sessions": "No client is connected. See Connect a client.",
     "tokens": "No client keys. Create one to let a client in.",
-    "requests": "No requests since the server started.",
+    "requests": "No requests yet.",
     "usage": "No usage recorded in this range.",
 }
 NO_MATCH = {

@@ -3,7 +3,7 @@
 import { h, panel } from "../dom.js";
 import { compact, money, ms, took } from "../format.js";
 import { hashOf } from "../requests.js";
-import { OUTCOMES, TOKENS, added, bucketsOf, errorsOf, firstByte, fromCache, requestsOf, tokensIn, tokensOf } from "../usage.js";
+import { ERRORS, OUTCOMES, TOKENS, added, bucketsOf, errorsOf, firstByte, fromCache, requestsOf, tokensIn, tokensOf } from "../usage.js";
 import { bars } from "./chart.js";
 import { press } from "./dialog.js";
 import { perCent } from "./quota.js";
@@ -37,7 +37,7 @@ const total = (shown) => added(shown.flatMap(({ parts }) => parts));
 /** @type {(app: App) => Metric[]} */
 const metrics = ({ t }) => [
 	{ what: "u_requests", fields: OUTCOMES, of: requestsOf, spec: {} },
-	{ what: "u_errors", of: errorsOf, spec: {}, splitOnly: true },
+	{ what: "u_errors", fields: ERRORS, of: errorsOf, spec: {}, splitOnly: true },
 	{ what: "u_tokens", fields: TOKENS, of: tokensOf, spec: {} },
 	{
 		what: "u_cost_usd",
@@ -113,7 +113,7 @@ export class UsageCharts {
 		const chart = bars(this.app, {
 			label: () => this.options.label(title),
 			...metric.spec,
-			open: leads ? (bar, only) => this.open(bar, only) : undefined,
+			open: leads ? (bar, only) => this.open(metric, bar, only) : undefined,
 			zoom: (from, to) => this.options.zoom(time(from), time(to)),
 		});
 		const el = panel(title, chart.el);
@@ -138,16 +138,18 @@ export class UsageCharts {
 	}
 
 	/**
-	 * Shows the requests of a bar: what failed of them, if there is such.
+	 * Shows the requests of a bar: those of the outcome that is isolated, or what failed of them, if there is such.
+	 * @param {Metric} metric
 	 * @param {Bar} bar
-	 * @param {number} only the part of a split, or -1
+	 * @param {number} only the part of a split, or the outcome; or -1
 	 */
-	open(bar, only) {
+	open({ fields }, bar, only) {
 		const { by, id } = this.asked;
 		const failed = bar.parts.some((bucket) => errorsOf(bucket) || bucket.aborted);
 		const field = by && /** @type {const} */ ({ account: "account", token: "key", model: "model" })[by];
 		const one = id ?? (this.isSplit() && this.answer?.split[only]?.id);
-		this.app.go(hashOf(bar, { ...(failed && { status: "failed" }), ...(field && one && { [field]: one }) }));
+		const status = (!this.isSplit() && fields?.[only]) || (failed && "failed");
+		this.app.go(hashOf(bar, { ...(status && { status }), ...(field && one && { [field]: one }) }));
 	}
 
 	/** @returns {Bar[]} */
@@ -194,7 +196,7 @@ export class UsageCharts {
 	draw() {
 		const all = this.bars();
 		for (const { metric, chart, el } of this.charts) {
-			el.hidden = Boolean(metric.splitOnly) && !this.isSplit();
+			el.hidden = Boolean(metric.splitOnly) && !this.options.shown && !this.isSplit();
 			chart.patch(all, { series: this.series(metric), before: this.before(metric) });
 		}
 		this.empty.hidden = !all.length || all.some(({ parts }) => parts.some(requestsOf));

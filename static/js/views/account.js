@@ -65,7 +65,7 @@ export default function mount(root, app, id = "") {
 	const quota = windowsOf(app);
 	const past = historyOf(app, id);
 	const unused = h("p.muted");
-	const use = useOf(app, "account", id, ["u_requests", "u_cost_usd", "u_ttfb"]);
+	const use = useOf(app, "account", id, ["u_requests", "u_errors", "u_cost_usd", "u_ttfb"]);
 	const lists = [eventsOf(app, id), sessionsOf(app, id)];
 	const body = h("div.account", controls.el, about.el, quota.el, past.el, lists.map(({ el }) => el), unused, use.el);
 	root.append(h("a", { href: "#/accounts" }, `← ${t("accounts")}`), title, body);
