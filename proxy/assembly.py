@@ -85,6 +85,7 @@ from proxy.upstream.unclassified import Unclassified
 from proxy.usage import access_log, prices
 from proxy.usage.allowance import Allowance, price
 from proxy.usage.breakdown import Breakdown
+from proxy.usage.failed_tries import FailedTries
 from proxy.usage.latency import Latency
 from proxy.usage.metrics import RequestMetrics
 from proxy.usage.moves import Moves
@@ -155,6 +156,7 @@ class Parts:
     budgets: Budgets
     allowance: Allowance
     series: Series
+    failed_tries: FailedTries
     breakdown: Breakdown
     request_log: RequestLog
     sinks: Sequence[Sink]
@@ -225,6 +227,7 @@ class _Usage:
     series: Series
     latency: Latency
     request_log: RequestLog
+    failed_tries: FailedTries
     moves: Moves
     metrics: RequestMetrics
 
@@ -276,6 +279,7 @@ def _parts(given: _Given, client: CurlClient, jobs: Jobs, entered: _Entered) -> 
         budgets=clients.budgets,
         allowance=usage.allowance,
         series=usage.series,
+        failed_tries=usage.failed_tries,
         breakdown=Breakdown(usage.series, given.storage),
         request_log=usage.request_log,
         sinks=_sinks(given, usage, dashboard.topics),
@@ -508,6 +512,7 @@ async def _usage(given: _Given, pool: Pool, budgets: Budgets) -> AsyncIterator[_
             series,
             Latency(clock=clock),
             requests,
+            FailedTries(clock=clock),
             Moves(clock=clock),
             RequestMetrics(lambda id: pool[id].name if id in pool else None),
         )
@@ -542,6 +547,7 @@ def _sinks(given: _Given, usage: _Usage, topics: Topics) -> tuple[Sink, ...]:
         usage.latency.count,
         usage.moves.count,
         usage.metrics.count,
+        usage.failed_tries.count,
         topics.ended,
         usage.request_log.keep,
         access_log.write,

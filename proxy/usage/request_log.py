@@ -29,6 +29,9 @@ OUTCOME_NAMES = FIELDS[:OUTCOMES]
 FAILED = "failed"
 """In place of an outcome: any but `ok`."""
 
+ANY = "any"
+"""In place of a failure."""
+
 NO_TOKENS = (0, 0, 0, 0)
 
 
@@ -130,6 +133,7 @@ class Kept(NamedTuple):
             "account_name": tried.account_name,
             "status": tried.status,
             "verdict": tried.verdict,
+            "failure": tried.failure,
             "evidence": self.clean(tried.evidence),
             "request_id": self.clean(tried.request_id) or None,
             "at_ms": _ms(tried.began_at - self.began_at),
@@ -142,8 +146,9 @@ class Wanted:
     """What an admin asks for; what is None or empty leaves nothing out.
 
     `account` is one of those that were tried. `status` is a number, a class as `4xx`, an outcome, or FAILED. `slow_ms`
-    is the least time to the first byte, or to the end if none came. `search` is a part of an id of the request's or of
-    the upstream's. `start` and `end`, in seconds since the epoch, are the span in which it ended, as charts count it.
+    is the least time to the first byte, or to the end if none came. `failure` is what a try failed at, one of
+    `account` if that is named; or ANY. `search` is a part of an id of the request's or of the upstream's. `start` and
+    `end`, in seconds since the epoch, are the span in which it ended, as charts count it.
     """
 
     key: str = ""
@@ -153,6 +158,7 @@ class Wanted:
     status: str = ""
     slow_ms: int = 0
     retried: bool = False
+    failure: str = ""
     search: str = ""
     start: float | None = None
     end: float | None = None
@@ -163,12 +169,21 @@ class Wanted:
             and (not self.session or kept.session_id == self.session)
             and (not self.model or kept.model == self.model)
             and (not self.account or any(tried.account_id == self.account for tried in kept.tries))
+            and (not self.failure or any(map(self._has_failed, kept.tries)))
             and (not self.status or self._has_status(kept))
             and (not self.retried or len(kept.tries) > 1)
             and (not self.slow_ms or kept.waited_ms >= self.slow_ms)
             and (self.start is None or kept.end >= self.start)
             and (self.end is None or kept.end < self.end)
             and (not self.search or any(self.search in id for id in _ids(kept)))
+        )
+
+    def _has_failed(self, tried: Attempt) -> bool:
+        failure = tried.failure
+        return (
+            failure is not None
+            and self.failure in (failure, ANY)
+            and (not self.account or tried.account_id == self.account)
         )
 
     def _has_status(self, kept: Kept) -> bool:

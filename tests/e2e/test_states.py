@@ -112,10 +112,10 @@ async def test_an_account_that_was_not_used(tmp_path: Path, browser: Browser) ->
         await service.parts.pool.update(account.id, name="team-z")
         await expect(page).to_have_title(re.compile("^team-z "))
         main = page.get_by_role("main")
-        await expect(main.get_by_text("No requests in the last 24 h.")).to_be_visible()
+        await expect(main.get_by_text("It answered no request in the last 24 h.")).to_be_visible()
         await expect(main.get_by_text("No client is on it.")).to_be_visible()
         assert (await service.message()).status == 200
-        await expect(main.get_by_text("No requests in the last 24 h.")).not_to_be_visible()
+        await expect(main.get_by_text("It answered no request in the last 24 h.")).not_to_be_visible()
         await expect(main.get_by_text("Requests, last 24 h: 1, peak 4/h")).to_be_visible()
 
 
