@@ -124,7 +124,7 @@ async def test_a_page_tells_why(tmp_path: Path, browser: Browser) -> None:
         await expect(text).to_contain_text("200 Answered")
         for told in (
             "400 account rests: next account", "credit balance", "200 handed on", id, "12 in, 64 out",
-            "by the balancer", "streamed",
+            "Nothing ties the request to an account", "streamed",
         ):  # fmt: skip
             await expect(text).to_contain_text(told)
         await in_all_shapes(page)
