@@ -63,7 +63,7 @@ async def test_a_figure_is_the_same_in_each_view(tmp_path: Path, browser: Browse
         service.clock.advance(60)  # so that a whole minute is over
 
     async with dashboard(tmp_path, browser, accounts=("team-a",), prepare=used) as (service, page):
-        (account,), (key,) = service.parts.pool, service.parts.keys
+        (account,) = service.parts.pool
         figures = page.locator(".figures")
         await expect(figures).to_contain_text("1errors, last hour16.7 % of 6 requests")
         await expect(figures).to_contain_text(re.compile(r"6requests/min"))
