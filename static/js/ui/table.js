@@ -4,11 +4,10 @@
  * A row is made once, then patched. The order is calm: it changes every 5 s at most, and under the pointer or the
  * focus only when asked to. The style sheet has the widths: `.<topic>{--w-<key>:…}`. */
 import { act, h, keyed } from "../dom.js";
-import { columnsOf } from "./columns.js";
 import { calm, direction, sorted } from "./order.js";
 import { rowClicks } from "./row_keys.js";
 import { build, makeRow } from "./rows.js";
-import { Frame } from "./table_frame.js";
+import { Frame, columnsOf } from "./table_frame.js";
 
 const PAGE = 100;
 const CALM_MS = 5000;

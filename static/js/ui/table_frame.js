@@ -1,11 +1,13 @@
 // @ts-check
-/** What stands around the rows of a table: its heads, chips and pages, and why there are no rows. */
+/** What stands around the rows of a table: its heads and columns, chips and pages, and why there are no rows. */
 import { h, setAttr, setText } from "../dom.js";
 import { direction } from "./order.js";
 import { WRITES, button } from "./rows.js";
 
 /** @import { App } from "../types.js" */
-/** @import { Spec } from "./table.js" */
+/** @import { Column, Row, Spec } from "./table.js" */
+
+const NOTHING = [undefined, null, "", "–"];
 
 /** What the address asks for. @typedef {{q: string, sort: string, status: string, page: number}} View */
 /** The rows on the page that is shown: `count`, from the one at `from`, of `all`. @typedef
@@ -88,4 +90,47 @@ export class Frame {
 		const filters = [q && `'${q}'`, status && `${t("status")} ${chips?.[status]}`].filter(Boolean);
 		return { text: t("no_match", { noun, filters: filters.join(t("and")) }), act: "clear_filters" };
 	}
+}
+
+/**
+ * @param {Column<any>} column
+ * @param {any} item
+ */
+function isFilled({ filled, text, sort }, item) {
+	const value = filled ?? text ?? sort;
+	return !value || !NOTHING.includes(value(item));
+}
+
+/**
+ * Gives what hides the columns that are empty for all items. The style sheet has the width of each, `--w-<key>`, if it stands in a row's first
+ * line.
+ * @param {HTMLElement} grid
+ * @param {HTMLElement[]} heads
+ * @param {Spec<any>} spec
+ */
+export function columnsOf(grid, heads, { columns, bulk }) {
+	/** For each column whether it is empty. @type {boolean[]} */
+	let empty = [];
+
+	/** @param {HTMLElement[]} cells of a row */
+	const apply = (cells) => cells.forEach((cell, at) => setAttr(cell, "hidden", empty[at]));
+
+	return {
+		/** To be called for a new row. @param {Row} row */
+		add: ({ cells }) => apply(cells),
+		/**
+		 * @param {Map<string, any>} items
+		 * @param {Iterable<Row>} rows
+		 */
+		patch(items, rows) {
+			const all = [...items.values()];
+			const now = columns.map((column) => all.length > 0 && !all.some((item) => isFilled(column, item)));
+			if (empty.length && now.every((is, at) => is === empty[at])) return;
+			empty = now;
+			apply(heads);
+			for (const { cells } of rows) apply(cells);
+			const keys = [bulk && "pick", ...columns.map(({ key }, at) => !empty[at] && key), "acts", "fold"];
+			grid.style.setProperty("--cols", keys.filter(Boolean).map((key) => `var(--w-${key},)`).join(" "));
+		},
+	};
 }
