@@ -51,43 +51,42 @@ async def without_keys(service: Service) -> None:
         await service.parts.keys.remove(token.id)
 
 
-@pytest.mark.parametrize("view", EMPTY)
-async def test_empty(tmp_path: Path, browser: Browser, view: str) -> None:
-    async with dashboard(tmp_path, browser, view, accounts=(), prepare=without_keys) as (_, page):
-        await goto(page, view)
-        await expect(page.get_by_role("main").get_by_text(EMPTY[view])).to_be_visible()
-        if view in ("overview", "accounts"):
-            await expect(page.get_by_text("no accounts").first).to_be_visible()  # why it is unhealthy
-            await expect(
-                page.get_by_role("main").get_by_role("button", name="Add account").last
-            ).to_be_visible()
-        await fine(page)
+async def test_empty(tmp_path: Path, browser: Browser) -> None:
+    async with dashboard(tmp_path, browser, accounts=(), prepare=without_keys) as (_, page):
+        main = page.get_by_role("main")
+        for view, text in EMPTY.items():
+            await goto(page, view)
+            await expect(main.get_by_text(text)).to_be_visible()
+            if view in ("overview", "accounts"):
+                await expect(page.get_by_text("no accounts").first).to_be_visible()  # why it is unhealthy
+                await expect(main.get_by_role("button", name="Add account").last).to_be_visible()
+            await fine(page)
 
 
-@pytest.mark.parametrize("route", NO_MATCH)
-async def test_nothing_matches(tmp_path: Path, browser: Browser, route: str) -> None:
-    async with dashboard(tmp_path, browser, route, accounts=(), prepare=furnish) as (_, page):
-        await goto(page, route)
-        await expect(page.get_by_role("main").get_by_text(NO_MATCH[route])).to_be_visible()
-        await fine(page)
-        await page.get_by_role("button", name="Clear filters").click()
-        await expect(page.get_by_role("main").get_by_role("row").nth(1)).to_be_visible()
-        assert "q=" not in page.url
+async def test_nothing_matches(tmp_path: Path, browser: Browser) -> None:
+    async with dashboard(tmp_path, browser, accounts=(), prepare=furnish) as (_, page):
+        main = page.get_by_role("main")
+        for route, text in NO_MATCH.items():
+            await goto(page, route)
+            await expect(main.get_by_text(text)).to_be_visible()
+            await fine(page)
+            await page.get_by_role("button", name="Clear filters").click()
+            await expect(main.get_by_role("row").nth(1)).to_be_visible()
+            assert "q=" not in page.url
 
 
-@pytest.mark.parametrize("view", VIEWS)
-async def test_loading(tmp_path: Path, browser: Browser, view: str) -> None:
+async def test_loading(tmp_path: Path, browser: Browser) -> None:
     async with (
         serve(tmp_path, accounts=("team-a",), clock=RunningClock()) as service,
-        visit(browser, service, view, signed_in=False, init=DEAF) as page,
+        visit(browser, service, signed_in=False, init=DEAF) as page,
     ):
         await sign_in(page)
-        await goto(page, view)
-        await expect(page.get_by_text("Connecting…")).to_be_visible()
-        assert "No " not in re.sub(
-            "No event.*", "", await page.get_by_role("main").inner_text()
-        )  # nothing is known yet
-        await fine(page)
+        for view in VIEWS:
+            await goto(page, view)
+            await expect(page.get_by_text("Connecting…")).to_be_visible()
+            text = re.sub("No event.*", "", await page.get_by_role("main").inner_text())
+            assert "No " not in text, view  # nothing is known yet
+            await fine(page)
 
 
 async def refuse(route: Route) -> None:
