@@ -74,6 +74,7 @@ def _rest(parts: Parts, dashboards: Dashboards, origins: Origins, assets: Assets
         sessions=parts.sessions,
         budgets=parts.budgets,
         series=parts.series,
+        failed_tries=parts.failed_tries,
         breakdown=parts.breakdown,
         request_log=parts.request_log,
         logins=parts.logins,

@@ -58,6 +58,7 @@ from proxy.http.target import NEVER_SENT, is_of_api
 from proxy.relay.explain import Explainer
 from proxy.storage.findings import Findings
 from proxy.usage.breakdown import Breakdown
+from proxy.usage.failed_tries import FailedTries
 from proxy.usage.request_log import RequestLog
 from proxy.usage.series import Series
 
@@ -89,6 +90,7 @@ def application(
     sessions: Sessions,
     budgets: Budgets,
     series: Series,
+    failed_tries: FailedTries,
     breakdown: Breakdown,
     request_log: RequestLog,
     health: Health,
@@ -200,6 +202,7 @@ def application(
                 pool=pool,
                 keys=keys,
                 series=series,
+                failed_tries=failed_tries,
             ),
             route(r"/api/admin/explain", Explain, who=admins, explainer=explainer, keys=keys),
             route(r"/api/admin/requests", RequestList, who=admins, request_log=request_log),

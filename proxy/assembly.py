@@ -69,10 +69,12 @@ from proxy.redaction import Redaction
 from proxy.relay.attempts import Means, Retry
 from proxy.relay.relay import Relay
 from proxy.storage.chained_log import ChainedLog
+from proxy.storage.day_files import DayFiles
 from proxy.storage.envelope import Keyring
 from proxy.storage.findings import Finding, Findings, load_findings, read_finding
 from proxy.storage.json_files import JsonFiles
 from proxy.storage.last_saves import LastSaves
+from proxy.storage.layout import REQUESTS as REQUEST_DAYS
 from proxy.storage.layout import SPOOL
 from proxy.storage.protocols import Kind, Reader, Record
 from proxy.storage.table import Table
@@ -83,10 +85,12 @@ from proxy.upstream.unclassified import Unclassified
 from proxy.usage import access_log, prices
 from proxy.usage.allowance import Allowance, price
 from proxy.usage.breakdown import Breakdown
+from proxy.usage.failed_tries import FailedTries
 from proxy.usage.latency import Latency
 from proxy.usage.metrics import RequestMetrics
 from proxy.usage.moves import Moves
 from proxy.usage.request import RequestRecord, Sink
+from proxy.usage.request_archive import RequestArchive
 from proxy.usage.request_log import RequestLog
 from proxy.usage.series import Series
 
@@ -95,7 +99,7 @@ SAVE_COUNTERS_S = 5.0
 SAVE_AGAIN_S = 1.0
 SAVE_USAGE_S = 2.0
 COMPACT_USAGE_S = 900.0
-REMOVE_EVENTS_S = 3600.0
+REMOVE_OLD_S = 3600.0
 LOOK_S = 5.0
 LOOK_AT_QUOTA_S = 30.0
 SAVE_QUOTA_S = 300.0
@@ -152,6 +156,7 @@ class Parts:
     budgets: Budgets
     allowance: Allowance
     series: Series
+    failed_tries: FailedTries
     breakdown: Breakdown
     request_log: RequestLog
     sinks: Sequence[Sink]
@@ -222,6 +227,7 @@ class _Usage:
     series: Series
     latency: Latency
     request_log: RequestLog
+    failed_tries: FailedTries
     moves: Moves
     metrics: RequestMetrics
 
@@ -273,6 +279,7 @@ def _parts(given: _Given, client: CurlClient, jobs: Jobs, entered: _Entered) -> 
         budgets=clients.budgets,
         allowance=usage.allowance,
         series=usage.series,
+        failed_tries=usage.failed_tries,
         breakdown=Breakdown(usage.series, given.storage),
         request_log=usage.request_log,
         sinks=_sinks(given, usage, dashboard.topics),
@@ -492,7 +499,9 @@ async def _usage(given: _Given, pool: Pool, budgets: Budgets) -> AsyncIterator[_
     storage, series, jobs = given.storage, Series(clock=given.clock), Jobs()
     prices.load()
     await series.load(storage)
+    requests = RequestLog(given.feed, clock=given.clock, redact=Redaction(given.settings.secrets()))
     async with contextlib.AsyncExitStack() as leaving:
+        await _kept_requests(given, requests, jobs, leaving)
         given.last_saves.add("usage", partial(series.flush, storage), series.left)
         leaving.push_async_callback(jobs.close)
         jobs.every("save usage", SAVE_USAGE_S, partial(series.flush, storage))
@@ -502,10 +511,27 @@ async def _usage(given: _Given, pool: Pool, budgets: Budgets) -> AsyncIterator[_
             Allowance(budgets, clock=clock),
             series,
             Latency(clock=clock),
-            RequestLog(given.feed, clock=clock, redact=Redaction(given.settings.secrets())),
+            requests,
+            FailedTries(clock=clock),
             Moves(clock=clock),
             RequestMetrics(lambda id: pool[id].name if id in pool else None),
         )
+
+
+async def _kept_requests(
+    given: _Given, requests: RequestLog, jobs: Jobs, leaving: contextlib.AsyncExitStack
+) -> None:
+    """Keep the requests on disk too, if the settings say so."""
+    storage = given.settings.storage
+    if storage.keep_requests is None:
+        return
+    stored = DayFiles(storage.data_folder / REQUEST_DAYS)
+    archive = RequestArchive(requests, stored, clock=given.clock, keep_s=storage.keep_requests)
+    await archive.remove_old()
+    await archive.open()
+    leaving.push_async_callback(archive.close)
+    jobs.every("save requests", SAVE_AGAIN_S, archive.save)
+    jobs.every("remove old requests", REMOVE_OLD_S, archive.remove_old)
 
 
 def _sinks(given: _Given, usage: _Usage, topics: Topics) -> tuple[Sink, ...]:
@@ -521,6 +547,7 @@ def _sinks(given: _Given, usage: _Usage, topics: Topics) -> tuple[Sink, ...]:
         usage.latency.count,
         usage.moves.count,
         usage.metrics.count,
+        usage.failed_tries.count,
         topics.ended,
         usage.request_log.keep,
         access_log.write,
@@ -635,7 +662,7 @@ async def _archive(given: _Given, events: EventLog, jobs: Jobs) -> EventArchive:
     await archive.open()
     given.last_saves.add("events", archive.save, archive.left)
     jobs.every("save events", SAVE_AGAIN_S, archive.save_again)
-    jobs.every("remove old events", REMOVE_EVENTS_S, archive.remove_old)
+    jobs.every("remove old events", REMOVE_OLD_S, archive.remove_old)
     return archive
 
 

@@ -114,6 +114,9 @@ class Storage(Section):
     encryption_key_old: EncryptionKeys = ()  # may still open files; each start rewrites them with the key, or plain
     encryption_key_old_file: KeysFile = ()  # a file that holds them
     keep_events: Duration = 90 * DAY  # how long the audit log is kept
+    keep_requests: Duration | None = (
+        None  # how long the request log is kept on disk; None: it is only in memory
+    )
 
     @model_validator(mode="after")
     def _one_key(self) -> Self:

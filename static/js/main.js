@@ -93,7 +93,11 @@ const app = {
 	},
 	/** The texts and styles of what is not in the first view. */
 	more() {
-		more ??= Promise.all([import("./strings.more.en.js").then((module) => addTexts(module.default)), moreStyles()]);
+		more ??= Promise.all([import("./strings.more.en.js").then((module) => addTexts(module.default)), moreStyles()])
+			.catch((error) => {
+				more = undefined;
+				throw error;
+			});
 		return more;
 	},
 	/** There is a session. */
@@ -200,15 +204,18 @@ function tick() {
 	frame.tick();
 }
 
-/** What can wait, loaded while there is a server to load it from. */
+/** What can wait, loaded while there is a server to load it from; what fails, again with the next connection. */
 async function loadLater() {
-	app.more();
-	import("./ui/toast.js");
+	const all = Promise.all([import("./later.js"), app.more(), import("./ui/toast.js")]);
 	new Image().src = new URL("../favicon-unknown.svg", import.meta.url).href; // shown when nothing can be loaded
-	const { announcer, listen, watch } = await import("./later.js");
-	app.announce = announcer(byId("announcer"));
-	listen(app);
-	watch(app);
+	try {
+		const [{ announcer, listen, watch }] = await all;
+		app.announce = announcer(byId("announcer"));
+		listen(app);
+		watch(app);
+	} catch {
+		later = undefined;
+	}
 }
 
 async function signOut() {

@@ -123,6 +123,7 @@
  * @property {string} account_name
  * @property {number} status 0 if no answer came
  * @property {string} verdict what it meant, or an error's name; "" if it was cut
+ * @property {string | null} failure what the account failed at
  * @property {string} evidence
  * @property {string | null} request_id the upstream's own
  * @property {number} at_ms since the request began

@@ -59,7 +59,7 @@ async def test_why_an_account_is_chosen_and_why_the_others_are_not(tmp_path: Pat
         await expect(dialog.get_by_role("status")).to_have_text("team-c would answer.")
         lines = dialog.get_by_role("row")
         await expect(lines.nth(1)).to_contain_text(
-            "Nothing ties the request to an account, and this one is next."
+            "Nothing ties the request to an account, and this one was next."
         )
 
         await dialog.get_by_text("A session, or a request's body").click()

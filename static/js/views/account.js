@@ -2,7 +2,7 @@
 /** One account: its facts, use, history, and who is on it now. */
 import * as actions from "../actions.js";
 import { h, panel, setText } from "../dom.js";
-import { compact, money, number, sentence, share } from "../format.js";
+import { compact, money, number, sentence, share, timed } from "../format.js";
 import { status } from "../ui/cells.js";
 import { press } from "../ui/dialog.js";
 import { filler } from "../ui/sheet.js";
@@ -26,7 +26,7 @@ const join = (...parts) => parts.filter(Boolean).join(" · ");
  */
 const facts = (a, app) => [
 	["type", app.t(`a_${a.type}`)],
-	["reason", a.status_reason],
+	["reason", a.status_reason && timed(a.status_reason, app.clock)],
 	["api_key", a.unchecked && app.t("a_unchecked")],
 	["organisation", join(a.organization_name, a.organization_uuid)],
 	["expires", a.refreshing ? app.t("refreshing") : a.expires_at && app.until(a.expires_at)],
@@ -65,7 +65,7 @@ export default function mount(root, app, id = "") {
 	const quota = windowsOf(app);
 	const past = historyOf(app, id);
 	const unused = h("p.muted");
-	const use = useOf(app, "account", id, ["u_requests", "u_cost_usd", "u_ttfb"]);
+	const use = useOf(app, "account", id, ["u_requests", "u_tries", "u_cost_usd", "u_ttfb"]);
 	const lists = [eventsOf(app, id), sessionsOf(app, id)];
 	const body = h("div.account", controls.el, about.el, quota.el, past.el, lists.map(({ el }) => el), unused, use.el);
 	root.append(h("a", { href: "#/accounts" }, `← ${t("accounts")}`), title, body);
