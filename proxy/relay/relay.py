@@ -29,6 +29,11 @@ class Relay:
         self._affinity = affinity
         self._lists = Lists()
 
+    @property
+    def keeps_conversations(self) -> bool:
+        """Whether conversations are kept together."""
+        return self._affinity.on
+
     def open(self, inbound: Inbound, record: RequestRecord) -> Opening:
         """`async with relay.open(…) as answer`: leaving the block frees the account and the upstream connection.
 
