@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 
 from tests.bench.programs import Counted, Upstream, load, program, upstream
 from tests.bench.versions import ROOT, BenchError, checkout, end_on_signals, proxy, short_name
@@ -70,7 +69,7 @@ class Plan:
     pace_ms: int
     proxy_core: int | None = None
     other_core: int | None = None
-    of_other: Mapping[str, str] = MappingProxyType({})
+    of_other: Mapping[str, str] = field(default_factory=dict)
     """Settings of the other revision, as variables of the environment."""
 
 
@@ -113,10 +112,10 @@ def measured(
     behind: Upstream,
     case: Case,
     plan: Plan,
-    variables: Mapping[str, str] = MappingProxyType({}),
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[Callable[[], Counted]]:
     """A fresh, warm proxy of `folder`; each call measures it once."""
-    with proxy(folder, behind.port, {**WITHOUT_LIMIT, **variables}, core=plan.proxy_core) as serving:
+    with proxy(folder, behind.port, WITHOUT_LIMIT | dict(variables or {}), core=plan.proxy_core) as serving:
         serving.add_accounts(case.accounts)
         measure = functools.partial(
             load,
