@@ -41,7 +41,7 @@ let later;
 const absolute = (at, options) =>
 	clock(at, { utc: settings.get("time") === "utc", zone: true, now: live.now(), ...options });
 
-/** A time as settings want it, or null if that is relative. @param {Time | null} at */
+/** A time as settings want it, or null if that is relative. @param {Time | number | null} at */
 const moment = (at) =>
 	(["utc", "local"].includes(settings.get("time")) ? absolute(at, { seconds: false }) : null);
 

@@ -1,18 +1,20 @@
 // @ts-check
-/** How much quota the accounts have left together, how long that lasts, and what is reset next. */
+/** How much quota the accounts have left together, how long that lasts, who is limited and what is reset next. */
 import { h, keyed, panel, setAttr, setText } from "../dom.js";
 import { ms } from "../format.js";
-import { bar, levelOf, nameOf, perCent } from "./quota.js";
+import { bar, levelOf, nameOf, nextLimited, perCent } from "./quota.js";
 
 /** @import { App, Capacity, Reset } from "../types.js" */
 
 /** @param {App} app */
 export function capacityPanel(app) {
-	const { t, now, due } = app;
+	const { store, t, now, due } = app;
 	const left = h("b", "–");
-	const of = h("span");
+	const of = h("span.muted");
 	const meter = bar();
 	const pace = h("p");
+	const [who, first] = [h("a"), h("span")];
+	const limited = h("p", who, " ", first);
 	const next = h("ul.list");
 	/** @type {Map<string, ReturnType<typeof make>>} */
 	const rows = new Map();
@@ -20,6 +22,13 @@ export function capacityPanel(app) {
 	function make() {
 		const [link, text] = [h("a"), h("span")];
 		return { el: h("li", link, " ", text), link, text };
+	}
+
+	function drawLimited() {
+		const found = nextLimited(store.items("accounts").values(), now());
+		setAttr(who, "href", found && `#/accounts/${found.account.id}`);
+		setText(who, found?.account.name ?? "");
+		setText(first, found ? t("c_limited", { window: nameOf(found.window, t), due: due(found.at) }) : t("c_unlimited"));
 	}
 
 	/** @param {Reset[]} resets */
@@ -35,7 +44,7 @@ export function capacityPanel(app) {
 	}
 
 	return {
-		el: panel(t("capacity"), h("div.figure.capacity", left, meter.el, of), pace, next),
+		el: panel(t("capacity"), h("div.capacity", left, meter.el, of), pace, limited, next),
 		/** @param {Capacity | undefined} capacity */
 		patch(capacity) {
 			if (!capacity) return;
@@ -46,6 +55,8 @@ export function capacityPanel(app) {
 			setText(pace, empty === null ? "" : t("c_empty", { due: due(empty) }));
 			setAttr(pace, "data-kind", levelOf(used)?.kind);
 			meter.patch(used);
+			limited.hidden = part === null;
+			drawLimited();
 			drawResets(resets);
 		},
 	};

@@ -43,7 +43,7 @@ export function figuresPanel({ store, t }) {
 	const figure = (key, line, href) => {
 		const parts = { much: h("b", "–"), more: h("small") };
 		made[key] = parts;
-		return h(href ? "a.figure" : "div.figure", { href }, parts.much, line, h("span", t(key)), parts.more);
+		return h(href ? "a.figure" : "div.figure", { href }, h("span", t(key)), parts.much, line, parts.more);
 	};
 	const el = h("div.panel.figures", figure("requests_min", lines.requests_min.el),
 		figure("errors_hour", undefined, "#/requests?status=failed"), figure("first_byte"),

@@ -66,9 +66,10 @@ export default function mount(root, app, id = "") {
 	const past = historyOf(app, id);
 	const unused = h("p.muted");
 	const use = useOf(app, "account", id, ["u_requests", "u_tries", "u_cost_usd", "u_ttfb"]);
-	const lists = [eventsOf(app, id), sessionsOf(app, id)];
-	const body = h("div.account", controls.el, about.el, quota.el, past.el, lists.map(({ el }) => el), unused, use.el);
-	root.append(h("a", { href: "#/accounts" }, `← ${t("accounts")}`), title, body);
+	const [changes, sessions] = [eventsOf(app, id), sessionsOf(app, id)];
+	const body = h("div.account", controls.el, h("div.view", quota.el, past.el, changes.el),
+		h("div.view", about.el, sessions.el), unused, use.el);
+	root.append(h("a.back", { href: "#/accounts" }, `← ${t("accounts")}`), title, body);
 
 	/** @param {Dirty} [dirty] */
 	function patch(dirty) {
@@ -81,7 +82,8 @@ export default function mount(root, app, id = "") {
 		quota.patch(account);
 		setText(unused, account.day.requests ? "" : t("a_unused"));
 		if (dirty?.get("accounts")?.has(id)) use.touch();
-		for (const list of lists) list.patch();
+		changes.patch();
+		sessions.patch();
 	}
 
 	/** @param {number} now */
