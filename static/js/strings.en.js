@@ -103,6 +103,7 @@ export default {
 	// quota
 	at_time: "at {time}",
 	in_span: "in {time}",
+	any_moment: "any moment",
 	q_m_one: "1 minute",
 	q_m_other: "{n} minutes",
 	q_h_one: "1 hour",
@@ -151,6 +152,7 @@ export default {
 	requests_min: "requests/min",
 	errors_hour: "errors, last hour",
 	of_requests: "{part} of {requests} requests",
+	from_cache: "{part} of last hour's input from the cache",
 	first_byte: "to the first byte, median",
 	p95: "p95 {p95}",
 	tokens_min: "tokens/min",

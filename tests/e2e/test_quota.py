@@ -99,6 +99,7 @@ async def test_the_overview_says_what_is_left_and_what_comes_back_next(
         resets = card.get_by_role("listitem")
         await expect(resets).to_have_count(3)
         await expect(resets.first).to_contain_text(re.compile("over 5 hours resets in 59m"))
+        await expect(card).to_contain_text(re.compile(r"is limited next, at this pace in (1h )?\d+m"))
         await expect(card).not_to_contain_text("At this pace")
         for used in range(10):
             service.clock.advance(60)

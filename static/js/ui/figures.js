@@ -3,7 +3,7 @@
 import { changeOf } from "../attention.js";
 import { h, setAttr, setText } from "../dom.js";
 import { compact, money, number, took } from "../format.js";
-import { errorsOf, requestsOf, tokensOf } from "../usage.js";
+import { added, errorsOf, fromCache, requestsOf, tokensOf } from "../usage.js";
 import { spark } from "./cells.js";
 
 const PART = 100;
@@ -18,8 +18,8 @@ const whole = (minutes) => minutes.sort((a, b) => a.start - b.start).slice(0, -1
 /** @param {number[]} numbers */
 const sum = (numbers) => numbers.reduce((a, b) => a + b, 0);
 
-/** "0.4 %" @param {number} part @param {number} all */
-const share = (part, all) => `${(all ? part / all * PART : 0).toFixed(1)} %`;
+/** "0.4 %" @param {number} part */
+const share = (part) => `${(part * PART).toFixed(1)} %`;
 
 /**
  * Today's cost beside that of yesterday at this time.
@@ -66,9 +66,10 @@ export function figuresPanel({ store, t }) {
 			lines.requests_min.patch(asked);
 			lines.tokens_min.patch(used);
 			show("requests_min", number(asked.at(-1)), t("streams", { streams: number(traffic.in_flight) }));
-			show("errors_hour", number(errors), t("of_requests", { part: share(errors, requests), requests: compact(requests) }));
+			show("errors_hour", number(errors), t("of_requests", { part: share(requests && errors / requests), requests: compact(requests) }));
 			show("first_byte", took(p50), p95 === null ? "" : t("p95", { p95: took(p95) }));
-			show("tokens_min", compact(used.at(-1)));
+			const cached = fromCache(added(buckets));
+			show("tokens_min", compact(used.at(-1)), cached === null ? "" : t("from_cache", { part: share(cached) }));
 			show("cost_today", money(traffic.today.cost_usd, traffic.today.unpriced_requests), againstYesterday(traffic, t));
 			setAttr(made.errors_hour.much, "data-kind", errors > requests * MANY && "error");
 		},

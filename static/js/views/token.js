@@ -103,7 +103,8 @@ function controlsOf(app, id) {
 	const remove = button("delete", async () => {
 		if (await send(app, "delete", id, sessions())) app.go("#/tokens");
 	}, "danger");
-	const links = [h("a", { href: `#/requests?key=${id}` }, t("requests"))];
+	const links = [h("a", { href: `#/requests?key=${id}` }, t("requests")),
+		h("a", { href: `#/requests?key=${id}&status=failed` }, t("rq_failed"))];
 	return {
 		el: h("div.row", status, links, open, end, remove),
 		/** @param {ClientKey} token */
