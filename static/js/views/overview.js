@@ -3,9 +3,8 @@
 import { stepsOf, troubleOf } from "../attention.js";
 import { h, keyed, panel, setAttr, setText } from "../dom.js";
 import { money, sentence, timed } from "../format.js";
-import { capacityPanel } from "../ui/capacity.js";
 import { bySeverity } from "../ui/cells.js";
-import { figuresPanel } from "../ui/figures.js";
+import { capacityPanel, figuresPanel } from "../ui/figures.js";
 import { verdictPanel } from "../ui/verdict.js";
 
 const MOST = 8;
