@@ -9,6 +9,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEJAVU := /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
 TEST_PACKAGES := $(if $(shell command -v npm),,nodejs npm) $(if $(shell command -v chromium),,chromium) \
 	$(if $(wildcard $(DEJAVU)),,fonts-dejavu-core) $(if $(shell command -v promtool),,prometheus)
+# And the pictures: a typeface that many systems have, or one like it.
+PICTURE_PACKAGES := $(if $(wildcard /usr/share/fonts/opentype/inter),,fonts-inter)
 # And the benchmark: nginx and caddy to compare with, openssl for a certificate, gcc for upstream and load.
 BENCH_SERVERS := $(if $(wildcard /usr/sbin/nginx),,nginx-light) $(if $(wildcard /usr/bin/caddy),,caddy)
 BENCH_PACKAGES := $(BENCH_SERVERS) $(if $(wildcard /usr/bin/openssl),,openssl) \
@@ -84,6 +86,7 @@ format: $(VENV)/.tests-requirements ## bring the code into its format, and mend 
 	$(BIN)/ruff check --fix
 
 screenshots: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## take the pictures of the demo that the README shows
+	$(call install,$(PICTURE_PACKAGES),the pictures need)
 	$(BIN)/python -m tests.screenshots
 
 clean: ## remove what the targets above made

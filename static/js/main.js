@@ -2,7 +2,7 @@
 /** The page: boot and routes. Builds `app`, which every view is handed. */
 import { api } from "./api.js";
 import { act, byId, h, setAttr } from "./dom.js";
-import { ago, clock, day, until } from "./format.js";
+import { ago, clock, day, ms, until } from "./format.js";
 import { VIEWS, header } from "./header.js";
 import { connect } from "./live.js";
 import { createSettings } from "./settings.js";
@@ -41,7 +41,7 @@ let later;
 const absolute = (at, options) =>
 	clock(at, { utc: settings.get("time") === "utc", zone: true, now: live.now(), ...options });
 
-/** A time as settings want it, or null if that is relative. @param {Time | null} at */
+/** A time as settings want it, or null if that is relative. @param {Time | number | null} at */
 const moment = (at) =>
 	(["utc", "local"].includes(settings.get("time")) ? absolute(at, { seconds: false }) : null);
 
@@ -72,6 +72,7 @@ const app = {
 	until: (at, past) => moment(at) ?? until(at, live.now(), past),
 	due(at) {
 		const time = moment(at);
+		if (ms(at) <= live.now()) return t("any_moment");
 		return t(time ? "at_time" : "in_span", { time: time ?? until(at, live.now()) });
 	},
 	go(hash) {

@@ -92,7 +92,6 @@ export default {
 	a_unchecked: "In use, but nobody has checked it: test it.",
 	type: "Type",
 	organisation: "Organisation",
-	reason: "Reason",
 	last_refresh: "Last refresh",
 	resets: "Limit resets",
 	q_none: "No answer has told a limit yet.",

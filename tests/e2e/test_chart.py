@@ -215,7 +215,7 @@ async def test_what_an_account_failed_at_is_told_by_kind_and_leads_to_its_reques
     ):
         account = next(iter(service.parts.pool))
         await goto(page, f"accounts/{account.id}")
-        await expect(page.get_by_role("definition").filter(has_text="429")).not_to_contain_text("T11:")
+        await expect(page.locator(".account > p", has_text="429")).not_to_contain_text("T11:")
         tries = chart_of(page, "Failed tries")
         plot = tries.get_by_role("img")
         await expect(plot).to_have_accessible_name(re.compile("Failed tries, last 24 h: 4, peak"))

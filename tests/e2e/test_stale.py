@@ -68,6 +68,22 @@ async def test_a_silent_network_is_noticed_and_told(tmp_path: Path, browser: Bro
         await expect(page.get_by_role("main").get_by_text(AGAIN)).not_to_be_visible()
 
 
+async def test_what_was_to_come_is_not_told_as_past_while_nothing_is_heard(
+    tmp_path: Path, browser: Browser
+) -> None:
+    async with cabled(tmp_path, browser) as (service, line, page):
+        await take_clock(page)
+        await page.reload()
+        await goto(page, "overview")
+        account = next(iter(service.parts.pool))
+        service.parts.pool.limit(account.id, wall() + 20, "429")
+        verdict = page.get_by_role("region", name="Health")
+        await expect(verdict).to_contain_text(re.compile(r"The next limit ends in \d+s\."))
+        line.freeze()
+        await page.clock.fast_forward(26_000)
+        await expect(verdict).to_contain_text("The next limit ends any moment.")
+
+
 async def test_nothing_is_sent_and_nothing_waits_to_be_sent_while_it_is_broken(
     tmp_path: Path, browser: Browser
 ) -> None:

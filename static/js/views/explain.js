@@ -97,8 +97,8 @@ function answerOf(app, id) {
  * @param {App} app
  * @param {Explained} explained
  */
-function summary({ t }, { account, why, error }) {
-	if (error) return t("x_none", error);
+function summary({ t, clock }, { account, why, error }) {
+	if (error) return timed(t("x_none", error), clock);
 	return account ? t("x_account", account) : t(/** @type {TextKey} */ (`y_${why}`));
 }
 

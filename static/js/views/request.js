@@ -23,7 +23,7 @@ export default function mount(root, app, id = "") {
 	const title = h("h2", { tabindex: -1 }, t("rq_asked"));
 	const note = h("p", { role: "alert", hidden: true });
 	const body = h("div.account");
-	root.append(h("a", { href: "#/requests" }, `← ${t("requests")}`), title, note, body);
+	root.append(h("a.back", { href: "#/requests" }, `← ${t("requests")}`), title, note, body);
 	/** The server's run that it is of. @type {string | null} */
 	let epoch = null;
 

@@ -24,16 +24,21 @@ export function size(bytes) {
 }
 
 /**
- * Fills `el` once the server has told.
+ * Fills `el`, and `below` with the configuration, once the server has told.
  * @param {App} app
  * @param {HTMLElement} el
+ * @param {HTMLElement} below
  */
-export async function server(app, el) {
+export async function server(app, el, below) {
 	const { t } = app;
 	try {
-		el.replaceChildren(...panels(app, await app.api("GET", "api/admin/config")));
+		/** @type {About} */
+		const about = await app.api("GET", "api/admin/config");
+		el.replaceChildren(...panels(app, about));
+		below.replaceChildren(
+			panel(t("s_config"), h("p.muted", t("s_config_about")), reload(app), configuration(app, about.config)));
 	} catch (error) {
-		const retry = press({ label: t("retry"), run: () => server(app, el) });
+		const retry = press({ label: t("retry"), run: () => server(app, el, below) });
 		const { message } = /** @type {Error} */ (error);
 		el.replaceChildren(panel(t("s_server"), h("p.error.row", `${t("not_loaded")} ${message}`, retry)));
 	}
@@ -46,13 +51,11 @@ export async function server(app, el) {
 function panels(app, about) {
 	const { t } = app;
 	return [
-		h("div.columns",
-			panel(t("s_server"), facts(app, about)),
-			panel(t("s_notifications"), notifications(app, about.notifications.webhook)),
-			panel(t("s_move"), h("p.muted", t("s_move_about")), h("div.row",
-				press({ label: t("s_export"), "data-write": "", run: () => exportAccounts(app) }),
-				press({ label: t("s_import"), "data-write": "", run: () => importAccounts(app) })))),
-		panel(t("s_config"), h("p.muted", t("s_config_about")), reload(app), configuration(app, about.config)),
+		panel(t("s_server"), facts(app, about)),
+		panel(t("s_notifications"), notifications(app, about.notifications.webhook)),
+		panel(t("s_move"), h("p.muted", t("s_move_about")), h("div.row",
+			press({ label: t("s_export"), "data-write": "", run: () => exportAccounts(app) }),
+			press({ label: t("s_import"), "data-write": "", run: () => importAccounts(app) }))),
 	];
 }
 
