@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from proxy.config.client_keys import ClientKeys, DeclaredKey
 from proxy.config.settings import Settings
+from proxy.config.targets import DeclaredTarget, Targets
 from proxy.config.types import DURATIONS, SIZES, Duration, OutboundProxy, Size, Wait, WebhookUrl
 from proxy.http.outbound import shown
 
@@ -97,7 +98,14 @@ def _in_units(amount: float, units: list[tuple[str, float]], smallest: str) -> s
 
 def _url_without_path(url: str) -> str:
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}/{MASK}" if parts.path.strip("/") else url
+    return f"{parts.scheme}://{parts.netloc}/{MASK}" if parts.path.strip("/") or parts.query else url
+
+
+def _targets(targets: tuple[DeclaredTarget, ...]) -> list[str]:
+    return [
+        f"{each.name}: {each.kind} {_url_without_path(each.url) if each.mailbox is None else each.mailbox.host}"
+        for each in targets
+    ]
 
 
 def _names(keys: tuple[DeclaredKey, ...]) -> list[str]:
@@ -106,6 +114,7 @@ def _names(keys: tuple[DeclaredKey, ...]) -> list[str]:
 
 _KINDS: Final[tuple[tuple[object, Callable[[Any], Shown]], ...]] = (
     (ClientKeys, _names),
+    (Targets, _targets),
     (Duration, _duration),
     (Wait, _duration),
     (Size, _size),

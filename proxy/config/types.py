@@ -165,9 +165,7 @@ def _split(value: object, fix: str) -> SplitResult:
 
 
 def _secure(parts: SplitResult) -> bool:
-    host = parts.hostname or ""
-    address = _address(host)
-    return parts.scheme == "https" or host == "localhost" or (address is not None and address.is_loopback)
+    return parts.scheme == "https" or is_local(parts.hostname or "")
 
 
 def _origin(value: object) -> str:
@@ -200,6 +198,28 @@ def _endpoint(value: object) -> str:
     if not _secure(_split(value, fix)):
         raise _refused(value, fix)
     return str(value)
+
+
+def webhook_url(value: object) -> str:
+    """A URL under which somebody may post, with or without a query. No error repeats it: it is a secret."""
+    text = _text(value)
+    base, _, query = text.partition("?")
+    try:
+        secure = _secure(_split(base, ""))
+    except ValueError:
+        secure = False
+    if not secure or not re.fullmatch(r"[!-~]*", query) or "#" in query or len(text) > 2048:
+        raise ValueError(
+            "use an https:// URL without user and password; http:// only for a loopback address such as "
+            "http://127.0.0.1:8080"
+        )
+    return text
+
+
+def is_local(host: str) -> bool:
+    """Whether the host is this machine."""
+    address = _address(host)
+    return host == "localhost" or (address is not None and address.is_loopback)
 
 
 def _base_url(value: object) -> str:
@@ -240,6 +260,16 @@ def _admin_key(value: object) -> SecretStr:
     if len(set(key)) < 6:
         raise ValueError(f"it is easily guessed: {fix}")
     return SecretStr(key)
+
+
+def _admin_key_file(value: object) -> SecretStr:
+    """The admin key in a file. No error repeats the path, which may be a key in the wrong place."""
+    try:
+        with _folder(value).open("rb") as file:
+            text = file.read(MAX_KEY_FILE_BYTES).decode("ascii", "replace").strip()
+    except OSError as error:
+        raise ValueError(f"it cannot be read: {error.strerror}: name a file that holds the key") from None
+    return _admin_key(text)
 
 
 def _secret(value: object) -> SecretStr:
@@ -304,7 +334,7 @@ Networks = Annotated[tuple[Annotated[Network, PlainValidator(_network)], ...], B
 Origins = Annotated[tuple[Annotated[str, PlainValidator(_origin)], ...], BeforeValidator(_items)]
 CorsOrigins = Annotated[tuple[Annotated[str, PlainValidator(_cors_origin)], ...], BeforeValidator(_items)]
 Endpoint = Annotated[str, PlainValidator(_endpoint)]
-WebhookUrl = Annotated[str, PlainValidator(_endpoint), "who knows its path may post"]
+WebhookUrl = Annotated[str, PlainValidator(webhook_url), "who knows its path may post"]
 BaseUrl = Annotated[str, PlainValidator(_base_url)]
 RedirectUri = Annotated[str, PlainValidator(_redirect)]
 Folder = Annotated[Path, PlainValidator(_folder)]
@@ -312,6 +342,7 @@ OutboundProxy = Annotated[SecretStr, PlainValidator(_proxy)]
 CaFile = Annotated[Path, PlainValidator(_ca_file)]
 Secret = Annotated[SecretStr, PlainValidator(_secret)]
 AdminKey = Annotated[SecretStr, PlainValidator(_admin_key)]
+AdminKeyFile = Annotated[SecretStr, PlainValidator(_admin_key_file)]  # the key in it
 EncryptionKey = Annotated[SecretBytes, PlainValidator(_encryption_key)]
 EncryptionKeys = Annotated[tuple[EncryptionKey, ...], BeforeValidator(_items)]
 KeyFile = Annotated[SecretBytes, PlainValidator(_key_file)]  # the key in it

@@ -10,7 +10,7 @@ from proxy.accounts.affinity import Affinity, Asking, Placement, Unlocated, miss
 from proxy.errors import BadGateway, RequestError
 from proxy.http.target import parse
 from proxy.relay.answer import Answer, Whole
-from proxy.relay.attempts import Attempts, Means
+from proxy.relay.attempts import Attempts, Means, Retry
 from proxy.relay.inbound import Inbound
 from proxy.relay.learning import learn_listed, whole
 from proxy.relay.lists import Lists
@@ -33,6 +33,11 @@ class Relay:
     def keeps_conversations(self) -> bool:
         """Whether conversations are kept together."""
         return self._affinity.on
+
+    def retry_as(self, retry: Retry) -> None:
+        """Try again so often and so soon from now on, requests that run included."""
+        self._means.retry = retry
+        self._means.budget.share = retry.budget
 
     def open(self, inbound: Inbound, record: RequestRecord) -> Opening:
         """`async with relay.open(…) as answer`: leaving the block frees the account and the upstream connection.
