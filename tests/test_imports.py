@@ -39,7 +39,8 @@ MAY_IMPORT = {
         "http", "storage", "upstream", "accounts", "clients", "usage", "relay", "dashboard", "config",
     ),
     "proxy.assembly": (
-        "adjustments", "http", "storage", "upstream", "accounts", "clients", "usage", "relay", "dashboard", "config", "simulator",
+        "adjustments", "http", "storage", "upstream", "accounts", "clients", "usage", "relay", "dashboard", "config",
+        "simulator",
     ),
     "proxy.commands": ("assembly", "storage", "upstream", "accounts", "clients", "config"),
 }  # fmt: skip

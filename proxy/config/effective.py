@@ -40,7 +40,7 @@ def effective(settings: Settings) -> Iterator[Effective]:
         for name, hint in get_type_hints(type(values), include_extras=True).items():
             if name in type(values).model_fields:
                 key = f"{section}.{name}"
-                yield Effective(key, _shown(getattr(values, name), hint), settings.place(key))
+                yield Effective(key, shown_as(getattr(values, name), hint), settings.place(key))
 
 
 def differing(old: Settings, new: Settings) -> list[Effective]:
@@ -63,7 +63,8 @@ def lines(settings: Settings) -> list[str]:
     return [f"{key:{widths[0]}}  {value:{widths[1]}}  {place}" for key, value, place in rows]
 
 
-def _shown(value: object, hint: object) -> Shown:
+def shown_as(value: object, hint: object) -> Shown:
+    """What is shown of a value of the kind that `hint` says."""
     if value is None or value == ():
         return None if value is None else []
     for kind, show in _KINDS:
