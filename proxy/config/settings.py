@@ -204,7 +204,7 @@ class Balancer(Section):
 class Notifications(Section):
     """What an operator has to know is posted there."""
 
-    webhook_url: WebhookUrl | None = None  # one target of kind webhook, which `targets` describes at length
+    webhook_url: WebhookUrl | None = Field(default=None, repr=False)  # a target of kind webhook
     secret: Secret | None = None  # signs what is posted there
     targets: Targets = ()  # who is told, each with its kind
     repeat_after: Wait = 10 * MINUTE  # the same about the same is counted for so long, not told again
