@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
 from pathlib import Path
+from typing import Any
 
 from proxy.clock import Clock, rfc3339
 from proxy.dashboard.notify import notice as notices
@@ -65,7 +66,8 @@ class _Delivery:
         self._mailbox = mailbox
         self._ca_file = ca_file
         self._message = message
-        self._begun: list[smtplib.SMTP] = []
+        self.begun: list[smtplib.SMTP] = []
+        self.is_abandoned = False
         self._loop = asyncio.get_running_loop()
         self._done: asyncio.Future[Reply] = self._loop.create_future()
 
@@ -75,8 +77,9 @@ class _Delivery:
         return await self._done
 
     def abandon(self) -> None:
-        """End the connection under the thread, if it still has one."""
-        for smtp in self._begun:
+        """End the connection under the thread, if it still has one, and let it begin no other."""
+        self.is_abandoned = True
+        for smtp in self.begun:
             if smtp.sock is not None:
                 with contextlib.suppress(OSError):
                     # Not SSLSocket's own, which lets go of the TLS object that the thread may be using.
@@ -129,17 +132,26 @@ class _Delivery:
         return context
 
     def _connection(self, context: ssl.SSLContext | None) -> smtplib.SMTP:
-        """A connection that `abandon` knows before it exists: a server may hang before its first word."""
-        box, begun = self._mailbox, self._begun
+        where = self._mailbox.host, self._mailbox.port
+        if self._mailbox.tls == "tls":
+            return _ConnectionByTls(self, *where, timeout=notices.TIMEOUT_S, context=context)
+        return _Connection(self, *where, timeout=notices.TIMEOUT_S)
 
-        class Plain(smtplib.SMTP):
-            def __init__(self) -> None:
-                begun.append(self)
-                super().__init__(box.host, box.port, timeout=notices.TIMEOUT_S)
 
-        class Tls(smtplib.SMTP_SSL):
-            def __init__(self) -> None:
-                begun.append(self)
-                super().__init__(box.host, box.port, timeout=notices.TIMEOUT_S, context=context)
+class _Connection(smtplib.SMTP):
+    """A connection that its delivery knows before it exists, since a server may hang before its first word."""
 
-        return Tls() if box.tls == "tls" else Plain()
+    def __init__(self, delivery: _Delivery, *where: Any, **options: Any) -> None:
+        self._delivery = delivery
+        delivery.begun.append(self)
+        super().__init__(*where, **options)
+
+    def getreply(self) -> tuple[int, bytes]:
+        # By now there is a socket: whoever abandons the delivery after this shuts that down.
+        if self._delivery.is_abandoned:
+            raise smtplib.SMTPServerDisconnected("nobody waits for it")
+        return super().getreply()
+
+
+class _ConnectionByTls(_Connection, smtplib.SMTP_SSL):
+    """One with TLS from its first byte."""
