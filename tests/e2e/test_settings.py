@@ -64,7 +64,7 @@ async def test_a_configuration_that_cannot_be_loaded(tmp_path: Path, browser: Br
         await page.unroute("**/api/admin/config")
         await page.get_by_role("button", name="Retry").click()
         await expect(page.get_by_text("It broke.")).not_to_be_visible()
-        await expect(page.get_by_text("auth.api_key")).to_be_visible()
+        await expect(page.get_by_text("auth.api_key", exact=True)).to_be_visible()
 
 
 async def test_a_test_notification_says_what_came_of_it(tmp_path: Path, browser: Browser) -> None:

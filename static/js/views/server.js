@@ -8,7 +8,7 @@ import { exportAccounts, importAccounts } from "./transfer.js";
 /** @import { App } from "../types.js" */
 
 /**
- * @typedef {{key: string, value: unknown, place: string | null, live: boolean}} Entry
+ * @typedef {{key: string, value: unknown, place: string | null}} Entry
  * @typedef {{name: string, kind: string, events: string[]}} Target
  * @typedef {{name: string, ok: boolean, latency_ms: number, message: string}} Tested
  * @typedef {{version: string, runtime: string, storage: {data_folder: string, bytes: number,
