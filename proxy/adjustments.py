@@ -70,7 +70,7 @@ class Adjustable:
     secrets: set[str] = field(default_factory=set)
 
     def takers(self) -> dict[str, list[Taker]]:
-        """By key, who takes it. Those of a key are called in this order, and each once for all keys that changed."""
+        """By key, who takes it. They are called in the order of the table, each once for all keys that changed."""
         found: dict[str, list[Taker]] = {}
         for keys, taker in self._table():
             for key in keys:
@@ -78,6 +78,8 @@ class Adjustable:
         return found
 
     def _table(self) -> Iterator[tuple[Iterable[str], Taker]]:
+        # First, since it alone can fail: nothing else has to be taken back then.
+        yield _named("notifications", "webhook_url", "secret", "targets", "repeat_after"), self._take_targets
         yield (*SECRETS, "logger.format"), self._hide
         yield ["logger.level"], lambda settings: logs.write_from(settings.logger.level)
         yield _named("auth", "api_key", "api_key_file"), self._take_admin_key
@@ -98,7 +100,6 @@ class Adjustable:
         )
         yield ["balancer.strategy"], self._take_strategy
         yield _named("balancer", "affinity", "affinity_ttl", "isolation"), self._take_affinity
-        yield _named("notifications", "webhook_url", "secret", "targets", "repeat_after"), self._take_targets
         yield ["storage.keep_events"], self._take_storage
         yield _named("server", "request_timeout", "answer_timeout"), self._take_timeouts
         yield (

@@ -19,12 +19,13 @@ log = logging.getLogger(__name__)
 
 
 class Reload:
-    """`settings` are those in effect. `takers`: for each key that can change, who takes its new value."""
+    """`settings` are those in effect. `takers`: for each key that can change, who takes its new value, in order."""
 
     def __init__(self, settings: Settings, feed: Feed, takers: Mapping[str, Sequence[Taker]]) -> None:
         self._settings = settings
         self._feed = feed
         self._takers = takers
+        self._ordered = list(dict.fromkeys(taker for some in takers.values() for taker in some))
         self._reading = asyncio.Lock()
 
     def view(self) -> list[dict[str, Any]]:
@@ -53,7 +54,8 @@ class Reload:
         old = new = self._settings
         for each in found:
             new = new.taking(each.key, read)
-        takers = dict.fromkeys(taker for each in found for taker in self._takers[each.key])
+        wanted = {taker for each in found for taker in self._takers[each.key]}
+        takers = [taker for taker in self._ordered if taker in wanted]
         try:
             for take in takers:
                 take(new)

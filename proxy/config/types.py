@@ -210,7 +210,7 @@ def webhook_url(value: object) -> str:
         secure = False
     if not secure or not re.fullmatch(r"[!-~]*", query) or "#" in query or len(text) > 2048:
         raise ValueError(
-            "use an https:// URL without user and password; http:// only for a loopback address such as "
+            "use an https:// URL without a user; http:// only for a loopback address such as "
             "http://127.0.0.1:8080"
         )
     return text

@@ -490,10 +490,11 @@ async def test_what_one_part_cannot_take_nobody_keeps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tmp_path / "config.yaml"
-    config.write_text("")
-    async with serve(tmp_path / "data", config=config) as service:
+    config.write_text(f"auth: {{api_key: {ADMIN_KEY}}}")
+    async with serve(tmp_path / "data", config=config, auth__api_key=None) as service:
+        cookie = await service.login()
         config.write_text(
-            "retry: {max_attempts: 2}\nsession: {session_ttl: 1m}\n"
+            f"auth: {{api_key: {OTHER_ADMIN}}}\nretry: {{max_attempts: 2}}\nsession: {{session_ttl: 1m}}\n"
             "notifications: {webhook_url: https://hooks.example/x}\n"
         )
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none"))
@@ -501,12 +502,14 @@ async def test_what_one_part_cannot_take_nobody_keeps(
         assert (answer.status, "SSL_CERT_FILE names" in answer.body.decode()) == (422, True)
         shown = (await service.admin("GET", "/api/admin/config")).json()
         assert shown["notifications"]["targets"] == []
+        assert (await service.page("GET", "/api/auth/me", cookie=cookie)).status == 200
         assert [each["value"] for each in shown["config"] if each["key"] == "retry.max_attempts"] == [5]
         assert await tries(Running(service, Echo())) == "5"
         assert await sessions_after(Running(service, Echo())) == 1
         monkeypatch.delenv("SSL_CERT_FILE")
         answer = await service.admin("POST", "/api/admin/reload")
         assert {each["key"] for each in answer.json()["changed"] if each["applied"]} == {
+            "auth.api_key",
             "retry.max_attempts",
             "session.session_ttl",
             "notifications.webhook_url",

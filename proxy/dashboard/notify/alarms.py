@@ -67,9 +67,10 @@ class Alarms:
             event = EXHAUSTED if status == "unhealthy" else HEALTH
             text = plain(change_told(status, reasons))
             details = {"health": status, "was": before, "reasons": reasons}
-            # About the new state: that it is well again is no repeat of that it was not.
-            self._notifier.put(Notice(event, text, LEVELS[status], self._clock.now(), status, details))
+            self._notifier.put(
+                Notice(event, text, LEVELS[status], self._clock.now(), status, "health", details)
+            )
 
     def _tell(self, event: str, text: str, level: Level, about: str, **details: Any) -> None:
         text = f"Claude Proxy: {plain(text)}"
-        self._notifier.put(Notice(event, text, level, self._clock.now(), about, details))
+        self._notifier.put(Notice(event, text, level, self._clock.now(), about, details=details))

@@ -149,6 +149,7 @@ class _Connection(smtplib.SMTP):
     def getreply(self) -> tuple[int, bytes]:
         # By now there is a socket: whoever abandons the delivery after this shuts that down.
         if self._delivery.is_abandoned:
+            self.close()
             raise smtplib.SMTPServerDisconnected("nobody waits for it")
         return super().getreply()
 

@@ -26,7 +26,8 @@ TIMEOUT_S: Final = 10.0
 class Notice:
     """Something that happened, for people. `at` is in seconds since the epoch.
 
-    Two notices with the same `event` and `about` are repeats; `more` counts the repeats that this one stands for too.
+    Two notices with the same `event` and `about` are repeats; `more` counts those that this one stands for too. Of
+    those with the same `state_of`, the newest alone is true: each says how one thing is by now.
     `details` are members of a generic webhook's body beside its text.
     """
 
@@ -35,8 +36,14 @@ class Notice:
     level: Level
     at: float
     about: str = ""
+    state_of: str = ""
     details: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     more: int = 0
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What its repeats have too."""
+        return self.event, self.about
 
     @property
     def told(self) -> str:

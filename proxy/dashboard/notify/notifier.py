@@ -15,6 +15,7 @@ from proxy.dashboard.notify.notice import ALARMS, Notice, Reply, Sender
 from proxy.dashboard.notify.outbox import Outbox
 from proxy.dashboard.notify.post import Poster
 from proxy.dashboard.notify.target import Target
+from proxy.errors import StartError
 from proxy.jobs import Jobs
 
 
@@ -63,7 +64,9 @@ class Notifier:
         Raises StartError, before anything has changed, if there are no CA certificates for https.
         """
         old = {outbox.target: outbox for outbox in self._outboxes}
-        new = [old.pop(target) if target in old else self._outbox(target) for target in targets]
+        wanted = list(targets)
+        made = self._made([target for target in wanted if target not in old])
+        new = [made[target] if target in made else old.pop(target) for target in wanted]
         for outbox in new:
             outbox.repeat_after_s = repeat_after_s
         for gone in old.values():
@@ -96,6 +99,18 @@ class Notifier:
         """Send nothing more."""
         for outbox in self._outboxes:
             outbox.close("the proxy stops")
+
+    def _made(self, targets: list[Target]) -> dict[Target, Outbox]:
+        """New outboxes, of all of these or of none."""
+        made: dict[Target, Outbox] = {}
+        try:
+            for target in targets:
+                made[target] = self._outbox(target)
+        except StartError:
+            for outbox in made.values():
+                outbox.close("there are no CA certificates")
+            raise
+        return made
 
     def _outbox(self, target: Target) -> Outbox:
         return Outbox(

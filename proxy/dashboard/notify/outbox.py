@@ -33,7 +33,8 @@ class Outbox:
     """Sends in order, as a job of its own: a target that hangs delays no other. Gives a notice up after TRIES tries.
 
     A repeat within `repeat_after_s` of what was sent is held, and so is what comes in quiet hours: `look` sends the
-    last of each, with a count of the others, once its time has come.
+    last of each, with a count of the others, once its time has come. That something is well again is no repeat if the
+    last that was sent of it is that it was not; since that is sent once in a while, so is this.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Outbox:
         self._waiting: deque[Notice] = deque(maxlen=MAX_WAITING)
         self._held: OrderedDict[Key, Notice] = OrderedDict()
         self._sent_at: OrderedDict[Key, float] = OrderedDict()  # by the monotonic clock
+        self._states: dict[str, Key] = {}  # what was sent last of each thing that has states
         self._sending: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -70,21 +72,20 @@ class Outbox:
         """Send the notice, or hold it, if the target wants it."""
         if self._closed or not self.target.wants(notice.event):
             return
-        key = notice.event, notice.about
-        held = self._held.pop(key, None)
-        if held is not None:
-            notice = replace(notice, more=held.more + 1)
-        if self._may_go(key, notice):
-            self._send_soon(key, notice)
+        for held in [each for each in self._held.values() if _is_outdated(each, notice)]:
+            del self._held[held.key]
+            notice = replace(notice, more=notice.more + held.more + 1)
+        if self._may_go(notice):
+            self._send_soon(notice)
         else:
-            self._hold(key, notice)
+            self._hold(notice)
 
     def look(self) -> None:
         """Send what was held and need not be any more. Called periodically."""
-        for key, notice in tuple(self._held.items()):
-            if self._may_go(key, notice):
-                del self._held[key]
-                self._send_soon(key, notice)
+        for notice in tuple(self._held.values()):
+            if self._may_go(notice):
+                del self._held[notice.key]
+                self._send_soon(notice)
         end = self._clock.monotonic() - self.repeat_after_s
         for key in [key for key, at in self._sent_at.items() if at <= end]:
             del self._sent_at[key]
@@ -93,30 +94,37 @@ class Outbox:
         """Send this now, whatever else waits; what the receiver said to it."""
         return await self._sender.send(notice)
 
-    def _may_go(self, key: Key, notice: Notice) -> bool:
-        sent_at = self._sent_at.get(key)
+    def _may_go(self, notice: Notice) -> bool:
+        sent_at = self._sent_at.get(notice.key)
         if sent_at is not None and self._clock.monotonic() - sent_at < self.repeat_after_s:
-            return False
+            last = self._states.get(notice.state_of, notice.key)
+            if notice.level != "info" or last == notice.key:
+                return False
         return not self.target.rests(notice, self._clock.now())
 
-    def _hold(self, key: Key, notice: Notice) -> None:
+    def _hold(self, notice: Notice) -> None:
         if len(self._held) == MAX_HELD:
             (event, _), _ = self._held.popitem(last=False)
-            log.warning("notification dropped, too many are held event=%s target=%s", event, self.target.name)
-        self._held[key] = notice
+            self._dropped("too many are held", event)
+        self._held[notice.key] = notice
 
-    def _send_soon(self, key: Key, notice: Notice) -> None:
+    def _send_soon(self, notice: Notice) -> None:
+        if notice.state_of:
+            self._states[notice.state_of] = notice.key
         if self.repeat_after_s:
-            self._sent_at[key] = self._clock.monotonic()
-            self._sent_at.move_to_end(key)
+            self._sent_at[notice.key] = self._clock.monotonic()
+            self._sent_at.move_to_end(notice.key)
             if len(self._sent_at) > MAX_REMEMBERED:
                 self._sent_at.popitem(last=False)
         if len(self._waiting) == MAX_WAITING:
-            dropped = self._waiting[0].event
-            log.warning("notification dropped, too many wait event=%s target=%s", dropped, self.target.name)
+            self._dropped("too many wait", self._waiting[0].event)
         self._waiting.append(notice)
         if self._sending is None or self._sending.done():
             self._sending = self._jobs.start("notify", self._send_all())
+
+    def _dropped(self, why: str, event: str) -> None:
+        flood = {"flood": ("notifications dropped", self.target.name)}  # a target may want what clients cause
+        log.warning("notification dropped, %s event=%s target=%s", why, event, self.target.name, extra=flood)
 
     async def _send_all(self) -> None:
         while self._waiting:
@@ -139,3 +147,8 @@ class Outbox:
         log.error(
             "notification given up event=%s target=%s text=%s", notice.event, self.target.name, notice.told
         )
+
+
+def _is_outdated(held: Notice, new: Notice) -> bool:
+    """Whether the new notice says all that the held one does: a repeat, or another state of the same thing."""
+    return held.key == new.key or (held.state_of == new.state_of != "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -187,6 +188,38 @@ async def test_errors_wait_too_if_they_shall(boxes: Boxes) -> None:
 def test_quiet_hours_are_those_of_the_time_zone(start: str, end: str, zone: str, quiet: bool) -> None:
     minutes = [int(each[:2]) * 60 + int(each[3:]) for each in (start, end)]
     assert QuietHours(*minutes, zone).at(NOON) is quiet
+
+
+def health(boxes: Boxes, status: str, level: Level) -> Notice:
+    return replace(boxes.notice("health.changed", status, level, status), state_of="health")
+
+
+async def test_that_all_is_well_again_is_told_at_once_and_a_flapping_health_now_and_then(
+    boxes: Boxes,
+) -> None:
+    receiver = Receiver()
+    outbox = boxes.make(receiver)
+    outbox.put(health(boxes, "well", "info"))
+    boxes.clock.advance(60)
+    outbox.put(health(boxes, "ill", "error"))
+    boxes.clock.advance(60)
+    outbox.put(health(boxes, "well", "info"))
+    await settled()
+    assert receiver.texts == ["well", "ill", "well"]
+    for status, level in (("ill", "error"), ("well", "info"), ("ill", "error"), ("well", "info")):
+        boxes.clock.advance(10)
+        outbox.put(health(boxes, status, level))  # type: ignore[arg-type]
+    outbox.put(health(boxes, "ill", "error"))
+    await settled()
+    assert len(receiver.taken) == 3
+    boxes.clock.advance(600)
+    outbox.look()
+    outbox.look()
+    await settled()
+    assert receiver.texts[3:] == ["ill (4 more like this)"]  # the last state alone
+    outbox.put(health(boxes, "well", "info"))
+    await settled()
+    assert receiver.texts[4:] == ["well"]
 
 
 async def test_what_is_held_is_bounded(boxes: Boxes, caplog: pytest.LogCaptureFixture) -> None:
