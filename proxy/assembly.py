@@ -253,9 +253,7 @@ async def engine(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
 
 def _parts(given: _Given, client: CurlClient, jobs: Jobs, entered: _Entered) -> Parts:
     accounts, clients, usage, dashboard = entered
-    teacher = _teacher(given, accounts)
-    relay = _relay(given, accounts, client, teacher)
-    adjustable = _adjustable(given, client, relay, teacher, entered)
+    adjustable = _adjustable(given, client, entered)
     return Parts(
         http=http_options(given.settings),
         admin_key=given.admin_key,
@@ -280,7 +278,7 @@ def _parts(given: _Given, client: CurlClient, jobs: Jobs, entered: _Entered) -> 
         breakdown=Breakdown(usage.series, given.storage),
         request_log=usage.request_log,
         sinks=_sinks(given, usage, dashboard.topics),
-        relay=relay,
+        relay=adjustable.relay,
         health=dashboard.health,
         figures=dashboard.figures,
         summary=dashboard.summary,
@@ -709,17 +707,16 @@ def _orphans(given: _Given, parts: Parts) -> Unsaved[Record]:
     return orphans
 
 
-def _adjustable(
-    given: _Given, client: CurlClient, relay: Relay, teacher: Teacher, entered: _Entered
-) -> Adjustable:
+def _adjustable(given: _Given, client: CurlClient, entered: _Entered) -> Adjustable:
     accounts, clients, usage, dashboard = entered
+    teacher = _teacher(given, accounts)
     return Adjustable(
         pool=accounts.pool,
         affinity=accounts.affinity,
         teacher=teacher,
         alerts=accounts.quota.alerts,
         upkeep=accounts.upkeep,
-        relay=relay,
+        relay=_relay(given, accounts, client, teacher),
         client=client,
         sessions=clients.sessions,
         declared=Declared(clients.keys, clients.sessions, clients.budgets),

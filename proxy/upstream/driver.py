@@ -86,15 +86,12 @@ def check_libcurl() -> str:
 
 
 def timeouts(idle_s: float, answer_s: float | None = None) -> tuple[float, float]:
-    """How long an answer's head may take, by default twice the silence that is allowed in it; and that silence."""
+    """What `CurlClient.timeouts_s` may be set to: how long a head may take, by default twice the silence; and that."""
     return 2 * idle_s if answer_s is None else answer_s, idle_s
 
 
 class CurlClient(CurlAsyncHTTPClient):
-    """Opens exchanges with one upstream. Make it with `CurlClient.to`; it belongs to the loop that runs then.
-
-    `timeouts_s` may be set at any time, as `timeouts` makes them.
-    """
+    """Opens exchanges with one upstream. Make it with `CurlClient.to`; it belongs to the loop that runs then."""
 
     @classmethod
     def to(
