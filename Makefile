@@ -20,7 +20,7 @@ EDGE_PACKAGES := $(if $(wildcard /usr/sbin/nginx),,nginx-light) $(if $(wildcard 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run check demo test test-hours faults attacks conversations edges e2e-long bench bench-self same-wire lint format screenshots clean
+.PHONY: help run check schema demo test test-hours faults attacks conversations edges e2e-long bench bench-self same-wire lint format screenshots clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ run: $(VENV)/.requirements ## serve with conf/config.yaml; the demo where there 
 
 check: $(VENV)/.requirements ## check conf/config.yaml and the data folder, and write nothing
 	@exec $(BIN)/python run.py --config conf/config.yaml --check
+
+schema: $(VENV)/.requirements ## write conf/config.schema.json anew, after a change of the settings
+	@$(BIN)/python run.py --print-schema > conf/config.schema.json
 
 demo: $(VENV)/.requirements ## serve against the embedded simulator, on a throw-away data folder
 	@exec $(BIN)/python run.py --demo

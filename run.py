@@ -53,12 +53,12 @@ async def _demo() -> None:
 
 async def _serve(settings: Settings, demo: Demo | None = None) -> None:
     async with engine(settings, SystemClock(), random.Random()) as parts:
-        server, stop = make_server(parts), signalled(parts.hurried)
+        server, stop = make_server(parts), signalled(parts.hurried, parts.reload)
         port = await server.listen(settings.server.host, settings.server.port)
         freeze_memory()
         print(announcement(settings, parts, port), flush=True)
         with parts.lag:
-            await (demo.show(url(settings, port), parts.http.admin_key, stop) if demo else stop.wait())
+            await (demo.show(url(settings, port), settings.auth.key, stop) if demo else stop.wait())
             await server.drain()
 
 

@@ -50,9 +50,9 @@ from proxy.dashboard.event_archive import EventArchive
 from proxy.dashboard.figures import Figures
 from proxy.dashboard.health import Health
 from proxy.dashboard.metrics import Metrics
+from proxy.dashboard.notify.notifier import Notifier
 from proxy.dashboard.summary import Summary
 from proxy.dashboard.transfer import Transfer
-from proxy.dashboard.webhook import Webhook
 from proxy.http.addresses import Network
 from proxy.http.target import NEVER_SENT, is_of_api
 from proxy.relay.explain import Explainer
@@ -104,7 +104,7 @@ def application(
     archive: EventArchive,
     about: About,
     transfer: Transfer,
-    webhook: Webhook | None,
+    notifier: Notifier,
     clock: Clock,
     trusted_proxies: Sequence[Network],
     origins: Origins,
@@ -210,7 +210,7 @@ def application(
             route(r"/api/admin/findings", FindingList, who=admins, findings=findings),
             route(r"/api/admin/config", Configuration, who=admins, about=about),
             route(r"/api/admin/reload", ReadAgain, who=admins, about=about),
-            route(r"/api/admin/notifications/test", TestNotification, who=admins, webhook=webhook),
+            route(r"/api/admin/notifications/test", TestNotification, who=admins, notifier=notifier),
             route(r"/api/admin/export", Export, who=admins, transfer=transfer),
             route(r"/api/admin/import", Import, who=admins, transfer=transfer),
             route(r"/api/admin/events", EventList, who=admins),

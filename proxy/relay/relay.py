@@ -12,7 +12,7 @@ from proxy.http.body import Body
 from proxy.http.headers import ClientHeaders
 from proxy.http.target import Target, parse
 from proxy.relay.answer import Answer, Whole
-from proxy.relay.attempts import Attempts, Means
+from proxy.relay.attempts import Attempts, Means, Retry
 from proxy.relay.inbound import Inbound
 from proxy.relay.learning import learn_listed, whole
 from proxy.relay.lists import Lists
@@ -36,6 +36,11 @@ class Relay:
     ) -> Inbound:
         """A client's request; `origin` is as the client sees this proxy."""
         return Inbound(method, target, headers, body, origin, self.affinity.on)
+
+    def retry_as(self, retry: Retry) -> None:
+        """Try again so often and so soon from now on, requests that run included."""
+        self.means.retry = retry
+        self.means.budget.share = retry.budget
 
     def open(self, inbound: Inbound, record: RequestRecord) -> Opening:
         """`async with relay.open(…) as answer`: leaving the block frees the account and the upstream connection.

@@ -85,6 +85,11 @@ def check_libcurl() -> str:
     return f"libcurl {version}"
 
 
+def timeouts(idle_s: float, answer_s: float | None = None) -> tuple[float, float]:
+    """What `CurlClient.timeouts_s` may be set to: how long a head may take, by default twice the silence; and that."""
+    return 2 * idle_s if answer_s is None else answer_s, idle_s
+
+
 class CurlClient(CurlAsyncHTTPClient):
     """Opens exchanges with one upstream. Make it with `CurlClient.to`; it belongs to the loop that runs then."""
 
@@ -113,12 +118,11 @@ class CurlClient(CurlAsyncHTTPClient):
         if trust is not None:
             options += trust.options
         prefix = parts.path.rstrip("/")
-        timeouts_s = (2 * idle_timeout_s if answer_timeout_s is None else answer_timeout_s, idle_timeout_s)
         return cls(
             force_instance=True,
             options=options,
             prefix=prefix,
-            timeouts_s=timeouts_s,
+            timeouts_s=timeouts(idle_timeout_s, answer_timeout_s),
             proxy=proxy or "",
             trust=trust,
         )
@@ -136,7 +140,7 @@ class CurlClient(CurlAsyncHTTPClient):
         self._trust = trust
         self.proxy = proxy
         self._prefix = prefix
-        self._answer_timeout_s, self._idle_timeout_s = timeouts_s
+        self.timeouts_s = timeouts_s
         self._is_tls = (pycurl.PROTOCOLS, pycurl.PROTO_HTTPS) in options
         self._loop = asyncio.get_running_loop()
         self._running: dict[pycurl.Curl, _Handle] = {}
@@ -324,14 +328,14 @@ class CurlClient(CurlAsyncHTTPClient):
                 exchange.hand_on()
 
     def _look_later(self) -> None:
-        wait_s = min(IDLE_LOOK_S, self._idle_timeout_s / 4, self._answer_timeout_s / 4)
+        wait_s = min(IDLE_LOOK_S, *(timeout_s / 4 for timeout_s in self.timeouts_s))
         self._idle_look = self._loop.call_later(wait_s, self._look_idle)
 
     def _look_idle(self) -> None:
         self._idle_look = None
         now = self._loop.time()
         for handle in tuple(self._running.values()):
-            timeout_s = self._idle_timeout_s if handle.has_head else self._answer_timeout_s
+            timeout_s = self.timeouts_s[handle.has_head]
             handle.exchange.look_idle(now, timeout_s)
         if self._running:
             self._look_later()

@@ -204,12 +204,15 @@ class RequestLog:
 
     def __init__(self, feed: Feed, *, clock: Clock, redact: Redaction = redact) -> None:
         self._feed = feed
-        # Most paths and models repeat.
-        self.clean = lru_cache(maxsize=1024)(lambda text: redact(text)[:SHOWN])
-        """What makes of a text one that may be shown."""
+        self.redact_by(redact)
         self._clock = clock
         self._kept: deque[Kept] = deque(maxlen=MOST)
         self.newest = 0
+
+    def redact_by(self, redact: Redaction) -> None:
+        """Take secrets out of texts with this from now on."""
+        # Most paths and models repeat.
+        self.clean = lru_cache(maxsize=1024)(lambda text: redact(text)[:SHOWN])
 
     def keep(self, record: RequestRecord) -> None:
         """Keep what is to be known of an ended request: a sink, called after `price`."""

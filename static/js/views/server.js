@@ -1,6 +1,6 @@
 // @ts-check
 /** What the server is and how it is configured, as panels; and its notifications and accounts, to be tested and moved. */
-import { h, panel, setText } from "../dom.js";
+import { h, panel } from "../dom.js";
 import { press } from "../ui/dialog.js";
 import { sheet } from "../ui/sheet.js";
 import { exportAccounts, importAccounts } from "./transfer.js";
@@ -9,8 +9,10 @@ import { exportAccounts, importAccounts } from "./transfer.js";
 
 /**
  * @typedef {{key: string, value: unknown, place: string | null}} Entry
+ * @typedef {{name: string, kind: string, events: string[]}} Target
+ * @typedef {{name: string, ok: boolean, latency_ms: number, message: string}} Tested
  * @typedef {{version: string, runtime: string, storage: {data_folder: string, bytes: number,
- *	encryption_key: string | null}, oauth: {ready: boolean, missing: string[]}, notifications: {webhook: boolean},
+ *	encryption_key: string | null}, oauth: {ready: boolean, missing: string[]}, notifications: {targets: Target[]},
  *	config: Entry[]}} About
  */
 
@@ -52,7 +54,7 @@ function panels(app, about) {
 	const { t } = app;
 	return [
 		panel(t("s_server"), facts(app, about)),
-		panel(t("s_notifications"), notifications(app, about.notifications.webhook)),
+		panel(t("s_notifications"), notifications(app, about.notifications.targets)),
 		panel(t("s_move"), h("p.muted", t("s_move_about")), h("div.row",
 			press({ label: t("s_export"), "data-write": "", run: () => exportAccounts(app) }),
 			press({ label: t("s_import"), "data-write": "", run: () => importAccounts(app) }))),
@@ -81,24 +83,26 @@ function facts({ t, clock, store }, { version, runtime, storage, oauth }) {
 
 /**
  * @param {App} app
- * @param {boolean} on whether there is a webhook
+ * @param {Target[]} targets
  */
-function notifications(app, on) {
+function notifications(app, targets) {
 	const { t } = app;
-	if (!on) return [h("p.muted", t("s_no_webhook"))];
-	const said = h("p", { role: "status" });
+	if (!targets.length) return [h("p.muted", t("s_no_target"))];
+	const said = h("div", { role: "status" });
 	const run = async () => {
-		setText(said, "");
+		said.replaceChildren();
 		try {
-			const { ok, message, latency_ms } = await app.api("POST", "api/admin/notifications/test");
-			said.className = ok ? "" : "error";
-			setText(said, ok ? t("s_sent", { message, latency_ms }) : t("s_not_sent", { message }));
+			/** @type {{targets: Tested[]}} */
+			const tested = await app.api("POST", "api/admin/notifications/test");
+			const lines = tested.targets.map(({ name, ok, message, latency_ms }) =>
+				h(ok ? "li" : "li.error", t(ok ? "s_sent" : "s_not_sent", { name, message, latency_ms })));
+			said.replaceChildren(h("ul.list", lines));
 		} catch (error) {
-			said.className = "error";
-			setText(said, /** @type {Error} */ (error).message);
+			said.replaceChildren(h("p.error", /** @type {Error} */ (error).message));
 		}
 	};
-	return [h("p.muted", t("s_webhook")), press({ label: t("s_test"), "data-write": "", run }), said];
+	const lines = targets.map(({ name, kind, events }) => [h("dt", name), h("dd", `${kind}: ${events.join(", ")}`)]);
+	return [h("dl.facts", lines), press({ label: t("s_test"), "data-write": "", run }), said];
 }
 
 /** Reads the file again, and says what differs from what is in effect. @param {App} app */
