@@ -15,7 +15,6 @@ import contextlib
 import select
 import socket
 from collections.abc import Iterator
-from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
@@ -539,14 +538,11 @@ class _Handle:
 
 def _header_lines(headers: list[Header]) -> list[str] | list[bytes]:
     # "Name;" is how libcurl is told to send a header without a value.
-    if all(map(itemgetter(1), headers)):
-        lines = list(map(": ".join, headers))
-    else:
-        lines = [f"{name}: {value}" if value else f"{name};" for name, value in headers]
+    lines = [f"{name}: {value}" if value else f"{name};" for name, value in headers]
     whole = "".join(lines)  # looked through once, not three times a line
     if "\r" in whole or "\n" in whole or "\0" in whole:
         raise ValueError("a header holds a control character")
-    present = set(map(str.lower, map(itemgetter(0), headers)))
+    present = {name.lower() for name, _ in headers}
     lines.extend([f"{name}:" for name in _CURLS_OWN if name not in present])
     return lines if whole.isascii() else [line.encode("latin-1") for line in lines]
 
