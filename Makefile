@@ -5,14 +5,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+# What stands before the proxy in conf/: tests run each.
+FRONTS := $(if $(wildcard /usr/sbin/nginx),,nginx-light) $(if $(wildcard /usr/bin/caddy),,caddy) \
+	$(if $(wildcard /usr/sbin/haproxy),,haproxy)
 # Debian packages that tests need beside the Python ones.
 DEJAVU := /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
 TEST_PACKAGES := $(if $(shell command -v npm),,nodejs npm) $(if $(shell command -v chromium),,chromium) \
 	$(if $(wildcard $(DEJAVU)),,fonts-dejavu-core) $(if $(shell command -v promtool),,prometheus) \
 	$(if $(shell command -v systemd-socket-activate),,systemd) $(if $(wildcard /usr/bin/openssl),,openssl) $(FRONTS)
-# What stands before the proxy in conf/: tests run each.
-FRONTS = $(if $(wildcard /usr/sbin/nginx),,nginx-light) $(if $(wildcard /usr/bin/caddy),,caddy) \
-	$(if $(wildcard /usr/sbin/haproxy),,haproxy)
+# And the pictures: a typeface that many systems have, or one like it.
+PICTURE_PACKAGES := $(if $(wildcard /usr/share/fonts/opentype/inter),,fonts-inter)
 # And the benchmark: nginx and caddy to compare with, openssl for a certificate, gcc for upstream and load.
 BENCH_SERVERS := $(if $(wildcard /usr/sbin/nginx),,nginx-light) $(if $(wildcard /usr/bin/caddy),,caddy)
 BENCH_PACKAGES := $(BENCH_SERVERS) $(if $(wildcard /usr/bin/openssl),,openssl) \
@@ -22,7 +24,7 @@ EDGE_PACKAGES := $(if $(wildcard /usr/sbin/nginx),,nginx-light) $(if $(wildcard 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run check demo test test-hours faults attacks conversations edges e2e-long bench bench-self same-wire image-check lint format screenshots clean
+.PHONY: help run check schema demo test test-hours faults attacks conversations edges e2e-long bench bench-self same-wire image-check lint format screenshots clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +41,9 @@ run: $(VENV)/.requirements ## serve with conf/config.yaml; the demo where there 
 
 check: $(VENV)/.requirements ## check conf/config.yaml and the data folder, and write nothing
 	@exec $(BIN)/python run.py --config conf/config.yaml --check
+
+schema: $(VENV)/.requirements ## write conf/config.schema.json anew, after a change of the settings
+	@$(BIN)/python run.py --print-schema > conf/config.schema.json
 
 demo: $(VENV)/.requirements ## serve against the embedded simulator, on a throw-away data folder
 	@exec $(BIN)/python run.py --demo
@@ -91,6 +96,7 @@ format: $(VENV)/.tests-requirements ## bring the code into its format, and mend 
 	$(BIN)/ruff check --fix
 
 screenshots: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## take the pictures of the demo that the README shows
+	$(call install,$(PICTURE_PACKAGES),the pictures need)
 	$(BIN)/python -m tests.screenshots
 
 clean: ## remove what the targets above made

@@ -57,7 +57,7 @@ async def _serve(settings: Settings, demo: Demo | None = None) -> None:
     sockets, supervisor = inherited_sockets(os.environ), Supervisor(os.environ)
     former = Former(GIVEN_UP_WITHIN_S, waiting_told(os.environ)) if sockets else None
     async with engine(settings, SystemClock(), random.Random(), former) as parts:
-        server, stop = make_server(parts), signalled(parts.hurried)
+        server, stop = make_server(parts), signalled(parts.hurried, parts.reload)
         successor = Successor(supervisor, server.descriptors)
         if demo is None:
             successor.on_signal(stop, parts.jobs.start)
@@ -66,7 +66,7 @@ async def _serve(settings: Settings, demo: Demo | None = None) -> None:
         print(announcement(settings, parts, port), flush=True)
         supervisor.ready(parts.jobs)
         with parts.lag:
-            await (demo.show(url(settings, port), parts.http.admin_key, stop) if demo else stop.wait())
+            await (demo.show(url(settings, port), settings.auth.key, stop) if demo else stop.wait())
             if not successor.is_there:
                 supervisor.tell("STOPPING=1")
             if sockets or successor.is_there:

@@ -30,6 +30,10 @@ class Cors:
     """The origins that may call `/v1`; `*` is each of them."""
 
     def __init__(self, origins: Collection[str]) -> None:
+        self.allow(origins)
+
+    def allow(self, origins: Collection[str]) -> None:
+        """Have these origins from now on."""
         self.is_on = bool(origins)
         self._any = "*" in origins
         self._listed = frozenset(origins)

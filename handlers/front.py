@@ -9,6 +9,8 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tornado.web import Application
@@ -24,6 +26,8 @@ from handlers.v1 import V1
 from proxy.assembly import Parts
 from proxy.clients.throttle import Throttle
 from proxy.dashboard.transfer import Transfer
+from proxy.http.addresses import Network
+from proxy.http.options import HttpOptions
 from proxy.relay.explain import Explainer
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -50,7 +54,7 @@ def make_server(parts: Parts) -> Server:
     dashboards = _dashboards(parts, assets)
     v1 = _v1(parts, origins)
     rest = _rest(parts, dashboards, origins, assets)
-    return Server(
+    server = Server(
         Front(v1, rest),
         v1,
         dashboards,
@@ -60,6 +64,19 @@ def make_server(parts: Parts) -> Server:
         clock=clock,
         trusted_proxies=http.trusted_proxies,
     )
+    parts.on_http.append(partial(_take, server, v1, origins, http.trusted_proxies))
+    return server
+
+
+def _take(
+    server: Server, v1: V1, origins: Origins, trusted_proxies: list[Network], http: HttpOptions
+) -> None:
+    """Have what the configuration says of HTTP now. All who ask for `trusted_proxies` share that one list."""
+    trusted_proxies[:] = http.trusted_proxies
+    server.drain_timeout_s = http.drain_timeout_s
+    v1.max_body_bytes, v1.allow_admin_paths = http.max_body_bytes, http.allow_admin_paths
+    v1.cors.allow(http.cors_origins)
+    origins.serve(http.public_origins)
 
 
 def _rest(parts: Parts, dashboards: Dashboards, origins: Origins, assets: Assets) -> Application:
@@ -74,6 +91,7 @@ def _rest(parts: Parts, dashboards: Dashboards, origins: Origins, assets: Assets
         sessions=parts.sessions,
         budgets=parts.budgets,
         series=parts.series,
+        failed_tries=parts.failed_tries,
         breakdown=parts.breakdown,
         request_log=parts.request_log,
         logins=parts.logins,
@@ -88,7 +106,7 @@ def _rest(parts: Parts, dashboards: Dashboards, origins: Origins, assets: Assets
         archive=parts.archive,
         about=parts.about,
         transfer=Transfer(parts.pool, parts.keys, feed=parts.feed, clock=parts.clock),
-        webhook=parts.about.webhook,
+        notifier=parts.about.notifier,
         clock=parts.clock,
         trusted_proxies=http.trusted_proxies,
         origins=origins,
@@ -107,6 +125,7 @@ def _dashboards(parts: Parts, assets: Assets) -> Dashboards:
         clock=parts.clock,
     )
     parts.signins.on_end(dashboards.signed_out)
+    parts.admin_key.on_replaced(dashboards.key_replaced)
     return dashboards
 
 
@@ -130,7 +149,7 @@ def _v1(parts: Parts, origins: Origins) -> V1:
 
 def _gate(parts: Parts, origins: Origins) -> AdminGate:
     return AdminGate(
-        parts.http.admin_key,
+        parts.admin_key,
         parts.keys,
         parts.signins,
         origins,
@@ -178,12 +197,13 @@ def _give_large_blocks_back() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, TRIM_BYTES)
 
 
-def signalled(hurried: asyncio.Event) -> asyncio.Event:
-    """Set by SIGTERM, SIGINT or SIGHUP; SIGTERM or SIGINT after it sets `hurried`, the third ends the process at once.
+def signalled(hurried: asyncio.Event, reload: Callable[[], None]) -> asyncio.Event:
+    """Set by SIGTERM or SIGINT; one more of them sets `hurried`, the third ends the process at once.
 
-    SIGHUP says that the terminal is gone, often more than once. Under nohup it is ignored.
+    SIGHUP calls `reload`. But if it comes because the process's terminal is gone, often more than once, it is as
+    SIGTERM. Under nohup it is ignored.
     """
-    loop, seen = asyncio.get_running_loop(), asyncio.Event()
+    loop, seen, had_terminal = asyncio.get_running_loop(), asyncio.Event(), _has_terminal()
 
     def second() -> None:
         hurried.set()
@@ -195,8 +215,23 @@ def signalled(hurried: asyncio.Event) -> asyncio.Event:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, second)
 
+    def hung_up() -> None:
+        if had_terminal and not _has_terminal():
+            first()
+        else:
+            reload()
+
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, first)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        loop.add_signal_handler(signal.SIGHUP, first)
+        loop.add_signal_handler(signal.SIGHUP, hung_up)
     return seen
+
+
+def _has_terminal() -> bool:
+    """Whether the process has a controlling terminal, whatever its files are (tty(4))."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

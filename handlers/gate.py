@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import math
 from collections.abc import Iterable, Sequence
 
@@ -11,6 +9,7 @@ from tornado.httputil import HTTPServerRequest, parse_cookie
 
 from handlers.origin import Origins
 from proxy.clients.actor import Actor
+from proxy.clients.admin_key import AdminKey
 from proxy.clients.keys import ClientKey, ClientKeys, Role
 from proxy.clients.signins import ADMIN_KEY, SignIn, Signins
 from proxy.clients.throttle import Throttle
@@ -30,7 +29,7 @@ class AdminGate:
 
     def __init__(
         self,
-        admin_key: str,
+        admin_key: AdminKey,
         keys: ClientKeys,
         signins: Signins,
         origins: Origins,
@@ -38,7 +37,7 @@ class AdminGate:
         throttle: Throttle,
         login_throttle: Throttle,
     ) -> None:
-        self._digest = _digest(admin_key)
+        self._admin_key = admin_key
         self._keys = keys
         self.signins = signins
         self._origins = origins
@@ -65,6 +64,13 @@ class AdminGate:
                 name = ADMIN_KEY if sign_in.key_id is None else self._keys[sign_in.key_id].name
                 return Actor("sign_in", sign_in.id, address, name, sign_in)
         raise Unauthenticated("sign in, or send the admin key as X-API-Key")
+
+    def admits(self, actor: Actor) -> bool:
+        """Whether the client key that an admin came with is one of an admin still. True for who came otherwise."""
+        if actor.kind != "key" or actor.id is None:
+            return True
+        client_key = self._keys.get(actor.id)
+        return client_key is not None and client_key.role is Role.ADMIN and self._keys.usable(client_key)
 
     async def login(self, key: str, address: str) -> tuple[str, SignIn]:
         """Exchange an admin's key for a cookie. Raises Unauthenticated, Forbidden, RateLimited, StorageError."""
@@ -109,7 +115,7 @@ class AdminGate:
         """
         keys = list(keys)
         for key in keys:
-            if hmac.compare_digest(_digest(key), self._digest):
+            if self._admin_key.opens(key):
                 return None
         client_key = self._keys.accept(keys)
         if client_key is not None:
@@ -126,7 +132,3 @@ class AdminGate:
         if wait_s > 0:
             raise RateLimited("too many wrong admin keys from this address", retry_after_s=math.ceil(wait_s))
         raise Unauthenticated("that key is not valid")
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()

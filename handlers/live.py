@@ -80,8 +80,14 @@ class Dashboards:
     def signed_out(self, sign_in_id: str) -> None:
         """Close the dashboards of a sign-in that has ended."""
         for socket in tuple(self._open):
-            if socket.sign_in is not None and socket.sign_in.id == sign_in_id:
+            if socket.actor.sign_in is not None and socket.actor.sign_in.id == sign_in_id:
                 socket.close(SIGNED_OUT, "signed out")
+
+    def key_replaced(self) -> None:
+        """Close the dashboards that came with the admin key itself, which is another one now."""
+        for socket in tuple(self._open):
+            if socket.actor.kind == "admin_key":
+                socket.close(SIGNED_OUT, "the admin key was replaced")
 
     def close(self) -> None:
         """Close all dashboards, since the server stops."""
@@ -106,7 +112,10 @@ class Dashboards:
         return unbraced(hello)
 
     def look(self) -> None:
-        """Look for changes that come with time alone, such as a cooldown that ends."""
+        """Look for changes that come with time alone, such as a cooldown that ends, and for who is no admin now."""
+        for socket in tuple(self._open):
+            if not socket.is_admitted:
+                socket.close(SIGNED_OUT, "signed out")
         if self._topics.tick():
             self.live.sweep()
 
@@ -174,7 +183,7 @@ class Socket:
     """One dashboard: the revision that it has of each topic, and the task that sends it newer ones."""
 
     def __init__(self, feed: Feed, dashboards: Dashboards) -> None:
-        self.sign_in = feed.actor.sign_in
+        self.actor = feed.actor
         self._feed = feed
         self._dashboards = dashboards
         self._live = dashboards.live
@@ -188,6 +197,11 @@ class Socket:
         self._n = 0
         self._sent_at = 0.0
         self._pump: asyncio.Task[None] | None = None
+
+    @property
+    def is_admitted(self) -> bool:
+        """Whether the key that it came with is an admin's still; a sign-in tells by itself when it ends."""
+        return self._feed.gate.admits(self.actor)
 
     def receive(self, text: str | bytes) -> None:
         """Do what a message of the page asks for; close the connection if it is malformed or one too many."""

@@ -19,12 +19,16 @@ class Origins:
     """The configured origins; for any other host the origin that the request's `Host` names."""
 
     def __init__(self, public: Iterable[str], trusted_proxies: Sequence[Network]) -> None:
+        self._trusted_proxies = trusted_proxies
+        self.serve(public)
+
+    def serve(self, public: Iterable[str]) -> None:
+        """Have these origins from now on."""
         self._public = {origin.lower() for origin in public}
         self._by_host: dict[str, str] = {}
         for origin in self._public:
             scheme, host = origin.split("://", 1)
             self._by_host |= {host: origin, f"{host}:{_DEFAULT_PORTS[scheme]}": origin}
-        self._trusted_proxies = trusted_proxies
 
     def of(self, host: str) -> str:
         """The origin of a `Host`, such as `https://proxy.example.com`.

@@ -138,7 +138,8 @@ class RequestConnection(HTTPConnection):
         if connection is None or connection.gone:
             return
         lines = headers + self._framing(status, length)
-        head = "\r\n".join((f"HTTP/1.1 {status} {reason}", *map(": ".join, lines), "", ""))
+        text = "".join([f"{name}: {value}\r\n" for name, value in lines])
+        head = f"HTTP/1.1 {status} {reason}\r\n{text}\r\n"
         if not head.count("\n") == head.count("\r") == len(lines) + 2:
             raise ValueError("CR or LF in a header")
         self.head_written = True

@@ -6,7 +6,8 @@ import re
 
 from handlers.base import AdminHandler, Admins
 from proxy.errors import NotFound, Unprocessable
-from proxy.usage.request_log import FAILED, OUTCOME_NAMES, RequestLog, Wanted
+from proxy.usage.failed_tries import FAILURES
+from proxy.usage.request_log import ANY, FAILED, OUTCOME_NAMES, RequestLog, Wanted
 
 DEFAULT_LIMIT = 100
 MOST_LIMIT = 1000
@@ -18,7 +19,7 @@ NAMES = (*OUTCOME_NAMES, FAILED)
 
 
 class RequestList(AdminHandler):
-    """`/api/admin/requests?key=&account=&session=&model=&status=&slow=&retried=&search=&from=&to=&before=&limit=`"""
+    """`/api/admin/requests?key=&account=&session=&model=&status=&slow=&retried=&failure=&search=&from=&to=&…`"""
 
     def initialize(self, *, who: Admins, request_log: RequestLog) -> None:
         self.only_for(who)
@@ -40,6 +41,7 @@ class RequestList(AdminHandler):
             status=self._status(),
             slow_ms=query.number("slow", 0, LONGEST_MS),
             retried=query.one_of("retried", ("true", "false")) == "true",
+            failure=query.one_of("failure", (*FAILURES, ANY)) or "",
             search=query.text("search"),
             start=query.time("from", 0) or None,
             end=query.time("to", 0) or None,

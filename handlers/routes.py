@@ -50,14 +50,15 @@ from proxy.dashboard.event_archive import EventArchive
 from proxy.dashboard.figures import Figures
 from proxy.dashboard.health import Health
 from proxy.dashboard.metrics import Metrics
+from proxy.dashboard.notify.notifier import Notifier
 from proxy.dashboard.summary import Summary
 from proxy.dashboard.transfer import Transfer
-from proxy.dashboard.webhook import Webhook
 from proxy.http.addresses import Network
 from proxy.http.target import NEVER_SENT, is_of_api
 from proxy.relay.explain import Explainer
 from proxy.storage.findings import Findings
 from proxy.usage.breakdown import Breakdown
+from proxy.usage.failed_tries import FailedTries
 from proxy.usage.request_log import RequestLog
 from proxy.usage.series import Series
 
@@ -89,6 +90,7 @@ def application(
     sessions: Sessions,
     budgets: Budgets,
     series: Series,
+    failed_tries: FailedTries,
     breakdown: Breakdown,
     request_log: RequestLog,
     health: Health,
@@ -102,7 +104,7 @@ def application(
     archive: EventArchive,
     about: About,
     transfer: Transfer,
-    webhook: Webhook | None,
+    notifier: Notifier,
     clock: Clock,
     trusted_proxies: Sequence[Network],
     origins: Origins,
@@ -200,6 +202,7 @@ def application(
                 pool=pool,
                 keys=keys,
                 series=series,
+                failed_tries=failed_tries,
             ),
             route(r"/api/admin/explain", Explain, who=admins, explainer=explainer, keys=keys),
             route(r"/api/admin/requests", RequestList, who=admins, request_log=request_log),
@@ -207,7 +210,7 @@ def application(
             route(r"/api/admin/findings", FindingList, who=admins, findings=findings),
             route(r"/api/admin/config", Configuration, who=admins, about=about),
             route(r"/api/admin/reload", ReadAgain, who=admins, about=about),
-            route(r"/api/admin/notifications/test", TestNotification, who=admins, webhook=webhook),
+            route(r"/api/admin/notifications/test", TestNotification, who=admins, notifier=notifier),
             route(r"/api/admin/export", Export, who=admins, transfer=transfer),
             route(r"/api/admin/import", Import, who=admins, transfer=transfer),
             route(r"/api/admin/events", EventList, who=admins),

@@ -136,7 +136,7 @@ class Server:
         self._v1 = v1
         self._dashboards = dashboards
         self._health = health
-        self._drain_timeout_s = drain_timeout_s
+        self.drain_timeout_s = drain_timeout_s
         self._hurried = hurried  # ends the wait for what runs
         self._clock = clock
         self._sockets: list[socket.socket] = []
@@ -187,8 +187,8 @@ class Server:
         # It goes on listening: what comes now is told so, and so is who asks whether it is ready.
         self._health.draining = self._v1.draining = True
         if self.running:
-            log.info("draining requests=%d timeout_s=%g", self.running, self._drain_timeout_s)
-        if not await self._ended(self._drain_timeout_s, self._hurried):
+            log.info("draining requests=%d timeout_s=%g", self.running, self.drain_timeout_s)
+        if not await self._ended(self.drain_timeout_s, self._hurried):
             log.warning("cutting requests=%d", self.running)
             self._v1.cut_all()
             await self._ended(LAST_EVENT_S, asyncio.Event())

@@ -12,8 +12,8 @@ from proxy.accounts.account import OAuthTokens
 from proxy.accounts.moving import ROTATES
 from proxy.clock import rfc3339
 from proxy.dashboard.about import About
+from proxy.dashboard.notify.notifier import Notifier
 from proxy.dashboard.transfer import Transfer
-from proxy.dashboard.webhook import Webhook
 from proxy.errors import Unprocessable
 
 IMPORT_BODY_BYTES = 8 * 1024 * 1024
@@ -45,22 +45,15 @@ class ReadAgain(AdminHandler):
 class TestNotification(AdminHandler):
     """`POST /api/admin/notifications/test`"""
 
-    def initialize(self, *, who: Admins, webhook: Webhook | None) -> None:
+    def initialize(self, *, who: Admins, notifier: Notifier) -> None:
         self.only_for(who)
-        self.webhook = webhook
+        self.notifier = notifier
 
     async def post(self) -> None:
-        if self.webhook is None:
-            raise Unprocessable("notifications.webhook_url is not set: set it, and start the proxy anew")
-        reply = await self.webhook.test()
-        self.answer(
-            {
-                "ok": reply.problem is None,
-                "status": reply.status,
-                "latency_ms": reply.latency_ms,
-                "message": reply.problem or f"it answered {reply.status}",
-            }
-        )
+        if not self.notifier:
+            raise Unprocessable("notifications.targets is not set: set it, and read the configuration again")
+        targets = [each.view() for each in await self.notifier.test()]
+        self.answer({"ok": all(each["ok"] for each in targets), "targets": targets})
 
 
 class ExportRequest(RequestBody):

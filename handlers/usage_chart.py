@@ -10,7 +10,8 @@ from proxy.clients.keys import ClientKeys
 from proxy.clock import Clock, rfc3339
 from proxy.errors import Unprocessable
 from proxy.usage.buckets import By
-from proxy.usage.chart import bars_before, bars_between, chart
+from proxy.usage.chart import Columns, bars_before, bars_between, chart
+from proxy.usage.failed_tries import FailedTries
 from proxy.usage.series import RINGS, RingName, Series
 
 
@@ -20,12 +21,22 @@ class UsageChart(AdminHandler):
     `range` ends now; `from` and `to` are for any other time.
     """
 
-    def initialize(self, *, who: Admins, clock: Clock, pool: Pool, keys: ClientKeys, series: Series) -> None:
+    def initialize(
+        self,
+        *,
+        who: Admins,
+        clock: Clock,
+        pool: Pool,
+        keys: ClientKeys,
+        series: Series,
+        failed_tries: FailedTries,
+    ) -> None:
         self.only_for(who)
         self.clock = clock
         self.pool = pool
         self.keys = keys
         self.series = series
+        self.failed_tries = failed_tries
 
     def get(self) -> None:
         by: By | None = self.query.one_of("by", get_args(By))
@@ -34,6 +45,7 @@ class UsageChart(AdminHandler):
             raise Unprocessable("by: what the id is of is needed")
         starts = self._starts()
         shown = chart(self.series, starts, by, id)
+        more = self._failed_tries(starts, by, id)
         names = self._names(by)
         before = bars_before(self.series, starts)
         self.answer(
@@ -42,7 +54,7 @@ class UsageChart(AdminHandler):
                 "to": rfc3339(starts.stop),
                 "span_seconds": starts.step,
                 "split": [
-                    {"id": each, "name": None if each is None else names.get(each, each), **columns}
+                    {"id": each, "name": None if each is None else names.get(each, each), **columns, **more}
                     for each, columns in shown.split
                 ],
                 "rest": shown.rest,
@@ -60,7 +72,12 @@ class UsageChart(AdminHandler):
 
     def _before(self, starts: range, by: By | None, id: str | None) -> dict[str, Any]:
         [(_, columns)] = chart(self.series, starts, by, id).split
-        return {"from": rfc3339(starts.start), "span_seconds": starts.step, **columns}
+        failed = self._failed_tries(starts, by, id)
+        return {"from": rfc3339(starts.start), "span_seconds": starts.step, **columns, **failed}
+
+    def _failed_tries(self, starts: range, by: By | None, id: str | None) -> Columns:
+        """Of one account."""
+        return self.failed_tries.columns(id, starts) if by == "account" and id else {}
 
     def _names(self, by: By | None) -> dict[str, str]:
         """Models are called by their ids, and a client may name a model like anything."""

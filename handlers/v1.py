@@ -248,7 +248,7 @@ class V1Request(HTTPMessageDelegate):
             if (self._connection.head.length or 0) > server.max_body_bytes:
                 raise self._too_large()
             self._body = Body(server.bodies)
-        self._inbound = Inbound(start_line.method, target, headers, self._body, origin)
+        self._inbound = server.relay.inbound(start_line.method, target, headers, self._body, origin)
 
     def _unknown(self, keys: Sequence[str]) -> RequestError:
         """Who has no valid key is refused; an address that shows many wrong ones is told to wait."""

@@ -13,19 +13,16 @@ import os
 import random
 import secrets
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import tornado
 
 from proxy import __version__
 from proxy.accounts.account import Account, load_accounts, read_account
 from proxy.accounts.affinity import Affinity
-from proxy.accounts.balancer import REFRESH_AHEAD_S
 from proxy.accounts.capacity import Capacity
 from proxy.accounts.conversations import Conversations
 from proxy.accounts.credentials import Credentials
@@ -39,9 +36,13 @@ from proxy.accounts.quota_history import QuotaHistory, read_quota_record
 from proxy.accounts.quota_watch import QuotaWatch
 from proxy.accounts.refresh import Refresher
 from proxy.accounts.resources import Resources
+from proxy.accounts.upkeep import Upkeep
+from proxy.adjustments import Adjustable, declared_keys, http_options, is_insecure, retry, targets
+from proxy.clients.admin_key import AdminKey
 from proxy.clients.budgets import Budgets
 from proxy.clients.counters import KeyCounters, read_counters
-from proxy.clients.keys import ClientKeys, Role, declared_key, key_record, load_keys, read_key
+from proxy.clients.declared import Declared
+from proxy.clients.keys import ClientKeys, key_record, load_keys, read_key
 from proxy.clients.rotation import Rotation
 from proxy.clients.sessions import Sessions, read_session
 from proxy.clients.signins import Signins, load_signins, read_signin, signin_record
@@ -56,27 +57,29 @@ from proxy.dashboard.event_log import EventLog
 from proxy.dashboard.figures import Figures
 from proxy.dashboard.health import Health
 from proxy.dashboard.metrics import Metrics, StateMetrics, Watched
+from proxy.dashboard.notify.alarms import Alarms
+from proxy.dashboard.notify.notifier import Notifier
 from proxy.dashboard.revisions import EVENTS, REQUESTS, Log, Revisions
 from proxy.dashboard.summary import Summary
 from proxy.dashboard.topics import Topics
-from proxy.dashboard.webhook import Webhook
 from proxy.feed import Feed, Happened
-from proxy.http.addresses import Network
+from proxy.http.options import HttpOptions
 from proxy.http.outbound import shown
 from proxy.jobs import Jobs
 from proxy.lag import LoopLag
 from proxy.redaction import Redaction
-from proxy.relay.attempts import Means, Retry
+from proxy.relay.attempts import Means
 from proxy.relay.relay import Relay
 from proxy.storage.chained_log import ChainedLog
+from proxy.storage.day_files import DayFiles
 from proxy.storage.envelope import Keyring
 from proxy.storage.findings import Finding, Findings, load_findings, read_finding
 from proxy.storage.folder import FolderInUse
 from proxy.storage.handover import SPENDING, USAGE, HandOver, Restore, TakeOver
 from proxy.storage.json_files import JsonFiles
 from proxy.storage.last_saves import LastSaves
-from proxy.storage.layout import SPOOL
-from proxy.storage.protocols import Kind, Reader, Record, Storage
+from proxy.storage.layout import REQUESTS as REQUEST_DAYS
+from proxy.storage.protocols import Kind, Reader, Record
 from proxy.storage.table import Table
 from proxy.storage.timed import Timed
 from proxy.storage.unsaved import Unsaved
@@ -85,11 +88,13 @@ from proxy.upstream.unclassified import Unclassified
 from proxy.usage import access_log, prices
 from proxy.usage.allowance import Allowance, price
 from proxy.usage.breakdown import Breakdown
+from proxy.usage.failed_tries import FailedTries
 from proxy.usage.late import Late, restore
 from proxy.usage.latency import Latency
 from proxy.usage.metrics import RequestMetrics
 from proxy.usage.moves import Moves
 from proxy.usage.request import RequestRecord, Sink
+from proxy.usage.request_archive import RequestArchive
 from proxy.usage.request_log import RequestLog
 from proxy.usage.series import Series
 
@@ -100,7 +105,7 @@ SAVE_AGAIN_S = 1.0
 SAVE_USAGE_S = 2.0
 TAKE_OVER_S = 0.2
 COMPACT_USAGE_S = 900.0
-REMOVE_EVENTS_S = 3600.0
+REMOVE_OLD_S = 3600.0
 LOOK_S = 5.0
 LOOK_AT_QUOTA_S = 30.0
 SAVE_QUOTA_S = 300.0
@@ -121,21 +126,6 @@ log = logging.getLogger("proxy")
 
 
 @dataclass(frozen=True)
-class HttpOptions:
-    """What the settings say of HTTP; sizes in bytes, times in seconds."""
-
-    admin_key: str
-    max_body_bytes: int
-    spool_folder: Path
-    allow_admin_paths: bool
-    drain_timeout_s: float
-    trusted_proxies: Sequence[Network]
-    public_origins: Sequence[str]
-    cors_origins: Sequence[str]
-    redirect_uri: str | None
-
-
-@dataclass(frozen=True)
 class Former:
     """A process that gives up the data folder within a time, from when it is told that it is `waited_for`."""
 
@@ -148,6 +138,7 @@ class Parts:
     """What a running proxy consists of. `jobs` end before any room is left."""
 
     http: HttpOptions
+    admin_key: AdminKey
     clock: Clock
     feed: Feed
     jobs: Jobs
@@ -165,6 +156,7 @@ class Parts:
     budgets: Budgets
     allowance: Allowance
     series: Series
+    failed_tries: FailedTries
     breakdown: Breakdown
     request_log: RequestLog
     sinks: Sequence[Sink]
@@ -178,10 +170,15 @@ class Parts:
     metrics: Metrics
     lag: LoopLag
     about: About
-    clean_sessions: bool
-    hurried: asyncio.Event
-    """Set it so that a shutdown waits for nothing any more."""
+    on_http: list[Callable[[HttpOptions], None]]
+    """Who is told when the configuration says something else of HTTP."""
+
     late: Late
+
+    @property
+    def hurried(self) -> asyncio.Event:
+        """Set it so that a shutdown waits for nothing any more."""
+        return self.late.hurried
 
     def tick(self) -> None:
         """Change what time changes: cooldowns that pass; logins, former keys, sign-ins and sessions that end."""
@@ -191,8 +188,11 @@ class Parts:
             self.feed.touch("tokens", key_id)
         self.logins.forget_old()
         self.signins.clean()
-        if self.clean_sessions:
-            self.sessions.clean()
+        self.sessions.tick()
+
+    def reload(self) -> None:
+        """Read the configuration again, beside the caller. The log says what came of it."""
+        self.jobs.start("reload", self.about.reload())
 
 
 @dataclass(frozen=True)
@@ -207,6 +207,7 @@ class _Given:
     last_saves: LastSaves
     late: Late
     counters: dict[str, Record]
+    admin_key: AdminKey
     unclassified: Unclassified
     lag: LoopLag
 
@@ -219,7 +220,7 @@ class _Accounts:
     refresher: Refresher
     probe: Probe
     logins: Logins
-    upkeep: Callable[[], Coroutine[Any, Any, None]]
+    upkeep: Upkeep
 
 
 @dataclass(frozen=True)
@@ -238,6 +239,7 @@ class _Usage:
     series: Series
     latency: Latency
     request_log: RequestLog
+    failed_tries: FailedTries
     moves: Moves
     metrics: RequestMetrics
 
@@ -250,7 +252,7 @@ class _Dashboard:
     revisions: Revisions
     archive: EventArchive
     figures: Figures
-    webhook: Webhook | None
+    notifier: Notifier
 
 
 _Entered = tuple[_Accounts, _Clients, _Usage, _Dashboard]
@@ -277,8 +279,10 @@ async def engine(
 
 def _parts(given: _Given, client: CurlClient, jobs: Jobs, entered: _Entered) -> Parts:
     accounts, clients, usage, dashboard = entered
+    adjustable = _adjustable(given, client, entered)
     return Parts(
-        http=_http_options(given.settings),
+        http=http_options(given.settings),
+        admin_key=given.admin_key,
         clock=given.clock,
         feed=given.feed,
         jobs=jobs,
@@ -296,10 +300,11 @@ def _parts(given: _Given, client: CurlClient, jobs: Jobs, entered: _Entered) -> 
         budgets=clients.budgets,
         allowance=usage.allowance,
         series=usage.series,
+        failed_tries=usage.failed_tries,
         breakdown=Breakdown(usage.series, given.storage),
         request_log=usage.request_log,
         sinks=_sinks(given, usage, dashboard.topics),
-        relay=_relay(given, accounts, client),
+        relay=adjustable.relay,
         health=dashboard.health,
         figures=dashboard.figures,
         summary=dashboard.summary,
@@ -308,9 +313,8 @@ def _parts(given: _Given, client: CurlClient, jobs: Jobs, entered: _Entered) -> 
         archive=dashboard.archive,
         metrics=_metrics(given, client, entered),
         lag=given.lag,
-        about=_about(given, dashboard.webhook),
-        clean_sessions=given.settings.session.cleanup_enabled,
-        hurried=given.last_saves.hurried,
+        about=_about(given, adjustable),
+        on_http=adjustable.on_http,
         late=given.late,
     )
 
@@ -327,7 +331,7 @@ def _begun(given: _Given, accounts: _Accounts, parts: Parts) -> Parts:
     """The parts, after a start of what goes on while they run, beside the jobs of the rooms."""
     parts.jobs.every("tick", TICK_S, parts.tick)
     parts.jobs.every("forget counters", SAVE_COUNTERS_S, partial(_orphans(given, parts).save, given.storage))
-    parts.jobs.start("upkeep at start", accounts.upkeep())
+    parts.jobs.start("upkeep at start", accounts.upkeep.look())
     return parts
 
 
@@ -365,8 +369,19 @@ async def _given(
         last = LastSaves(clock)
         counters = await storage.load("counters")
         late = Late(storage, LastSaves(clock, last.hurried), outlives)
+        admin_key = AdminKey(settings.auth.key)
         yield _Given(
-            settings, clock, rng, Feed(), storage, last, late, counters, Unclassified(), LoopLag(clock)
+            settings,
+            clock,
+            rng,
+            Feed(),
+            storage,
+            last,
+            late,
+            counters,
+            admin_key,
+            Unclassified(),
+            LoopLag(clock),
         )
         await last.run()
     finally:
@@ -428,15 +443,12 @@ async def _accounts(given: _Given, client: CurlClient) -> AsyncIterator[_Account
     oauth = _oauth_server(settings, clock)
     refresher = Refresher(pool, oauth, jobs=jobs, clock=clock, rng=given.rng)
     logins = Logins(pool, refresher, oauth, feed=given.feed, jobs=jobs, clock=clock, new_id=_new_id)
-    interval_s = settings.scheduler.interval
-
-    async def upkeep() -> None:
-        """Look at every account, and renew only the tokens that end before the next time."""
-        pool.tick()
-        if settings.accounts.auto_deactivate:
-            pool.deactivate_idle()
-        await refresher.refresh_due(interval_s * 1.1 + REFRESH_AHEAD_S)
-
+    upkeep = Upkeep(
+        pool,
+        refresher,
+        interval_s=settings.scheduler.interval,
+        deactivates=settings.accounts.auto_deactivate,
+    )
     async with contextlib.AsyncExitStack() as leaving:
         if oauth is not None:
             leaving.callback(oauth.close)
@@ -445,7 +457,7 @@ async def _accounts(given: _Given, client: CurlClient) -> AsyncIterator[_Account
         leaving.push_async_callback(jobs.close)
         jobs.every("save accounts again", SAVE_AGAIN_S, pool.save_again)
         jobs.every("save counters of accounts", SAVE_COUNTERS_S, partial(pool.save_counters, storage))
-        jobs.every("upkeep", interval_s, upkeep, jitter=0.1)
+        jobs.every("upkeep", upkeep.interval_s, upkeep.look, jitter=0.1)
         refresher.start()
         yield _Accounts(pool, affinity, quota, refresher, Probe(client, jobs, clock), logins, upkeep)
 
@@ -489,10 +501,11 @@ async def _clients(given: _Given) -> AsyncIterator[_Clients]:
         ttl_s=session.session_ttl,
         clock=given.clock,
         new_id=_new_id,
+        cleans=session.cleanup_enabled,
     )
     counters = KeyCounters(keys, budgets)
 
-    async def save_last(storage: Storage) -> None:
+    async def save_last() -> None:
         given.late.begin()
         await counters.save(storage)
 
@@ -501,7 +514,7 @@ async def _clients(given: _Given) -> AsyncIterator[_Clients]:
         "sessions": sessions.save,
     }
     async with contextlib.AsyncExitStack() as leaving:
-        given.last_saves.add("the counters and budgets of client keys", partial(save_last, storage))
+        given.last_saves.add("the counters and budgets of client keys", save_last)
         jobs.every("save counters of client keys", SAVE_COUNTERS_S, partial(counters.save, storage))
         for what, save in saves.items():
             given.last_saves.add(what, partial(save, storage))
@@ -510,16 +523,14 @@ async def _clients(given: _Given) -> AsyncIterator[_Clients]:
             given.last_saves.add("client keys", part.save_again, part.left)
             jobs.every("save clients again", SAVE_AGAIN_S, part.save_again)
         leaving.push_async_callback(jobs.close)
-        if session.cleanup_enabled and session.cleanup_interval < TICK_S:
-            jobs.every("clean sessions", session.cleanup_interval, sessions.clean)
+        if session.cleanup_interval < TICK_S:
+            jobs.every("clean sessions", session.cleanup_interval, sessions.tick)
         yield _Clients(keys, Rotation(keys, clock=given.clock), signins, budgets, counters, sessions)
 
 
 def _credentials(given: _Given, accounts: _Accounts, clients: _Clients) -> Credentials:
-    admin_key = given.settings.auth.api_key.get_secret_value()
-
     def is_ours(key: str) -> bool:
-        return key == admin_key or clients.keys.accept([key]) is not None
+        return given.admin_key.opens(key) or clients.keys.accept([key]) is not None
 
     return Credentials(accounts.pool, accounts.probe, accounts.refresher, is_ours=is_ours)
 
@@ -532,18 +543,7 @@ async def _keys(given: _Given, jobs: Jobs) -> ClientKeys:
         clock=given.clock,
         feed=given.feed,
         new_id=_new_id,
-        declared=[
-            declared_key(
-                each.name,
-                each.key,
-                Role(each.role),
-                each.limits,
-                each.models,
-                group=each.group,
-                tags=each.tags,
-            )
-            for each in given.settings.auth.client_keys
-        ],
+        declared=declared_keys(given.settings),
     )
 
 
@@ -552,7 +552,7 @@ async def _signins(given: _Given, keys: ClientKeys, jobs: Jobs) -> Signins:
     return Signins(
         Table("signins", stored, record=signin_record, storage=given.storage, jobs=jobs),
         given.counters,
-        admin_key=given.settings.auth.api_key.get_secret_value(),
+        admin_key=given.admin_key,
         keys=keys,
         feed=given.feed,
         clock=given.clock,
@@ -564,7 +564,9 @@ async def _usage(given: _Given, pool: Pool, budgets: Budgets) -> AsyncIterator[_
     storage, series, jobs = given.storage, Series(clock=given.clock), Jobs()
     prices.load()
     await series.load(storage)
+    requests = RequestLog(given.feed, clock=given.clock, redact=Redaction(given.settings.secrets()))
     async with contextlib.AsyncExitStack() as leaving:
+        await _kept_requests(given, requests, jobs, leaving)
         given.last_saves.add("usage", partial(series.flush, storage), series.left)
         leaving.push_async_callback(jobs.close)
         jobs.every("save usage", SAVE_USAGE_S, partial(series.flush, storage))
@@ -574,10 +576,28 @@ async def _usage(given: _Given, pool: Pool, budgets: Budgets) -> AsyncIterator[_
             Allowance(budgets, clock=clock),
             series,
             Latency(clock=clock),
-            RequestLog(given.feed, clock=clock, redact=Redaction(given.settings.secrets())),
+            requests,
+            FailedTries(clock=clock),
             Moves(clock=clock),
             RequestMetrics(lambda id: pool[id].name if id in pool else None),
         )
+
+
+async def _kept_requests(
+    given: _Given, requests: RequestLog, jobs: Jobs, leaving: contextlib.AsyncExitStack
+) -> None:
+    """Keep the requests on disk too, if the settings say so."""
+    storage = given.settings.storage
+    if storage.keep_requests is None:
+        return
+    stored = DayFiles(storage.data_folder / REQUEST_DAYS)
+    archive = RequestArchive(requests, stored, clock=given.clock, keep_s=storage.keep_requests)
+    await archive.remove_old()
+    await archive.open()
+    leaving.push_async_callback(archive.close)
+    given.late.at_end.append(archive.close)
+    jobs.every("save requests", SAVE_AGAIN_S, archive.save)
+    jobs.every("remove old requests", REMOVE_OLD_S, archive.remove_old)
 
 
 def _sinks(given: _Given, usage: _Usage, topics: Topics) -> tuple[Sink, ...]:
@@ -594,6 +614,7 @@ def _sinks(given: _Given, usage: _Usage, topics: Topics) -> tuple[Sink, ...]:
         usage.latency.count,
         usage.moves.count,
         usage.metrics.count,
+        usage.failed_tries.count,
         topics.ended,
         usage.request_log.keep,
         access_log.write,
@@ -620,29 +641,24 @@ def _metrics(given: _Given, client: CurlClient, entered: _Entered) -> Metrics:
     return Metrics([usage.metrics, about_accounts, StateMetrics(watched)])
 
 
-def _relay(given: _Given, accounts: _Accounts, client: CurlClient) -> Relay:
-    retry = given.settings.retry
-    teacher = Teacher(
+def _teacher(given: _Given, accounts: _Accounts) -> Teacher:
+    return Teacher(
         accounts.pool,
         accounts.probe,
         accounts.refresher,
         rate_limit_default_s=given.settings.accounts.rate_limit_default,
         clock=given.clock,
     )
+
+
+def _relay(given: _Given, accounts: _Accounts, client: CurlClient, teacher: Teacher) -> Relay:
     means = Means(
         accounts.pool,
         client,
         teacher,
         accounts.refresher,
         accounts.affinity,
-        retry=Retry(
-            max_attempts=retry.max_attempts,
-            base_delay_s=retry.base_delay,
-            max_delay_s=retry.max_delay,
-            jitter_max_s=retry.jitter_max,
-            resend_posts=retry.resend_posts,
-            budget=retry.budget,
-        ),
+        retry=retry(given.settings),
         unclassified=given.unclassified,
         feed=given.feed,
         clock=given.clock,
@@ -668,10 +684,9 @@ async def _dashboard(
     revisions = Revisions(feed, topics.sources(), logs, epoch=secrets.token_hex(8))
     async with contextlib.AsyncExitStack() as leaving:
         leaving.push_async_callback(jobs.close)
-        webhook = _webhook(given, health, jobs)
-        if webhook is not None:
-            leaving.callback(webhook.close)
-        yield _Dashboard(health, summary, topics, revisions, archive, figures, webhook)
+        notifier = _notifier(given, health, jobs)
+        leaving.callback(notifier.close)
+        yield _Dashboard(health, summary, topics, revisions, archive, figures, notifier)
 
 
 def _topics(
@@ -708,7 +723,7 @@ async def _archive(given: _Given, events: EventLog, jobs: Jobs) -> EventArchive:
     await archive.open()
     given.last_saves.add("events", archive.save, archive.left)
     jobs.every("save events", SAVE_AGAIN_S, archive.save_again)
-    jobs.every("remove old events", REMOVE_EVENTS_S, archive.remove_old)
+    jobs.every("remove old events", REMOVE_OLD_S, archive.remove_old)
     return archive
 
 
@@ -727,7 +742,7 @@ def _summary(
         health=health,
         figures=figures,
         clock=given.clock,
-        insecure=_is_insecure(given.settings),
+        insecure=is_insecure(given.settings),
     )
 
 
@@ -740,16 +755,22 @@ async def _findings(given: _Given, jobs: Jobs) -> Findings:
     return findings
 
 
-def _webhook(given: _Given, health: Health, jobs: Jobs) -> Webhook | None:
-    url, secret = given.settings.notifications.webhook_url, given.settings.notifications.secret
-    if url is None:
-        return None
-    signs = None if secret is None else secret.get_secret_value()
-    webhook = Webhook(url, signs, health, jobs=jobs, clock=given.clock, rng=given.rng)
-    given.feed.on_account_change(webhook.account_changed)
-    given.feed.on_event(webhook.happened)
-    jobs.every("look at health", LOOK_S, webhook.look)
-    return webhook
+def _notifier(given: _Given, health: Health, jobs: Jobs) -> Notifier:
+    settings, clock = given.settings, given.clock
+    notifier = Notifier(
+        proxy=settings.outbound_proxy,
+        ca_file=settings.claude.ca_file,
+        jobs=jobs,
+        clock=clock,
+        rng=given.rng,
+    )
+    notifier.aim(targets(settings), settings.notifications.repeat_after)
+    alarms = Alarms(notifier, health, clock=clock)
+    given.feed.on_account_change(alarms.account_changed)
+    given.feed.on_event(alarms.happened)
+    jobs.every("look at health", LOOK_S, alarms.look)
+    jobs.every("send what was held", LOOK_S, notifier.look)
+    return notifier
 
 
 def _orphans(given: _Given, parts: Parts) -> Unsaved[Record]:
@@ -761,22 +782,30 @@ def _orphans(given: _Given, parts: Parts) -> Unsaved[Record]:
     return orphans
 
 
-def _http_options(settings: Settings) -> HttpOptions:
-    return HttpOptions(
-        admin_key=settings.auth.api_key.get_secret_value(),
-        max_body_bytes=settings.server.max_body_size,
-        spool_folder=settings.storage.data_folder / SPOOL,
-        allow_admin_paths=settings.claude.allow_admin_paths,
-        drain_timeout_s=settings.server.drain_timeout,
-        trusted_proxies=settings.server.trusted_proxies,
-        public_origins=settings.server.public_origins,
-        cors_origins=settings.server.cors_origins,
-        redirect_uri=settings.oauth.redirect_uri,
+def _adjustable(given: _Given, client: CurlClient, entered: _Entered) -> Adjustable:
+    accounts, clients, usage, dashboard = entered
+    teacher = _teacher(given, accounts)
+    return Adjustable(
+        pool=accounts.pool,
+        affinity=accounts.affinity,
+        teacher=teacher,
+        alerts=accounts.quota.alerts,
+        upkeep=accounts.upkeep,
+        relay=_relay(given, accounts, client, teacher),
+        client=client,
+        sessions=clients.sessions,
+        declared=Declared(clients.keys, clients.sessions, clients.budgets),
+        admin_key=given.admin_key,
+        notifier=dashboard.notifier,
+        archive=dashboard.archive,
+        request_log=usage.request_log,
+        summary=dashboard.summary,
+        secrets=set(given.settings.secrets()),
     )
 
 
-def _about(given: _Given, webhook: Webhook | None) -> About:
-    settings, reload = given.settings, Reload(given.settings, given.feed)
+def _about(given: _Given, adjustable: Adjustable) -> About:
+    settings, reload = given.settings, Reload(given.settings, given.feed, adjustable.takers())
     python, own = ".".join(map(str, sys.version_info[:3])), settings.oauth
     needed = {"client_id": own.client_id, "authorize_url": own.authorize_url, "token_url": own.token_url}
     return About(
@@ -787,7 +816,7 @@ def _about(given: _Given, webhook: Webhook | None) -> About:
         data_folder=settings.storage.data_folder,
         encryption=keyring(settings).id,
         missing_for_oauth=[f"oauth.{name}" for name, value in needed.items() if value is None],
-        webhook=webhook,
+        notifier=adjustable.notifier,
     )
 
 
@@ -802,13 +831,6 @@ def _oauth_server(settings: Settings, clock: Clock) -> OAuthServer | None:
     return OAuthServer(
         registration, clock=clock, proxy=settings.outbound_proxy, ca_file=settings.claude.ca_file
     )
-
-
-def _is_insecure(settings: Settings) -> bool:
-    """Whether others can reach the dashboard without TLS, as far as can be told from here."""
-    host, origins = settings.server.host, settings.server.public_origins
-    here = host == "localhost" or host.startswith("127.") or host == "::1"
-    return not here and not any(origin.startswith("https:") for origin in origins)
 
 
 def _new_id(kind: str) -> str:

@@ -17,7 +17,7 @@ from proxy.accounts.account import load_accounts
 from proxy.assembly import READERS, keyring, url, way_out
 from proxy.clients.keys import load_keys
 from proxy.clock import SystemClock
-from proxy.config import effective
+from proxy.config import effective, schema
 from proxy.config.settings import Settings
 from proxy.errors import StartError, Unprocessable
 from proxy.storage import backup
@@ -56,6 +56,14 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
 )
 
 
+class _PrintSchema(argparse.Action):
+    """Needs no configuration: it tells an editor what may stand in one."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *args: object, **kwargs: object) -> NoReturn:
+        print(schema.text(), end="")
+        parser.exit()
+
+
 class _Parser(argparse.ArgumentParser):
     """A wrong flag is told as everything else that is wrong."""
 
@@ -76,6 +84,8 @@ def parse() -> argparse.Namespace:
             parser.add_argument(flag, dest="only", metavar="FILE", type=_asked(flag), help=told)
         else:
             parser.add_argument(flag, dest="only", action="store_const", const=Asked(flag), help=told)
+    told = "print a JSON schema of configurations, for editors, then exit"
+    parser.add_argument("--print-schema", action=_PrintSchema, nargs=0, help=told)
     parser.add_argument("--version", action="version", version=f"claude-proxy {__version__}")
     options = parser.parse_args()
     if options.demo and options.only:

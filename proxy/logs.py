@@ -19,7 +19,18 @@ from proxy.floods import Floods, Sum
 from proxy.line_writer import LineWriter, write_in_time
 from proxy.redaction import UNPRINTABLE, Redaction, redact
 
-__all__ = ["LOOKED_AT", "JsonLine", "Lines", "ReadyRecord", "TextLine", "redact", "say_last", "set_up"]
+__all__ = [
+    "LOOKED_AT",
+    "JsonLine",
+    "Lines",
+    "ReadyRecord",
+    "TextLine",
+    "redact",
+    "say_last",
+    "set_up",
+    "write_as",
+    "write_from",
+]
 
 OURS = ("proxy", "handlers")
 """Loggers that know themselves what comes in floods. A library's records are all counted."""
@@ -48,7 +59,7 @@ def set_up(level: str, form: str, secrets: Iterable[str] = ()) -> Iterator[None]
     # What no line of ours shows, and each record would look up (docs.python.org/3/howto/logging.html#optimization).
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None  # named there too: no search for the caller
-    handler = _handler(JsonLine(secrets) if form == "json" else TextLine(secrets))
+    handler = _handler(_lines(form, secrets))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # Tornado's own access lines and its curl trace (which holds headers) are replaced by ours.
     logging.getLogger("tornado.access").setLevel(logging.CRITICAL)
@@ -64,10 +75,26 @@ def set_up(level: str, form: str, secrets: Iterable[str] = ()) -> Iterator[None]
         handler.close()
 
 
+def write_as(form: str, secrets: Iterable[str]) -> None:
+    """Have other lines from now on: their form, and the secrets that none shows."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, Lines):
+            handler.write_as(_lines(form, secrets))
+
+
+def write_from(level: str) -> None:
+    """Write what has this level or a higher one from now on."""
+    logging.getLogger().setLevel(level.upper())
+
+
 def say_last(text: str) -> None:
     """Print a line to stderr as a process ends, within FLUSH_S for each part of it: nobody may read it."""
     if sys.stderr is not None:
         write_in_time(sys.stderr.fileno(), f"{text}\n", FLUSH_S)
+
+
+def _lines(form: str, secrets: Iterable[str]) -> logging.Formatter:
+    return JsonLine(secrets) if form == "json" else TextLine(secrets)
 
 
 def _handler(form: logging.Formatter) -> logging.Handler:
@@ -112,6 +139,11 @@ class Lines(logging.Handler):
         self._ending = False
         self._floods = Floods(SystemClock())
         self._writer = LineWriter(descriptor, self._remarks)
+
+    def write_as(self, form: logging.Formatter) -> None:
+        """Format what comes from now on with this."""
+        self.setFormatter(form)
+        self._form = form
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Format and hand over a record. It takes no lock, unlike other handlers: the writer has its own."""

@@ -26,6 +26,9 @@ RUN = [sys.executable, str(ROOT / "run.py")]
 FORKED = [sys.executable, str(ROOT / "tests/forked.py")]
 
 
+# A session leader without a terminal gets the one that it opens (tty(4)).
+LEADS = "import os, sys; os.setsid(); os.open(sys.argv[1], os.O_RDWR); os.execv(sys.argv[2], sys.argv[2:])"
+
 CLOCK = {name: value for name, value in os.environ.items() if name == "LD_PRELOAD" or "FAKE" in name}
 """What gives a process the time of the tests: see tests/hours.py."""
 
@@ -192,13 +195,18 @@ async def running(
     home: Path,
     *arguments: str,
     errors: int | None = None,
+    terminal: str | None = None,
     command: Sequence[str] = RUN,
     **variables: str,
 ) -> AsyncIterator[Running]:
-    """The process, serving; killed at the end where it has not ended by then. `errors`: a descriptor for its log."""
+    """The process, serving; killed at the end where it has not ended by then.
+
+    `errors`: a descriptor for its log. `terminal`: the terminal that it leads a session of, for its signals alone.
+    """
     stderr = home / "stderr.log"
     with stderr.open("wb") as file:
         process = await asyncio.create_subprocess_exec(
+            *([] if terminal is None else [sys.executable, "-c", LEADS, terminal]),
             *command,
             *arguments,
             env=environ(home, {"PYTHONWARNINGS": "error"} | variables),

@@ -44,6 +44,7 @@ async def main() -> None:
                         page = await context.new_page()
                         await page.goto(f"http://127.0.0.1:{demo.port}/")
                         await sign_in(page)
+                        await page.mouse.move(0, 0)  # or what the pointer rests on is lit
                         await live(page)
                         for view in VIEWS[size]:
                             await goto(page, view)

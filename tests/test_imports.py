@@ -35,8 +35,12 @@ MAY_IMPORT = {
     "proxy.dashboard": ("http", "storage", "upstream", "accounts", "clients", "usage", "relay"),
     "proxy.config": ("http", "storage", "clients"),
     "proxy.simulator": ("http", "storage", "upstream", "accounts", "clients", "usage", "config"),
+    "proxy.adjustments": (
+        "http", "storage", "upstream", "accounts", "clients", "usage", "relay", "dashboard", "config",
+    ),
     "proxy.assembly": (
-        "http", "storage", "upstream", "accounts", "clients", "usage", "relay", "dashboard", "config", "simulator",
+        "adjustments", "http", "storage", "upstream", "accounts", "clients", "usage", "relay", "dashboard", "config",
+        "simulator",
     ),
     "proxy.commands": ("assembly", "storage", "upstream", "accounts", "clients", "config"),
 }  # fmt: skip
@@ -45,11 +49,13 @@ MAY_IMPORT = {
 ONLY_BY = {
     "proxy.config": (
         "run",
+        "proxy.adjustments",
         "proxy.assembly",
         "proxy.commands",
         "proxy.config",
         "proxy.simulator.demo",
     ),  # a part gets plain values
+    "proxy.adjustments": ("proxy.assembly",),
     "proxy.simulator": ("run", "proxy.assembly", "proxy.simulator"),
     "proxy.assembly": ("run", "proxy.commands", "handlers.front"),  # which makes a server of its parts
     # Everybody else gets a Storage, whatever it is kept in.

@@ -47,10 +47,13 @@ async def upstream(clock: SteppedClock | None = None) -> AsyncIterator[Simulator
 
 
 @contextlib.asynccontextmanager
-async def serving(home: Path, simulator: Simulator, **variables: str) -> AsyncIterator[Running]:
+async def serving(
+    home: Path, simulator: Simulator, terminal: str | None = None, **variables: str
+) -> AsyncIterator[Running]:
     """A process before the simulator, with an account and a client key, once it answers."""
     config = str(write_config(home))
-    async with running(home, "--config", config, CLAUDE__BASE_URL=simulator.base_url, **variables) as process:
+    variables["CLAUDE__BASE_URL"] = simulator.base_url
+    async with running(home, "--config", config, terminal=terminal, **variables) as process:
         new = {"name": "team", "type": "api_key", "api_key": ACCOUNT_KEY}
         assert (await process.admin("POST", "/api/accounts", new)).status == 201
         assert (await process.admin("POST", "/api/tokens", {"name": "n", "key": CLIENT_KEY})).status == 201
@@ -213,17 +216,53 @@ async def test_a_terminal_that_goes_away_lets_a_running_stream_end_whole(tmp_pat
     clock = SteppedClock()
     async with contextlib.AsyncExitStack() as stack:
         simulator = await stack.enter_async_context(upstream(clock))
+        terminal, line = os.openpty()
         with hangup(signal.SIG_DFL):
-            process = await stack.enter_async_context(serving(tmp_path, simulator))
+            process = await stack.enter_async_context(serving(tmp_path, simulator, os.ttyname(line)))
+        os.close(line)
         simulator.script(None, Steady(events=5, interval_s=1))
         async with stream(process) as (_, events):
-            process.signal(signal.SIGHUP)
+            os.close(terminal)  # the kernel sends SIGHUP
             await draining(process.port)
             process.signal(signal.SIGHUP)  # shells send it more than once
             clock.free()
             rest = [event async for event in events]
         assert rest[-1].startswith(b"event: message_stop")
         assert await process.ended() == 0
+
+
+@pytest.mark.parametrize("has_terminal", [False, True])
+async def test_a_hangup_reads_the_configuration_again(tmp_path: Path, has_terminal: bool) -> None:
+    terminal, line = os.openpty()
+    config, other = write_config(tmp_path), "another-Admin-key-of-tests-3Kx"
+    text = config.read_text()
+    try:
+        with hangup(signal.SIG_DFL):
+            leads = os.ttyname(line) if has_terminal else None
+            async with running(tmp_path, "--config", str(config), terminal=leads) as process:
+                config.write_text(text.replace(ADMIN_KEY, other) + "  prot: 1\n")
+                process.signal(signal.SIGHUP)
+                await logged(process, "configuration not taken")
+                assert f"{config}, line 7: server.prot is not a known key" in process.stderr
+                assert (await process.admin("GET", "/api/accounts")).status == 200
+                config.write_text(text.replace(ADMIN_KEY, other).replace("port: 0", "port: 1"))
+                process.signal(signal.SIGHUP)
+                await logged(process, "need a restart: server.port")
+                assert "configuration read again, changed: auth.api_key" in process.stderr
+                assert (await process.admin("GET", "/api/accounts")).status == 401
+                headers = [("X-API-Key", other)]
+                assert (await process.send("GET", "/api/accounts", headers)).status == 200
+                process.signal(signal.SIGTERM)
+                assert await process.ended() == 0
+                assert leaked(process.stderr, [ADMIN_KEY, other]) == []
+    finally:
+        os.close(terminal)
+        os.close(line)
+
+
+async def logged(process: Running, text: str) -> None:
+    """Return once its log holds the text."""
+    await until(lambda: text in process.stderr, within_s=10)
 
 
 async def test_under_nohup_it_outlives_its_terminal(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ class Affinity:
         self.resources = resources
         self.conversations = conversations
         self._pool = pool
-        self._on = on
+        self.on = on
         self.shared = shared
         self.turns = Counter[str]()
         """Turns of conversations since the start: `new`, `stayed`, and why the others moved."""
@@ -171,7 +171,7 @@ class Affinity:
         group, session, chain = asking.group, asking.session, asking.peek.chain
         # A single message begins a conversation, however often it was sent.
         goes_on = len(chain) > 1 or session is not None
-        after = self.conversations.first(group, session, chain) if goes_on and self._on else None
+        after = self.conversations.first(group, session, chain) if goes_on and self.on else None
         before = None if after is None else self.conversations.account_of((after,))
         why, account_id, held_by = self._belongs(asking, before)
         if account_id is not None and asking.tags and not self._pool[account_id].serves(asking.tags):
@@ -182,7 +182,7 @@ class Affinity:
             account_id,
             strict=why in _STRICT or (why == "home" and makes),
             group=group,
-            names=self._names(asking) if self._on else (),
+            names=self._names(asking) if self.on else (),
             after=after,
             before=before,
             goes_on=goes_on,

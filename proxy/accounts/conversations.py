@@ -71,7 +71,7 @@ class Conversations:
     def __init__(self, storage: Storage, *, clock: Clock, ttl_s: float) -> None:
         self._storage = storage
         self._clock = clock
-        self._ttl_s = ttl_s
+        self.ttl_s = ttl_s
         self._accounts: OrderedDict[Name, Held] = OrderedDict()
         self._messages: OrderedDict[str, tuple[Writer, float]] = OrderedDict()
         self._pending: dict[Name, Held] = {}
@@ -133,7 +133,7 @@ class Conversations:
 
     def keep(self, names: Iterable[Name], account_id: str) -> None:
         """Remember that the conversation of these names had a turn with this account."""
-        held = (account_id, self._clock.now() + self._ttl_s)
+        held = (account_id, self._clock.now() + self.ttl_s)
         for name in names:
             _keep(self._accounts, name, held, MOST)
             self._pending[name] = held

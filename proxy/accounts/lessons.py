@@ -44,7 +44,7 @@ class Teacher:
         self._pool = pool
         self._probe = probe
         self._refresher = refresher
-        self._default_s = rate_limit_default_s
+        self.rate_limit_default_s = rate_limit_default_s
         self._clock = clock
 
     async def teach(self, lessons: Lessons, account: Account, verdict: Verdict) -> None:
@@ -59,7 +59,7 @@ class Teacher:
             lessons.by_quota |= {account.id}
         match verdict.action:
             case Action.BENCH_THEN_NEXT:
-                until = verdict.limited_until or self._clock.now() + self._default_s
+                until = verdict.limited_until or self._clock.now() + self.rate_limit_default_s
                 pool.limit(account.id, until, verdict.evidence)
                 return
             case Action.SKIP_THEN_NEXT if verdict.matter is not None:
@@ -79,7 +79,7 @@ class Teacher:
         self._pool.served(account_id, matters)
         for id, verdict in lessons.held:
             if verdict.matter is not None:
-                self._pool.strike(id, verdict.matter, self._default_s, verdict.evidence)
+                self._pool.strike(id, verdict.matter, self.rate_limit_default_s, verdict.evidence)
 
     async def _confirm(self, account: Account, verdict: Verdict) -> None:
         """The API refuses a key: it is dead if `GET /v1/models` refuses it too."""

@@ -39,7 +39,7 @@ class Pool(AccountTable):
         idle_threshold_s: float,
     ) -> None:
         super().__init__(table, clock=clock, feed=feed, new_id=new_id)
-        self._idle_threshold_s = idle_threshold_s
+        self.idle_threshold_s = idle_threshold_s
         self.uses = Uses(table, counters)
         self._counts = dict.fromkeys(Status, 0)
         self._balancer = Balancer(table)
@@ -229,7 +229,7 @@ class Pool(AccountTable):
 
     def _idle_since(self, account: Account) -> float | None:
         since = max(self.uses[account.id].last_used_at or 0.0, account.active_since or account.created_at)
-        return since if self._clock.now() - since >= self._idle_threshold_s else None
+        return since if self._clock.now() - since >= self.idle_threshold_s else None
 
     def recovers_in(self, matters: tuple[str, ...] = (), *, but: Collection[str] = ()) -> float | None:
         """Seconds until the first resting account can be asked for these matters, of those not in `but`.

@@ -23,7 +23,7 @@ class QuotaAlerts:
 
     def __init__(self, pool: Pool, threshold: float, *, feed: Feed, clock: Clock) -> None:
         self._pool = pool
-        self._threshold = threshold
+        self.threshold = threshold
         self._feed = feed
         self._clock = clock
         self._told: dict[tuple[str, str], float] = {}  # until when an alert is not repeated
@@ -38,14 +38,14 @@ class QuotaAlerts:
             self._feed.tell(Happened(KIND, text, "warning", subject))
 
     def _news(self) -> Iterator[tuple[Account, str, float]]:
-        if not self._threshold:
+        if not self.threshold:
             return
         now = self._clock.now()
         self._told = {key: until for key, until in self._told.items() if until > now}
         for account_id in self._pool.quotas:
             for name, window in self._pool.quotas[account_id].items():
                 used, resets_at = window.full, window.resets_at
-                if used is None or used < self._threshold or resets_at is None or resets_at <= now:
+                if used is None or used < self.threshold or resets_at is None or resets_at <= now:
                     continue
                 account = self._pool[account_id]
                 if (

@@ -91,6 +91,14 @@ class Quotas:
         self._quotas.pop(account_id, None)
         self._until.pop(account_id, None)
 
+    def count_room(self, counts: bool) -> None:
+        """Set whether it counts who has how much left."""
+        self._by_room = counts
+        for account in self._accounts.values():
+            self.file(account)
+            if not counts:
+                self._balancer.set_room(account.id, 1.0)
+
     def tick(self) -> None:
         """File the rooms that time has changed: a window was reset, or begins to count."""
         now = self._clock.now()

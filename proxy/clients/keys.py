@@ -6,7 +6,7 @@ import hmac
 import json
 import logging
 from asyncio import Task
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -143,9 +143,7 @@ class ClientKeys:
         self._clock = clock
         self._feed = feed
         self._new_id = new_id
-        # If a key is both stored and declared, the declared one counts.
-        keys = chain(self._table.values(), self._declared.values())
-        self._by_hash = {digest: client_key.id for client_key in keys for digest in _hashes(client_key)}
+        self._by_hash = _ids(self._table.values(), self._declared.values())
         self._former_used: dict[str, float] = {}  # by hash, since the start
         self._use = {client_key.id: _read_use(counters.get(client_key.id, {})) for client_key in self}
         self._on_use: Callable[[str], None] = _ignore
@@ -227,18 +225,13 @@ class ClientKeys:
             "group": client_key.group,
             "tags": list(client_key.tags),
             "declared": client_key.declared,
-            "former_keys": [self._former_view(old) for old in client_key.former],
+            "former_keys": [old.view(self._former_used.get(old.key_sha256)) for old in client_key.former],
             "requests": use.requests,
             "last_used_at": None if use.last_used_at is None else rfc3339(use.last_used_at),
             "created_at": rfc3339(client_key.created_at),
             "updated_at": rfc3339(client_key.updated_at),
             "etag": client_key.etag,
         }
-
-    def _former_view(self, old: FormerKey) -> dict[str, str | None]:
-        used_at = self._former_used.get(old.key_sha256)
-        last_used_at = None if used_at is None else rfc3339(used_at)
-        return {"key": old.masked, "ends_at": rfc3339(old.ends_at), "last_used_at": last_used_at}
 
     def find(
         self, *, role: Role | None = None, status: KeyStatus | None = None, search: str = ""
@@ -332,6 +325,15 @@ class ClientKeys:
         await forgotten
         log.info("token deleted token=%s name=%s", client_key.id, client_key.name)
 
+    def set_declared(self, declared: Iterable[ClientKey]) -> Mapping[str, ClientKey]:
+        """Have these keys of the configuration, by `declare`; those that were there before."""
+        old, self._declared = self._declared, {client_key.id: client_key for client_key in declared}
+        self._by_hash = _ids(self._table.values(), self._declared.values())
+        self._use = {key_id: KeyUse() for key_id in self._declared} | self._use
+        for key_id in [key_id for key_id in old if key_id not in self]:
+            self._drop(old[key_id])
+        return old
+
     def use_record(self, key_id: str) -> Record | None:
         """The counters of a key as they are stored; None if there is no such key."""
         use = self._use.get(key_id)
@@ -387,6 +389,11 @@ def client_of(keys: ClientKeys, presented: Sequence[str]) -> ClientKey | None:
         if other is not None and other.role is not Role.METRICS:
             return other
     raise Forbidden("this client key is for /metrics alone: its role is `metrics`", should_retry=False)
+
+
+def _ids(stored: Iterable[ClientKey], declared: Iterable[ClientKey]) -> dict[str, str]:
+    """The ids by hash. If a key is both stored and declared, the declared one counts."""
+    return {digest: client_key.id for client_key in chain(stored, declared) for digest in _hashes(client_key)}
 
 
 def _hashes(client_key: ClientKey) -> list[str]:

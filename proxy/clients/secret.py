@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Final
 
 from pydantic import ConfigDict, Field
 
+from proxy.clock import rfc3339
 from proxy.errors import Unprocessable
 from proxy.storage.fields import LAST_TIME
 
@@ -29,6 +30,11 @@ class FormerKey:
     key_sha256: str = field(repr=False)
     masked: str
     ends_at: Time
+
+    def view(self, used_at: float | None) -> dict[str, str | None]:
+        """What an admin may see; `used_at` is when it was used last, in seconds since the epoch."""
+        last_used_at = None if used_at is None else rfc3339(used_at)
+        return {"key": self.masked, "ends_at": rfc3339(self.ends_at), "last_used_at": last_used_at}
 
 
 def new_key() -> str:

@@ -50,7 +50,10 @@ class Session:
 
 
 class Sessions:
-    """The table of sessions. It is bounded: the least recently used one without requests in flight is dropped."""
+    """The table of sessions. It is bounded: the least recently used one without requests in flight is dropped.
+
+    Its limits, which are public, may be changed at any time; `cleans`: whether sessions that have expired are removed.
+    """
 
     def __init__(
         self,
@@ -63,11 +66,13 @@ class Sessions:
         clock: Clock,
         feed: Feed,
         new_id: Callable[[str], str],
+        cleans: bool = True,
     ) -> None:
-        self._enabled = enabled
+        self.enabled = enabled
         self._max_concurrent = max_concurrent
-        self._queue_timeout_s = queue_timeout_s
-        self._ttl_s = ttl_s
+        self.queue_timeout_s = queue_timeout_s
+        self.ttl_s = ttl_s
+        self.cleans = cleans
         self._clock = clock
         self._feed = feed
         self._new_id = new_id
@@ -113,7 +118,7 @@ class Sessions:
         session.in_flight += 1
         session.running.add(cut)
         self._touch(session)
-        return Place(self, session, cut, limited=limited and self._enabled)
+        return Place(self, session, cut, limited=limited and self.enabled)
 
     def take_now(self, session: Session) -> bool:
         """Take one of the session's slots if one is free and no request waits for it. False if not."""
@@ -126,11 +131,11 @@ class Sessions:
         """Wait for one of the session's slots. Raises RateLimited if none becomes free in time."""
         if self.take_now(session):
             return
-        if self._queue_timeout_s:
+        if self.queue_timeout_s:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             session.waiting.append(turn)
             try:
-                async with asyncio.timeout(self._queue_timeout_s):
+                async with asyncio.timeout(self.queue_timeout_s):
                     await turn
                 return
             except TimeoutError:
@@ -148,8 +153,8 @@ class Sessions:
         )
 
     def give(self, session: Session) -> None:
-        """Free a slot, or pass it to the request that has waited longest."""
-        while session.waiting:
+        """Free a slot, or pass it to the request that has waited longest, unless there are too many since a change."""
+        while session.waiting and session.limited <= self._max_concurrent:
             turn = session.waiting.popleft()
             if not turn.done():
                 turn.set_result(None)
@@ -177,9 +182,27 @@ class Sessions:
             if session.client.key_id == key_id:
                 self._end(session)
 
+    @property
+    def max_concurrent(self) -> int:
+        """Slots of each session. With more of them, requests that wait get theirs at once."""
+        return self._max_concurrent
+
+    @max_concurrent.setter
+    def max_concurrent(self, slots: int) -> None:
+        self._max_concurrent = slots
+        for session in self:
+            while session.waiting and session.limited < slots:
+                session.limited += 1
+                self.give(session)
+
+    def tick(self) -> None:
+        """Drop expired sessions, if that is wanted."""
+        if self.cleans:
+            self.clean()
+
     def clean(self) -> None:
         """Drop expired sessions. Called every second: it checks 4,096 sessions within 1 ms."""
-        end = self._clock.now() - self._ttl_s
+        end = self._clock.now() - self.ttl_s
         for session in [s for s in self._sessions.values() if s.last_seen_at <= end and not s.in_flight]:
             self._drop(session)
             self._tell("ended", session, f"a session of {session.client.address} ended by itself", SYSTEM)
@@ -196,7 +219,7 @@ class Sessions:
             "in_flight": session.in_flight,
             "created_at": rfc3339(session.created_at),
             "last_seen_at": rfc3339(session.last_seen_at),
-            "expires_at": None if session.in_flight else rfc3339(session.last_seen_at + self._ttl_s),
+            "expires_at": None if session.in_flight else rfc3339(session.last_seen_at + self.ttl_s),
         }
 
     async def save(self, storage: Storage) -> None:
@@ -220,7 +243,7 @@ class Sessions:
         return session.client, session.created_at, session.last_seen_at, session.requests
 
     def _over(self, session: Session) -> bool:
-        return not session.in_flight and session.last_seen_at + self._ttl_s <= self._clock.now()
+        return not session.in_flight and session.last_seen_at + self.ttl_s <= self._clock.now()
 
     def _end(self, session: Session) -> None:
         self._drop(session)

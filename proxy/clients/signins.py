@@ -12,6 +12,7 @@ from asyncio import Task
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 
+from proxy.clients.admin_key import AdminKey
 from proxy.clients.keys import ClientKey, ClientKeys, Role
 from proxy.clock import Clock
 from proxy.feed import Feed, Happened, Who
@@ -58,19 +59,20 @@ class Signins:
         table: Table[SignIn],
         counters: dict[str, Record],
         *,
-        admin_key: str,
+        admin_key: AdminKey,
         keys: ClientKeys,
         feed: Feed,
         clock: Clock,
     ) -> None:
         self._table = table
-        self._admin_key = admin_key.encode()
+        self._admin_key = admin_key
         self._keys = keys
         self._feed = feed
         self._clock = clock
         self._seen_at = {each.id: _read_seen(counters.get(each.id, {}), each) for each in table.values()}
         self._unsaved = Unsaved("counters", self._record, dict, counters)
         self._followers: list[Callable[[str], None]] = []
+        admin_key.on_replaced(self.end_all)
 
     def __contains__(self, id: object) -> bool:
         return id in self._table
@@ -87,7 +89,7 @@ class Signins:
         new = SignIn(
             id=hashlib.sha256(cookie.encode()).hexdigest(),
             key_id=None if client_key is None else client_key.id,
-            admin_key_mac=self._mac(cookie),
+            admin_key_mac=self._admin_key.mac(cookie),
             created_at=self._clock.now(),
         )
         self._see(new.id)
@@ -104,7 +106,7 @@ class Signins:
         if (
             found is None
             or self._over(found)
-            or not hmac.compare_digest(found.admin_key_mac, self._mac(cookie))
+            or not hmac.compare_digest(found.admin_key_mac, self._admin_key.mac(cookie))
         ):
             return None
         self.seen(found.id)
@@ -133,6 +135,11 @@ class Signins:
         for each in tuple(self._table.values()):
             if each.key_id == key_id and each != but:
                 self._forget(each)
+
+    def end_all(self) -> None:
+        """End every sign-in: the admin key is another one, to which all are bound."""
+        for each in tuple(self._table.values()):
+            self._forget(each)
 
     def clean(self) -> None:
         """End sign-ins that have expired, and those whose client key is no longer a usable admin key."""
@@ -180,9 +187,6 @@ class Signins:
         self._unsaved.remove(id)
         for follower in self._followers:
             follower(id)
-
-    def _mac(self, cookie: str) -> str:
-        return hmac.new(cookie.encode(), self._admin_key, hashlib.sha256).hexdigest()
 
 
 def signin_record(sign_in: SignIn) -> Record:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Annotated
 
-from pydantic import PlainValidator
+from pydantic import PlainValidator, WithJsonSchema
 
 from proxy.clients.budgets import NO_LIMITS, KeyLimits
 from proxy.clients.keys import Role
@@ -120,4 +120,27 @@ def _check_members(value: Mapping[str, object], known: list[str] | tuple[str, ..
             )
 
 
-ClientKeys = Annotated[tuple[DeclaredKey, ...], PlainValidator(_client_keys)]
+def _schema() -> dict[str, object]:
+    """What an editor may know of it."""
+    text, texts = {"type": "string"}, {"type": "array", "items": {"type": "string"}}
+    limits = {
+        each.name: {"type": "number" if "usd" in each.name else "integer", "exclusiveMinimum": 0}
+        for each in fields(KeyLimits)
+    }
+    members: dict[str, object] = {
+        "key": text | {"minLength": MIN_KEY, "maxLength": MAX_KEY},
+        "role": {"enum": list(_ROLES)},
+        "models": texts,
+        "tags": texts,
+        "limits": {"type": "object", "additionalProperties": False, "properties": limits},
+    }
+    item = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["name", "key"],
+        "properties": {name: members.get(name, text) for name in _MEMBERS},
+    }
+    return {"type": "array", "items": item}
+
+
+ClientKeys = Annotated[tuple[DeclaredKey, ...], PlainValidator(_client_keys), WithJsonSchema(_schema())]

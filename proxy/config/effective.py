@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from proxy.config.client_keys import ClientKeys, DeclaredKey
 from proxy.config.settings import Settings
+from proxy.config.targets import DeclaredTarget, Targets
 from proxy.config.types import DURATIONS, SIZES, Duration, OutboundProxy, Size, Wait, WebhookUrl
 from proxy.http.outbound import shown
 
@@ -39,7 +40,7 @@ def effective(settings: Settings) -> Iterator[Effective]:
         for name, hint in get_type_hints(type(values), include_extras=True).items():
             if name in type(values).model_fields:
                 key = f"{section}.{name}"
-                yield Effective(key, _shown(getattr(values, name), hint), settings.place(key))
+                yield Effective(key, shown_as(getattr(values, name), hint), settings.place(key))
 
 
 def differing(old: Settings, new: Settings) -> list[Effective]:
@@ -62,7 +63,8 @@ def lines(settings: Settings) -> list[str]:
     return [f"{key:{widths[0]}}  {value:{widths[1]}}  {place}" for key, value, place in rows]
 
 
-def _shown(value: object, hint: object) -> Shown:
+def shown_as(value: object, hint: object) -> Shown:
+    """What is shown of a value of the kind that `hint` says."""
     if value is None or value == ():
         return None if value is None else []
     for kind, show in _KINDS:
@@ -97,7 +99,14 @@ def _in_units(amount: float, units: list[tuple[str, float]], smallest: str) -> s
 
 def _url_without_path(url: str) -> str:
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}/{MASK}" if parts.path.strip("/") else url
+    return f"{parts.scheme}://{parts.netloc}/{MASK}" if parts.path.strip("/") or parts.query else url
+
+
+def _targets(targets: tuple[DeclaredTarget, ...]) -> list[str]:
+    return [
+        f"{each.name}: {each.kind} {_url_without_path(each.url) if each.mailbox is None else each.mailbox.host}"
+        for each in targets
+    ]
 
 
 def _names(keys: tuple[DeclaredKey, ...]) -> list[str]:
@@ -106,6 +115,7 @@ def _names(keys: tuple[DeclaredKey, ...]) -> list[str]:
 
 _KINDS: Final[tuple[tuple[object, Callable[[Any], Shown]], ...]] = (
     (ClientKeys, _names),
+    (Targets, _targets),
     (Duration, _duration),
     (Wait, _duration),
     (Size, _size),

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource, SettingsConfigDict
 
 from proxy.config.client_keys import ClientKeys
+from proxy.config.targets import DeclaredTarget, Targets
 from proxy.config.types import (
     DAY,
     HOUR,
@@ -19,6 +21,7 @@ from proxy.config.types import (
     NEW_KEY,
     SECOND,
     AdminKey,
+    AdminKeyFile,
     BaseUrl,
     CaFile,
     CorsOrigins,
@@ -84,8 +87,24 @@ class Logger(Section):
 
 
 class Auth(Section):
-    api_key: AdminKey  # the admin key
+    api_key: AdminKey | None = None  # the admin key
+    api_key_file: AdminKeyFile | None = None  # a file that holds it
     client_keys: ClientKeys = ()  # beside those that admins make
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Self:
+        if self.api_key and self.api_key_file:
+            raise ValueError("api_key and api_key_file are both set: leave one")
+        if not self.api_key and not self.api_key_file:
+            raise PydanticCustomError("missing", "no admin key")
+        return self
+
+    @property
+    def key(self) -> str:
+        """The admin key, wherever it was set."""
+        key = self.api_key or self.api_key_file
+        assert key is not None
+        return key.get_secret_value()
 
 
 class OAuth(Section):
@@ -114,6 +133,9 @@ class Storage(Section):
     encryption_key_old: EncryptionKeys = ()  # may still open files; each start rewrites them with the key, or plain
     encryption_key_old_file: KeysFile = ()  # a file that holds them
     keep_events: Duration = 90 * DAY  # how long the audit log is kept
+    keep_requests: Duration | None = (
+        None  # how long the request log is kept on disk; None: it is only in memory
+    )
 
     @model_validator(mode="after")
     def _one_key(self) -> Self:
@@ -182,8 +204,18 @@ class Balancer(Section):
 class Notifications(Section):
     """What an operator has to know is posted there."""
 
-    webhook_url: WebhookUrl | None = None
-    secret: Secret | None = None  # signs what is posted
+    webhook_url: WebhookUrl | None = Field(default=None, repr=False)  # a target of kind webhook
+    secret: Secret | None = None  # signs what is posted there
+    targets: Targets = ()  # who is told, each with its kind
+    repeat_after: Wait = 10 * MINUTE  # the same about the same is counted for so long, not told again
+
+    @property
+    def all_targets(self) -> tuple[DeclaredTarget, ...]:
+        """Those of the list, and before them the one of `webhook_url`."""
+        if self.webhook_url is None:
+            return self.targets
+        secret = None if self.secret is None else self.secret.get_secret_value()
+        return (DeclaredTarget("webhook", "webhook_url", self.webhook_url, secret), *self.targets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,8 +279,9 @@ class Settings(BaseSettings):
 
     def secrets(self) -> list[str]:
         """What no log may show."""
-        hidden = [self.auth.api_key, self.notifications.secret, self.claude.proxy]
-        declared = [each.key for each in self.auth.client_keys]
+        hidden = [self.notifications.secret, self.claude.proxy]
+        declared = [self.auth.key, *(each.key for each in self.auth.client_keys)]
+        declared += [secret for each in self.notifications.all_targets for secret in each.secrets()]
         return declared + [each.get_secret_value() for each in hidden if each is not None]
 
 
@@ -273,13 +306,13 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
         settings._places = _places(path, written, variables)
         return settings
     except ValidationError as error:
-        problem = _problem(error, path, variables)
+        problem = _problem(error, path, written, variables)
     # Out here, so that the error above, which holds the values, is not this one's context.
     raise SettingsError(problem)
 
 
 def _places(path: Path | None, written: Written, variables: Mapping[str, str]) -> Places:
-    lines = {key: f"{path}, line {line}" for key, line in written.lines.items()}
+    lines = {key: written.place(path, key) for key in written.lines if written.is_set(key)}
     by_key = lines | {name.lower().replace("__", ".", 1): name for name in variables}
     return Places(by_key, path, variables)
 
@@ -299,18 +332,21 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
 
 
-def _problem(error: ValidationError, path: Path | None, variables: Mapping[str, str]) -> str:
+def _problem(
+    error: ValidationError, path: Path | None, written: Written, variables: Mapping[str, str]
+) -> str:
     """Where the first problem is, what it is, and the fix; of the values, only what their parsers repeat."""
     # An unknown key first: what is missing may only be misspelt.
     first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     key = ".".join(map(str, first["loc"][:2]))
     variable = key.upper().replace(".", "__")
-    where = variable if variable in variables else f"{path}: {key}" if path else key
+    here = written.place(path, key)
+    where = variable if variable in variables else f"{here}: {key}" if path else key
     if first["type"] == "extra_forbidden":
         nearest = _nearest(key.lower(), [*Settings.model_fields, *keys()])
-        return f"{path}: {key} is not a known key; the nearest one is {nearest}"
+        return f"{here}: {key} is not a known key; the nearest one is {nearest}"
     if first["type"] == "missing":
-        here = path or "the environment"
+        here = str(path or "the environment")
         return f"{here}: auth.api_key is not set: set it there or as AUTH__API_KEY; make one with: {NEW_KEY}"
     if first["type"] == "model_type":
         return f"{where} has to hold keys of its own, each `key: value` on a line indented below `{key}:`"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import BeforeValidator, PlainValidator, SecretBytes, SecretStr
+from pydantic import BeforeValidator, PlainValidator, SecretBytes, SecretStr, WithJsonSchema
 
 from proxy.http.certificates import unusable
 from proxy.http.outbound import proxy_url
@@ -114,7 +114,7 @@ def one_of(*words: str) -> PlainValidator:
             raise _refused(value, f"use {' or '.join(words)}")
         return word
 
-    return PlainValidator(parse)
+    return PlainValidator(parse, json_schema_input_type=Annotated[str, WithJsonSchema({"enum": list(words)})])
 
 
 def _items(value: object) -> object:
@@ -165,9 +165,7 @@ def _split(value: object, fix: str) -> SplitResult:
 
 
 def _secure(parts: SplitResult) -> bool:
-    host = parts.hostname or ""
-    address = _address(host)
-    return parts.scheme == "https" or host == "localhost" or (address is not None and address.is_loopback)
+    return parts.scheme == "https" or is_local(parts.hostname or "")
 
 
 def _origin(value: object) -> str:
@@ -200,6 +198,28 @@ def _endpoint(value: object) -> str:
     if not _secure(_split(value, fix)):
         raise _refused(value, fix)
     return str(value)
+
+
+def webhook_url(value: object) -> str:
+    """A URL under which somebody may post, with or without a query. No error repeats it: it is a secret."""
+    text = _text(value)
+    base, _, query = text.partition("?")
+    try:
+        secure = _secure(_split(base, ""))
+    except ValueError:
+        secure = False
+    if not secure or not re.fullmatch(r"[!-~]*", query) or "#" in query or len(text) > 2048:
+        raise ValueError(
+            "use an https:// URL without a user; http:// only for a loopback address such as "
+            "http://127.0.0.1:8080"
+        )
+    return text
+
+
+def is_local(host: str) -> bool:
+    """Whether the host is this machine."""
+    address = _address(host)
+    return host == "localhost" or (address is not None and address.is_loopback)
 
 
 def _base_url(value: object) -> str:
@@ -240,6 +260,16 @@ def _admin_key(value: object) -> SecretStr:
     if len(set(key)) < 6:
         raise ValueError(f"it is easily guessed: {fix}")
     return SecretStr(key)
+
+
+def _admin_key_file(value: object) -> SecretStr:
+    """The admin key in a file. No error repeats the path, which may be a key in the wrong place."""
+    try:
+        with _folder(value).open("rb") as file:
+            text = file.read(MAX_KEY_FILE_BYTES).decode("ascii", "replace").strip()
+    except OSError as error:
+        raise ValueError(f"it cannot be read: {error.strerror}: name a file that holds the key") from None
+    return _admin_key(text)
 
 
 def _secret(value: object) -> SecretStr:
@@ -289,30 +319,59 @@ def _key_file(value: object) -> SecretBytes:
     return keys[0]
 
 
-Text = Annotated[str, PlainValidator(_text)]
-Flag = Annotated[bool, PlainValidator(_flag)]
-Duration = Annotated[float, PlainValidator(_duration)]  # seconds, above zero
-Wait = Annotated[float, PlainValidator(_wait)]  # seconds, zero for none
-Size = Annotated[int, PlainValidator(_size)]  # bytes
-Port = Annotated[int, PlainValidator(_whole(0, 65535))]
-Share = Annotated[float, PlainValidator(_share)]  # of something for each request
-Part = Annotated[float, PlainValidator(_part)]  # of a whole
-Tries = Annotated[int, PlainValidator(_whole(1, 20))]
-Slots = Annotated[int, PlainValidator(_whole(1, 10_000))]
-Host = Annotated[str, PlainValidator(_host)]
-Networks = Annotated[tuple[Annotated[Network, PlainValidator(_network)], ...], BeforeValidator(_items)]
-Origins = Annotated[tuple[Annotated[str, PlainValidator(_origin)], ...], BeforeValidator(_items)]
-CorsOrigins = Annotated[tuple[Annotated[str, PlainValidator(_cors_origin)], ...], BeforeValidator(_items)]
-Endpoint = Annotated[str, PlainValidator(_endpoint)]
-WebhookUrl = Annotated[str, PlainValidator(_endpoint), "who knows its path may post"]
-BaseUrl = Annotated[str, PlainValidator(_base_url)]
-RedirectUri = Annotated[str, PlainValidator(_redirect)]
-Folder = Annotated[Path, PlainValidator(_folder)]
-OutboundProxy = Annotated[SecretStr, PlainValidator(_proxy)]
-CaFile = Annotated[Path, PlainValidator(_ca_file)]
-Secret = Annotated[SecretStr, PlainValidator(_secret)]
-AdminKey = Annotated[SecretStr, PlainValidator(_admin_key)]
-EncryptionKey = Annotated[SecretBytes, PlainValidator(_encryption_key)]
-EncryptionKeys = Annotated[tuple[EncryptionKey, ...], BeforeValidator(_items)]
-KeyFile = Annotated[SecretBytes, PlainValidator(_key_file)]  # the key in it
-KeysFile = Annotated[tuple[SecretBytes, ...], PlainValidator(_keys_file)]  # the keys in it
+def _schema(**schema: object) -> object:
+    """What an editor may know of a value, for `json_schema_input_type`."""
+    return Annotated[object, WithJsonSchema(schema)]
+
+
+def _read_by(parse: Callable[[object], object], **schema: object) -> PlainValidator:
+    return PlainValidator(parse, json_schema_input_type=_schema(**schema))
+
+
+def _listed() -> BeforeValidator:
+    return BeforeValidator(_items, json_schema_input_type=_schema(type=["array", "string"], items=TEXT))
+
+
+TEXT = {"type": "string"}
+AMOUNT = {"type": ["string", "number"]}
+DURATION = AMOUNT | {"pattern": rf"^{NUMBER}(\.[0-9]{{1,9}})?(ms|s|m|h|d)?$"}
+SIZE = AMOUNT | {"pattern": rf"^{NUMBER}(\.[0-9]{{1,9}})?(KB|MB|GB|KiB|MiB|GiB)?$"}
+SECRET = TEXT | {"minLength": 16}
+HTTP_URL = TEXT | {"pattern": "^https?://"}
+KEY = TEXT | {"minLength": 43, "maxLength": 64}
+
+
+def _from(least: int, most: int) -> dict[str, object]:
+    return {"type": "integer", "minimum": least, "maximum": most}
+
+
+Text = Annotated[str, _read_by(_text, **TEXT)]
+Flag = Annotated[bool, _read_by(_flag, type="boolean")]
+Duration = Annotated[float, _read_by(_duration, **DURATION)]  # seconds, above zero
+Wait = Annotated[float, _read_by(_wait, **DURATION)]  # seconds, zero for none
+Size = Annotated[int, _read_by(_size, **SIZE)]  # bytes
+Port = Annotated[int, _read_by(_whole(0, 65535), **_from(0, 65535))]
+Share = Annotated[
+    float, _read_by(_share, type="number", minimum=0, maximum=10)
+]  # of something for each request
+Part = Annotated[float, _read_by(_part, type="number", minimum=0, maximum=1)]  # of a whole
+Tries = Annotated[int, _read_by(_whole(1, 20), **_from(1, 20))]
+Slots = Annotated[int, _read_by(_whole(1, 10_000), **_from(1, 10_000))]
+Host = Annotated[str, _read_by(_host, **TEXT)]
+Networks = Annotated[tuple[Annotated[Network, PlainValidator(_network)], ...], _listed()]
+Origins = Annotated[tuple[Annotated[str, PlainValidator(_origin)], ...], _listed()]
+CorsOrigins = Annotated[tuple[Annotated[str, PlainValidator(_cors_origin)], ...], _listed()]
+Endpoint = Annotated[str, _read_by(_endpoint, **HTTP_URL)]
+WebhookUrl = Annotated[str, _read_by(webhook_url, **HTTP_URL), "who knows its path may post"]
+BaseUrl = Annotated[str, _read_by(_base_url, **HTTP_URL)]
+RedirectUri = Annotated[str, _read_by(_redirect, **HTTP_URL)]
+Folder = Annotated[Path, _read_by(_folder, **TEXT)]
+OutboundProxy = Annotated[SecretStr, _read_by(_proxy, type="string", pattern="^(http|socks5h)://")]
+CaFile = Annotated[Path, _read_by(_ca_file, **TEXT)]
+Secret = Annotated[SecretStr, _read_by(_secret, **SECRET)]
+AdminKey = Annotated[SecretStr, _read_by(_admin_key, **SECRET)]
+AdminKeyFile = Annotated[SecretStr, _read_by(_admin_key_file, **TEXT)]  # the key in it
+EncryptionKey = Annotated[SecretBytes, _read_by(_encryption_key, **KEY)]
+EncryptionKeys = Annotated[tuple[EncryptionKey, ...], _listed()]
+KeyFile = Annotated[SecretBytes, _read_by(_key_file, **TEXT)]  # the key in it
+KeysFile = Annotated[tuple[SecretBytes, ...], _read_by(_keys_file, **TEXT)]  # the keys in it

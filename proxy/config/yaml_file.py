@@ -13,10 +13,20 @@ from proxy.errors import SettingsError
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a file holds: the values by section, and the line of each `section.key`."""
+    """What a file holds: the values by section, and the line of each section and each `section.key`."""
 
     values: dict[str, object] = field(default_factory=dict, repr=False)
     lines: dict[str, int] = field(default_factory=dict)
+
+    def is_set(self, key: str) -> bool:
+        """Whether `section.key` has a value."""
+        section, _, name = key.partition(".")
+        inside = self.values.get(section)
+        return isinstance(inside, dict) and inside.get(name) is not None
+
+    def place(self, path: Path | None, key: str) -> str:
+        """The file, with the line of the key if it stands there."""
+        return f"{path}, line {self.lines[key]}" if key in self.lines else str(path)
 
 
 def read(path: Path) -> Written:
@@ -50,15 +60,14 @@ def read(path: Path) -> Written:
 
 
 def _lines(node: yaml.Node | None) -> dict[str, int]:
-    """The line of each key that has a value."""
     if not isinstance(node, yaml.MappingNode):
         return {}
-    return {
+    sections = {section.value: section.start_mark.line + 1 for section, _ in node.value}
+    return sections | {
         f"{section.value}.{key.value}": key.start_mark.line + 1
         for section, inside in node.value
         if isinstance(inside, yaml.MappingNode)
-        for key, value in inside.value
-        if not _is_empty(value)
+        for key, _ in inside.value
     }
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from proxy.dashboard.webhook import Webhook
+from proxy.dashboard.notify.notifier import Notifier
 from proxy.storage.size import size_of
 
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """`configuration` gives each key with its value, masked if it is a secret, and its place, None for a default.
+    """`configuration` gives each key with its value, masked if it is a secret, its place, None for a default, and
+    whether it can change while the proxy runs.
 
     `reload` reads it again and gives the keys that differ, each with whether that is `applied`. Raises Unprocessable.
     """
@@ -22,7 +23,7 @@ class About:
     version: str
     runtime: str
     configuration: Callable[[], list[dict[str, Any]]]
-    reload: Callable[[], Awaitable[list[dict[str, Any]]]]
+    reload: Callable[[], Coroutine[Any, Any, list[dict[str, Any]]]]
     data_folder: Path
     encryption: str | None
     """The id of the key that files are encrypted with; None if they are plain."""
@@ -30,7 +31,7 @@ class About:
     missing_for_oauth: Sequence[str]
     """Keys of the configuration without which no OAuth account can be added."""
 
-    webhook: Webhook | None
+    notifier: Notifier
 
     async def view(self) -> dict[str, Any]:
         """What an admin may see."""
@@ -43,6 +44,6 @@ class About:
                 "encryption_key": self.encryption,
             },
             "oauth": {"ready": not self.missing_for_oauth, "missing": list(self.missing_for_oauth)},
-            "notifications": {"webhook": self.webhook is not None},
+            "notifications": {"targets": self.notifier.view()},
             "config": self.configuration(),
         }

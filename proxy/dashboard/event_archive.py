@@ -42,7 +42,7 @@ class EventArchive:
         self.find = history.find
         self._feed = feed
         self._clock = clock
-        self._keep_s = keep_s
+        self.keep_s = keep_s
         self._left_out = 0
 
     async def open(self) -> None:
@@ -83,7 +83,7 @@ class EventArchive:
 
     async def remove_old(self) -> None:
         """Remove the days that are kept no longer, once an event that says so is on disk. Raises StorageError."""
-        first = rfc3339(self._clock.now() - self._keep_s)[:10]
+        first = rfc3339(self._clock.now() - self.keep_s)[:10]
         days, last_sha256 = await self._stored.days_before(first)
         if days:
             text = f"events of the days before {first} were removed from the audit log"

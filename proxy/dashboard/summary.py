@@ -51,7 +51,7 @@ class Summary:
         self._health = health
         self._figures = figures
         self._clock = clock
-        self._insecure = insecure
+        self.insecure = insecure
         self.started_at = rfc3339(clock.now())
 
     def health(self) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class Summary:
             "draining": self._health.draining,
             "version": __version__,
             "started_at": self.started_at,
-            "insecure": self._insecure,
+            "insecure": self.insecure,
         }
 
     def accounts(self) -> dict[str, Any]:

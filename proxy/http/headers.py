@@ -7,13 +7,11 @@ import string
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import compress
-from operator import itemgetter
 from typing import Literal
 from urllib.parse import quote
 
 from proxy.errors import InvalidRequest
-from proxy.http.names import kind_of, layout_of
+from proxy.http.names import kind_of
 
 CredentialKind = Literal["api_key", "oauth"]
 # Lines in the order received, repeats kept; values are latin-1 text, as on the wire.
@@ -21,7 +19,6 @@ Headers = Sequence[tuple[str, str]]
 
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 §5.5, field-value
 _LENGTH = re.compile(r"[0-9]{1,18}")
-_value = itemgetter(1)
 
 _OAUTH_BETA = "oauth-2025-04-20"
 _ACCOUNT_SAFE = (string.punctuation + " ").replace("%", "")
@@ -54,16 +51,30 @@ class ClientHeaders:
     __slots__ = ("_passing", "_refused", "first", "framing", "keys")
 
     def __init__(self, lines: Headers) -> None:
-        names, values = zip(*lines, strict=True) if lines else ((), ())
-        layout = layout_of(names)
-        self.first = dict(zip(layout.first, compress(values, layout.is_first), strict=True))
-        self.framing: dict[str, list[str]] = {}
-        for lower, place in layout.framing:
-            self.framing.setdefault(lower, []).append(values[place])
-        keys = dict.fromkeys(_presented(lower, values[place]) for lower, place in layout.credentials)
-        self.keys = [key for key in keys if key][:_MAX_CLIENT_KEYS]
-        self._passing = list(compress(lines, layout.goes_up))
-        self._refused = layout.refused
+        first: dict[str, str] = {}
+        keys: dict[str, None] = {}
+        passing: list[tuple[str, str]] = []
+        refused: list[str] = []
+        framing: dict[str, list[str]] = {}
+        for line in lines:
+            name, value = line
+            kind = kind_of(name)
+            lower = kind.lower
+            if lower not in first:
+                first[lower] = value
+            if kind.goes_up:
+                passing.append(line)
+            elif kind.framing:
+                framing.setdefault(lower, []).append(value)
+            elif kind.refused:
+                refused.append(lower)
+            elif lower in ("x-api-key", "authorization") and (key := _presented(lower, value)):
+                keys[key] = None
+        self.first = first
+        self.framing = framing
+        self.keys = list(keys)[:_MAX_CLIENT_KEYS]
+        self._passing = passing
+        self._refused = refused
 
     def values(self, lower_name: str) -> list[str]:
         """All values of a header that goes upstream, in order."""
@@ -79,8 +90,8 @@ class ClientHeaders:
         passed, refused = self._passing.copy(), self._refused
         if named := _named_by(self.framing.get("connection", ())):
             passed = without(passed, named)
-            refused = tuple(lower for lower in refused if lower not in named)
-        values = list(map(_value, passed))
+            refused = [lower for lower in refused if lower not in named]
+        values = [value for _, value in passed]
         if refused or not (_is_plain("".join(values)) or all(map(_VALUE.fullmatch, values))):
             raise InvalidRequest("a header holds a character that may not be sent", should_retry=False)
         # Added last, so that nothing the client sent can take it away.
@@ -120,13 +131,30 @@ class AnswerHeaders:
     __slots__ = ("_first", "_lengths", "_options", "_passing", "length", "limits")
 
     def __init__(self, lines: Headers) -> None:
-        names, values = zip(*lines, strict=True) if lines else ((), ())
-        layout = layout_of(names)
-        self.limits = dict(zip(layout.limits, map(str.strip, compress(values, layout.is_limit)), strict=True))
-        self._first: dict[str, str] = dict(zip(layout.first, compress(values, layout.is_first), strict=True))
-        self._passing = list(compress(lines, layout.goes_down))
-        self._lengths = [values[place].strip() for place in layout.lengths]  # beside the first
-        self._options = [values[place] for place in layout.options]
+        first: dict[str, str] = {}
+        limits: dict[str, str] = {}
+        passing: list[tuple[str, str]] = []
+        options: list[str] = []
+        lengths: list[str] = []
+        for line in lines:
+            name, value = line
+            kind = kind_of(name)
+            lower = kind.lower
+            if lower not in first:
+                first[lower] = value
+                if kind.limit:
+                    limits[lower] = value.strip()
+            elif lower == "content-length":
+                lengths.append(value.strip())
+            if kind.goes_down:
+                passing.append(line)
+            elif lower == "connection":
+                options.append(value)
+        self.limits = limits
+        self._first = first
+        self._passing = passing
+        self._lengths = lengths  # beside the first
+        self._options = options
         self.length = self._length()
 
     def _length(self) -> int | None:
@@ -172,7 +200,7 @@ def _account_value(name: str) -> str:
 
 def _sendable(lines: Headers) -> list[tuple[str, str]]:
     """The lines whose values can be sent. Blanks around a value are stripped (RFC 9110 §5.5)."""
-    text = f"|{'|'.join(map(_value, lines))}|"
+    text = f"|{'|'.join([value for _, value in lines])}|"
     if _is_plain(text) and " |" not in text and "| " not in text:
         return list(lines)
     return [(name, value.strip(" \t")) for name, value in lines if _VALUE.fullmatch(value)]

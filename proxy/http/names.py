@@ -1,9 +1,9 @@
-"""Classifies headers by name. Results are cached, since every request brings the same names, in the same order."""
+"""Classifies headers by name. Results are cached, since every request brings the same names."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 # RFC 9110 §7.6.1, with Trailer from RFC 2616 §13.5.1; the fields of `Proxy-*` are caught by their prefix.
@@ -11,8 +11,7 @@ _HOP_BY_HOP = frozenset({"connection", "keep-alive", "te", "trailer", "transfer-
 _STOP_HERE = _HOP_BY_HOP | {"host", "cookie"}
 _STOP_HERE_PREFIXES = ("proxy-", "x-forwarded-")
 # The body is collected before it is sent on: its length is set, and `100-continue` answered, by who sends it.
-CREDENTIALS = frozenset({"authorization", "x-api-key"})
-_OURS_UPWARD = CREDENTIALS | {"content-length", "expect"}
+_OURS_UPWARD = frozenset({"authorization", "x-api-key", "content-length", "expect"})
 # Where a browser's user comes from is nobody else's business, and the API refuses a key that comes with an Origin.
 _OF_BROWSERS = frozenset({"origin", "referer"})
 # What a front or a CDN before this proxy adds: it tells clients' addresses, and a second CDN answers 403 to its own.
@@ -44,10 +43,6 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
 # Names come from clients, so the cache is bounded. Real traffic has some hundred names, the longest has 53 characters.
 MOST_NAMES = 2048
 LONGEST_NAME = 80
-
-# Nor has it many layouts: one for each kind of client, and one for each kind of answer.
-MOST_LAYOUTS = 256
-LONGEST_LAYOUT = 4096  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,64 +94,3 @@ def _kind_of(name: str) -> Kind:
 
 kind_of: Callable[[str], Kind] = Kinds().__getitem__
 """The kind of a header by its name, in any case."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """How the header lines of one message are treated, by the names that it has in that order.
-
-    `is_first`, `is_limit`, `goes_up` and `goes_down` say it of each line. `first` are the lower-case names, each once,
-    of the lines that are the first of their name; `limits` those of the rate-limit family among them. `refused` are
-    lower-case names. The others are places of lines: `framing` and `credentials` with the lower-case name,
-    `lengths` of all Content-Length but the first, `options` of Connection.
-    """
-
-    first: tuple[str, ...]
-    is_first: tuple[bool, ...]
-    limits: tuple[str, ...]
-    is_limit: tuple[bool, ...]
-    goes_up: tuple[bool, ...]
-    goes_down: tuple[bool, ...]
-    refused: tuple[str, ...]
-    framing: tuple[tuple[str, int], ...]
-    credentials: tuple[tuple[str, int], ...]
-    lengths: tuple[int, ...]
-    options: tuple[int, ...]
-
-
-class Layouts(dict[tuple[str, ...], Layout]):
-    """The layouts met so far."""
-
-    def __missing__(self, names: tuple[str, ...]) -> Layout:
-        layout = _layout_of([kind_of(name) for name in names])
-        if sum(map(len, names)) <= LONGEST_LAYOUT:
-            if len(self) >= MOST_LAYOUTS:
-                self.clear()
-            self[names] = layout
-        return layout
-
-
-def _layout_of(kinds: Sequence[Kind]) -> Layout:
-    lower = [kind.lower for kind in kinds]
-    places = {name: place for place, name in reversed(list(enumerate(lower)))}
-    is_first = tuple(places[name] == place for place, name in enumerate(lower))
-    stops_up = [(kind, place) for place, kind in enumerate(kinds) if not kind.goes_up]
-    return Layout(
-        first=tuple(dict.fromkeys(lower)),
-        is_first=is_first,
-        limits=tuple(dict.fromkeys(kind.lower for kind in kinds if kind.limit)),
-        is_limit=tuple(kind.limit and first for kind, first in zip(kinds, is_first, strict=True)),
-        goes_up=tuple(kind.goes_up for kind in kinds),
-        goes_down=tuple(kind.goes_down for kind in kinds),
-        refused=tuple(kind.lower for kind, _ in stops_up if kind.refused),
-        framing=tuple((kind.lower, place) for kind, place in stops_up if kind.framing),
-        credentials=tuple((kind.lower, place) for kind, place in stops_up if kind.lower in CREDENTIALS),
-        lengths=tuple(
-            place for place, name in enumerate(lower) if name == "content-length" and not is_first[place]
-        ),
-        options=tuple(place for place, name in enumerate(lower) if name == "connection"),
-    )
-
-
-layout_of: Callable[[tuple[str, ...]], Layout] = Layouts().__getitem__
-"""The layout of a message's header lines, by their names in order."""

@@ -220,9 +220,11 @@ def _request(data: bytes | bytearray) -> Request:
 
 def _may_hide(data: bytes | bytearray, request: Request) -> bool:
     """Whether a member that refers to something may be there twice: only the last one was read."""
+    if not (request.container or request.user_profile_id):  # the most frequent case
+        return False
     rare = ((b'"container"', request.container), (b'"user_profile_id"', request.user_profile_id))
     names = [name for name, value in rare if value]
-    return bool(names) and (rb"\u00" in data or any(data.count(name) > 1 for name in names))
+    return rb"\u00" in data or any(data.count(name) > 1 for name in names)
 
 
 def _look_through(data: bytes | bytearray, at_once: bool) -> References | None:

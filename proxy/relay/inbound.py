@@ -21,13 +21,17 @@ MOST_BETAS = 32
 
 @dataclass(slots=True)
 class Inbound:
-    """A client's request; `origin` is as the client sees this proxy."""
+    """A client's request; `origin` is as the client sees this proxy.
+
+    `is_kept`: conversations are kept together, so that this one is to be known again.
+    """
 
     method: str
     target: Target
     headers: ClientHeaders
     body: Body | None
     origin: str
+    is_kept: bool = True
     _peeked: Peek | None = None
 
     def peek(self) -> Peek | Awaitable[Peek]:
@@ -35,7 +39,7 @@ class Inbound:
         if self._peeked is not None:
             return self._peeked
         is_conversation = self.method == "POST" and self.target.segments[1] == "messages"
-        found = peek(self.body, self.content_encoding, wants_chain=is_conversation)
+        found = peek(self.body, self.content_encoding, wants_chain=self.is_kept and is_conversation)
         if not isinstance(found, Peek):
             return self._keep(found)
         self._peeked = found

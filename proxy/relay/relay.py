@@ -8,9 +8,11 @@ from urllib.parse import quote
 
 from proxy.accounts.affinity import Affinity, Asking, Placement, Unlocated, missing
 from proxy.errors import BadGateway, RequestError
-from proxy.http.target import parse
+from proxy.http.body import Body
+from proxy.http.headers import ClientHeaders
+from proxy.http.target import Target, parse
 from proxy.relay.answer import Answer, Whole
-from proxy.relay.attempts import Attempts, Means
+from proxy.relay.attempts import Attempts, Means, Retry
 from proxy.relay.inbound import Inbound
 from proxy.relay.learning import learn_listed, whole
 from proxy.relay.lists import Lists
@@ -25,9 +27,20 @@ class Relay:
     """Answers requests from the pool."""
 
     def __init__(self, means: Means, affinity: Affinity) -> None:
-        self._means = means
-        self._affinity = affinity
+        self.means = means
+        self.affinity = affinity
         self._lists = Lists()
+
+    def inbound(
+        self, method: str, target: Target, headers: ClientHeaders, body: Body | None, origin: str
+    ) -> Inbound:
+        """A client's request; `origin` is as the client sees this proxy."""
+        return Inbound(method, target, headers, body, origin, self.affinity.on)
+
+    def retry_as(self, retry: Retry) -> None:
+        """Try again so often and so soon from now on, requests that run included."""
+        self.means.retry = retry
+        self.means.budget.share = retry.budget
 
     def open(self, inbound: Inbound, record: RequestRecord) -> Opening:
         """`async with relay.open(…) as answer`: leaving the block frees the account and the upstream connection.
@@ -41,22 +54,16 @@ class Relay:
         asking = await inbound.asking(record.key)
         while True:
             try:
-                return asking, self._affinity.place(asking)
+                return asking, self.affinity.place(asking)
             except Unlocated as unknown:
                 where = unknown
             await self._locate(where, asking, inbound)
-
-    def attempts(
-        self, inbound: Inbound, record: RequestRecord, asking: Asking, placement: Placement
-    ) -> Attempts:
-        """All tries of a request that belongs there."""
-        return Attempts(self._means, inbound, record, asking, placement)
 
     async def _locate(self, unknown: Unlocated, asking: Asking, inbound: Inbound) -> None:
         """Find the account that has an id, by asking each of them. Raises NotFound if none has it."""
         refusal: RequestError | None = None
         path = f"/v1/{PATHS.get(unknown.collection, unknown.collection)}/{quote(unknown.id, safe='')}"
-        for account in tuple(self._means.pool):
+        for account in tuple(self.means.pool):
             if not (account.works and account.serves(asking.tags)):
                 continue
             try:
@@ -66,20 +73,16 @@ class Relay:
                 refusal = error  # it is limited, or cannot be asked now: another one may have it
                 continue
             if found.status == 200:
-                self._affinity.resources.forget(unknown.id)  # what is known of it is not true any more
-                self._affinity.resources.learn([unknown.id], account.id, asking.group, unknown.collection)
+                self.affinity.resources.forget(unknown.id)  # what is known of it is not true any more
+                self.affinity.resources.learn([unknown.id], account.id, asking.group, unknown.collection)
                 return
         raise refusal or missing(unknown.id, unknown.collection)
-
-    def merges(self, asking: Asking, placement: Placement) -> bool:
-        """See Affinity.merges."""
-        return self._affinity.merges(asking, placement)
 
     async def listed(
         self, inbound: Inbound, record: RequestRecord, asking: Asking, placement: Placement
     ) -> Fetched:
         """What the client's group owns of a collection, in whichever accounts. Raises RequestError."""
-        target, affinity = inbound.target, self._affinity
+        target, affinity = inbound.target, self.affinity
         accounts = affinity.accounts_of(asking, placement)
 
         async def fetch(account_id: str, page: str) -> Fetched:
@@ -100,7 +103,7 @@ class Relay:
 
         `for_` is told of the attempts. Raises RequestError if the account cannot be asked, or its answer is too large.
         """
-        means = self._means
+        means = self.means
         asked = Inbound("GET", parse(target, allow_admin_paths=False), inbound.headers, None, inbound.origin)
         record = RequestRecord(means.clock.monotonic(), key=None if for_ is None else for_.key)
         try:
@@ -124,12 +127,13 @@ class Opening:
         self._attempts: Attempts | None = None
 
     async def __aenter__(self) -> Answer:
-        asking, placement = await self._relay.place(self._inbound, self._record)
-        self._record.why = placement.why
-        if self._relay.merges(asking, placement):
-            listed = await self._relay.listed(self._inbound, self._record, asking, placement)
-            return _page(listed, bodiless=self._inbound.method == "HEAD")
-        self._attempts = self._relay.attempts(self._inbound, self._record, asking, placement)
+        relay, inbound, record = self._relay, self._inbound, self._record
+        asking, placement = await relay.place(inbound, record)
+        record.why = placement.why
+        if relay.affinity.merges(asking, placement):
+            listed = await relay.listed(inbound, record, asking, placement)
+            return _page(listed, bodiless=inbound.method == "HEAD")
+        self._attempts = Attempts(relay.means, inbound, record, asking, placement)
         return await self._attempts.__aenter__()
 
     async def __aexit__(self, *exc: object) -> None:

@@ -62,6 +62,7 @@ LOCK: Final = ".lock"
 QUARANTINE: Final = "quarantine"
 USAGE: Final = "usage"
 EVENTS: Final = "events"
+REQUESTS: Final = "requests"  # made with its first line: most servers keep none
 SPOOL: Final = "tmp"
 HANDED: Final = "handed"
 SUBFOLDERS: Final = (

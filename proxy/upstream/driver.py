@@ -15,7 +15,6 @@ import contextlib
 import select
 import socket
 from collections.abc import Iterator
-from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
@@ -85,6 +84,11 @@ def check_libcurl() -> str:
     return f"libcurl {version}"
 
 
+def timeouts(idle_s: float, answer_s: float | None = None) -> tuple[float, float]:
+    """What `CurlClient.timeouts_s` may be set to: how long a head may take, by default twice the silence; and that."""
+    return 2 * idle_s if answer_s is None else answer_s, idle_s
+
+
 class CurlClient(CurlAsyncHTTPClient):
     """Opens exchanges with one upstream. Make it with `CurlClient.to`; it belongs to the loop that runs then."""
 
@@ -113,12 +117,11 @@ class CurlClient(CurlAsyncHTTPClient):
         if trust is not None:
             options += trust.options
         prefix = parts.path.rstrip("/")
-        timeouts_s = (2 * idle_timeout_s if answer_timeout_s is None else answer_timeout_s, idle_timeout_s)
         return cls(
             force_instance=True,
             options=options,
             prefix=prefix,
-            timeouts_s=timeouts_s,
+            timeouts_s=timeouts(idle_timeout_s, answer_timeout_s),
             proxy=proxy or "",
             trust=trust,
         )
@@ -136,7 +139,7 @@ class CurlClient(CurlAsyncHTTPClient):
         self._trust = trust
         self.proxy = proxy
         self._prefix = prefix
-        self._answer_timeout_s, self._idle_timeout_s = timeouts_s
+        self.timeouts_s = timeouts_s
         self._is_tls = (pycurl.PROTOCOLS, pycurl.PROTO_HTTPS) in options
         self._loop = asyncio.get_running_loop()
         self._running: dict[pycurl.Curl, _Handle] = {}
@@ -324,14 +327,14 @@ class CurlClient(CurlAsyncHTTPClient):
                 exchange.hand_on()
 
     def _look_later(self) -> None:
-        wait_s = min(IDLE_LOOK_S, self._idle_timeout_s / 4, self._answer_timeout_s / 4)
+        wait_s = min(IDLE_LOOK_S, *(timeout_s / 4 for timeout_s in self.timeouts_s))
         self._idle_look = self._loop.call_later(wait_s, self._look_idle)
 
     def _look_idle(self) -> None:
         self._idle_look = None
         now = self._loop.time()
         for handle in tuple(self._running.values()):
-            timeout_s = self._idle_timeout_s if handle.has_head else self._answer_timeout_s
+            timeout_s = self.timeouts_s[handle.has_head]
             handle.exchange.look_idle(now, timeout_s)
         if self._running:
             self._look_later()
@@ -535,14 +538,11 @@ class _Handle:
 
 def _header_lines(headers: list[Header]) -> list[str] | list[bytes]:
     # "Name;" is how libcurl is told to send a header without a value.
-    if all(map(itemgetter(1), headers)):
-        lines = list(map(": ".join, headers))
-    else:
-        lines = [f"{name}: {value}" if value else f"{name};" for name, value in headers]
+    lines = [f"{name}: {value}" if value else f"{name};" for name, value in headers]
     whole = "".join(lines)  # looked through once, not three times a line
     if "\r" in whole or "\n" in whole or "\0" in whole:
         raise ValueError("a header holds a control character")
-    present = set(map(str.lower, map(itemgetter(0), headers)))
+    present = {name.lower() for name, _ in headers}
     lines.extend([f"{name}:" for name in _CURLS_OWN if name not in present])
     return lines if whole.isascii() else [line.encode("latin-1") for line in lines]
 

@@ -6,7 +6,6 @@ import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import compress, repeat
 from typing import BinaryIO, Protocol
 
 from proxy.errors import UpstreamError, UpstreamLost, UpstreamSilent
@@ -14,7 +13,6 @@ from proxy.errors import UpstreamError, UpstreamLost, UpstreamSilent
 HIGH_WATER = 64 * 1024
 """Bytes of an answer that may wait for the reader; above, the transfer pauses until the reader takes them."""
 
-_BLANKS = " \t\r"
 _STATUS_LINE = re.compile(r"HTTP/[\d.]+ (\d{3})(?: (.*))?$")
 
 Header = tuple[str, str]
@@ -280,8 +278,9 @@ def parse_head(lines: list[bytes]) -> Head:
     match = _STATUS_LINE.match(first.rstrip("\r"))
     if match is None:
         return Head(0, "", [])
-    if not rest:
-        return Head(int(match[1]), match[2] or "", [], text)
-    names, colons, values = zip(*map(str.partition, rest, repeat(":")), strict=True)
-    headers = compress(zip(names, map(str.strip, values, repeat(_BLANKS)), strict=False), colons)
-    return Head(int(match[1]), match[2] or "", list(headers), text)
+    headers = []
+    for line in rest:
+        name, colon, value = line.partition(":")
+        if colon:
+            headers.append((name, value.strip(" \t\r")))
+    return Head(int(match[1]), match[2] or "", headers, text)

@@ -10,12 +10,12 @@ class RetryBudget:
     """A token bucket: each request adds `share` of a try, each further try because of upstream trouble takes one."""
 
     def __init__(self, share: float) -> None:
-        self._share = share
+        self.share = share
         self._tries = ROOM
 
     def earn(self) -> None:
         """Note a request."""
-        tries = self._tries + self._share
+        tries = self._tries + self.share
         self._tries = tries if tries < ROOM else ROOM
 
     def spend(self) -> bool:

@@ -27,8 +27,11 @@ class Late:
     def __init__(self, storage: Storage, last_saves: LastSaves, outlives: AsyncExitStack) -> None:
         self._storage = storage
         self._last_saves = last_saves
+        self.hurried = last_saves.hurried
         self._outlives = outlives  # is left after the folder was given up
         self._is_late = False
+        self.at_end: list[Callable[[], Awaitable[None]]] = []
+        """What is called when the last late request has ended."""
         self._spent: dict[str, tuple[int, float]] = {}
 
     def begin(self) -> None:
@@ -51,6 +54,8 @@ class Late:
             await end()
         finally:
             await jobs.close()
+            for each in self.at_end:
+                await each()
             self._last_saves.add("the usage of the last streams", save, series.left)
             await self._last_saves.run()
 

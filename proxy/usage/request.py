@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import getrandbits
-from typing import Literal
+from typing import Final, Literal
 
 from proxy.clients.budgets import Reservation
 from proxy.clients.keys import ClientKey
 from proxy.http.target import Target
+from proxy.upstream.verdict import Action
 from proxy.usage.meter import Meter, Usage
 
 CLIENT_GONE = 499
@@ -21,6 +22,19 @@ LONGEST_ID = 128
 
 CutBy = Literal["client", "upstream", "admin", "shutdown"]
 """Who ended a request before its time."""
+
+Failure = Literal["limited", "credential", "refused", "upstream_error", "client_error"]
+"""What an account failed at: its limit, its credential, the request though others may take it; the upstream; or the
+request itself, whose error was handed on."""
+
+_HAND_ON: Final = Action.HAND_ON.value  # an enum's member takes longer to look up
+_FAILURES: Final[Mapping[str, Failure]] = {
+    Action.REFRESH_THEN_NEXT: "credential",
+    Action.CONFIRM_KEY_THEN_NEXT: "credential",
+    Action.NEXT_ACCOUNT: "refused",
+    Action.BENCH_THEN_NEXT: "refused",
+    Action.SKIP_THEN_NEXT: "refused",
+}
 
 
 @dataclass(slots=True)
@@ -43,6 +57,18 @@ class Attempt:
     def end(self, status: int, verdict: str, evidence: str, now: float) -> None:
         """Note what came of it."""
         self.status, self.verdict, self.evidence, self.ended_at = status, verdict, evidence, now
+
+    @property
+    def failure(self) -> Failure | None:
+        """What failed; None if it was served, or cut before there was a verdict."""
+        status, verdict = self.status, self.verdict
+        if not verdict or (verdict == _HAND_ON and status < 400):
+            return None
+        if status == 429:
+            return "limited"
+        if verdict == _HAND_ON and status < 500:
+            return "client_error"
+        return _FAILURES.get(verdict, "upstream_error")
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -29,11 +29,14 @@ OUTCOME_NAMES = FIELDS[:OUTCOMES]
 FAILED = "failed"
 """In place of an outcome: any but `ok`."""
 
+ANY = "any"
+"""In place of a failure."""
+
 NO_TOKENS = (0, 0, 0, 0)
 
 
 class Kept(NamedTuple):
-    """One ended request. `number` counts from 1 since the start.
+    """One ended request. `number` counts from 1 since the start, or since the first of an earlier run that is kept.
 
     `at`, when it began, is in seconds since the epoch; the other times are of the monotonic clock. `tokens` are
     input, output, cache creation and cache read, None if nothing was used.
@@ -130,6 +133,7 @@ class Kept(NamedTuple):
             "account_name": tried.account_name,
             "status": tried.status,
             "verdict": tried.verdict,
+            "failure": tried.failure,
             "evidence": self.clean(tried.evidence),
             "request_id": self.clean(tried.request_id) or None,
             "at_ms": _ms(tried.began_at - self.began_at),
@@ -142,8 +146,9 @@ class Wanted:
     """What an admin asks for; what is None or empty leaves nothing out.
 
     `account` is one of those that were tried. `status` is a number, a class as `4xx`, an outcome, or FAILED. `slow_ms`
-    is the least time to the first byte, or to the end if none came. `search` is a part of an id of the request's or of
-    the upstream's. `start` and `end`, in seconds since the epoch, are the span in which it ended, as charts count it.
+    is the least time to the first byte, or to the end if none came. `failure` is what a try failed at, one of
+    `account` if that is named; or ANY. `search` is a part of an id of the request's or of the upstream's. `start` and
+    `end`, in seconds since the epoch, are the span in which it ended, as charts count it.
     """
 
     key: str = ""
@@ -153,6 +158,7 @@ class Wanted:
     status: str = ""
     slow_ms: int = 0
     retried: bool = False
+    failure: str = ""
     search: str = ""
     start: float | None = None
     end: float | None = None
@@ -163,12 +169,21 @@ class Wanted:
             and (not self.session or kept.session_id == self.session)
             and (not self.model or kept.model == self.model)
             and (not self.account or any(tried.account_id == self.account for tried in kept.tries))
+            and (not self.failure or any(map(self._has_failed, kept.tries)))
             and (not self.status or self._has_status(kept))
             and (not self.retried or len(kept.tries) > 1)
             and (not self.slow_ms or kept.waited_ms >= self.slow_ms)
             and (self.start is None or kept.end >= self.start)
             and (self.end is None or kept.end < self.end)
             and (not self.search or any(self.search in id for id in _ids(kept)))
+        )
+
+    def _has_failed(self, tried: Attempt) -> bool:
+        failure = tried.failure
+        return (
+            failure is not None
+            and self.failure in (failure, ANY)
+            and (not self.account or tried.account_id == self.account)
         )
 
     def _has_status(self, kept: Kept) -> bool:
@@ -189,11 +204,15 @@ class RequestLog:
 
     def __init__(self, feed: Feed, *, clock: Clock, redact: Redaction = redact) -> None:
         self._feed = feed
-        # Most paths and models repeat.
-        self._clean = lru_cache(maxsize=1024)(lambda text: redact(text)[:SHOWN])
+        self.redact_by(redact)
         self._clock = clock
         self._kept: deque[Kept] = deque(maxlen=MOST)
         self.newest = 0
+
+    def redact_by(self, redact: Redaction) -> None:
+        """Take secrets out of texts with this from now on."""
+        # Most paths and models repeat.
+        self.clean = lru_cache(maxsize=1024)(lambda text: redact(text)[:SHOWN])
 
     def keep(self, record: RequestRecord) -> None:
         """Keep what is to be known of an ended request: a sink, called after `price`."""
@@ -228,10 +247,26 @@ class RequestLog:
                 None if usage is None else _tokens(usage),
                 usage is not None and usage.estimated,
                 record.cost_usd,
-                self._clean,
+                self.clean,
             )
         )
         self._feed.touch("requests", "")
+
+    def restore(self, kept: Sequence[Kept]) -> None:
+        """Begin with the requests of an earlier run, oldest first, before there is any of this one.
+
+        They are numbered without gaps, up to the number of the last one.
+        """
+        last = kept[-1].number if kept else 0
+        self.newest = max(0, last - len(kept))
+        for each in kept:
+            self.newest += 1
+            self._kept.append(each._replace(number=self.newest))
+
+    def after(self, number: int) -> list[Kept]:
+        """The requests after `number`, oldest first."""
+        count = min(self.newest - number, len(self._kept))
+        return [*islice(reversed(self._kept), count)][::-1]
 
     def find(self, wanted: Wanted, *, before: int | None = None, most: int = MOST) -> list[Kept]:
         """The newest requests that fit, newest first; only those with a lower number than `before`."""
@@ -248,8 +283,7 @@ class RequestLog:
 
     def since(self, number: int, most: int = MOST_AT_ONCE) -> list[dict[str, Any]]:
         """Views of the newest requests after `number`, oldest first."""
-        count = min(most, self.newest - number, len(self._kept))
-        return [kept.view() for kept in reversed([*islice(reversed(self._kept), count)])]
+        return [kept.view() for kept in self.after(max(number, self.newest - most))]
 
 
 def _ids(kept: Kept) -> Iterator[str]:

@@ -66,9 +66,8 @@ function fillNavigation(t) {
 		return h(tag, attributes, svg("svg.i", { "aria-hidden": "true" }, icon), h("span", t(name)));
 	};
 	const links = VIEWS.map((name) => item("a", name, { href: `#/${name}` }));
-	const out = h("button", { "data-act": "sign-out" }, t("log_out"));
 	byId("nav").append(...links.slice(0, AT_HAND), item("button", "more", { popovertarget: "more" }),
-		h("div", { id: "more", popover: true }, links.slice(AT_HAND), out));
+		h("div", { id: "more", popover: true }, links.slice(AT_HAND)));
 }
 
 /**

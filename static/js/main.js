@@ -2,7 +2,7 @@
 /** The page: boot and routes. Builds `app`, which every view is handed. */
 import { api } from "./api.js";
 import { act, byId, h, setAttr } from "./dom.js";
-import { ago, clock, day, until } from "./format.js";
+import { ago, clock, day, ms, until } from "./format.js";
 import { VIEWS, header } from "./header.js";
 import { connect } from "./live.js";
 import { createSettings } from "./settings.js";
@@ -41,7 +41,7 @@ let later;
 const absolute = (at, options) =>
 	clock(at, { utc: settings.get("time") === "utc", zone: true, now: live.now(), ...options });
 
-/** A time as settings want it, or null if that is relative. @param {Time | null} at */
+/** A time as settings want it, or null if that is relative. @param {Time | number | null} at */
 const moment = (at) =>
 	(["utc", "local"].includes(settings.get("time")) ? absolute(at, { seconds: false }) : null);
 
@@ -72,6 +72,7 @@ const app = {
 	until: (at, past) => moment(at) ?? until(at, live.now(), past),
 	due(at) {
 		const time = moment(at);
+		if (ms(at) <= live.now()) return t("any_moment");
 		return t(time ? "at_time" : "in_span", { time: time ?? until(at, live.now()) });
 	},
 	go(hash) {
@@ -93,7 +94,11 @@ const app = {
 	},
 	/** The texts and styles of what is not in the first view. */
 	more() {
-		more ??= Promise.all([import("./strings.more.en.js").then((module) => addTexts(module.default)), moreStyles()]);
+		more ??= Promise.all([import("./strings.more.en.js").then((module) => addTexts(module.default)), moreStyles()])
+			.catch((error) => {
+				more = undefined;
+				throw error;
+			});
 		return more;
 	},
 	/** There is a session. */
@@ -200,15 +205,18 @@ function tick() {
 	frame.tick();
 }
 
-/** What can wait, loaded while there is a server to load it from. */
+/** What can wait, loaded while there is a server to load it from; what fails, again with the next connection. */
 async function loadLater() {
-	app.more();
-	import("./ui/toast.js");
+	const all = Promise.all([import("./later.js"), app.more(), import("./ui/toast.js")]);
 	new Image().src = new URL("../favicon-unknown.svg", import.meta.url).href; // shown when nothing can be loaded
-	const { announcer, listen, watch } = await import("./later.js");
-	app.announce = announcer(byId("announcer"));
-	listen(app);
-	watch(app);
+	try {
+		const [{ announcer, listen, watch }] = await all;
+		app.announce = announcer(byId("announcer"));
+		listen(app);
+		watch(app);
+	} catch {
+		later = undefined;
+	}
 }
 
 async function signOut() {

@@ -5,7 +5,7 @@
 export const MOST = 1000;
 /** The filters, which are called the same in the address and in `api/admin/requests`. */
 export const FILTERS = /** @type {const} */ (
-	["key", "account", "session", "model", "status", "slow", "retried", "search", "from", "to"]);
+	["key", "account", "session", "model", "status", "slow", "retried", "failure", "search", "from", "to"]);
 
 /** @import { LoggedRequest } from "./types.js" */
 /** @typedef {Record<typeof FILTERS[number], string>} Wanted "" leaves nothing out */
@@ -38,7 +38,7 @@ export const waited = ({ ttfb_ms, duration_ms }) => ttfb_ms ?? duration_ms;
  * @param {LoggedRequest} request
  */
 export function fits(wanted, request) {
-	const { key, account, session, model, status, slow, retried, search, from, to } = wanted;
+	const { key, account, session, model, status, slow, retried, failure, search, from, to } = wanted;
 	const at = endOf(request);
 	const ids = [request.request_id, ...request.tries.map((tried) => tried.request_id ?? "")];
 	return (!key || request.key_id === key) &&
@@ -48,6 +48,8 @@ export function fits(wanted, request) {
 		(!status || hasStatus(status, request)) &&
 		(!slow || waited(request) >= Number(slow)) &&
 		(retried !== "true" || request.tries.length > 1) &&
+		(!failure || request.tries.some((tried) => tried.failure && [tried.failure, "any"].includes(failure) &&
+			(!account || tried.account_id === account))) &&
 		(!search || ids.some((id) => id.includes(search))) &&
 		(!from || at >= Date.parse(from)) &&
 		(!to || at < Date.parse(to));

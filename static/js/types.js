@@ -123,6 +123,7 @@
  * @property {string} account_name
  * @property {number} status 0 if no answer came
  * @property {string} verdict what it meant, or an error's name; "" if it was cut
+ * @property {string | null} failure what the account failed at
  * @property {string} evidence
  * @property {string | null} request_id the upstream's own
  * @property {number} at_ms since the request began
@@ -238,7 +239,7 @@
  * @property {(at: Time) => string} day the day of a time, in words
  * @property {(at: Time | null) => string} ago
  * @property {(at: Time | null, past?: "expired" | "resetting") => string} until
- * @property {(at: Time) => string} due "in 2h 03m", or "at 14:02 UTC" as settings want it
+ * @property {(at: Time | number) => string} due "in 2h 03m", or "at 14:02 UTC" as settings want it
  * @property {(hash: string) => void} go
  * @property {() => URLSearchParams} query that of the address
  * @property {(changes: Record<string, string | number>) => void} setQuery

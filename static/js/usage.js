@@ -6,6 +6,10 @@ export const OUTCOMES = /** @type {const} */ (
 	["ok", "aborted", "client_error", "limited", "refused", "upstream_error"]);
 /** As on the server, requests that were cut are no errors. */
 const ERRORS = /** @type {const} */ (["client_error", "limited", "refused", "upstream_error"]);
+/** What one account failed at, in tries after which another may have answered: a failure with TRY before. */
+export const TRY = "try_";
+export const FAILURES = /** @type {const} */ (
+	["try_client_error", "try_limited", "try_refused", "try_credential", "try_upstream_error"]);
 /** What is read, from the cache or not, and what is written. */
 export const TOKENS = /** @type {const} */ (
 	["cache_read_input_tokens", "cache_creation_input_tokens", "input_tokens", "output_tokens"]);
@@ -24,6 +28,9 @@ export const requestsOf = (bucket) => sum(bucket, OUTCOMES);
 
 /** @param {Bucket} bucket */
 export const errorsOf = (bucket) => sum(bucket, ERRORS);
+
+/** @param {Bucket} bucket */
+export const failuresOf = (bucket) => sum(bucket, FAILURES);
 
 /** All that was read, from the cache as well. @param {Used} usage */
 export const tokensIn = (usage) => sum(usage, TOKENS.slice(0, 3));

@@ -1,6 +1,7 @@
 """This checkout against another revision: CPU and throughput, measured in turns in one run.
 
     python -m tests.bench.self REV          or: make bench-self REV=…
+    python -m tests.bench.self --other BALANCER__AFFINITY=false HEAD          for what a setting costs
 
 The machine drifts, so absolute figures say little and the ratio much: both run side by side and are measured in many
 short turns, one after the other, while the other one idles. Each round has fresh processes and data folders. The
@@ -16,7 +17,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,6 +69,8 @@ class Plan:
     pace_ms: int
     proxy_core: int | None = None
     other_core: int | None = None
+    of_other: Mapping[str, str] = field(default_factory=dict)
+    """Settings of the other revision, as variables of the environment."""
 
 
 @dataclass
@@ -104,9 +107,15 @@ def _row(title: str, pairs: list[tuple[float, float]], names: tuple[str, str]) -
 
 
 @contextlib.contextmanager
-def measured(folder: Path, behind: Upstream, case: Case, plan: Plan) -> Iterator[Callable[[], Counted]]:
+def measured(
+    folder: Path,
+    behind: Upstream,
+    case: Case,
+    plan: Plan,
+    variables: Mapping[str, str] | None = None,
+) -> Iterator[Callable[[], Counted]]:
     """A fresh, warm proxy of `folder`; each call measures it once."""
-    with proxy(folder, behind.port, WITHOUT_LIMIT, core=plan.proxy_core) as serving:
+    with proxy(folder, behind.port, WITHOUT_LIMIT | dict(variables or {}), core=plan.proxy_core) as serving:
         serving.add_accounts(case.accounts)
         measure = functools.partial(
             load,
@@ -131,7 +140,7 @@ def compare(other: Path, case: Case, plan: Plan) -> Results:
         with (
             upstream(pace_ms=plan.pace_ms, core=plan.other_core) as behind,
             measured(ROOT, behind, case, plan) as measure_this,
-            measured(other, behind, case, plan) as measure_other,
+            measured(other, behind, case, plan, plan.of_other) as measure_other,
         ):
             for _ in range(plan.turns):
                 results.this.append(measure_this())
@@ -165,6 +174,9 @@ def _arguments() -> argparse.ArgumentParser:
         "--pace", type=int, default=50, metavar="MS", help="between events of a stream (%(default)s)"
     )
     parser.add_argument(
+        "--other", action="append", default=[], metavar="NAME=VALUE", help="a setting of the other revision"
+    )
+    parser.add_argument(
         "--only", action="append", choices=[case.name for case in CASES], help="this case; may be repeated"
     )
     return parser
@@ -183,6 +195,7 @@ def main() -> int:
         options.streams,
         options.pace,
         *cores(),
+        {name: value for name, _, value in (each.partition("=") for each in options.other)},
     )
     began = time.monotonic()
     try:

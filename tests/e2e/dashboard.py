@@ -130,6 +130,12 @@ async def live(page: Page, *, within_s: float = 10) -> None:
     await expect(page.get_by_text("Live", exact=True).first).to_be_visible(timeout=within_s * 1000)
 
 
+async def display(page: Page) -> Locator:
+    """What the header's button opens: the theme, how times are told, and the way out."""
+    await page.get_by_role("button", name="Display").click()
+    return page.get_by_role("region", name="Display")
+
+
 async def take_clock(page: Page) -> None:
     """From here on `page.clock` can move the page's time and timers."""
     await page.clock.install(time=wall())

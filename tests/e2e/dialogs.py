@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from playwright.async_api import Page, expect
 
-from tests.e2e.dashboard import goto
+from tests.e2e.dashboard import display, goto
 
 
 async def account(page: Page) -> None:
@@ -150,11 +150,15 @@ async def chart_table(page: Page) -> None:
     await expect(page.get_by_role("main").get_by_role("table").first).to_be_visible()
 
 
+async def display_menu(page: Page) -> None:
+    await expect((await display(page)).get_by_label("Theme")).to_be_visible()
+
+
 WAYS: dict[str, Callable[[Page], Awaitable[None]]] = {
     way.__name__.replace("_", " "): way
     for way in (
         account, add_account, authorise, pasted_wrongly, account_menu, rename, replace_key, preferences,
         why_account, delete, delete_all, undo, notifications, client_key, new_client_key, export, take_in, key_page,
-        rotation, chart_table,
+        rotation, chart_table, display_menu,
     )
 }  # fmt: skip

@@ -59,7 +59,7 @@ async def test_why_an_account_is_chosen_and_why_the_others_are_not(tmp_path: Pat
         await expect(dialog.get_by_role("status")).to_have_text("team-c would answer.")
         lines = dialog.get_by_role("row")
         await expect(lines.nth(1)).to_contain_text(
-            "Nothing ties the request to an account, and this one is next."
+            "Nothing ties the request to an account, and this one was next."
         )
 
         await dialog.get_by_text("A session, or a request's body").click()
@@ -92,3 +92,17 @@ async def test_the_accounts_view_asks_it_too(tmp_path: Path, browser: Browser) -
         dialog = page.get_by_role("dialog")
         await dialog.get_by_role("button", name="Explain").click()
         await expect(dialog).to_contain_text("It is the only account.")
+
+
+async def test_times_in_reasons_are_told_as_everywhere(tmp_path: Path, browser: Browser) -> None:
+    async with dashboard(tmp_path, browser, "accounts", accounts=("team-a",)) as (service, page):
+        [account] = service.parts.pool
+        until = 1_790_640_000.0  # 28 September 2026, 24:00 UTC
+        service.parts.pool.limit(account.id, until, "429, resets 2026-09-29T00:00:00.000Z")
+        await expect(row(page, "team-a")).to_contain_text("Rate limited")
+        await row(page, "team-a").get_by_role("button", name="Actions for team-a").click()
+        await page.get_by_role("menuitem", name="Why this account?").click()
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_role("button", name="Explain").click()
+        await expect(dialog).to_contain_text("429, resets 29 Sept, 05:45:00 GMT+5:45")
+        await expect(dialog).not_to_contain_text("2026-09-29T")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Locator, Page, expect
 
-from proxy.simulator import Error
+from proxy.simulator import Error, quota_429
 from tests.e2e.dashboard import dashboard, goto
-from tests.service import Service
+from tests.service import Service, upstream_key
 
 WIDTHS = (320, 360, 599, 600, 1024, 1440)
 TIMES = ("utc", "America/New_York", "Asia/Kolkata", "Pacific/Chatham")
@@ -167,6 +167,73 @@ async def test_what_is_dragged_over_is_zoomed_to_by_all_charts(tmp_path: Path, b
         )
         await page.get_by_role("button", name="Zoom out").first.click()
         await expect(page).to_have_url(re.compile(r"range=1h&by=account$"))
+
+
+async def test_two_fingers_zoom_to_what_is_between_them(tmp_path: Path, browser: Browser) -> None:
+    async with dashboard(
+        tmp_path, browser, "usage?range=1h", prepare=used, width=390, height=844, has_touch=True
+    ) as (_, page):
+        plot = chart_of(page, "Requests").get_by_role("img")
+        await expect(plot).to_have_accessible_name(re.compile("last hour: 3, peak"))
+        touch = await page.context.new_cdp_session(page)
+
+        async def fingers(kind: str, *parts: float) -> None:
+            points = [
+                dict(zip("xy", await at(plot, part), strict=True), id=n) for n, part in enumerate(parts)
+            ]
+            await touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+        await fingers("touchStart", 0.9)
+        await fingers("touchStart", 0.9, 0.95)
+        await fingers("touchMove", 0.76, 0.99)
+        await fingers("touchEnd", 0.76)
+        await fingers("touchEnd")
+        await expect(page).to_have_url(
+            re.compile(r"range=1h&from=2026-09-28T10%3A1[56].*&to=2026-09-28T10%3A3")
+        )
+        await expect(plot).to_have_accessible_name(re.compile("16:.*: 3, peak"))
+        await page.get_by_role("button", name="Zoom out").first.click()
+        await expect(page).to_have_url(re.compile(r"range=1h$"))
+
+
+async def test_what_an_account_failed_at_is_told_by_kind_and_leads_to_its_requests(
+    tmp_path: Path, browser: Browser
+) -> None:
+    async def failed(service: Service) -> None:
+        key, other = upstream_key("team-a"), upstream_key("team-b")
+        service.simulator.script(key, Error(404), Error(500), Error(500))
+        service.simulator.script(other, Error(500))
+        for _ in range(6):
+            await service.message()
+        service.simulator.script(key, quota_429())
+        for _ in range(2):
+            await service.message()
+
+    async with dashboard(tmp_path, browser, "accounts", prepare=failed, settings={"retry__budget": "10"}) as (
+        service,
+        page,
+    ):
+        account = next(iter(service.parts.pool))
+        await goto(page, f"accounts/{account.id}")
+        await expect(page.locator(".account > p", has_text="429")).not_to_contain_text("T11:")
+        tries = chart_of(page, "Failed tries")
+        plot = tries.get_by_role("img")
+        await expect(plot).to_have_accessible_name(re.compile("Failed tries, last 24 h: 4, peak"))
+        names = ["Client errors", "Rate limited", "Refused", "Credential refused", "Upstream errors"]
+        assert (await tries.locator(".keys button:visible").all_inner_texts())[:5] == names
+        for kind, label, count in (("upstream_error", "Upstream errors", 2), ("any", None, 4)):
+            if label:
+                await tries.get_by_role("button", name=label).click()
+            await expect(plot).to_have_accessible_name(re.compile(f": {count}, peak"))
+            await plot.scroll_into_view_if_needed()
+            await page.mouse.click(*await at(plot, 0.999))
+            await expect(page).to_have_url(
+                re.compile(rf"requests\?failure={kind}&account={account.id}&from=.*&to=")
+            )
+            await expect(page.get_by_role("main").get_by_role("row")).to_have_count(
+                1 + count
+            )  # with its head
+            await page.go_back()
 
 
 async def test_a_split_tells_accounts_apart_as_the_table_does(tmp_path: Path, browser: Browser) -> None:

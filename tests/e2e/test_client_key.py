@@ -59,6 +59,22 @@ async def test_the_table_shows_the_fullest_limit_and_the_cost(tmp_path: Path, br
         await expect(cell).not_to_contain_text("Requests per minute")
 
 
+async def test_its_page_counts_the_input_as_the_table_does_with_what_the_cache_gave(
+    tmp_path: Path, browser: Browser
+) -> None:
+    async with dashboard(tmp_path, browser, "tokens") as (service, page):
+        await service.parts.keys.add("ci", KEY)
+        long = [{"type": "text", "text": "word " * 5000, "cache_control": {"type": "ephemeral"}}]
+        body = message(model="claude-sonnet-5-5", max_tokens=8, system=long)
+        answer = await service.send("POST", "/v1/messages", MESSAGE_HEADERS, body, key=KEY)
+        assert answer.status == 200, answer.body
+        cell = row(page, "ci").locator(".c-tokens_24h")
+        await expect(cell).to_have_text(re.compile(r"^\d[\d.]+K / \d+$"))
+        tokens_in, _ = (await cell.inner_text()).split(" / ")
+        await opened(page)
+        await expect(page.locator(".facts")).to_contain_text(f" {tokens_in} tokens in")
+
+
 async def test_its_page_has_a_meter_for_each_limit_that_is_changed_there(
     tmp_path: Path, browser: Browser
 ) -> None:

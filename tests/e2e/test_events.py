@@ -12,7 +12,7 @@ from proxy.dashboard.revisions import EVENTS, FIRST_LINES
 from proxy.errors import StorageError
 from proxy.feed import Happened
 from proxy.storage.json_files import JsonFiles
-from tests.e2e.dashboard import dashboard, goto, row
+from tests.e2e.dashboard import dashboard, display, goto, row
 
 
 def events(page: Page) -> Locator:
@@ -46,7 +46,7 @@ async def test_days_and_times_follow_the_chosen_mode(tmp_path: Path, browser: Br
         found = events(page).filter(has_text="is rate limited")
         await expect(found).to_contain_text("resets 29 Sept, 05:45:00 GMT+5:45")
         await expect(found.locator("time")).to_contain_text("16:")
-        await page.get_by_label("Times").select_option("utc")
+        await (await display(page)).get_by_label("Times").select_option("utc")
         await expect(found).to_contain_text("resets 29 Sept, 00:00:00 UTC")
         await expect(found.locator("time")).to_contain_text("10:")
         day = page.get_by_role("heading", name=re.compile("Monday,? 28 September 2026"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from playwright.async_api import Browser, Page, expect
 
-from tests.e2e.dashboard import RunningClock, row, same, visit
+from tests.e2e.dashboard import RunningClock, display, row, same, visit
 from tests.e2e.traffic import traffic
 from tests.service import Service, serve
 
@@ -110,7 +110,7 @@ async def test_logging_out_ends_every_tab_of_the_sign_in(tmp_path: Path, browser
         second = await page.context.new_page()
         await second.goto(page.url)
         await expect(row(second, "team-a")).to_be_visible()
-        await page.get_by_role("button", name="Log out").click()
+        await (await display(page)).get_by_role("button", name="Log out").click()
         await expect(page.get_by_label("Admin key")).to_be_visible()
         await expect(second.get_by_label("Admin key")).to_be_visible()
         await expect(row(other, "team-a")).to_be_visible()

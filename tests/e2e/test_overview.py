@@ -59,6 +59,7 @@ async def test_the_first_steps_tick_themselves(tmp_path: Path, browser: Browser)
 async def test_figures_have_their_errors_and_their_first_byte(tmp_path: Path, browser: Browser) -> None:
     async with dashboard(tmp_path, browser, accounts=(), prepare=furnish) as (_, page):
         figures = page.locator(".figures")
-        await expect(figures).to_contain_text("0errors, last hour0.0 % of 9 requests")
+        await expect(figures).to_contain_text("errors, last hour00.0 % of 9 requests")
         await expect(figures).to_contain_text("p95")
+        await expect(figures).to_contain_text("of last hour's input from the cache")
         await expect(figures).to_contain_text("yesterday by now")

@@ -11,7 +11,7 @@ import pytest
 CSS = (Path(__file__).parents[2] / "static/app.css").read_text()
 BACKGROUNDS = ("bg", "panel")
 TEXT = ("fg", "muted", "accent", "ok", "warn", "bad")
-LINES = ("control", "orange", "violet")
+LINES = ("control", "main", "orange", "pink")
 
 
 def colour(name: str, theme: str) -> str:

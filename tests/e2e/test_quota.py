@@ -8,7 +8,7 @@ from pathlib import Path
 from playwright.async_api import Browser, Page, expect
 
 from proxy.accounts.quota import Window
-from tests.e2e.dashboard import dashboard, goto, row
+from tests.e2e.dashboard import dashboard, display, goto, row
 from tests.e2e.furniture import use_quota
 from tests.service import Service
 
@@ -99,6 +99,7 @@ async def test_the_overview_says_what_is_left_and_what_comes_back_next(
         resets = card.get_by_role("listitem")
         await expect(resets).to_have_count(3)
         await expect(resets.first).to_contain_text(re.compile("over 5 hours resets in 59m"))
+        await expect(card).to_contain_text(re.compile(r"is limited next, at this pace in (1h )?\d+m"))
         await expect(card).not_to_contain_text("At this pace")
         for used in range(10):
             service.clock.advance(60)
@@ -109,5 +110,5 @@ async def test_the_overview_says_what_is_left_and_what_comes_back_next(
 
 async def test_times_of_resets_follow_the_chosen_mode(tmp_path: Path, browser: Browser) -> None:
     async with dashboard(tmp_path, browser, "accounts", accounts=(), prepare=furnish) as (_, page):
-        await page.get_by_label("Times").select_option("utc")
+        await (await display(page)).get_by_label("Times").select_option("utc")
         await expect(row(page, "calm").locator(".c-quota")).to_contain_text("7 days, resets at 12:30 UTC")

@@ -34,7 +34,7 @@ async def answered(service: Service, *faults: Fault | None) -> None:
 
 async def test_new_ones_come_by_themselves_newest_first(tmp_path: Path, browser: Browser) -> None:
     async with dashboard(tmp_path, browser, "requests", accounts=("team-a",)) as (service, page):
-        await expect(page.get_by_text("No requests since the server started.")).to_be_visible()
+        await expect(page.get_by_text("No requests yet.")).to_be_visible()
         await answered(service, None)
         await expect(rows(page)).to_have_count(1)
         await answered(service, Error(404))
@@ -124,7 +124,7 @@ async def test_a_page_tells_why(tmp_path: Path, browser: Browser) -> None:
         await expect(text).to_contain_text("200 Answered")
         for told in (
             "400 account rests: next account", "credit balance", "200 handed on", id, "12 in, 64 out",
-            "by the balancer", "streamed",
+            "Nothing ties the request to an account", "streamed",
         ):  # fmt: skip
             await expect(text).to_contain_text(told)
         await in_all_shapes(page)

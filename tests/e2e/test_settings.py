@@ -64,7 +64,7 @@ async def test_a_configuration_that_cannot_be_loaded(tmp_path: Path, browser: Br
         await page.unroute("**/api/admin/config")
         await page.get_by_role("button", name="Retry").click()
         await expect(page.get_by_text("It broke.")).not_to_be_visible()
-        await expect(page.get_by_text("auth.api_key")).to_be_visible()
+        await expect(page.get_by_text("auth.api_key", exact=True)).to_be_visible()
 
 
 async def test_a_test_notification_says_what_came_of_it(tmp_path: Path, browser: Browser) -> None:
@@ -73,10 +73,10 @@ async def test_a_test_notification_says_what_came_of_it(tmp_path: Path, browser:
         async with dashboard(tmp_path, browser, "settings", settings=there) as (_, page):
             button = page.get_by_role("button", name="Send test notification")
             await button.click()
-            await expect(page.get_by_text("Sent: it answered 200")).to_be_visible()
+            await expect(page.get_by_text("webhook_url: sent, it answered 200")).to_be_visible()
             receiver.script = Script(b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n")
             await button.click()
-            await expect(page.get_by_text("Not taken: it answered 410")).to_be_visible()
+            await expect(page.get_by_text("webhook_url: not taken, it answered 410")).to_be_visible()
 
 
 async def export(page: Page) -> str:

@@ -10,7 +10,18 @@ from pathlib import Path
 from playwright.async_api import Browser, Page, expect
 
 from tests.e2e.cable import Cable, cable
-from tests.e2e.dashboard import OFFLINE, RunningClock, dashboard, row, sign_in, take_clock, visit, wall
+from tests.e2e.dashboard import (
+    OFFLINE,
+    RunningClock,
+    dashboard,
+    goto,
+    live,
+    row,
+    sign_in,
+    take_clock,
+    visit,
+    wall,
+)
 from tests.service import Service, serve
 
 LOST = re.compile(r"Connection lost at \d\d:\d\d:\d\d\. What you see may be out of date\.")
@@ -55,6 +66,22 @@ async def test_a_silent_network_is_noticed_and_told(tmp_path: Path, browser: Bro
         await expect(page.get_by_role("main")).not_to_have_attribute("data-stale", "")
         await page.clock.fast_forward(5_000)
         await expect(page.get_by_role("main").get_by_text(AGAIN)).not_to_be_visible()
+
+
+async def test_what_was_to_come_is_not_told_as_past_while_nothing_is_heard(
+    tmp_path: Path, browser: Browser
+) -> None:
+    async with cabled(tmp_path, browser) as (service, line, page):
+        await take_clock(page)
+        await page.reload()
+        await goto(page, "overview")
+        account = next(iter(service.parts.pool))
+        service.parts.pool.limit(account.id, wall() + 20, "429")
+        verdict = page.get_by_role("region", name="Health")
+        await expect(verdict).to_contain_text(re.compile(r"The next limit ends in \d+s\."))
+        line.freeze()
+        await page.clock.fast_forward(26_000)
+        await expect(verdict).to_contain_text("The next limit ends any moment.")
 
 
 async def test_nothing_is_sent_and_nothing_waits_to_be_sent_while_it_is_broken(
@@ -140,3 +167,26 @@ async def test_health_is_not_known_while_the_server_is_gone(tmp_path: Path, brow
         line.mend()
         await expect(chip).to_contain_text("Healthy", timeout=10_000)
         await expect(icon).to_have_attribute("href", re.compile(r"favicon-healthy\.svg$"))
+
+
+async def test_what_could_not_be_loaded_is_loaded_with_the_next_connection(
+    tmp_path: Path, browser: Browser
+) -> None:
+    async with (
+        serve(tmp_path, accounts=("team-a",), clock=RunningClock()) as service,
+        cable(service.port) as line,
+        visit(browser, line, "overview", signed_in=False, allow=OFFLINE) as page,
+    ):
+        for name in ("strings.more.en", "later"):
+            await page.route(f"**/js/{name}.js", lambda route: route.abort())
+        async with page.expect_event("requestfailed", lambda request: "later.js" in request.url):
+            await sign_in(page)
+        await live(page)
+        await page.unroute_all()
+        line.cut()
+        await expect(page.get_by_text("Reconnecting")).to_be_visible()
+        async with page.expect_response(re.compile("/later.js")):
+            line.mend()
+        await goto(page, "accounts")
+        await page.keyboard.press("?")
+        await expect(page.locator("body[data-view=settings]")).to_be_attached()

@@ -11,6 +11,7 @@ from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
 
 from handlers.gate import AdminGate
 from handlers.origin import Origins
+from proxy.clients.admin_key import AdminKey
 from proxy.clients.keys import KeyStatus, Role
 from proxy.clients.throttle import Throttle
 from tests.service import ADMIN_KEY, CLIENT_KEY, Service, serve
@@ -192,7 +193,7 @@ async def test_it_says_who_is_asking(tmp_path: Path) -> None:
         keys, signins = service.parts.keys, service.parts.signins
         throttle = Throttle(limit=10, window_s=60, clock=service.clock)
         gate = AdminGate(
-            ADMIN_KEY, keys, signins, Origins([], []), throttle=throttle, login_throttle=throttle
+            AdminKey(ADMIN_KEY), keys, signins, Origins([], []), throttle=throttle, login_throttle=throttle
         )
         admin, key = await keys.add("admin", role=Role.ADMIN)
         cookie, sign_in = await gate.login(key, "1.2.3.4")

@@ -73,6 +73,23 @@ async def test_each_try_is_told_with_its_verdict_and_its_time(tmp_path: Path) ->
         assert [each["id"] for each in await listed(service, "?retried=true")] == [told["id"]]
 
 
+async def test_what_an_account_failed_at_is_found_though_another_answered(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=("a", "b")) as service:
+        service.simulator.script(upstream_key("a"), no_credit())
+        await service.message()
+        (told,) = await listed(service)
+        a, b = (each["account_id"] for each in told["tries"])
+        assert [each["failure"] for each in told["tries"]] == ["refused", None]
+        for query, is_found in (
+            (f"failure=any&account={a}", True), (f"failure=refused&account={a}", True), ("failure=any", True),
+            (f"failure=limited&account={a}", False), (f"failure=any&account={b}", False),
+        ):  # fmt: skip
+            assert bool(await listed(service, f"?{query}")) is is_found, query
+        chart = (await service.admin("GET", f"/api/admin/usage/chart?range=1h&by=account&id={a}")).json()
+        assert chart["split"][0]["try_refused"][-1] == 1 and not any(chart["before"]["try_refused"])
+        assert (await service.admin("GET", "/api/admin/requests?failure=x")).status == 422
+
+
 async def test_an_upstream_that_cannot_be_reached_is_a_try_without_an_answer(tmp_path: Path) -> None:
     async with serve(tmp_path, upstream="http://127.0.0.1:9", retry__max_attempts="1") as service:
         assert (await service.message()).status == 502

@@ -60,7 +60,8 @@ async def test_the_configuration_in_effect_is_told_with_its_places_and_without_s
         assert found["storage"]["data_folder"] == str(tmp_path / "data")
         assert found["storage"]["bytes"] > 500 and found["storage"]["encryption_key"] is None
         assert found["oauth"] == {"ready": True, "missing": []}
-        assert found["notifications"] == {"webhook": True}
+        [target] = found["notifications"]["targets"]
+        assert (target["name"], target["kind"]) == ("webhook_url", "webhook")
         assert leaked(answer.body, [ADMIN_KEY, CLIENT_KEY, PATH, SECRET, upstream_key("a")]) == []
 
 
@@ -87,7 +88,7 @@ async def test_the_configuration_is_read_again_and_what_needs_a_restart_is_told(
                 "server.port": (5, False),
                 "session.cleanup_interval": ("2m", False),
                 "logger.level": ("error", True),
-                "notifications.secret": ("***", False),
+                "notifications.secret": ("***", True),
             }
             assert logging.getLogger().level == logging.ERROR
             shown = (await service.admin("GET", "/api/admin/config")).json()["config"]
@@ -97,10 +98,12 @@ async def test_the_configuration_is_read_again_and_what_needs_a_restart_is_told(
             again = await service.admin("POST", "/api/admin/reload")
             assert "logger.level" not in [each["key"] for each in again.json()["changed"]]
             [event] = (await service.admin("GET", "/api/admin/events?kind=server.reloaded")).json()["events"]
-            assert (event["before"], event["after"]) == ({"level": "info"}, {"level": "error"})
+            assert event["before"] == {"logger.level": "info", "notifications.secret": None}
+            assert event["after"] == {"logger.level": "error", "notifications.secret": "***"}
             config.write_text(f"auth: {{api_kee: {SECRET}}}")
             wrong = await service.admin("POST", "/api/admin/reload")
             assert wrong.status == 422
+            assert f"{config}, line 1: auth.api_kee is not a known key" in wrong.json()["error"]["message"]
             assert "the nearest one is auth.api_key" in wrong.json()["error"]["message"]
             assert leaked(changed.body + wrong.body, [SECRET, ADMIN_KEY]) == []
     finally:
@@ -115,28 +118,31 @@ async def test_a_test_notification_says_what_the_receiver_answered(tmp_path: Pat
         url = receiver.url + PATH
         async with serve(tmp_path, notifications__webhook_url=url, notifications__secret=SECRET) as service:
             answer = await service.admin("POST", "/api/admin/notifications/test")
-            assert answer.json() == {"ok": True, "status": 200, "latency_ms": 0, "message": "it answered 200"}
+            said = {"ok": True, "status": 200, "latency_ms": 0, "message": "it answered 200"}
+            target = {"name": "webhook_url", "kind": "webhook"}
+            assert answer.json() == {"ok": True, "targets": [target | said]}
             [sent] = [each for each in receiver.requests if json.loads(each.body)["event"] == "test"]
             assert sent.start.startswith(f"POST {PATH} ".encode())
             assert sent.values("x-claude-proxy-signature")
             assert "Claude Proxy: this is a test" in json.loads(sent.body)["text"]
             receiver.script = Script(b"HTTP/1.1 403 No\r\nContent-Length: 13\r\n\r\ninvalid_token")
             refused = await service.admin("POST", "/api/admin/notifications/test")
-            assert (refused.json()["ok"], refused.json()["message"]) == (False, "it answered 403")
+            [said] = refused.json()["targets"]
+            assert (refused.json()["ok"], said["message"]) == (False, "it answered 403")
             assert leaked(answer.body + refused.body, [PATH, SECRET]) == []
 
 
 async def test_a_receiver_that_is_not_there_is_told(tmp_path: Path) -> None:
     async with serve(tmp_path, notifications__webhook_url="http://127.0.0.1:1/x") as service:
         answer = await service.admin("POST", "/api/admin/notifications/test")
-        assert (answer.status, answer.json()["ok"], answer.json()["status"]) == (200, False, None)
-        assert answer.json()["message"]
+        [said] = answer.json()["targets"]
+        assert (answer.status, said["ok"], said["status"]) == (200, False, None) and said["message"]
 
 
-async def test_without_a_webhook_a_test_names_the_key_to_set(tmp_path: Path) -> None:
+async def test_without_a_target_a_test_names_the_key_to_set(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
         answer = await service.admin("POST", "/api/admin/notifications/test")
-        assert answer.status == 422 and "notifications.webhook_url" in answer.json()["error"]["message"]
+        assert answer.status == 422 and "notifications.targets" in answer.json()["error"]["message"]
 
 
 # ---- export and import

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
-import { levelOf, nameOf, perCent, tightest, usedOf, wordsOf } from "../../static/js/ui/quota.js";
+import { fullAt, levelOf, nameOf, nextLimited, perCent, tightest, usedOf, wordsOf } from "../../static/js/ui/quota.js";
 import { t } from "../../static/js/texts.js";
 
 const NOW = Date.parse("2027-01-15T08:00:00Z");
@@ -41,4 +41,33 @@ test("the tightest window is that of which most is used, and of which something 
 	assert.deepEqual(tightest({ quota }, NOW), { window: quota[1], used: 0.3 });
 	assert.equal(tightest({ quota: [quota[0]] }, NOW), null);
 	assert.equal(tightest({ quota: [quota[3]] }, NOW).used, 0);
+});
+
+describe("at the pace since it began, a window", () => {
+	const at = (name, used, resets_at) => {
+		const full = fullAt(window(name, used, resets_at), NOW);
+		return full && new Date(full).toISOString();
+	};
+
+	test("is used up before its reset, or not", () => {
+		assert.equal(at("5h", 0.9), "2027-01-15T08:26:40.000Z"); // 90 % in 4 h
+		assert.equal(at("5h", 0.8), null);
+		assert.equal(at("7d_opus", 0.5, "2027-01-19T08:00:00.000Z"), "2027-01-18T08:00:00.000Z");
+	});
+
+	test("tells nothing if it is used up, unused or unknown, has just begun, or lasts no longer than a minute", () => {
+		assert.deepEqual([1, 0, null].map((used) => at("5h", used)), [null, null, null]);
+		assert.equal(at("5h", 0.5, null), null);
+		assert.equal(at("5h", 0.5, "2027-01-15T12:46:00.000Z"), null);
+		assert.equal(at("requests", 0.99), null);
+	});
+});
+
+test("the account that is limited next is the first that uses up a window, of those in service", () => {
+	const account = (status, ...quota) => ({ status, quota });
+	const next = account("active", window("7d", 0.1), window("5h", 0.9));
+	const others = [account("active", window("5h", 0.85)), account("inactive", window("5h", 0.99)), account("active")];
+	const { account: found, window: name } = nextLimited([others[0], next, ...others.slice(1)], NOW);
+	assert.deepEqual([found, name], [next, "5h"]);
+	assert.equal(nextLimited(others.slice(1), NOW), null);
 });

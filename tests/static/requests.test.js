@@ -4,7 +4,10 @@ import { test } from "node:test";
 import { fits, hashOf, queryOf, unbroken, united, wantedIn } from "../../static/js/requests.js";
 
 const NONE = wantedIn(new URLSearchParams());
-const TRIES = [{ account_id: "acc_1", request_id: "req_up1" }, { account_id: "acc_2", request_id: null }];
+const TRIES = [
+	{ account_id: "acc_1", request_id: "req_up1", failure: "limited" },
+	{ account_id: "acc_2", request_id: null, failure: null },
+];
 const ONE = {
 	id: 7, request_id: "req_1", at: "2026-09-28T10:30:00.000Z", key_id: "tok_1", session_id: "ses_1", model: "m",
 	status: 404, outcome: "client_error", tries: TRIES, ttfb_ms: 250, duration_ms: 1500,
@@ -14,7 +17,7 @@ test("each filter leaves out what is otherwise, and says yes to what it names", 
 	assert.ok(fits(NONE, ONE));
 	const cases = {
 		key: ["tok_1", "tok_2"], account: ["acc_1", "acc_3"], session: ["ses_1", "ses_2"], model: ["m", "n"],
-		slow: ["250", "251"], search: ["up1", "up2"],
+		failure: ["limited", "refused"], slow: ["250", "251"], search: ["up1", "up2"],
 		from: ["2026-09-28T10:30:01Z", "2026-09-28T10:30:02Z"], to: ["2026-09-28T10:30:02Z", "2026-09-28T10:30:01Z"],
 	};
 	for (const [name, [yes, no]] of Object.entries(cases)) {
@@ -23,6 +26,8 @@ test("each filter leaves out what is otherwise, and says yes to what it names", 
 	}
 	for (const status of ["404", "4xx", "client_error", "failed"]) assert.ok(fits({ ...NONE, status }, ONE), status);
 	for (const status of ["400", "5xx", "ok"]) assert.ok(!fits({ ...NONE, status }, ONE), status);
+	assert.ok(fits({ ...NONE, failure: "any", account: "acc_1" }, ONE));
+	assert.ok(!fits({ ...NONE, failure: "any", account: "acc_2" }, ONE), "another account failed");
 	assert.ok(fits({ ...NONE, retried: "true" }, ONE));
 	assert.ok(!fits({ ...NONE, retried: "true" }, { ...ONE, tries: TRIES.slice(1) }));
 });

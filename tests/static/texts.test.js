@@ -6,7 +6,7 @@ import first from "../../static/js/strings.en.js";
 import more from "../../static/js/strings.more.en.js";
 import { addTexts, t } from "../../static/js/texts.js";
 
-test("a text is found by its key", () => assert.equal(t("log_out"), "Log out"));
+test("a text is found by its key", () => assert.equal(t("sign_in"), "Sign in"));
 test("its places are filled", () => assert.equal(t("selected", { n: 3 }), "3 selected"));
 test("a place without a value is empty", () => assert.equal(t("search_in"), "Search "));
 test("one is said otherwise than many", () =>

@@ -69,7 +69,7 @@ export function linesOf(chart, bar) {
 /**
  * @typedef {object} Pointed What is pointed at.
  * @property {number} cursor the bar, or -1
- * @property {number} dragged the bar at which the mouse went down, or -1
+ * @property {number} dragged the bar at which the mouse went down, or the other finger is; or -1
  * @property {{start: number, span_s: number}[]} bars
  * @property {(bar: number, live?: "off" | "polite") => void} point
  * @property {(part: [from_s: number, to_s: number] | null) => void} zoom
@@ -77,7 +77,7 @@ export function linesOf(chart, bar) {
  */
 
 /**
- * A mouse zooms to what it drags over; a finger reads out.
+ * A mouse zooms to what it drags over, two fingers to what is between them; one finger reads out.
  * @param {SVGElement} picture
  * @param {Pointed} chart
  */
@@ -89,11 +89,23 @@ export function listen(picture, chart) {
 		return Math.min(size - 1, Math.max(0, Math.floor((clientX - left) / width * size)));
 	}
 
-	function endDrag() {
+	/** The bars at which fingers are. @type {Map<number, number>} */
+	const fingers = new Map();
+
+	/** @param {PointerEvent} event */
+	function follow(event) {
+		const bar = barAt(event);
+		if (event.pointerType === "touch" && event.buttons) fingers.set(event.pointerId, bar);
+		for (const [id, other] of fingers) if (id !== event.pointerId) chart.dragged = other;
+		chart.point(bar);
+	}
+
+	/** @param {PointerEvent} event */
+	function endDrag({ pointerType }) {
 		const [from, to] = [chart.dragged, chart.cursor].sort((a, b) => a - b);
 		chart.dragged = -1;
-		if (from === to) chart.open();
-		else if (from >= 0) chart.zoom([chart.bars[from].start, chart.bars[to].start + chart.bars[to].span_s]);
+		if (from === to && pointerType !== "touch") chart.open();
+		else if (from >= 0 && from < to) chart.zoom([chart.bars[from].start, chart.bars[to].start + chart.bars[to].span_s]);
 	}
 
 	picture.onpointerdown = (event) => {
@@ -101,13 +113,15 @@ export function listen(picture, chart) {
 			picture.setPointerCapture(event.pointerId);
 			chart.dragged = barAt(event);
 		}
-		chart.point(barAt(event));
+		follow(event);
 	};
-	picture.onpointermove = (event) => chart.point(barAt(event));
-	picture.onpointerup = () => {
-		if (chart.dragged >= 0) endDrag();
+	picture.onpointermove = follow;
+	picture.onpointerup = (event) => {
+		fingers.clear();
+		if (chart.dragged >= 0) endDrag(event);
 	};
 	picture.onpointercancel = () => {
+		fingers.clear();
 		chart.dragged = -1;
 		chart.point(-1);
 	};

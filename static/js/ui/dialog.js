@@ -84,6 +84,18 @@ export function field(label, attributes, hint, tag = "input") {
 export const typed = ({ input }) => input.value.trim();
 
 /**
+ * Tags in one field, separated by commas.
+ * @param {string} label
+ * @param {string[]} tags
+ * @param {string} hint
+ */
+export function tagsField(label, tags, hint) {
+	const made = field(label, { value: tags.join(", ") }, hint);
+	const read = () => typed(made).split(",").map((tag) => tag.trim()).filter(Boolean);
+	return { ...made, read };
+}
+
+/**
  * A dialog to be shown, in steps if need be, and closed with a text. `guard` is asked before Esc closes it; it keeps
  * only Close when the item of `topic` with `id`, or all those with `ids`, are deleted. `conflict` says what another admin
  * has made of it; if left out, all that has changed since the dialog was made.

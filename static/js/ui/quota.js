@@ -10,6 +10,10 @@ const LEVELS = /** @type {const} */ ([
 	{ from: 0.8, kind: "warn", text: "q_low" },
 ]);
 const WINDOW = /^(\d+)([mhdw])(?:_(\w+))?$/;
+/** How long a window of each unit is. @type {Record<string, number>} */
+const UNIT_MS = { m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 };
+/** Before this part of a window is over, its pace is but a guess. */
+const TOO_SOON = 0.05;
 const PER_CENT = 100;
 /** 29 % is 0.29 * 100 = 28.999999999999996. */
 const ROUNDING = 1e-6;
@@ -38,6 +42,40 @@ export function nameOf(window, t) {
  */
 export function usedOf({ used, resets_at: at }, now) {
 	return at !== null && ms(at) <= now ? null : used;
+}
+
+/**
+ * When it will be used up if it goes on as since it began, in ms; null if it is reset before, or if nobody can tell yet.
+ * @param {Quota} quota
+ * @param {number} now
+ */
+export function fullAt(quota, now) {
+	const [, n, unit] = WINDOW.exec(quota.window) ?? [];
+	const used = usedOf(quota, now);
+	if (!unit || !used || used >= 1 || quota.resets_at === null) return null;
+	const end = ms(quota.resets_at);
+	const span = Number(n) * UNIT_MS[unit];
+	const gone = now - (end - span);
+	const at = now + (gone * (1 - used)) / used;
+	return gone >= span * TOO_SOON && at < end ? at : null;
+}
+
+/**
+ * The account that is limited next if all goes on like this, and by which window.
+ * @param {Iterable<Account>} accounts
+ * @param {number} now
+ */
+export function nextLimited(accounts, now) {
+	/** @type {{account: Account, window: string, at: number} | null} */
+	let next = null;
+	for (const account of accounts) {
+		if (account.status !== "active") continue;
+		for (const quota of account.quota) {
+			const at = fullAt(quota, now);
+			if (at !== null && at < (next?.at ?? Infinity)) next = { account, window: quota.window, at };
+		}
+	}
+	return next;
 }
 
 /** Whether it lasts longer than a minute, so that its reset is worth a word. @param {Quota} quota */

@@ -2,6 +2,7 @@
 /** What filters the last requests. The address has the filters; these controls show and change them. */
 import { h, setAttr } from "../dom.js";
 import { wantedIn } from "../requests.js";
+import { TRY } from "../usage.js";
 import { folded } from "./fold.js";
 import { natural } from "./order.js";
 
@@ -88,15 +89,16 @@ const named = (items) => [...items.values()].map(({ id, name }) => /** @type {Op
 	.sort(([, a], [, b]) => natural(a, b));
 
 /**
- * What is in the address and has no control: a session, a span of time. Each with the filters that it stands for.
+ * What is in the address and has no control: a session, a failed try, a span of time. Each with the filters that it stands for.
  * @param {App} app
  * @param {Wanted} wanted
  * @returns {[names: string, text: string][]}
  */
-function chipsOf({ t, clock }, { session, from, to }) {
+function chipsOf({ t, clock }, { session, failure, from, to }) {
 	/** @type {[string, string][]} */
 	const chips = [];
 	if (session) chips.push(["session", `${t("session_id")} ${session.slice(0, 12)}`]);
+	if (failure) chips.push(["failure", t(failure === "any" ? "u_tries" : /** @type {TextKey} */ (`u_${TRY}${failure}`))]);
 	const when = (/** @type {string} */ at) => (at ? clock(at, { zone: false, seconds: false }) : "…");
 	if (from || to) chips.push(["from to", `${when(from)} – ${when(to)}`]);
 	return chips;

@@ -3,11 +3,11 @@
  *
  * A row is made once, then patched. The order is calm: it changes every 5 s at most, and under the pointer or the
  * focus only when asked to. The style sheet has the widths: `.<topic>{--w-<key>:…}`. */
-import { act, h, keyed, setAttr, setText } from "../dom.js";
-import { columnsOf } from "./columns.js";
+import { act, h, keyed } from "../dom.js";
 import { calm, direction, sorted } from "./order.js";
 import { rowClicks } from "./row_keys.js";
-import { WRITES, build, button, makeRow } from "./rows.js";
+import { build, makeRow } from "./rows.js";
+import { Frame, columnsOf } from "./table_frame.js";
 
 const PAGE = 100;
 const CALM_MS = 5000;
@@ -78,6 +78,7 @@ class Table {
 		 */
 		this.acting = null;
 		this.parts = build(app, spec, this.view.q);
+		this.frame = new Frame(app, spec, this.parts);
 		this.columns = columnsOf(this.parts.grid, this.parts.heads, spec);
 		this.listen();
 	}
@@ -125,7 +126,7 @@ class Table {
 	}
 
 	draw() {
-		const { body, note } = this.parts;
+		const { body } = this.parts;
 		const ready = this.app.store.ready(this.spec.topic);
 		const pages = Math.ceil(this.order.length / PAGE) || 1;
 		if (ready) this.view.page = Math.min(this.view.page, pages); // before, nobody knows how many there are
@@ -135,11 +136,7 @@ class Table {
 		this.columns.patch(this.items, this.rows.values());
 		keyed(body, ids, this.rows, (id) => this.makeRow(id));
 		if (!body.querySelector("[tabindex='0']")) this.rows.get(ids[0])?.el.setAttribute("tabindex", "0");
-		this.drawPager(pages, from, ids.length);
-		this.drawHeads();
-		this.drawChips();
-		note.hidden = ready ? this.order.length > 0 : !this.app.live.lostAt;
-		if (!note.hidden) this.explain(ready);
+		this.frame.patch([...this.items.values()], this.view, { pages, from, count: ids.length, all: this.order.length });
 		this.acting?.pick();
 		const awaited = this.rows.get(this.awaited);
 		if (!awaited) return;
@@ -152,58 +149,6 @@ class Table {
 		const row = makeRow(this.app, this.spec, id);
 		this.columns.add(row);
 		return row;
-	}
-
-	/**
-	 * @param {number} pages
-	 * @param {number} from
-	 * @param {number} count of the rows shown
-	 */
-	drawPager(pages, from, count) {
-		const { range, pager, previous, next } = this.parts;
-		setText(range, this.app.t("range", { from: from + 1, to: from + count, n: this.order.length }));
-		pager.hidden = pages < 2;
-		previous.disabled = this.view.page === 1;
-		next.disabled = this.view.page === pages;
-	}
-
-	drawHeads() {
-		const { key, descending } = direction(this.view.sort);
-		this.parts.order.value = this.view.sort;
-		this.parts.fold.mark(Boolean(this.view.sort || this.view.status));
-		this.parts.heads.forEach((th, at) => {
-			const way = descending ? "descending" : "ascending";
-			setAttr(th, "aria-sort", this.spec.columns[at].key === key && way);
-		});
-	}
-
-	drawChips() {
-		const all = [...this.items.values()];
-		for (const chip of this.parts.options) {
-			const n = all.filter(({ status }) => !chip.value || status === chip.value).length;
-			setText(chip.lastChild, String(n));
-			setAttr(chip, "aria-pressed", String(chip.value === this.view.status));
-		}
-	}
-
-	/** Says why there are no rows. @param {boolean} ready */
-	explain(ready) {
-		const { note } = this.parts;
-		const { text, act: name, makes } = this.reason(ready);
-		if (note.firstChild?.textContent === text) return;
-		note.replaceChildren(h("p", { role: "status" }, text), button(name, makes ? WRITES : {}, this.app.t(name)));
-	}
-
-	/**
-	 * @param {boolean} ready
-	 * @returns {Spec<Item>["empty"]}
-	 */
-	reason(ready) {
-		const { app: { t }, spec: { noun, chips, empty }, view: { q, status } } = this;
-		if (!ready) return { text: t("not_loaded"), act: "retry" };
-		if (!this.items.size) return empty;
-		const filters = [q && `'${q}'`, status && `${t("status")} ${chips?.[status]}`].filter(Boolean);
-		return { text: t("no_match", { noun, filters: filters.join(t("and")) }), act: "clear_filters" };
 	}
 
 	/** @param {Record<string, string | number>} change */

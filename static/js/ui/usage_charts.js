@@ -3,7 +3,9 @@
 import { h, panel } from "../dom.js";
 import { compact, money, ms, took } from "../format.js";
 import { hashOf } from "../requests.js";
-import { OUTCOMES, TOKENS, added, bucketsOf, errorsOf, firstByte, fromCache, requestsOf, tokensIn, tokensOf } from "../usage.js";
+import {
+	FAILURES, OUTCOMES, TOKENS, TRY, added, bucketsOf, errorsOf, failuresOf, firstByte, fromCache, requestsOf, tokensIn, tokensOf,
+} from "../usage.js";
 import { bars } from "./chart.js";
 import { press } from "./dialog.js";
 import { perCent } from "./quota.js";
@@ -29,7 +31,7 @@ const REST = "rest";
 /** `range` ends now, else it is from `from` to `to`. `id`: only that of `by`; without, a split by it.
  * @typedef {{range?: string, from?: string, to?: string, by?: By, id?: string}} Asked */
 /** `of` is what is split; without a split `fields` are shown. @typedef {{what: TextKey, fields?: readonly string[],
- *	of: (bucket: Bucket) => number | null, spec: Partial<Spec>, splitOnly?: boolean}} Metric */
+ *	of: (bucket: Bucket) => number | null, spec: Partial<Spec>, splitOnly?: boolean, ofOne?: boolean}} Metric */
 
 /** @param {Bar[]} shown */
 const total = (shown) => added(shown.flatMap(({ parts }) => parts));
@@ -38,6 +40,7 @@ const total = (shown) => added(shown.flatMap(({ parts }) => parts));
 const metrics = ({ t }) => [
 	{ what: "u_requests", fields: OUTCOMES, of: requestsOf, spec: {} },
 	{ what: "u_errors", of: errorsOf, spec: {}, splitOnly: true },
+	{ what: "u_tries", fields: FAILURES, of: failuresOf, spec: {}, ofOne: true },
 	{ what: "u_tokens", fields: TOKENS, of: tokensOf, spec: {} },
 	{
 		what: "u_cost_usd",
@@ -101,7 +104,7 @@ export class UsageCharts {
 		this.answer = null;
 		this.askedAt = 0;
 		this.stale = false;
-		this.charts = metrics(app).filter(({ what }) => options.shown?.includes(what) ?? true)
+		this.charts = metrics(app).filter(({ what, ofOne }) => options.shown?.includes(what) ?? !ofOne)
 			.map((metric) => this.make(metric));
 		this.els = [this.empty, this.note, ...this.charts.map(({ el }) => el)];
 	}
@@ -109,11 +112,11 @@ export class UsageCharts {
 	/** @param {Metric} metric */
 	make(metric) {
 		const title = this.app.t(metric.what);
-		const leads = metric.what === "u_requests" || metric.what === "u_errors";
+		const leads = ["u_requests", "u_errors", "u_tries"].includes(metric.what);
 		const chart = bars(this.app, {
 			label: () => this.options.label(title),
 			...metric.spec,
-			open: leads ? (bar, only) => this.open(bar, only) : undefined,
+			open: leads ? (bar, only) => this.open(metric, bar, only) : undefined,
 			zoom: (from, to) => this.options.zoom(time(from), time(to)),
 		});
 		const el = panel(title, chart.el);
@@ -138,16 +141,20 @@ export class UsageCharts {
 	}
 
 	/**
-	 * Shows the requests of a bar: what failed of them, if there is such.
+	 * Shows the requests of a bar: those of the outcome that is isolated, or what failed of them, if there is such.
+	 * @param {Metric} metric
 	 * @param {Bar} bar
-	 * @param {number} only the part of a split, or -1
+	 * @param {number} only the part of a split, or the outcome; or -1
 	 */
-	open(bar, only) {
+	open({ fields, ofOne }, bar, only) {
 		const { by, id } = this.asked;
 		const failed = bar.parts.some((bucket) => errorsOf(bucket) || bucket.aborted);
 		const field = by && /** @type {const} */ ({ account: "account", token: "key", model: "model" })[by];
 		const one = id ?? (this.isSplit() && this.answer?.split[only]?.id);
-		this.app.go(hashOf(bar, { ...(failed && { status: "failed" }), ...(field && one && { [field]: one }) }));
+		const outcome = this.isSplit() ? "" : fields?.[only];
+		const status = outcome || (failed && "failed");
+		const wanted = ofOne ? { failure: outcome?.replace(TRY, "") || "any" } : status && { status };
+		this.app.go(hashOf(bar, { ...wanted, ...(field && one && { [field]: one }) }));
 	}
 
 	/** @returns {Bar[]} */

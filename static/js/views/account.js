@@ -2,7 +2,7 @@
 /** One account: its facts, use, history, and who is on it now. */
 import * as actions from "../actions.js";
 import { h, panel, setText } from "../dom.js";
-import { compact, money, number, sentence, share } from "../format.js";
+import { compact, money, number, sentence, share, timed } from "../format.js";
 import { status } from "../ui/cells.js";
 import { press } from "../ui/dialog.js";
 import { filler } from "../ui/sheet.js";
@@ -26,7 +26,6 @@ const join = (...parts) => parts.filter(Boolean).join(" · ");
  */
 const facts = (a, app) => [
 	["type", app.t(`a_${a.type}`)],
-	["reason", a.status_reason],
 	["api_key", a.unchecked && app.t("a_unchecked")],
 	["organisation", join(a.organization_name, a.organization_uuid)],
 	["expires", a.refreshing ? app.t("refreshing") : a.expires_at && app.until(a.expires_at)],
@@ -61,14 +60,16 @@ export default function mount(root, app, id = "") {
 	const { t, store } = app;
 	const title = h("h2", { tabindex: -1 });
 	const controls = controlsOf(app, id);
+	const reason = h("p");
 	const about = aboutOf(app);
 	const quota = windowsOf(app);
 	const past = historyOf(app, id);
 	const unused = h("p.muted");
-	const use = useOf(app, "account", id, ["u_requests", "u_cost_usd", "u_ttfb"]);
-	const lists = [eventsOf(app, id), sessionsOf(app, id)];
-	const body = h("div.account", controls.el, about.el, quota.el, past.el, lists.map(({ el }) => el), unused, use.el);
-	root.append(h("a", { href: "#/accounts" }, `← ${t("accounts")}`), title, body);
+	const use = useOf(app, "account", id, ["u_requests", "u_tries", "u_cost_usd", "u_ttfb"]);
+	const [changes, sessions] = [eventsOf(app, id), sessionsOf(app, id)];
+	const body = h("div.account", controls.el, reason, h("div.view", quota.el, past.el, changes.el),
+		h("div.view", about.el, sessions.el), unused, use.el);
+	root.append(h("a.back", { href: "#/accounts" }, `← ${t("accounts")}`), title, body);
 
 	/** @param {Dirty} [dirty] */
 	function patch(dirty) {
@@ -77,11 +78,14 @@ export default function mount(root, app, id = "") {
 		setText(title, account?.name ?? t(store.ready("accounts") ? "a_none" : "accounts"));
 		if (!account) return;
 		controls.patch(account);
+		setText(reason, account.status_reason ? timed(account.status_reason, app.clock) : "");
+		reason.hidden = !account.status_reason;
 		about.patch(account);
 		quota.patch(account);
 		setText(unused, account.day.requests ? "" : t("a_unused"));
 		if (dirty?.get("accounts")?.has(id)) use.touch();
-		for (const list of lists) list.patch();
+		changes.patch();
+		sessions.patch();
 	}
 
 	/** @param {number} now */
@@ -133,8 +137,9 @@ function controlsOf(app, id) {
 	};
 	const check = button("test", () => actions.test(app, id));
 	const newKey = button("replace_key", () => actions.replaceKey(app, id));
-	const requests = h("a", { href: `#/requests?account=${id}` }, t("requests"));
-	const el = h("div.row", badge.el, requests, check, newKey, login, button("edit", () => edit(app, id)),
+	const links = [h("a", { href: `#/requests?account=${id}` }, t("requests")),
+		h("a", { href: `#/requests?account=${id}&status=failed` }, t("rq_failed"))];
+	const el = h("div.row", badge.el, links, check, newKey, login, button("edit", () => edit(app, id)),
 		button("why_account", () => explain(app, id)), toggle,
 		button("delete", remove, "danger"));
 	return {

@@ -1,6 +1,7 @@
 // @ts-check
 /** Asks the server which account a request would get, and shows why that one, and why no other. */
 import { h } from "../dom.js";
+import { timed } from "../format.js";
 import { dialog, field, typed } from "../ui/dialog.js";
 import { sheet } from "../ui/sheet.js";
 
@@ -96,8 +97,8 @@ function answerOf(app, id) {
  * @param {App} app
  * @param {Explained} explained
  */
-function summary({ t }, { account, why, error }) {
-	if (error) return t("x_none", error);
+function summary({ t, clock }, { account, why, error }) {
+	if (error) return timed(t("x_none", error), clock);
 	return account ? t("x_account", account) : t(/** @type {TextKey} */ (`y_${why}`));
 }
 
@@ -109,10 +110,10 @@ function summary({ t }, { account, why, error }) {
  */
 function sentence(app, { id, verdict, until, reason }, { why, held_by, before }) {
 	const { t } = app;
-	const because = reason ? `: ${reason}` : "";
+	const because = reason ? `: ${timed(reason, app.clock)}` : "";
 	if (verdict === "chosen") {
 		const moves = (why === "conversation" || why === "session") && before && before.id !== id;
-		return moves ? t("y_moves", before) : t(/** @type {TextKey} */ (`y_${why}`), { id: held_by });
+		return moves ? t("y_moves", before) : t(/** @type {TextKey} */ (`y_${why}`), { id: held_by && ` (${held_by})` });
 	}
 	const left = until ? t("v_until", { in: app.until(until, "resetting") }) : "";
 	return t(/** @type {TextKey} */ (`v_${verdict}`), { because, left });

@@ -1,8 +1,7 @@
 // @ts-check
 /** Makes a client key, and shows it in full for the only time; changes one, or gives it a new secret. */
 import { h } from "../dom.js";
-import { confirm, dialog, field, typed } from "../ui/dialog.js";
-import { tagsField } from "../ui/tags.js";
+import { confirm, dialog, field, tagsField, typed } from "../ui/dialog.js";
 import { copyable, snippets } from "./connect.js";
 
 /** @import { Box } from "../ui/dialog.js" */

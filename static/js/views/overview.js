@@ -3,9 +3,8 @@
 import { stepsOf, troubleOf } from "../attention.js";
 import { h, keyed, panel, setAttr, setText } from "../dom.js";
 import { money, sentence, timed } from "../format.js";
-import { capacityPanel } from "../ui/capacity.js";
 import { bySeverity } from "../ui/cells.js";
-import { figuresPanel } from "../ui/figures.js";
+import { capacityPanel, figuresPanel } from "../ui/figures.js";
 import { verdictPanel } from "../ui/verdict.js";
 
 const MOST = 8;
@@ -26,11 +25,11 @@ export default function mount(root, app) {
 	const capacity = capacityPanel(app);
 	const moves = h("p.muted", { hidden: true });
 	const first = firstSteps(app);
-	const needs = list(app);
-	const events = list(app);
+	const needs = list(app, "needs");
+	const events = list(app, "feed");
 	const attention = panel(t("needs_attention"), needs.el);
 	const parts = [verdict.el, first.el, figures.el, moves,
-		h("div.columns", attention, capacity.el, panel(t("last_events"), events.el))];
+		h("div.columns", h("div.view", attention, capacity.el), panel(t("last_events"), events.el))];
 
 	function tick() {
 		const stats = store.items("stats");
@@ -89,9 +88,13 @@ function firstSteps(app) {
 	};
 }
 
-/** Lines with a link each, a text, and what solves it; and a text below. @param {App} app */
-function list(app) {
-	const ul = h("ul.list");
+/**
+ * Lines with a link each, a text, and what solves it; and a text below.
+ * @param {App} app
+ * @param {"needs" | "feed"} look
+ */
+function list(app, look) {
+	const ul = h("ul.list", { class: `list ${look}` });
 	const note = h("p.muted");
 	/** @type {Map<string, {el: HTMLElement, link: HTMLElement, more: HTMLElement}>} */
 	const rows = new Map();

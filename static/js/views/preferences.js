@@ -2,8 +2,7 @@
 /** Edits what admins set for an account: its name, when it is chosen and for whom, its way to the upstream. */
 import { subject } from "../actions.js";
 import { h } from "../dom.js";
-import { dialog, field, typed } from "../ui/dialog.js";
-import { tagsField } from "../ui/tags.js";
+import { dialog, field, tagsField, typed } from "../ui/dialog.js";
 
 /** How the server shows a password that it keeps to itself. */
 const HIDDEN = "***";

@@ -4,7 +4,7 @@ import { h, keyed, panel, setAttr, setText } from "../dom.js";
 import { ms, number } from "../format.js";
 import { bars } from "../ui/chart.js";
 import { press } from "../ui/dialog.js";
-import { bar, levelOf, nameOf, perCent, usedOf, wordsOf } from "../ui/quota.js";
+import { bar, fullAt, levelOf, nameOf, perCent, usedOf, wordsOf } from "../ui/quota.js";
 
 const RANGES = /** @type {const} */ (["24h", "7d"]);
 const RELOAD_MS = 60_000;
@@ -31,11 +31,14 @@ export function windowsOf(app) {
 	}
 
 	/** @param {Quota} quota */
-	function details({ limit, remaining, resets_at: at }) {
+	function details(quota) {
+		const { limit, remaining, resets_at: at } = quota;
+		const full = fullAt(quota, now());
 		const left = limit !== null && remaining !== null &&
 			t("q_left", { left: number(remaining), limit: number(limit) });
 		const resets = at !== null && ms(at) > now() && t("q_resets", { due: due(at) });
-		return [left, resets].filter(Boolean).join(" · ");
+		const pace = full !== null && t("q_pace", { due: due(full) });
+		return [left, resets, pace].filter(Boolean).join(" · ");
 	}
 
 	return {

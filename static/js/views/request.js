@@ -1,7 +1,7 @@
 // @ts-check
 /** One request: what it came to, and why; its tries on a line of time. */
 import { h, panel, setText, svg } from "../dom.js";
-import { compact, number, took } from "../format.js";
+import { compact, number, timed, took } from "../format.js";
 import { endOf } from "../requests.js";
 import { costOf, kindOf, resultOf } from "../ui/request_row.js";
 import { copy } from "./connect.js";
@@ -23,7 +23,7 @@ export default function mount(root, app, id = "") {
 	const title = h("h2", { tabindex: -1 }, t("rq_asked"));
 	const note = h("p", { role: "alert", hidden: true });
 	const body = h("div.account");
-	root.append(h("a", { href: "#/requests" }, `← ${t("requests")}`), title, note, body);
+	root.append(h("a.back", { href: "#/requests" }, `← ${t("requests")}`), title, note, body);
 	/** The server's run that it is of. @type {string | null} */
 	let epoch = null;
 
@@ -95,8 +95,8 @@ function facts(app, request) {
 		["session_id", session && link(session, `#/requests?session=${session}`)],
 		["model", request.model],
 		["account_of", account && link(request.account_name ?? account, `#/accounts/${account}`)],
-		["rq_why", account && t(/** @type {TextKey} */ (`why_${why ?? "balancer"}`))],
-		["rq_moved", moved && t(/** @type {TextKey} */ (`moved_${moved}`))],
+		["rq_why", account && t(/** @type {TextKey} */ (`y_${why ?? "new"}`))],
+		["rq_moved", moved && t(/** @type {TextKey} */ (`m_${moved}`)).trim()],
 		["rq_ttfb", took(request.ttfb_ms)],
 		["rq_duration", took(request.duration_ms)],
 		["u_tokens", tokens(request, t)],
@@ -130,13 +130,13 @@ function tokens(request, t) {
  * @param {App} app
  * @param {LoggedRequest} request
  */
-function timeLine({ t }, request) {
+function timeLine({ t, clock }, request) {
 	const { tries, ttfb_ms: first, duration_ms: whole } = request;
 	/** @type {(kind: string, at_ms: number, ms: number, what: Child, ...more: Child[]) => HTMLElement} */
 	const line = (kind, at_ms, ms, what, ...more) => h("li", { "data-kind": kind },
 		h("div.row", what, h("small", t("rq_at", { at: took(at_ms), took: took(ms) }))), more, bar(at_ms, ms, whole));
 	const lines = tries.map((tried) => line(kindOfTry(tried), tried.at_ms, tried.ms, headOf(tried, t),
-		tried.evidence !== String(tried.status) && h("p.muted", tried.evidence), h("p", h("code", tried.request_id))));
+		tried.evidence !== String(tried.status) && h("p.muted", timed(tried.evidence, clock)), h("p", h("code", tried.request_id))));
 	const answer = first !== null && line(kindOf(request), first, whole - first, h("b", t("rq_answering")));
 	return panel(t("rq_time_line"), !tries.length && h("p.muted", t("rq_no_try")), h("ol.list.times", lines, answer));
 }

@@ -1,6 +1,6 @@
 // @ts-check
 /** What the server is and how it is configured, as panels; and its notifications and accounts, to be tested and moved. */
-import { h, panel, setText } from "../dom.js";
+import { h, panel } from "../dom.js";
 import { press } from "../ui/dialog.js";
 import { sheet } from "../ui/sheet.js";
 import { exportAccounts, importAccounts } from "./transfer.js";
@@ -9,8 +9,10 @@ import { exportAccounts, importAccounts } from "./transfer.js";
 
 /**
  * @typedef {{key: string, value: unknown, place: string | null}} Entry
+ * @typedef {{name: string, kind: string, events: string[]}} Target
+ * @typedef {{name: string, ok: boolean, latency_ms: number, message: string}} Tested
  * @typedef {{version: string, runtime: string, storage: {data_folder: string, bytes: number,
- *	encryption_key: string | null}, oauth: {ready: boolean, missing: string[]}, notifications: {webhook: boolean},
+ *	encryption_key: string | null}, oauth: {ready: boolean, missing: string[]}, notifications: {targets: Target[]},
  *	config: Entry[]}} About
  */
 
@@ -24,16 +26,21 @@ export function size(bytes) {
 }
 
 /**
- * Fills `el` once the server has told.
+ * Fills `el`, and `below` with the configuration, once the server has told.
  * @param {App} app
  * @param {HTMLElement} el
+ * @param {HTMLElement} below
  */
-export async function server(app, el) {
+export async function server(app, el, below) {
 	const { t } = app;
 	try {
-		el.replaceChildren(...panels(app, await app.api("GET", "api/admin/config")));
+		/** @type {About} */
+		const about = await app.api("GET", "api/admin/config");
+		el.replaceChildren(...panels(app, about));
+		below.replaceChildren(
+			panel(t("s_config"), h("p.muted", t("s_config_about")), reload(app), configuration(app, about.config)));
 	} catch (error) {
-		const retry = press({ label: t("retry"), run: () => server(app, el) });
+		const retry = press({ label: t("retry"), run: () => server(app, el, below) });
 		const { message } = /** @type {Error} */ (error);
 		el.replaceChildren(panel(t("s_server"), h("p.error.row", `${t("not_loaded")} ${message}`, retry)));
 	}
@@ -46,13 +53,11 @@ export async function server(app, el) {
 function panels(app, about) {
 	const { t } = app;
 	return [
-		h("div.columns",
-			panel(t("s_server"), facts(app, about)),
-			panel(t("s_notifications"), notifications(app, about.notifications.webhook)),
-			panel(t("s_move"), h("p.muted", t("s_move_about")), h("div.row",
-				press({ label: t("s_export"), "data-write": "", run: () => exportAccounts(app) }),
-				press({ label: t("s_import"), "data-write": "", run: () => importAccounts(app) })))),
-		panel(t("s_config"), h("p.muted", t("s_config_about")), reload(app), configuration(app, about.config)),
+		panel(t("s_server"), facts(app, about)),
+		panel(t("s_notifications"), notifications(app, about.notifications.targets)),
+		panel(t("s_move"), h("p.muted", t("s_move_about")), h("div.row",
+			press({ label: t("s_export"), "data-write": "", run: () => exportAccounts(app) }),
+			press({ label: t("s_import"), "data-write": "", run: () => importAccounts(app) }))),
 	];
 }
 
@@ -78,24 +83,26 @@ function facts({ t, clock, store }, { version, runtime, storage, oauth }) {
 
 /**
  * @param {App} app
- * @param {boolean} on whether there is a webhook
+ * @param {Target[]} targets
  */
-function notifications(app, on) {
+function notifications(app, targets) {
 	const { t } = app;
-	if (!on) return [h("p.muted", t("s_no_webhook"))];
-	const said = h("p", { role: "status" });
+	if (!targets.length) return [h("p.muted", t("s_no_target"))];
+	const said = h("div", { role: "status" });
 	const run = async () => {
-		setText(said, "");
+		said.replaceChildren();
 		try {
-			const { ok, message, latency_ms } = await app.api("POST", "api/admin/notifications/test");
-			said.className = ok ? "" : "error";
-			setText(said, ok ? t("s_sent", { message, latency_ms }) : t("s_not_sent", { message }));
+			/** @type {{targets: Tested[]}} */
+			const tested = await app.api("POST", "api/admin/notifications/test");
+			const lines = tested.targets.map(({ name, ok, message, latency_ms }) =>
+				h(ok ? "li" : "li.error", t(ok ? "s_sent" : "s_not_sent", { name, message, latency_ms })));
+			said.replaceChildren(h("ul.list", lines));
 		} catch (error) {
-			said.className = "error";
-			setText(said, /** @type {Error} */ (error).message);
+			said.replaceChildren(h("p.error", /** @type {Error} */ (error).message));
 		}
 	};
-	return [h("p.muted", t("s_webhook")), press({ label: t("s_test"), "data-write": "", run }), said];
+	const lines = targets.map(({ name, kind, events }) => [h("dt", name), h("dd", `${kind}: ${events.join(", ")}`)]);
+	return [h("dl.facts", lines), press({ label: t("s_test"), "data-write": "", run }), said];
 }
 
 /** Reads the file again, and says what differs from what is in effect. @param {App} app */

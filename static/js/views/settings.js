@@ -31,7 +31,7 @@ const KEYS = [
 /** @type {Mount} */
 export default function mount(root, app) {
 	const { t, settings, store } = app;
-	// For those of the header a phone has no room there.
+	// Those of the header are behind a button there.
 	const selects = ["theme", "time"].map((id) => /** @type {HTMLSelectElement} */ (byId(id).cloneNode(true)));
 	selects.push(h("select", { id: "shortcuts", "aria-label": t("shortcuts") },
 		ON_OFF.map((value) => h("option", { value }, t(value)))));
@@ -43,13 +43,13 @@ export default function mount(root, app) {
 	}
 	const clock = h("p.muted");
 	const about = h("li");
-	const served = h("div.view");
-	root.append(served, h("div.columns",
-		panel(t("this_browser"), selects.map((el) => h("label.field", el.ariaLabel, el)), clock),
-		panel(t("keyboard"), h("dl.facts", KEYS.map(([key, does]) => [h("dt", h("kbd", key)), h("dd", t(does))]))),
-		panel(t("help"), h("ul.list", h("li", t("help_proxy")), about))));
+	const [served, below] = [h("div"), h("div")];
+	root.append(h("div.settings",
+		panel(t("this_browser"), selects.map((el) => h("label.field", el.ariaLabel, el)), clock), served,
+		panel(t("help"), h("ul.list", h("li", t("help_proxy")), about)),
+		panel(t("keyboard"), h("dl.facts", KEYS.map(([key, does]) => [h("dt", h("kbd", key)), h("dd", t(does))])))), below);
 
-	server(app, served);
+	server(app, served, below);
 
 	function tick() {
 		for (const el of selects) el.value = settings.get(el.name, el.options[0].value);

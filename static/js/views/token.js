@@ -6,6 +6,7 @@ import { compact, money, number, sentence } from "../format.js";
 import { press } from "../ui/dialog.js";
 import { metersOf } from "../ui/limits.js";
 import { filler } from "../ui/sheet.js";
+import { tokensIn } from "../usage.js";
 import { edit, endFormer, rotate } from "./key.js";
 import { spendingOf } from "./spending.js";
 import { ICON, NEXT, send } from "./tokens.js";
@@ -39,7 +40,7 @@ const facts = (token, app) => [
 	["a_day", app.t("a_used", {
 		requests: number(token.day.requests),
 		errors: number(token.day.errors),
-		in: compact(token.day.input_tokens),
+		in: compact(tokensIn(token.day)),
 		out: compact(token.day.output_tokens),
 		cost: money(token.day.cost_usd, token.day.unpriced_requests),
 	})],
@@ -57,9 +58,10 @@ export default function mount(root, app, id = "") {
 	const controls = controlsOf(app, id);
 	const meters = metersOf(app, () => edit(app, { ...items.get(id) }, true));
 	const spending = spendingOf(app, id);
-	const lists = [changesOf(app, id), sessionsOf(app, id)];
-	const body = h("div.account", controls.el, about, meters.el, spending.el, lists.map(({ el }) => el));
-	root.append(h("a", { href: "#/tokens" }, `← ${t("tokens")}`), title, body);
+	const [changes, sessions] = [changesOf(app, id), sessionsOf(app, id)];
+	const body = h("div.account", controls.el, h("div.view", meters.el, spending.el),
+		h("div.view", about, changes.el, sessions.el));
+	root.append(h("a.back", { href: "#/tokens" }, `← ${t("tokens")}`), title, body);
 
 	function patch() {
 		const token = items.get(id);
@@ -70,7 +72,8 @@ export default function mount(root, app, id = "") {
 		fill(facts(token, app).filter(([, text]) => text).map(([key, text]) =>
 			/** @type {Line} */ ([key, [t(key), text]])));
 		meters.patch(token);
-		for (const list of lists) list.patch();
+		changes.patch();
+		sessions.patch();
 	}
 
 	function tick() {
@@ -100,7 +103,8 @@ function controlsOf(app, id) {
 	const remove = button("delete", async () => {
 		if (await send(app, "delete", id, sessions())) app.go("#/tokens");
 	}, "danger");
-	const links = [h("a", { href: `#/requests?key=${id}` }, t("requests"))];
+	const links = [h("a", { href: `#/requests?key=${id}` }, t("requests")),
+		h("a", { href: `#/requests?key=${id}&status=failed` }, t("rq_failed"))];
 	return {
 		el: h("div.row", status, links, open, end, remove),
 		/** @param {ClientKey} token */

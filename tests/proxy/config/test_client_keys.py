@@ -36,7 +36,7 @@ def refused(config: Path, text: str) -> str:
         declared(config, text)
     everything = "".join(traceback.format_exception(caught.value))
     assert "SECRET" not in everything and "SECRET" not in repr(caught.value.__context__)
-    place = f"{config}: auth.client_keys: "
+    place = f"{config}, line 2: auth.client_keys: "
     assert str(caught.value).startswith(place) and str(caught.value).isprintable()
     return str(caught.value).removeprefix(place)
 

@@ -50,7 +50,9 @@ def test_the_example_names_every_key_with_its_default(config: Path) -> None:
 
 
 def test_the_example_as_it_is_holds_only_a_key_that_is_refused() -> None:
-    with pytest.raises(SettingsError, match=r"config\.example\.yaml: auth\.api_key: it is a sample"):
+    with pytest.raises(
+        SettingsError, match=r"config\.example\.yaml, line \d+: auth\.api_key: it is a sample"
+    ):
         load_settings(EXAMPLE, {})
     assert load_settings(EXAMPLE, {"AUTH__API_KEY": KEY}) == load()
 
@@ -117,7 +119,9 @@ def test_by_default_ten_agents_work_at_once_and_more_of_them_wait() -> None:
 def test_an_unknown_key_is_refused_with_the_nearest(
     config: Path, text: str, unknown: str, nearest: str
 ) -> None:
-    assert refused_text(config, text) == f": {unknown} is not a known key; the nearest one is {nearest}"
+    assert (
+        refused_text(config, text) == f", line 1: {unknown} is not a known key; the nearest one is {nearest}"
+    )
 
 
 def test_a_misspelt_api_key_is_called_unknown_rather_than_missing(config: Path) -> None:
@@ -163,17 +167,17 @@ def test_an_unreadable_file_is_named_with_the_reason(config: Path) -> None:
         ("server: {}\nserver: {}", ", line 2: server stands there a second time"),
         ("[1]", " has to hold sections"),
         ("text", " has to hold sections"),
-        ("server: 1", ": server has to hold keys of its own"),
-        ("server: [port]", ": server has to hold keys of its own"),
+        ("server: 1", ", line 1: server has to hold keys of its own"),
+        ("server: [port]", ", line 1: server has to hold keys of its own"),
         ("server: {[a]: 1}", ", line 1: not a key"),
         ("a: \0", " is not YAML"),
         ("server: &a {port: *a}", " is not YAML"),
         ("[" * 5000, " is not YAML"),
-        ("server: {host: [a]}", ": server.host: it has to be one line of text"),
-        ("server: {host: {a: b}}", ": server.host: it has to be one line of text"),
-        ('server: {host: "a\\nb"}', ": server.host: it has to be one line of text"),
-        ("server: {trusted_proxies: {a: b}}", ": server.trusted_proxies: it has to be a list"),
-        ("retry: {base_delay: 2m}", ": retry: max_delay is below base_delay"),
+        ("server: {host: [a]}", ", line 1: server.host: it has to be one line of text"),
+        ("server: {host: {a: b}}", ", line 1: server.host: it has to be one line of text"),
+        ('server: {host: "a\\nb"}', ", line 1: server.host: it has to be one line of text"),
+        ("server: {trusted_proxies: {a: b}}", ", line 1: server.trusted_proxies: it has to be a list"),
+        ("retry: {base_delay: 2m}", ", line 1: retry: max_delay is below base_delay"),
     ],
 )
 def test_a_malformed_file_is_refused_in_one_line(config: Path, text: str, problem: str) -> None:

@@ -22,7 +22,10 @@ from proxy.accounts.quota import Window
 from proxy.clients.keys import ClientKeys
 from proxy.config.settings import load_settings
 from proxy.dashboard.health import Health
-from proxy.dashboard.webhook import MAX_WAITING, TRIES, Webhook
+from proxy.dashboard.notify.alarms import Alarms
+from proxy.dashboard.notify.notifier import Notifier
+from proxy.dashboard.notify.outbox import MAX_WAITING, TRIES
+from proxy.dashboard.notify.target import Target
 from proxy.errors import SettingsError
 from proxy.feed import Changed
 from proxy.jobs import Jobs
@@ -299,7 +302,7 @@ async def test_a_receiver_that_hangs_delays_no_request_and_no_shutdown(tmp_path:
 
 
 async def test_a_receiver_that_hangs_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.dashboard.webhook.TIMEOUT_S", 0.1)
+    monkeypatch.setattr("proxy.dashboard.notify.notice.TIMEOUT_S", 0.1)
     async with posting(tmp_path, "a") as (service, receiver):
         receiver.first = [SILENCE, SILENCE]
         invalidate(service, "a")
@@ -328,7 +331,7 @@ class Trickle(Echo):
 async def test_a_receiver_that_is_never_silent_and_never_done_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("proxy.dashboard.webhook.TIMEOUT_S", 0.1)
+    monkeypatch.setattr("proxy.dashboard.notify.notice.TIMEOUT_S", 0.1)
     receiver = Trickle()
     server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0)
     receiver.port = server.sockets[0].getsockname()[1]
@@ -345,10 +348,11 @@ async def test_a_receiver_that_is_never_silent_and_never_done_is_given_up(
 
 
 @contextlib.asynccontextmanager
-async def notifying(url: str, health: Health, jobs: Jobs, clock: TestClock) -> AsyncIterator[Webhook]:
-    notifier = Webhook(url, None, health, jobs=jobs, clock=clock, rng=random.Random(1))
+async def notifying(url: str, health: Health, jobs: Jobs, clock: TestClock) -> AsyncIterator[Alarms]:
+    notifier = Notifier(proxy=None, ca_file=None, jobs=jobs, clock=clock, rng=random.Random(1))
+    notifier.aim([Target("hook", "webhook", url)], 600.0)
     try:
-        yield notifier
+        yield Alarms(notifier, health, clock=clock)
     finally:
         notifier.close()
         await jobs.close()

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.http.names import (
-    LONGEST_LAYOUT,
-    LONGEST_NAME,
-    MOST_LAYOUTS,
-    MOST_NAMES,
-    Kinds,
-    Layouts,
-    kind_of,
-)
+from proxy.http.names import LONGEST_NAME, MOST_NAMES, Kinds, kind_of
 
 
 @pytest.mark.parametrize("name", ["X-API-Key", "x-api-key", "X-API-KEY"])
@@ -50,25 +42,3 @@ def test_many_names_and_long_ones_are_told_apart_but_not_all_kept() -> None:
     long = "proxy-" + "x" * LONGEST_NAME
     assert not kinds[long].goes_up
     assert long not in kinds
-
-
-def test_few_layouts_and_no_long_ones_are_kept() -> None:
-    layouts = Layouts()
-    for number in range(3 * MOST_LAYOUTS):
-        assert layouts[f"x-{number}", "host"].goes_up == (True, False)
-        assert len(layouts) <= MOST_LAYOUTS
-    long = ("x" * LONGEST_LAYOUT, "y")
-    assert layouts[long].goes_up == (True, True)
-    assert long not in layouts
-
-
-def test_of_repeated_lines_a_layout_knows_the_first() -> None:
-    layout = Layouts()[
-        "Content-Length", "X-Api-Key", "content-length", "Retry-After", "retry-after", "connection"
-    ]
-    assert layout.first == ("content-length", "x-api-key", "retry-after", "connection")
-    assert layout.is_first == (True, True, False, True, False, True)
-    assert (layout.limits, layout.is_limit) == (("retry-after",), (False, False, False, True, False, False))
-    assert (layout.lengths, layout.options) == ((2,), (5,))
-    assert layout.credentials == (("x-api-key", 1),)
-    assert layout.framing == (("content-length", 0), ("content-length", 2), ("connection", 5))

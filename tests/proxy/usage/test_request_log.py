@@ -89,11 +89,11 @@ def test_a_request_is_told_with_its_tries(world: World) -> None:
         "tries": [
             {
                 "account_id": "acc_1", "account_name": "ACC_1", "status": 429, "verdict": "bench_then_next",
-                "evidence": "429 told", "request_id": "req_up1", "at_ms": 10, "ms": 50,
+                "failure": "limited", "evidence": "429 told", "request_id": "req_up1", "at_ms": 10, "ms": 50,
             },
             {
                 "account_id": "acc_2", "account_name": "ACC_2", "status": 200, "verdict": "hand_on",
-                "evidence": "200 told", "request_id": "req_up2", "at_ms": 70, "ms": 150,
+                "failure": None, "evidence": "200 told", "request_id": "req_up2", "at_ms": 70, "ms": 150,
             },
         ],
         "why": "new",
