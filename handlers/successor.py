@@ -51,7 +51,7 @@ class Successor:
         """Begin with SIGUSR2, and set `stop` once it is there."""
 
         def begin() -> None:
-            if self._starting is None or self._starting.done():
+            if not stop.is_set() and (self._starting is None or self._starting.done()):
                 self._starting = start("start the process that follows", self._start(stop))
 
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, begin)
