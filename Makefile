@@ -8,7 +8,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Debian packages that tests need beside the Python ones.
 DEJAVU := /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
 TEST_PACKAGES := $(if $(shell command -v npm),,nodejs npm) $(if $(shell command -v chromium),,chromium) \
-	$(if $(wildcard $(DEJAVU)),,fonts-dejavu-core) $(if $(shell command -v promtool),,prometheus)
+	$(if $(wildcard $(DEJAVU)),,fonts-dejavu-core) $(if $(shell command -v promtool),,prometheus) \
+	$(if $(wildcard /usr/bin/redis-server),,redis-server)
 # And the pictures: a typeface that many systems have, or one like it.
 PICTURE_PACKAGES := $(if $(wildcard /usr/share/fonts/opentype/inter),,fonts-inter)
 # And the benchmark: nginx and caddy to compare with, openssl for a certificate, gcc for upstream and load.
@@ -130,7 +131,7 @@ $(VENV)/.tests-requirements: tests/requirements.txt $(VENV)/.requirements
 
 $(VENV)/.tests-packages: Makefile $(VENV)/pyvenv.cfg
 	$(call install,$(TEST_PACKAGES),the tests need)
-	$(call stop,$(filter prometheus,$(TEST_PACKAGES)))
+	$(call stop,$(filter prometheus redis-server,$(TEST_PACKAGES)))
 	@touch $@
 
 # Debian starts a server that it installs. Ours are started when they are needed, so those just installed are stopped.
