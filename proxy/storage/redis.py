@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -19,19 +18,11 @@ from redis.exceptions import ResponseError
 from proxy.clock import Clock
 from proxy.storage.address import StoreAddress
 from proxy.storage.breaker import Breaker
-from proxy.storage.redis_lane import Lane, NoScript, Part, Reply
+from proxy.storage.redis_lane import Lane, Part, Reply, Script
 
 SCRIPTS: Final = Path(__file__).with_name("scripts")
 CALL_S: Final = 0.25
 """No caller waits longer for an answer: failures.md L3."""
-
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    """A Lua script, which Redis runs as one step that nothing comes between."""
-
-    text: str
-    sha1: str
 
 
 @cache
@@ -77,15 +68,9 @@ class RedisLink:
         """Send a command at once. Raises StoreAway; StorageError if the server refuses it."""
         return self._main.call(*command)
 
-    def run(self, name: str, keys: Sequence[str], args: Sequence[Part] = ()) -> Coroutine[Any, Any, Reply]:
-        """Run a script, which is sent at once. Raises StoreAway; StorageError if the server refuses it."""
-        return self.run_on(self._main, name, keys, args)
-
-    def run_on(
-        self, lane: Lane, name: str, keys: Sequence[str], args: Sequence[Part] = ()
-    ) -> Coroutine[Any, Any, Reply]:
-        """Run a script on another lane."""
-        return _ran(lane, script(name), (len(keys), *keys, *args))
+    def run(self, name: str, keys: Sequence[str], args: Sequence[Part] = ()) -> asyncio.Future[Reply]:
+        """Run `scripts/<name>.lua`, which is sent at once. Raises StoreAway; StorageError if the server refuses it."""
+        return self._main.run(script(name), keys, args)
 
     def lane(self, *, longer_s: float = 0.0) -> Lane:
         """A connection of its own, which may be silent for `longer_s` longer than others; closed with the rest."""
@@ -102,6 +87,7 @@ class RedisLink:
         connection = await self._connection()
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
+            await _load(connection)
         except ResponseError as error:
             raise ConnectionError(str(error)) from None
         except BaseException:
@@ -148,8 +134,10 @@ class RedisLink:
         }
 
 
-async def _ran(lane: Lane, script: Script, args: tuple[Part, ...]) -> Reply:
-    try:
-        return await lane.call("EVALSHA", script.sha1, *args)
-    except NoScript:
-        return await lane.call("EVAL", script.text, *args)
+async def _load(connection: AbstractConnection) -> None:
+    """Make the scripts known: one that is sent again whole would take effect later than what was called after it."""
+    texts = [script(path.stem).text for path in SCRIPTS.glob("*.lua")]
+    for text in texts:
+        await connection.send_command("SCRIPT", "LOAD", text)
+    for _ in texts:
+        await connection.read_response()

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from redis.asyncio.connection import AbstractConnection
@@ -32,8 +33,21 @@ TROUBLE: Final = (OSError, ConnectionError, TimeoutError, InvalidResponse)
 log = logging.getLogger(__name__)
 
 
-class NoScript(StorageError):
-    """The server does not know the script of an EVALSHA."""
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua script, which Redis runs as one step that nothing comes between."""
+
+    text: str
+    sha1: str
+
+
+@dataclass(slots=True)
+class _Call:
+    """`instead` is sent if the server does not know the script of `command`."""
+
+    command: tuple[Part, ...]
+    outcome: asyncio.Future[Reply]
+    instead: tuple[Part, ...] | None = None
 
 
 class Lane:
@@ -48,8 +62,8 @@ class Lane:
         self._breaker = breaker
         self._timeout_s = timeout_s
         self._connection: AbstractConnection | None = None
-        self._queue: list[tuple[tuple[Part, ...], asyncio.Future[Reply]]] = []
-        self._sent: deque[asyncio.Future[Reply]] = deque()
+        self._queue: list[_Call] = []
+        self._sent: deque[_Call] = deque()
         self._sending: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[None] | None = None
         self._ending: set[asyncio.Task[None]] = set()
@@ -58,23 +72,39 @@ class Lane:
 
     def call(self, *command: Part) -> asyncio.Future[Reply]:
         """Send a command. The future has its reply, or raises StoreAway, or StorageError if the server refuses it."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Reply] = loop.create_future()
+        return self._call(command)
+
+    def run(self, script: Script, keys: Sequence[str], args: Sequence[Part]) -> asyncio.Future[Reply]:
+        """Run a script; otherwise as `call`."""
+        given = (len(keys), *keys, *args)
+        return self._call(("EVALSHA", script.sha1, *given), ("EVAL", script.text, *given))
+
+    def _call(
+        self, command: tuple[Part, ...], instead: tuple[Part, ...] | None = None
+    ) -> asyncio.Future[Reply]:
+        outcome: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         try:
             self._breaker.check()
         except StoreAway as error:
-            future.set_exception(error)
-            return future
-        self._queue.append((command, future))
+            outcome.set_exception(error)
+        else:
+            self._order(_Call(command, outcome, instead))
+        return outcome
+
+    def _order(self, call: _Call) -> None:
+        loop = asyncio.get_running_loop()
+        self._queue.append(call)
         if self._timer is None:
             self._progress = loop.time()
             self._timer = loop.call_later(self._timeout_s, self._look)
         if self._sending is None:
             self._sending = loop.create_task(self._send())
-        return future
 
     async def close(self) -> None:
-        """Close the connection; whatever waits fails."""
+        """Close the connection once all calls are answered, or it has been silent for too long."""
+        waiting = [call.outcome for call in (*self._sent, *self._queue)]
+        if waiting:
+            await asyncio.wait(waiting)
         self._fail("it was closed", counts=False)
         await asyncio.gather(*self._ending, return_exceptions=True)
 
@@ -83,8 +113,8 @@ class Lane:
             while self._queue:
                 connection = self._connection or await self._connected()
                 batch, self._queue = self._queue, []
-                self._sent.extend(future for _, future in batch)
-                packed = [piece for command, _ in batch for piece in connection.pack_command(*command)]
+                self._sent.extend(batch)
+                packed = [piece for call in batch for piece in connection.pack_command(*call.command)]
                 await connection.send_packed_command(packed, check_health=False)
             self._sending = None
         except Exception as error:  # whatever it is, those who wait must hear of it
@@ -116,17 +146,19 @@ class Lane:
     def _took(self, reply: Reply | ResponseError) -> None:
         self._progress = asyncio.get_running_loop().time()
         self._breaker.succeeded()
-        future = self._sent.popleft()
         if isinstance(
             reply, ReadOnlyError
         ):  # a primary that was demoted: the next connection is to the new one
             raise ConnectionError("it takes no writes: it is a replica")
-        if future.done():  # its caller was cancelled
+        call = self._sent.popleft()
+        if isinstance(reply, NoScriptError) and call.instead is not None:
+            self._order(_Call(call.instead, call.outcome))
+        elif call.outcome.done():  # its caller was cancelled
             return
-        if isinstance(reply, ResponseError):
-            future.set_exception(_refusal(reply))
+        elif isinstance(reply, ResponseError):
+            call.outcome.set_exception(StorageError(f"the shared store refuses it: {reply}"))
         else:
-            future.set_result(reply)
+            call.outcome.set_result(reply)
 
     def _look(self) -> None:
         """Give the connection up if nothing has come for too long."""
@@ -142,7 +174,7 @@ class Lane:
 
     def _fail(self, why: str, *, counts: bool = True) -> None:
         """Give the connection up, and tell all who wait."""
-        waiting = [*self._sent, *(future for _, future in self._queue)]
+        waiting = [call.outcome for call in (*self._sent, *self._queue)]
         self._sent.clear()
         self._queue.clear()
         if counts:
@@ -165,9 +197,3 @@ def _told(error: Exception) -> str:
     if not isinstance(error, TROUBLE):
         log.error("the connection to the shared store failed", exc_info=error)
     return str(error) or type(error).__name__
-
-
-def _refusal(error: ResponseError) -> StorageError:
-    if isinstance(error, NoScriptError):
-        return NoScript(str(error))
-    return StorageError(f"the shared store refuses it: {error}")

@@ -2,7 +2,7 @@
 --
 -- KEYS: 1 the records of the kind (hash: id -> "<generation> <value>"), 2 the stream of changes, 3 the counter of
 --   generations, 4 the deleted ids (sorted set: "<kind>/<id>" by generation), 5 fences (hash: "<kind>/<id>" -> number)
--- ARGV: 1 kind, 2 id, 3 the known generation (0: there is none), 4 value ("" deletes), 5 instance, 6 fence ("" without),
+-- ARGV: 1 kind, 2 id, 3 the known generation (0: there is none; "": whichever), 4 value ("" deletes), 5 instance, 6 fence ("" without),
 --   7 how many changes to keep
 -- Returns {"done", generation}; else {"conflict" or "stale", generation, value} with what is there ("" if nothing).
 -- "stale": a later holder of the lease has written.
@@ -18,7 +18,7 @@ local fence = tonumber(ARGV[6])
 if fence and fence < tonumber(redis.call('HGET', KEYS[5], name) or 0) then
   return {'stale', generation, value}
 end
-local known = tonumber(ARGV[3])
+local known = tonumber(ARGV[3]) or generation
 if generation ~= known then
   return {'conflict', generation, value}
 end
