@@ -16,7 +16,7 @@ from proxy.feed import Feed
 from proxy.jobs import Jobs
 from proxy.storage.findings import Finding, Findings
 from proxy.storage.json_files import JsonFiles
-from proxy.storage.protocols import Kind, Record
+from proxy.storage.protocols import NOTHING, Kind, Record, Stored
 from proxy.storage.table import Table
 from tests.service import TestClock
 
@@ -61,6 +61,10 @@ class Disk:
 
     async def load(self, kind: Kind) -> dict[str, Record]:
         return dict(self._kinds[kind])
+
+    async def get(self, kind: Kind, id: str) -> Stored:
+        record = self._kinds[kind].get(id)
+        return NOTHING if record is None else Stored(1, record)
 
     async def put(self, kind: Kind, id: str, record: Record) -> None:
         self._write(kind, id, record)

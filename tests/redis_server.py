@@ -55,8 +55,11 @@ class RedisServer:
     def kill(self) -> None:
         """End it at once: what it has not written is lost."""
         self._end(signal.SIGKILL)
+        (self._folder / "dump.rdb").unlink(missing_ok=True)
 
     def stop(self) -> None:
+        """End it when it has written everything, for the next start."""
+        self.call("SAVE")
         self._end(signal.SIGTERM)
 
     def pause(self) -> None:

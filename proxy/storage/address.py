@@ -76,11 +76,6 @@ class StoreAddress:
         )
 
 
-def shown(url: str) -> str:
-    """A URL without user and password."""
-    return re.sub("//[^/]*@", "//***@", url)
-
-
 def _host(text: str, port: int) -> tuple[str, int]:
     """Host and port. Raises ValueError."""
     found = re.fullmatch(r"(\[.+\]|[^:]+)(?::(\d+))?", text)

@@ -159,6 +159,9 @@ class JsonFiles(LocalLeases):
     def remove_log(self, log: str) -> Coroutine[Any, Any, None]:
         return self._order(self._logs.remove, checked(log))
 
+    def listen(self) -> None:
+        return
+
     def follow_log(self, log: str, take: Callable[[bytes], object]) -> None:
         """Nobody else appends anything."""
 

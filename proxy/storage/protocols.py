@@ -88,7 +88,7 @@ class Records(Protocol):
         """All durable records with their generations, as `load`."""
 
     async def get(self, kind: Kind, id: str) -> Stored:
-        """One durable record, or NOTHING. Raises StorageError."""
+        """One durable record; NOTHING, or the generation of its deletion, if there is none. Raises StorageError."""
 
     def put(
         self, kind: Kind, id: str, record: Record, *, known: int | None = None, fence: int | None = None
@@ -104,7 +104,7 @@ class Records(Protocol):
         """Remove one record, if there is one; as durable as `put`. Raises as it does."""
 
     def follow(self, kind: Kind, follower: Follower) -> None:
-        """Tell `follower` of what other instances change from now on."""
+        """Tell `follower` of what other instances have changed since the opening, once `listen` was called."""
 
 
 class Counters(Protocol):
@@ -187,6 +187,9 @@ class Storage(Records, Counters, Logs, Leases, Protocol):
     @property
     def notices(self) -> Sequence[str]:
         """What was found and repaired at opening, one line each, for the log."""
+
+    def listen(self) -> None:
+        """Begin to tell those who follow: all of them are there."""
 
     async def close(self) -> None:
         """Finish the queued writes and release the lock. A second call does nothing."""

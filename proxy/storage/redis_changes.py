@@ -50,9 +50,13 @@ class RedisChanges:
         self._followers[kind] = kind, follower
 
     async def begin(self) -> None:
-        """Note where the stream ends, before anything is loaded, and follow it from there. Raises StorageError."""
-        self._at = await self._end()
-        self._task = asyncio.get_running_loop().create_task(self._follow())
+        """Note where the stream ends, before anything is loaded. Raises StorageError."""
+        self._at, self._generation = await self._end()
+
+    def listen(self) -> None:
+        """Follow it from there."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._follow())
 
     async def close(self) -> None:
         """Follow no more."""
@@ -62,7 +66,7 @@ class RedisChanges:
 
     async def compare(self) -> None:
         """Give each follower all that is there now. Raises StorageError."""
-        self._at, self._generation = await self._end(), None
+        self._at, self._generation = await self._end()
         for kind, follower in self._followers.values():
             follower.compare(await self._records.snapshot(kind))
         await self._logs.catch_up()
@@ -122,9 +126,9 @@ class RedisChanges:
             follower.changed(id.decode(), stored)
         return before is None or generation == before + 1
 
-    async def _end(self) -> bytes:
-        """The id of the last change."""
+    async def _end(self) -> tuple[bytes, int | None]:
+        """The id and the generation of the last change."""
         match await self._lane.call("XREVRANGE", self._key, "+", "-", "COUNT", 1):
-            case [[bytes(id), _]]:
-                return id
-        return b"0-0"
+            case [[bytes(id), [_, _, _, _, _, bytes(generation), *_]]]:
+                return id, int(generation)
+        return b"0-0", None

@@ -53,11 +53,13 @@ class RedisRecords:
         return found
 
     async def get(self, kind: Kind, id: str) -> Stored:
-        value = await self._lane.call("HGET", self._records(kind_of(kind, durable=True)), checked(id))
-        if value is None:
-            return NOTHING
-        assert isinstance(value, bytes)
-        return self._stored(kind, id, value)
+        value, deleted = await asyncio.gather(
+            self._lane.call("HGET", self._records(kind_of(kind, durable=True)), checked(id)),
+            self._lane.call("ZSCORE", self._keys[2], f"{kind}/{id}"),
+        )
+        if isinstance(value, bytes):
+            return self._stored(kind, id, value)
+        return Stored(int(float(deleted)), None) if isinstance(deleted, bytes) else NOTHING
 
     async def snapshot(self, kind: Kind) -> Snapshot:
         """All records, and what was deleted. Raises StorageError."""

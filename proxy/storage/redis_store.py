@@ -84,6 +84,9 @@ class RedisStore:
     def follow(self, kind: Kind, follower: Follower) -> None:
         self._changes.follow(kind_of(kind, durable=True), follower)
 
+    def listen(self) -> None:
+        self._changes.listen()
+
     async def close(self) -> None:
         """Finish the calls that are on their way, then close the connections."""
         await self._changes.close()

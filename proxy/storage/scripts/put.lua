@@ -4,7 +4,8 @@
 --   generations, 4 the deleted ids (sorted set: "<kind>/<id>" by generation), 5 fences (hash: "<kind>/<id>" -> number)
 -- ARGV: 1 kind, 2 id, 3 the known generation (0: there is none; "": whichever), 4 value ("" deletes), 5 instance, 6 fence ("" without),
 --   7 how many changes to keep
--- Returns {"done", generation}; else {"conflict" or "stale", generation, value} with what is there ("" if nothing).
+-- Returns {"done", generation}; else {"conflict" or "stale", generation, value} with what is there ("" if nothing: then the
+-- generation is that of its deletion, 0 without one).
 -- "stale": a later holder of the lease has written.
 
 local there = redis.call('HGET', KEYS[1], ARGV[2])
@@ -14,13 +15,19 @@ if there then
   generation, value = tonumber(string.sub(there, 1, space - 1)), string.sub(there, space + 1)
 end
 local name = ARGV[1] .. '/' .. ARGV[2]
+local function answer(why)
+  if not there then
+    generation = tonumber(redis.call('ZSCORE', KEYS[4], name) or 0)
+  end
+  return {why, generation, value}
+end
 local fence = tonumber(ARGV[6])
 if fence and fence < tonumber(redis.call('HGET', KEYS[5], name) or 0) then
-  return {'stale', generation, value}
+  return answer('stale')
 end
 local known = tonumber(ARGV[3]) or generation
 if generation ~= known then
-  return {'conflict', generation, value}
+  return answer('conflict')
 end
 local new = redis.call('INCR', KEYS[3])
 if new <= known then -- the store has lost its last writes, and the counter with them

@@ -51,6 +51,8 @@ async def instances(
                     link, instance=f"ins_{n:016x}", clock=clock or SteppedClock(), keyring=Keyring(key)
                 )
             )
+        for each in opened:
+            each.listen()
         yield opened
     finally:
         for each in opened:
