@@ -21,7 +21,7 @@ from types import MappingProxyType
 import tornado
 
 from proxy import __version__
-from proxy.accounts.account import Account, load_accounts, read_account
+from proxy.accounts.account import TOGETHER, Account, adopt, load_accounts, read_account
 from proxy.accounts.affinity import Affinity
 from proxy.accounts.capacity import Capacity
 from proxy.accounts.conversations import Conversations
@@ -42,7 +42,7 @@ from proxy.clients.admin_key import AdminKey
 from proxy.clients.budgets import Budgets
 from proxy.clients.counters import KeyCounters, read_counters
 from proxy.clients.declared import Declared
-from proxy.clients.keys import ClientKeys, key_record, load_keys, read_key
+from proxy.clients.keys import ClientKey, ClientKeys, KeyStatus, key_record, load_keys, read_key
 from proxy.clients.rotation import Rotation
 from proxy.clients.sessions import Sessions, read_session
 from proxy.clients.signins import Signins, load_signins, read_signin, signin_record
@@ -74,11 +74,12 @@ from proxy.storage.chained_log import ChainedLog
 from proxy.storage.day_files import DayFiles
 from proxy.storage.envelope import Keyring
 from proxy.storage.findings import Finding, Findings, load_findings, read_finding
+from proxy.storage.folder import make_spool
 from proxy.storage.json_files import JsonFiles
 from proxy.storage.last_saves import LastSaves
 from proxy.storage.layout import REQUESTS as REQUEST_DAYS
-from proxy.storage.protocols import Kind, Reader, Record
-from proxy.storage.table import Table
+from proxy.storage.protocols import Kind, Reader, Record, Storage
+from proxy.storage.shared_table import open_table
 from proxy.storage.timed import Timed
 from proxy.storage.unsaved import Unsaved
 from proxy.upstream.driver import CurlClient, check_libcurl
@@ -102,6 +103,7 @@ SAVE_USAGE_S = 2.0
 COMPACT_USAGE_S = 900.0
 REMOVE_OLD_S = 3600.0
 LOOK_S = 5.0
+HEAR_S = 60.0
 LOOK_AT_QUOTA_S = 30.0
 SAVE_QUOTA_S = 300.0
 
@@ -298,6 +300,7 @@ async def _enter(rooms: contextlib.AsyncExitStack, given: _Given, client: CurlCl
     clients = await rooms.enter_async_context(_clients(given))
     usage = await rooms.enter_async_context(_usage(given, accounts.pool, clients.budgets))
     dashboard = await rooms.enter_async_context(_dashboard(given, accounts, clients, usage))
+    given.storage.listen()
     return accounts, clients, usage, dashboard
 
 
@@ -312,9 +315,7 @@ def _begun(given: _Given, accounts: _Accounts, parts: Parts) -> Parts:
 @contextlib.asynccontextmanager
 async def _given(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIterator[_Given]:
     """What every room is given. What the rooms have added to the last saves is saved after they were left."""
-    folder = settings.storage.data_folder
-    files = JsonFiles.open(folder, clock=clock, keyring=keyring(settings), readers=READERS)
-    storage = Timed(files, clock)
+    storage = Timed(await _storage(settings, clock), clock)
     try:
         for notice in storage.notices:
             log.warning("%s", notice)
@@ -336,6 +337,29 @@ async def _given(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
         await last.run()
     finally:
         await storage.close()
+
+
+async def _storage(settings: Settings, clock: Clock) -> Storage:
+    """JSON files, or the store that instances share. Raises StorageError."""
+    address = settings.storage.address
+    if address is None:
+        return JsonFiles.open(
+            settings.storage.data_folder, clock=clock, keyring=keyring(settings), readers=READERS
+        )
+    make_spool(settings.storage.data_folder)
+    # Imported if it is used: it takes 0.1 s and 10 MB.
+    from proxy.storage.redis_store import opened
+
+    return await opened(
+        address,
+        instance=_new_id("ins"),
+        name=settings.storage.name,
+        timeout_s=settings.storage.timeout,
+        ca_file=settings.storage.ca_file,
+        durability=settings.storage.durability,
+        keyring=keyring(settings),
+        clock=clock,
+    )
 
 
 def keyring(settings: Settings) -> Keyring:
@@ -362,9 +386,17 @@ def _client(settings: Settings) -> Iterator[CurlClient]:
 @contextlib.asynccontextmanager
 async def _accounts(given: _Given, client: CurlClient) -> AsyncIterator[_Accounts]:
     settings, clock, storage, jobs = given.settings, given.clock, given.storage, Jobs()
-    accounts = load_accounts(await storage.load("accounts"))
     pool = Pool(
-        Table("accounts", accounts, record=Account.record, storage=storage, jobs=jobs),
+        await open_table(
+            "accounts",
+            load=load_accounts,
+            record=Account.record,
+            read=read_account,
+            adopt=adopt,
+            together=TOGETHER,
+            storage=storage,
+            jobs=jobs,
+        ),
         given.counters,
         clock=clock,
         most_remaining=settings.balancer.strategy == "most_remaining",
@@ -442,6 +474,15 @@ async def _clients(given: _Given) -> AsyncIterator[_Clients]:
         "the last use of sign-ins": signins.save_counters,
         "sessions": sessions.save,
     }
+
+    def changed_elsewhere(key: ClientKey) -> None:
+        """End what runs with a key that another instance has ended."""
+        if key.id not in keys:
+            budgets.forget(key.id)
+        if key.id not in keys or keys[key.id].status is not KeyStatus.ACTIVE:
+            sessions.end_of(key.id)
+
+    keys.on_change_elsewhere(changed_elsewhere)
     async with contextlib.AsyncExitStack() as leaving:
         for what, save in saves.items():
             given.last_saves.add(what, partial(save, storage))
@@ -449,6 +490,8 @@ async def _clients(given: _Given) -> AsyncIterator[_Clients]:
         for part in (keys, signins):
             given.last_saves.add("client keys", part.save_again, part.left)
             jobs.every("save clients again", SAVE_AGAIN_S, part.save_again)
+        if storage.is_shared:
+            jobs.every("hear of sign-ins", HEAR_S, partial(signins.hear, storage))
         leaving.push_async_callback(jobs.close)
         if session.cleanup_interval < TICK_S:
             jobs.every("clean sessions", session.cleanup_interval, sessions.tick)
@@ -463,9 +506,15 @@ def _credentials(given: _Given, accounts: _Accounts, clients: _Clients) -> Crede
 
 
 async def _keys(given: _Given, jobs: Jobs) -> ClientKeys:
-    stored = load_keys((await given.storage.load("tokens")).values())
     return ClientKeys(
-        Table("tokens", stored, record=key_record, storage=given.storage, jobs=jobs),
+        await open_table(
+            "tokens",
+            load=lambda records: load_keys(records.values()),
+            record=key_record,
+            read=read_key,
+            storage=given.storage,
+            jobs=jobs,
+        ),
         given.counters,
         clock=given.clock,
         feed=given.feed,
@@ -475,9 +524,15 @@ async def _keys(given: _Given, jobs: Jobs) -> ClientKeys:
 
 
 async def _signins(given: _Given, keys: ClientKeys, jobs: Jobs) -> Signins:
-    stored = load_signins((await given.storage.load("signins")).values())
     return Signins(
-        Table("signins", stored, record=signin_record, storage=given.storage, jobs=jobs),
+        await open_table(
+            "signins",
+            load=lambda records: load_signins(records.values()),
+            record=signin_record,
+            read=read_signin,
+            storage=given.storage,
+            jobs=jobs,
+        ),
         given.counters,
         admin_key=given.admin_key,
         keys=keys,
@@ -672,8 +727,14 @@ def _summary(
 
 
 async def _findings(given: _Given, jobs: Jobs) -> Findings:
-    stored = load_findings(await given.storage.load("findings"))
-    table = Table("findings", stored, record=Finding.record, storage=given.storage, jobs=jobs)
+    table = await open_table(
+        "findings",
+        load=load_findings,
+        record=Finding.record,
+        read=read_finding,
+        storage=given.storage,
+        jobs=jobs,
+    )
     findings = Findings(table, given.feed)
     given.last_saves.add("findings", findings.save_again, findings.left)
     jobs.every("save findings again", SAVE_AGAIN_S, findings.save_again)

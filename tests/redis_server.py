@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -106,11 +108,18 @@ def redis_process(*options: str) -> Iterator[RedisServer]:
             server.kill()
 
 
-@pytest.fixture(scope="session")
-def redis_of_worker() -> Iterator[RedisServer]:
-    """The server of this worker."""
-    with redis_process() as server:
-        yield server
+@cache
+def server_of_worker() -> RedisServer:
+    """The server of this worker, which ends with it."""
+    process = redis_process()
+    atexit.register(process.__exit__, None, None, None)
+    return process.__enter__()
+
+
+@pytest.fixture
+def redis_of_worker() -> RedisServer:
+    """The server of this worker, with whatever tests have left in it."""
+    return server_of_worker()
 
 
 @pytest.fixture

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Literal
 
 from proxy.errors import StorageError
 from proxy.storage.redis_lane import Lane, Reply
 
-Level = Literal["none", "aof", "replica"]
 WAIT_MS = 200
 """Below the time-out of a call: a replica that is behind is told as such, and not as a store that is away."""
 
@@ -19,7 +17,7 @@ class Durability:
     `appends_always`: the server syncs each write before it answers, so that nothing has to be asked.
     """
 
-    def __init__(self, level: Level, *, appends_always: bool = False) -> None:
+    def __init__(self, level: str, *, appends_always: bool = False) -> None:
         self._level = level
         self._asks = level == "replica" or (level == "aof" and not appends_always)
 

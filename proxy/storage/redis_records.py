@@ -31,6 +31,7 @@ class RedisRecords:
         self._durability = durability
         self._lane = link.lane()
         self._counted: dict[str, Record] = {}  # counters as this instance has added them so far
+        self._counts = False
         self._keys = [link.key(name) for name in ("changes", "generation", "deleted", "fences")]
 
     async def load(self, kind: Kind) -> dict[str, Record]:
@@ -42,7 +43,8 @@ class RedisRecords:
         found: dict[str, Record] = {}
         async for page in self._pages(kind):
             found |= {id: json.loads(value) for id, value in page.items()}
-        if kind == "counters":
+        if kind == "counters" and not self._counts:  # the caller goes on counting from here
+            self._counts = True
             self._counted = {id: dict(record) for id, record in found.items()}
         return found
 

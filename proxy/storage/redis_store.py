@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from proxy.clock import Clock
 from proxy.errors import StorageError
-from proxy.storage.durability import Durability, Level
+from proxy.storage.address import StoreAddress
+from proxy.storage.durability import Durability
 from proxy.storage.envelope import Keyring
 from proxy.storage.layout import kind_of
 from proxy.storage.protocols import Follower, Kind
@@ -61,7 +63,7 @@ class RedisStore:
         instance: str,
         clock: Clock,
         keyring: Keyring | None = None,
-        durability: Level = "none",
+        durability: str = "none",
     ) -> RedisStore:
         """Look at the server, and follow its changes from now on. Raises StorageError; then the link is closed."""
         try:
@@ -102,7 +104,29 @@ class RedisStore:
         await self._changes.begin()
 
 
-async def _proven(link: RedisLink, level: Level) -> Durability:
+async def opened(
+    address: StoreAddress,
+    *,
+    instance: str,
+    name: str,
+    timeout_s: float,
+    ca_file: Path | None,
+    durability: str,
+    keyring: Keyring,
+    clock: Clock,
+) -> RedisStore:
+    """The store at this address. Raises StorageError."""
+    link = RedisLink(
+        address,
+        name=name,
+        clock=clock,
+        timeout_s=timeout_s,
+        ca_file=None if ca_file is None else str(ca_file),
+    )
+    return await RedisStore.open(link, instance=instance, clock=clock, keyring=keyring, durability=durability)
+
+
+async def _proven(link: RedisLink, level: str) -> Durability:
     """That the server is one that keeps what it is given. Raises StorageError, which says the fix."""
     info: dict[str, str] = {}
     for section in ("server", "memory", "persistence"):

@@ -27,13 +27,11 @@ LOST: Final = "the shared store may have lost it"
 
 log = logging.getLogger(__name__)
 
-Read = Callable[[str, Record, T | None], T]
-
 
 class SharedTable(Table[T], Generic[T]):
     """Implements Follower. Its memory is what this instance knows: what is stored, and its own changes over that.
 
-    `read` makes an item of a record; it is given the one before. `together`: see `merged`.
+    `read` makes an item of a record, and `adopt` what is to follow an item from that. `together`: see `merged`.
     """
 
     def __init__(
@@ -42,14 +40,16 @@ class SharedTable(Table[T], Generic[T]):
         items: Iterable[tuple[str, T]],
         *,
         record: Callable[[T], Record],
-        read: Read[T],
+        read: Callable[[str, Record], T],
         stored: dict[str, Stored],
         storage: Records,
         jobs: Jobs,
+        adopt: Callable[[T, T], T] | None = None,
         together: Sequence[Sequence[str]] = (),
     ) -> None:
         super().__init__(kind, items, record=record, storage=storage, jobs=jobs)
         self._read = read
+        self._adopt = adopt
         self._together = together
         self._known = dict(stored)  # what is stored, as far as was heard
         self._deleted: OrderedDict[str, int] = OrderedDict()  # generations of own deletions
@@ -113,10 +113,12 @@ class SharedTable(Table[T], Generic[T]):
     def _set(self, id: str, record: Record | None) -> None:
         old = self._items.get(id)
         try:
-            new = None if record is None else self._read(id, record, old)
+            new = None if record is None else self._read(id, record)
         except ValueError as error:
             log.error("not understood, left as it was kind=%s id=%s error=%s", self._kind, id, error)
             return
+        if new is not None and old is not None and self._adopt is not None:
+            new = self._adopt(old, new)
         if new == old:
             return
         if new is None:
@@ -193,6 +195,35 @@ class SharedTable(Table[T], Generic[T]):
         if record is None:
             return self._storage.delete(self._kind, id, known=known)
         return self._storage.put(self._kind, id, record, known=known, fence=self._fences.get(id))
+
+
+async def open_table(
+    kind: Kind,
+    *,
+    load: Callable[[dict[str, Record]], Iterable[tuple[str, T]]],
+    record: Callable[[T], Record],
+    read: Callable[[str, Record], T],
+    storage: Records,
+    jobs: Jobs,
+    adopt: Callable[[T, T], T] | None = None,
+    together: Sequence[Sequence[str]] = (),
+) -> Table[T]:
+    """The table of a kind with what is stored. Raises StorageError; and what `load` raises for malformed records."""
+    if not storage.is_shared:
+        return Table(kind, load(await storage.load(kind)), record=record, storage=storage, jobs=jobs)
+    stored = await storage.stored(kind)
+    items = load({id: each.record for id, each in stored.items() if each.record is not None})
+    return SharedTable(
+        kind,
+        items,
+        record=record,
+        read=read,
+        stored=stored,
+        storage=storage,
+        jobs=jobs,
+        adopt=adopt,
+        together=together,
+    )
 
 
 @dataclass(slots=True)

@@ -49,7 +49,7 @@ class Instance:
         await self.table.commit(id, {**self.table[id], **fields})
 
 
-def read(id: str, record: Record, old: Item | None) -> Item:
+def read(id: str, record: Record) -> Item:
     if "broken" in record:
         raise ValueError("broken is not known")
     return record
