@@ -23,6 +23,7 @@ import tornado
 from proxy import __version__
 from proxy.accounts.account import TOGETHER, Account, adopt, load_accounts, read_account
 from proxy.accounts.affinity import Affinity
+from proxy.accounts.alone import RENEW_S, Shared
 from proxy.accounts.capacity import Capacity
 from proxy.accounts.conversations import Conversations
 from proxy.accounts.credentials import Credentials
@@ -80,6 +81,7 @@ from proxy.storage.last_saves import LastSaves
 from proxy.storage.layout import REQUESTS as REQUEST_DAYS
 from proxy.storage.protocols import Kind, Reader, Record, Storage
 from proxy.storage.shared_table import open_table
+from proxy.storage.table import Table
 from proxy.storage.timed import Timed
 from proxy.storage.unsaved import Unsaved
 from proxy.upstream.driver import CurlClient, check_libcurl
@@ -387,16 +389,7 @@ def _client(settings: Settings) -> Iterator[CurlClient]:
 async def _accounts(given: _Given, client: CurlClient) -> AsyncIterator[_Accounts]:
     settings, clock, storage, jobs = given.settings, given.clock, given.storage, Jobs()
     pool = Pool(
-        await open_table(
-            "accounts",
-            load=load_accounts,
-            record=Account.record,
-            read=read_account,
-            adopt=adopt,
-            together=TOGETHER,
-            storage=storage,
-            jobs=jobs,
-        ),
+        await _account_table(storage, jobs),
         given.counters,
         clock=clock,
         most_remaining=settings.balancer.strategy == "most_remaining",
@@ -407,7 +400,7 @@ async def _accounts(given: _Given, client: CurlClient) -> AsyncIterator[_Account
     affinity = await _affinity(given, pool, jobs)
     quota = await _quota(given, pool, jobs)
     oauth = _oauth_server(settings, clock)
-    refresher = Refresher(pool, oauth, jobs=jobs, clock=clock, rng=given.rng)
+    refresher = _refresher(given, pool, oauth, jobs)
     logins = Logins(pool, refresher, oauth, feed=given.feed, jobs=jobs, clock=clock, new_id=_new_id)
     upkeep = Upkeep(
         pool,
@@ -426,6 +419,29 @@ async def _accounts(given: _Given, client: CurlClient) -> AsyncIterator[_Account
         jobs.every("upkeep", upkeep.interval_s, upkeep.look, jitter=0.1)
         refresher.start()
         yield _Accounts(pool, affinity, quota, refresher, Probe(client, jobs, clock), logins, upkeep)
+
+
+async def _account_table(storage: Storage, jobs: Jobs) -> Table[Account]:
+    return await open_table(
+        "accounts",
+        load=load_accounts,
+        record=Account.record,
+        read=read_account,
+        adopt=adopt,
+        together=TOGETHER,
+        storage=storage,
+        jobs=jobs,
+    )
+
+
+def _refresher(given: _Given, pool: Pool, oauth: OAuthServer | None, jobs: Jobs) -> Refresher:
+    if not given.storage.is_shared:
+        return Refresher(pool, oauth, jobs=jobs, clock=given.clock, rng=given.rng)
+    alone = Shared(pool, given.storage)
+    jobs.every("renew leases", RENEW_S, alone.renew)
+    refresher = Refresher(pool, oauth, alone=alone, jobs=jobs, clock=given.clock, rng=given.rng)
+    given.feed.on_account_change(refresher.heard)
+    return refresher
 
 
 async def _affinity(given: _Given, pool: Pool, jobs: Jobs) -> Affinity:
@@ -474,15 +490,7 @@ async def _clients(given: _Given) -> AsyncIterator[_Clients]:
         "the last use of sign-ins": signins.save_counters,
         "sessions": sessions.save,
     }
-
-    def changed_elsewhere(key: ClientKey) -> None:
-        """End what runs with a key that another instance has ended."""
-        if key.id not in keys:
-            budgets.forget(key.id)
-        if key.id not in keys or keys[key.id].status is not KeyStatus.ACTIVE:
-            sessions.end_of(key.id)
-
-    keys.on_change_elsewhere(changed_elsewhere)
+    keys.on_change_elsewhere(partial(_ended_elsewhere, keys, budgets, sessions))
     async with contextlib.AsyncExitStack() as leaving:
         for what, save in saves.items():
             given.last_saves.add(what, partial(save, storage))
@@ -496,6 +504,15 @@ async def _clients(given: _Given) -> AsyncIterator[_Clients]:
         if session.cleanup_interval < TICK_S:
             jobs.every("clean sessions", session.cleanup_interval, sessions.tick)
         yield _Clients(keys, Rotation(keys, clock=given.clock), signins, budgets, sessions)
+
+
+def _ended_elsewhere(keys: ClientKeys, budgets: Budgets, sessions: Sessions, key: ClientKey) -> None:
+    """End what runs with a key, if another instance has ended or deleted it."""
+    present = keys.get(key.id)
+    if present is None:
+        budgets.forget(key.id)
+    if present is None or present.status is not KeyStatus.ACTIVE:
+        sessions.end_of(key.id)
 
 
 def _credentials(given: _Given, accounts: _Accounts, clients: _Clients) -> Credentials:

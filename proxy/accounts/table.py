@@ -211,7 +211,8 @@ class AccountTable(ABC):
     def changes_elsewhere(self, account_id: str) -> asyncio.Future[None]:
         """Done when another instance has changed the account."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(account_id, []).append(future)
+        waiting = [each for each in self._waiting.get(account_id, ()) if not each.done()]
+        self._waiting[account_id] = [*waiting, future]
         return future
 
     def _changed_elsewhere(self, old: Account | None, new: Account | None) -> None:

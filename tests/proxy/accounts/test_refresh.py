@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from proxy.accounts.account import OAuthTokens, Status
-from proxy.accounts.refresh import FIRST_BACKOFF_S, LAST_BACKOFF_S, SPREAD_S, Refresher
+from proxy.accounts.refresh import SPREAD_S, Refresher
+from proxy.accounts.troubles import FIRST_BACKOFF_S, LAST_BACKOFF_S
 from proxy.errors import NotFound, StorageError, TokenTrouble
 from proxy.simulator import Amend, Answer, Error, Grant, Real, Slow
 from tests.canaries import leaked
