@@ -100,6 +100,9 @@ from proxy.usage.series import Series
 
 TICK_S = 1.0
 SAVE_COUNTERS_S = 5.0
+TELL_CONVERSATIONS_S = 0.25
+"""The next turn may come to another instance."""
+
 SAVE_AGAIN_S = 1.0
 SAVE_USAGE_S = 2.0
 COMPACT_USAGE_S = 900.0
@@ -453,7 +456,8 @@ async def _affinity(given: _Given, pool: Pool, jobs: Jobs) -> Affinity:
     given.last_saves.add("resources", resources.save, resources.left)
     given.last_saves.add("conversations", conversations.save)
     jobs.every("save resources", SAVE_AGAIN_S, resources.save)
-    jobs.every("save conversations", SAVE_COUNTERS_S, conversations.save)
+    interval_s = TELL_CONVERSATIONS_S if storage.is_shared else SAVE_COUNTERS_S
+    jobs.every("save conversations", interval_s, conversations.save)
     return Affinity(pool, resources, conversations, on=balancer.affinity, shared=balancer.isolation == "none")
 
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
+from proxy.errors import StorageError
 from proxy.storage.codec import to_text_unread
 from proxy.storage.durability import Durability
 from proxy.storage.layout import DAY, ROOT_LOGS, checked, event_day
 from proxy.storage.logs import AT_ONCE, Seen, parse
 from proxy.storage.protocols import Record
 from proxy.storage.redis import RedisLink, script
-from proxy.storage.redis_lane import Reply
+from proxy.storage.redis_lane import Part, Reply
 
 PAGE: Final = 1000
 """Entries that are read at once."""
@@ -44,6 +45,9 @@ class Followed:
 
     at: EntryId = FIRST
     seen: EntryId = FIRST
+    replaced: bytes = b""
+    """How often it had been replaced when it was read; b"" if that is not known."""
+
     take: Take | None = None
 
 
@@ -72,6 +76,7 @@ class RedisLogs:
     async def each_line(self, log: str, take: Take) -> None:
         followed = self.read.setdefault(checked(log), Followed())
         seen, at = Seen(), FIRST
+        followed.replaced = await self._replaced(log)
         while entries := await self._range(log, at):
             at = entries[-1].id
             followed.seen = max(followed.seen, *(entry.was for entry in entries))
@@ -156,8 +161,18 @@ class RedisLogs:
         while some := await asyncio.to_thread(lambda: list(islice(lines, AT_ONCE * 10))):
             await self._append(new, "", some, "", first)
             first = b""
-        keys = [self._key(log), new, self._link.key("logs")]
-        await self._lane.run(script("replace"), keys, [log, _text(taken), _text(last), self._instance])
+        keys = [self._key(log), new, self._link.key("logs"), self._link.key("replaced")]
+        replaced = b"" if followed is None else followed.replaced
+        args: list[Part] = [log, _text(taken), _text(last), self._instance, replaced]
+        done = await self._lane.run(script("replace"), keys, args)
+        if followed is not None:
+            followed.replaced = await self._replaced(log)
+        if not done:
+            raise StorageError(f"{log} was replaced by another instance in the meantime")
+
+    async def _replaced(self, log: str) -> bytes:
+        count = await self._lane.call("HGET", self._link.key("replaced"), log)
+        return count if isinstance(count, bytes) else b"0"
 
     def _newest(self, log: str) -> tuple[str, ...]:
         return "XREVRANGE", self._key(log), "+", "-", "COUNT", "1"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -14,42 +14,12 @@ from proxy.simulator.faults import Slow
 from proxy.storage.address import StoreAddress
 from proxy.storage.redis import RedisLink
 from proxy.storage.redis_store import RedisStore
+from tests.instances import everywhere, instances
 from tests.redis_server import RedisServer
-from tests.service import Service, SteppedClock, serve, until
+from tests.service import Service, SteppedClock, until
 
 DUE = 60.0
 """Seconds until a token ends that is to be refreshed before it is used."""
-
-
-@asynccontextmanager
-async def instances(
-    folder: Path, server: RedisServer, count: int = 3, clock: SteppedClock | None = None, **options: str
-) -> AsyncIterator[list[Service]]:
-    """So many proxies on one store, all before the simulator of the first."""
-    clock = clock or SteppedClock()
-    async with AsyncExitStack() as running:
-        services: list[Service] = []
-        for n in range(count):
-            shared = (
-                {
-                    "upstream": services[0].simulator.base_url,
-                    "oauth__client_id": services[0].simulator.client_id,
-                    "oauth__token_url": services[0].simulator.token_url,
-                }
-                if services
-                else {}
-            )
-            service = serve(
-                folder / str(n),
-                accounts=(),
-                clock=clock,
-                storage__url=server.url,
-                storage__timeout="5s",
-                **shared,
-                **options,
-            )
-            services.append(await running.enter_async_context(service))
-        yield services
 
 
 @asynccontextmanager
@@ -60,12 +30,6 @@ async def one_more(server: RedisServer) -> AsyncIterator[RedisStore]:
     store = await RedisStore.open(link, instance="ins_dead", clock=clock)
     yield store
     await store.close()
-
-
-async def everywhere(services: list[Service], account_id: str) -> None:
-    """Return once every instance has the account."""
-    for service in services:
-        await until(lambda service=service: account_id in service.parts.pool)
 
 
 def tokens(service: Service, account_id: str) -> OAuthTokens:
