@@ -63,6 +63,7 @@ from proxy.dashboard.notify.notifier import Notifier
 from proxy.dashboard.revisions import EVENTS, REQUESTS, Log, Revisions
 from proxy.dashboard.summary import Summary
 from proxy.dashboard.topics import Topics
+from proxy.errors import StoreAway
 from proxy.feed import Feed, Happened
 from proxy.http.options import HttpOptions
 from proxy.http.outbound import shown
@@ -365,6 +366,16 @@ async def _storage(settings: Settings, clock: Clock) -> Storage:
         keyring=keyring(settings),
         clock=clock,
     )
+
+
+async def store_away(settings: Settings, clock: Clock) -> str | None:
+    """Why the shared store cannot be reached; None if it can. Raises StorageError if it can, and will not do."""
+    if settings.storage.address is not None:
+        try:
+            await (await _storage(settings, clock)).close()
+        except StoreAway as error:
+            return str(error)
+    return None
 
 
 def keyring(settings: Settings) -> Keyring:
@@ -676,7 +687,15 @@ async def _dashboard(
     findings = await _findings(given, jobs)
     event_log = EventLog(feed, clock=clock, key_name=_name_of(clients.keys))
     archive = await _archive(given, event_log, jobs)
-    health = Health(accounts.pool, clients.keys, usage.series, findings, clock, archive.unsaved)
+    health = Health(
+        accounts.pool,
+        clients.keys,
+        usage.series,
+        findings,
+        clock,
+        archive.unsaved,
+        lambda: given.storage.away,
+    )
     feed.tell(Happened("server.started", f"Claude Proxy {__version__} started"))
     figures = Figures(accounts.pool, accounts.affinity, usage.moves, usage.series)
     summary = _summary(given, accounts, clients, usage, health, figures)

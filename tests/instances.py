@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -12,9 +12,15 @@ from tests.service import Service, SteppedClock, serve, until
 
 @asynccontextmanager
 async def instances(
-    folder: Path, server: RedisServer, count: int = 3, clock: SteppedClock | None = None, **options: str
+    folder: Path,
+    server: RedisServer,
+    count: int = 3,
+    clock: SteppedClock | None = None,
+    *,
+    urls: Sequence[str] = (),
+    **options: str,
 ) -> AsyncIterator[list[Service]]:
-    """So many proxies on one store, all before the simulator of the first."""
+    """So many proxies on one store, all before the simulator of the first; each by its own one of `urls`, if given."""
     clock = clock or SteppedClock()
     async with AsyncExitStack() as running:
         services: list[Service] = []
@@ -32,10 +38,9 @@ async def instances(
                 folder / str(n),
                 accounts=(),
                 clock=clock,
-                storage__url=server.url,
-                storage__timeout="5s",
-                **shared,
-                **options,
+                **{"storage__url": urls[n] if urls else server.url, "storage__timeout": "5s"}
+                | shared
+                | options,
             )
             services.append(await running.enter_async_context(service))
         yield services

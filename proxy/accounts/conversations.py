@@ -167,7 +167,7 @@ class Conversations:
         self._is_behind = False
 
     async def _tell(self, pending: dict[Name, Held]) -> None:
-        """Append it, for other instances too, whose lines are there as well. A line that is there twice does no harm."""
+        """Append it, for other instances too, whose lines are there as well. A line twice does no harm."""
         try:
             await self._append(pending)
         except BaseException:

@@ -35,6 +35,7 @@ class Health:
         findings: Findings,
         clock: Clock,
         unsaved_events: Callable[[], str | None] = lambda: None,
+        store_away: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._pool = pool
         self._keys = keys
@@ -43,6 +44,7 @@ class Health:
         self._clock = clock
         self._began = clock.monotonic()
         self._unsaved_events = unsaved_events
+        self._store_away = store_away
         self.draining = False
 
     def uptime_s(self) -> float:
@@ -82,7 +84,12 @@ class Health:
         return None if self._pool.count()[Status.ACTIVE] else "no usable account"
 
     def _unsaved(self) -> list[str]:
-        """What has not reached its file yet."""
+        """What has not reached its file or the shared store yet."""
+        away = self._store_away()
+        if away is not None:
+            return [
+                f"the shared store is away ({away}): no token is refreshed, and what changes waits in memory"
+            ]
         told = []
         changes = len(self._pool.unsaved) + len(self._keys.unsaved)
         if changes:

@@ -99,9 +99,8 @@ class JsonFiles(LocalLeases):
     def degraded(self) -> bool:
         return bool(self._waiting)
 
-    @property
-    def is_shared(self) -> bool:
-        return False
+    away = None
+    is_shared = False
 
     async def load(self, kind: Kind) -> dict[str, Record]:
         return await self._order(self._load, kind)

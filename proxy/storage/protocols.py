@@ -78,6 +78,10 @@ class Records(Protocol):
         """Whether writes reach only a place of last resort, or none: begin nothing that needs more of them."""
 
     @property
+    def away(self) -> str | None:
+        """Why the shared store is not asked now; None if it is, and if there is none."""
+
+    @property
     def is_shared(self) -> bool:
         """Whether other instances change it too, so that a `put` has to say what it `knows`."""
 

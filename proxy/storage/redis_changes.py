@@ -19,7 +19,7 @@ BLOCK_S: Final = 1.0
 
 AT_ONCE: Final = 500
 FIRST_AGAIN_S: Final = 0.25
-LAST_AGAIN_S: Final = 5.0
+LAST_AGAIN_S: Final = 1.0
 """Between two tries to reach a store that is away."""
 
 log = logging.getLogger(__name__)

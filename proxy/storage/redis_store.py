@@ -29,6 +29,8 @@ VERSION: Final = "1"
 class RedisStore:
     """Implements Storage. Each instance opens its own, with an id that no other one has."""
 
+    is_shared = True
+
     def __init__(
         self,
         link: RedisLink,
@@ -80,8 +82,8 @@ class RedisStore:
         return self.link.away is not None
 
     @property
-    def is_shared(self) -> bool:
-        return True
+    def away(self) -> str | None:
+        return self.link.away
 
     def follow(self, kind: Kind, follower: Follower) -> None:
         self._changes.follow(kind_of(kind, durable=True), follower)

@@ -90,6 +90,18 @@ async def test_a_server_that_hangs_is_away_after_three_calls_and_asked_once_a_se
     assert link.away is None
 
 
+async def test_a_process_that_was_busy_itself_does_not_take_the_store_for_away(connect: Connect) -> None:
+    link = connect(timeout_s=0.05)
+    await link.call("PING")
+    call = link.call("PING")
+    for _ in range(2):
+        await asyncio.sleep(0)  # it is sent
+    busy = asyncio.get_running_loop().time() + 0.1
+    while asyncio.get_running_loop().time() < busy:
+        pass
+    assert await call == b"PONG"
+
+
 async def test_all_who_wait_are_told_when_the_server_dies_and_the_next_call_finds_the_new_one(
     connect: Connect, redis_server: RedisServer
 ) -> None:
