@@ -72,6 +72,7 @@ from proxy.lag import LoopLag
 from proxy.redaction import Redaction
 from proxy.relay.attempts import Means
 from proxy.relay.relay import Relay
+from proxy.storage.address import StoreAddress
 from proxy.storage.chained_log import ChainedLog
 from proxy.storage.day_files import DayFiles
 from proxy.storage.envelope import Keyring
@@ -349,10 +350,18 @@ async def _storage(settings: Settings, clock: Clock) -> Storage:
     """JSON files, or the store that instances share. Raises StorageError."""
     address = settings.storage.address
     if address is None:
-        return JsonFiles.open(
-            settings.storage.data_folder, clock=clock, keyring=keyring(settings), readers=READERS
-        )
+        return files_in(settings.storage.data_folder, settings, clock)
     make_spool(settings.storage.data_folder)
+    return await shared_at(address, settings, clock)
+
+
+def files_in(folder: Path, settings: Settings, clock: Clock) -> Storage:
+    """JSON files in a folder. Raises StorageError."""
+    return JsonFiles.open(folder, clock=clock, keyring=keyring(settings), readers=READERS)
+
+
+async def shared_at(address: StoreAddress, settings: Settings, clock: Clock) -> Storage:
+    """The store at an address, otherwise as it is set. Raises StorageError."""
     # Imported if it is used: it takes 0.1 s and 10 MB.
     from proxy.storage.redis_store import opened
 
@@ -877,7 +886,12 @@ def announcement(settings: Settings, parts: Parts, port: int) -> str:
   upstream      {settings.claude.base_url}{way_out(settings)}
   accounts      {counts or "none yet: add one with POST /api/accounts"}
   client keys   {len(parts.keys) or "none yet: make one with POST /api/tokens"}
-  data folder   {settings.storage.data_folder}"""
+  data folder   {settings.storage.data_folder}{_store_line(settings)}"""
+
+
+def _store_line(settings: Settings) -> str:
+    address = settings.storage.address
+    return "" if address is None else f"\n  shared store  {address}"
 
 
 def _dashboard_url(settings: Settings, port: int) -> str:
