@@ -21,7 +21,7 @@ EDGE_PACKAGES := $(if $(wildcard /usr/sbin/nginx),,nginx-light) $(if $(wildcard 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run check schema demo test test-hours faults attacks conversations edges e2e-long bench bench-self same-wire lint format screenshots clean
+.PHONY: help run check schema demo test test-redis test-hours faults attacks conversations edges e2e-long bench bench-self same-wire lint format screenshots clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,12 @@ test: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run every test
 	$(BIN)/python -m pytest -n auto
 
 TESTS ?=
+
+ON_REDIS := tests/handlers tests/proxy/accounts tests/proxy/clients tests/proxy/relay tests/proxy/usage \
+	tests/proxy/dashboard tests/proxy/test_isolation.py tests/proxy/test_bound_keys.py tests/proxy/test_conversations.py
+
+test-redis: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run the tests of the API, OAuth, sessions, keys, affinity and dashboard on Redis
+	TEST_STORE=redis $(BIN)/python -m pytest -n auto -m "not files" $(ON_REDIS)
 
 test-hours: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run every test, or TESTS, with the clock at eight hours of other days (libfaketime): eight times `make test`
 	$(BIN)/python -m tests.hours $(TESTS)

@@ -232,6 +232,18 @@ def shared_store(folder: Path) -> dict[str, str | None]:
     return {"STORAGE__URL": server.url, "STORAGE__NAME": name, "STORAGE__TIMEOUT": "10s"}
 
 
+def kept(folder: Path, kind: str, id: str) -> dict[str, Any]:
+    """A record as a service in this folder has stored it, which keeps it in a file or in Redis."""
+    if ON_REDIS:
+        name = shared_store(folder)["STORAGE__NAME"]
+        reply = server_of_worker().call("HGET", f"{{{name}}}:records:{kind}", id)
+        document = json.loads(reply.partition(b"\n")[2].partition(b" ")[2])
+    else:
+        path = folder / "accounts" / f"{id}.json" if kind == "accounts" else folder / f"{kind}.json"
+        document = json.loads(path.read_text())
+    return dict(document["records"][id])
+
+
 @contextlib.asynccontextmanager
 async def serve(
     folder: Path,

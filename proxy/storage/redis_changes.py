@@ -122,8 +122,12 @@ class RedisChanges:
         found = self._followers.get(kind.decode())
         if found is not None and by != self._instance:
             followed, follower = found
-            stored = self._records.decoded(followed, id.decode(), generation, value)
-            follower.changed(id.decode(), stored)
+            try:
+                stored = self._records.decoded(followed, id.decode(), generation, value)
+            except StorageError as error:
+                log.error("left as it was here error=%s", error)
+            else:
+                follower.changed(id.decode(), stored)
         return before is None or generation == before + 1
 
     async def _end(self) -> tuple[bytes, int | None]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
 from proxy.errors import StorageError
 from proxy.storage.codec import Document, to_text, to_text_unread
 from proxy.storage.durability import Durability
-from proxy.storage.envelope import Keyring
+from proxy.storage.envelope import HEAD_BYTES, Keyring
 from proxy.storage.layout import LAYOUTS, checked, kind_of
 from proxy.storage.protocols import NOTHING, Kind, Outcome, Outdated, Record, Snapshot, Stored
 from proxy.storage.redis import RedisLink, script
@@ -19,6 +21,8 @@ from proxy.storage.redis_lane import Reply
 CHANGES_KEPT: Final = 100_000
 PAGE: Final = 500
 """Records that are read at once."""
+
+log = logging.getLogger(__name__)
 
 
 class RedisRecords:
@@ -74,7 +78,25 @@ class RedisRecords:
             for name, generation in pairs
             if isinstance(name, bytes) and isinstance(generation, bytes) and name.startswith(start)
         }
-        return Snapshot(await self.stored(kind), deleted)
+        found: dict[str, Stored] = {}
+        async for page in self._pages(kind):
+            found |= await asyncio.to_thread(self._readable, kind, page)
+        return Snapshot(found, deleted)
+
+    async def rekey(self) -> int:
+        """Write everything again that is not encrypted as it is now. Returns how much that was. Raises StorageError."""
+        count = 0
+        for kind in [kind for kind, layout in LAYOUTS.items() if layout.durable]:
+            async for page in self._pages(kind):
+                for id, value in page.items():
+                    generation, _, rest = value.partition(b" ")
+                    if not self._keyring.writes_as(rest[:HEAD_BYTES]):
+                        record = self.decoded(kind, id, int(generation), rest).record
+                        assert record is not None
+                        with contextlib.suppress(Outdated):  # another instance was faster
+                            await self.put(kind, id, record, known=int(generation))
+                        count += 1
+        return count
 
     # Not `async def`: the call itself sends the write.
 
@@ -164,6 +186,16 @@ class RedisRecords:
                     }
             if cursor == b"0":
                 return
+
+    def _readable(self, kind: Kind, page: Mapping[str, bytes]) -> dict[str, Stored]:
+        """What can be read: one record that cannot must not keep the others from being heard of."""
+        found: dict[str, Stored] = {}
+        for id, value in page.items():
+            try:
+                found[id] = self._stored(kind, id, value)
+            except StorageError as error:
+                log.error("left as it was here error=%s", error)
+        return found
 
     def _decoded(self, kind: Kind, page: Mapping[str, bytes]) -> dict[str, Stored]:
         return {id: self._stored(kind, id, value) for id, value in page.items()}

@@ -103,6 +103,10 @@ class RedisStore:
             raise StorageError(
                 f"the shared store has version {version!r}: start the newer program that wrote it"
             )
+        if count := await self._records.rekey():
+            self.notices = (
+                f"written again with the present encryption key, or without one: {count} records",
+            )
         await self._changes.begin()
 
 

@@ -14,7 +14,7 @@ import pytest
 from proxy.simulator import Error, Reset, Slow
 from tests.canaries import holders
 from tests.logins import full_disk
-from tests.service import ADMIN_KEY, Service, SteppedClock, serve, upstream_key
+from tests.service import ADMIN_KEY, Service, SteppedClock, kept, serve, upstream_key
 from tests.wire import Answer, fetch
 
 NEW = {"name": "team", "type": "api_key", "api_key": "sk-ant-api03-of-team"}
@@ -36,9 +36,8 @@ def path_of(service: Service, name: str) -> str:
 
 
 def stored(folder: Path, id: str) -> dict[str, Any]:
-    """The account's record on disk."""
-    document = json.loads((folder / "accounts" / f"{id}.json").read_text())
-    return dict(document["records"][id])
+    """The account's record."""
+    return kept(folder, "accounts", id)
 
 
 # ---- showing

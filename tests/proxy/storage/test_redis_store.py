@@ -83,6 +83,36 @@ async def test_a_key_encrypts_what_is_stored(redis_server: RedisServer) -> None:
     assert b'"key": ' in found and b"of-the-account" not in found
 
 
+async def test_a_start_with_another_key_writes_everything_anew(redis_server: RedisServer) -> None:
+    async with instances(redis_server, 1) as (one,):
+        await one.put("accounts", "a", {"secret": "of-the-account"})
+    for key, old in ((KEY, None), (KEY[::-1], KEY), (None, KEY[::-1])):
+        link = RedisLink(StoreAddress.read(redis_server.url), clock=SteppedClock(), timeout_s=5)
+        keyring = Keyring(key, [old] if old else [])
+        store = await RedisStore.open(link, instance="ins_0", clock=SteppedClock(), keyring=keyring)
+        assert [notice.endswith("1 records") for notice in store.notices] == [True]
+        found = redis_server.call("HGETALL", link.key("records", "accounts"))
+        assert (b"of-the-account" in found) is (key is None)
+        await store.close()
+    async with instances(redis_server, 1) as (one,):
+        assert one.notices == ()
+        assert await one.load("accounts") == {"a": {"secret": "of-the-account"}}
+
+
+async def test_one_record_that_cannot_be_read_does_not_hide_the_others(redis_server: RedisServer) -> None:
+    async with instances(redis_server) as (one, other):
+        heard = Notes()
+        other.follow("accounts", heard)
+        await one.put("accounts", "a", {"n": 1})
+        redis_server.call("HSET", one.link.key("records", "accounts"), "b", "7 nonsense")
+        redis_server.call("INCR", one.link.key("generation"))
+        await one.put("accounts", "c", {"n": 1})
+        await until(lambda: heard.snapshots)
+        assert heard.snapshots[0].records.keys() == {"a", "c"}
+        with pytest.raises(StorageError, match="accounts/b in the shared store cannot be read"):
+            await one.load("accounts")
+
+
 async def test_after_a_restart_of_the_store_everything_is_compared(redis_server: RedisServer) -> None:
     clock = SteppedClock()
     async with instances(redis_server, clock=clock) as (one, other):
