@@ -703,7 +703,7 @@ async def _dashboard(
         findings,
         clock,
         archive.unsaved,
-        lambda: given.storage.away,
+        given.storage,
     )
     feed.tell(Happened("server.started", f"Claude Proxy {__version__} started"))
     figures = Figures(accounts.pool, accounts.affinity, usage.moves, usage.series)

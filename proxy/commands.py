@@ -119,6 +119,10 @@ async def run(settings: Settings, asked: Asked) -> list[str]:
         case "--print-config":
             return effective.lines(settings)
         case "--verify-audit":
+            if settings.storage.address is not None:
+                raise StartError(
+                    f"the audit log is in the shared store: move it to files ({MIGRATE}) to verify it"
+                )
             return [verified(settings.storage.data_folder)]
         case "--backup":
             return await write_backup(settings, asked.file)

@@ -30,7 +30,7 @@ LEAST_INTERVAL_S = 60.0
 LONGEST_WAIT_S = 75.0
 """How long a request waits for a shared refresh: two calls to the OAuth server of 30 s each, and the disk."""
 
-NOT_WRITABLE = "the data folder cannot be written, so no token is rotated"
+NOT_WRITABLE = "new tokens cannot be written, so no token is rotated"
 NOT_CONFIGURED = "oauth.client_id, oauth.authorize_url and oauth.token_url are not configured"
 
 AT_ONCE = 2
@@ -298,7 +298,7 @@ async def _intend(pool: Pool, account_id: str, now: float) -> None:
             with failstep("refresh.intent"):
                 await pool.change(account_id, lambda a: a.refresh_begun(now))
     except StorageError as error:
-        raise TokenTrouble(f"the data folder cannot be written, so no token is rotated: {error}") from error
+        raise TokenTrouble(f"{NOT_WRITABLE}: {error}") from error
     if not pool.writable:
         raise TokenTrouble(NOT_WRITABLE)
 

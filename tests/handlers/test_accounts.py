@@ -156,6 +156,7 @@ async def test_a_missing_field_is_named(tmp_path: Path, missing: str) -> None:
         assert answer.status == 422 and missing in answer.json()["error"]["message"]
 
 
+@pytest.mark.files
 async def test_what_cannot_be_stored_is_503_and_not_added(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,6 +278,7 @@ async def test_being_inactive_does_not_heal_a_dead_credential(tmp_path: Path) ->
         assert service.status("a") == "invalid"
 
 
+@pytest.mark.files
 async def test_a_change_that_cannot_be_stored_is_503_and_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,6 +305,7 @@ async def test_a_deleted_account_is_answered_and_gone(tmp_path: Path) -> None:
         assert {(await service.message()).header("x-proxy-account") for _ in range(3)} == {"b"}
 
 
+@pytest.mark.files
 async def test_nothing_of_a_deleted_accounts_credential_stays_on_disk(tmp_path: Path) -> None:
     async with serve(tmp_path, accounts=["a"]) as service:
         await service.admin("PUT", path_of(service, "a"), {"name": "b"})

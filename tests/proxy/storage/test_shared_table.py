@@ -183,6 +183,22 @@ async def test_what_the_store_has_lost_is_written_again(redis_server: RedisServe
         await until(lambda: dict(other.table) == dict(one.table) and not other.table.unsaved)
 
 
+async def test_a_store_that_is_full_keeps_nobody_from_anything_else(redis_server: RedisServer) -> None:
+    async with pool(redis_server) as (one, other):
+        await one.table.commit("a", {"n": 1})
+        await until(lambda: other.table)
+        redis_server.call("CONFIG", "SET", "maxmemory", "1")
+        try:
+            with pytest.raises(StorageError, match="maxmemory"):
+                await one.change("a", n=2)
+        finally:
+            redis_server.call("CONFIG", "SET", "maxmemory", "0")
+        assert one.table["a"] == {"n": 2} and list(one.table.unsaved) == ["a"]
+        assert one.store.away is None
+        await saved(one)
+        await until(lambda: other.table["a"] == {"n": 2})
+
+
 async def test_a_record_of_a_newer_version_is_left_as_it_was(redis_server: RedisServer) -> None:
     async with pool(redis_server) as (one, other):
         await one.table.commit("a", {"n": 1})
