@@ -29,6 +29,11 @@ class Timed:
         self.errors: Counter[str] = Counter(dict.fromkeys(WRITES, 0))
 
     @property
+    def measured(self) -> Storage:
+        """The storage that is measured."""
+        return self._storage
+
+    @property
     def notices(self) -> Sequence[str]:
         return self._storage.notices
 

@@ -311,6 +311,7 @@ async def test_an_account_deleted_in_the_job_does_not_end_it(caplog: pytest.LogC
         assert w.calls == 4
 
 
+@pytest.mark.files
 async def test_the_job_runs_at_the_start_too(tmp_path: Path) -> None:
     clock = TestClock()
     async with serve(tmp_path, accounts=[], clock=clock) as first:
