@@ -462,6 +462,7 @@ def _refresher(given: _Given, pool: Pool, oauth: OAuthServer | None, jobs: Jobs)
         return Refresher(pool, oauth, jobs=jobs, clock=given.clock, rng=given.rng)
     alone = Shared(pool, given.storage)
     jobs.every("renew leases", RENEW_S, alone.renew)
+    jobs.every("tidy leases", SAVE_AGAIN_S, alone.tidy)
     refresher = Refresher(pool, oauth, alone=alone, jobs=jobs, clock=given.clock, rng=given.rng)
     given.feed.on_account_change(refresher.heard)
     return refresher

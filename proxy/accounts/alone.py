@@ -50,6 +50,8 @@ class Shared:
         self._pool = pool
         self._leases = leases
         self._held: dict[str, Lease] = {}
+        self._doubtful: set[str] = set()
+        """Leases that the store may take for ours, since an answer was lost: others would wait for their end."""
 
     async def run(self, account_id: str, work: Work) -> None:
         before = self._pool[account_id]
@@ -65,8 +67,7 @@ class Shared:
         finally:
             self._pool.fence(account_id, None)
             del self._held[account_id]
-            with contextlib.suppress(StorageError):  # it ends by itself
-                await self._leases.release(lease)
+            await self._release(lease)
 
     async def renew(self) -> None:
         """Keep the leases of the refreshes that run; as a job every RENEW_S."""
@@ -74,13 +75,30 @@ class Shared:
             with contextlib.suppress(StorageError):  # what it has changed is merged, if another one took over
                 await self._leases.renew(lease, LEASE_S)
 
+    async def tidy(self) -> None:
+        """End what is not known to have ended; as a job. Raises StorageError."""
+        for name in tuple(self._doubtful):
+            if name not in {held.name for held in self._held.values()}:
+                lease = await self._leases.take(name, LEASE_S)
+                if lease is not None:
+                    await self._leases.release(lease)
+            self._doubtful.discard(name)
+
+    async def _release(self, lease: Lease) -> None:
+        try:
+            await self._leases.release(lease)
+        except StorageError:
+            self._doubtful.add(lease.name)
+
     async def _lease(self, before: Account) -> Lease | None:
         """The account's lease; None if another instance has renewed the tokens. Raises TokenTrouble, TokenRefused."""
+        name = f"refresh:{before.id}"
         while True:
             changed = self._pool.changes_elsewhere(before.id)
             try:
-                lease = await self._leases.take(f"refresh:{before.id}", LEASE_S)
+                lease = await self._leases.take(name, LEASE_S)
             except StorageError as error:
+                self._doubtful.add(name)
                 raise TokenTrouble(f"no token is rotated: {error}") from error
             if lease is not None:
                 return lease

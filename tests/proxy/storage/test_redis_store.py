@@ -252,3 +252,18 @@ async def test_without_a_replica_nothing_is_durable_on_one() -> None:
         with pytest.raises(StorageError, match="not on a replica"):
             await store.put("accounts", "a", {"n": 1})
         await store.close()
+
+
+async def test_a_lease_whose_answer_was_lost_is_taken_anew_by_its_own_instance_alone(
+    redis_server: RedisServer,
+) -> None:
+    async with instances(redis_server) as (one, other):
+        await one.link.run(
+            "take", [one.link.key("lease", "a"), one.link.key("fence")], [one.instance, 60_000, ""]
+        )
+        assert await other.take("a", 60) is None
+        lease = await one.take("a", 60)
+        assert lease is not None
+        assert await one.take("a", 60) is None
+        await one.release(lease)
+        assert await other.take("a", 60) is not None
