@@ -302,13 +302,8 @@ class ClientKeys:
             raise Conflict("a revoked key stays revoked: create a new one")
         if new != old:
             new = replace(new, updated_at=self._clock.now())
-            log.info(
-                "token changed token=%s name=%s status=%s role=%s",
-                new.id,
-                new.name,
-                new.status.value,
-                new.role.value,
-            )
+            told = new.id, new.name, new.status.value, new.role.value
+            log.info("token changed token=%s name=%s status=%s role=%s", *told)
             saved = self._table.commit(new.id, new)
             self.tell("changed", f"client key {new.name} was changed", old, new)
             await saved
@@ -359,24 +354,21 @@ class ClientKeys:
 
     def tell(self, what: str, text: str, old: ClientKey | None, new: ClientKey | None) -> None:
         """Tell of a change of a key: `old` is None if it was added, `new` is None if it was deleted."""
-        client_key = new or old
-        assert client_key is not None
+        client_key = _either(old, new)
         before, after = changes(old.told() if old else None, new.told() if new else None)
         subject = Subject("token", client_key.id, client_key.name)
         self._feed.touch("tokens", client_key.id)
         self._feed.tell(Happened(f"token.{what}", text, subject=subject, before=before, after=after))
 
     def _changed_elsewhere(self, old: ClientKey | None, new: ClientKey | None) -> None:
-        client_key = new or old
-        assert client_key is not None
+        client_key = _either(old, new)
         self._file(old, new)
         self._feed.touch("tokens", client_key.id)
         self._on_elsewhere(client_key)
 
     def _file(self, old: ClientKey | None, new: ClientKey | None) -> None:
         """Update what depends on the keys: `old` is None if it is added, `new` is None if it is deleted."""
-        client_key = new or old
-        assert client_key is not None
+        client_key = _either(old, new)
         self._hashes.file(client_key.id, _hashes(old), _hashes(new))
         if new is not None:
             self._use.setdefault(new.id, KeyUse())
@@ -397,6 +389,12 @@ def client_of(keys: ClientKeys, presented: Sequence[str]) -> ClientKey | None:
         if other is not None and other.role is not Role.METRICS:
             return other
     raise Forbidden("this client key is for /metrics alone: its role is `metrics`", should_retry=False)
+
+
+def _either(old: ClientKey | None, new: ClientKey | None) -> ClientKey:
+    client_key = new or old
+    assert client_key is not None
+    return client_key
 
 
 def _ids(keys: ClientKeys) -> Iterator[tuple[str, list[str]]]:
