@@ -6,12 +6,14 @@ import asyncio
 import os
 import random
 import sys
+from functools import partial
 from pathlib import Path
 
 try:
     from handlers.front import freeze_memory, make_server, prepare_process, signalled
+    from handlers.waiting import wait_for_store
     from proxy import commands
-    from proxy.assembly import announcement, engine, url
+    from proxy.assembly import announcement, engine, store_away, url
     from proxy.clock import SystemClock
     from proxy.config.settings import Settings, load_settings
     from proxy.errors import StartError, UnsavedError
@@ -52,9 +54,11 @@ async def _demo() -> None:
 
 
 async def _serve(settings: Settings, demo: Demo | None = None) -> None:
-    async with engine(settings, SystemClock(), random.Random()) as parts:
+    clock, at = SystemClock(), settings.server
+    await wait_for_store(partial(store_away, settings, clock), at.host, at.port, clock)
+    async with engine(settings, clock, random.Random()) as parts:
         server, stop = make_server(parts), signalled(parts.hurried, parts.reload)
-        port = await server.listen(settings.server.host, settings.server.port)
+        port = await server.listen(at.host, at.port)
         freeze_memory()
         print(announcement(settings, parts, port), flush=True)
         with parts.lag:

@@ -129,15 +129,7 @@ class Server:
 
     async def listen(self, host: str, port: int) -> int:
         """Start to accept; the port in use. Raises StartError."""
-        try:
-            sockets = [_of_both_kinds(port)] if host == "::" else bind_sockets(port, host, backlog=BACKLOG)
-        except OSError as error:
-            fix = (
-                "stop what listens there, or set another server.port (SERVER__PORT=4001)"
-                if error.errno == errno.EADDRINUSE
-                else "set server.host and server.port to an address of this machine"
-            )
-            raise StartError(f"cannot listen on {host}:{port} ({error.strerror or error}): {fix}") from error
+        sockets = sockets_at(host, port)
         await self._listener.listen(sockets)
         return int(sockets[0].getsockname()[1])
 
@@ -167,6 +159,19 @@ class Server:
                 return False
             await self._clock.sleep(0.05)
         return True
+
+
+def sockets_at(host: str, port: int) -> list[socket.socket]:
+    """Sockets to listen on. Raises StartError."""
+    try:
+        return [_of_both_kinds(port)] if host == "::" else bind_sockets(port, host, backlog=BACKLOG)
+    except OSError as error:
+        fix = (
+            "stop what listens there, or set another server.port (SERVER__PORT=4001)"
+            if error.errno == errno.EADDRINUSE
+            else "set server.host and server.port to an address of this machine"
+        )
+        raise StartError(f"cannot listen on {host}:{port} ({error.strerror or error}): {fix}") from error
 
 
 def _of_both_kinds(port: int) -> socket.socket:

@@ -16,13 +16,15 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 
 import tornado
 
 from proxy import __version__
-from proxy.accounts.account import Account, load_accounts, read_account
+from proxy.accounts.account import TOGETHER, Account, adopt, load_accounts, read_account
 from proxy.accounts.affinity import Affinity
+from proxy.accounts.alone import RENEW_S, Shared
 from proxy.accounts.capacity import Capacity
 from proxy.accounts.conversations import Conversations
 from proxy.accounts.credentials import Credentials
@@ -42,7 +44,7 @@ from proxy.clients.admin_key import AdminKey
 from proxy.clients.budgets import Budgets
 from proxy.clients.counters import KeyCounters, read_counters
 from proxy.clients.declared import Declared
-from proxy.clients.keys import ClientKeys, key_record, load_keys, read_key
+from proxy.clients.keys import ClientKey, ClientKeys, KeyStatus, key_record, load_keys, read_key
 from proxy.clients.rotation import Rotation
 from proxy.clients.sessions import Sessions, read_session
 from proxy.clients.signins import Signins, load_signins, read_signin, signin_record
@@ -62,6 +64,7 @@ from proxy.dashboard.notify.notifier import Notifier
 from proxy.dashboard.revisions import EVENTS, REQUESTS, Log, Revisions
 from proxy.dashboard.summary import Summary
 from proxy.dashboard.topics import Topics
+from proxy.errors import StoreAway
 from proxy.feed import Feed, Happened
 from proxy.http.options import HttpOptions
 from proxy.http.outbound import shown
@@ -70,14 +73,17 @@ from proxy.lag import LoopLag
 from proxy.redaction import Redaction
 from proxy.relay.attempts import Means
 from proxy.relay.relay import Relay
+from proxy.storage.address import StoreAddress
 from proxy.storage.chained_log import ChainedLog
 from proxy.storage.day_files import DayFiles
 from proxy.storage.envelope import Keyring
 from proxy.storage.findings import Finding, Findings, load_findings, read_finding
+from proxy.storage.folder import make_spool
 from proxy.storage.json_files import JsonFiles
 from proxy.storage.last_saves import LastSaves
 from proxy.storage.layout import REQUESTS as REQUEST_DAYS
-from proxy.storage.protocols import Kind, Reader, Record
+from proxy.storage.protocols import Kind, Reader, Record, Storage
+from proxy.storage.shared_table import open_table
 from proxy.storage.table import Table
 from proxy.storage.timed import Timed
 from proxy.storage.unsaved import Unsaved
@@ -97,11 +103,15 @@ from proxy.usage.series import Series
 
 TICK_S = 1.0
 SAVE_COUNTERS_S = 5.0
+TELL_CONVERSATIONS_S = 0.25
+"""The next turn may come to another instance."""
+
 SAVE_AGAIN_S = 1.0
 SAVE_USAGE_S = 2.0
 COMPACT_USAGE_S = 900.0
 REMOVE_OLD_S = 3600.0
 LOOK_S = 5.0
+HEAR_S = 60.0
 LOOK_AT_QUOTA_S = 30.0
 SAVE_QUOTA_S = 300.0
 
@@ -298,6 +308,7 @@ async def _enter(rooms: contextlib.AsyncExitStack, given: _Given, client: CurlCl
     clients = await rooms.enter_async_context(_clients(given))
     usage = await rooms.enter_async_context(_usage(given, accounts.pool, clients.budgets))
     dashboard = await rooms.enter_async_context(_dashboard(given, accounts, clients, usage))
+    given.storage.listen()
     return accounts, clients, usage, dashboard
 
 
@@ -312,9 +323,7 @@ def _begun(given: _Given, accounts: _Accounts, parts: Parts) -> Parts:
 @contextlib.asynccontextmanager
 async def _given(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIterator[_Given]:
     """What every room is given. What the rooms have added to the last saves is saved after they were left."""
-    folder = settings.storage.data_folder
-    files = JsonFiles.open(folder, clock=clock, keyring=keyring(settings), readers=READERS)
-    storage = Timed(files, clock)
+    storage = Timed(await _storage(settings, clock), clock)
     try:
         for notice in storage.notices:
             log.warning("%s", notice)
@@ -336,6 +345,47 @@ async def _given(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
         await last.run()
     finally:
         await storage.close()
+
+
+async def _storage(settings: Settings, clock: Clock) -> Storage:
+    """JSON files, or the store that instances share. Raises StorageError."""
+    address = settings.storage.address
+    if address is None:
+        return files_in(settings.storage.data_folder, settings, clock)
+    make_spool(settings.storage.data_folder)
+    return await shared_at(address, settings, clock)
+
+
+def files_in(folder: Path, settings: Settings, clock: Clock) -> Storage:
+    """JSON files in a folder. Raises StorageError."""
+    return JsonFiles.open(folder, clock=clock, keyring=keyring(settings), readers=READERS)
+
+
+async def shared_at(address: StoreAddress, settings: Settings, clock: Clock) -> Storage:
+    """The store at an address, otherwise as it is set. Raises StorageError."""
+    # Imported if it is used: it takes 0.1 s and 10 MB.
+    from proxy.storage.redis_store import opened
+
+    return await opened(
+        address,
+        instance=_new_id("ins"),
+        name=settings.storage.name,
+        timeout_s=settings.storage.timeout,
+        ca_file=settings.storage.ca_file,
+        durability=settings.storage.durability,
+        keyring=keyring(settings),
+        clock=clock,
+    )
+
+
+async def store_away(settings: Settings, clock: Clock) -> str | None:
+    """Why the shared store cannot be reached; None if it can. Raises StorageError if it can, and will not do."""
+    if settings.storage.address is not None:
+        try:
+            await (await _storage(settings, clock)).close()
+        except StoreAway as error:
+            return str(error)
+    return None
 
 
 def keyring(settings: Settings) -> Keyring:
@@ -362,9 +412,8 @@ def _client(settings: Settings) -> Iterator[CurlClient]:
 @contextlib.asynccontextmanager
 async def _accounts(given: _Given, client: CurlClient) -> AsyncIterator[_Accounts]:
     settings, clock, storage, jobs = given.settings, given.clock, given.storage, Jobs()
-    accounts = load_accounts(await storage.load("accounts"))
     pool = Pool(
-        Table("accounts", accounts, record=Account.record, storage=storage, jobs=jobs),
+        await _account_table(storage, jobs),
         given.counters,
         clock=clock,
         most_remaining=settings.balancer.strategy == "most_remaining",
@@ -375,7 +424,7 @@ async def _accounts(given: _Given, client: CurlClient) -> AsyncIterator[_Account
     affinity = await _affinity(given, pool, jobs)
     quota = await _quota(given, pool, jobs)
     oauth = _oauth_server(settings, clock)
-    refresher = Refresher(pool, oauth, jobs=jobs, clock=clock, rng=given.rng)
+    refresher = _refresher(given, pool, oauth, jobs)
     logins = Logins(pool, refresher, oauth, feed=given.feed, jobs=jobs, clock=clock, new_id=_new_id)
     upkeep = Upkeep(
         pool,
@@ -396,6 +445,30 @@ async def _accounts(given: _Given, client: CurlClient) -> AsyncIterator[_Account
         yield _Accounts(pool, affinity, quota, refresher, Probe(client, jobs, clock), logins, upkeep)
 
 
+async def _account_table(storage: Storage, jobs: Jobs) -> Table[Account]:
+    return await open_table(
+        "accounts",
+        load=load_accounts,
+        record=Account.record,
+        read=read_account,
+        adopt=adopt,
+        together=TOGETHER,
+        storage=storage,
+        jobs=jobs,
+    )
+
+
+def _refresher(given: _Given, pool: Pool, oauth: OAuthServer | None, jobs: Jobs) -> Refresher:
+    if not given.storage.is_shared:
+        return Refresher(pool, oauth, jobs=jobs, clock=given.clock, rng=given.rng)
+    alone = Shared(pool, given.storage)
+    jobs.every("renew leases", RENEW_S, alone.renew)
+    jobs.every("tidy leases", SAVE_AGAIN_S, alone.tidy)
+    refresher = Refresher(pool, oauth, alone=alone, jobs=jobs, clock=given.clock, rng=given.rng)
+    given.feed.on_account_change(refresher.heard)
+    return refresher
+
+
 async def _affinity(given: _Given, pool: Pool, jobs: Jobs) -> Affinity:
     balancer, storage = given.settings.balancer, given.storage
     resources = Resources(storage, clock=given.clock)
@@ -405,7 +478,8 @@ async def _affinity(given: _Given, pool: Pool, jobs: Jobs) -> Affinity:
     given.last_saves.add("resources", resources.save, resources.left)
     given.last_saves.add("conversations", conversations.save)
     jobs.every("save resources", SAVE_AGAIN_S, resources.save)
-    jobs.every("save conversations", SAVE_COUNTERS_S, conversations.save)
+    interval_s = TELL_CONVERSATIONS_S if storage.is_shared else SAVE_COUNTERS_S
+    jobs.every("save conversations", interval_s, conversations.save)
     return Affinity(pool, resources, conversations, on=balancer.affinity, shared=balancer.isolation == "none")
 
 
@@ -442,6 +516,7 @@ async def _clients(given: _Given) -> AsyncIterator[_Clients]:
         "the last use of sign-ins": signins.save_counters,
         "sessions": sessions.save,
     }
+    keys.on_change_elsewhere(partial(_ended_elsewhere, keys, budgets, sessions))
     async with contextlib.AsyncExitStack() as leaving:
         for what, save in saves.items():
             given.last_saves.add(what, partial(save, storage))
@@ -449,10 +524,21 @@ async def _clients(given: _Given) -> AsyncIterator[_Clients]:
         for part in (keys, signins):
             given.last_saves.add("client keys", part.save_again, part.left)
             jobs.every("save clients again", SAVE_AGAIN_S, part.save_again)
+        if storage.is_shared:
+            jobs.every("hear of sign-ins", HEAR_S, partial(signins.hear, storage))
         leaving.push_async_callback(jobs.close)
         if session.cleanup_interval < TICK_S:
             jobs.every("clean sessions", session.cleanup_interval, sessions.tick)
         yield _Clients(keys, Rotation(keys, clock=given.clock), signins, budgets, sessions)
+
+
+def _ended_elsewhere(keys: ClientKeys, budgets: Budgets, sessions: Sessions, key: ClientKey) -> None:
+    """End what runs with a key, if another instance has ended or deleted it."""
+    present = keys.get(key.id)
+    if present is None:
+        budgets.forget(key.id)
+    if present is None or present.status is not KeyStatus.ACTIVE:
+        sessions.end_of(key.id)
 
 
 def _credentials(given: _Given, accounts: _Accounts, clients: _Clients) -> Credentials:
@@ -463,9 +549,15 @@ def _credentials(given: _Given, accounts: _Accounts, clients: _Clients) -> Crede
 
 
 async def _keys(given: _Given, jobs: Jobs) -> ClientKeys:
-    stored = load_keys((await given.storage.load("tokens")).values())
     return ClientKeys(
-        Table("tokens", stored, record=key_record, storage=given.storage, jobs=jobs),
+        await open_table(
+            "tokens",
+            load=lambda records: load_keys(records.values()),
+            record=key_record,
+            read=read_key,
+            storage=given.storage,
+            jobs=jobs,
+        ),
         given.counters,
         clock=given.clock,
         feed=given.feed,
@@ -475,9 +567,15 @@ async def _keys(given: _Given, jobs: Jobs) -> ClientKeys:
 
 
 async def _signins(given: _Given, keys: ClientKeys, jobs: Jobs) -> Signins:
-    stored = load_signins((await given.storage.load("signins")).values())
     return Signins(
-        Table("signins", stored, record=signin_record, storage=given.storage, jobs=jobs),
+        await open_table(
+            "signins",
+            load=lambda records: load_signins(records.values()),
+            record=signin_record,
+            read=read_signin,
+            storage=given.storage,
+            jobs=jobs,
+        ),
         given.counters,
         admin_key=given.admin_key,
         keys=keys,
@@ -600,7 +698,15 @@ async def _dashboard(
     findings = await _findings(given, jobs)
     event_log = EventLog(feed, clock=clock, key_name=_name_of(clients.keys))
     archive = await _archive(given, event_log, jobs)
-    health = Health(accounts.pool, clients.keys, usage.series, findings, clock, archive.unsaved)
+    health = Health(
+        accounts.pool,
+        clients.keys,
+        usage.series,
+        findings,
+        clock,
+        archive.unsaved,
+        given.storage,
+    )
     feed.tell(Happened("server.started", f"Claude Proxy {__version__} started"))
     figures = Figures(accounts.pool, accounts.affinity, usage.moves, usage.series)
     summary = _summary(given, accounts, clients, usage, health, figures)
@@ -672,8 +778,14 @@ def _summary(
 
 
 async def _findings(given: _Given, jobs: Jobs) -> Findings:
-    stored = load_findings(await given.storage.load("findings"))
-    table = Table("findings", stored, record=Finding.record, storage=given.storage, jobs=jobs)
+    table = await open_table(
+        "findings",
+        load=load_findings,
+        record=Finding.record,
+        read=read_finding,
+        storage=given.storage,
+        jobs=jobs,
+    )
     findings = Findings(table, given.feed)
     given.last_saves.add("findings", findings.save_again, findings.left)
     jobs.every("save findings again", SAVE_AGAIN_S, findings.save_again)
@@ -776,7 +888,12 @@ def announcement(settings: Settings, parts: Parts, port: int) -> str:
   upstream      {settings.claude.base_url}{way_out(settings)}
   accounts      {counts or "none yet: add one with POST /api/accounts"}
   client keys   {len(parts.keys) or "none yet: make one with POST /api/tokens"}
-  data folder   {settings.storage.data_folder}"""
+  data folder   {settings.storage.data_folder}{_store_line(settings)}"""
+
+
+def _store_line(settings: Settings) -> str:
+    address = settings.storage.address
+    return "" if address is None else f"\n  shared store  {address}"
 
 
 def _dashboard_url(settings: Settings, port: int) -> str:

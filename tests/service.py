@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
+import os
 import random
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
@@ -18,7 +20,11 @@ from proxy.assembly import Parts, engine
 from proxy.clock import Clock
 from proxy.config.settings import Settings, load_settings
 from proxy.simulator import Grant, Simulator
+from tests.redis_server import server_of_worker
 from tests.wire import Answer, fetch
+
+ON_REDIS = os.environ.get("TEST_STORE") == "redis"
+"""Services keep everything in Redis: `make test-redis`."""
 
 ADMIN_KEY = "an-Admin-key-of-tests-7Qd2"
 CLIENT_KEY = "cp-a-client-key-of-tests-4fXw"
@@ -218,6 +224,26 @@ def message(**fields: Any) -> bytes:
     return json.dumps(MESSAGE | fields).encode()
 
 
+def shared_store(folder: Path) -> dict[str, str | None]:
+    """Settings of a pool of its own on the worker's Redis, in place of what would be in the folder."""
+    server = server_of_worker()
+    server.ensure()
+    name = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    return {"STORAGE__URL": server.url, "STORAGE__NAME": name, "STORAGE__TIMEOUT": "10s"}
+
+
+def kept(folder: Path, kind: str, id: str) -> dict[str, Any]:
+    """A record as a service in this folder has stored it, which keeps it in a file or in Redis."""
+    if ON_REDIS:
+        name = shared_store(folder)["STORAGE__NAME"]
+        reply = server_of_worker().call("HGET", f"{{{name}}}:records:{kind}", id)
+        document = json.loads(reply.partition(b"\n")[2].partition(b" ")[2])
+    else:
+        path = folder / "accounts" / f"{id}.json" if kind == "accounts" else folder / f"{kind}.json"
+        document = json.loads(path.read_text())
+    return dict(document["records"][id])
+
+
 @contextlib.asynccontextmanager
 async def serve(
     folder: Path,
@@ -245,6 +271,8 @@ async def serve(
         "SESSION__QUEUE_TIMEOUT": "0s",  # and none waits for another, if the test does not say so
         "STORAGE__DATA_FOLDER": str(folder),
     } | {name.upper(): value for name, value in options.items()}
+    if ON_REDIS and "STORAGE__URL" not in environ:
+        environ |= shared_store(folder)
     given = {name: value for name, value in environ.items() if value is not None}
     try:
         async with proxy(load_settings(config, given), clock, random.Random(1)) as parts:
