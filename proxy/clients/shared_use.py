@@ -83,11 +83,13 @@ class SharedUse:
         self._moving: set[str] = set()  # keys whose requests of a minute become fewer by themselves
         keys.on_use(self._used)
 
-    def spend(self, key_id: str, *, tokens: int, cost_usd: float) -> None:
-        """Record spend that no ticket counts. Ignored if the key was deleted."""
-        if self._keys.use(key_id) is not None:
-            entry = self._entry(key_id)
-            self._budgets.spend(key_id, tokens=tokens, cost_usd=cost_usd)
+    def spend(self, key_id: str, *, tokens: int, cost_usd: float, told: bool = False) -> None:
+        """Record spend. Ignored if the key was deleted. `told`: the others know it by the request's ticket."""
+        if self._keys.use(key_id) is None:
+            return
+        entry = self._entry(key_id)
+        self._budgets.spend(key_id, tokens=tokens, cost_usd=cost_usd)
+        if not told:
             entry.tokens, entry.nano = (entry.tokens or 0) + tokens, (entry.nano or 0) + nano(cost_usd)
 
     async def adopt(self, counters: Mapping[str, Record]) -> list[str]:

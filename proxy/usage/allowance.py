@@ -161,9 +161,9 @@ class SharedAllowance(Allowance):
 
     def _count(self, record: RequestRecord, key: ClientKey, tokens: int, cost_usd: float) -> None:
         ticket = record.ticket
-        counted = ticket is not None and self._limits.settle(ticket, tokens=tokens, cost_usd=cost_usd)
-        if tokens and not counted:
-            self._use.spend(key.id, tokens=tokens, cost_usd=cost_usd)
+        told = ticket is not None and self._limits.settle(ticket, tokens=tokens, cost_usd=cost_usd)
+        if tokens:
+            self._use.spend(key.id, tokens=tokens, cost_usd=cost_usd, told=told)
 
 
 def counts(record: RequestRecord) -> bool:
