@@ -11,6 +11,7 @@ from proxy.clients.keys import ClientKey
 from proxy.clients.sessions import Place
 from proxy.clients.shared import SharedLimits
 from proxy.clients.shared_use import SharedUse
+from proxy.clients.ticket import Ticket
 from proxy.clock import Clock
 from proxy.errors import Forbidden
 from proxy.http.decoding import MAX_RATIO
@@ -143,6 +144,20 @@ class SharedAllowance(Allowance):
         if record.ticket is None or (small and record.is_inference and key.limits.has_budget):
             return None
         return self._limits.admit(record.ticket)
+
+    def reserve(self, record: RequestRecord, wanted: Peek) -> Coroutine[Any, Any, None] | None:
+        ticket = record.ticket
+        try:
+            return super().reserve(record, wanted)
+        except Forbidden as error:
+            if ticket is None or ticket.open:
+                raise
+            return self._forbidden(ticket, error)
+
+    async def _forbidden(self, ticket: Ticket, error: Forbidden) -> None:
+        """Refuse a request that was not asked for yet: it is one of its key's requests a minute all the same."""
+        await self._limits.admit(ticket)
+        raise error
 
     def settle(self, record: RequestRecord) -> None:
         super().settle(record)

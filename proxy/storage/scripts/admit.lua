@@ -1,4 +1,5 @@
--- Admit one request within the limits that all instances share, or say which limit refuses it. All or nothing.
+-- Admit one request within the limits that all instances share, or say which limit refuses it. All or nothing, but
+-- that a request which is refused by a budget is one of its key's requests a minute all the same.
 --
 -- KEYS[1]  the prefix of the pool's keys, with their hash tag: all names below begin with it
 -- ARGV[1]  MessagePack map, proxy.clients.shared.Ask:
@@ -72,6 +73,18 @@ if not held then
   end
 end
 
+local function count_in_minute()
+  if ask.minute and not held then
+    redis.call('ZADD', minute, now, ask.id)
+    redis.call('PEXPIRE', minute, 60000)
+  end
+end
+
+local function refused_by(limit, ends)
+  count_in_minute()
+  return {limit, ends * 1000000 - now, ends}
+end
+
 local reserves = ask.tokens and not ticket.tokens
 if reserves then
   local today = math.floor(now / 86400000000)
@@ -89,17 +102,17 @@ if reserves then
   -- The month first: if both budgets are spent, the client must wait for the next month.
   local month_ends = next_month * 86400
   if ask.tokens_per_month and spent[5] + tokens > ask.tokens_per_month then
-    return {'tokens_per_month', month_ends * 1000000 - now, month_ends}
+    return refused_by('tokens_per_month', month_ends)
   end
   if ask.nano_per_month and spent[6] + nano > ask.nano_per_month then
-    return {'cost_usd_per_month', month_ends * 1000000 - now, month_ends}
+    return refused_by('cost_usd_per_month', month_ends)
   end
   local day_ends = (today + 1) * 86400
   if ask.tokens_per_day and spent[2] + tokens > ask.tokens_per_day then
-    return {'tokens_per_day', day_ends * 1000000 - now, day_ends}
+    return refused_by('tokens_per_day', day_ends)
   end
   if ask.nano_per_day and spent[3] + nano > ask.nano_per_day then
-    return {'cost_usd_per_day', day_ends * 1000000 - now, day_ends}
+    return refused_by('cost_usd_per_day', day_ends)
   end
 end
 
@@ -121,10 +134,7 @@ end
 
 if not held then
   redis.call('SADD', running, ask.id)
-  if ask.minute then
-    redis.call('ZADD', minute, now, ask.id)
-    redis.call('PEXPIRE', minute, 60000)
-  end
+  count_in_minute()
   if redis.call('HLEN', open) == 0 then
     redis.call('SADD', prefix .. 'holders', ask.owner)
     redis.call('SET', name('alive', ask.owner), 1, 'PX', ask.lease_ms, 'NX')

@@ -61,8 +61,14 @@ def test_what_is_refused_takes_nothing(store: LimitScripts) -> None:
     store.admit("b", concurrent=1, minute=5, client="c", slots=5, tokens=5, nano=5)
     store.settle("a")
     assert store.left() == set() and store.used()["minute"] == store.used()["reservations"] == 0
-    store.admit("c", minute=5, client="c", slots=5, tokens=5, nano=5, tokens_per_day=4)
-    assert store.left() == set() and store.used()["minute"] == 0
+    store.admit("c", client="c", slots=5, tokens=5, nano=5, tokens_per_day=4)
+    assert store.left() == set()
+
+
+def test_what_a_budget_refuses_is_one_of_the_minute(store: LimitScripts) -> None:
+    asked = {"minute": 2, "tokens": 5, "nano": 5, "tokens_per_day": 4}
+    assert [store.admit(id, **asked)[0] for id in "abc"] == ["tokens_per_day"] * 2 + ["requests_per_minute"]
+    assert store.left() == set()
 
 
 def test_a_client_has_so_many_slots_over_all_instances(store: LimitScripts) -> None:
@@ -358,10 +364,10 @@ class Model:
         if tokens is not None and each.tokens is None:
             held = sum(r.tokens or 0 for r in self.open.values()) + tokens
             today, this_month = self.spent(now)
-            if this_month + held > self.limits.month:
-                return "tokens_per_month"
-            if today + held > self.limits.day:
-                return "tokens_per_day"
+            month, day = this_month + held > self.limits.month, today + held > self.limits.day
+            if month or day:
+                self.sent += [] if old else [now]
+                return "tokens_per_month" if month else "tokens_per_day"
         waits = False
         if not each.slot:
             said = self.slot(each, wait_s, now)
