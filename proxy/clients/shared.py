@@ -101,16 +101,14 @@ class SharedLimits:
             limits = ticket.limits
             ticket.tokens = min(tokens, MOST + 1) if limits.tokens_per_day or limits.tokens_per_month else 0
             ticket.nano = nano(cost_usd) if limits.cost_usd_per_day or limits.cost_usd_per_month else 0
-        why = self._scripts.away
-        if why is None:
+        if self._scripts.away is None:
             try:
                 if not await self._asked(ticket):
                     await self._wait(ticket)
                 return
             except StorageError as error:
-                why = str(error)
+                log.debug("the store does not admit request=%s reason=%s", ticket.id, error)
         if ticket.limits != NO_LIMITS:
-            log.warning("limited request refused request=%s key=%s reason=%s", ticket.id, ticket.key_id, why)
             raise Unavailable(
                 "this key has limits that all instances of this proxy share, and their store is away: try again",
                 retry_after_s=1,

@@ -63,12 +63,13 @@ local function tell_next(client)
   end
 end
 
-local function release(id, ticket)
+-- `known`: the key was not deleted meanwhile; what it used is forgotten then (forget.lua).
+local function release(id, ticket, known)
   redis.call('SREM', name('running', ticket.key), id)
   if ticket.client then redis.call('SREM', name('slots', ticket.client), id) end
   if ticket.queue then redis.call('ZREM', name('queue', ticket.queue), ticket.queued) end
   if ticket.client or ticket.queue then tell_next(ticket.client or ticket.queue) end
-  if ticket.tokens then
+  if ticket.tokens and known then
     local use = name('use', ticket.key)
     -- Not `-ticket.tokens`: that is "-0" for nothing, which is no integer to Redis.
     redis.call('HINCRBY', use, 'reserved_tokens', 0 - ticket.tokens)
@@ -84,13 +85,14 @@ local function settle(entry)
   if held then
     local ticket = cmsgpack.unpack(held)
     redis.call('HDEL', open, entry.id)
-    release(entry.id, ticket)
+    local known = redis.call('ZSCORE', prefix .. 'used', ticket.key)
+    release(entry.id, ticket, known)
     if entry.reaped then
       redis.call('SET', done, 'reaped', 'EX', REAPED_S)
     elseif entry.unsure then
       redis.call('SET', done, 'settled', 'EX', TOLD_S)
     end
-    count(ticket.key, entry)
+    if known then count(ticket.key, entry) end
     return true
   end
   if entry.reaped then return false end

@@ -242,6 +242,14 @@ def test_what_was_used_counts_also_if_the_store_has_lost_the_ticket(store: Limit
     assert store.used()["day_tokens"] == 5 and store.left() == set()
 
 
+def test_of_a_deleted_key_nothing_stays_when_its_requests_end(store: LimitScripts) -> None:
+    store.admit("a", minute=5, tokens=5, nano=5)
+    store.settle_all([{"key": "k", "requests": 1, "at": 1.5}], "b1")
+    store.run("forget", "k")
+    assert store.settle("a", tokens=5) == 1
+    assert store.left_of("use:", "minute:") == store.left() == set() and store.totals()[1] == 0
+
+
 # ---- reap.lua
 
 
