@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import tornado
 
@@ -102,6 +103,9 @@ from proxy.usage.request import RequestRecord, Sink
 from proxy.usage.request_archive import RequestArchive
 from proxy.usage.request_log import RequestLog
 from proxy.usage.series import Series
+
+if TYPE_CHECKING:
+    from proxy.storage.redis_store import RedisStore
 
 TICK_S = 1.0
 SAVE_COUNTERS_S = 5.0
@@ -209,6 +213,9 @@ class _Given:
     rng: random.Random
     feed: Feed
     storage: Timed
+    shared: RedisStore | None
+    """What runs the scripts of the store that several instances share, if they do."""
+
     last_saves: LastSaves
     counters: dict[str, Record]
     admin_key: AdminKey
@@ -337,28 +344,38 @@ def _begun(given: _Given, accounts: _Accounts, parts: Parts) -> Parts:
 @contextlib.asynccontextmanager
 async def _given(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIterator[_Given]:
     """What every room is given. What the rooms have added to the last saves is saved after they were left."""
-    storage = Timed(await _storage(settings, clock), clock)
+    inner = await _storage(settings, clock)
+    storage = Timed(inner, clock)
     try:
         for notice in storage.notices:
             log.warning("%s", notice)
         last = LastSaves(clock)
-        counters = await storage.load("counters")
-        admin_key = AdminKey(settings.auth.key)
         yield _Given(
             settings,
             clock,
             rng,
             Feed(),
             storage,
+            _pool_of(inner),
             last,
-            counters,
-            admin_key,
+            await storage.load("counters"),
+            AdminKey(settings.auth.key),
             Unclassified(),
             LoopLag(clock),
         )
         await last.run()
     finally:
         await storage.close()
+
+
+def _pool_of(storage: Storage) -> RedisStore | None:
+    """The store with its scripts, if several instances share it."""
+    if not storage.is_shared:
+        return None
+    from proxy.storage.redis_store import RedisStore
+
+    assert isinstance(storage, RedisStore)
+    return storage
 
 
 async def _storage(settings: Settings, clock: Clock) -> Storage:
@@ -549,24 +566,21 @@ async def _clients(given: _Given) -> AsyncIterator[_Clients]:
 
 async def _shared_keys(given: _Given, keys: ClientKeys, budgets: Budgets, jobs: Jobs) -> SharedKeys | None:
     """The limits that this instance shares with others, if it does."""
-    storage, session, clock = given.storage, given.settings.session, given.clock
-    if not storage.is_shared:
+    store, session, clock = given.shared, given.settings.session, given.clock
+    if store is None:
         return None
-    from proxy.storage.redis_store import RedisStore
-
-    assert isinstance(storage, RedisStore)
     limits = SharedLimits(
-        storage.link,
-        instance=storage.instance,
+        store.link,
+        instance=store.instance,
         slots=session.max_concurrent,
         queue_timeout_s=session.queue_timeout,
         jobs=jobs,
         clock=clock,
     )
-    use = SharedUse(storage.link, keys, budgets, instance=storage.instance, feed=given.feed, clock=clock)
+    use = SharedUse(store.link, keys, budgets, instance=store.instance, feed=given.feed, clock=clock)
     await limits.renew()
     if adopted := await use.adopt(given.counters):
-        await storage.update("counters", dict.fromkeys(adopted))
+        await given.storage.update("counters", dict.fromkeys(adopted))
     await use.exchange()
     limits.listen()
     given.last_saves.add("what requests have used of shared limits", limits.save)
