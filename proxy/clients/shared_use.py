@@ -12,47 +12,17 @@ import msgspec
 
 from proxy.clients.budgets import Budgets, Held, Window, read_window
 from proxy.clients.keys import ClientKeys
-from proxy.clients.ticket import EPOCH, NANO, Scripts, Settlement, Settlements, months_around, nano
-from proxy.clock import Clock, rfc3339
+from proxy.clients.ticket import EPOCH, Scripts, Settlement, Settlements, months_around, nano
+from proxy.clock import Clock
 from proxy.feed import Feed
 from proxy.storage.fields import Fields
 from proxy.storage.protocols import Record
+from proxy.storage.totals import NANO, TOTALS, Total, Wanted
 
 MOST_AT_ONCE: Final = 500
 """Keys whose use is told, or read, in one call: the store does nothing else meanwhile."""
 
 _PACK: Final = msgspec.msgpack.Encoder()
-
-
-class _Wanted(msgspec.Struct):
-    """ARGV[1] of totals.lua."""
-
-    since: int
-    most: int
-    keys: tuple[str, ...]
-
-
-class _Total(msgspec.Struct, array_like=True):
-    """A key in the answer of totals.lua."""
-
-    id: str
-    day: int
-    day_tokens: int
-    day_nano: int
-    month: int
-    month_tokens: int
-    month_nano: int
-    requests: int
-    last_used_at: float
-    reservations: int
-    reserved_tokens: int
-    reserved_nano: int
-    running: int
-    recent: int
-    newest_us: int
-
-
-_TOTALS: Final = msgspec.msgpack.Decoder(tuple[int, int, list[_Total]])
 
 
 class SharedUse:
@@ -105,10 +75,10 @@ class SharedUse:
         await self.tell()
         changed, moving = MOST_AT_ONCE, tuple(self._moving)
         while changed == MOST_AT_ONCE:
-            wanted = _Wanted(self._since, MOST_AT_ONCE, moving)
+            wanted = Wanted(self._since, MOST_AT_ONCE, moving)
             packed = await self._scripts.run("totals", self._names, (_PACK.encode(wanted),))
             assert isinstance(packed, bytes)
-            self._since, changed, totals = _TOTALS.decode(packed)
+            self._since, changed, totals = TOTALS.decode(packed)
             for each in totals:
                 self._take(each)
             moving = ()
@@ -147,7 +117,7 @@ class SharedUse:
             self._budgets.know(key_id)
         return entry
 
-    def _take(self, total: _Total) -> None:
+    def _take(self, total: Total) -> None:
         use = self._keys.use(total.id)
         if use is None:
             return
@@ -158,8 +128,8 @@ class SharedUse:
         use.last_used_at = max(total.last_used_at, use.last_used_at or 0.0) or None
         self._budgets.mirror(
             total.id,
-            Window(_day(total.day), total.day_tokens + tokens, (total.day_nano + cost) / NANO),
-            Window(_day(total.month)[:7], total.month_tokens + tokens, (total.month_nano + cost) / NANO),
+            Window(total.day_name, total.day_tokens + tokens, (total.day_nano + cost) / NANO),
+            Window(total.month_name, total.month_tokens + tokens, (total.month_nano + cost) / NANO),
             Held(
                 total.recent,
                 total.newest_us / 1e6,
@@ -188,8 +158,3 @@ def _fields(record: Record) -> dict[str, int | float]:
         fields["requests"] = Fields(record).count("requests")
         fields["last_used_at"] = Fields(record).time_or_none("last_used_at") or 0
     return fields
-
-
-def _day(number: int) -> str:
-    """A day since the epoch as `2026-11-29`."""
-    return rfc3339(number * 86_400)[:10]

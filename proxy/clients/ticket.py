@@ -14,9 +14,7 @@ import msgspec
 
 from proxy.clients.budgets import KeyLimits
 from proxy.clients.sessions import Client, Place
-
-NANO: Final = 1e9
-"""Costs are kept in billionths of a US dollar, in which a token's price is a whole number."""
+from proxy.storage.totals import NANO
 
 MOST: Final = 2**53 - 2
 """Lua's numbers are exact up to 2^53: $9,007,199. Whoever asks for more asks for `MOST + 1`, and no limit is higher."""

@@ -19,7 +19,9 @@ from proxy.assembly import SharedKeys
 from proxy.errors import StoreAway
 from proxy.simulator import Silence, Simulator
 from proxy.simulator.ledger import Entry, Ledger
+from proxy.storage.address import StoreAddress
 from proxy.storage.redis import RedisLink
+from proxy.storage.redis_store import RedisStore
 from proxy.usage import prices
 from proxy.usage.meter import Usage
 from tests.limit_scripts import LimitScripts
@@ -297,3 +299,24 @@ async def test_a_small_request_of_a_key_with_a_budget_is_asked_for_once(
         await three.send(0, "slots", target="/v1/messages/count_tokens")
         await three.over()
         assert "admit" not in three.links[0].ran  # nothing that is limited
+
+
+async def test_what_keys_have_used_is_among_the_counters_that_are_moved_to_another_storage(
+    tmp_path: Path, store: LimitScripts, redis_server: RedisServer
+) -> None:
+    async with trio(tmp_path, store, redis_server) as three:
+        await three.send(0, "tokens")
+        await three.send(1, "tokens")
+        await three.over()
+        tokens, nano = usage(three.answers("tokens"))
+        key = next(k.id for k in three.services[0].parts.keys if k.name == "tokens")
+        link = CutLink(StoreAddress.read(redis_server.url), name="tests", clock=TestClock())
+        records = await RedisStore(link, instance="ins_x", clock=TestClock()).load("counters")
+        await link.close()
+        month = {"name": "2027-01", "tokens": tokens, "cost_usd": nano / 1e9}
+        assert records[key] == {
+            "requests": 2,
+            "last_used_at": TestClock().now(),
+            "day": month | {"name": "2027-01-15"},
+            "month": month,
+        }
