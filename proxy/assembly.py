@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import tornado
 
@@ -47,6 +48,8 @@ from proxy.clients.declared import Declared
 from proxy.clients.keys import ClientKey, ClientKeys, KeyStatus, key_record, load_keys, read_key
 from proxy.clients.rotation import Rotation
 from proxy.clients.sessions import Sessions, read_session
+from proxy.clients.shared import LEASE_S, SharedLimits, unless_away
+from proxy.clients.shared_use import SharedUse
 from proxy.clients.signins import Signins, load_signins, read_signin, signin_record
 from proxy.clock import Clock
 from proxy.config.reload import Reload
@@ -90,7 +93,7 @@ from proxy.storage.unsaved import Unsaved
 from proxy.upstream.driver import CurlClient, check_libcurl
 from proxy.upstream.unclassified import Unclassified
 from proxy.usage import access_log, prices
-from proxy.usage.allowance import Allowance, price
+from proxy.usage.allowance import Allowance, SharedAllowance, price
 from proxy.usage.breakdown import Breakdown
 from proxy.usage.failed_tries import FailedTries
 from proxy.usage.latency import Latency
@@ -100,6 +103,9 @@ from proxy.usage.request import RequestRecord, Sink
 from proxy.usage.request_archive import RequestArchive
 from proxy.usage.request_log import RequestLog
 from proxy.usage.series import Series
+
+if TYPE_CHECKING:
+    from proxy.storage.redis_store import RedisStore
 
 TICK_S = 1.0
 SAVE_COUNTERS_S = 5.0
@@ -114,6 +120,7 @@ LOOK_S = 5.0
 HEAR_S = 60.0
 LOOK_AT_QUOTA_S = 30.0
 SAVE_QUOTA_S = 300.0
+EXCHANGE_USE_S = 2.0
 
 READERS: Mapping[Kind, Reader] = MappingProxyType(
     {
@@ -128,6 +135,14 @@ READERS: Mapping[Kind, Reader] = MappingProxyType(
 )
 
 log = logging.getLogger("proxy")
+
+
+@dataclass(frozen=True)
+class SharedKeys:
+    """The limits and the use of client keys over all instances."""
+
+    limits: SharedLimits
+    use: SharedUse
 
 
 @dataclass(frozen=True)
@@ -151,6 +166,7 @@ class Parts:
     signins: Signins
     sessions: Sessions
     budgets: Budgets
+    shared_keys: SharedKeys | None
     allowance: Allowance
     series: Series
     failed_tries: FailedTries
@@ -197,6 +213,9 @@ class _Given:
     rng: random.Random
     feed: Feed
     storage: Timed
+    shared: RedisStore | None
+    """What runs the scripts of the store that several instances share, if they do."""
+
     last_saves: LastSaves
     counters: dict[str, Record]
     admin_key: AdminKey
@@ -222,6 +241,7 @@ class _Clients:
     signins: Signins
     budgets: Budgets
     sessions: Sessions
+    shared_keys: SharedKeys | None
 
 
 @dataclass(frozen=True)
@@ -282,6 +302,7 @@ def _parts(given: _Given, client: CurlClient, jobs: Jobs, entered: _Entered) -> 
         signins=clients.signins,
         sessions=clients.sessions,
         budgets=clients.budgets,
+        shared_keys=clients.shared_keys,
         allowance=usage.allowance,
         series=usage.series,
         failed_tries=usage.failed_tries,
@@ -306,7 +327,7 @@ def _parts(given: _Given, client: CurlClient, jobs: Jobs, entered: _Entered) -> 
 async def _enter(rooms: contextlib.AsyncExitStack, given: _Given, client: CurlClient) -> _Entered:
     accounts = await rooms.enter_async_context(_accounts(given, client))
     clients = await rooms.enter_async_context(_clients(given))
-    usage = await rooms.enter_async_context(_usage(given, accounts.pool, clients.budgets))
+    usage = await rooms.enter_async_context(_usage(given, accounts.pool, clients))
     dashboard = await rooms.enter_async_context(_dashboard(given, accounts, clients, usage))
     given.storage.listen()
     return accounts, clients, usage, dashboard
@@ -323,28 +344,38 @@ def _begun(given: _Given, accounts: _Accounts, parts: Parts) -> Parts:
 @contextlib.asynccontextmanager
 async def _given(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIterator[_Given]:
     """What every room is given. What the rooms have added to the last saves is saved after they were left."""
-    storage = Timed(await _storage(settings, clock), clock)
+    inner = await _storage(settings, clock)
+    storage = Timed(inner, clock)
     try:
         for notice in storage.notices:
             log.warning("%s", notice)
         last = LastSaves(clock)
-        counters = await storage.load("counters")
-        admin_key = AdminKey(settings.auth.key)
         yield _Given(
             settings,
             clock,
             rng,
             Feed(),
             storage,
+            _pool_of(inner),
             last,
-            counters,
-            admin_key,
+            await storage.load("counters"),
+            AdminKey(settings.auth.key),
             Unclassified(),
             LoopLag(clock),
         )
         await last.run()
     finally:
         await storage.close()
+
+
+def _pool_of(storage: Storage) -> RedisStore | None:
+    """The store with its scripts, if several instances share it."""
+    if not storage.is_shared:
+        return None
+    from proxy.storage.redis_store import RedisStore
+
+    assert isinstance(storage, RedisStore)
+    return storage
 
 
 async def _storage(settings: Settings, clock: Clock) -> Storage:
@@ -511,8 +542,9 @@ async def _clients(given: _Given) -> AsyncIterator[_Clients]:
         new_id=_new_id,
         cleans=session.cleanup_enabled,
     )
+    shared = await _shared_keys(given, keys, budgets, jobs)
     saves = {
-        "the counters and budgets of client keys": KeyCounters(keys, budgets).save,
+        **({} if shared else {"the counters and budgets of client keys": KeyCounters(keys, budgets).save}),
         "the last use of sign-ins": signins.save_counters,
         "sessions": sessions.save,
     }
@@ -529,7 +561,35 @@ async def _clients(given: _Given) -> AsyncIterator[_Clients]:
         leaving.push_async_callback(jobs.close)
         if session.cleanup_interval < TICK_S:
             jobs.every("clean sessions", session.cleanup_interval, sessions.tick)
-        yield _Clients(keys, Rotation(keys, clock=given.clock), signins, budgets, sessions)
+        yield _Clients(keys, Rotation(keys, clock=given.clock), signins, budgets, sessions, shared)
+
+
+async def _shared_keys(given: _Given, keys: ClientKeys, budgets: Budgets, jobs: Jobs) -> SharedKeys | None:
+    """The limits that this instance shares with others, if it does."""
+    store, session, clock = given.shared, given.settings.session, given.clock
+    if store is None:
+        return None
+    limits = SharedLimits(
+        store.link,
+        instance=store.instance,
+        slots=session.max_concurrent,
+        queue_timeout_s=session.queue_timeout,
+        jobs=jobs,
+        clock=clock,
+    )
+    use = SharedUse(store.link, keys, budgets, instance=store.instance, feed=given.feed, clock=clock)
+    await limits.renew()
+    if adopted := await use.adopt(given.counters):
+        await given.storage.update("counters", dict.fromkeys(adopted))
+    await use.exchange()
+    limits.listen()
+    given.last_saves.add("what requests have used of shared limits", limits.save)
+    given.last_saves.add("the use of client keys", use.tell)
+    jobs.every("renew the lease", LEASE_S / 3, unless_away(limits.renew))
+    jobs.every("hear of free slots", SAVE_AGAIN_S, limits.listen)
+    jobs.every("settle again", SAVE_AGAIN_S, unless_away(limits.save))
+    jobs.every("exchange the use of client keys", EXCHANGE_USE_S, unless_away(use.exchange))
+    return SharedKeys(limits, use)
 
 
 def _ended_elsewhere(keys: ClientKeys, budgets: Budgets, sessions: Sessions, key: ClientKey) -> None:
@@ -585,7 +645,7 @@ async def _signins(given: _Given, keys: ClientKeys, jobs: Jobs) -> Signins:
 
 
 @contextlib.asynccontextmanager
-async def _usage(given: _Given, pool: Pool, budgets: Budgets) -> AsyncIterator[_Usage]:
+async def _usage(given: _Given, pool: Pool, clients: _Clients) -> AsyncIterator[_Usage]:
     storage, series, jobs = given.storage, Series(clock=given.clock), Jobs()
     prices.load()
     await series.load(storage)
@@ -598,7 +658,7 @@ async def _usage(given: _Given, pool: Pool, budgets: Budgets) -> AsyncIterator[_
         jobs.every("compact usage", COMPACT_USAGE_S, partial(series.compact, storage))
         clock = given.clock
         yield _Usage(
-            Allowance(budgets, clock=clock),
+            _allowance(given, clients),
             series,
             Latency(clock=clock),
             requests,
@@ -622,6 +682,13 @@ async def _kept_requests(
     leaving.push_async_callback(archive.close)
     jobs.every("save requests", SAVE_AGAIN_S, archive.save)
     jobs.every("remove old requests", REMOVE_OLD_S, archive.remove_old)
+
+
+def _allowance(given: _Given, clients: _Clients) -> Allowance:
+    shared, budgets, clock = clients.shared_keys, clients.budgets, given.clock
+    if shared is None:
+        return Allowance(budgets, clock=clock)
+    return SharedAllowance(budgets, shared.limits, shared.use, clock=clock)
 
 
 def _sinks(given: _Given, usage: _Usage, topics: Topics) -> tuple[Sink, ...]:

@@ -216,6 +216,10 @@ class ClientKeys:
             self._on_use(client_key.id)
             self._feed.touch("tokens", client_key.id)
 
+    def use(self, key_id: str) -> KeyUse | None:
+        """The counters of a key; None if there is no such key."""
+        return self._use.get(key_id)
+
     def view(self, client_key: ClientKey) -> dict[str, Any]:
         """What an admin may see: an allow-list without key and hash."""
         use = self._use[client_key.id]
@@ -333,11 +337,6 @@ class ClientKeys:
         for key_id in [key_id for key_id in old if key_id not in self]:
             self._file(old[key_id], None)
         return old
-
-    def use_record(self, key_id: str) -> Record | None:
-        """The counters of a key as they are stored; None if there is no such key."""
-        use = self._use.get(key_id)
-        return None if use is None else {"requests": use.requests, "last_used_at": use.last_used_at}
 
     async def left(self) -> list[str]:
         """What is not on disk yet, for people."""

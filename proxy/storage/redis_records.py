@@ -9,6 +9,8 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
+import msgspec
+
 from proxy.errors import StorageError
 from proxy.storage.codec import Document, to_text, to_text_unread
 from proxy.storage.durability import Durability
@@ -17,6 +19,7 @@ from proxy.storage.layout import LAYOUTS, checked, kind_of
 from proxy.storage.protocols import NOTHING, Kind, Outcome, Outdated, Record, Snapshot, Stored
 from proxy.storage.redis import RedisLink, script
 from proxy.storage.redis_lane import Reply
+from proxy.storage.totals import TOTALS, Wanted
 
 CHANGES_KEPT: Final = 100_000
 PAGE: Final = 500
@@ -50,6 +53,18 @@ class RedisRecords:
         if kind == "counters" and not self._counts:  # the caller goes on counting from here
             self._counts = True
             self._counted = {id: dict(record) for id, record in found.items()}
+        return found | await self._used() if kind == "counters" else found
+
+    async def _used(self) -> dict[str, Record]:
+        """The counters of client keys, which the scripts of their limits keep."""
+        found: dict[str, Record] = {}
+        since, count = 0, PAGE
+        while count == PAGE:
+            wanted = msgspec.msgpack.encode(Wanted(since, PAGE))
+            packed = await self._lane.run(script("totals"), (self._link.key(""),), (wanted,))
+            assert isinstance(packed, bytes)
+            since, count, totals = TOTALS.decode(packed)
+            found |= {each.id: each.record() for each in totals}
         return found
 
     async def stored(self, kind: Kind) -> dict[str, Stored]:
