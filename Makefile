@@ -12,7 +12,8 @@ FRONTS := $(if $(wildcard /usr/sbin/nginx),,nginx-light) $(if $(wildcard /usr/bi
 DEJAVU := /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
 TEST_PACKAGES := $(if $(shell command -v npm),,nodejs npm) $(if $(shell command -v chromium),,chromium) \
 	$(if $(wildcard $(DEJAVU)),,fonts-dejavu-core) $(if $(shell command -v promtool),,prometheus) \
-	$(if $(shell command -v systemd-socket-activate),,systemd) $(if $(wildcard /usr/bin/openssl),,openssl) $(FRONTS)
+	$(if $(shell command -v systemd-socket-activate),,systemd) $(if $(wildcard /usr/bin/openssl),,openssl) $(FRONTS) \
+	$(if $(wildcard /usr/bin/redis-server),,redis-server)
 # And the pictures: a typeface that many systems have, or one like it.
 PICTURE_PACKAGES := $(if $(wildcard /usr/share/fonts/opentype/inter),,fonts-inter)
 # And the benchmark: nginx and caddy to compare with, openssl for a certificate, gcc for upstream and load.
@@ -24,7 +25,7 @@ EDGE_PACKAGES := $(if $(wildcard /usr/sbin/nginx),,nginx-light) $(if $(wildcard 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run check schema demo test test-hours faults attacks conversations edges e2e-long bench bench-self same-wire image-check lint format screenshots clean
+.PHONY: help run check schema demo test test-redis test-hours faults attacks conversations edges e2e-long bench bench-self same-wire image-check lint format screenshots clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +54,12 @@ test: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run every test
 	$(BIN)/python -m pytest -n auto
 
 TESTS ?=
+
+ON_REDIS := tests/handlers tests/proxy/accounts tests/proxy/clients tests/proxy/relay tests/proxy/usage \
+	tests/proxy/dashboard tests/proxy/test_isolation.py tests/proxy/test_bound_keys.py tests/proxy/test_conversations.py
+
+test-redis: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run the tests of the API, OAuth, sessions, keys, affinity and dashboard on Redis
+	TEST_STORE=redis $(BIN)/python -m pytest -n auto -m "not files" $(ON_REDIS)
 
 test-hours: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run every test, or TESTS, with the clock at eight hours of other days (libfaketime): eight times `make test`
 	$(BIN)/python -m tests.hours $(TESTS)
@@ -137,7 +144,7 @@ $(VENV)/.tests-requirements: tests/requirements.txt $(VENV)/.requirements
 
 $(VENV)/.tests-packages: Makefile $(VENV)/pyvenv.cfg
 	$(call install,$(TEST_PACKAGES),the tests need)
-	$(call stop,$(filter prometheus nginx-light caddy haproxy,$(TEST_PACKAGES)))
+	$(call stop,$(filter prometheus redis-server nginx-light caddy haproxy,$(TEST_PACKAGES)))
 	@touch $@
 
 # Debian starts a server that it installs. Ours are started when they are needed, so those just installed are stopped.

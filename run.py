@@ -6,14 +6,16 @@ import asyncio
 import os
 import random
 import sys
+from functools import partial
 from pathlib import Path
 
 try:
     from handlers.front import freeze_memory, make_server, prepare_process, signalled
     from handlers.successor import Successor, waiting_told
     from handlers.supervisor import GIVEN_UP_WITHIN_S, Supervisor, inherited_sockets
+    from handlers.waiting import wait_for_store
     from proxy import commands
-    from proxy.assembly import Former, announcement, engine, url
+    from proxy.assembly import Former, announcement, engine, store_away, url
     from proxy.clock import SystemClock
     from proxy.config.settings import Settings, load_settings
     from proxy.errors import StartError, UnsavedError
@@ -54,14 +56,17 @@ async def _demo() -> None:
 
 
 async def _serve(settings: Settings, demo: Demo | None = None) -> None:
+    clock, at = SystemClock(), settings.server
     sockets, supervisor = inherited_sockets(os.environ), Supervisor(os.environ)
     former = Former(GIVEN_UP_WITHIN_S, waiting_told(os.environ)) if sockets else None
-    async with engine(settings, SystemClock(), random.Random(), former) as parts:
+    if former is None:
+        await wait_for_store(partial(store_away, settings, clock), at.host, at.port, clock)
+    async with engine(settings, clock, random.Random(), former) as parts:
         server, stop = make_server(parts), signalled(parts.hurried, parts.reload)
         successor = Successor(supervisor, server.descriptors)
         if demo is None:
             successor.on_signal(stop, parts.jobs.start)
-        port = await server.listen(settings.server.host, settings.server.port, sockets)
+        port = await server.listen(at.host, at.port, sockets)
         freeze_memory()
         print(announcement(settings, parts, port), flush=True)
         supervisor.ready(parts.jobs)
@@ -71,7 +76,7 @@ async def _serve(settings: Settings, demo: Demo | None = None) -> None:
                 supervisor.tell("STOPPING=1")
             if sockets or successor.is_there:
                 await server.hand_over()
-                parts.late.go_on(parts.series, server.drain)
+                await parts.late.go_on(parts.series, server.drain)
             else:
                 await server.drain()
 

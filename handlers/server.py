@@ -144,20 +144,9 @@ class Server:
 
     async def listen(self, host: str, port: int, inherited: Sequence[socket.socket] = ()) -> int:
         """Start to accept, on inherited sockets if there are any; the port in use. Raises StartError."""
-        self._sockets = list(inherited) or self._bound(host, port)
+        self._sockets = list(inherited) or sockets_at(host, port)
         await self._listener.listen(self._sockets)
         return int(self._sockets[0].getsockname()[1])
-
-    def _bound(self, host: str, port: int) -> list[socket.socket]:
-        try:
-            return [_of_both_kinds(port)] if host == "::" else bind_sockets(port, host, backlog=BACKLOG)
-        except OSError as error:
-            fix = (
-                "stop what listens there, or set another server.port (SERVER__PORT=4001)"
-                if error.errno == errno.EADDRINUSE
-                else "set server.host and server.port to an address of this machine"
-            )
-            raise StartError(f"cannot listen on {host}:{port} ({error.strerror or error}): {fix}") from error
 
     def descriptors(self) -> list[int]:
         """Of the listening sockets."""
@@ -203,6 +192,19 @@ class Server:
                 return False
             await self._clock.sleep(0.05)
         return True
+
+
+def sockets_at(host: str, port: int) -> list[socket.socket]:
+    """Sockets to listen on. Raises StartError."""
+    try:
+        return [_of_both_kinds(port)] if host == "::" else bind_sockets(port, host, backlog=BACKLOG)
+    except OSError as error:
+        fix = (
+            "stop what listens there, or set another server.port (SERVER__PORT=4001)"
+            if error.errno == errno.EADDRINUSE
+            else "set server.host and server.port to an address of this machine"
+        )
+        raise StartError(f"cannot listen on {host}:{port} ({error.strerror or error}): {fix}") from error
 
 
 def _of_both_kinds(port: int) -> socket.socket:

@@ -55,6 +55,9 @@ from proxy.usage.access_log import logged_path
 from proxy.usage.allowance import Allowance
 from proxy.usage.request import CutBy, RequestRecord, Sink
 
+MOST_SMALL = 64 << 10
+"""Bytes of a body that is read before shared limits are asked for, where they need to know it: that spares a call."""
+
 log = logging.getLogger(__name__)
 
 
@@ -117,7 +120,7 @@ class State(Enum):
     """How far a request has come."""
 
     RECEIVING = "its body is coming"
-    QUEUED = "it waits for a place among its client's requests"
+    ADMITTING = "it waits for a place among its client's requests, or for the store that has its limits"
     ANSWERING = "it is with the relay, until its answer has passed"
     DONE = "it has ended"
 
@@ -159,28 +162,29 @@ class V1Request(HTTPMessageDelegate):
             self._refuse(error)
             return None
         assert self._place is not None
-        if self._place.take_now():
+        admitting = self._server.allowance.take(record, self._place, small=_is_small(self._connection))
+        if admitting is None:
             return None
-        self._state = State.QUEUED
+        self._state = State.ADMITTING
         self._connection.set_close_callback(self._cancel)
-        self._task = asyncio.get_running_loop().create_task(self._wait_for(self._place), name="queue")
+        self._task = asyncio.get_running_loop().create_task(self._wait_for(admitting), name="admit")
         return self._task
 
-    async def _wait_for(self, place: Place) -> None:
+    async def _wait_for(self, admitting: Awaitable[None]) -> None:
         try:
-            await place.take()
+            await admitting
         except RequestError as error:
-            if self._state is State.QUEUED:  # else it was cut meanwhile
+            if self._state is State.ADMITTING:  # else it was cut meanwhile
                 self._refuse(error)
         else:
-            if self._state is State.QUEUED:
+            if self._state is State.ADMITTING:
                 self._state = State.RECEIVING
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         if self._state is not State.RECEIVING or self._body is None:
             return None
         if self._body.size + len(chunk) > self._server.max_body_bytes:
-            self._refuse(self._too_large())
+            self._refuse(_too_large(self._server.max_body_bytes))
             return None
         spooling = self._body.write(chunk)
         return None if spooling is None else self._stored(spooling)
@@ -246,7 +250,7 @@ class V1Request(HTTPMessageDelegate):
         server.allowance.admit(record)
         if self._connection.head.says_body:
             if (self._connection.head.length or 0) > server.max_body_bytes:
-                raise self._too_large()
+                raise _too_large(self._server.max_body_bytes)
             self._body = Body(server.bodies)
         self._inbound = server.relay.inbound(start_line.method, target, headers, self._body, origin)
 
@@ -266,11 +270,6 @@ class V1Request(HTTPMessageDelegate):
             "no valid client key: send one as `x-api-key` or `Authorization: Bearer`; "
             "an admin makes them with POST /api/tokens",
             should_retry=False,
-        )
-
-    def _too_large(self) -> BodyTooLarge:
-        return BodyTooLarge(
-            f"the request body is larger than {self._server.max_body_bytes} bytes", should_retry=False
         )
 
     def _refuse(self, error: RequestError) -> None:
@@ -317,7 +316,9 @@ class V1Request(HTTPMessageDelegate):
                 wanted = await wanted
             record.model = wanted.model
             record.body_bytes = wanted.size or (0 if inbound.body is None else inbound.body.size)
-            self._server.allowance.reserve(record, wanted)
+            reserving = self._server.allowance.reserve(record, wanted)
+            if reserving is not None:
+                await reserving
 
     async def _break_off(self, error: RequestError) -> None:
         if self._answer.has_begun:
@@ -338,7 +339,7 @@ class V1Request(HTTPMessageDelegate):
         """End the request, for a reason that its client is told."""
         self._cut_because, self._record.cut_by = why, by
         match self._state:
-            case State.RECEIVING | State.QUEUED:
+            case State.RECEIVING | State.ADMITTING:
                 self._refuse(Unavailable(why, retry_after_s=1))
             case State.ANSWERING:
                 self._cancel()
@@ -372,6 +373,16 @@ class V1Request(HTTPMessageDelegate):
             sink(self._record)
         # What refers back to this: with a cycle, memory would wait for the collector.
         self._place = self._task = None
+
+
+def _too_large(most_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the request body is larger than {most_bytes} bytes", should_retry=False)
+
+
+def _is_small(connection: RequestConnection) -> bool:
+    """Whether the body has come with the head, or will soon without our doing."""
+    length = connection.head.length
+    return length is not None and length <= MOST_SMALL and not connection.withholds_body
 
 
 def _not_stored(error: OSError) -> RequestError:

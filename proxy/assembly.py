@@ -16,13 +16,16 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import tornado
 
 from proxy import __version__
-from proxy.accounts.account import Account, load_accounts, read_account
+from proxy.accounts.account import TOGETHER, Account, adopt, load_accounts, read_account
 from proxy.accounts.affinity import Affinity
+from proxy.accounts.alone import RENEW_S, Shared
 from proxy.accounts.capacity import Capacity
 from proxy.accounts.conversations import Conversations
 from proxy.accounts.credentials import Credentials
@@ -42,9 +45,11 @@ from proxy.clients.admin_key import AdminKey
 from proxy.clients.budgets import Budgets
 from proxy.clients.counters import KeyCounters, read_counters
 from proxy.clients.declared import Declared
-from proxy.clients.keys import ClientKeys, key_record, load_keys, read_key
+from proxy.clients.keys import ClientKey, ClientKeys, KeyStatus, key_record, load_keys, read_key
 from proxy.clients.rotation import Rotation
 from proxy.clients.sessions import Sessions, read_session
+from proxy.clients.shared import LEASE_S, SharedLimits, unless_away
+from proxy.clients.shared_use import SharedUse
 from proxy.clients.signins import Signins, load_signins, read_signin, signin_record
 from proxy.clock import Clock
 from proxy.config.reload import Reload
@@ -62,6 +67,7 @@ from proxy.dashboard.notify.notifier import Notifier
 from proxy.dashboard.revisions import EVENTS, REQUESTS, Log, Revisions
 from proxy.dashboard.summary import Summary
 from proxy.dashboard.topics import Topics
+from proxy.errors import StoreAway
 from proxy.feed import Feed, Happened
 from proxy.http.options import HttpOptions
 from proxy.http.outbound import shown
@@ -70,23 +76,25 @@ from proxy.lag import LoopLag
 from proxy.redaction import Redaction
 from proxy.relay.attempts import Means
 from proxy.relay.relay import Relay
+from proxy.storage.address import StoreAddress
 from proxy.storage.chained_log import ChainedLog
 from proxy.storage.day_files import DayFiles
 from proxy.storage.envelope import Keyring
 from proxy.storage.findings import Finding, Findings, load_findings, read_finding
-from proxy.storage.folder import FolderInUse
+from proxy.storage.folder import FolderInUse, make_spool
 from proxy.storage.handover import SPENDING, USAGE, HandOver, Restore, TakeOver
 from proxy.storage.json_files import JsonFiles
 from proxy.storage.last_saves import LastSaves
 from proxy.storage.layout import REQUESTS as REQUEST_DAYS
-from proxy.storage.protocols import Kind, Reader, Record
+from proxy.storage.protocols import Kind, Reader, Record, Storage
+from proxy.storage.shared_table import open_table
 from proxy.storage.table import Table
 from proxy.storage.timed import Timed
 from proxy.storage.unsaved import Unsaved
 from proxy.upstream.driver import CurlClient, check_libcurl
 from proxy.upstream.unclassified import Unclassified
 from proxy.usage import access_log, prices
-from proxy.usage.allowance import Allowance, price
+from proxy.usage.allowance import Allowance, SharedAllowance, price
 from proxy.usage.breakdown import Breakdown
 from proxy.usage.failed_tries import FailedTries
 from proxy.usage.late import Late, restore
@@ -98,17 +106,25 @@ from proxy.usage.request_archive import RequestArchive
 from proxy.usage.request_log import RequestLog
 from proxy.usage.series import Series
 
+if TYPE_CHECKING:
+    from proxy.storage.redis_store import RedisStore
+
 TICK_S = 1.0
 LOCKED_S = 0.05
 SAVE_COUNTERS_S = 5.0
+TELL_CONVERSATIONS_S = 0.25
+"""The next turn may come to another instance."""
+
 SAVE_AGAIN_S = 1.0
 SAVE_USAGE_S = 2.0
 TAKE_OVER_S = 0.2
 COMPACT_USAGE_S = 900.0
 REMOVE_OLD_S = 3600.0
 LOOK_S = 5.0
+HEAR_S = 60.0
 LOOK_AT_QUOTA_S = 30.0
 SAVE_QUOTA_S = 300.0
+EXCHANGE_USE_S = 2.0
 
 READERS: Mapping[Kind, Reader] = MappingProxyType(
     {
@@ -134,6 +150,14 @@ class Former:
 
 
 @dataclass(frozen=True)
+class SharedKeys:
+    """The limits and the use of client keys over all instances."""
+
+    limits: SharedLimits
+    use: SharedUse
+
+
+@dataclass(frozen=True)
 class Parts:
     """What a running proxy consists of. `jobs` end before any room is left."""
 
@@ -154,6 +178,7 @@ class Parts:
     signins: Signins
     sessions: Sessions
     budgets: Budgets
+    shared_keys: SharedKeys | None
     allowance: Allowance
     series: Series
     failed_tries: FailedTries
@@ -204,6 +229,9 @@ class _Given:
     rng: random.Random
     feed: Feed
     storage: Timed
+    shared: RedisStore | None
+    """What runs the scripts of the store that several instances share, if they do."""
+
     last_saves: LastSaves
     late: Late
     counters: dict[str, Record]
@@ -229,8 +257,9 @@ class _Clients:
     rotation: Rotation
     signins: Signins
     budgets: Budgets
-    counters: KeyCounters
+    counters: KeyCounters | None
     sessions: Sessions
+    shared_keys: SharedKeys | None
 
 
 @dataclass(frozen=True)
@@ -298,6 +327,7 @@ def _parts(given: _Given, client: CurlClient, jobs: Jobs, entered: _Entered) -> 
         signins=clients.signins,
         sessions=clients.sessions,
         budgets=clients.budgets,
+        shared_keys=clients.shared_keys,
         allowance=usage.allowance,
         series=usage.series,
         failed_tries=usage.failed_tries,
@@ -322,8 +352,9 @@ def _parts(given: _Given, client: CurlClient, jobs: Jobs, entered: _Entered) -> 
 async def _enter(rooms: contextlib.AsyncExitStack, given: _Given, client: CurlClient) -> _Entered:
     accounts = await rooms.enter_async_context(_accounts(given, client))
     clients = await rooms.enter_async_context(_clients(given))
-    usage = await rooms.enter_async_context(_usage(given, accounts.pool, clients.budgets))
+    usage = await rooms.enter_async_context(_usage(given, accounts.pool, clients))
     dashboard = await rooms.enter_async_context(_dashboard(given, accounts, clients, usage))
+    given.storage.listen()
     return accounts, clients, usage, dashboard
 
 
@@ -338,6 +369,8 @@ def _begun(given: _Given, accounts: _Accounts, parts: Parts) -> Parts:
 async def _take_over(given: _Given, entered: _Entered, jobs: Jobs) -> None:
     """Take what a former process hands over, before the first request and from then on."""
     accounts, clients, usage, _ = entered
+    if clients.counters is None:
+        return  # both processes write to the store that they share
     resources, storage = accounts.affinity.resources, given.storage
     restores: dict[str, Restore] = {
         "resources": resources.restore,
@@ -362,38 +395,45 @@ async def _given(
 
     What `outlives` holds is left after the data folder was given up, and before the upstream's client is closed.
     """
-    storage = Timed(await _opened(settings, clock, former), clock)
+    inner = await _opened(settings, clock, former)
+    storage = Timed(inner, clock)
     try:
         for notice in storage.notices:
             log.warning("%s", notice)
         last = LastSaves(clock)
-        counters = await storage.load("counters")
         late = Late(storage, LastSaves(clock, last.hurried), outlives)
-        admin_key = AdminKey(settings.auth.key)
         yield _Given(
             settings,
             clock,
             rng,
             Feed(),
             storage,
+            _pool_of(inner),
             last,
             late,
-            counters,
-            admin_key,
+            await storage.load("counters"),
+            AdminKey(settings.auth.key),
             Unclassified(),
             LoopLag(clock),
         )
         await last.run()
     finally:
-        await storage.replace(HandOver(settings.storage.data_folder, clock)).close()
+        if not inner.is_shared:
+            inner = storage.replace(HandOver(settings.storage.data_folder, clock))
+        await inner.close()
 
 
-async def _opened(settings: Settings, clock: Clock, former: Former | None) -> JsonFiles:
-    """The data folder, as soon as nobody else has it."""
+async def _opened(settings: Settings, clock: Clock, former: Former | None) -> Storage:
+    """The shared store, or the data folder as soon as nobody else has it. Raises StorageError."""
+    if settings.storage.address is not None:
+        shared = await _storage(settings, clock)
+        if former is not None:
+            former.waited_for()  # though it is not: both may use the store
+        return shared
     folder, began, waits = settings.storage.data_folder, clock.monotonic(), False
     while True:
         try:
-            return JsonFiles.open(folder, clock=clock, keyring=keyring(settings), readers=READERS)
+            return files_in(folder, settings, clock)
         except FolderInUse as error:
             if former is None or clock.monotonic() - began >= former.within_s:
                 raise
@@ -402,6 +442,57 @@ async def _opened(settings: Settings, clock: Clock, former: Former | None) -> Js
                 former.waited_for()
             waits = True
         await clock.sleep(LOCKED_S)
+
+
+def _pool_of(storage: Storage) -> RedisStore | None:
+    """The store with its scripts, if several instances share it."""
+    if not storage.is_shared:
+        return None
+    from proxy.storage.redis_store import RedisStore
+
+    assert isinstance(storage, RedisStore)
+    return storage
+
+
+async def _storage(settings: Settings, clock: Clock) -> Storage:
+    """JSON files, or the store that instances share. Raises StorageError."""
+    address = settings.storage.address
+    if address is None:
+        return files_in(settings.storage.data_folder, settings, clock)
+    make_spool(settings.storage.data_folder)
+    return await shared_at(address, settings, clock)
+
+
+def files_in(folder: Path, settings: Settings, clock: Clock) -> Storage:
+    """JSON files in a folder. Raises StorageError."""
+    return JsonFiles.open(folder, clock=clock, keyring=keyring(settings), readers=READERS)
+
+
+async def shared_at(address: StoreAddress, settings: Settings, clock: Clock) -> Storage:
+    """The store at an address, otherwise as it is set. Raises StorageError."""
+    # Imported if it is used: it takes 0.1 s and 10 MB.
+    from proxy.storage.redis_store import opened
+
+    return await opened(
+        address,
+        instance=_new_id("ins"),
+        name=settings.storage.name,
+        timeout_s=settings.storage.timeout,
+        ca_file=settings.storage.ca_file,
+        durability=settings.storage.durability,
+        keyring=keyring(settings),
+        clock=clock,
+    )
+
+
+async def store_away(settings: Settings, clock: Clock) -> str | None:
+    """Why the shared store cannot be reached; None if it can. Raises StorageError if it can, and will not do."""
+    if settings.storage.address is not None:
+        try:
+            await (await _storage(settings, clock)).close()
+        except StoreAway as error:
+            return str(error)
+    return None
 
 
 def keyring(settings: Settings) -> Keyring:
@@ -428,9 +519,8 @@ def _client(settings: Settings) -> Iterator[CurlClient]:
 @contextlib.asynccontextmanager
 async def _accounts(given: _Given, client: CurlClient) -> AsyncIterator[_Accounts]:
     settings, clock, storage, jobs = given.settings, given.clock, given.storage, Jobs()
-    accounts = load_accounts(await storage.load("accounts"))
     pool = Pool(
-        Table("accounts", accounts, record=Account.record, storage=storage, jobs=jobs),
+        await _account_table(storage, jobs),
         given.counters,
         clock=clock,
         most_remaining=settings.balancer.strategy == "most_remaining",
@@ -441,7 +531,7 @@ async def _accounts(given: _Given, client: CurlClient) -> AsyncIterator[_Account
     affinity = await _affinity(given, pool, jobs)
     quota = await _quota(given, pool, jobs)
     oauth = _oauth_server(settings, clock)
-    refresher = Refresher(pool, oauth, jobs=jobs, clock=clock, rng=given.rng)
+    refresher = _refresher(given, pool, oauth, jobs)
     logins = Logins(pool, refresher, oauth, feed=given.feed, jobs=jobs, clock=clock, new_id=_new_id)
     upkeep = Upkeep(
         pool,
@@ -462,6 +552,30 @@ async def _accounts(given: _Given, client: CurlClient) -> AsyncIterator[_Account
         yield _Accounts(pool, affinity, quota, refresher, Probe(client, jobs, clock), logins, upkeep)
 
 
+async def _account_table(storage: Storage, jobs: Jobs) -> Table[Account]:
+    return await open_table(
+        "accounts",
+        load=load_accounts,
+        record=Account.record,
+        read=read_account,
+        adopt=adopt,
+        together=TOGETHER,
+        storage=storage,
+        jobs=jobs,
+    )
+
+
+def _refresher(given: _Given, pool: Pool, oauth: OAuthServer | None, jobs: Jobs) -> Refresher:
+    if not given.storage.is_shared:
+        return Refresher(pool, oauth, jobs=jobs, clock=given.clock, rng=given.rng)
+    alone = Shared(pool, given.storage)
+    jobs.every("renew leases", RENEW_S, alone.renew)
+    jobs.every("tidy leases", SAVE_AGAIN_S, alone.tidy)
+    refresher = Refresher(pool, oauth, alone=alone, jobs=jobs, clock=given.clock, rng=given.rng)
+    given.feed.on_account_change(refresher.heard)
+    return refresher
+
+
 async def _affinity(given: _Given, pool: Pool, jobs: Jobs) -> Affinity:
     balancer, storage = given.settings.balancer, given.storage
     resources = Resources(storage, clock=given.clock)
@@ -471,7 +585,8 @@ async def _affinity(given: _Given, pool: Pool, jobs: Jobs) -> Affinity:
     given.last_saves.add("resources", resources.save, resources.left)
     given.last_saves.add("conversations", conversations.save)
     jobs.every("save resources", SAVE_AGAIN_S, resources.save)
-    jobs.every("save conversations", SAVE_COUNTERS_S, conversations.save)
+    interval_s = TELL_CONVERSATIONS_S if storage.is_shared else SAVE_COUNTERS_S
+    jobs.every("save conversations", interval_s, conversations.save)
     return Affinity(pool, resources, conversations, on=balancer.affinity, shared=balancer.isolation == "none")
 
 
@@ -503,29 +618,76 @@ async def _clients(given: _Given) -> AsyncIterator[_Clients]:
         new_id=_new_id,
         cleans=session.cleanup_enabled,
     )
-    counters = KeyCounters(keys, budgets)
-
-    async def save_last() -> None:
-        given.late.begin()
-        await counters.save(storage)
-
+    shared = await _shared_keys(given, keys, budgets, jobs)
+    counters = None if shared else _key_counters(given, keys, budgets, jobs)
     saves = {
         "the last use of sign-ins": signins.save_counters,
         "sessions": sessions.save,
     }
+    keys.on_change_elsewhere(partial(_ended_elsewhere, keys, budgets, sessions))
     async with contextlib.AsyncExitStack() as leaving:
-        given.last_saves.add("the counters and budgets of client keys", save_last)
-        jobs.every("save counters of client keys", SAVE_COUNTERS_S, partial(counters.save, storage))
         for what, save in saves.items():
             given.last_saves.add(what, partial(save, storage))
             jobs.every("save counters of clients", SAVE_COUNTERS_S, partial(save, storage))
         for part in (keys, signins):
             given.last_saves.add("client keys", part.save_again, part.left)
             jobs.every("save clients again", SAVE_AGAIN_S, part.save_again)
+        if storage.is_shared:
+            jobs.every("hear of sign-ins", HEAR_S, partial(signins.hear, storage))
         leaving.push_async_callback(jobs.close)
         if session.cleanup_interval < TICK_S:
             jobs.every("clean sessions", session.cleanup_interval, sessions.tick)
-        yield _Clients(keys, Rotation(keys, clock=given.clock), signins, budgets, counters, sessions)
+        yield _Clients(keys, Rotation(keys, clock=given.clock), signins, budgets, counters, sessions, shared)
+
+
+def _key_counters(given: _Given, keys: ClientKeys, budgets: Budgets, jobs: Jobs) -> KeyCounters:
+    """The counters and budgets of client keys, and when they are saved."""
+    counters = KeyCounters(keys, budgets)
+
+    async def save_last() -> None:
+        given.late.begin()
+        await counters.save(given.storage)
+
+    given.last_saves.add("the counters and budgets of client keys", save_last)
+    jobs.every("save counters of client keys", SAVE_COUNTERS_S, partial(counters.save, given.storage))
+    return counters
+
+
+async def _shared_keys(given: _Given, keys: ClientKeys, budgets: Budgets, jobs: Jobs) -> SharedKeys | None:
+    """The limits that this instance shares with others, if it does."""
+    store, session, clock = given.shared, given.settings.session, given.clock
+    if store is None:
+        return None
+    limits = SharedLimits(
+        store.link,
+        instance=store.instance,
+        slots=session.max_concurrent,
+        queue_timeout_s=session.queue_timeout,
+        jobs=jobs,
+        clock=clock,
+    )
+    use = SharedUse(store.link, keys, budgets, instance=store.instance, feed=given.feed, clock=clock)
+    await limits.renew()
+    if adopted := await use.adopt(given.counters):
+        await given.storage.update("counters", dict.fromkeys(adopted))
+    await use.exchange()
+    limits.listen()
+    given.last_saves.add("what requests have used of shared limits", limits.save)
+    given.last_saves.add("the use of client keys", use.tell)
+    jobs.every("renew the lease", LEASE_S / 3, unless_away(limits.renew))
+    jobs.every("hear of free slots", SAVE_AGAIN_S, limits.listen)
+    jobs.every("settle again", SAVE_AGAIN_S, unless_away(limits.save))
+    jobs.every("exchange the use of client keys", EXCHANGE_USE_S, unless_away(use.exchange))
+    return SharedKeys(limits, use)
+
+
+def _ended_elsewhere(keys: ClientKeys, budgets: Budgets, sessions: Sessions, key: ClientKey) -> None:
+    """End what runs with a key, if another instance has ended or deleted it."""
+    present = keys.get(key.id)
+    if present is None:
+        budgets.forget(key.id)
+    if present is None or present.status is not KeyStatus.ACTIVE:
+        sessions.end_of(key.id)
 
 
 def _credentials(given: _Given, accounts: _Accounts, clients: _Clients) -> Credentials:
@@ -536,9 +698,15 @@ def _credentials(given: _Given, accounts: _Accounts, clients: _Clients) -> Crede
 
 
 async def _keys(given: _Given, jobs: Jobs) -> ClientKeys:
-    stored = load_keys((await given.storage.load("tokens")).values())
     return ClientKeys(
-        Table("tokens", stored, record=key_record, storage=given.storage, jobs=jobs),
+        await open_table(
+            "tokens",
+            load=lambda records: load_keys(records.values()),
+            record=key_record,
+            read=read_key,
+            storage=given.storage,
+            jobs=jobs,
+        ),
         given.counters,
         clock=given.clock,
         feed=given.feed,
@@ -548,9 +716,15 @@ async def _keys(given: _Given, jobs: Jobs) -> ClientKeys:
 
 
 async def _signins(given: _Given, keys: ClientKeys, jobs: Jobs) -> Signins:
-    stored = load_signins((await given.storage.load("signins")).values())
     return Signins(
-        Table("signins", stored, record=signin_record, storage=given.storage, jobs=jobs),
+        await open_table(
+            "signins",
+            load=lambda records: load_signins(records.values()),
+            record=signin_record,
+            read=read_signin,
+            storage=given.storage,
+            jobs=jobs,
+        ),
         given.counters,
         admin_key=given.admin_key,
         keys=keys,
@@ -560,7 +734,7 @@ async def _signins(given: _Given, keys: ClientKeys, jobs: Jobs) -> Signins:
 
 
 @contextlib.asynccontextmanager
-async def _usage(given: _Given, pool: Pool, budgets: Budgets) -> AsyncIterator[_Usage]:
+async def _usage(given: _Given, pool: Pool, clients: _Clients) -> AsyncIterator[_Usage]:
     storage, series, jobs = given.storage, Series(clock=given.clock), Jobs()
     prices.load()
     await series.load(storage)
@@ -573,7 +747,7 @@ async def _usage(given: _Given, pool: Pool, budgets: Budgets) -> AsyncIterator[_
         jobs.every("compact usage", COMPACT_USAGE_S, partial(series.compact, storage))
         clock = given.clock
         yield _Usage(
-            Allowance(budgets, clock=clock),
+            _allowance(given, clients),
             series,
             Latency(clock=clock),
             requests,
@@ -598,6 +772,13 @@ async def _kept_requests(
     given.late.at_end.append(archive.close)
     jobs.every("save requests", SAVE_AGAIN_S, archive.save)
     jobs.every("remove old requests", REMOVE_OLD_S, archive.remove_old)
+
+
+def _allowance(given: _Given, clients: _Clients) -> Allowance:
+    shared, budgets, clock = clients.shared_keys, clients.budgets, given.clock
+    if shared is None:
+        return Allowance(budgets, clock=clock)
+    return SharedAllowance(budgets, shared.limits, shared.use, clock=clock)
 
 
 def _sinks(given: _Given, usage: _Usage, topics: Topics) -> tuple[Sink, ...]:
@@ -675,7 +856,15 @@ async def _dashboard(
     findings = await _findings(given, jobs)
     event_log = EventLog(feed, clock=clock, key_name=_name_of(clients.keys))
     archive = await _archive(given, event_log, jobs)
-    health = Health(accounts.pool, clients.keys, usage.series, findings, clock, archive.unsaved)
+    health = Health(
+        accounts.pool,
+        clients.keys,
+        usage.series,
+        findings,
+        clock,
+        archive.unsaved,
+        given.storage,
+    )
     feed.tell(Happened("server.started", f"Claude Proxy {__version__} started"))
     figures = Figures(accounts.pool, accounts.affinity, usage.moves, usage.series)
     summary = _summary(given, accounts, clients, usage, health, figures)
@@ -747,8 +936,14 @@ def _summary(
 
 
 async def _findings(given: _Given, jobs: Jobs) -> Findings:
-    stored = load_findings(await given.storage.load("findings"))
-    table = Table("findings", stored, record=Finding.record, storage=given.storage, jobs=jobs)
+    table = await open_table(
+        "findings",
+        load=load_findings,
+        record=Finding.record,
+        read=read_finding,
+        storage=given.storage,
+        jobs=jobs,
+    )
     findings = Findings(table, given.feed)
     given.last_saves.add("findings", findings.save_again, findings.left)
     jobs.every("save findings again", SAVE_AGAIN_S, findings.save_again)
@@ -851,7 +1046,12 @@ def announcement(settings: Settings, parts: Parts, port: int) -> str:
   upstream      {settings.claude.base_url}{way_out(settings)}
   accounts      {counts or "none yet: add one with POST /api/accounts"}
   client keys   {len(parts.keys) or "none yet: make one with POST /api/tokens"}
-  data folder   {settings.storage.data_folder}"""
+  data folder   {settings.storage.data_folder}{_store_line(settings)}"""
+
+
+def _store_line(settings: Settings) -> str:
+    address = settings.storage.address
+    return "" if address is None else f"\n  shared store  {address}"
 
 
 def _dashboard_url(settings: Settings, port: int) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import getpass
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -14,27 +15,38 @@ from typing import Final, NoReturn
 
 from proxy import __version__
 from proxy.accounts.account import load_accounts
-from proxy.assembly import READERS, keyring, url, way_out
+from proxy.assembly import READERS, files_in, keyring, shared_at, url, way_out
 from proxy.clients.keys import load_keys
 from proxy.clock import SystemClock
 from proxy.config import effective, schema
 from proxy.config.settings import Settings
 from proxy.errors import StartError, Unprocessable
 from proxy.storage import backup
+from proxy.storage.address import StoreAddress
 from proxy.storage.audit import verified
 from proxy.storage.inspection import Inspection, inspect
+from proxy.storage.layout import LAYOUTS
+from proxy.storage.migrate import migrate
 from proxy.storage.passphrase import check_passphrase
+from proxy.storage.protocols import Kind, Record, Storage
 from proxy.upstream.trust import check_certificates
 
 VARIABLE: Final = "BACKUP_PASSPHRASE"
+MIGRATE: Final = "--migrate"
+FOLDER: Final = "storage.data_folder"
+STORE: Final = "storage.url"
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is to be done instead of serving, by its flag; `file` is its argument, if it takes one."""
+    """What is to be done instead of serving, by its flag; `file` is its argument, if it takes one.
+
+    `places` are from where and to where something moves.
+    """
 
     flag: str
     file: Path = Path()
+    places: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +98,12 @@ def parse() -> argparse.Namespace:
             parser.add_argument(flag, dest="only", action="store_const", const=Asked(flag), help=told)
     told = "print a JSON schema of configurations, for editors, then exit"
     parser.add_argument("--print-schema", action=_PrintSchema, nargs=0, help=told)
+    told = "copy everything to an empty storage, each a folder, a URL, storage.data_folder or storage.url; then exit"
+    parser.add_argument("--migrate", nargs=2, metavar=("FROM", "TO"), help=told)
     parser.add_argument("--version", action="version", version=f"claude-proxy {__version__}")
     options = parser.parse_args()
+    if options.migrate:
+        options.only = Asked(MIGRATE, places=tuple(options.migrate))
     if options.demo and options.only:
         raise StartError(f"{options.only.flag} goes with --config: the demo has nothing to check")
     return options
@@ -103,24 +119,37 @@ async def run(settings: Settings, asked: Asked) -> list[str]:
         case "--print-config":
             return effective.lines(settings)
         case "--verify-audit":
+            if settings.storage.address is not None:
+                raise StartError(
+                    f"the audit log is in the shared store: move it to files ({MIGRATE}) to verify it"
+                )
             return [verified(settings.storage.data_folder)]
         case "--backup":
-            return write_backup(settings, asked.file)
+            return await write_backup(settings, asked.file)
         case "--restore":
             return await restore(settings, asked.file)
-    return check(settings)
+        case "--migrate":
+            return await moved(settings, *asked.places)
+    return await check(settings)
 
 
-def check(settings: Settings) -> list[str]:
+async def check(settings: Settings) -> list[str]:
     """What these settings would serve, line by line, after a look at the data folder. Raises StartError."""
     if settings.claude.base_url.startswith("https:"):
         check_certificates()
+    if settings.storage.address is not None:
+        records = await _shared_records(settings)
+        return [
+            f"would listen on   {url(settings, settings.server.port)}",
+            f"would forward to  {settings.claude.base_url}{way_out(settings)}",
+            f"shared store      {settings.storage.address}: {_counted(records)}",
+        ]
     found = _inspect(settings)
     return [
         *found.notices,
         f"would listen on   {url(settings, settings.server.port)}",
         f"would forward to  {settings.claude.base_url}{way_out(settings)}",
-        f"data folder       {settings.storage.data_folder}: {_counted(found)}",
+        f"data folder       {settings.storage.data_folder}: {_counted(found.records)}",
         *(
             f"                  {name}: {lines} line{'s' * (lines != 1)}"
             for name, lines in found.logs.items()
@@ -129,37 +158,92 @@ def check(settings: Settings) -> list[str]:
     ]
 
 
-def write_backup(settings: Settings, file: Path) -> list[str]:
-    """Write the accounts and client keys of a data folder that nobody uses to a new file. Raises StartError."""
-    found = _inspect(settings)
-    if not any(found.records.get(kind) for kind in backup.KINDS):
-        raise StartError(
-            f"data folder {settings.storage.data_folder} has nothing to back up: is it the right one?"
-        )
-    backup.write(file, found.records, _passphrase(twice=True))
-    return [f"written to {file}: {_counted(found)}, encrypted; usage and events are not in it"]
+async def write_backup(settings: Settings, file: Path) -> list[str]:
+    """Write accounts and client keys to a new file: of a data folder that nobody uses, or of a shared store."""
+    records = await _records(settings)
+    if not any(records.get(kind) for kind in backup.KINDS):
+        raise StartError(f"{_place(settings)} has nothing to back up: is it the right one?")
+    backup.write(file, records, _passphrase(twice=True))
+    return [f"written to {file}: {_counted(records)}, encrypted; usage and events are not in it"]
 
 
 async def restore(settings: Settings, file: Path) -> list[str]:
-    """Fill an empty data folder from a backup or an export. Raises StartError."""
-    folder = settings.storage.data_folder
-    if any(_inspect(settings).records.values()):
-        raise StartError(f"data folder {folder} is not empty: set storage.data_folder to another one")
+    """Fill an empty data folder or shared store from a backup or an export. Raises StartError."""
+    if any((await _records(settings)).values()):
+        fix = (
+            "set storage.data_folder to another one"
+            if settings.storage.address is None
+            else "set storage.name"
+        )
+        raise StartError(f"{_place(settings)} is not empty: {fix}")
     records = backup.read(file, _passphrase(twice=False), READERS)
-    await backup.fill(folder, records, clock=SystemClock(), keyring=keyring(settings), readers=READERS)
+    async with _opened(settings, STORE if settings.storage.address else FOLDER) as storage:
+        await backup.fill(storage, records)
     return [
-        f"restored to {folder}: {_counted(_inspect(settings))}",
+        f"restored to {_place(settings, short=True)}: {_counted(await _records(settings))}",
         "a refresh token works once: where else these OAuth logins are in use, stop that",
     ]
+
+
+async def moved(settings: Settings, source: str, target: str) -> list[str]:
+    """Copy everything from one storage to another, empty one. Raises StartError."""
+    async with _opened(settings, source) as old, _opened(settings, target) as new:
+        counts = await migrate(old, new)
+    lines = [f"{name:17} {count}" for name, count in counts.items() if count]
+    return [
+        *lines,
+        "all of it was read again and is the same; the old one is as it was: serve only one of them",
+    ]
+
+
+@contextlib.asynccontextmanager
+async def _opened(settings: Settings, place: str) -> AsyncIterator[Storage]:
+    """A folder, a store by its URL, or either as it is set. Raises StartError."""
+    address = settings.storage.address if place == STORE else None
+    if place == STORE and address is None:
+        raise StartError(f"{STORE} is not set")
+    if "://" in place:
+        try:
+            address = StoreAddress.read(place)
+        except ValueError as error:
+            raise StartError(f"{MIGRATE}: a URL will not do: {error}") from None
+    if address is not None:
+        storage = await shared_at(address, settings, SystemClock())
+    else:
+        storage = files_in(_folder(settings, place), settings, SystemClock())
+    try:
+        yield storage
+    finally:
+        await storage.close()
+
+
+def _folder(settings: Settings, place: str) -> Path:
+    return settings.storage.data_folder if place == FOLDER else Path(place).expanduser()
+
+
+async def _records(settings: Settings) -> Mapping[Kind, Mapping[str, Record]]:
+    return _inspect(settings).records if settings.storage.address is None else await _shared_records(settings)
+
+
+async def _shared_records(settings: Settings) -> Mapping[Kind, Mapping[str, Record]]:
+    async with _opened(settings, STORE) as storage:
+        return {kind: await storage.load(kind) for kind in LAYOUTS}
+
+
+def _place(settings: Settings, *, short: bool = False) -> str:
+    folder = settings.storage.data_folder
+    if settings.storage.address is not None:
+        return f"{'' if short else 'shared store '}{settings.storage.address}"
+    return f"{'' if short else 'data folder '}{folder}"
 
 
 def _inspect(settings: Settings) -> Inspection:
     return inspect(settings.storage.data_folder, keyring(settings), READERS)
 
 
-def _counted(found: Inspection) -> str:
-    accounts = load_accounts(found.records["accounts"])
-    keys = load_keys(found.records["tokens"].values())
+def _counted(records: Mapping[Kind, Mapping[str, Record]]) -> str:
+    accounts = load_accounts(records["accounts"])
+    keys = load_keys(records["tokens"].values())
     return f"{len(accounts)} accounts, {len(keys)} client keys"
 
 

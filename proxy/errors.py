@@ -3,7 +3,8 @@
 ProxyError
 ├── StartError                the process cannot start: one line on stderr, exit status 2
 │   ├── SettingsError         the configuration
-│   └── StorageError          the data folder (also raised at run time, when a write fails)
+│   └── StorageError          the data folder or the shared store (also raised at run time, when a write fails)
+│       └── StoreAway         the shared store does not answer
 ├── UnsavedError              the process ends and something could not be saved: exit status 1
 ├── UpstreamError             one exchange with the upstream failed (the relay judges what follows)
 │   ├── UpstreamUnreachable   nothing was sent: DNS, refused, TLS, reset before the request
@@ -58,7 +59,14 @@ class SettingsError(StartError):
 
 
 class StorageError(StartError):
-    """The data folder cannot be read, locked or written."""
+    """The data folder or the shared store cannot be read, locked or written."""
+
+
+class StoreAway(StorageError):
+    """The shared store does not answer: whether the last call took effect is not known. It is tried again."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the shared store is away: {why}")
 
 
 class UnsavedError(ProxyError):

@@ -67,6 +67,8 @@ class Changed(Generic[T]):
 
     old: T | None
     new: T | None
+    elsewhere: bool = False
+    """Whether another instance has changed it, which tells people of it as well."""
 
 
 Fields = Mapping[str, Any]

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from tornado.ioloop import PeriodicCallback
 
-from proxy.errors import ProxyError
+from proxy.errors import ProxyError, StoreAway
 
 T = TypeVar("T")
 
@@ -48,6 +48,8 @@ class Jobs:
                 working = work()
                 if working is not None:
                     await working
+            except StoreAway:
+                return  # told once by the breaker; what was to be saved is kept
             except Exception:
                 log.exception("job failed job=%s", name)
 

@@ -12,6 +12,9 @@ import pytest
 from hypothesis import settings
 from tornado.ioloop import IOLoop
 
+from tests.limit_scripts import limit_store  # noqa: F401 - a fixture
+from tests.redis_server import redis_of_worker, redis_server  # noqa: F401 - fixtures
+
 # A proxy waits for the disk ten times before it serves. Memory takes what is on disk as well as a disk does where
 # no more than a process is killed, and does not keep its tests waiting.
 MEMORY = Path("/dev/shm")  # noqa: S108 - pytest makes a folder of its own in it

@@ -15,9 +15,9 @@ from proxy.errors import StorageError
 from proxy.feed import Feed
 from proxy.jobs import Jobs
 from proxy.storage.findings import Finding, Findings
-from proxy.storage.json_files import JsonFiles
-from proxy.storage.protocols import Kind, Record
+from proxy.storage.protocols import NOTHING, Kind, Record, Stored
 from proxy.storage.table import Table
+from proxy.storage.timed import Timed
 from tests.service import TestClock
 
 
@@ -26,7 +26,7 @@ class FullDisk:
 
     degraded = True
 
-    async def put(self, *args: object) -> None:
+    async def put(self, *args: object, **kwargs: object) -> None:
         raise StorageError("no space left on device")
 
     delete = put
@@ -36,8 +36,8 @@ class FullDisk:
 def full_disk() -> Iterator[None]:
     """A running proxy cannot store a record meanwhile."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(JsonFiles, "put", FullDisk.put)
-        patch.setattr(JsonFiles, "delete", FullDisk.delete)
+        patch.setattr(Timed, "put", FullDisk.put)
+        patch.setattr(Timed, "delete", FullDisk.delete)
         yield
 
 
@@ -61,6 +61,10 @@ class Disk:
 
     async def load(self, kind: Kind) -> dict[str, Record]:
         return dict(self._kinds[kind])
+
+    async def get(self, kind: Kind, id: str) -> Stored:
+        record = self._kinds[kind].get(id)
+        return NOTHING if record is None else Stored(1, record)
 
     async def put(self, kind: Kind, id: str, record: Record) -> None:
         self._write(kind, id, record)

@@ -20,7 +20,7 @@ from proxy.accounts.refresh import Refresher
 from proxy.jobs import Jobs
 from proxy.simulator import Answer, Entry, Error, Fault, Grant, Raw, Reset, ResetEarly, Simulator
 from tests.disk import Disk, make_pool, new_ids
-from tests.service import SteppedClock, TestClock
+from tests.service import SteppedClock, TestClock, kept
 
 T = TypeVar("T")
 
@@ -47,9 +47,8 @@ def refreshes(simulator: Simulator) -> list[Entry]:
 
 
 def stored(folder: Path, account_id: str) -> dict[str, Any]:
-    """The account's record on disk."""
-    document = json.loads((folder / "accounts" / f"{account_id}.json").read_text())
-    return dict(document["records"][account_id])
+    """The account's record."""
+    return kept(folder, "accounts", account_id)
 
 
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:

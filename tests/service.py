@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
+import os
 import random
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
@@ -18,7 +20,16 @@ from proxy.assembly import Parts, engine
 from proxy.clock import Clock
 from proxy.config.settings import Settings, load_settings
 from proxy.simulator import Grant, Simulator
+from proxy.storage import redis
+from tests.limit_scripts import script_at_test_time, told_time
+from tests.redis_server import server_of_worker
 from tests.wire import Answer, fetch
+
+ON_REDIS = os.environ.get("TEST_STORE") == "redis"
+"""Services keep everything in Redis: `make test-redis`."""
+
+if ON_REDIS:
+    redis.script = script_at_test_time  # type: ignore[attr-defined]
 
 ADMIN_KEY = "an-Admin-key-of-tests-7Qd2"
 CLIENT_KEY = "cp-a-client-key-of-tests-4fXw"
@@ -38,6 +49,7 @@ class TestClock:
         self._now = 1_800_000_000.0
         self._jumped = 0.0
         self.slept: list[float] = []
+        self.on_move: Callable[[], object] = lambda: None
 
     def now(self) -> float:
         return self._now + self._jumped
@@ -48,14 +60,17 @@ class TestClock:
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self._now += seconds
+        self.on_move()
         await asyncio.sleep(0)
 
     def advance(self, seconds: float) -> None:
         self._now += seconds
+        self.on_move()
 
     def jump(self, seconds: float) -> None:
         """Set the wall clock forward or back; the monotonic one takes no notice."""
         self._jumped += seconds
+        self.on_move()
 
     def free(self) -> None:
         """Let everyone who sleeps go on, from now on at once."""
@@ -218,6 +233,30 @@ def message(**fields: Any) -> bytes:
     return json.dumps(MESSAGE | fields).encode()
 
 
+def shared_store(folder: Path, clock: TestClock) -> dict[str, str | None]:
+    """Settings of a pool of its own on the worker's Redis, in place of what would be in the folder. Its time is that
+    of the clock.
+    """
+    server = server_of_worker()
+    server.ensure()
+    name = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    clock.on_move = lambda: server.call("SET", f"{{{name}}}:time", told_time(clock.now()))
+    clock.on_move()
+    return {"STORAGE__URL": server.url, "STORAGE__NAME": name, "STORAGE__TIMEOUT": "10s"}
+
+
+def kept(folder: Path, kind: str, id: str) -> dict[str, Any]:
+    """A record as a service in this folder has stored it, which keeps it in a file or in Redis."""
+    if ON_REDIS:
+        name = shared_store(folder)["STORAGE__NAME"]
+        reply = server_of_worker().call("HGET", f"{{{name}}}:records:{kind}", id)
+        document = json.loads(reply.partition(b"\n")[2].partition(b" ")[2])
+    else:
+        path = folder / "accounts" / f"{id}.json" if kind == "accounts" else folder / f"{kind}.json"
+        document = json.loads(path.read_text())
+    return dict(document["records"][id])
+
+
 @contextlib.asynccontextmanager
 async def serve(
     folder: Path,
@@ -245,6 +284,8 @@ async def serve(
         "SESSION__QUEUE_TIMEOUT": "0s",  # and none waits for another, if the test does not say so
         "STORAGE__DATA_FOLDER": str(folder),
     } | {name.upper(): value for name, value in options.items()}
+    if ON_REDIS and "STORAGE__URL" not in environ:
+        environ |= shared_store(folder, clock)
     given = {name: value for name, value in environ.items() if value is not None}
     try:
         async with proxy(load_settings(config, given), clock, random.Random(1)) as parts:

@@ -67,7 +67,7 @@ ONLY_BY = {
     "tornado.curl_httpclient": ("proxy.upstream", "proxy.accounts.oauth"),
     "tornado.simple_httpclient": (),
     "pycurl": ("proxy.upstream", "proxy.accounts.oauth"),
-    "redis": ("proxy.storage.redis",),
+    "redis": ("proxy.storage.redis", "proxy.storage.redis_lane"),
     "time": ("proxy.clock",),
 }
 # As `time`, but there is more to datetime than the clock.

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from proxy.accounts.preferences import USUAL, Preferences, read_preferences
 from proxy.clock import rfc3339
@@ -326,6 +326,21 @@ def read_account(id: str, record: Record) -> Account:
     except ValueError as error:
         raise ValueError(f"credential: {error}") from None
     return account
+
+
+def adopt(old: Account, new: Account) -> Account:
+    """The account as another instance has made it: tokens that only this instance has are not used before they are
+    stored."""
+    if old.received is None or new.credential != old.received:
+        return new
+    return replace(new, credential=old.credential, received=old.received)
+
+
+TOGETHER: Final = (
+    ("status", "status_reason", "status_since", "rate_limited_until", "active_since"),
+    ("credential", "type"),
+)
+"""Fields of a record that mean something only together: what two instances have made of an account is merged so."""
 
 
 def _credential(type: str, stored: Fields) -> ApiKey | OAuthTokens:

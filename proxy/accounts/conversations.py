@@ -82,6 +82,7 @@ class Conversations:
     async def load(self) -> None:
         """Read the log. Raises StorageError."""
         await self._storage.each_line(LOG, self._read)
+        self._storage.follow_log(LOG, self._read)
 
     def _read(self, text: bytes) -> None:
         line = _LINE.decode(text)
@@ -153,19 +154,40 @@ class Conversations:
         pending, self._pending = self._pending, {}
         if not pending and not self._is_behind:
             return
-        is_long = self._written > 2 * len(self._accounts) + MOST_OBSOLETE
+        if self._storage.is_shared:
+            return await self._tell(pending)
         try:
-            if is_long or self._is_behind or not self._written:
-                known = tuple(self._accounts.items())
-                await self._storage.replace_log(LOG, chain([{"version": VERSION}], _records(known)))
-                self._written = len(known)
+            if self._is_long or self._is_behind or not self._written:
+                await self._replace()
             else:
-                await self._storage.append(LOG, list(_records(pending.items())))
-                self._written += len(pending)
+                await self._append(pending)
         except BaseException:  # also if it was cancelled
             self._is_behind = True
             raise
         self._is_behind = False
+
+    async def _tell(self, pending: dict[Name, Held]) -> None:
+        """Append it, for other instances too, whose lines are there as well. A line twice does no harm."""
+        try:
+            await self._append(pending)
+        except BaseException:
+            self._pending = dict(islice((pending | self._pending).items(), MOST))
+            raise
+        if self._is_long:
+            await self._replace()
+
+    @property
+    def _is_long(self) -> bool:
+        return self._written > 2 * len(self._accounts) + MOST_OBSOLETE
+
+    async def _append(self, pending: dict[Name, Held]) -> None:
+        await self._storage.append(LOG, list(_records(pending.items())))
+        self._written += len(pending)
+
+    async def _replace(self) -> None:
+        known = tuple(self._accounts.items())
+        await self._storage.replace_log(LOG, chain([{"version": VERSION}], _records(known)))
+        self._written = len(known)
 
 
 def _keep(known: OrderedDict[K, V], name: K, held: V, most: int) -> None:

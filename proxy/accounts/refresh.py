@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from random import Random
 from typing import Any
 
-from proxy.accounts.account import Account, ApiKey, OAuthTokens, Status
+from proxy.accounts.account import Account, AccountChanged, ApiKey, OAuthTokens, Status
+from proxy.accounts.alone import Alone, Unshared
 from proxy.accounts.balancer import REFRESH_AHEAD_S
+from proxy.accounts.lifetimes import Lifetimes
 from proxy.accounts.oauth import NO_ACCESS_TOKEN, OAuthServer
 from proxy.accounts.outcomes import Outcomes
 from proxy.accounts.pool import Pool
+from proxy.accounts.troubles import Troubles
 from proxy.clock import Clock, rfc3339
 from proxy.errors import NotFound, StorageError, TokenRefused, TokenTrouble
 from proxy.failpoints import failstep
@@ -23,12 +27,10 @@ from proxy.jobs import Jobs
 LEAST_INTERVAL_S = 60.0
 """Least time between two refreshes of one account, so that a wrong `expires_in` cannot cause a refresh loop."""
 
-FIRST_BACKOFF_S = 5.0
-LAST_BACKOFF_S = 300.0
 LONGEST_WAIT_S = 75.0
 """How long a request waits for a shared refresh: two calls to the OAuth server of 30 s each, and the disk."""
 
-NOT_WRITABLE = "the data folder cannot be written, so no token is rotated"
+NOT_WRITABLE = "new tokens cannot be written, so no token is rotated"
 NOT_CONFIGURED = "oauth.client_id, oauth.authorize_url and oauth.token_url are not configured"
 
 AT_ONCE = 2
@@ -38,15 +40,6 @@ SPREAD_S = 2.0
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class Trouble:
-    """Failed refreshes in a row; the next try is not before `until`, on the monotonic clock."""
-
-    failures: int
-    until: float
-    reason: str
-
-
 class Refresher:
     """Refreshes access tokens, and gives out accounts with a valid one.
 
@@ -54,17 +47,27 @@ class Refresher:
     tokens, and only then uses them. It runs as a job: no client cancels it by leaving, and a shutdown waits for it.
     """
 
-    def __init__(self, pool: Pool, server: OAuthServer | None, *, jobs: Jobs, clock: Clock, rng: Random):
+    def __init__(
+        self,
+        pool: Pool,
+        server: OAuthServer | None,
+        *,
+        alone: Alone | None = None,
+        jobs: Jobs,
+        clock: Clock,
+        rng: Random,
+    ) -> None:
         self._pool = pool
+        self._alone = alone or Unshared()
         self._server = server
         self._jobs = jobs
         self._clock = clock
         self._rng = rng
         self.outcomes = Outcomes()
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._troubles: dict[str, Trouble] = {}
-        self._alive_until: dict[str, float] = {}
-        """Expiry by account, on the monotonic clock: a jump of the wall clock causes at most one refresh each."""
+        self._troubles = Troubles(clock=clock, rng=rng)
+        self._lifetimes = Lifetimes(clock)
+        self.learn = self._lifetimes.learn
 
     async def usable(self, account: Account) -> Account:
         """The account with a valid credential, refreshed if necessary. Raises TokenRefused or TokenTrouble."""
@@ -79,7 +82,7 @@ class Refresher:
             if account.id not in self._pool:
                 raise
             account = self._pool[account.id]
-            if not self._ends(account, 0.0):
+            if not self._lifetimes.ends(account, 0.0):
                 return account  # the old token is still valid
             if account.received is None:
                 raise
@@ -101,7 +104,7 @@ class Refresher:
         if task is None:
             if not forced:
                 self._may_start(account)
-            task = self._run(account_id, "refresh", self._rotate(account_id))
+            task = self._run(account_id, "refresh", self._alone.run(account_id, self._rotate))
             task.add_done_callback(partial(self.outcomes.count, account_id))
         try:
             async with asyncio.timeout(LONGEST_WAIT_S):
@@ -138,32 +141,38 @@ class Refresher:
         """Refresh every working account whose token expires within `within_s`, two at a time, in random order."""
         due = [a.id for a in self._pool if a.works and self._due(a, within_s)]
         self._rng.shuffle(due)
-        await asyncio.gather(*(self._refresh_each(due) for _ in range(AT_ONCE)))
+
+        async def each() -> None:
+            while due:
+                account_id = due.pop()
+                await self._clock.sleep(self._rng.uniform(0, SPREAD_S))
+                if account_id in self._pool and self._pool[account_id].works:
+                    with contextlib.suppress(
+                        TokenRefused, TokenTrouble, NotFound
+                    ):  # logged and kept by _rotate
+                        await self.refresh(account_id)
+
+        await asyncio.gather(*(each() for _ in range(AT_ONCE)))
 
     def start(self) -> None:
         """Note when the stored tokens expire, and warn of refreshes that a crash interrupted."""
         for account in self._pool:
-            self.learn(account)
+            self._lifetimes.learn(account)
             if account.refresh_began_at is not None:
                 log.warning(
                     "refresh interrupted, its answer may be lost: trying again account=%s", account.id
                 )
 
-    def learn(self, account: Account) -> None:
-        """Note on the monotonic clock when the account's token expires."""
-        if account.expires_at is not None:
-            self._alive_until[account.id] = self._clock.monotonic() + account.expires_at - self._clock.now()
-
-    async def _refresh_each(self, due: list[str]) -> None:
-        while due:
-            account_id = due.pop()
-            await self._clock.sleep(self._rng.uniform(0, SPREAD_S))
-            if account_id not in self._pool or not self._pool[account_id].works:
-                continue
-            try:
-                await self.refresh(account_id)
-            except (TokenRefused, TokenTrouble, NotFound):
-                continue  # logged and kept in last_refresh_error by _rotate
+    def heard(self, change: AccountChanged) -> None:
+        """Go by what another instance's refresh has come to."""
+        old, new = change.old, change.new
+        if not change.elsewhere or new is None:
+            return
+        if old is None or old.credential != new.credential:
+            self._troubles.over(new.id)
+            self._lifetimes.learn(new)
+        elif old.refresh_began_at is not None and new.refresh_began_at is None and new.last_refresh_error:
+            self._troubles.failed(new.id, new.last_refresh_error, None)
 
     def _run(self, account_id: str, what: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work` as a job. Until it ends, nothing else may change the account's tokens."""
@@ -179,9 +188,13 @@ class Refresher:
 
     async def _replace(self, account_id: str, tokens: OAuthTokens) -> None:
         now = self._clock.now()
-        self._troubles.pop(account_id, None)
+        self._troubles.over(account_id)
         await self._pool.change(account_id, lambda a: a.refresh_received(tokens, now))
         self._publish(account_id)
+        await self._activate(account_id)
+
+    async def _activate(self, account_id: str) -> None:
+        now = self._clock.now()
         await self._pool.change(account_id, lambda a: a.activated(now) if a.status is Status.INVALID else a)
 
     async def _rotate(self, account_id: str) -> None:
@@ -193,7 +206,7 @@ class Refresher:
                 raise TokenTrouble(NOT_CONFIGURED)
             if tokens.refresh_token is None:
                 raise TokenTrouble("the account has no refresh token: re-authorise it before its token ends")
-            await self._intend(account_id)
+            await _intend(self._pool, account_id, self._clock.now())
             with failstep("refresh.call"):
                 received = await self._server.refresh(tokens, proxy=account.proxy)
         except TokenTrouble as trouble:
@@ -207,18 +220,6 @@ class Refresher:
             self._failed(account_id, NO_ACCESS_TOKEN, None)
             raise TokenTrouble(NO_ACCESS_TOKEN)
 
-    async def _intend(self, account_id: str) -> None:
-        """Save the intent to refresh. Raises TokenTrouble if it cannot be written, or only to the journal."""
-        pool = self._pool
-        try:
-            if not pool.unsaved:
-                with failstep("refresh.intent"):
-                    await pool.change(account_id, lambda a: a.refresh_begun(self._clock.now()))
-        except StorageError as error:
-            raise TokenTrouble(f"{NOT_WRITABLE}: {error}") from error
-        if not pool.writable:
-            raise TokenTrouble(NOT_WRITABLE)
-
     async def _save(self, account_id: str, used: OAuthTokens, received: OAuthTokens) -> None:
         pool, now = self._pool, self._clock.now()
         if account_id not in pool:
@@ -226,7 +227,7 @@ class Refresher:
 
         def take(account: Account) -> Account:
             if _is_renewed(used, received):
-                self._troubles.pop(account_id, None)
+                self._troubles.over(account_id)
                 return account.refresh_received(received, now)
             return replace(account, received=received)
 
@@ -240,10 +241,14 @@ class Refresher:
         if account_id in pool:
             with failstep("refresh.publish"):
                 self._publish(account_id)
+            if (
+                self._alone.patience_s
+            ):  # another instance has taken over, and was refused since these were given out
+                await self._activate(account_id)
 
     def _publish(self, account_id: str) -> None:
         account = self._pool.publish(account_id)
-        self.learn(account)
+        self._lifetimes.learn(account)
         log.info("token refreshed account=%s expires_at=%s", account_id, rfc3339(account.expires_at or 0.0))
 
     def _settled(self, account: Account) -> Account:
@@ -266,35 +271,36 @@ class Refresher:
         raise TokenRefused(why)
 
     def _failed(self, account_id: str, why: str, retry_after_s: float | None) -> None:
-        before = self._troubles.get(account_id)
-        failures = before.failures + 1 if before else 1
-        wait_s = min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(failures - 1, 10))
-        wait_s = max(wait_s * self._rng.uniform(0.8, 1.2), min(retry_after_s or 0.0, 3600.0))
-        self._troubles[account_id] = Trouble(failures, self._clock.monotonic() + wait_s, why)
+        wait_s = self._troubles.failed(account_id, why, retry_after_s)
         log.warning("refresh failed account=%s again_in_s=%.0f reason=%s", account_id, wait_s, why)
         if account_id in self._pool:
             self._pool.change(account_id, lambda a: a.refresh_failed(why, self._clock.now()))
 
     def _may_start(self, account: Account) -> None:
-        trouble = self._troubles.get(account.id)
-        if trouble is not None and trouble.until > self._clock.monotonic():
-            raise TokenTrouble(trouble.reason)
+        trouble = self._troubles.now(account.id)
+        if trouble is not None:
+            raise TokenTrouble(trouble)
         if account.refresh_began_at is None and self.is_fresh(account):
             raise TokenTrouble("the token was refreshed less than a minute ago")
 
     def _due(self, account: Account, within_s: float) -> bool:
         """Whether the token expires within `within_s`, or the answer of an interrupted refresh may be lost."""
-        interrupted = account.refresh_began_at is not None and account.id not in self._running
-        return interrupted or self._ends(account, within_s)
+        began = account.refresh_began_at
+        is_over = began is not None and self._clock.now() - began >= self._alone.patience_s
+        interrupted = is_over and account.id not in self._running
+        return interrupted or self._lifetimes.ends(account, within_s)
 
-    def _ends(self, account: Account, within_s: float) -> bool:
-        """Whether the access token expires within `within_s`, by either clock."""
-        if account.expires_at is None:
-            return False
-        ends = self._alive_until.get(account.id)
-        return account.expires_at - self._clock.now() <= within_s or (
-            ends is not None and ends - self._clock.monotonic() <= within_s
-        )
+
+async def _intend(pool: Pool, account_id: str, now: float) -> None:
+    """Save the intent to refresh. Raises TokenTrouble if it cannot be written, or only to the journal."""
+    try:
+        if not pool.unsaved:
+            with failstep("refresh.intent"):
+                await pool.change(account_id, lambda a: a.refresh_begun(now))
+    except StorageError as error:
+        raise TokenTrouble(f"{NOT_WRITABLE}: {error}") from error
+    if not pool.writable:
+        raise TokenTrouble(NOT_WRITABLE)
 
 
 def _is_renewed(used: OAuthTokens, received: OAuthTokens) -> bool:

@@ -91,6 +91,16 @@ class Resources:
         if self._lines - self._live > max(MOST_OBSOLETE, self._live):
             await self._storage.replace_log(LOG, self._all())  # nothing changes them until all is loaded
             self._lines = self._live
+        self._storage.follow_log(LOG, self._read)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other instances learn of some as well."""
+        return self._storage.is_shared
+
+    async def catch_up(self) -> None:
+        """Learn what other instances have learnt by now. Raises StorageError."""
+        await self._storage.catch_up()
 
     @property
     def _live(self) -> int:

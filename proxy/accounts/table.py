@@ -29,6 +29,8 @@ class AccountTable(ABC):
         self, table: Table[Account], *, clock: Clock, feed: Feed, new_id: Callable[[str], str]
     ) -> None:
         self._table = table
+        self._table.on_change(self._changed_elsewhere)
+        self._waiting: dict[str, list[asyncio.Future[None]]] = {}
         self._clock = clock
         self._feed = feed
         self._new_id = new_id
@@ -197,6 +199,31 @@ class AccountTable(ABC):
         self._table.publish(account_id, account)
         self.touch(account_id)
         return account
+
+    def fence(self, account_id: str, fence: int | None) -> None:
+        """Write the account under a lease from now on, or under none."""
+        self._table.fence(account_id, fence)
+
+    async def reread(self, account_id: str) -> None:
+        """Take what another instance has changed of the account. Raises StorageError."""
+        await self._table.reread(account_id)
+
+    def changes_elsewhere(self, account_id: str) -> asyncio.Future[None]:
+        """Done when another instance has changed the account."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting = [each for each in self._waiting.get(account_id, ()) if not each.done()]
+        self._waiting[account_id] = [*waiting, future]
+        return future
+
+    def _changed_elsewhere(self, old: Account | None, new: Account | None) -> None:
+        account = new or old
+        assert account is not None
+        self._follow(old, new)
+        self.touch(account.id)
+        self._feed.publish(Changed(old, new, elsewhere=True))
+        for future in self._waiting.pop(account.id, ()):
+            if not future.done():
+                future.set_result(None)
 
     async def stored_tokens(self, account_id: str) -> OAuthTokens | None:
         """The account's tokens as stored, which may differ from those in memory. None if there are none."""

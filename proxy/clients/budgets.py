@@ -12,8 +12,8 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field
 
+from proxy.clients import refusals
 from proxy.clock import Clock, rfc3339
-from proxy.errors import RateLimited
 from proxy.storage.fields import Fields
 from proxy.storage.protocols import Record
 
@@ -53,6 +53,18 @@ class Window:
     name: str = ""
     tokens: int = 0
     cost_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What requests of one key hold: those of the last minute, the newest of them so long ago, and those that run."""
+
+    recent: int
+    newest_s: float
+    running: int
+    reservations: int
+    tokens: int
+    cost_usd: float
 
 
 @dataclass(slots=True)
@@ -95,18 +107,13 @@ class Budgets:
         """Count a request that begins, and return the function to call when it ends. Raises RateLimited."""
         account = self._account(key_id)
         if limits.concurrent_requests is not None and account.running >= limits.concurrent_requests:
-            raise RateLimited(
-                f"this key has {account.running} requests in flight, which is its limit", retry_after_s=1
-            )
+            raise refusals.too_many(account.running)
         if limits.requests_per_minute is not None:
             now = self._clock.monotonic()
             account.forget_before(now - MINUTE_S)
             if len(account.recent) >= limits.requests_per_minute:
                 wait_s = account.recent[-limits.requests_per_minute] + MINUTE_S - now
-                raise RateLimited(
-                    f"this key may send {limits.requests_per_minute} requests a minute",
-                    retry_after_s=max(1, math.ceil(wait_s)),
-                )
+                raise refusals.too_often(limits.requests_per_minute, wait_s)
             account.recent.append(now)
             self._busy.add(key_id)
         elif limits.concurrent_requests is not None:
@@ -133,17 +140,20 @@ class Budgets:
         ):
             spent = _over(window.tokens + account.reserved_tokens + tokens, most_tokens)
             if spent or _over(window.cost_usd + account.reserved_usd + cost_usd, most_usd):
-                raise RateLimited(
-                    f"the {'token' if spent else 'cost'} budget of this key for the {period} is spent, or would be by "
-                    f"this request; it resets {rfc3339(resets_at)}",
-                    type="billing_error",
-                    should_retry=False,
-                    retry_after_s=math.ceil(resets_at - self._clock.now()),
+                raise refusals.spent(
+                    "token" if spent else "cost",
+                    period,
+                    resets_at=resets_at,
+                    wait_s=resets_at - self._clock.now(),
                 )
         account.reservations += 1
         account.reserved_tokens += tokens
         account.reserved_usd += cost_usd
         return Reservation(self, account, tokens, cost_usd)
+
+    def know(self, key_id: str) -> None:
+        """Keep sums for a key of which no request was begun here."""
+        self._account(key_id)
 
     def spend(self, key_id: str, *, tokens: int, cost_usd: float) -> None:
         """Record spend without a reservation. Ignored if the key was deleted."""
@@ -157,6 +167,17 @@ class Budgets:
             fields = Fields(line)
             account = self._account(fields.text("key"))
             self._count(account, fields.count("tokens"), float(fields.amount("cost_usd")))
+
+    def mirror(self, key_id: str, day: Window, month: Window, held: Held) -> None:
+        """Take the sums over all instances in place of those kept here."""
+        account = self._account(key_id)
+        account.day, account.month, account.turned_on = day, month, -1
+        account.running, account.reservations = held.running, held.reservations
+        account.reserved_tokens, account.reserved_usd = held.tokens, held.cost_usd
+        # When each of the minute came is known where it came; here, that the newest is the last one to be forgotten.
+        account.recent = deque([self._clock.monotonic() - held.newest_s] * held.recent)
+        if held.recent or held.running:
+            self._busy.add(key_id)
 
     def settle(self, account: _Account, reservation: Reservation, *, tokens: int, cost_usd: float) -> None:
         """Release a reservation and count what was used, in the current day and month."""

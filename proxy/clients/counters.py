@@ -24,8 +24,10 @@ class KeyCounters:
         await self._unsaved.save(storage)
 
     def _record(self, key_id: str) -> Record | None:
-        use = self._keys.use_record(key_id)
-        return None if use is None else use | self._budgets.record(key_id)
+        use = self._keys.use(key_id)
+        if use is None:
+            return None
+        return {"requests": use.requests, "last_used_at": use.last_used_at} | self._budgets.record(key_id)
 
 
 def read_counters(id: str, record: Record) -> None:

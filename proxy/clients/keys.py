@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from proxy.clients.budgets import NO_LIMITS, KeyLimits
+from proxy.clients.key_hashes import KeyHashes
 from proxy.clients.secret import FormerKey, Time, checked_key, masked, new_key, sha256
 from proxy.clock import Clock, rfc3339
 from proxy.errors import Conflict, Forbidden, NotFound, StorageError
@@ -139,18 +140,23 @@ class ClientKeys:
         declared: Iterable[ClientKey] = (),
     ) -> None:
         self._table = table
+        self._table.on_change(self._changed_elsewhere)
         self._declared = {client_key.id: client_key for client_key in declared}
         self._clock = clock
         self._feed = feed
         self._new_id = new_id
-        self._by_hash = _ids(self._table.values(), self._declared.values())
-        self._former_used: dict[str, float] = {}  # by hash, since the start
+        self._hashes = KeyHashes(_ids(self), self._declared)
         self._use = {client_key.id: _read_use(counters.get(client_key.id, {})) for client_key in self}
         self._on_use: Callable[[str], None] = _ignore
+        self._on_elsewhere: Callable[[ClientKey], None] = _ignore
 
     def on_use(self, listener: Callable[[str], None]) -> None:
         """Call `listener` with the id of each key whose counters change, or that is deleted."""
         self._on_use = listener
+
+    def on_change_elsewhere(self, listener: Callable[[ClientKey], None]) -> None:
+        """Call `listener` with each key that another instance has changed or deleted."""
+        self._on_elsewhere = listener
 
     def __getitem__(self, key_id: str) -> ClientKey:
         """Raises NotFound."""
@@ -185,13 +191,13 @@ class ClientKeys:
         """
         for key in keys:
             digest = sha256(key)
-            key_id = self._by_hash.get(digest)
+            key_id = self._hashes.get(digest)
             client_key = None if key_id is None else self[key_id]
             if client_key is None or not client_key.opens(digest, self._clock.now()):
                 continue
             if self.usable(client_key):
                 if digest != client_key.key_sha256:
-                    self._former_used[digest] = self._clock.now()
+                    self._hashes.used(digest, self._clock.now())
                 return client_key
         return None
 
@@ -210,6 +216,10 @@ class ClientKeys:
             self._on_use(client_key.id)
             self._feed.touch("tokens", client_key.id)
 
+    def use(self, key_id: str) -> KeyUse | None:
+        """The counters of a key; None if there is no such key."""
+        return self._use.get(key_id)
+
     def view(self, client_key: ClientKey) -> dict[str, Any]:
         """What an admin may see: an allow-list without key and hash."""
         use = self._use[client_key.id]
@@ -225,7 +235,7 @@ class ClientKeys:
             "group": client_key.group,
             "tags": list(client_key.tags),
             "declared": client_key.declared,
-            "former_keys": [old.view(self._former_used.get(old.key_sha256)) for old in client_key.former],
+            "former_keys": [old.view(self._hashes.used_at(old.key_sha256)) for old in client_key.former],
             "requests": use.requests,
             "last_used_at": None if use.last_used_at is None else rfc3339(use.last_used_at),
             "created_at": rfc3339(client_key.created_at),
@@ -262,7 +272,7 @@ class ClientKeys:
         """Create a key. Only here is it returned in full. Raises Unprocessable, Conflict, StorageError."""
         key, now = new_key() if key is None else checked_key(key), self._clock.now()
         digest = sha256(key)
-        if digest in self._by_hash:
+        if digest in self._hashes:
             raise Conflict("this key exists already: choose another, or leave it out to have one made")
         client_key = ClientKey(
             id=self._new_id("tok"),
@@ -279,9 +289,8 @@ class ClientKeys:
             group=None if group is None else clean_name(group, "group"),
             tags=clean_tags(tags),
         )
-        self._by_hash[digest] = client_key.id
-        self._use[client_key.id] = KeyUse()
-        await self._table.add(client_key.id, client_key, undo=lambda: self._drop(client_key))
+        self._file(None, client_key)
+        await self._table.add(client_key.id, client_key, undo=lambda: self._file(client_key, None))
         self.tell("added", f"client key {client_key.name} was made", None, client_key)
         log.info("token added token=%s name=%s role=%s", client_key.id, client_key.name, role.value)
         return client_key, key
@@ -297,13 +306,8 @@ class ClientKeys:
             raise Conflict("a revoked key stays revoked: create a new one")
         if new != old:
             new = replace(new, updated_at=self._clock.now())
-            log.info(
-                "token changed token=%s name=%s status=%s role=%s",
-                new.id,
-                new.name,
-                new.status.value,
-                new.role.value,
-            )
+            told = new.id, new.name, new.status.value, new.role.value
+            log.info("token changed token=%s name=%s status=%s role=%s", *told)
             saved = self._table.commit(new.id, new)
             self.tell("changed", f"client key {new.name} was changed", old, new)
             await saved
@@ -319,7 +323,7 @@ class ClientKeys:
     async def remove(self, key_id: str) -> None:
         """Delete a key. It stops working at once, and is gone from disk when this returns."""
         client_key = self.own(key_id)
-        self._drop(client_key)
+        self._file(client_key, None)
         forgotten = self._table.forget(key_id)
         self.tell("deleted", f"client key {client_key.name} was deleted", client_key, None)
         await forgotten
@@ -328,16 +332,11 @@ class ClientKeys:
     def set_declared(self, declared: Iterable[ClientKey]) -> Mapping[str, ClientKey]:
         """Have these keys of the configuration, by `declare`; those that were there before."""
         old, self._declared = self._declared, {client_key.id: client_key for client_key in declared}
-        self._by_hash = _ids(self._table.values(), self._declared.values())
+        self._hashes.fill(_ids(self), self._declared)
         self._use = {key_id: KeyUse() for key_id in self._declared} | self._use
         for key_id in [key_id for key_id in old if key_id not in self]:
-            self._drop(old[key_id])
+            self._file(old[key_id], None)
         return old
-
-    def use_record(self, key_id: str) -> Record | None:
-        """The counters of a key as they are stored; None if there is no such key."""
-        use = self._use.get(key_id)
-        return None if use is None else {"requests": use.requests, "last_used_at": use.last_used_at}
 
     async def left(self) -> list[str]:
         """What is not on disk yet, for people."""
@@ -349,32 +348,32 @@ class ClientKeys:
 
     def put(self, client_key: ClientKey) -> Task[None]:
         """Set a key that has other secrets than before; the task ends when it is on disk."""
-        kept = _hashes(client_key)
-        self._forget(
-            [digest for digest in _hashes(self._table[client_key.id]) if digest not in kept], client_key.id
-        )
-        self._by_hash |= dict.fromkeys(kept, client_key.id)
+        self._file(self._table[client_key.id], client_key)
         return self._table.commit(client_key.id, client_key)
 
     def tell(self, what: str, text: str, old: ClientKey | None, new: ClientKey | None) -> None:
         """Tell of a change of a key: `old` is None if it was added, `new` is None if it was deleted."""
-        client_key = new or old
-        assert client_key is not None
+        client_key = _either(old, new)
         before, after = changes(old.told() if old else None, new.told() if new else None)
         subject = Subject("token", client_key.id, client_key.name)
         self._feed.touch("tokens", client_key.id)
         self._feed.tell(Happened(f"token.{what}", text, subject=subject, before=before, after=after))
 
-    def _drop(self, client_key: ClientKey) -> None:
-        self._forget(_hashes(client_key), client_key.id)
-        self._use.pop(client_key.id, None)
-        self._on_use(client_key.id)
+    def _changed_elsewhere(self, old: ClientKey | None, new: ClientKey | None) -> None:
+        client_key = _either(old, new)
+        self._file(old, new)
+        self._feed.touch("tokens", client_key.id)
+        self._on_elsewhere(client_key)
 
-    def _forget(self, digests: Iterable[str], key_id: str) -> None:
-        for digest in digests:
-            self._former_used.pop(digest, None)
-            if self._by_hash.get(digest) == key_id:
-                del self._by_hash[digest]
+    def _file(self, old: ClientKey | None, new: ClientKey | None) -> None:
+        """Update what depends on the keys: `old` is None if it is added, `new` is None if it is deleted."""
+        client_key = _either(old, new)
+        self._hashes.file(client_key.id, _hashes(old), _hashes(new))
+        if new is not None:
+            self._use.setdefault(new.id, KeyUse())
+        else:
+            self._use.pop(client_key.id, None)
+            self._on_use(client_key.id)
 
 
 def client_of(keys: ClientKeys, presented: Sequence[str]) -> ClientKey | None:
@@ -391,12 +390,20 @@ def client_of(keys: ClientKeys, presented: Sequence[str]) -> ClientKey | None:
     raise Forbidden("this client key is for /metrics alone: its role is `metrics`", should_retry=False)
 
 
-def _ids(stored: Iterable[ClientKey], declared: Iterable[ClientKey]) -> dict[str, str]:
-    """The ids by hash. If a key is both stored and declared, the declared one counts."""
-    return {digest: client_key.id for client_key in chain(stored, declared) for digest in _hashes(client_key)}
+def _either(old: ClientKey | None, new: ClientKey | None) -> ClientKey:
+    client_key = new or old
+    assert client_key is not None
+    return client_key
 
 
-def _hashes(client_key: ClientKey) -> list[str]:
+def _ids(keys: ClientKeys) -> Iterator[tuple[str, list[str]]]:
+    """Each key's id with its hashes."""
+    return ((client_key.id, _hashes(client_key)) for client_key in keys)
+
+
+def _hashes(client_key: ClientKey | None) -> list[str]:
+    if client_key is None:
+        return []
     return [client_key.key_sha256, *(old.key_sha256 for old in client_key.former)]
 
 
@@ -409,7 +416,7 @@ def _clean(changes: dict[str, Any]) -> dict[str, Any]:
     return changes | clean
 
 
-def _ignore(key_id: str) -> None:
+def _ignore(key: object) -> None:
     """Stand in for the listener until one is set."""
 
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from proxy.clients.refusals import no_slot
 from proxy.clock import Clock, rfc3339
-from proxy.errors import NotFound, RateLimited
+from proxy.errors import NotFound
 from proxy.feed import SYSTEM, Feed, Happened, Subject, Who, acting
 from proxy.storage.fields import Fields
 from proxy.storage.protocols import Record, Storage
@@ -127,6 +128,10 @@ class Sessions:
         session.limited += 1
         return True
 
+    def hold(self, session: Session) -> None:
+        """Count a slot that was given by whoever knows the slots of all instances."""
+        session.limited += 1
+
     async def take(self, session: Session) -> None:
         """Wait for one of the session's slots. Raises RateLimited if none becomes free in time."""
         if self.take_now(session):
@@ -148,9 +153,7 @@ class Sessions:
             finally:
                 if turn in session.waiting:
                     session.waiting.remove(turn)
-        raise RateLimited(
-            f"this client has {self._max_concurrent} requests in flight, which is its limit", retry_after_s=1
-        )
+        raise no_slot(self._max_concurrent)
 
     def give(self, session: Session) -> None:
         """Free a slot, or pass it to the request that has waited longest, unless there are too many since a change."""
@@ -295,6 +298,15 @@ class Place:
     def session_id(self) -> str:
         return self._session.id
 
+    @property
+    def client(self) -> Client:
+        return self._session.client
+
+    @property
+    def limited(self) -> bool:
+        """Whether the request needs a slot."""
+        return self._limited
+
     def answered_by(self, account_id: str) -> None:
         """Note the account whose answer the client gets."""
         self._session.account_id = account_id
@@ -304,6 +316,12 @@ class Place:
         if self._limited:
             self._taken = self._sessions.take_now(self._session)
         return self._taken or not self._limited
+
+    def hold(self) -> None:
+        """Have a slot that was given by whoever knows the slots of all instances."""
+        if self._limited and not self._taken and not self._left:
+            self._sessions.hold(self._session)
+            self._taken = True
 
     async def take(self) -> None:
         """Wait for a slot. Raises RateLimited."""

@@ -65,6 +65,7 @@ class Signins:
         clock: Clock,
     ) -> None:
         self._table = table
+        self._table.on_change(self._changed_elsewhere)
         self._admin_key = admin_key
         self._keys = keys
         self._feed = feed
@@ -151,6 +152,13 @@ class Signins:
         """Write the times of last use that have changed. Raises StorageError."""
         await self._unsaved.save(storage)
 
+    async def hear(self, storage: Storage) -> None:
+        """Take the times of last use that other instances have written. Raises StorageError."""
+        counters = await storage.load("counters")
+        for each in self._table.values():
+            seen_at = _read_seen(counters.get(each.id, {}), each)
+            self._seen_at[each.id] = max(seen_at, self._seen_at.get(each.id, 0.0))
+
     async def left(self) -> list[str]:
         """What is not on disk yet, for people."""
         return await self._table.left()
@@ -181,6 +189,12 @@ class Signins:
         forgotten = self._table.forget(sign_in.id)
         self._drop(sign_in.id)
         return forgotten
+
+    def _changed_elsewhere(self, old: SignIn | None, new: SignIn | None) -> None:
+        if new is not None:
+            self._seen_at.setdefault(new.id, new.created_at)
+        elif old is not None:
+            self._drop(old.id)
 
     def _drop(self, id: str) -> None:
         self._seen_at.pop(id, None)

@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 from proxy.config.client_keys import ClientKeys, DeclaredKey
 from proxy.config.settings import Settings
 from proxy.config.targets import DeclaredTarget, Targets
-from proxy.config.types import DURATIONS, SIZES, Duration, OutboundProxy, Size, Wait, WebhookUrl
+from proxy.config.types import DURATIONS, SIZES, Duration, OutboundProxy, Size, StoreUrl, Wait, WebhookUrl
 from proxy.http.outbound import shown
+from proxy.storage.address import StoreAddress
 
 MASK: Final = "***"
 
@@ -120,6 +121,7 @@ _KINDS: Final[tuple[tuple[object, Callable[[Any], Shown]], ...]] = (
     (Wait, _duration),
     (Size, _size),
     (OutboundProxy, lambda proxy: shown(proxy.get_secret_value())),
+    (StoreUrl, lambda url: str(StoreAddress.read(url.get_secret_value()))),
     (WebhookUrl, _url_without_path),
 )
 

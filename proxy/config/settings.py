@@ -44,6 +44,8 @@ from proxy.config.types import (
     Share,
     Size,
     Slots,
+    StoreName,
+    StoreUrl,
     Text,
     Tries,
     Wait,
@@ -52,6 +54,7 @@ from proxy.config.types import (
 )
 from proxy.config.yaml_file import Written, read
 from proxy.errors import SettingsError
+from proxy.storage.address import StoreAddress
 
 
 class Section(BaseModel):
@@ -136,6 +139,11 @@ class Storage(Section):
     keep_requests: Duration | None = (
         None  # how long the request log is kept on disk; None: it is only in memory
     )
+    url: StoreUrl | None = None  # a Redis or Valkey that instances share; None: JSON files in data_folder
+    name: StoreName = "claude-proxy"  # of the pool there, what all its keys begin with
+    timeout: Duration = 0.25 * SECOND  # the longest wait for an answer of it
+    durability: Annotated[str, one_of("none", "aof", "replica")] = "none"  # what a write there has reached
+    ca_file: CaFile | None = None  # certificates to trust there, beside the system's
 
     @model_validator(mode="after")
     def _one_key(self) -> Self:
@@ -148,6 +156,11 @@ class Storage(Section):
         """The key that files are encrypted with, wherever it was set."""
         key = self.encryption_key or self.encryption_key_file
         return None if key is None else key.get_secret_value()
+
+    @property
+    def address(self) -> StoreAddress | None:
+        """Where the shared store is; None if there is none."""
+        return None if self.url is None else StoreAddress.read(self.url.get_secret_value())
 
     @property
     def old_keys(self) -> list[bytes]:
@@ -282,6 +295,8 @@ class Settings(BaseSettings):
         hidden = [self.notifications.secret, self.claude.proxy]
         declared = [self.auth.key, *(each.key for each in self.auth.client_keys)]
         declared += [secret for each in self.notifications.all_targets for secret in each.secrets()]
+        if (address := self.storage.address) is not None and address.password:
+            declared.append(address.password)
         return declared + [each.get_secret_value() for each in hidden if each is not None]
 
 

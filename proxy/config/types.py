@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, PlainValidator, SecretBytes, SecretStr, Wi
 
 from proxy.http.certificates import unusable
 from proxy.http.outbound import proxy_url
+from proxy.storage.address import StoreAddress
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -241,6 +242,17 @@ def _proxy(value: object) -> SecretStr:
     return SecretStr(proxy_url(_text(value)))
 
 
+def _store_url(value: object) -> SecretStr:
+    StoreAddress.read(_text(value))
+    return SecretStr(_text(value))
+
+
+def _store_name(value: object) -> str:
+    if not re.fullmatch("[A-Za-z0-9_-]{1,64}", name := _text(value)):
+        raise _refused(value, "use 1 to 64 of A-Z a-z 0-9 _ -, such as claude-proxy")
+    return name
+
+
 def _ca_file(value: object) -> Path:
     path = _folder(value)
     if why := unusable(path):
@@ -367,6 +379,12 @@ BaseUrl = Annotated[str, _read_by(_base_url, **HTTP_URL)]
 RedirectUri = Annotated[str, _read_by(_redirect, **HTTP_URL)]
 Folder = Annotated[Path, _read_by(_folder, **TEXT)]
 OutboundProxy = Annotated[SecretStr, _read_by(_proxy, type="string", pattern="^(http|socks5h)://")]
+StoreUrl = Annotated[
+    SecretStr,
+    _read_by(_store_url, **TEXT, pattern=r"^(rediss?(\+sentinel)?|unix)://"),
+    "it may hold a password",
+]
+StoreName = Annotated[str, _read_by(_store_name, **TEXT)]
 CaFile = Annotated[Path, _read_by(_ca_file, **TEXT)]
 Secret = Annotated[SecretStr, _read_by(_secret, **SECRET)]
 AdminKey = Annotated[SecretStr, _read_by(_admin_key, **SECRET)]

@@ -56,7 +56,7 @@ class EventLog:
         return found[-most:]
 
     def _account_changed(self, change: AccountChanged) -> None:
-        for event in told(change):
+        for event in () if change.elsewhere else told(change):
             self._happened(event)
 
     def _happened(self, event: Happened) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Final
 
 from proxy.accounts.account import Status
 from proxy.accounts.pool import Pool
@@ -11,11 +12,14 @@ from proxy.clients.keys import ClientKeys
 from proxy.clock import Clock
 from proxy.feed import Level
 from proxy.storage.findings import Findings
+from proxy.storage.protocols import Records
 from proxy.usage.series import Series
 
 LEVELS: Mapping[str, Level] = MappingProxyType(
     {"healthy": "info", "degraded": "warning", "unhealthy": "error"}
 )
+NO_FOLDER: Final = "the data folder cannot be written"
+NO_STORE: Final = "the shared store does not take them"
 
 
 def change_told(status: str, reasons: list[str]) -> str:
@@ -35,6 +39,7 @@ class Health:
         findings: Findings,
         clock: Clock,
         unsaved_events: Callable[[], str | None] = lambda: None,
+        storage: Records | None = None,
     ) -> None:
         self._pool = pool
         self._keys = keys
@@ -43,6 +48,7 @@ class Health:
         self._clock = clock
         self._began = clock.monotonic()
         self._unsaved_events = unsaved_events
+        self._storage = storage
         self.draining = False
 
     def uptime_s(self) -> float:
@@ -82,15 +88,22 @@ class Health:
         return None if self._pool.count()[Status.ACTIVE] else "no usable account"
 
     def _unsaved(self) -> list[str]:
-        """What has not reached its file yet."""
+        """What has not reached its file or the shared store yet."""
+        storage, why = self._storage, NO_FOLDER
+        if storage is not None and storage.away is not None:
+            return [
+                f"the shared store is away ({storage.away}): no token is refreshed, changes wait in memory"
+            ]
+        if storage is not None and storage.is_shared:
+            why = NO_STORE
         told = []
         changes = len(self._pool.unsaved) + len(self._keys.unsaved)
         if changes:
-            told.append(f"{changes} changes are not on disk yet: the data folder cannot be written")
+            told.append(f"{changes} changes are not on disk yet: {why}")
         elif not self._pool.writable:
-            told.append("changes are on disk only in the journal: the data folder cannot be written")
+            told.append(f"changes are on disk only in the journal: {why}")
         if self._series.unsaved is not None:
-            told.append("usage is not on disk yet: the data folder cannot be written")
+            told.append(f"usage is not on disk yet: {why}")
         if self._unsaved_events() is not None:
-            told.append("events are not in the audit log yet: the data folder cannot be written")
+            told.append(f"events are not in the audit log yet: {why}")
         return told

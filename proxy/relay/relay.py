@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 from http.client import responses
 from urllib.parse import quote
 
 from proxy.accounts.affinity import Affinity, Asking, Placement, Unlocated, missing
-from proxy.errors import BadGateway, RequestError
+from proxy.errors import BadGateway, NotFound, RequestError, StorageError
 from proxy.http.body import Body
 from proxy.http.headers import ClientHeaders
 from proxy.http.target import Target, parse
@@ -52,6 +53,12 @@ class Relay:
     async def place(self, inbound: Inbound, record: RequestRecord) -> tuple[Asking, Placement]:
         """Say where a request belongs. Raises RequestError."""
         asking = await inbound.asking(record.key)
+        resources = self.affinity.resources
+        if resources.is_shared:
+            with contextlib.suppress(Unlocated, NotFound):
+                return asking, self.affinity.place(asking)
+            with contextlib.suppress(StorageError):  # another instance may have learnt of it just now
+                await resources.catch_up()
         while True:
             try:
                 return asking, self.affinity.place(asking)

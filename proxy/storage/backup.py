@@ -7,14 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from proxy.clock import Clock
 from proxy.errors import StartError, StorageError, Unprocessable
 from proxy.storage import files
-from proxy.storage.envelope import Keyring
-from proxy.storage.json_files import JsonFiles
 from proxy.storage.layout import checked
 from proxy.storage.passphrase import Records, seal, unseal
-from proxy.storage.protocols import Kind, Reader, Record
+from proxy.storage.protocols import Kind, Reader, Record, Storage
 
 KINDS: Final[tuple[Kind, ...]] = ("accounts", "tokens")
 MOST_BYTES: Final = 64 * 1024 * 1024
@@ -53,19 +50,13 @@ def read(file: Path, passphrase: str, readers: Mapping[Kind, Reader]) -> Records
     return found
 
 
-async def fill(
-    folder: Path, records: Records, *, clock: Clock, keyring: Keyring, readers: Mapping[Kind, Reader]
-) -> None:
-    """Put the records into a data folder. Raises StorageError."""
-    storage = JsonFiles.open(folder, clock=clock, keyring=keyring, readers=readers)
-    try:
-        for kind, each in records.items():
-            for record in each:
-                await storage.put(kind, _id(record), record)
-        if storage.degraded:
-            raise StorageError(f"data folder {folder} does not take everything: see its disk, and try again")
-    finally:
-        await storage.close()
+async def fill(storage: Storage, records: Records) -> None:
+    """Put the records into an empty storage. Raises StorageError."""
+    for kind, each in records.items():
+        for record in each:
+            await storage.put(kind, _id(record), record, known=0)
+    if storage.degraded:
+        raise StorageError("the data folder does not take everything: see its disk, and try again")
 
 
 def _object(data: bytes) -> dict[str, Any]:

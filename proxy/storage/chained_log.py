@@ -62,7 +62,7 @@ class ChainedLog:
         newest: deque[Record] = deque()
         damaged = 0
         for day in (await self._storage.event_days())[: -DAYS_BACK - 1 : -1]:
-            tail = _Tail(most - len(newest))
+            tail = _Tail(most - len(newest), forks=self._storage.is_shared)
             await self._storage.each_line(event_log(day), tail.take)
             newest.extendleft(reversed(tail.records()))
             if not self.day and tail.chain.head is not None:
@@ -137,9 +137,10 @@ class ChainedLog:
 
 
 class _Tail:
-    """The newest lines of a day."""
+    """The newest lines of a day. With `forks`, each instance goes on from the line that was the last at its start."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, *, forks: bool) -> None:
+        self._forks = forks
         self.chain = Chain()
         self.damaged = 0
         self._lines: deque[bytes] = deque(maxlen=most)
@@ -149,7 +150,7 @@ class _Tail:
         before, fits = self.chain.lines, self.chain.take(line)
         if self.chain.lines == before:
             raise ValueError("it is no line of a chain")
-        self.damaged += not fits
+        self.damaged += not fits and not self._forks
         self._lines.append(line)
 
     def records(self) -> list[Record]:

@@ -58,6 +58,7 @@ class Findings:
 
     def __init__(self, table: Table[Finding], feed: Feed) -> None:
         self._table = table
+        self._table.on_change(lambda old, new: feed.touch("stats", "health"))
         self._feed = feed
 
     def __len__(self) -> int:

@@ -73,6 +73,18 @@ def held_unchanged(folder: Path) -> Iterator[None]:
         yield
 
 
+def make_spool(folder: Path) -> None:
+    """Create the folder for bodies of requests, which is all that an instance of a shared store keeps here.
+
+    Several instances may have the same one. Raises StorageError.
+    """
+    with usable(folder):
+        make_folder(folder)
+        _refuse_foreign(folder)
+        make_folder(folder / SPOOL)
+        clear_spool(folder)
+
+
 def make_private(folder: Path) -> list[str]:
     """Create the subfolders and remove the permissions of other users. Returns a notice if there were any.
 

@@ -21,7 +21,7 @@ from proxy.errors import StorageError
 from proxy.storage import files
 from proxy.storage.files import told
 from proxy.storage.layout import DAY, HANDED
-from proxy.storage.protocols import Kind, Record
+from proxy.storage.protocols import Follower, Kind, Lease, Outcome, Record, Stored
 
 USAGE: Final = "usage"
 SPENDING: Final = "spending"
@@ -42,6 +42,8 @@ class HandOver:
 
     notices: Sequence[str] = ()
     degraded = True
+    away = None
+    is_shared = False
 
     def __init__(self, folder: Path, clock: Clock) -> None:
         self._folder = folder / HANDED
@@ -65,7 +67,15 @@ class HandOver:
         while await asyncio.to_thread(path.exists) and self._clock.monotonic() < end:
             await self._clock.sleep(LOOK_S)
 
+    # All else belongs to the other process.
+
     async def load(self, kind: Kind) -> dict[str, Record]:
+        self._refuse()
+
+    async def stored(self, kind: Kind) -> dict[str, Stored]:
+        self._refuse()
+
+    async def get(self, kind: Kind, id: str) -> Stored:
         self._refuse()
 
     async def logs(self) -> list[str]:
@@ -80,10 +90,12 @@ class HandOver:
     async def each_line(self, log: str, take: Callable[[bytes], object]) -> None:
         self._refuse()
 
-    def put(self, kind: Kind, id: str, record: Record) -> Coroutine[Any, Any, None]:
+    def put(
+        self, kind: Kind, id: str, record: Record, *, known: int | None = None, fence: int | None = None
+    ) -> Outcome:
         return self._refused()
 
-    def delete(self, kind: Kind, id: str) -> Coroutine[Any, Any, None]:
+    def delete(self, kind: Kind, id: str, *, known: int | None = None) -> Outcome:
         return self._refused()
 
     def update(self, kind: Kind, records: Mapping[str, Record | None]) -> Coroutine[Any, Any, None]:
@@ -95,10 +107,31 @@ class HandOver:
     def remove_log(self, log: str) -> Coroutine[Any, Any, None]:
         return self._refused()
 
+    async def take(self, name: str, ttl_s: float) -> Lease | None:
+        self._refuse()
+
+    async def renew(self, lease: Lease, ttl_s: float) -> bool:
+        return False
+
+    async def release(self, lease: Lease) -> None:
+        return
+
     async def close(self) -> None:
         """Nothing is held."""
 
-    async def _refused(self) -> None:
+    def follow(self, kind: Kind, follower: Follower) -> None:
+        """What the other process changes is not told here."""
+
+    def follow_log(self, log: str, take: Callable[[bytes], object]) -> None:
+        """What the other process appends is not told here."""
+
+    def listen(self) -> None:
+        return
+
+    async def catch_up(self) -> None:
+        return
+
+    async def _refused(self) -> NoReturn:
         self._refuse()
 
     def _refuse(self) -> NoReturn:

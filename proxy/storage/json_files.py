@@ -23,11 +23,13 @@ from proxy.storage.folder import clear_spool, make_private, take, usable
 from proxy.storage.group import Group
 from proxy.storage.inventory import Inventory
 from proxy.storage.journal import Change, Journal, Key
-from proxy.storage.layout import INVENTORY, JOURNAL, LAYOUTS, checked
+from proxy.storage.layout import INVENTORY, JOURNAL, LAYOUTS, checked, kind_of
+from proxy.storage.leases import LocalLeases
 from proxy.storage.logs import Logs
-from proxy.storage.protocols import Kind, Reader, Record
+from proxy.storage.protocols import NOTHING, Follower, Kind, Outcome, Reader, Record, Stored
 from proxy.storage.recovery import recover, set_aside, set_record
 from proxy.storage.rekey import is_current, rekey, rewrite_aside
+from proxy.storage.stamps import Stamps
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -35,7 +37,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-class JsonFiles:
+class JsonFiles(LocalLeases):
     """Implements Storage. After `open`, only the writer thread uses the attributes, except the notices and the group.
 
     A durable change is done when it is in its own file or, if that cannot be written, in the journal; each later
@@ -45,6 +47,7 @@ class JsonFiles:
     def __init__(
         self, folder: Path, lock: int, clock: Clock, keyring: Keyring, readers: Mapping[Kind, Reader]
     ) -> None:
+        super().__init__(clock)
         self._folder = folder
         self._keyring = keyring
         self._clock = clock
@@ -62,6 +65,7 @@ class JsonFiles:
         self._records = state.records
         self._generations = state.generations
         self._identities = {path: files.identity(path) for path in state.generations}
+        self._stamps = Stamps()
         self._waiting: dict[Key, Change] = {}
         self._generation = max(
             (*state.generations.values(), *(c.generation for c in state.waiting.values())), default=0
@@ -95,19 +99,34 @@ class JsonFiles:
     def degraded(self) -> bool:
         return bool(self._waiting)
 
+    away = None
+    is_shared = False
+
     async def load(self, kind: Kind) -> dict[str, Record]:
         return await self._order(self._load, kind)
 
+    async def stored(self, kind: Kind) -> dict[str, Stored]:
+        return await self._order(self._stored, kind_of(kind, durable=True))
+
+    async def get(self, kind: Kind, id: str) -> Stored:
+        return await self._order(self._get, kind_of(kind, durable=True), checked(id))
+
+    def follow(self, kind: Kind, follower: Follower) -> None:
+        """Nobody else changes anything."""
+
     # Not `async def`: the call itself queues the write and copies a durable record, before anything is awaited.
 
-    def put(self, kind: Kind, id: str, record: Record) -> Coroutine[Any, Any, None]:
-        return self._order(self._commit, _kind(kind, durable=True), checked(id), to_text(record))
+    def put(
+        self, kind: Kind, id: str, record: Record, *, known: int | None = None, fence: int | None = None
+    ) -> Outcome:
+        text = to_text(record)
+        return self._order(self._commit, kind_of(kind, durable=True), checked(id), text, known, fence)
 
-    def delete(self, kind: Kind, id: str) -> Coroutine[Any, Any, None]:
-        return self._order(self._commit, _kind(kind, durable=True), checked(id), None)
+    def delete(self, kind: Kind, id: str, *, known: int | None = None) -> Outcome:
+        return self._order(self._commit, kind_of(kind, durable=True), checked(id), None, known)
 
     def update(self, kind: Kind, records: Mapping[str, Record | None]) -> Coroutine[Any, Any, None]:
-        return self._order(self._update, _kind(kind, durable=False), records)
+        return self._order(self._update, kind_of(kind, durable=False), records)
 
     async def logs(self) -> list[str]:
         return await self._order(self._logs.names)
@@ -139,6 +158,15 @@ class JsonFiles:
     def remove_log(self, log: str) -> Coroutine[Any, Any, None]:
         return self._order(self._logs.remove, checked(log))
 
+    def listen(self) -> None:
+        return
+
+    def follow_log(self, log: str, take: Callable[[bytes], object]) -> None:
+        """Nobody else appends anything."""
+
+    async def catch_up(self) -> None:
+        return
+
     async def close(self) -> None:
         lock, self._lock = self._lock, None
         if lock is not None:
@@ -155,9 +183,19 @@ class JsonFiles:
     def _load(self, kind: Kind) -> dict[str, Record]:
         return {id: json.loads(text) for id, text in self._records[kind].items()}
 
-    def _commit(self, kind: Kind, id: str, text: str | None) -> None:
+    def _stored(self, kind: Kind) -> dict[str, Stored]:
+        return {id: self._get(kind, id) for id in self._records[kind]}
+
+    def _get(self, kind: Kind, id: str) -> Stored:
+        text = self._records[kind].get(id)
+        return NOTHING if text is None else Stored(self._stamps.of((kind, id)), json.loads(text))
+
+    def _commit(
+        self, kind: Kind, id: str, text: str | None, known: int | None, fence: int | None = None
+    ) -> int:
         records = self._records[kind]
         before = records.get(id)
+        self._stamps.check((kind, id), known, fence, lambda: self._get(kind, id))
         self._generation += 1
         set_record(records, id, text)
         change = Change(kind, id, self._generation, text)
@@ -166,6 +204,8 @@ class JsonFiles:
         except OSError as error:
             set_record(records, id, before)
             raise StorageError(f"{kind}/{id} could not be saved in {self._folder}: {told(error)}") from error
+        self._stamps.set(change.key, None if text is None else self._generation, fence)
+        return self._generation
 
     def _store(self, changes: Iterable[Change]) -> None:
         """Write each change to its file, or to the journal if that fails. Raises OSError if the journal fails too."""
@@ -242,11 +282,3 @@ class JsonFiles:
 async def _outcome(future: Future[T]) -> T:
     # Shielded: if the caller is cancelled, its queued write must not be.
     return await asyncio.shield(asyncio.wrap_future(future))
-
-
-def _kind(kind: Kind, *, durable: bool) -> Kind:
-    if LAYOUTS[kind].durable is not durable:
-        raise ValueError(
-            f"{kind} is {'not ' if durable else ''}durable: use {'update' if durable else 'put'}"
-        )
-    return kind

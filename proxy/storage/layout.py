@@ -85,6 +85,15 @@ def checked(id: str) -> str:
     return id
 
 
+def kind_of(kind: Kind, *, durable: bool) -> Kind:
+    """The kind, if it is durable or not, as said. Raises ValueError, which names the right verb."""
+    if LAYOUTS[kind].durable is not durable:
+        raise ValueError(
+            f"{kind} is {'not ' if durable else ''}durable: use {'update' if durable else 'put'}"
+        )
+    return kind
+
+
 def log_file(folder: Path, log: str) -> Path:
     """The file of a log."""
     if log.startswith(_EVENTS_OF):
@@ -95,6 +104,11 @@ def log_file(folder: Path, log: str) -> Path:
 def event_log(day: str) -> str:
     """The name of the log of a day's events."""
     return f"{_EVENTS_OF}{day}"
+
+
+def event_day(log: str) -> str | None:
+    """The day whose events a log has; None if it is none of events."""
+    return log.removeprefix(_EVENTS_OF) if log.startswith(_EVENTS_OF) else None
 
 
 def backup(path: Path) -> Path:

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from proxy.errors import StorageError
 from proxy.jobs import Jobs
-from proxy.storage.protocols import Kind, Record, Storage
+from proxy.storage.protocols import Kind, Record, Records
 
 T = TypeVar("T")
 
@@ -30,12 +30,13 @@ class Table(Mapping[str, T], Generic[T]):
         items: Iterable[tuple[str, T]],
         *,
         record: Callable[[T], Record],
-        storage: Storage,
+        storage: Records,
         jobs: Jobs,
     ) -> None:
         self._kind = kind
         self._items = dict(items)
         self._record = record
+        self._tell: Callable[[T | None, T | None], None] = _ignore
         self._storage = storage
         self._jobs = jobs
         self.unsaved: dict[str, str] = {}
@@ -79,7 +80,17 @@ class Table(Mapping[str, T], Generic[T]):
 
     async def stored(self, id: str) -> Record | None:
         """The record as it is in storage."""
-        return (await self._storage.load(self._kind)).get(id)
+        return (await self._storage.get(self._kind, id)).record
+
+    def on_change(self, tell: Callable[[T | None, T | None], None]) -> None:
+        """Call `tell` with each item that another instance has changed, as it was and as it is: None if it is not."""
+        self._tell = tell
+
+    def fence(self, id: str, fence: int | None) -> None:
+        """Write this item under a lease from now on, or under none: an earlier holder of it writes over nothing."""
+
+    async def reread(self, id: str) -> None:
+        """Take what is in storage, if another instance has changed it. Raises StorageError."""
 
     def forget(self, id: str) -> asyncio.Task[None]:
         """Remove one item; the task ends when it is gone from disk."""
@@ -107,12 +118,20 @@ class Table(Mapping[str, T], Generic[T]):
 
     async def _save(self, id: str, record: Record | None) -> None:
         try:
-            if record is None:
-                await self._storage.delete(self._kind, id)
-            else:
-                await self._storage.put(self._kind, id, record)
+            await self._store(id, record)
         except StorageError as error:
             self.unsaved[id] = str(error)
             log.error("not saved, kept in memory kind=%s id=%s error=%s", self._kind, id, error)
             raise
         self.unsaved.pop(id, None)
+
+    async def _store(self, id: str, record: Record | None) -> None:
+        """Write a record, or delete it. Raises StorageError."""
+        if record is None:
+            await self._storage.delete(self._kind, id)
+        else:
+            await self._storage.put(self._kind, id, record)
+
+
+def _ignore(old: object, new: object) -> None:
+    """Stand in for the listener until one is set."""

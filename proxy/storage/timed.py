@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from proxy.clock import Clock
 from proxy.errors import StorageError
 from proxy.histogram import Histogram
-from proxy.storage.protocols import Kind, Record, Storage
+from proxy.storage.protocols import Follower, Kind, Lease, Outcome, Outdated, Record, Storage, Stored
+
+T = TypeVar("T")
 
 WRITES: Final = ("put", "delete", "update", "append", "replace_log", "remove_log")
 
@@ -32,6 +34,11 @@ class Timed:
         return former
 
     @property
+    def measured(self) -> Storage:
+        """The storage that is measured."""
+        return self._storage
+
+    @property
     def notices(self) -> Sequence[str]:
         return self._storage.notices
 
@@ -39,8 +46,37 @@ class Timed:
     def degraded(self) -> bool:
         return self._storage.degraded
 
+    @property
+    def away(self) -> str | None:
+        return self._storage.away
+
+    @property
+    def is_shared(self) -> bool:
+        return self._storage.is_shared
+
     async def load(self, kind: Kind) -> dict[str, Record]:
         return await self._storage.load(kind)
+
+    async def stored(self, kind: Kind) -> dict[str, Stored]:
+        return await self._storage.stored(kind)
+
+    async def get(self, kind: Kind, id: str) -> Stored:
+        return await self._storage.get(kind, id)
+
+    def follow(self, kind: Kind, follower: Follower) -> None:
+        self._storage.follow(kind, follower)
+
+    def listen(self) -> None:
+        self._storage.listen()
+
+    async def take(self, name: str, ttl_s: float) -> Lease | None:
+        return await self._storage.take(name, ttl_s)
+
+    async def renew(self, lease: Lease, ttl_s: float) -> bool:
+        return await self._storage.renew(lease, ttl_s)
+
+    async def release(self, lease: Lease) -> None:
+        await self._storage.release(lease)
 
     async def logs(self) -> list[str]:
         return await self._storage.logs()
@@ -54,16 +90,24 @@ class Timed:
     async def each_line(self, log: str, take: Callable[[bytes], object]) -> None:
         await self._storage.each_line(log, take)
 
+    def follow_log(self, log: str, take: Callable[[bytes], object]) -> None:
+        self._storage.follow_log(log, take)
+
+    async def catch_up(self) -> None:
+        await self._storage.catch_up()
+
     async def close(self) -> None:
         await self._storage.close()
 
     # Not `async def`: a write is queued when it is called.
 
-    def put(self, kind: Kind, id: str, record: Record) -> Coroutine[Any, Any, None]:
-        return self._timed("put", self._storage.put(kind, id, record))
+    def put(
+        self, kind: Kind, id: str, record: Record, *, known: int | None = None, fence: int | None = None
+    ) -> Outcome:
+        return self._timed("put", self._storage.put(kind, id, record, known=known, fence=fence))
 
-    def delete(self, kind: Kind, id: str) -> Coroutine[Any, Any, None]:
-        return self._timed("delete", self._storage.delete(kind, id))
+    def delete(self, kind: Kind, id: str, *, known: int | None = None) -> Outcome:
+        return self._timed("delete", self._storage.delete(kind, id, known=known))
 
     def update(self, kind: Kind, records: Mapping[str, Record | None]) -> Coroutine[Any, Any, None]:
         return self._timed("update", self._storage.update(kind, records))
@@ -79,12 +123,14 @@ class Timed:
     def remove_log(self, log: str) -> Coroutine[Any, Any, None]:
         return self._timed("remove_log", self._storage.remove_log(log))
 
-    def _timed(self, what: str, write: Awaitable[None]) -> Coroutine[Any, Any, None]:
+    def _timed(self, what: str, write: Awaitable[T]) -> Coroutine[Any, Any, T]:
         return self._end(what, write, self._clock.monotonic())
 
-    async def _end(self, what: str, write: Awaitable[None], began_at: float) -> None:
+    async def _end(self, what: str, write: Awaitable[T], began_at: float) -> T:
         try:
-            await write
+            return await write
+        except Outdated:  # an answer, and no failure
+            raise
         except StorageError:
             self.errors[what] += 1
             raise

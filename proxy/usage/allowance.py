@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from dataclasses import replace
+from typing import Any
 
 from proxy.clients.budgets import Budgets
+from proxy.clients.keys import ClientKey
+from proxy.clients.sessions import Place
+from proxy.clients.shared import SharedLimits
+from proxy.clients.shared_use import SharedUse
+from proxy.clients.ticket import Ticket
 from proxy.clock import Clock
 from proxy.errors import Forbidden
 from proxy.http.decoding import MAX_RATIO
@@ -43,15 +50,24 @@ class Allowance:
                 "this key has a budget or a list of models, and what this route uses cannot be held to it",
                 should_retry=False,
             )
-        if not reads and target.path != "/v1/messages/count_tokens":
-            record.leave_key = self._budgets.begin(key.id, key.limits)
+        if counts(record):
+            self._begin(record)
 
-    def reserve(self, record: RequestRecord, wanted: Peek) -> None:
-        """Check the models and reserve what an inference request may use. Raises Forbidden, RateLimited."""
+    def take(self, record: RequestRecord, place: Place, *, small: bool) -> Coroutine[Any, Any, None] | None:
+        """Take a slot of the client. None if the request has it now, or needs none; else what to wait for, which
+        raises RequestError. `small`: the body costs nothing to read first.
+        """
+        return None if place.take_now() else place.take()
+
+    def reserve(self, record: RequestRecord, wanted: Peek) -> Coroutine[Any, Any, None] | None:
+        """Check the models and reserve what an inference request may use. Raises Forbidden, RateLimited.
+
+        None if that is done; else what to wait for, which raises RequestError.
+        """
         key = record.key
         assert key is not None
         if not key.is_restricted:
-            return
+            return None
         if wanted.size is None:
             raise Forbidden(
                 "this key has a budget or a list of models, and the body of this request cannot be read: it has to be "
@@ -65,7 +81,8 @@ class Allowance:
                 raise Forbidden(f"this key may not use the model {model[:80]!r}", should_retry=False)
         if key.limits.has_budget:
             tokens, cost_usd = self._most(wanted)
-            record.reservation = self._budgets.reserve(key.id, key.limits, tokens=tokens, cost_usd=cost_usd)
+            return self._set_aside(record, key, tokens, cost_usd)
+        return None
 
     def leave(self, record: RequestRecord) -> None:
         """End the request for its key."""
@@ -77,11 +94,23 @@ class Allowance:
         """Charge the request's key what was used. A sink, called after `price`."""
         if not record.is_inference or record.key is None:
             return
-        tokens, cost_usd = spent(record)
+        self._count(record, record.key, *spent(record))
+
+    def _begin(self, record: RequestRecord) -> None:
+        assert record.key is not None
+        record.leave_key = self._budgets.begin(record.key.id, record.key.limits)
+
+    def _set_aside(
+        self, record: RequestRecord, key: ClientKey, tokens: int, cost_usd: float
+    ) -> Coroutine[Any, Any, None] | None:
+        record.reservation = self._budgets.reserve(key.id, key.limits, tokens=tokens, cost_usd=cost_usd)
+        return None
+
+    def _count(self, record: RequestRecord, key: ClientKey, tokens: int, cost_usd: float) -> None:
         if record.reservation is not None:
             record.reservation.settle(tokens=tokens, cost_usd=cost_usd)
         elif tokens:
-            self._budgets.spend(record.key.id, tokens=tokens, cost_usd=cost_usd)
+            self._budgets.spend(key.id, tokens=tokens, cost_usd=cost_usd)
 
     def _most(self, wanted: Peek) -> tuple[int, float]:
         """The most tokens and US dollars that the request may use, if each of its models does all of the work."""
@@ -91,6 +120,66 @@ class Allowance:
         rates = [prices.highest_rates(m, now, fast=wanted.fast) or _fallback_rates() for m in models]
         cost_usd = sum(tokens_in * rate_in + tokens_out * rate_out for rate_in, rate_out in rates)
         return len(models) * (tokens_in + tokens_out), cost_usd
+
+
+class SharedAllowance(Allowance):
+    """Keeps requests within limits that all instances share: by one call to their store if the body is small or the
+    key has no budget, else by one before the body is read and one after it. Without limits there is none.
+    """
+
+    def __init__(self, budgets: Budgets, limits: SharedLimits, use: SharedUse, *, clock: Clock) -> None:
+        super().__init__(budgets, clock=clock)
+        self._limits = limits
+        self._use = use
+
+    def take(self, record: RequestRecord, place: Place, *, small: bool) -> Coroutine[Any, Any, None] | None:
+        key = record.key
+        assert key is not None
+        record.ticket = self._limits.ticket(record.id, key.id, key.limits, place, counts=counts(record))
+        if record.ticket is None or (small and record.is_inference and key.limits.has_budget):
+            return None
+        return self._limits.admit(record.ticket)
+
+    def reserve(self, record: RequestRecord, wanted: Peek) -> Coroutine[Any, Any, None] | None:
+        ticket = record.ticket
+        try:
+            return super().reserve(record, wanted)
+        except Forbidden as error:
+            if ticket is None or ticket.open:
+                raise
+            return self._forbidden(ticket, error)
+
+    async def _forbidden(self, ticket: Ticket, error: Forbidden) -> None:
+        """Refuse a request that was not asked for yet: it is one of its key's requests a minute all the same."""
+        await self._limits.admit(ticket)
+        raise error
+
+    def settle(self, record: RequestRecord) -> None:
+        super().settle(record)
+        if not record.is_inference and record.ticket is not None:
+            self._limits.settle(record.ticket, tokens=0, cost_usd=0.0)
+        record.ticket = None  # it refers to the request's place, and that back to whoever holds the record
+
+    def _begin(self, record: RequestRecord) -> None:
+        """With the slot."""
+
+    def _set_aside(
+        self, record: RequestRecord, key: ClientKey, tokens: int, cost_usd: float
+    ) -> Coroutine[Any, Any, None] | None:
+        assert record.ticket is not None
+        return self._limits.admit(record.ticket, tokens=tokens, cost_usd=cost_usd)
+
+    def _count(self, record: RequestRecord, key: ClientKey, tokens: int, cost_usd: float) -> None:
+        ticket = record.ticket
+        told = ticket is not None and self._limits.settle(ticket, tokens=tokens, cost_usd=cost_usd)
+        if tokens:
+            self._use.spend(key.id, tokens=tokens, cost_usd=cost_usd, told=told)
+
+
+def counts(record: RequestRecord) -> bool:
+    """Whether the request is one of its key's requests a minute and at once: what is free and has no effect is not."""
+    assert record.target is not None
+    return record.method not in ("GET", "HEAD") and record.target.path != "/v1/messages/count_tokens"
 
 
 def spent(record: RequestRecord) -> tuple[int, float]:

@@ -43,8 +43,13 @@ class Late:
         if self._is_late and record.is_inference and record.key is not None:
             self._add(record.key.id, *spent(record))
 
-    def go_on(self, series: Series, end: Callable[[], Awaitable[None]]) -> None:
-        """Have requests go on after the rest of the engine was left, until `end` returns."""
+    async def go_on(self, series: Series, end: Callable[[], Awaitable[None]]) -> None:
+        """Have requests go on until `end` returns, which is after the rest of the engine was left.
+
+        A store that both processes share need not be given up: then it is awaited here.
+        """
+        if self._storage.is_shared:
+            return await end()
         self._outlives.push_async_callback(self._hand_over, series, end)
 
     async def _hand_over(self, series: Series, end: Callable[[], Awaitable[None]]) -> None:

@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 from proxy.clients.budgets import Reservation
 from proxy.clients.keys import ClientKey
+from proxy.clients.ticket import Ticket
 from proxy.http.target import Target
 from proxy.upstream.verdict import Action
 from proxy.usage.meter import Meter, Usage
@@ -119,6 +120,7 @@ class RequestRecord:
     cost_usd: float | None = None
     reservation: Reservation | None = None
     leave_key: Callable[[], None] | None = None
+    ticket: Ticket | None = None
 
     @property
     def account_id(self) -> str | None:

@@ -255,6 +255,7 @@ async def test_an_account_that_is_not_there_is_404(tmp_path: Path) -> None:
 # ---- a new key in place
 
 
+@pytest.mark.files
 @pytest.mark.parametrize("state", ["active", "invalid", "inactive", "rate_limited"])
 async def test_a_new_key_keeps_id_history_and_what_is_not_the_keys(tmp_path: Path, state: str) -> None:
     async with serve(tmp_path) as service:

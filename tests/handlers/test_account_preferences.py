@@ -100,6 +100,7 @@ async def test_nan_is_no_number(tmp_path: Path) -> None:
         assert next(iter(service.parts.pool)).preferences.view() == USUAL
 
 
+@pytest.mark.files
 async def test_a_file_of_before_is_read_and_written_without_loss(tmp_path: Path) -> None:
     async with serve(tmp_path):
         pass
@@ -119,6 +120,7 @@ async def test_a_file_of_before_is_read_and_written_without_loss(tmp_path: Path)
     assert after == before | USUAL | changed and after["updated_at"] != before["updated_at"]
 
 
+@pytest.mark.files
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [("priority", 0.5), ("weight", 0), ("reserve", 2), ("tags", "eu"), ("tags", ["a,b"]), ("note", ["x"])],

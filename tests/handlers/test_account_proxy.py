@@ -118,6 +118,7 @@ async def test_what_is_no_proxy_is_refused_and_not_repeated(tmp_path: Path, wron
         assert next(iter(service.parts.pool)).name == "a"
 
 
+@pytest.mark.files
 async def test_an_edited_file_with_a_wrong_one_is_named_at_the_start(tmp_path: Path) -> None:
     async with serve(tmp_path):
         pass

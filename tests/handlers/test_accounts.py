@@ -14,7 +14,7 @@ import pytest
 from proxy.simulator import Error, Reset, Slow
 from tests.canaries import holders
 from tests.logins import full_disk
-from tests.service import ADMIN_KEY, Service, SteppedClock, serve, upstream_key
+from tests.service import ADMIN_KEY, Service, SteppedClock, kept, serve, upstream_key
 from tests.wire import Answer, fetch
 
 NEW = {"name": "team", "type": "api_key", "api_key": "sk-ant-api03-of-team"}
@@ -36,9 +36,8 @@ def path_of(service: Service, name: str) -> str:
 
 
 def stored(folder: Path, id: str) -> dict[str, Any]:
-    """The account's record on disk."""
-    document = json.loads((folder / "accounts" / f"{id}.json").read_text())
-    return dict(document["records"][id])
+    """The account's record."""
+    return kept(folder, "accounts", id)
 
 
 # ---- showing
@@ -157,6 +156,7 @@ async def test_a_missing_field_is_named(tmp_path: Path, missing: str) -> None:
         assert answer.status == 422 and missing in answer.json()["error"]["message"]
 
 
+@pytest.mark.files
 async def test_what_cannot_be_stored_is_503_and_not_added(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,6 +278,7 @@ async def test_being_inactive_does_not_heal_a_dead_credential(tmp_path: Path) ->
         assert service.status("a") == "invalid"
 
 
+@pytest.mark.files
 async def test_a_change_that_cannot_be_stored_is_503_and_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,6 +305,7 @@ async def test_a_deleted_account_is_answered_and_gone(tmp_path: Path) -> None:
         assert {(await service.message()).header("x-proxy-account") for _ in range(3)} == {"b"}
 
 
+@pytest.mark.files
 async def test_nothing_of_a_deleted_accounts_credential_stays_on_disk(tmp_path: Path) -> None:
     async with serve(tmp_path, accounts=["a"]) as service:
         await service.admin("PUT", path_of(service, "a"), {"name": "b"})

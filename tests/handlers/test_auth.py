@@ -146,6 +146,7 @@ async def test_me_says_how_long_it_is_good(tmp_path: Path) -> None:
         assert (await service.admin("GET", ME)).json() == {"authenticated": True, "expires_at": None}
 
 
+@pytest.mark.files
 async def test_a_login_that_cannot_be_stored_is_503_and_no_login(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
         with full_disk():
@@ -251,6 +252,7 @@ async def test_by_http_it_is_not_since_browsers_would_not_take_it(
 # ---- its end
 
 
+@pytest.mark.files
 async def test_logout_ends_it_and_takes_the_cookie_away(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
         cookie, other = await service.login(), await service.login()
@@ -282,6 +284,7 @@ async def test_a_logout_by_key_ends_nobody(tmp_path: Path) -> None:
         assert await me(service, cookie) == 200
 
 
+@pytest.mark.files
 async def test_a_logout_that_cannot_be_stored_is_503_and_holds(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
         cookie = await service.login()
@@ -384,6 +387,7 @@ async def test_another_admin_key_ends_all(tmp_path: Path) -> None:
         assert await me(service, await service.login(OTHER_ADMIN_KEY)) == 200
 
 
+@pytest.mark.files
 async def test_a_stored_one_that_is_not_whole_refuses_the_start_and_is_named(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
         cookies = [await service.login(), await service.login()]
@@ -401,6 +405,7 @@ async def test_a_stored_one_that_is_not_whole_refuses_the_start_and_is_named(tmp
         assert [await me(service, cookie) for cookie in cookies] == [200, 200]
 
 
+@pytest.mark.files
 async def test_neither_the_cookie_nor_the_key_is_in_a_file_or_in_the_log(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -197,6 +197,7 @@ def test_every_route_that_may_change_something_is_walked() -> None:
     assert changing - ELSEWHERE | {("GET", "/oauth/callback")} == CHANGES.keys()
 
 
+@pytest.mark.files
 @pytest.mark.parametrize("enter", [as_key, as_token, as_sign_in])
 @pytest.mark.parametrize("route", CHANGES, ids=" ".join)
 async def test_a_change_names_its_actor_and_is_on_disk_before_the_answer(
@@ -285,6 +286,7 @@ async def test_a_change_of_a_key_says_what_was_before(tmp_path: Path) -> None:
 # ---- on disk
 
 
+@pytest.mark.files
 async def test_events_outlive_the_process_and_their_numbers_go_on(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
         await service.admin("POST", "/api/tokens", {"name": "ci"})
@@ -358,6 +360,7 @@ async def test_a_query_that_makes_no_sense_is_refused(tmp_path: Path, query: str
         assert (await service.admin("GET", f"/api/admin/events{query}")).status == 422
 
 
+@pytest.mark.files
 async def test_days_that_are_kept_no_longer_are_removed_with_a_line_that_says_so(tmp_path: Path) -> None:
     async with serve(tmp_path, storage__keep_events="2d") as service:
         for _ in range(4):
@@ -376,6 +379,7 @@ async def test_days_that_are_kept_no_longer_are_removed_with_a_line_that_says_so
         assert verified(tmp_path).startswith("ok")
 
 
+@pytest.mark.files
 async def test_a_start_after_damage_says_so_and_the_chain_goes_on(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
         await service.admin("POST", "/api/tokens", {"name": "ci"})
@@ -391,6 +395,7 @@ async def test_a_start_after_damage_says_so_and_the_chain_goes_on(tmp_path: Path
 # ---- a disk that fails
 
 
+@pytest.mark.files
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])
 async def test_a_change_whose_event_cannot_be_written_is_done_and_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
@@ -421,6 +426,7 @@ async def test_a_change_whose_event_cannot_be_written_is_done_and_told(
     assert verified(tmp_path).startswith("ok")
 
 
+@pytest.mark.files
 async def test_clients_cannot_fill_the_disk_and_admins_are_heard_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.service import CLIENT_KEY, serve
 
 
+@pytest.mark.files
 async def test_a_start_on_a_backup_is_degraded_until_an_admin_has_seen_it(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
         assert (await service.admin("GET", "/health")).json()["status"] == "healthy"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.canaries import holders
-from tests.service import ADMIN_KEY, Service, serve
+from tests.service import ADMIN_KEY, Service, kept, serve
 
 FIELDS = {"id", "name", "key", "role", "status", "requests", "last_used_at", "created_at", "updated_at"} | {
     "expires_at",
@@ -45,8 +44,8 @@ async def names(service: Service, query: str) -> list[str]:
 
 
 def stored(folder: Path, id: str) -> dict[str, Any]:
-    """The key's record on disk."""
-    return dict(json.loads((folder / "tokens.json").read_text())["records"][id])
+    """The key's record."""
+    return kept(folder, "tokens", id)
 
 
 # ---- making

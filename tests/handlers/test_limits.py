@@ -640,6 +640,7 @@ async def test_a_declared_key_cannot_be_made_again(tmp_path: Path) -> None:
         assert answer.status == 409
 
 
+@pytest.mark.files
 async def test_a_declared_key_is_not_stored_but_what_it_used_is(tmp_path: Path) -> None:
     async with declaring(tmp_path) as service:
         await ask(service)

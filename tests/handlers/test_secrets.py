@@ -51,6 +51,7 @@ async def calls(service: Service) -> AsyncIterator[Answer]:
         yield await service.admin("DELETE", f"/api/tokens/{id}")
 
 
+@pytest.mark.files
 async def test_no_answer_and_no_line_of_the_log_holds_a_secret(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,6 +76,7 @@ def credentials(folder: Path, account_id: str) -> list[str]:
     return re.findall(r'_token": "([^"]+)"', stored)
 
 
+@pytest.mark.files
 async def test_no_file_but_the_accounts_own_holds_a_secret(tmp_path: Path) -> None:
     async with serve(tmp_path, accounts=[]) as service:
         async for _ in calls_of_a_day(service):

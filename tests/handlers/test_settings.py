@@ -39,6 +39,7 @@ def cheap_scrypt(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- what runs here
 
 
+@pytest.mark.files
 async def test_the_configuration_in_effect_is_told_with_its_places_and_without_secrets(
     tmp_path: Path,
 ) -> None:
@@ -347,6 +348,7 @@ async def test_content_of_another_kind_is_refused(tmp_path: Path) -> None:
             assert answer.status == 422, (content, answer.body)
 
 
+@pytest.mark.files
 async def test_without_its_line_in_the_audit_log_nothing_is_exported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -361,6 +363,7 @@ async def test_without_its_line_in_the_audit_log_nothing_is_exported(
         assert "no space left" in answer.json()["error"]["message"]
 
 
+@pytest.mark.files
 async def test_a_disk_that_fails_takes_nothing_in_and_a_second_try_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

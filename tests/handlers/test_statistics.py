@@ -142,6 +142,7 @@ async def test_what_cannot_be_saved_degrades_and_says_so(tmp_path: Path) -> None
         assert (await statistics(service))["reasons"] == ["1 of 1 accounts rate limited"]
 
 
+@pytest.mark.files
 async def test_usage_that_cannot_be_saved_degrades_and_says_so_until_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

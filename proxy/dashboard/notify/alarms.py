@@ -30,6 +30,8 @@ class Alarms:
         """Tell if the account has turned invalid, and what else of it some target wants; then look at the health."""
         if not self._notifier:
             return
+        if change.elsewhere:  # the instance that has changed it tells
+            return self.look()
         new, old = change.new, change.old
         if new is not None and new.status is Status.INVALID and (old is None or old.status is not new.status):
             self._tell(

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from proxy.accounts.account import OAuthTokens, Status
-from proxy.accounts.refresh import FIRST_BACKOFF_S, LAST_BACKOFF_S, SPREAD_S, Refresher
+from proxy.accounts.refresh import SPREAD_S, Refresher
+from proxy.accounts.troubles import FIRST_BACKOFF_S, LAST_BACKOFF_S
 from proxy.errors import NotFound, StorageError, TokenTrouble
 from proxy.simulator import Amend, Answer, Error, Grant, Real, Slow
 from tests.canaries import leaked
@@ -310,6 +311,7 @@ async def test_an_account_deleted_in_the_job_does_not_end_it(caplog: pytest.LogC
         assert w.calls == 4
 
 
+@pytest.mark.files
 async def test_the_job_runs_at_the_start_too(tmp_path: Path) -> None:
     clock = TestClock()
     async with serve(tmp_path, accounts=[], clock=clock) as first:

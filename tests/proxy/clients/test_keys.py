@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -213,7 +214,9 @@ async def test_uses_are_counted_and_survive_a_restart(
     token, _ = await tokens.add("client")
     tokens.used(token)
     tokens.used(token)
-    await disk.update("counters", {token.id: tokens.use_record(token.id)})
+    use = tokens.use(token.id)
+    assert use is not None
+    await disk.update("counters", {token.id: asdict(use)})
     after = make_tokens(disk, clock)
     view = after.view(after[token.id])
     assert (view["requests"], view["last_used_at"]) == (2, "2027-01-15T08:00:00.000Z")
@@ -223,7 +226,7 @@ async def test_the_use_of_a_deleted_key_is_dropped(tokens: ClientKeys) -> None:
     token, _ = await tokens.add("client")
     await tokens.remove(token.id)
     tokens.used(token)
-    assert tokens.use_record(token.id) is None
+    assert tokens.use(token.id) is None
 
 
 @pytest.mark.parametrize(

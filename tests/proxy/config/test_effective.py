@@ -9,6 +9,7 @@ import pytest
 
 from proxy.config.effective import MASK, effective, lines
 from proxy.config.settings import Settings, keys, load_settings
+from proxy.errors import SettingsError
 from tests.canaries import leaked
 from tests.settings import KEY, load
 
@@ -98,3 +99,17 @@ def test_each_key_says_where_it_is_set(tmp_path: Path) -> None:
     assert found["server.host"] == ("localhost", f"{config}, line 6")
     assert found["logger.level"] == ("info", None)
     assert found["auth.api_key"] == (MASK, f"{config}, line 2")
+
+
+def test_the_url_of_a_shared_store_is_shown_without_its_password() -> None:
+    settings = load(STORAGE__URL=f"redis://me:{PASSWORD}@store:7000/1")
+    assert shown(settings)["storage.url"] == ("redis://store:7000/1", "STORAGE__URL")
+    assert not leaked("\n".join(lines(settings)), [PASSWORD])
+    assert PASSWORD in settings.secrets()
+    assert PASSWORD not in repr(settings)
+
+
+def test_a_url_of_a_shared_store_that_will_not_do_is_refused_with_the_fix_and_not_repeated() -> None:
+    with pytest.raises(SettingsError, match=r"STORAGE__URL: use redis://host") as told:
+        load(STORAGE__URL=f"http://me:{PASSWORD}@store")
+    assert not leaked(str(told.value), [PASSWORD])

@@ -13,6 +13,7 @@ import pytest
 from proxy.errors import StorageError
 from proxy.simulator import Error, quota_429
 from proxy.storage.json_files import JsonFiles
+from proxy.storage.timed import Timed
 from tests.proxy.simulator.uploads import FORM, form
 from tests.service import CLIENT_KEY, MESSAGE_HEADERS, Service, message, serve, upstream_key
 from tests.wire import Answer, connect, fetch
@@ -61,6 +62,7 @@ async def test_what_a_group_makes_one_after_the_other_lies_together_and_is_found
             assert (found.status, found.body, account(found)) == (200, b"hello", account(each))
 
 
+@pytest.mark.files
 async def test_what_was_made_is_found_after_a_restart(tmp_path: Path) -> None:
     async with serve(tmp_path, accounts=THREE) as service:
         made = await upload(service)
@@ -78,16 +80,16 @@ async def test_an_id_is_on_disk_before_its_client_has_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ordered, may_go_on = asyncio.Event(), asyncio.Event()
-    append = JsonFiles.append
+    append = Timed.append
 
-    async def late(self: JsonFiles, log: str, *args: Any, **options: Any) -> None:
+    async def late(self: Timed, log: str, *args: Any, **options: Any) -> None:
         if log == "resources":
             ordered.set()
             await may_go_on.wait()
         await append(self, log, *args, **options)
 
     async with serve(tmp_path, accounts=THREE) as service:
-        monkeypatch.setattr(JsonFiles, "append", late)
+        monkeypatch.setattr(Timed, "append", late)
         async with connect(service.port) as wire:
             headers = [("x-api-key", CLIENT_KEY), ("content-type", FORM)]
             asked = asyncio.create_task(
@@ -99,6 +101,7 @@ async def test_an_id_is_on_disk_before_its_client_has_it(
             assert (await asked).status == 200
 
 
+@pytest.mark.files
 @pytest.mark.parametrize("stream", [False, True])
 async def test_what_a_tool_of_the_server_makes_is_found(tmp_path: Path, stream: bool) -> None:
     async with serve(tmp_path, accounts=THREE) as service:
@@ -185,6 +188,7 @@ async def test_a_home_moves_if_its_account_is(tmp_path: Path, how: str) -> None:
         assert found.status == (404 if how == "gone" else 503)
 
 
+@pytest.mark.files
 async def test_without_room_on_the_disk_nothing_more_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -128,6 +128,7 @@ async def test_what_is_made_first_at_once_lies_together(tmp_path: Path) -> None:
 # ---- what belongs to something of the group
 
 
+@pytest.mark.files
 @pytest.mark.parametrize("accounts", [("a",), THREE], ids=["one", "three"])
 async def test_the_files_of_a_session_are_its_group_s_and_those_of_others_are_not(
     tmp_path: Path, accounts: tuple[str, ...]

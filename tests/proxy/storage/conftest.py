@@ -16,10 +16,14 @@ import pytest
 from tornado.ioloop import IOLoop
 
 from proxy.clock import Clock
+from proxy.storage.address import StoreAddress
 from proxy.storage.envelope import Keyring
 from proxy.storage.json_files import JsonFiles
 from proxy.storage.protocols import Storage
+from proxy.storage.redis import RedisLink
+from proxy.storage.redis_store import RedisStore
 from proxy.storage.timed import Timed
+from tests.redis_server import RedisServer
 
 ROOT = Path(__file__).parents[3]
 KEY = bytes(range(32))
@@ -88,7 +92,31 @@ def open_timed(open_files: Callable[..., JsonFiles], clock: Clock) -> Callable[[
     return lambda: Timed(open_files(), clock)
 
 
-@pytest.fixture(params=["open_files", "open_encrypted", "open_timed"])
+@pytest.fixture
+def open_shared(
+    redis_server: RedisServer, clock: Clock, io_loop: IOLoop
+) -> Iterator[Callable[..., RedisStore]]:
+    """Open the worker's Redis as one more instance, with a key if there is one; closed at the end of the test."""
+    opened: list[RedisStore] = []
+
+    def open_one(key: bytes | None = None) -> RedisStore:
+        link = RedisLink(StoreAddress.read(redis_server.url), clock=clock, timeout_s=10)
+        instance = f"ins_{len(opened):016x}"
+        opened.append(RedisStore(link, instance=instance, clock=clock, keyring=Keyring(key)))
+        return opened[-1]
+
+    yield open_one
+    for storage in opened:
+        io_loop.run_sync(storage.close)
+
+
+@pytest.fixture
+def open_shared_encrypted(open_shared: Callable[..., RedisStore]) -> Callable[[], RedisStore]:
+    """Open it with a key."""
+    return lambda: open_shared(KEY)
+
+
+@pytest.fixture(params=["open_files", "open_encrypted", "open_timed", "open_shared", "open_shared_encrypted"])
 def open_storage(request: pytest.FixtureRequest) -> Callable[[], Storage]:
     """Open the same storage, once more; each implementation is a fixture named in `params`."""
     return request.getfixturevalue(request.param)

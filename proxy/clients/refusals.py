@@ -1,0 +1,36 @@
+"""What a client is told whose key, or who itself, has reached a limit."""
+
+from __future__ import annotations
+
+import math
+
+from proxy.clock import rfc3339
+from proxy.errors import RateLimited
+
+
+def too_many(running: int) -> RateLimited:
+    """The key has so many requests in flight."""
+    return RateLimited(f"this key has {running} requests in flight, which is its limit", retry_after_s=1)
+
+
+def too_often(per_minute: int, wait_s: float) -> RateLimited:
+    """The key has sent its requests of a minute."""
+    return RateLimited(
+        f"this key may send {per_minute} requests a minute", retry_after_s=max(1, math.ceil(wait_s))
+    )
+
+
+def spent(unit: str, period: str, *, resets_at: float, wait_s: float) -> RateLimited:
+    """The key's budget of `unit` (token, cost) for the `period` (day, month) does not hold the request."""
+    return RateLimited(
+        f"the {unit} budget of this key for the {period} is spent, or would be by "
+        f"this request; it resets {rfc3339(resets_at)}",
+        type="billing_error",
+        should_retry=False,
+        retry_after_s=math.ceil(wait_s),
+    )
+
+
+def no_slot(most: int) -> RateLimited:
+    """The client has all its slots taken."""
+    return RateLimited(f"this client has {most} requests in flight, which is its limit", retry_after_s=1)

@@ -1,0 +1,112 @@
+"""Moving everything from one storage to another one: an empty one, which is read again and compared at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final
+
+from proxy.errors import StorageError
+from proxy.storage.codec import to_text_unread
+from proxy.storage.layout import LAYOUTS, ROOT_LOGS, event_log
+from proxy.storage.logs import parse
+from proxy.storage.protocols import Kind, Record, Storage
+
+AT_ONCE: Final = 500
+"""Records or lines of one write."""
+
+PATIENCE_S: Final = 60.0
+
+
+async def migrate(source: Storage, target: Storage) -> Mapping[str, int]:
+    """Copy all records and logs. Returns how many there are, by kind and log. Raises StorageError.
+
+    A target that is not empty is refused. After a failure it holds a part: empty it, and begin again.
+    """
+    await _refuse_filled(target)
+    for kind in LAYOUTS:
+        await _copy(kind, source, target)
+    for log in await _logs(source):
+        await _Copied(log, target).all_of(source)
+    found, wanted = await _contents(target), await _contents(source)
+    differing = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    if differing:
+        raise StorageError(f"what was written is not what was read: {', '.join(differing)}")
+    return {name: count for name, (count, _) in found.items()}
+
+
+async def _refuse_filled(target: Storage) -> None:
+    filled: list[str] = [kind for kind in LAYOUTS if await target.load(kind)]
+    for log in await _logs(target):
+        if (await _content(target, log))[0]:
+            filled.append(log)
+    if filled:
+        raise StorageError(
+            f"there is something already ({', '.join(filled[:5])}): name an empty folder or store"
+        )
+
+
+async def _copy(kind: Kind, source: Storage, target: Storage) -> None:
+    records = await source.load(kind)
+    if LAYOUTS[kind].durable:
+        for id, record in records.items():
+            await target.put(kind, id, record, known=0)
+        return
+    items = list(records.items())
+    for start in range(0, len(items), AT_ONCE):
+        await target.update(kind, dict(items[start : start + AT_ONCE]))
+
+
+async def _logs(storage: Storage) -> list[str]:
+    return [*ROOT_LOGS, *await storage.logs(), *map(event_log, await storage.event_days())]
+
+
+class _Copied:
+    """Takes the lines of a log in the source's thread, and has them written by the event loop, some at a time."""
+
+    def __init__(self, log: str, target: Storage) -> None:
+        self._log = log
+        self._target = target
+        self._loop = asyncio.get_running_loop()
+        self._lines: list[Record] = []
+
+    async def all_of(self, source: Storage) -> None:
+        await source.each_line(self._log, self._take)
+        if self._lines:
+            await self._target.append(self._log, self._lines, durable=True)
+
+    def _take(self, line: bytes) -> None:
+        self._lines.append(parse(line))
+        if len(self._lines) == AT_ONCE:
+            lines, self._lines = self._lines, []
+            asyncio.run_coroutine_threadsafe(self._append(lines), self._loop).result(PATIENCE_S)
+
+    async def _append(self, lines: list[Record]) -> None:
+        await self._target.append(self._log, lines)
+
+
+async def _contents(storage: Storage) -> dict[str, tuple[int, str]]:
+    """How much there is, and its hash, by kind and log; but for logs without lines."""
+    found: dict[str, tuple[int, str]] = {}
+    for kind in LAYOUTS:
+        records = await storage.load(kind)
+        texts = sorted(f"{id} {to_text_unread(record)}" for id, record in records.items())
+        found[kind] = len(texts), hashlib.sha256("\n".join(texts).encode()).hexdigest()
+    for log in await _logs(storage):
+        content = await _content(storage, log)
+        if content[0]:
+            found[log] = content
+    return found
+
+
+async def _content(storage: Storage, log: str) -> tuple[int, str]:
+    digest, count = hashlib.sha256(), Counter[str]()
+
+    def take(line: bytes) -> None:
+        digest.update(to_text_unread(parse(line)).encode() + b"\n")
+        count["lines"] += 1
+
+    await storage.each_line(log, take)
+    return count["lines"], digest.hexdigest()

@@ -1,0 +1,71 @@
+"""A cable between one instance and its store, which a test can pull out, and which may lose everything on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from tests.redis_server import RedisServer
+
+
+class Cable:
+    """`cut` ends all connections and takes no new one until `mend`; `hang` lets nothing through and tells nobody."""
+
+    def __init__(self, server: RedisServer, path: Path) -> None:
+        self.url = f"unix://{path}"
+        self._server = server
+        self._path = path
+        self._open: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._passes = asyncio.Event()
+        self._passes.set()
+        self._is_cut = False
+
+    def cut(self) -> None:
+        self._is_cut = True
+        for writer in self._open:
+            writer.transport.abort()
+
+    def hang(self) -> None:
+        self._passes.clear()
+
+    def mend(self) -> None:
+        self._is_cut = False
+        self._passes.set()
+
+    @contextlib.asynccontextmanager
+    async def plugged(self) -> AsyncIterator[Cable]:
+        """Take connections until this is left."""
+        server = await asyncio.start_unix_server(self._accept, self._path)
+        try:
+            yield self
+        finally:
+            server.close()
+            self.cut()
+            for task in tuple(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_cut:
+            writer.transport.abort()
+            return
+        there, back = await asyncio.open_unix_connection(str(self._server.path))
+        for source, sink in ((reader, back), (there, writer)):
+            self._open.add(sink)
+            task = asyncio.ensure_future(self._pass_on(source, sink))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _pass_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        try:
+            with contextlib.suppress(OSError):
+                while data := await source.read(65536):
+                    await self._passes.wait()
+                    sink.write(data)
+                    await sink.drain()
+        finally:
+            self._open.discard(sink)
+            sink.transport.abort()

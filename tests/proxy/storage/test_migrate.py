@@ -1,0 +1,157 @@
+"""Everything moves between files and a shared store, both ways, and nothing is written over."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from proxy.clock import Clock
+from proxy.errors import StorageError
+from proxy.storage.audit import verify
+from proxy.storage.chain import START, chained
+from proxy.storage.envelope import Keyring
+from proxy.storage.json_files import JsonFiles
+from proxy.storage.layout import LAYOUTS, event_log
+from proxy.storage.migrate import migrate
+from proxy.storage.protocols import Storage
+from proxy.storage.redis_store import RedisStore
+from tests.process import refusal, run_fork, write_config
+from tests.redis_server import RedisServer
+from tests.service import serve
+
+KEY = bytes(range(32))
+
+
+async def filled(storage: Storage) -> None:
+    """Some of everything."""
+    rng = random.Random(3)
+    for kind, layout in LAYOUTS.items():
+        records = {
+            f"{kind}-{n}": {
+                "id": f"{kind}-{n}",
+                "n": rng.random() * 10 ** rng.randint(-9, 9),
+                "text": "é\u2028😀",
+            }
+            for n in range(3)
+        }
+        if layout.durable:
+            for id, record in records.items():
+                await storage.put(kind, id, record)
+        else:
+            await storage.update(kind, records)
+    await storage.append("resources", [{"id": f"file_{n}"} for n in range(1201)], durable=True)
+    await storage.append("conversations", [{"group": "g", "of": [2**63 - 1, "s"], "until": 1800000000.5}])
+    await storage.append("2026-11-28", [{"t": n} for n in range(3)])
+    lines, _ = chained(({"id": n, "text": "é"} for n in range(1, 4)), START)
+    await storage.append(event_log("2026-11-28"), lines, durable=True)
+
+
+@pytest.mark.parametrize("keys", [(None, None), (KEY, None), (None, KEY)])
+async def test_what_was_moved_there_and_back_is_the_same(
+    tmp_path: Path,
+    open_shared: Callable[..., RedisStore],
+    clock: Clock,
+    keys: tuple[bytes | None, bytes | None],
+) -> None:
+    old = JsonFiles.open(tmp_path / "old", clock=clock, keyring=Keyring(keys[0]))
+    await filled(old)
+    shared = open_shared(keys[1])
+    counts = await migrate(old, shared)
+    assert counts == dict.fromkeys(LAYOUTS, 3) | {
+        "resources": 1201,
+        "conversations": 1,
+        "2026-11-28": 3,
+        "events-2026-11-28": 3,
+    }
+    new = JsonFiles.open(tmp_path / "new", clock=clock, keyring=Keyring(keys[0]))
+    assert await migrate(shared, new) == counts
+    for kind in LAYOUTS:
+        assert await new.load(kind) == await old.load(kind)
+    for log in ("resources", "conversations", "2026-11-28", event_log("2026-11-28")):
+        assert await new.read_log(log) == await old.read_log(log)
+    await old.close()
+    await new.close()
+    assert verify(tmp_path / "new").problems == []
+
+
+async def test_what_holds_something_is_not_written_over(
+    open_files: Callable[[], JsonFiles], open_shared: Callable[[], RedisStore]
+) -> None:
+    files, shared = open_files(), open_shared()
+    await files.put("accounts", "a", {"n": 1})
+    await shared.append("2026-11-28", [{"t": 1}])
+    for source, target in ((files, shared), (shared, files)):
+        with pytest.raises(StorageError, match="there is something already"):
+            await migrate(source, target)
+    assert await shared.load("accounts") == {}
+
+
+async def test_what_arrives_otherwise_than_it_was_is_told(
+    open_files: Callable[[], JsonFiles],
+    open_shared: Callable[[], RedisStore],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    files, shared = open_files(), open_shared()
+    await files.append("resources", [{"id": "a"}])
+    monkeypatch.setattr(shared, "append", files.append)
+    with pytest.raises(StorageError, match="not what was read: resources"):
+        await migrate(files, shared)
+
+
+async def test_the_command_moves_a_pool_that_goes_on_serving(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    folder = tmp_path / "data"
+    async with serve(folder, storage__url=None) as service:
+        assert (await service.message()).status == 200
+    config = str(write_config(tmp_path))
+    store = {"STORAGE__URL": redis_server.url, "STORAGE__TIMEOUT": "5s"}
+    move = ("--config", config, "--migrate", "storage.data_folder", "storage.url")
+    done = run_fork(tmp_path, *move, **store)
+    assert done.returncode == 0, done.stderr
+    assert "accounts          1" in done.stdout and "is the same" in done.stdout
+    assert "is something already" in refusal(tmp_path, *move, **store)
+    checked = run_fork(tmp_path, "--config", config, "--check", **store)
+    assert f"shared store      {redis_server.url}: 1 accounts, 1 client keys" in checked.stdout
+    async with serve(
+        tmp_path / "other",
+        accounts=(),
+        upstream=service.simulator.base_url,
+        storage__url=redis_server.url,
+        storage__timeout="5s",
+    ) as moved:
+        assert [account.name for account in moved.parts.pool] == ["a"]
+        assert moved.parts.keys.accept(["cp-a-client-key-of-tests-4fXw"]) is not None
+
+
+def test_a_url_that_will_not_do_is_not_repeated(tmp_path: Path) -> None:
+    told = refusal(
+        tmp_path, "--config", str(write_config(tmp_path)), "--migrate", "x://me:secret@store", "storage.url"
+    )
+    assert "secret" not in told
+    told = refusal(
+        tmp_path, "--config", str(write_config(tmp_path)), "--migrate", "storage.data_folder", "storage.url"
+    )
+    assert told == "storage.url is not set"
+
+
+async def test_a_backup_of_a_shared_store_fills_an_empty_one(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    shared = {"storage__url": redis_server.url, "storage__timeout": "5s"}
+    async with serve(tmp_path / "a", **shared):
+        pass
+    variables = {name.upper(): value for name, value in shared.items()}
+    variables["BACKUP_PASSPHRASE"] = "a-passphrase-of-tests"
+    config = str(write_config(tmp_path))
+    file = str(tmp_path / "backup.json")
+    done = run_fork(tmp_path, "--config", config, "--backup", file, **variables)
+    assert "1 accounts, 1 client keys" in done.stdout, done.stderr
+    assert "is not empty: set storage.name" in refusal(
+        tmp_path, "--config", config, "--restore", file, **variables
+    )
+    done = run_fork(tmp_path, "--config", config, "--restore", file, STORAGE__NAME="other", **variables)
+    assert "1 accounts, 1 client keys" in done.stdout, done.stderr
