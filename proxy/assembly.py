@@ -154,7 +154,6 @@ class Parts:
     clock: Clock
     feed: Feed
     jobs: Jobs
-    client: CurlClient
     pool: Pool
     quota: QuotaWatch
     affinity: Affinity
@@ -290,7 +289,6 @@ def _parts(given: _Given, client: CurlClient, jobs: Jobs, entered: _Entered) -> 
         clock=given.clock,
         feed=given.feed,
         jobs=jobs,
-        client=client,
         pool=accounts.pool,
         quota=accounts.quota,
         affinity=accounts.affinity,
