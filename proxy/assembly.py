@@ -540,7 +540,7 @@ async def _clients(given: _Given) -> AsyncIterator[_Clients]:
         new_id=_new_id,
         cleans=session.cleanup_enabled,
     )
-    shared = await _shared_keys(given, keys, budgets, jobs)
+    shared = await _shared_keys(given, keys, budgets, sessions, jobs)
     saves = {
         **({} if shared else {"the counters and budgets of client keys": KeyCounters(keys, budgets).save}),
         "the last use of sign-ins": signins.save_counters,
@@ -562,19 +562,14 @@ async def _clients(given: _Given) -> AsyncIterator[_Clients]:
         yield _Clients(keys, Rotation(keys, clock=given.clock), signins, budgets, sessions, shared)
 
 
-async def _shared_keys(given: _Given, keys: ClientKeys, budgets: Budgets, jobs: Jobs) -> SharedKeys | None:
+async def _shared_keys(
+    given: _Given, keys: ClientKeys, budgets: Budgets, sessions: Sessions, jobs: Jobs
+) -> SharedKeys | None:
     """The limits that this instance shares with others, if it does."""
-    store, session, clock = given.shared, given.settings.session, given.clock
+    store, clock = given.shared, given.clock
     if store is None:
         return None
-    limits = SharedLimits(
-        store.link,
-        instance=store.instance,
-        slots=session.max_concurrent,
-        queue_timeout_s=session.queue_timeout,
-        jobs=jobs,
-        clock=clock,
-    )
+    limits = SharedLimits(store.link, instance=store.instance, sessions=sessions, jobs=jobs, clock=clock)
     use = SharedUse(store.link, keys, budgets, instance=store.instance, feed=given.feed, clock=clock)
     await limits.renew()
     if adopted := await use.adopt(given.counters):
