@@ -166,7 +166,6 @@ class Parts:
     clock: Clock
     feed: Feed
     jobs: Jobs
-    client: CurlClient
     pool: Pool
     quota: QuotaWatch
     affinity: Affinity
@@ -315,7 +314,6 @@ def _parts(given: _Given, client: CurlClient, jobs: Jobs, entered: _Entered) -> 
         clock=given.clock,
         feed=given.feed,
         jobs=jobs,
-        client=client,
         pool=accounts.pool,
         quota=accounts.quota,
         affinity=accounts.affinity,
@@ -618,7 +616,7 @@ async def _clients(given: _Given) -> AsyncIterator[_Clients]:
         new_id=_new_id,
         cleans=session.cleanup_enabled,
     )
-    shared = await _shared_keys(given, keys, budgets, jobs)
+    shared = await _shared_keys(given, keys, budgets, sessions, jobs)
     counters = None if shared else _key_counters(given, keys, budgets, jobs)
     saves = {
         "the last use of sign-ins": signins.save_counters,
@@ -653,19 +651,14 @@ def _key_counters(given: _Given, keys: ClientKeys, budgets: Budgets, jobs: Jobs)
     return counters
 
 
-async def _shared_keys(given: _Given, keys: ClientKeys, budgets: Budgets, jobs: Jobs) -> SharedKeys | None:
+async def _shared_keys(
+    given: _Given, keys: ClientKeys, budgets: Budgets, sessions: Sessions, jobs: Jobs
+) -> SharedKeys | None:
     """The limits that this instance shares with others, if it does."""
-    store, session, clock = given.shared, given.settings.session, given.clock
+    store, clock = given.shared, given.clock
     if store is None:
         return None
-    limits = SharedLimits(
-        store.link,
-        instance=store.instance,
-        slots=session.max_concurrent,
-        queue_timeout_s=session.queue_timeout,
-        jobs=jobs,
-        clock=clock,
-    )
+    limits = SharedLimits(store.link, instance=store.instance, sessions=sessions, jobs=jobs, clock=clock)
     use = SharedUse(store.link, keys, budgets, instance=store.instance, feed=given.feed, clock=clock)
     await limits.renew()
     if adopted := await use.adopt(given.counters):

@@ -158,7 +158,7 @@ class Service:
     @property
     def transfers(self) -> int:
         """Exchanges with the upstream that libcurl still has."""
-        return self.parts.client.running
+        return self.parts.relay.means.client.running
 
     def tick(self) -> None:
         """Let the engine change what time has changed, as it does each second."""

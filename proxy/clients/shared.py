@@ -14,7 +14,7 @@ import msgspec
 
 from proxy.clients import refusals
 from proxy.clients.budgets import NO_LIMITS, KeyLimits
-from proxy.clients.sessions import Place
+from proxy.clients.sessions import Place, Sessions
 from proxy.clients.ticket import (
     MOST,
     Ask,
@@ -61,16 +61,14 @@ class SharedLimits:
         scripts: Scripts,
         *,
         instance: str,
-        slots: int,
-        queue_timeout_s: float,
+        sessions: Sessions,
         jobs: Jobs,
         clock: Clock,
         poll_s: float = POLL_S,
     ) -> None:
         self._scripts = scripts
         self._instance = instance
-        self._slots = slots
-        self._queue_timeout_s = queue_timeout_s
+        self._sessions = sessions  # knows how many slots there are, and how long a request waits for one
         self._poll_s = poll_s
         self._jobs = jobs
         self._clock = clock
@@ -221,8 +219,8 @@ class SharedLimits:
         if ticket.counts:
             ask.minute, ask.concurrent = limits.requests_per_minute, limits.concurrent_requests
         if ticket.client is not None:
-            ask.client, ask.slots = ticket.client, self._slots
-            ask.wait_ms = int(self._queue_timeout_s * 1000) or None
+            ask.client, ask.slots = ticket.client, self._sessions.max_concurrent
+            ask.wait_ms = int(self._sessions.queue_timeout_s * 1000) or None
         if ticket.tokens is not None:
             ask.tokens, ask.nano = ticket.tokens, ticket.nano
             ask.tokens_per_day, ask.tokens_per_month = limits.tokens_per_day, limits.tokens_per_month
@@ -233,7 +231,7 @@ class SharedLimits:
     def _refusal(self, ticket: Ticket, limit: str, wait_s: float, number: int) -> RateLimited:
         match limit:
             case "slots":
-                return refusals.no_slot(self._slots)
+                return refusals.no_slot(self._sessions.max_concurrent)
             case "concurrent_requests":
                 return refusals.too_many(number)
             case "requests_per_minute":
@@ -249,11 +247,11 @@ class SharedLimits:
         queue, turn = self._queues.setdefault(ticket.client, deque()), asyncio.Event()
         queue.append(turn)
         try:
-            async with asyncio.timeout(self._queue_timeout_s):
+            async with asyncio.timeout(self._sessions.queue_timeout_s):
                 while queue[0] is not turn or not await self._asked(ticket):
                     await self._woken(turn)
         except TimeoutError:
-            raise refusals.no_slot(self._slots) from None
+            raise refusals.no_slot(self._sessions.max_concurrent) from None
         finally:
             queue.remove(turn)
             if not queue:

@@ -116,8 +116,7 @@ class Pool:
         limits = SharedLimits(
             link,
             instance=name,
-            slots=slots,
-            queue_timeout_s=queue_timeout_s,
+            sessions=sessions,
             jobs=jobs,
             clock=clock,
             poll_s=poll_s,

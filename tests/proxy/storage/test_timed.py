@@ -10,7 +10,7 @@ import pytest
 from proxy.errors import StorageError
 from proxy.storage.json_files import JsonFiles
 from proxy.storage.timed import WRITES, Timed
-from tests.disk import full_disk
+from tests.disk import FullDisk
 from tests.service import TestClock
 
 
@@ -41,10 +41,12 @@ async def test_a_write_takes_from_its_order_on(open_files: Callable[[], JsonFile
     assert round(storage.seconds["put"].total, 6) == 0.2
 
 
-async def test_a_write_that_fails_is_measured_and_counted(open_timed: Callable[[], Timed]) -> None:
+async def test_a_write_that_fails_is_measured_and_counted(
+    open_timed: Callable[[], Timed], monkeypatch: pytest.MonkeyPatch
+) -> None:
     storage = open_timed()
-    with full_disk():
-        for _ in range(2):
-            with pytest.raises(StorageError):
-                await storage.put("accounts", "a", {})
+    monkeypatch.setattr(JsonFiles, "put", FullDisk.put)
+    for _ in range(2):
+        with pytest.raises(StorageError):
+            await storage.put("accounts", "a", {})
     assert (storage.errors["put"], storage.errors.total(), counted(storage)["put"]) == (2, 2, 2)
