@@ -5,10 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+# What stands before the proxy in conf/: tests run each.
+FRONTS := $(if $(wildcard /usr/sbin/nginx),,nginx-light) $(if $(wildcard /usr/bin/caddy),,caddy) \
+	$(if $(wildcard /usr/sbin/haproxy),,haproxy)
 # Debian packages that tests need beside the Python ones.
 DEJAVU := /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
 TEST_PACKAGES := $(if $(shell command -v npm),,nodejs npm) $(if $(shell command -v chromium),,chromium) \
 	$(if $(wildcard $(DEJAVU)),,fonts-dejavu-core) $(if $(shell command -v promtool),,prometheus) \
+	$(if $(shell command -v systemd-socket-activate),,systemd) $(if $(wildcard /usr/bin/openssl),,openssl) $(FRONTS) \
 	$(if $(wildcard /usr/bin/redis-server),,redis-server)
 # And the pictures: a typeface that many systems have, or one like it.
 PICTURE_PACKAGES := $(if $(wildcard /usr/share/fonts/opentype/inter),,fonts-inter)
@@ -21,7 +25,7 @@ EDGE_PACKAGES := $(if $(wildcard /usr/sbin/nginx),,nginx-light) $(if $(wildcard 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run check schema demo test test-redis test-hours faults attacks conversations edges e2e-long bench bench-self same-wire lint format screenshots clean
+.PHONY: help run check schema demo test test-redis test-hours faults attacks conversations edges e2e-long bench bench-self same-wire image-check lint format screenshots clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,6 +89,9 @@ bench-self: $(VENV)/.requirements ## measure this checkout against another: REV=
 same-wire: $(VENV)/.tests-requirements ## compare every byte on the wire with that of another version: REV=<git revision>
 	$(BIN)/python -m tests.bench.same_wire $(OPTIONS) -- $(or $(REV),$(error REV=<git revision> is missing))
 
+image-check: $(VENV)/.tests-requirements ## build and enter what the Dockerfile says, where no container engine runs: as root
+	$(BIN)/python -m tests.image
+
 lint: $(VENV)/.tests-requirements $(VENV)/tsc/.installed ## check format, style and types
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
@@ -137,7 +144,7 @@ $(VENV)/.tests-requirements: tests/requirements.txt $(VENV)/.requirements
 
 $(VENV)/.tests-packages: Makefile $(VENV)/pyvenv.cfg
 	$(call install,$(TEST_PACKAGES),the tests need)
-	$(call stop,$(filter prometheus redis-server,$(TEST_PACKAGES)))
+	$(call stop,$(filter prometheus redis-server nginx-light caddy haproxy,$(TEST_PACKAGES)))
 	@touch $@
 
 # Debian starts a server that it installs. Ours are started when they are needed, so those just installed are stopped.

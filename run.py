@@ -11,9 +11,11 @@ from pathlib import Path
 
 try:
     from handlers.front import freeze_memory, make_server, prepare_process, signalled
+    from handlers.successor import Successor, waiting_told
+    from handlers.supervisor import GIVEN_UP_WITHIN_S, Supervisor, inherited_sockets
     from handlers.waiting import wait_for_store
     from proxy import commands
-    from proxy.assembly import announcement, engine, store_away, url
+    from proxy.assembly import Former, announcement, engine, store_away, url
     from proxy.clock import SystemClock
     from proxy.config.settings import Settings, load_settings
     from proxy.errors import StartError, UnsavedError
@@ -55,15 +57,28 @@ async def _demo() -> None:
 
 async def _serve(settings: Settings, demo: Demo | None = None) -> None:
     clock, at = SystemClock(), settings.server
-    await wait_for_store(partial(store_away, settings, clock), at.host, at.port, clock)
-    async with engine(settings, clock, random.Random()) as parts:
+    sockets, supervisor = inherited_sockets(os.environ), Supervisor(os.environ)
+    former = Former(GIVEN_UP_WITHIN_S, waiting_told(os.environ)) if sockets else None
+    if former is None:
+        await wait_for_store(partial(store_away, settings, clock), at.host, at.port, clock)
+    async with engine(settings, clock, random.Random(), former) as parts:
         server, stop = make_server(parts), signalled(parts.hurried, parts.reload)
-        port = await server.listen(at.host, at.port)
+        successor = Successor(supervisor, server.descriptors)
+        if demo is None:
+            successor.on_signal(stop, parts.jobs.start)
+        port = await server.listen(at.host, at.port, sockets)
         freeze_memory()
         print(announcement(settings, parts, port), flush=True)
+        supervisor.ready(parts.jobs)
         with parts.lag:
             await (demo.show(url(settings, port), settings.auth.key, stop) if demo else stop.wait())
-            await server.drain()
+            if not successor.is_there:
+                supervisor.tell("STOPPING=1")
+            if sockets or successor.is_there:
+                await server.hand_over()
+                await parts.late.go_on(parts.series, server.drain)
+            else:
+                await server.drain()
 
 
 if __name__ == "__main__":

@@ -54,6 +54,7 @@ class ClientSocket(asyncio.Protocol, abc.ABC):
         self.deadline = math.inf  # by the loop's clock
         self.full = False
         self.gone = False
+        self.is_last = False  # the next answer is the connection's last
         self.vouched = False  # its client has shown a valid key
         self._unsent_before = 0
 

@@ -47,6 +47,9 @@ IDLE_S = 75.0
 HEAD_S = 10.0
 """How long a head may take from its first byte on, and the first byte of a new connection."""
 
+LAST_IDLE_S = 2.0
+"""How long an idle connection stays open when its process hands over to another: what is on its way still comes."""
+
 NO_HEADERS = RequestHeaders([])
 
 log = logging.getLogger(__name__)
@@ -249,7 +252,7 @@ class Connection(ClientSocket):
 
     def answered(self, *, keep_alive: bool) -> None:
         self._request = None
-        if not keep_alive:
+        if not keep_alive or (self.is_last and not self._held):
             self._linger()
         elif self._phase is Phase.ANSWERING:
             self._next()
@@ -313,6 +316,24 @@ class Connection(ClientSocket):
         message, self._message = self._message, None
         if message is not None:
             message.on_connection_close()
+
+
+# How connections end when their process hands over to another, beside the class since they concern that alone.
+
+
+def end_soon(connection: Connection) -> None:
+    """Serve what has come or is on its way, say with the next answer that it is the last, and close."""
+    connection.is_last = True
+    if connection._phase is Phase.HEAD and not connection._head.begun:
+        connection.expire_in(LAST_IDLE_S)
+
+
+def is_settled(connection: Connection) -> bool:
+    """Whether nothing is to be decided any more: an answer has begun, or no further request is read."""
+    request = connection._request
+    return connection._phase in (Phase.LINGERING, Phase.ENDED) or (
+        request is not None and request.head_written
+    )
 
 
 def _log_refusal(address: str, error: RequestError) -> None:

@@ -237,7 +237,8 @@ class RequestConnection(HTTPConnection):
         self._chunked = modern and self._left is None
         self.ends_by_close = not modern and self._left is None
         all_has_come = self._connection is not None and self._connection.has_request
-        self._keep_alive &= all_has_come and not self.ends_by_close and not self.withholds_body
+        goes_on = all_has_come and self._connection is not None and not self._connection.is_last
+        self._keep_alive &= goes_on and not self.ends_by_close and not self.withholds_body
         lines: list[tuple[str, str]] = []
         if self._keep_alive != modern and status != 101:
             lines.append(("Connection", "close" if modern else "Keep-Alive"))

@@ -13,7 +13,7 @@ from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.netutil import bind_sockets
 
 from handlers.answer import LAST_EVENT_S
-from handlers.connection import Connection
+from handlers.connection import Connection, end_soon, is_settled
 from handlers.live import Dashboards
 from handlers.places import Places
 from handlers.routes import Front
@@ -30,6 +30,10 @@ AT_ONCE = 16
 0.1 s, and more where each asks for something at once. When files have run out, asyncio makes so many tries in one turn,
 and logs each.
 """
+
+HAND_OVER_S = 10.0
+"""How long the process that follows waits for requests that are not answered yet: a request for an answer in one piece
+may take minutes."""
 
 SWEEP_S = 0.25
 """How late a connection's deadline may be noticed. A timer for each would be set anew with each request."""
@@ -67,6 +71,16 @@ class Listener:
         """Accept no more."""
         for each in self._listening:
             each.close()
+
+    def end_soon(self) -> None:
+        """Have each open connection end with its next answer."""
+        for connection in self._open:
+            end_soon(connection)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that is still open are answers that have begun."""
+        return all(map(is_settled, self._open))
 
     async def close_all_connections(self) -> None:
         """Close what is open, WebSockets excepted."""
@@ -125,18 +139,37 @@ class Server:
         self.drain_timeout_s = drain_timeout_s
         self._hurried = hurried  # ends the wait for what runs
         self._clock = clock
+        self._sockets: list[socket.socket] = []
         self._listener = Listener(front, trusted_proxies)
 
-    async def listen(self, host: str, port: int) -> int:
-        """Start to accept; the port in use. Raises StartError."""
-        sockets = sockets_at(host, port)
-        await self._listener.listen(sockets)
-        return int(sockets[0].getsockname()[1])
+    async def listen(self, host: str, port: int, inherited: Sequence[socket.socket] = ()) -> int:
+        """Start to accept, on inherited sockets if there are any; the port in use. Raises StartError."""
+        self._sockets = list(inherited) or sockets_at(host, port)
+        await self._listener.listen(self._sockets)
+        return int(self._sockets[0].getsockname()[1])
+
+    def descriptors(self) -> list[int]:
+        """Of the listening sockets."""
+        return [each.fileno() for each in self._sockets]
 
     @property
     def running(self) -> int:
         """Requests to `/v1` that have not ended."""
         return len(self._v1.running)
+
+    async def hand_over(self) -> None:
+        """Leave new connections to the process that follows, and answer what the open ones still ask.
+
+        Returns once all that runs are answers that have begun, or after HAND_OVER_S: `drain` waits for their ends.
+        """
+        log.info("handing over requests=%d", self.running)
+        self._listener.stop()
+        self._dashboards.close()
+        self._listener.end_soon()
+        end = self._clock.monotonic() + HAND_OVER_S
+        while not (self._listener.is_settled or self._hurried.is_set() or self._clock.monotonic() >= end):
+            await self._clock.sleep(0.05)
+        self._health.draining = self._v1.draining = True
 
     async def drain(self) -> None:
         """Refuse what is new, wait for what runs, cut what runs too long."""

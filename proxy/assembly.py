@@ -81,7 +81,8 @@ from proxy.storage.chained_log import ChainedLog
 from proxy.storage.day_files import DayFiles
 from proxy.storage.envelope import Keyring
 from proxy.storage.findings import Finding, Findings, load_findings, read_finding
-from proxy.storage.folder import make_spool
+from proxy.storage.folder import FolderInUse, make_spool
+from proxy.storage.handover import SPENDING, USAGE, HandOver, Restore, TakeOver
 from proxy.storage.json_files import JsonFiles
 from proxy.storage.last_saves import LastSaves
 from proxy.storage.layout import REQUESTS as REQUEST_DAYS
@@ -96,6 +97,7 @@ from proxy.usage import access_log, prices
 from proxy.usage.allowance import Allowance, SharedAllowance, price
 from proxy.usage.breakdown import Breakdown
 from proxy.usage.failed_tries import FailedTries
+from proxy.usage.late import Late, restore
 from proxy.usage.latency import Latency
 from proxy.usage.metrics import RequestMetrics
 from proxy.usage.moves import Moves
@@ -108,12 +110,14 @@ if TYPE_CHECKING:
     from proxy.storage.redis_store import RedisStore
 
 TICK_S = 1.0
+LOCKED_S = 0.05
 SAVE_COUNTERS_S = 5.0
 TELL_CONVERSATIONS_S = 0.25
 """The next turn may come to another instance."""
 
 SAVE_AGAIN_S = 1.0
 SAVE_USAGE_S = 2.0
+TAKE_OVER_S = 0.2
 COMPACT_USAGE_S = 900.0
 REMOVE_OLD_S = 3600.0
 LOOK_S = 5.0
@@ -135,6 +139,14 @@ READERS: Mapping[Kind, Reader] = MappingProxyType(
 )
 
 log = logging.getLogger("proxy")
+
+
+@dataclass(frozen=True)
+class Former:
+    """A process that gives up the data folder within a time, from when it is told that it is `waited_for`."""
+
+    within_s: float
+    waited_for: Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -185,8 +197,12 @@ class Parts:
     on_http: list[Callable[[HttpOptions], None]]
     """Who is told when the configuration says something else of HTTP."""
 
-    hurried: asyncio.Event
-    """Set it so that a shutdown waits for nothing any more."""
+    late: Late
+
+    @property
+    def hurried(self) -> asyncio.Event:
+        """Set it so that a shutdown waits for nothing any more."""
+        return self.late.hurried
 
     def tick(self) -> None:
         """Change what time changes: cooldowns that pass; logins, former keys, sign-ins and sessions that end."""
@@ -216,6 +232,7 @@ class _Given:
     """What runs the scripts of the store that several instances share, if they do."""
 
     last_saves: LastSaves
+    late: Late
     counters: dict[str, Record]
     admin_key: AdminKey
     unclassified: Unclassified
@@ -239,6 +256,7 @@ class _Clients:
     rotation: Rotation
     signins: Signins
     budgets: Budgets
+    counters: KeyCounters | None
     sessions: Sessions
     shared_keys: SharedKeys | None
 
@@ -270,13 +288,20 @@ _Entered = tuple[_Accounts, _Clients, _Usage, _Dashboard]
 
 
 @contextlib.asynccontextmanager
-async def engine(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIterator[Parts]:
-    """All parts, running; stopped in reverse order. Raises StartError."""
+async def engine(
+    settings: Settings, clock: Clock, rng: random.Random, former: Former | None = None
+) -> AsyncIterator[Parts]:
+    """All parts, running; stopped in reverse order. Raises StartError.
+
+    The `former` process gives up the data folder to this one.
+    """
     async with contextlib.AsyncExitStack() as rooms:
-        given = await rooms.enter_async_context(_given(settings, clock, rng))
         client = rooms.enter_context(_client(settings))
+        outlives = await rooms.enter_async_context(contextlib.AsyncExitStack())
+        given = await rooms.enter_async_context(_given(settings, clock, rng, outlives, former))
         entered = await _enter(rooms, given, client)
         rooms.push_async_callback((jobs := Jobs()).close)
+        await _take_over(given, entered, jobs)
         yield _begun(given, entered[0], _parts(given, client, jobs, entered))
 
 
@@ -318,7 +343,7 @@ def _parts(given: _Given, client: CurlClient, jobs: Jobs, entered: _Entered) -> 
         lag=given.lag,
         about=_about(given, adjustable),
         on_http=adjustable.on_http,
-        hurried=given.last_saves.hurried,
+        late=given.late,
     )
 
 
@@ -339,15 +364,42 @@ def _begun(given: _Given, accounts: _Accounts, parts: Parts) -> Parts:
     return parts
 
 
+async def _take_over(given: _Given, entered: _Entered, jobs: Jobs) -> None:
+    """Take what a former process hands over, before the first request and from then on."""
+    accounts, clients, usage, _ = entered
+    if clients.counters is None:
+        return  # both processes write to the store that they share
+    resources, storage = accounts.affinity.resources, given.storage
+    restores: dict[str, Restore] = {
+        "resources": resources.restore,
+        SPENDING: clients.budgets.restore,
+        USAGE: partial(restore, usage.series),
+    }
+    saves = (resources.save, partial(usage.series.flush, storage), partial(clients.counters.save, storage))
+    take_over = TakeOver(given.settings.storage.data_folder, restores, saves)
+    await take_over.take()
+    jobs.every("take over", TAKE_OVER_S, take_over.take)
+
+
 @contextlib.asynccontextmanager
-async def _given(settings: Settings, clock: Clock, rng: random.Random) -> AsyncIterator[_Given]:
-    """What every room is given. What the rooms have added to the last saves is saved after they were left."""
-    inner = await _storage(settings, clock)
+async def _given(
+    settings: Settings,
+    clock: Clock,
+    rng: random.Random,
+    outlives: contextlib.AsyncExitStack,
+    former: Former | None,
+) -> AsyncIterator[_Given]:
+    """What every room is given. What the rooms have added to the last saves is saved after they were left.
+
+    What `outlives` holds is left after the data folder was given up, and before the upstream's client is closed.
+    """
+    inner = await _opened(settings, clock, former)
     storage = Timed(inner, clock)
     try:
         for notice in storage.notices:
             log.warning("%s", notice)
         last = LastSaves(clock)
+        late = Late(storage, LastSaves(clock, last.hurried), outlives)
         yield _Given(
             settings,
             clock,
@@ -356,6 +408,7 @@ async def _given(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
             storage,
             _pool_of(inner),
             last,
+            late,
             await storage.load("counters"),
             AdminKey(settings.auth.key),
             Unclassified(),
@@ -363,7 +416,30 @@ async def _given(settings: Settings, clock: Clock, rng: random.Random) -> AsyncI
         )
         await last.run()
     finally:
-        await storage.close()
+        if not inner.is_shared:
+            inner = storage.replace(HandOver(settings.storage.data_folder, clock))
+        await inner.close()
+
+
+async def _opened(settings: Settings, clock: Clock, former: Former | None) -> Storage:
+    """The shared store, or the data folder as soon as nobody else has it. Raises StorageError."""
+    if settings.storage.address is not None:
+        shared = await _storage(settings, clock)
+        if former is not None:
+            former.waited_for()  # though it is not: both may use the store
+        return shared
+    folder, began, waits = settings.storage.data_folder, clock.monotonic(), False
+    while True:
+        try:
+            return files_in(folder, settings, clock)
+        except FolderInUse as error:
+            if former is None or clock.monotonic() - began >= former.within_s:
+                raise
+            if not waits:
+                log.info("waiting until it is given up: %s", error)
+                former.waited_for()
+            waits = True
+        await clock.sleep(LOCKED_S)
 
 
 def _pool_of(storage: Storage) -> RedisStore | None:
@@ -541,8 +617,8 @@ async def _clients(given: _Given) -> AsyncIterator[_Clients]:
         cleans=session.cleanup_enabled,
     )
     shared = await _shared_keys(given, keys, budgets, sessions, jobs)
+    counters = None if shared else _key_counters(given, keys, budgets, jobs)
     saves = {
-        **({} if shared else {"the counters and budgets of client keys": KeyCounters(keys, budgets).save}),
         "the last use of sign-ins": signins.save_counters,
         "sessions": sessions.save,
     }
@@ -559,7 +635,20 @@ async def _clients(given: _Given) -> AsyncIterator[_Clients]:
         leaving.push_async_callback(jobs.close)
         if session.cleanup_interval < TICK_S:
             jobs.every("clean sessions", session.cleanup_interval, sessions.tick)
-        yield _Clients(keys, Rotation(keys, clock=given.clock), signins, budgets, sessions, shared)
+        yield _Clients(keys, Rotation(keys, clock=given.clock), signins, budgets, counters, sessions, shared)
+
+
+def _key_counters(given: _Given, keys: ClientKeys, budgets: Budgets, jobs: Jobs) -> KeyCounters:
+    """The counters and budgets of client keys, and when they are saved."""
+    counters = KeyCounters(keys, budgets)
+
+    async def save_last() -> None:
+        given.late.begin()
+        await counters.save(given.storage)
+
+    given.last_saves.add("the counters and budgets of client keys", save_last)
+    jobs.every("save counters of client keys", SAVE_COUNTERS_S, partial(counters.save, given.storage))
+    return counters
 
 
 async def _shared_keys(
@@ -673,6 +762,7 @@ async def _kept_requests(
     await archive.remove_old()
     await archive.open()
     leaving.push_async_callback(archive.close)
+    given.late.at_end.append(archive.close)
     jobs.every("save requests", SAVE_AGAIN_S, archive.save)
     jobs.every("remove old requests", REMOVE_OLD_S, archive.remove_old)
 
@@ -693,6 +783,7 @@ def _sinks(given: _Given, usage: _Usage, topics: Topics) -> tuple[Sink, ...]:
     return (
         priced,
         usage.allowance.settle,
+        given.late.count,
         usage.series.count,
         usage.latency.count,
         usage.moves.count,

@@ -80,12 +80,12 @@ class _Parser(argparse.ArgumentParser):
     """A wrong flag is told as everything else that is wrong."""
 
     def error(self, message: str) -> NoReturn:
-        raise StartError(f"{message}: see run.py --help")
+        raise StartError(f"{message}: see {self.prog} --help")
 
 
 def parse() -> argparse.Namespace:
     """The arguments: `config`, `demo` and `only`, which is an Asked or None. Raises StartError."""
-    parser = _Parser(prog="run.py", description="A reverse proxy for the Claude API over a pool of accounts.")
+    parser = _Parser(description="A reverse proxy for the Claude API over a pool of accounts.")
     parser.epilog = "conf/config.example.yaml describes every key; a variable SECTION__KEY overrides it."
     add = parser.add_mutually_exclusive_group(required=True).add_argument
     add("--config", type=Path, metavar="FILE", help="serve with this configuration (YAML)")

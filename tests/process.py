@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -192,7 +192,12 @@ class Forked(Running):
 
 @contextlib.asynccontextmanager
 async def running(
-    home: Path, *arguments: str, errors: int | None = None, terminal: str | None = None, **variables: str
+    home: Path,
+    *arguments: str,
+    errors: int | None = None,
+    terminal: str | None = None,
+    command: Sequence[str] = RUN,
+    **variables: str,
 ) -> AsyncIterator[Running]:
     """The process, serving; killed at the end where it has not ended by then.
 
@@ -202,7 +207,7 @@ async def running(
     with stderr.open("wb") as file:
         process = await asyncio.create_subprocess_exec(
             *([] if terminal is None else [sys.executable, "-c", LEADS, terminal]),
-            *RUN,
+            *command,
             *arguments,
             env=environ(home, {"PYTHONWARNINGS": "error"} | variables),
             stdout=subprocess.PIPE,

@@ -18,7 +18,7 @@ TOP_LEVEL = {
     "run.py", "proxy", "handlers", "static", "tests", "conf", "requirements.txt",
     "README.md", "LICENSE", "CHANGELOG.md", "SECURITY.md", "Makefile", "Dockerfile", "pyproject.toml",
 }  # fmt: skip
-NOT_OURS = {"__pycache__", "node_modules", "data"}  # in .gitignore
+NOT_OURS = {"__pycache__", "node_modules", "data", "build", "dist", "claude_proxy.egg-info"}  # in .gitignore
 PINS = ("requirements.txt", "tests/requirements.txt")
 
 

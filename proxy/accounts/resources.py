@@ -154,6 +154,14 @@ class Resources:
         if self._drop(id):
             self._pending.append({"gone": id})
 
+    def restore(self, lines: Iterable[Record]) -> None:
+        """Take lines of the log that another process has made: on disk once `save` has returned."""
+        for line in lines:
+            self._read(msgspec.json.encode(line))
+            self._lines -= 1  # of the log there is none yet
+            if "version" not in line:
+                self._pending.append(line)
+
     def accounts_of(self, group: str, collection: str) -> Iterable[str]:
         """The accounts in which the group has some of a collection."""
         return self._accounts.get((group, collection), ())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -160,6 +160,13 @@ class Budgets:
         account = self._accounts.get(key_id)
         if account is not None:
             self._count(account, tokens, cost_usd)
+
+    def restore(self, lines: Iterable[Record]) -> None:
+        """Count what another process has spent. Raises ValueError, which names the field, if it is malformed."""
+        for line in lines:
+            fields = Fields(line)
+            account = self._account(fields.text("key"))
+            self._count(account, fields.count("tokens"), float(fields.amount("cost_usd")))
 
     def mirror(self, key_id: str, day: Window, month: Window, held: Held) -> None:
         """Take the sums over all instances in place of those kept here."""

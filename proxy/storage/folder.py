@@ -17,6 +17,10 @@ from proxy.storage.files import FILE_MODE, make_folder, told
 from proxy.storage.layout import LOCK, SPOOL, SUBFOLDERS
 
 
+class FolderInUse(StorageError):
+    """Another process holds the lock of the data folder."""
+
+
 @contextlib.contextmanager
 def usable(folder: Path) -> Iterator[None]:
     """Make a StorageError of an OSError in this block, which uses the folder."""
@@ -104,7 +108,7 @@ def _lock(fd: int, folder: Path) -> None:
     except BlockingIOError:
         holder = os.read(fd, 32).decode("ascii", "replace").strip()
         process = f"process {holder}" if holder.isdecimal() else "another process"
-        raise StorageError(
+        raise FolderInUse(
             f"data folder {folder} is in use by {process}: stop it, "
             "or set storage.data_folder to another folder"
         ) from None

@@ -38,10 +38,10 @@ class _Save:
 class LastSaves:
     """Runs the saves in the order in which they were added. Set `hurried` to end the wait for a failing disk."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, hurried: asyncio.Event | None = None) -> None:
         self._clock = clock
         self._saves: list[_Save] = []
-        self.hurried = asyncio.Event()
+        self.hurried = hurried or asyncio.Event()
 
     def add(
         self,

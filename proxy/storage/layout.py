@@ -64,11 +64,13 @@ USAGE: Final = "usage"
 EVENTS: Final = "events"
 REQUESTS: Final = "requests"  # made with its first line: most servers keep none
 SPOOL: Final = "tmp"
+HANDED: Final = "handed"
 SUBFOLDERS: Final = (
     QUARANTINE,
     USAGE,
     EVENTS,
     SPOOL,
+    HANDED,
     *sorted({str(Path(each.name).parent) for each in LAYOUTS.values()} - {"."}),
 )
 

@@ -28,6 +28,11 @@ class Timed:
         self.seconds = {name: Histogram(SECONDS) for name in WRITES}
         self.errors: Counter[str] = Counter(dict.fromkeys(WRITES, 0))
 
+    def replace(self, storage: Storage) -> Storage:
+        """Measure another storage from now on. Returns the former one."""
+        former, self._storage = self._storage, storage
+        return former
+
     @property
     def measured(self) -> Storage:
         """The storage that is measured."""

@@ -94,12 +94,7 @@ class Allowance:
         """Charge the request's key what was used. A sink, called after `price`."""
         if not record.is_inference or record.key is None:
             return
-        usage, cost = record.usage, record.cost_usd
-        tokens = 0 if usage is None else usage.total
-        if usage is not None and cost is None:
-            rate_in, rate_out = _fallback_rates()
-            cost = (usage.total - usage.output_tokens) * rate_in + usage.output_tokens * rate_out
-        self._count(record, record.key, tokens, cost or 0.0)
+        self._count(record, record.key, *spent(record))
 
     def _begin(self, record: RequestRecord) -> None:
         assert record.key is not None
@@ -185,6 +180,15 @@ def counts(record: RequestRecord) -> bool:
     """Whether the request is one of its key's requests a minute and at once: what is free and has no effect is not."""
     assert record.target is not None
     return record.method not in ("GET", "HEAD") and record.target.path != "/v1/messages/count_tokens"
+
+
+def spent(record: RequestRecord) -> tuple[int, float]:
+    """The tokens and US dollars that an ended inference request is charged, after `price`."""
+    usage, cost = record.usage, record.cost_usd
+    if usage is not None and cost is None:
+        rate_in, rate_out = _fallback_rates()
+        cost = (usage.total - usage.output_tokens) * rate_in + usage.output_tokens * rate_out
+    return 0 if usage is None else usage.total, cost or 0.0
 
 
 def price(record: RequestRecord, now: float) -> None:

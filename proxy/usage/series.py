@@ -117,14 +117,14 @@ class Series:
             for model, amounts in amounts_by_model(record).items():
                 self.add((record.account_id, record.key.id, model), amounts)
 
-    def add(self, ids: Ids, amounts: Amounts) -> None:
-        """Add amounts now. The client chooses the model's name, so it may be anything.
+    def add(self, ids: Ids, amounts: Amounts, *, at: float | None = None) -> None:
+        """Add amounts, `at` a time or now. The client chooses the model's name, so it may be anything.
 
         Most requests repeat the ids of an earlier one of the same minute. So they are summed up first, and moved into
         the buckets by the next query.
         """
         account, token, model = ids
-        key = floor(self._clock.now(), MINUTE), (account, token, _clean(model))
+        key = floor(self._clock.now() if at is None else at, MINUTE), (account, token, _clean(model))
         sums = self._unfolded.get(key)
         if sums is None:
             if len(self._unfolded) >= MOST_UNFOLDED:

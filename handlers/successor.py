@@ -1,0 +1,81 @@
+"""An upgrade without a pause: SIGUSR2 has the process start the one that follows it, and leave everything to that.
+
+The new process is the same command, of the program and the configuration as they are by then. It gets the listening
+sockets, and says when it has found nothing amiss and waits for the data folder; only then this one gives that up. If it
+ends before, this one goes on as if nothing had been asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine, MutableMapping, Sequence
+from typing import Any
+
+from handlers.supervisor import PIPE, SOCKETS, Supervisor
+
+log = logging.getLogger(__name__)
+
+
+def waiting_told(environ: MutableMapping[str, str]) -> Callable[[], None]:
+    """What tells the process before this one that this one waits for the data folder; it does nothing without one."""
+    fd = int(environ.pop(PIPE, "-1"))
+    if fd >= 0:
+        os.set_inheritable(fd, False)
+
+    def tell() -> None:
+        if fd >= 0:
+            with contextlib.suppress(OSError), os.fdopen(fd, "wb") as pipe:
+                pipe.write(b"1")
+
+    return tell
+
+
+class Successor:
+    """The process that follows this one, if there is to be one."""
+
+    def __init__(self, supervisor: Supervisor, descriptors: Callable[[], Sequence[int]]) -> None:
+        self._supervisor = supervisor
+        self._descriptors = descriptors
+        self._starting: asyncio.Task[None] | None = None
+        self.is_there = False
+
+    def on_signal(
+        self, stop: asyncio.Event, start: Callable[[str, Coroutine[Any, Any, None]], asyncio.Task[None]]
+    ) -> None:
+        """Begin with SIGUSR2, and set `stop` once it is there."""
+
+        def begin() -> None:
+            if not stop.is_set() and (self._starting is None or self._starting.done()):
+                self._starting = start("start the process that follows", self._start(stop))
+
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, begin)
+
+    async def _start(self, stop: asyncio.Event) -> None:
+        read, write = os.pipe()
+        with os.fdopen(read, "rb", 0) as told:
+            with os.fdopen(write, "wb"):
+                process = self._spawn(write)
+            self.is_there = await asyncio.to_thread(told.read, 1) == b"1"
+        if not self.is_there:
+            status = await asyncio.to_thread(process.wait)
+            log.error("the process that was to follow ended with %d: this one goes on", status)
+            return
+        process.returncode = 0  # it outlives this one, so nobody waits for its end
+        log.info("process %d follows", process.pid)
+        self._supervisor.tell(f"MAINPID={process.pid}")
+        stop.set()
+
+    def _spawn(self, pipe: int) -> subprocess.Popen[bytes]:
+        descriptors = self._descriptors()
+        mine = {SOCKETS: ",".join(map(str, descriptors)), PIPE: str(pipe)}
+        return subprocess.Popen(  # noqa: S603 - what this process was started with
+            [sys.executable, *sys.orig_argv[1:]],
+            env=os.environ | self._supervisor.variables | mine,
+            pass_fds=[*descriptors, pipe],
+        )

@@ -1,0 +1,186 @@
+"""A process is replaced by the next one under load, and nothing is lost. `UPGRADES=20` does it more often."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import socket
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from proxy.clock import SystemClock
+from proxy.simulator import Simulator
+from tests.process import Running, running, write_config
+from tests.redis_server import RedisServer
+from tests.service import until
+from tests.upgrades import Load, started
+
+UPGRADES = int(os.environ.get("UPGRADES", "5"))
+CLIENT_KEY = "cp-a-client-key-of-upgrade-tests-9Kd"
+ACCOUNT_KEY = "sk-ant-api03-upgrade-Wq8Zr2Lp6Tn4Vb1Xc9Yd7Mf5Kg3Hj0Sa"
+BETWEEN = 100
+"""Requests that each process answers at least."""
+
+EXPIRES_IN = 62
+"""A token of this life is due after 2 s, so that each process refreshes it."""
+
+
+def settings(simulator: Simulator) -> dict[str, str]:
+    return {
+        "CLAUDE__BASE_URL": simulator.base_url,
+        "OAUTH__CLIENT_ID": simulator.client_id,
+        "OAUTH__AUTHORIZE_URL": simulator.authorize_url,
+        "OAUTH__TOKEN_URL": simulator.token_url,
+    }
+
+
+async def set_up(process: Running, simulator: Simulator) -> None:
+    """An account with a key, one with a login, and a client key with a budget."""
+    new = {"name": "key", "type": "api_key", "api_key": ACCOUNT_KEY}
+    assert (await process.admin("POST", "/api/accounts", new)).status == 201
+    begun = (await process.admin("GET", "/oauth/authorize")).json()
+    landed = simulator.authorize(begun["authorization_url"], organization="Acme")
+    assert (await process.admin("POST", "/oauth/exchange", {"name": "login", "code": landed})).status == 201
+    budget = {"name": "n", "key": CLIENT_KEY, "limits": {"tokens_per_day": 10**9}}
+    assert (await process.admin("POST", "/api/tokens", budget)).status == 201
+
+
+async def spent(process: Running) -> tuple[Counter[str], int, int]:
+    """The tokens and requests of the usage, and the tokens that the budget counts."""
+    [row] = (await process.admin("GET", "/api/admin/usage?by=token")).json()["rows"]
+    [key] = (await process.admin("GET", "/api/tokens")).json()["tokens"]
+    tokens = Counter({name: row[name] for name in ("input_tokens", "output_tokens")})
+    return tokens, row["requests"], key["used"]["tokens_today"]
+
+
+class Told:
+    """What the processes tell systemd, as it hears it."""
+
+    def __init__(self, told: socket.socket) -> None:
+        self._told = told
+        told.setblocking(False)
+
+    async def until(self, pattern: str) -> re.Match[str]:
+        """The next state that matches; those before it are passed over."""
+        async with asyncio.timeout(30):
+            while True:
+                state = (await asyncio.get_running_loop().sock_recv(self._told, 99)).decode()
+                if found := re.fullmatch(pattern, state):
+                    return found
+
+
+def lives(pid: int) -> bool:
+    """Whether the process has not ended, or is only not waited for."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def killed(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("kept", ["files", "shared store"])
+async def test_a_signal_has_it_replaced_by_a_process_that_it_starts_itself(
+    tmp_path: Path, redis_server: RedisServer, kept: str
+) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        simulator = Simulator(clock=SystemClock(), expires_in=EXPIRES_IN)
+        await simulator.start(port=0)
+        stack.push_async_callback(simulator.stop)
+        simulator.add_api_key(ACCOUNT_KEY, organization="team")
+        notify = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        notify.bind(str(tmp_path / "notify"))
+        told, config = Told(notify), str(write_config(tmp_path))
+        variables = settings(simulator) | {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+        if kept == "shared store":
+            variables["STORAGE__URL"] = redis_server.url
+        process = await stack.enter_async_context(running(tmp_path, "--config", config, **variables))
+        await told.until("READY=1")
+        await set_up(process, simulator)
+        load = Load(process.port, CLIENT_KEY)
+        load.start()
+        await load.busy(BETWEEN)
+        process.signal(signal.SIGUSR2)
+        successor = int((await told.until(r"MAINPID=(\d+)"))[1])
+        stack.callback(killed, successor)
+        await told.until("READY=1")
+        await until(lambda: not lives(process.pid), within_s=20)
+        await load.busy(BETWEEN)
+        await load.stop()
+        assert load.failures == []
+        await until(lambda: not list((tmp_path / "data/handed").glob("*")))
+        tokens, requests, counted = await spent(process)
+        assert counted == sum(load.tokens.values())
+        if (
+            kept == "files"
+        ):  # with a shared store, a process shows the usage that it has read or counted itself
+            assert (tokens, requests) == (load.tokens, len(simulator.ledger.inference()))
+        os.kill(successor, signal.SIGTERM)
+        await told.until("STOPPING=1")
+        assert await process.ended() == 0  # nobody else has its output any more
+
+
+async def test_a_successor_that_cannot_start_changes_nothing(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    async with running(tmp_path, "--config", str(config)) as process:
+        config.write_text("auth: [")
+        process.signal(signal.SIGUSR2)
+        await until(
+            lambda: "that was to follow ended with 2: this one goes on" in process.stderr, within_s=30
+        )
+        assert "line 1" in process.stderr
+        assert (await process.send("GET", "/health/ready")).status == 200
+        process.signal(signal.SIGTERM)
+        assert await process.ended() == 0
+
+
+def logged(home: Path) -> str:
+    return "".join(path.read_text() for path in home.glob("stderr-*.log"))
+
+
+@pytest.mark.timeout(60 + 20 * UPGRADES)
+async def test_upgrades_under_load_fail_no_request_and_lose_no_usage(tmp_path: Path) -> None:
+    simulator = Simulator(clock=SystemClock(), expires_in=EXPIRES_IN)
+    await simulator.start(port=0)
+    simulator.add_api_key(ACCOUNT_KEY, organization="team")
+    config, ended = str(write_config(tmp_path)), []
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(simulator.stop)
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=1024))
+
+        async def start(number: int) -> Running:
+            process = started(tmp_path, number, listening, "--config", config, **settings(simulator))
+            return await stack.enter_async_context(process)
+
+        process = await start(0)
+        await process.read_until("data folder")
+        await set_up(process, simulator)
+        load = Load(process.port, CLIENT_KEY)
+        load.start()
+        for number in range(1, UPGRADES + 1):
+            await load.busy(BETWEEN)
+            process.signal(signal.SIGTERM)
+            ended.append(asyncio.create_task(process.ended()))
+            process = await start(number)
+            await process.read_until("data folder")
+        await load.stop()
+        assert await asyncio.gather(*ended) == [0] * UPGRADES
+        await until(lambda: not list((tmp_path / "data/handed").iterdir()))
+        told = await spent(process)
+        accounts = (await process.admin("GET", "/api/accounts")).json()["accounts"]
+    print(f"\n{UPGRADES} upgrades: {dict(load.done)}, again {load.again}, {dict(load.tokens)}")
+    asked = len(simulator.ledger.inference())
+    assert load.failures == []
+    assert told == (load.tokens, asked, sum(load.tokens.values()))
+    assert {each["status"] for each in accounts} == {"active"}
+    assert [each.status for each in simulator.ledger.token_calls()] == [200] * len(
+        simulator.ledger.token_calls()
+    )
+    assert "ERROR" not in logged(tmp_path) and "Traceback" not in logged(tmp_path)
