@@ -371,10 +371,10 @@ async def test_a_disk_that_fails_takes_nothing_in_and_a_second_try_does(
         file = await export(service)
     put = JsonFiles.put
 
-    def full(storage: JsonFiles, kind: Kind, id: str, record: dict[str, Any]) -> Any:
+    def full(storage: JsonFiles, kind: Kind, id: str, record: dict[str, Any], **given: int | None) -> Any:
         if record.get("name") == "b":
             raise StorageError("no space left on device")
-        return put(storage, kind, id, record)
+        return put(storage, kind, id, record, **given)
 
     async with serve(tmp_path / "b", accounts=[]) as service:
         with monkeypatch.context() as patch:

@@ -17,6 +17,8 @@ from tests.service import TestClock, until
 class Logs:
     """The logs of a storage, in memory. An append waits until `may_go`, and fails while the disk is `full`."""
 
+    is_shared = False
+
     def __init__(self) -> None:
         self.lines: list[Record] = []
         self.full = False
