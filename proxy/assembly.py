@@ -342,8 +342,7 @@ async def engine(
 
 
 def _parts(given: _Given, client: CurlClient, jobs: Jobs, entered: _Entered) -> Parts:
-    accounts, clients, usage, dashboard = entered
-    adjustable = _adjustable(given, client, entered)
+    (accounts, clients, usage, dashboard), adjustable = entered, _adjustable(given, client, entered)
     return Parts(
         http=http_options(given.settings),
         admin_key=given.admin_key,
