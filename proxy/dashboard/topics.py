@@ -87,9 +87,11 @@ class Topics:
         }
 
     def _of_instances(self) -> dict[str, Source]:
-        """None if there is but one, with its state in files."""
+        """None are shown if there is but one, with its state in files."""
         found = self._instances
-        return {} if found is None else {"instances": Source(found.ids, found.view)}
+        if found is None:
+            return {"instances": Source(tuple, lambda id: None)}
+        return {"instances": Source(found.ids, found.view)}
 
     def account(self, account_id: str) -> View:
         """An account with what lives in it and its recent usage. Raises NotFound."""

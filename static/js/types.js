@@ -116,6 +116,7 @@
  * @property {{kind: "account" | "token" | "session", id: string, name: string | null} | null} subject
  * @property {Record<string, unknown> | null} before
  * @property {Record<string, unknown> | null} after
+ * @property {string} [instance] which one of several it was sent to
  * @property {number} [skipped] how many events before this one are missing
  *
  * @typedef {object} Try One exchange of a request with the upstream.
@@ -164,6 +165,20 @@
  * @property {number | null} cost_usd null if it has no price
  * @property {number} [skipped] how many requests before this one are missing
  *
+ * @typedef {object} Instance One of several processes on one store, as it has told of itself.
+ * @property {string} id
+ * @property {string} host
+ * @property {number} pid
+ * @property {number | null} port
+ * @property {string} version
+ * @property {Time} started_at
+ * @property {Time} last_seen_at
+ * @property {number} requests_per_s
+ * @property {number} streams requests in flight
+ * @property {number} cpu a part of one core
+ * @property {number | null} lag_ms how long what it tells takes through the store and back
+ * @property {boolean} draining
+ *
  * @typedef {object} Login An OAuth flow in progress.
  * @property {string} flow_id
  * @property {string} status
@@ -195,6 +210,7 @@
  * @property {LoggedEvent} events
  * @property {LoggedRequest} requests
  * @property {Login} flows
+ * @property {Instance} instances none where the state is in files
  * @property {any} stats `health`, `accounts`, `capacity`, `traffic` and `affinity`: Health, AccountCounts, Capacity, Traffic,
  *	Affinity
  *

@@ -213,6 +213,14 @@ async def unreachable() -> None:
     raise StoreAway("it is dead")
 
 
+async def test_a_proxy_with_its_state_in_files_shows_no_instances(tmp_path: Path) -> None:
+    async with serve(tmp_path, storage__url=None) as service:
+        assert (await service.admin("GET", "/api/admin/instances")).json() == {"instances": []}
+        async with dashboard(service) as page:
+            await page.hello("instances")
+            assert page.items == {"instances": {}}
+
+
 async def test_an_instance_that_ends_is_gone_at_once_and_one_that_begins_knows_all(
     tmp_path: Path, redis_server: RedisServer
 ) -> None:
