@@ -116,7 +116,6 @@
  * @property {{kind: "account" | "token" | "session", id: string, name: string | null} | null} subject
  * @property {Record<string, unknown> | null} before
  * @property {Record<string, unknown> | null} after
- * @property {string} [instance] which one of several it was sent to
  * @property {number} [skipped] how many events before this one are missing
  *
  * @typedef {object} Try One exchange of a request with the upstream.
@@ -164,6 +163,7 @@
  * @property {boolean} estimated
  * @property {number | null} cost_usd null if it has no price
  * @property {number} [skipped] how many requests before this one are missing
+ * @property {string} [instance] which one of several it was sent to
  *
  * @typedef {object} Instance One of several processes on one store, as it has told of itself.
  * @property {string} id

@@ -49,8 +49,7 @@ export default function mount(root, app) {
 	root.append(h("div.settings",
 		panel(t("this_browser"), selects.map((el) => h("label.field", el.ariaLabel, el)), clock), served,
 		panel(t("help"), h("ul.list", h("li", t("help_proxy")), about)),
-		panel(t("keyboard"), h("dl.facts", KEYS.map(([key, does]) => [h("dt", h("kbd", key)), h("dd", t(does))])))),
-		instances.el, below);
+		panel(t("keyboard"), h("dl.facts", KEYS.map(([key, does]) => [h("dt", h("kbd", key)), h("dd", t(does))])))), below), instances.el);
 
 	server(app, served, below);
 
