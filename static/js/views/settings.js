@@ -49,7 +49,8 @@ export default function mount(root, app) {
 	root.append(h("div.settings",
 		panel(t("this_browser"), selects.map((el) => h("label.field", el.ariaLabel, el)), clock), served,
 		panel(t("help"), h("ul.list", h("li", t("help_proxy")), about)),
-		panel(t("keyboard"), h("dl.facts", KEYS.map(([key, does]) => [h("dt", h("kbd", key)), h("dd", t(does))])))), below), instances.el);
+		panel(t("keyboard"), h("dl.facts", KEYS.map(([key, does]) => [h("dt", h("kbd", key)), h("dd", t(does))])))),
+		instances.el, below);
 
 	server(app, served, below);
 
