@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -102,6 +103,7 @@ class Ring:
         self._log = log
         self._most = most
         self._waiting: deque[bytes] = deque(maxlen=most)
+        self._writing = asyncio.Lock()  # what is on its way must not be written again
         self.written = 0
         """The number of the last line that was written from here."""
 
@@ -110,9 +112,10 @@ class Ring:
 
     async def save(self) -> None:
         """Write what waits. Raises StorageError: then it is tried again."""
-        while self._waiting:
-            some = list(islice(self._waiting, AT_ONCE))
-            self.written = await self._peers.append_newest(self._log, some, self._most)
-            for line in some:
-                if self._waiting and self._waiting[0] is line:  # else it was dropped meanwhile
-                    self._waiting.popleft()
+        async with self._writing:
+            while self._waiting:
+                some = list(islice(self._waiting, AT_ONCE))
+                self.written = await self._peers.append_newest(self._log, some, self._most)
+                for line in some:
+                    if self._waiting and self._waiting[0] is line:  # else it was dropped meanwhile
+                        self._waiting.popleft()

@@ -48,6 +48,19 @@ async def test_a_ring_keeps_its_newest_lines_with_their_numbers(redis_server: Re
         assert all(b[0] == a[0] + 1 for a, b in pairwise(found))
 
 
+async def test_two_saves_at_once_write_each_line_once(redis_server: RedisServer) -> None:
+    async with instances(redis_server, 1) as (store,):
+        ring = Ring(store.peers, "ring", most=1000)
+        for n in range(10):
+            ring.put(b"%d" % n)
+        await asyncio.gather(ring.save(), ring.save(), ring.save())
+        found: Heard = []
+        await store.peers.read_newest(
+            "ring", lambda n, line: found.append((n, line)), then=lambda n, line: None
+        )
+        assert found == [(n + 1, b"%d" % n) for n in range(10)]
+
+
 async def test_what_could_not_be_written_is_written_later(redis_server: RedisServer) -> None:
     async with instances(redis_server, 1) as (store,):
         ring = Ring(store.peers, "ring", most=3)
