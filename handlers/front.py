@@ -63,6 +63,7 @@ def make_server(parts: Parts) -> Server:
         hurried=parts.hurried,
         clock=clock,
         trusted_proxies=http.trusted_proxies,
+        listening=parts.listening,
     )
     parts.on_http.append(partial(_take, server, v1, origins, http.trusted_proxies))
     return server
@@ -89,6 +90,8 @@ def _rest(parts: Parts, dashboards: Dashboards, origins: Origins, assets: Assets
         credentials=parts.credentials,
         refresher=parts.refresher,
         sessions=parts.sessions,
+        all_sessions=parts.shown.sessions,
+        instances=parts.shown.instances,
         budgets=parts.budgets,
         series=parts.series,
         failed_tries=parts.failed_tries,

@@ -25,9 +25,10 @@ class RequestList(AdminHandler):
         self.only_for(who)
         self.request_log = request_log
 
-    def get(self) -> None:
+    async def get(self) -> None:
         before = self.query.number("before", 0, MOST_NUMBER) or None
         most = self.query.number("limit", DEFAULT_LIMIT, MOST_LIMIT)
+        await self.request_log.told()
         found = self.request_log.find(self._wanted(), before=before, most=most)
         self.answer({"requests": [kept.view() for kept in found]})
 
@@ -63,7 +64,8 @@ class OneRequest(AdminHandler):
         self.only_for(who)
         self.request_log = request_log
 
-    def get(self, request_id: str) -> None:
+    async def get(self, request_id: str) -> None:
+        await self.request_log.told()
         kept = self.request_log.one(request_id)
         if kept is None:
             raise NotFound("no such request among the last ones")

@@ -21,6 +21,7 @@ from handlers.explain import Explain
 from handlers.findings import FindingList
 from handlers.gate import AdminGate
 from handlers.health import Alive, Hello, Ready, Usable
+from handlers.instances import InstanceList
 from handlers.keys import FormerKeys, KeyParts, OneToken, Rotate, TokenList
 from handlers.live import MOST_MESSAGE_BYTES, Dashboards
 from handlers.live import Feed as LiveFeed
@@ -46,9 +47,11 @@ from proxy.clients.rotation import Rotation
 from proxy.clients.sessions import Sessions
 from proxy.clock import Clock
 from proxy.dashboard.about import About
+from proxy.dashboard.all_sessions import AllSessions
 from proxy.dashboard.event_archive import EventArchive
 from proxy.dashboard.figures import Figures
 from proxy.dashboard.health import Health
+from proxy.dashboard.instances import Instances
 from proxy.dashboard.metrics import Metrics
 from proxy.dashboard.notify.notifier import Notifier
 from proxy.dashboard.summary import Summary
@@ -88,6 +91,8 @@ def application(
     refresher: Refresher,
     logins: Logins,
     sessions: Sessions,
+    all_sessions: AllSessions,
+    instances: Instances | None,
     budgets: Budgets,
     series: Series,
     failed_tries: FailedTries,
@@ -214,8 +219,9 @@ def application(
             route(r"/api/admin/export", Export, who=admins, transfer=transfer),
             route(r"/api/admin/import", Import, who=admins, transfer=transfer),
             route(r"/api/admin/events", EventList, who=admins),
-            route(r"/api/admin/sessions", SessionList, who=admins, sessions=sessions),
-            route(r"/api/sessions/([^/]+)", OneSession, who=admins, sessions=sessions),
+            route(r"/api/admin/instances", InstanceList, who=admins, instances=instances),
+            route(r"/api/admin/sessions", SessionList, who=admins, sessions=all_sessions),
+            route(r"/api/sessions/([^/]+)", OneSession, who=admins, sessions=all_sessions),
             route(r"/api/live", LiveFeed, who=admins, dashboards=dashboards),
             route(r"/api/tokens", TokenList, who=admins, parts=client_keys),
             route(r"/api/tokens/([^/]+)", OneToken, who=admins, parts=client_keys),

@@ -7,7 +7,7 @@ import errno
 import logging
 import resource
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.netutil import bind_sockets
@@ -132,8 +132,10 @@ class Server:
         hurried: asyncio.Event,
         clock: Clock,
         trusted_proxies: Sequence[Network],
+        listening: Callable[[int], None] = lambda port: None,
     ) -> None:
         self._v1 = v1
+        self._listening = listening  # told the port
         self._dashboards = dashboards
         self._health = health
         self.drain_timeout_s = drain_timeout_s
@@ -146,7 +148,9 @@ class Server:
         """Start to accept, on inherited sockets if there are any; the port in use. Raises StartError."""
         self._sockets = list(inherited) or sockets_at(host, port)
         await self._listener.listen(self._sockets)
-        return int(self._sockets[0].getsockname()[1])
+        bound = int(self._sockets[0].getsockname()[1])
+        self._listening(bound)
+        return bound
 
     def descriptors(self) -> list[int]:
         """Of the listening sockets."""

@@ -39,6 +39,7 @@ from proxy.accounts.quota_history import QuotaHistory, read_quota_record
 from proxy.accounts.quota_watch import QuotaWatch
 from proxy.accounts.refresh import Refresher
 from proxy.accounts.resources import Resources
+from proxy.accounts.shared_use import SharedUse as SharedAccountUse
 from proxy.accounts.upkeep import Upkeep
 from proxy.adjustments import Adjustable, declared_keys, http_options, is_insecure, retry, targets
 from proxy.clients.admin_key import AdminKey
@@ -56,18 +57,21 @@ from proxy.config.reload import Reload
 from proxy.config.settings import Settings
 from proxy.dashboard.about import About
 from proxy.dashboard.account_metrics import AccountMetrics
+from proxy.dashboard.all_sessions import AllSessions, SharedSessions
 from proxy.dashboard.event_archive import EventArchive
 from proxy.dashboard.event_history import EventHistory
-from proxy.dashboard.event_log import EventLog
+from proxy.dashboard.event_log import EventLog, SharedEventLog
 from proxy.dashboard.figures import Figures
 from proxy.dashboard.health import Health
+from proxy.dashboard.instances import Instances, Share
+from proxy.dashboard.itself import OwnState
 from proxy.dashboard.metrics import Metrics, StateMetrics, Watched
 from proxy.dashboard.notify.alarms import Alarms
 from proxy.dashboard.notify.notifier import Notifier
 from proxy.dashboard.revisions import EVENTS, REQUESTS, Log, Revisions
 from proxy.dashboard.summary import Summary
 from proxy.dashboard.topics import Topics
-from proxy.errors import StoreAway
+from proxy.errors import StorageError, StoreAway
 from proxy.feed import Feed, Happened
 from proxy.http.options import HttpOptions
 from proxy.http.outbound import shown
@@ -86,7 +90,9 @@ from proxy.storage.handover import SPENDING, USAGE, HandOver, Restore, TakeOver
 from proxy.storage.json_files import JsonFiles
 from proxy.storage.last_saves import LastSaves
 from proxy.storage.layout import REQUESTS as REQUEST_DAYS
+from proxy.storage.peers import Sums
 from proxy.storage.protocols import Kind, Reader, Record, Storage
+from proxy.storage.shared_chain import SharedChain
 from proxy.storage.shared_table import open_table
 from proxy.storage.table import Table
 from proxy.storage.timed import Timed
@@ -96,6 +102,7 @@ from proxy.upstream.unclassified import Unclassified
 from proxy.usage import access_log, prices
 from proxy.usage.allowance import Allowance, SharedAllowance, price
 from proxy.usage.breakdown import Breakdown
+from proxy.usage.elsewhere import UsageElsewhere
 from proxy.usage.failed_tries import FailedTries
 from proxy.usage.late import Late, restore
 from proxy.usage.latency import Latency
@@ -105,6 +112,7 @@ from proxy.usage.request import RequestRecord, Sink
 from proxy.usage.request_archive import RequestArchive
 from proxy.usage.request_log import RequestLog
 from proxy.usage.series import Series
+from proxy.usage.shared_requests import SharedRequests
 
 if TYPE_CHECKING:
     from proxy.storage.redis_store import RedisStore
@@ -125,6 +133,13 @@ HEAR_S = 60.0
 LOOK_AT_QUOTA_S = 30.0
 SAVE_QUOTA_S = 300.0
 EXCHANGE_USE_S = 2.0
+BEAT_S = 2.0
+TELL_SESSIONS_S = 0.5
+TELL_REQUESTS_S = 0.25
+COMPACTED_S = COMPACT_USAGE_S * 0.9
+"""One instance compacts for all, and none does in the time until the next turn."""
+
+ADOPTION_S = 5.0
 
 READERS: Mapping[Kind, Reader] = MappingProxyType(
     {
@@ -158,6 +173,19 @@ class SharedKeys:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """What dashboards show of all instances; None of what there is only if several share a store."""
+
+    sessions: AllSessions
+    instances: Instances | None = None
+    itself: OwnState | None = None
+
+    def shares(self) -> Sequence[Share]:
+        """What the others add to sums."""
+        return () if self.instances is None else self.instances.shares()
+
+
+@dataclass(frozen=True)
 class Parts:
     """What a running proxy consists of. `jobs` end before any room is left."""
 
@@ -176,6 +204,7 @@ class Parts:
     rotation: Rotation
     signins: Signins
     sessions: Sessions
+    shown: Shown
     budgets: Budgets
     shared_keys: SharedKeys | None
     allowance: Allowance
@@ -203,6 +232,11 @@ class Parts:
     def hurried(self) -> asyncio.Event:
         """Set it so that a shutdown waits for nothing any more."""
         return self.late.hurried
+
+    def listening(self, port: int) -> None:
+        """Note where requests come in."""
+        if self.shown.itself is not None:
+            self.shown.itself.port = port
 
     def tick(self) -> None:
         """Change what time changes: cooldowns that pass; logins, former keys, sign-ins and sessions that end."""
@@ -270,6 +304,7 @@ class _Usage:
     failed_tries: FailedTries
     moves: Moves
     metrics: RequestMetrics
+    ttfb_ms: Callable[[], Mapping[str, float | None]]
 
 
 @dataclass(frozen=True)
@@ -281,6 +316,7 @@ class _Dashboard:
     archive: EventArchive
     figures: Figures
     notifier: Notifier
+    shown: Shown
 
 
 _Entered = tuple[_Accounts, _Clients, _Usage, _Dashboard]
@@ -306,8 +342,7 @@ async def engine(
 
 
 def _parts(given: _Given, client: CurlClient, jobs: Jobs, entered: _Entered) -> Parts:
-    accounts, clients, usage, dashboard = entered
-    adjustable = _adjustable(given, client, entered)
+    (accounts, clients, usage, dashboard), adjustable = entered, _adjustable(given, client, entered)
     return Parts(
         http=http_options(given.settings),
         admin_key=given.admin_key,
@@ -324,6 +359,7 @@ def _parts(given: _Given, client: CurlClient, jobs: Jobs, entered: _Entered) -> 
         rotation=clients.rotation,
         signins=clients.signins,
         sessions=clients.sessions,
+        shown=dashboard.shown,
         budgets=clients.budgets,
         shared_keys=clients.shared_keys,
         allowance=usage.allowance,
@@ -415,6 +451,8 @@ async def _given(
             LoopLag(clock),
         )
         await last.run()
+        if inner.is_shared:
+            await _leave(inner)
     finally:
         if not inner.is_shared:
             inner = storage.replace(HandOver(settings.storage.data_folder, clock))
@@ -440,6 +478,14 @@ async def _opened(settings: Settings, clock: Clock, former: Former | None) -> St
                 former.waited_for()
             waits = True
         await clock.sleep(LOCKED_S)
+
+
+async def _leave(storage: Storage) -> None:
+    """Have the others forget this instance at once: else they do when its lease has ended."""
+    shared = _pool_of(storage)
+    assert shared is not None
+    with contextlib.suppress(StorageError):
+        await shared.peers.leave()
 
 
 def _pool_of(storage: Storage) -> RedisStore | None:
@@ -526,6 +572,8 @@ async def _accounts(given: _Given, client: CurlClient) -> AsyncIterator[_Account
         new_id=_new_id,
         idle_threshold_s=settings.accounts.idle_threshold,
     )
+    if given.shared is not None:
+        await _share_use(given, given.shared.sums, pool, jobs)
     affinity = await _affinity(given, pool, jobs)
     quota = await _quota(given, pool, jobs)
     oauth = _oauth_server(settings, clock)
@@ -548,6 +596,13 @@ async def _accounts(given: _Given, client: CurlClient) -> AsyncIterator[_Account
         jobs.every("upkeep", upkeep.interval_s, upkeep.look, jitter=0.1)
         refresher.start()
         yield _Accounts(pool, affinity, quota, refresher, Probe(client, jobs, clock), logins, upkeep)
+
+
+async def _share_use(given: _Given, sums: Sums, pool: Pool, jobs: Jobs) -> None:
+    use = SharedAccountUse(sums, pool, feed=given.feed)
+    await use.open()
+    given.last_saves.add("the use of accounts", use.exchange)
+    jobs.every("exchange the use of accounts", EXCHANGE_USE_S, use.exchange)
 
 
 async def _account_table(storage: Storage, jobs: Jobs) -> Table[Account]:
@@ -606,7 +661,7 @@ async def _clients(given: _Given) -> AsyncIterator[_Clients]:
     signins = await _signins(given, keys, jobs)
     budgets = Budgets(given.counters, clock=given.clock)
     sessions = Sessions(
-        await storage.load("sessions"),
+        await _stored_sessions(given),
         feed=given.feed,
         enabled=session.enabled,
         max_concurrent=session.max_concurrent,
@@ -649,6 +704,20 @@ def _key_counters(given: _Given, keys: ClientKeys, budgets: Budgets, jobs: Jobs)
     given.last_saves.add("the counters and budgets of client keys", save_last)
     jobs.every("save counters of client keys", SAVE_COUNTERS_S, partial(counters.save, given.storage))
     return counters
+
+
+async def _stored_sessions(given: _Given) -> dict[str, Record]:
+    """Those of the last run. Of several instances the first one takes them up, since all others have gone."""
+    if given.shared is None:
+        return await given.storage.load("sessions")
+    peers, lease = given.shared.peers, await given.storage.take("sessions", ADOPTION_S)
+    if lease is None:
+        return {}
+    alone = not await peers.told()
+    await peers.tell({"began": b"1"}, LEASE_S)  # so that the next one finds somebody
+    stored = await given.storage.load("sessions") if alone else {}
+    await given.storage.release(lease)
+    return stored
 
 
 async def _shared_keys(
@@ -731,23 +800,43 @@ async def _usage(given: _Given, pool: Pool, clients: _Clients) -> AsyncIterator[
     storage, series, jobs = given.storage, Series(clock=given.clock), Jobs()
     prices.load()
     await series.load(storage)
-    requests = RequestLog(given.feed, clock=given.clock, redact=Redaction(given.settings.secrets()))
+    requests, latency = await _request_log(given, jobs), Latency(clock=given.clock)
+    if storage.is_shared:
+        elsewhere = UsageElsewhere(series, storage, feed=given.feed, clock=given.clock)
+        elsewhere.follow()
+        jobs.every("follow usage", SAVE_USAGE_S, elsewhere.follow)
     async with contextlib.AsyncExitStack() as leaving:
         await _kept_requests(given, requests, jobs, leaving)
         given.last_saves.add("usage", partial(series.flush, storage), series.left)
         leaving.push_async_callback(jobs.close)
         jobs.every("save usage", SAVE_USAGE_S, partial(series.flush, storage))
-        jobs.every("compact usage", COMPACT_USAGE_S, partial(series.compact, storage))
-        clock = given.clock
+        jobs.every("compact usage", COMPACT_USAGE_S, partial(_compact, series, storage))
         yield _Usage(
             _allowance(given, clients),
             series,
-            Latency(clock=clock),
+            latency,
             requests,
-            FailedTries(clock=clock),
-            Moves(clock=clock),
+            FailedTries(clock=given.clock),
+            Moves(clock=given.clock),
             RequestMetrics(lambda id: pool[id].name if id in pool else None),
+            requests.ttfb_ms if isinstance(requests, SharedRequests) else latency.ttfb_ms,
         )
+
+
+async def _request_log(given: _Given, jobs: Jobs) -> RequestLog:
+    feed, clock, redact = given.feed, given.clock, Redaction(given.settings.secrets())
+    if given.shared is None:
+        return RequestLog(feed, clock=clock, redact=redact)
+    requests = SharedRequests(feed, given.shared.peers, clock=clock, redact=redact)
+    await requests.open()
+    given.last_saves.add("the last requests", requests.save)
+    jobs.every("tell of requests", TELL_REQUESTS_S, requests.save)
+    return requests
+
+
+async def _compact(series: Series, storage: Storage) -> None:
+    if not storage.is_shared or await storage.take("compact usage", COMPACTED_S):
+        await series.compact(storage)
 
 
 async def _kept_requests(
@@ -847,8 +936,7 @@ async def _dashboard(
 ) -> AsyncIterator[_Dashboard]:
     clock, feed, jobs = given.clock, given.feed, Jobs()
     findings = await _findings(given, jobs)
-    event_log = EventLog(feed, clock=clock, key_name=_name_of(clients.keys))
-    archive = await _archive(given, event_log, jobs)
+    event_log, archive = await _events(given, clients.keys, jobs)
     health = Health(
         accounts.pool,
         clients.keys,
@@ -859,33 +947,70 @@ async def _dashboard(
         given.storage,
     )
     feed.tell(Happened("server.started", f"Claude Proxy {__version__} started"))
-    figures = Figures(accounts.pool, accounts.affinity, usage.moves, usage.series)
-    summary = _summary(given, accounts, clients, usage, health, figures)
-    topics = _topics(given, accounts, clients, usage, summary, figures)
+    shown = await _shown(given, accounts, clients, usage, health, jobs)
+    figures = Figures(accounts.pool, accounts.affinity, usage.moves, usage.series, shown.shares)
+    summary = _summary(given, accounts, clients, usage, health, figures, shown)
+    topics = _topics(given, accounts, clients, usage, summary, figures, shown)
     logs: Mapping[str, Log] = {EVENTS: event_log, REQUESTS: usage.request_log}
     revisions = Revisions(feed, topics.sources(), logs, epoch=secrets.token_hex(8))
     async with contextlib.AsyncExitStack() as leaving:
         leaving.push_async_callback(jobs.close)
         notifier = _notifier(given, health, jobs)
         leaving.callback(notifier.close)
-        yield _Dashboard(health, summary, topics, revisions, archive, figures, notifier)
+        yield _Dashboard(health, summary, topics, revisions, archive, figures, notifier, shown)
+
+
+async def _shown(
+    given: _Given, accounts: _Accounts, clients: _Clients, usage: _Usage, health: Health, jobs: Jobs
+) -> Shown:
+    if given.shared is None:
+        return Shown(AllSessions(clients.sessions))
+    itself = OwnState(
+        pool=accounts.pool,
+        affinity=accounts.affinity,
+        sessions=clients.sessions,
+        series=usage.series,
+        moves=usage.moves,
+        unclassified=given.unclassified,
+        health=health,
+        clock=given.clock,
+    )
+    instances = Instances(
+        given.shared.peers,
+        clients.sessions,
+        itself.look,
+        counters=given.storage,
+        feed=given.feed,
+        clock=given.clock,
+    )
+    await instances.open()
+    jobs.every("tell that this instance lives", BEAT_S, instances.beat)
+    jobs.every("tell of sessions", TELL_SESSIONS_S, instances.tell)
+    return Shown(SharedSessions(clients.sessions, instances), instances, itself)
 
 
 def _topics(
-    given: _Given, accounts: _Accounts, clients: _Clients, usage: _Usage, summary: Summary, figures: Figures
+    given: _Given,
+    accounts: _Accounts,
+    clients: _Clients,
+    usage: _Usage,
+    summary: Summary,
+    figures: Figures,
+    shown: Shown,
 ) -> Topics:
     return Topics(
         given.feed,
         pool=accounts.pool,
         keys=clients.keys,
         refresher=accounts.refresher,
-        sessions=clients.sessions,
+        sessions=shown.sessions,
         budgets=clients.budgets,
         series=usage.series,
         logins=accounts.logins,
         summary=summary,
         figures=figures,
         clock=given.clock,
+        instances=shown.instances,
     )
 
 
@@ -893,10 +1018,23 @@ def _name_of(keys: ClientKeys) -> Callable[[str], str | None]:
     return lambda key_id: keys[key_id].name if key_id in keys else None
 
 
-async def _archive(given: _Given, events: EventLog, jobs: Jobs) -> EventArchive:
+async def _events(given: _Given, keys: ClientKeys, jobs: Jobs) -> tuple[EventLog, EventArchive]:
+    feed, clock, storage, shared = given.feed, given.clock, given.storage, given.shared
+    if shared is None:
+        events = EventLog(feed, clock=clock, key_name=_name_of(keys))
+        return events, await _archive(given, events, ChainedLog(storage, jobs), jobs)
+    of_all = SharedEventLog(feed, clock=clock, key_name=_name_of(keys), instance=shared.instance)
+    chain = SharedChain(storage, shared, jobs, take=of_all.take, reached=of_all.reached, clock=clock)
+    archive = await _archive(given, of_all, chain, jobs)
+    chain.follow()
+    jobs.every("follow events", SAVE_AGAIN_S, chain.follow)
+    return of_all, archive
+
+
+async def _archive(given: _Given, events: EventLog, stored: ChainedLog, jobs: Jobs) -> EventArchive:
     archive = EventArchive(
         events,
-        ChainedLog(given.storage, jobs),
+        stored,
         EventHistory(events, given.storage),
         feed=given.feed,
         clock=given.clock,
@@ -910,21 +1048,28 @@ async def _archive(given: _Given, events: EventLog, jobs: Jobs) -> EventArchive:
 
 
 def _summary(
-    given: _Given, accounts: _Accounts, clients: _Clients, usage: _Usage, health: Health, figures: Figures
+    given: _Given,
+    accounts: _Accounts,
+    clients: _Clients,
+    usage: _Usage,
+    health: Health,
+    figures: Figures,
+    shown: Shown,
 ) -> Summary:
     return Summary(
         pool=accounts.pool,
         capacity=accounts.quota.capacity,
         keys=clients.keys,
         refresher=accounts.refresher,
-        sessions=clients.sessions,
+        sessions=shown.sessions,
         series=usage.series,
-        latency=usage.latency,
+        ttfb_ms=usage.ttfb_ms,
         unclassified=given.unclassified,
         health=health,
         figures=figures,
         clock=given.clock,
         insecure=is_insecure(given.settings),
+        shares=shown.shares,
     )
 
 

@@ -23,7 +23,7 @@ from proxy.config.settings import Settings
 from proxy.errors import StartError, Unprocessable
 from proxy.storage import backup
 from proxy.storage.address import StoreAddress
-from proxy.storage.audit import verified
+from proxy.storage.audit import verified, verified_in
 from proxy.storage.inspection import Inspection, inspect
 from proxy.storage.layout import LAYOUTS
 from proxy.storage.migrate import migrate
@@ -119,11 +119,7 @@ async def run(settings: Settings, asked: Asked) -> list[str]:
         case "--print-config":
             return effective.lines(settings)
         case "--verify-audit":
-            if settings.storage.address is not None:
-                raise StartError(
-                    f"the audit log is in the shared store: move it to files ({MIGRATE}) to verify it"
-                )
-            return [verified(settings.storage.data_folder)]
+            return [await _verified(settings)]
         case "--backup":
             return await write_backup(settings, asked.file)
         case "--restore":
@@ -131,6 +127,13 @@ async def run(settings: Settings, asked: Asked) -> list[str]:
         case "--migrate":
             return await moved(settings, *asked.places)
     return await check(settings)
+
+
+async def _verified(settings: Settings) -> str:
+    if settings.storage.address is None:
+        return verified(settings.storage.data_folder)
+    async with _opened(settings, STORE) as storage:
+        return await verified_in(storage, _place(settings))
 
 
 async def check(settings: Settings) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Final, NamedTuple, TypeVar
@@ -53,13 +53,17 @@ Held = tuple[str, float]
 
 
 class _Line(msgspec.Struct):
-    """The version, or names of a group whose conversations had their last turn with this account in one minute."""
+    """The version, or names of a group whose conversations had their last turn with this account in one minute.
+
+    `turns`, for other instances: the name of a turn, that of the turn before, and until when it counts.
+    """
 
     version: int = 0
     group: str = ""
     of: list[str | int] = []
     account: str = ""
     until: float = 0.0
+    turns: list[tuple[str | int, str | int | None, float]] = []
 
 
 _LINE: Final = msgspec.json.Decoder(_Line)
@@ -75,6 +79,8 @@ class Conversations:
         self._accounts: OrderedDict[Name, Held] = OrderedDict()
         self._messages: OrderedDict[str, tuple[Writer, float]] = OrderedDict()
         self._pending: dict[Name, Held] = {}
+        self._turns: deque[tuple[Name, str, float, Name | None]] = deque(maxlen=MOST)  # to be told to others
+        self._is_shared = storage.is_shared
         self._written = 0  # names in the log
         self.lately = Lately(clock=clock)
         self._is_behind = False  # the log lacks something that is not pending
@@ -91,6 +97,10 @@ class Conversations:
             raise StorageError(
                 f"{LOG}.jsonl is of version {line.version}: start the newer program that wrote it"
             )
+        for of, after, until in line.turns:
+            if until > self._clock.now():
+                before = None if after is None else (line.group, after)
+                self.lately.turn((line.group, of), line.account, until, after=before)
         if line.until > self._clock.now():
             for of in line.of:
                 _keep(self._accounts, (line.group, of), (line.account, line.until), MOST)
@@ -130,7 +140,10 @@ class Conversations:
     def turn(self, names: Sequence[Name], account_id: str, *, after: Name | None) -> None:
         """Remember a turn, of the conversation that was found by `after`, and is by `names` from now on."""
         self.keep(names, account_id)
-        self.lately.turn(names[0], account_id, self._accounts[names[0]][1], after=after)
+        until = self._accounts[names[0]][1]
+        self.lately.turn(names[0], account_id, until, after=after)
+        if self._is_shared:
+            self._turns.append((names[0], account_id, until, after))
 
     def keep(self, names: Iterable[Name], account_id: str) -> None:
         """Remember that the conversation of these names had a turn with this account."""
@@ -154,7 +167,7 @@ class Conversations:
         pending, self._pending = self._pending, {}
         if not pending and not self._is_behind:
             return
-        if self._storage.is_shared:
+        if self._is_shared:
             return await self._tell(pending)
         try:
             if self._is_long or self._is_behind or not self._written:
@@ -168,9 +181,12 @@ class Conversations:
 
     async def _tell(self, pending: dict[Name, Held]) -> None:
         """Append it, for other instances too, whose lines are there as well. A line twice does no harm."""
+        turns, self._turns = self._turns, deque(maxlen=MOST)
         try:
-            await self._append(pending)
+            await self._storage.append(LOG, [*_records(pending.items()), *_told(turns)])
+            self._written += len(pending)
         except BaseException:
+            self._turns.extendleft(reversed(turns))
             self._pending = dict(islice((pending | self._pending).items(), MOST))
             raise
         if self._is_long:
@@ -186,7 +202,8 @@ class Conversations:
 
     async def _replace(self) -> None:
         known = tuple(self._accounts.items())
-        await self._storage.replace_log(LOG, chain([{"version": VERSION}], _records(known)))
+        turns = ((name, *held, None) for name, held in self.lately.turns()) if self._is_shared else ()
+        await self._storage.replace_log(LOG, chain([{"version": VERSION}], _records(known), _told(turns)))
         self._written = len(known)
 
 
@@ -208,3 +225,13 @@ def _records(held: Iterable[tuple[Name, Held]]) -> Iterator[Record]:
         for start in range(0, len(names), MOST_IN_LINE):
             some = names[start : start + MOST_IN_LINE]
             yield {"group": group, "account": account_id, "until": until, "of": some}
+
+
+def _told(turns: Iterable[tuple[Name, str, float, Name | None]]) -> Iterator[Record]:
+    """Turns of conversations, some of one group and account in a line."""
+    alike: dict[tuple[str, str], list[tuple[str | int, str | int | None, float]]] = {}
+    for (group, of), account_id, until, after in turns:
+        alike.setdefault((group, account_id), []).append((of, None if after is None else after[1], until))
+    for (group, account_id), some in alike.items():
+        for start in range(0, len(some), MOST_IN_LINE):
+            yield {"group": group, "account": account_id, "turns": some[start : start + MOST_IN_LINE]}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from itertools import islice, takewhile
 from typing import Final
 
 from proxy.clock import Clock
+
+Name = tuple[str, str | int]
+"""A group, and what names a conversation there."""
 
 MOST: Final = 100_000
 """Of more conversations the oldest tenth is not counted any more; they take some 20 MB."""
@@ -18,10 +21,10 @@ class Lately:
 
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
-        self._turns: dict[Hashable, tuple[str, float]] = {}
+        self._turns: dict[Name, tuple[str, float]] = {}
         self._by_account: defaultdict[str, int] = defaultdict(int)
 
-    def turn(self, name: Hashable, account_id: str, until: float, *, after: Hashable | None) -> None:
+    def turn(self, name: Name, account_id: str, until: float, *, after: Name | None) -> None:
         """Count a turn of the conversation that was called `after` before; None if it is a new one.
 
         `until`, in seconds since the epoch, is when it is forgotten, never earlier than with the turn before.
@@ -36,12 +39,16 @@ class Lately:
         if len(turns) > MOST:
             self._drop(islice(turns, MOST // 10))
 
+    def turns(self) -> list[tuple[Name, tuple[str, float]]]:
+        """All of them, each with its account and its end."""
+        return list(self._turns.items())
+
     def count(self, account_id: str | None = None) -> int:
         """The number of conversations: of all, or of one account."""
         now, turns = self._clock.now(), self._turns
         self._drop(takewhile(lambda name: turns[name][1] <= now, turns))
         return len(turns) if account_id is None else self._by_account.get(account_id, 0)
 
-    def _drop(self, names: Iterable[Hashable]) -> None:
+    def _drop(self, names: Iterable[Name]) -> None:
         for name in tuple(names):
             self._by_account[self._turns.pop(name)[0]] -= 1

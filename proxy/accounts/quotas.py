@@ -37,6 +37,8 @@ class Quotas:
         self._quotas: dict[str, Quota] = {}
         self._unread: dict[str, _Said] = {}
         """What the latest answer of an account has said and nobody has asked for. Few look, and answers are many."""
+        self._at: dict[str, float] = {}
+        """When the answer came that was read last."""
         self._until: dict[str, float] = {}
         """When an account's room changes next by time alone, if it counts."""
 
@@ -68,11 +70,22 @@ class Quotas:
         said = self._unread.pop(account_id)
         known = self._quotas.get(account_id, {})
         self._quotas[account_id] = read_quota(said.limits, said.date, known, said.at)
+        self._at[account_id] = said.at
 
     def set(self, account_id: str, known: Quota) -> None:
         """Set what is known: after a restart, what was known before it."""
         self._quotas[account_id] = known
         self.file(self._accounts[account_id])
+
+    def told(self, account_id: str) -> tuple[Quota, float]:
+        """What is known, and when the answer came that has told it, in seconds since the epoch; 0 if none has."""
+        return self[account_id], self._at.get(account_id, 0.0)
+
+    def hear(self, account_id: str, known: Quota, at: float) -> None:
+        """Take what an answer to another instance has told, if none has told more since."""
+        if at >= self.told(account_id)[1]:
+            self._at[account_id] = at
+            self.set(account_id, known)
 
     def file(self, account: Account) -> None:
         """Update the account's place, after a change of its quota or of its reserve."""
@@ -88,6 +101,7 @@ class Quotas:
     def forget(self, account_id: str) -> None:
         """Remove a deleted account."""
         self._unread.pop(account_id, None)
+        self._at.pop(account_id, None)
         self._quotas.pop(account_id, None)
         self._until.pop(account_id, None)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from proxy.storage.fields import Fields
@@ -30,9 +30,13 @@ class Uses:
     def __init__(self, account_ids: Iterable[str], counters: Mapping[str, Record]) -> None:
         self._uses = {id: _read_use(counters.get(id, {})) for id in account_ids}
         self._unsaved = Unsaved("counters", self._record, dict, counters)
+        self._changed: set[str] | None = None  # since `changes` was called last, if it was
 
     def __getitem__(self, account_id: str) -> Use:
         return self._uses[account_id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(tuple(self._uses))
 
     def __contains__(self, account_id: object) -> bool:
         return account_id in self._uses
@@ -46,6 +50,8 @@ class Uses:
         """Remove a deleted account."""
         self._uses.pop(account_id, None)
         self._unsaved.remove(account_id)
+        if self._changed is not None:
+            self._changed.add(account_id)
 
     def begin(self, account_id: str, now: float) -> Use:
         """Count a request that begins. The caller decrements `in_flight` when it ends."""
@@ -54,17 +60,29 @@ class Uses:
         use.in_flight += 1
         use.last_used_at = now
         self._unsaved.add(account_id)
+        if self._changed is not None:
+            self._changed.add(account_id)
         return use
 
     def failed(self, account_id: str) -> None:
         """Count an unsuccessful answer."""
         self._uses[account_id].errors += 1
-        self._unsaved.add(account_id)
+        self._note(account_id)
 
     def limited(self, account_id: str) -> None:
         """Count a rate-limited answer."""
         self._uses[account_id].rate_limits += 1
+        self._note(account_id)
+
+    def changes(self) -> set[str]:
+        """The accounts that were used or forgotten since the last call; none by the first one."""
+        changed, self._changed = self._changed, set()
+        return changed or set()
+
+    def _note(self, account_id: str) -> None:
         self._unsaved.add(account_id)
+        if self._changed is not None:
+            self._changed.add(account_id)
 
     async def save(self, storage: Storage) -> None:
         """Write what has changed. Raises StorageError."""

@@ -80,6 +80,7 @@ class Sessions:
         self._by_id: dict[str, Session] = {}
         self._sessions: OrderedDict[Client, Session] = OrderedDict()
         self._unsaved = Unsaved("sessions", self._snapshot, _record, stored)
+        self._changed: set[str] | None = None  # since `changes` was called last, if it was
         self._restore(stored)
 
     def __getitem__(self, session_id: str) -> Session:
@@ -173,10 +174,15 @@ class Sessions:
             self._sessions.move_to_end(session.client)
             self._touch(session)
 
-    def end(self, session_id: str) -> Session:
-        """Forget a session and end its requests. Raises NotFound."""
+    def changes(self) -> set[str]:
+        """The ids that were touched since the last call, gone ones too; by the first one, all that there are."""
+        changed, self._changed = self._changed, set()
+        return set(self._by_id) if changed is None else changed
+
+    def end(self, session_id: str, by: Who | None = None) -> Session:
+        """Forget a session and end its requests, in the name of who is acting, or of `by`. Raises NotFound."""
         session = self[session_id]
-        self._end(session)
+        self._end(session, by)
         return session
 
     def end_of(self, key_id: str) -> None:
@@ -248,11 +254,11 @@ class Sessions:
     def _over(self, session: Session) -> bool:
         return not session.in_flight and session.last_seen_at + self.ttl_s <= self._clock.now()
 
-    def _end(self, session: Session) -> None:
+    def _end(self, session: Session, by: Who | None = None) -> None:
         self._drop(session)
         address = session.client.address
         text = f"a session of {address} was ended, with {session.in_flight} requests"
-        self._tell("ended", session, text, acting())
+        self._tell("ended", session, text, by or acting())
         log.info("session ended session=%s requests_cut=%d", session.id, session.in_flight)
         for cut in tuple(session.running):
             cut()
@@ -271,10 +277,15 @@ class Sessions:
     def _drop(self, session: Session) -> None:
         del self._sessions[session.client], self._by_id[session.id]
         self._unsaved.remove(session.id)
-        self._feed.touch("sessions", session.id)
+        self._tell_of(session)
 
     def _touch(self, session: Session) -> None:
         self._unsaved.add(session.id)
+        self._tell_of(session)
+
+    def _tell_of(self, session: Session) -> None:
+        if self._changed is not None:
+            self._changed.add(session.id)
         self._feed.touch("sessions", session.id)
 
     def _tell(self, what: str, session: Session, text: str, by: Who) -> None:

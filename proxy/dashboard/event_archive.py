@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import Final
 
 from proxy.clock import Clock, rfc3339
-from proxy.dashboard.event_history import EventHistory
+from proxy.dashboard.event_history import Asked, EventHistory
 from proxy.dashboard.event_log import MOST, Event, EventLog
 from proxy.errors import StorageError
 from proxy.feed import SYSTEM, Feed, Happened, Level
@@ -39,7 +40,7 @@ class EventArchive:
     ) -> None:
         self._events = events
         self._stored = stored
-        self.find = history.find
+        self._history = history
         self._feed = feed
         self._clock = clock
         self.keep_s = keep_s
@@ -58,6 +59,13 @@ class EventArchive:
     def unsaved(self) -> str | None:
         """Why events are not on disk; None if they are, or will be within a second."""
         return self._stored.unsaved
+
+    async def find(self, asked: Asked) -> tuple[list[Event], int | None]:
+        """See EventHistory.find. Raises StorageError."""
+        if self._stored.comes_back:
+            with contextlib.suppress(StorageError):
+                await self._stored.saved()
+        return await self._history.find(asked)
 
     async def saved(self) -> None:
         """Return when all events so far are on disk. Raises StorageError: then they are kept and tried again."""

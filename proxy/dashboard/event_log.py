@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import dropwhile
@@ -14,6 +16,9 @@ from proxy.dashboard.sentences import parts, plain
 from proxy.feed import Feed, Happened, Who, acting
 
 MOST = 1000
+
+BACK_S = 0.5
+"""How long an admin waits for what was written to the log of several instances to come back."""
 
 Event = dict[str, Any]
 """What an admin may see of an event, and what is stored: `id` (1, 2, 3…), `at`, `level`, `kind`, `text`, `actor`,
@@ -60,10 +65,9 @@ class EventLog:
             self._happened(event)
 
     def _happened(self, event: Happened) -> None:
-        self.newest += 1
         texts = parts(event.text)
         noted: Event = {
-            "id": self.newest,
+            "id": self.newest + 1,
             "at": rfc3339(self._clock.now()),
             "level": event.level,
             "kind": event.kind,
@@ -74,14 +78,50 @@ class EventLog:
             "before": event.before and dict(event.before),
             "after": event.after and dict(event.after),
         }
-        self._events.append(noted)
-        self._on_event(noted)
+        self._note(noted)
+
+    def _note(self, event: Event) -> None:
+        self._keep(event)
+        self._on_event(event)
+
+    def _keep(self, event: Event) -> None:
+        self.newest = event["id"]
+        self._events.append(event)
         self._feed.touch("events", "")
 
     def _named(self, who: Who) -> Who:
         if who.kind != "key" or who.name is not None or who.id is None:
             return who
         return Who("key", who.id, self._key_name(who.id), who.address)
+
+
+class SharedEventLog(EventLog):
+    """That of several instances. An event is there once it has come back from their log, which gives it its number."""
+
+    def __init__(
+        self, feed: Feed, *, clock: Clock, key_name: Callable[[str], str | None], instance: str
+    ) -> None:
+        super().__init__(feed, clock=clock, key_name=key_name)
+        self._instance = instance
+        self._came = asyncio.Event()
+
+    async def reached(self, id: int) -> None:
+        """Return once the event with this id has come back, or after BACK_S."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(BACK_S):
+                while self.newest < id:
+                    self._came.clear()
+                    await self._came.wait()
+
+    def take(self, event: Event) -> None:
+        """Keep the next event of the log, whichever instance it is of."""
+        if event["id"] <= self.newest:  # the store has lost the last ones, and numbers them anew
+            self._events.clear()
+        self._keep(event)
+        self._came.set()
+
+    def _note(self, event: Event) -> None:
+        self._on_event(event | {"instance": self._instance})
 
 
 def _ignore(event: Event) -> None:

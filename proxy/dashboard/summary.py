@@ -1,7 +1,9 @@
-"""The summary for admins: health, accounts by state, traffic."""
+"""The summary for admins: health, accounts by state, traffic. Of several instances on one store, it is that of all."""
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from proxy import __version__
@@ -10,13 +12,13 @@ from proxy.accounts.capacity import Capacity
 from proxy.accounts.pool import Pool
 from proxy.accounts.refresh import Refresher
 from proxy.clients.keys import ClientKeys
-from proxy.clients.sessions import Sessions
 from proxy.clock import Clock, rfc3339
-from proxy.dashboard.figures import Figures
+from proxy.dashboard.all_sessions import AllSessions
+from proxy.dashboard.figures import Figures, Shares, no_shares
 from proxy.dashboard.health import Health
 from proxy.upstream.unclassified import Unclassified
 from proxy.usage.chart import Yesterday
-from proxy.usage.latency import Latency
+from proxy.usage.counts import Counts, counts_of, plus
 from proxy.usage.series import Series
 
 
@@ -30,14 +32,15 @@ class Summary:
         capacity: Capacity,
         keys: ClientKeys,
         refresher: Refresher,
-        sessions: Sessions,
+        sessions: AllSessions,
         series: Series,
-        latency: Latency,
+        ttfb_ms: Callable[[], Mapping[str, float | None]],
         unclassified: Unclassified,
         health: Health,
         figures: Figures,
         clock: Clock,
         insecure: bool,
+        shares: Shares = no_shares,
     ) -> None:
         self._pool = pool
         self._capacity = capacity
@@ -46,12 +49,14 @@ class Summary:
         self._sessions = sessions
         self._series = series
         self._yesterday = Yesterday(series)
-        self._latency = latency
+        self._ttfb_ms = ttfb_ms
+        self._shares = shares
         self._unclassified = unclassified
         self._health = health
         self._figures = figures
         self._clock = clock
         self.insecure = insecure
+        self._started_at = clock.now()
         self.started_at = rfc3339(clock.now())
 
     def health(self) -> dict[str, Any]:
@@ -62,7 +67,7 @@ class Summary:
             "findings": len(self._health.findings),
             "draining": self._health.draining,
             "version": __version__,
-            "started_at": self.started_at,
+            "started_at": rfc3339(min([self._started_at, *(each.started_at for each in self._shares())])),
             "insecure": self.insecure,
         }
 
@@ -101,12 +106,21 @@ class Summary:
         is not known here.
         """
         return {
-            "in_flight": sum(session.in_flight for session in self._sessions),
+            "in_flight": self._sessions.in_flight(),
             "sessions": len(self._sessions),
             "client_keys": len(self._keys),
-            "since_start": self._series.totals("start").view(),
+            "since_start": self._since_start().view(),
             "today": self._series.totals("today").view(),
             "yesterday": self._yesterday.by(self._clock.now()).view(),
-            "ttfb_ms": self._latency.ttfb_ms(),
-            "unclassified_errors": self._unclassified.count,
+            "ttfb_ms": self._ttfb_ms(),
+            "unclassified_errors": self._unclassified.count
+            + sum(each.unclassified for each in self._shares()),
         }
+
+    def _since_start(self) -> Counts:
+        """Of all instances, each since its own."""
+        sums = self._series.since_start()
+        for each in self._shares():
+            if len(each.since_start) == len(sums):  # else it is of another version
+                sums = plus(sums, array("d", each.since_start))
+        return counts_of(sums)

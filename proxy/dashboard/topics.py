@@ -10,10 +10,11 @@ from proxy.accounts.pool import Pool
 from proxy.accounts.refresh import Refresher
 from proxy.clients.budgets import Budgets
 from proxy.clients.keys import ClientKeys
-from proxy.clients.sessions import Sessions
 from proxy.clock import Clock
+from proxy.dashboard.all_sessions import AllSessions
 from proxy.dashboard.figures import Figures
 from proxy.dashboard.health import LEVELS, change_told
+from proxy.dashboard.instances import Instances
 from proxy.dashboard.revisions import Source
 from proxy.dashboard.summary import Summary
 from proxy.errors import NotFound
@@ -49,13 +50,14 @@ class Topics:
         pool: Pool,
         keys: ClientKeys,
         refresher: Refresher,
-        sessions: Sessions,
+        sessions: AllSessions,
         budgets: Budgets,
         series: Series,
         logins: Logins,
         summary: Summary,
         figures: Figures,
         clock: Clock,
+        instances: Instances | None = None,
     ) -> None:
         self._feed = feed
         self._pool = pool
@@ -68,6 +70,7 @@ class Topics:
         self._summary = summary
         self._figures = figures
         self._clock = clock
+        self._instances = instances
         self._minute = 0
         self._health = summary.health()["status"]
 
@@ -76,11 +79,19 @@ class Topics:
         return {
             "accounts": Source(lambda: [a.id for a in self._pool], _or_none(self.account)),
             "tokens": Source(lambda: [t.id for t in self._keys], _or_none(self.client_key)),
-            "sessions": Source(lambda: [s.id for s in self._sessions], _or_none(self.session)),
+            "sessions": Source(self._sessions.ids, _or_none(self._sessions.view)),
             "flows": Source(self._logins.ids, self._logins.view),
             "stats": Source(lambda: STATS, lambda id: getattr(self._summary, id)(), lambda: STATS),
+            **self._of_instances(),
             **{f"usage:{ring}": self._usage(ring) for ring in RINGS},
         }
+
+    def _of_instances(self) -> dict[str, Source]:
+        """None are shown if there is but one, with its state in files."""
+        found = self._instances
+        if found is None:
+            return {"instances": Source(tuple, lambda id: None)}
+        return {"instances": Source(found.ids, found.view)}
 
     def account(self, account_id: str) -> View:
         """An account with what lives in it and its recent usage. Raises NotFound."""
@@ -96,10 +107,6 @@ class Topics:
             "meters": self._budgets.meters(key_id, client_key.limits),
         }
         return self._keys.view(client_key) | spent | self._lately("token", key_id)
-
-    def session(self, session_id: str) -> View:
-        """Raises NotFound."""
-        return self._sessions.view(self._sessions[session_id])
 
     def ended(self, record: RequestRecord) -> None:
         """Touch what an ended inference request may have changed: a sink."""

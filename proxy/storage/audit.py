@@ -1,7 +1,9 @@
-"""Whether the audit log is as it was written: a look at the files of events, without a write and without the lock."""
+"""Whether the audit log is as it was written: a look at the files of events, without a write and without the lock, or
+at a shared store."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Iterator
@@ -13,7 +15,8 @@ from proxy.errors import StorageError
 from proxy.storage import files
 from proxy.storage.chain import START, Chain
 from proxy.storage.folder import usable
-from proxy.storage.layout import DAY, EVENTS
+from proxy.storage.layout import DAY, EVENTS, event_log
+from proxy.storage.protocols import Storage
 
 REMOVED: Final = "audit.removed"
 """The kind of the event that tells of days removed by age; `after.last_sha256` is the hash of their last line."""
@@ -50,12 +53,29 @@ def verified(folder: Path) -> str:
     """What is said of an audit log that is as it was written. Raises StorageError, which says what does not fit."""
     with usable(folder):
         verdict = verify(folder)
+    return _told(verdict, str(folder))
+
+
+async def verified_in(storage: Storage, name: str) -> str:
+    """As `verified`, of a storage that is called `name`. Raises StorageError."""
+    look = _Look()
+    for day in await storage.event_days():
+        numbers = itertools.count(1)
+
+        def take(line: bytes, day: str = day, numbers: Iterator[int] = numbers) -> None:
+            look.at(f"{EVENTS} of {day}, line {next(numbers)}", line + b"\n")
+
+        await storage.each_line(event_log(day), take)
+    return _told(look.verdict(), name)
+
+
+def _told(verdict: Verdict, name: str) -> str:
     if verdict.problems:
         shown = "; ".join(verdict.problems[:MOST_SHOWN])
         more = (
             f"; and {len(verdict.problems) - MOST_SHOWN} more" if len(verdict.problems) > MOST_SHOWN else ""
         )
-        raise StorageError(f"the audit log in {folder} is not as it was written: {shown}{more}")
+        raise StorageError(f"the audit log in {name} is not as it was written: {shown}{more}")
     return f"ok, {verdict.events} events"
 
 

@@ -33,7 +33,12 @@ class _Queued:
 
 
 class ChainedLog:
-    """The events in storage. A write that fails is tried again with the next: nothing is left out of the order."""
+    """The events in storage. A write that fails is tried again with the next: nothing is left out of the order.
+
+    With `comes_back`, a record is told of once it has come back from storage.
+    """
+
+    comes_back = False
 
     def __init__(self, storage: Storage, jobs: Jobs) -> None:
         self._storage = storage
@@ -62,7 +67,7 @@ class ChainedLog:
         newest: deque[Record] = deque()
         damaged = 0
         for day in (await self._storage.event_days())[: -DAYS_BACK - 1 : -1]:
-            tail = _Tail(most - len(newest), forks=self._storage.is_shared)
+            tail = _Tail(most - len(newest))
             await self._storage.each_line(event_log(day), tail.take)
             newest.extendleft(reversed(tail.records()))
             if not self.day and tail.chain.head is not None:
@@ -131,16 +136,18 @@ class ChainedLog:
         lines, head = chained((each.record for each in some), self._head)
         await self._storage.append(event_log(day), lines, durable=any(each.durable for each in some))
         self._head = head
-        self._written += len(some)
-        for _ in some:
+        self._done(len(some))
+
+    def _done(self, count: int) -> None:
+        self._written += count
+        for _ in range(count):
             self._queue.popleft()
 
 
 class _Tail:
-    """The newest lines of a day. With `forks`, each instance goes on from the line that was the last at its start."""
+    """The newest lines of a day."""
 
-    def __init__(self, most: int, *, forks: bool) -> None:
-        self._forks = forks
+    def __init__(self, most: int) -> None:
         self.chain = Chain()
         self.damaged = 0
         self._lines: deque[bytes] = deque(maxlen=most)
@@ -150,7 +157,7 @@ class _Tail:
         before, fits = self.chain.lines, self.chain.take(line)
         if self.chain.lines == before:
             raise ValueError("it is no line of a chain")
-        self.damaged += not fits and not self._forks
+        self.damaged += not fits
         self._lines.append(line)
 
     def records(self) -> list[Record]:

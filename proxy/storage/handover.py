@@ -101,7 +101,9 @@ class HandOver:
     def update(self, kind: Kind, records: Mapping[str, Record | None]) -> Coroutine[Any, Any, None]:
         return self._refused()
 
-    def replace_log(self, log: str, lines: Iterable[Record]) -> Coroutine[Any, Any, None]:
+    def replace_log(
+        self, log: str, lines: Iterable[Record], *, as_read: bool = False
+    ) -> Coroutine[Any, Any, None]:
         return self._refused()
 
     def remove_log(self, log: str) -> Coroutine[Any, Any, None]:
@@ -122,7 +124,7 @@ class HandOver:
     def follow(self, kind: Kind, follower: Follower) -> None:
         """What the other process changes is not told here."""
 
-    def follow_log(self, log: str, take: Callable[[bytes], object]) -> None:
+    def follow_log(self, log: str, take: Callable[[bytes], object] | None, *, own: bool = False) -> None:
         """What the other process appends is not told here."""
 
     def listen(self) -> None:

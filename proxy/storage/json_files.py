@@ -152,7 +152,9 @@ class JsonFiles(LocalLeases):
         self._group = group
         return outcome
 
-    def replace_log(self, log: str, lines: Iterable[Record]) -> Coroutine[Any, Any, None]:
+    def replace_log(
+        self, log: str, lines: Iterable[Record], *, as_read: bool = False
+    ) -> Coroutine[Any, Any, None]:
         return self._order(self._logs.replace, checked(log), lines)
 
     def remove_log(self, log: str) -> Coroutine[Any, Any, None]:
@@ -161,8 +163,8 @@ class JsonFiles(LocalLeases):
     def listen(self) -> None:
         return
 
-    def follow_log(self, log: str, take: Callable[[bytes], object]) -> None:
-        """Nobody else appends anything."""
+    def follow_log(self, log: str, take: Callable[[bytes], object] | None, *, own: bool = False) -> None:
+        """Nobody else appends anything, and `own` is asked of a shared store alone."""
 
     async def catch_up(self) -> None:
         return

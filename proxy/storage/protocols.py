@@ -156,8 +156,11 @@ class Logs(Protocol):
         Raises StorageError: then none of them is in the log, for as long as this process lives.
         """
 
-    async def replace_log(self, log: str, lines: Iterable[Record]) -> None:
+    async def replace_log(self, log: str, lines: Iterable[Record], *, as_read: bool = False) -> None:
         """Set all lines of a log at once, durably. Raises StorageError: then the old or the new ones are there.
+
+        They stand for what `each_line` has read and what was taken by following since; with `as_read`, for what was
+        read alone. What other instances have appended besides is kept.
 
         `lines` are iterated in another thread, some at a time between writes. Other orders wait: 2 s for 300,000 lines.
         """
@@ -165,8 +168,11 @@ class Logs(Protocol):
     async def remove_log(self, log: str) -> None:
         """Remove a log, if there is one. Raises StorageError."""
 
-    def follow_log(self, log: str, take: Callable[[bytes], object]) -> None:
-        """Hand each line that another instance appends, after those that `each_line` has read, to `take`."""
+    def follow_log(self, log: str, take: Callable[[bytes], object] | None, *, own: bool = False) -> None:
+        """Hand each line that another instance appends, after those that `each_line` has read, to `take`.
+
+        With `own`, this instance's lines as well. None: follow it no longer.
+        """
 
     async def catch_up(self) -> None:
         """Return when every line that is in a followed log by now has been taken. Raises StorageError."""

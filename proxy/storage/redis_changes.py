@@ -69,6 +69,7 @@ class RedisChanges:
         self._at, self._generation = await self._end()
         for kind, follower in self._followers.values():
             follower.compare(await self._records.snapshot(kind))
+        await self._logs.rewind()
         await self._logs.catch_up()
 
     async def _follow(self) -> None:

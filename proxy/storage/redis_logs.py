@@ -48,7 +48,12 @@ class Followed:
     replaced: bytes = b""
     """How often it had been replaced when it was read; b"" if that is not known."""
 
+    read: EntryId = FIRST
+    """How far `each_line` has read it, without what came to `take` since."""
+
     take: Take | None = None
+    own: bool = False
+    """Whether `take` hears of this instance's lines as well."""
 
 
 class RedisLogs:
@@ -78,7 +83,9 @@ class RedisLogs:
         seen, at = Seen(), FIRST
         followed.replaced = await self._replaced(log)
         while entries := await self._range(log, at):
-            at = entries[-1].id
+            at = followed.read = entries[-1].id
+            if followed.take is not None:
+                self.took(log, entries)  # else whoever follows would miss what is read here first
             followed.seen = max(followed.seen, *(entry.was for entry in entries))
             followed.at = max(followed.at, at)
             await asyncio.to_thread(_hand_over, entries, take, seen)
@@ -102,17 +109,50 @@ class RedisLogs:
         self._lane.call("SREM", self._link.key("logs"), log).add_done_callback(_ignore)
         return self._done(removed, None)
 
-    def replace_log(self, log: str, lines: Iterable[Record]) -> Coroutine[Any, Any, None]:
-        return self._replace(checked(log), iter(lines), self._lane.call(*self._newest(log)))
+    def append_chained(
+        self, log: str, lines: Sequence[Record], *, follows: str, makes: str, durable: bool
+    ) -> Coroutine[Any, Any, str]:
+        """See peers.Chained."""
+        keys = [self._key(checked(log)), self._link.key("logs"), self._link.key("tip")]
+        texts = [to_text_unread(line) for line in lines]
+        sent = self._lane.run(script("chain"), keys, [log, self._instance, follows, makes, *texts])
+        return self._chained(sent, self._durability.confirm(self._lane) if durable else None)
 
-    def follow_log(self, log: str, take: Take) -> None:
-        self.read.setdefault(checked(log), Followed()).take = take
+    async def _chained(self, sent: asyncio.Future[Reply], confirmed: asyncio.Future[Reply] | None) -> str:
+        await self._done(sent, confirmed)
+        tip = sent.result()
+        assert isinstance(tip, bytes)
+        return tip.decode()
+
+    def replace_log(
+        self, log: str, lines: Iterable[Record], *, as_read: bool = False
+    ) -> Coroutine[Any, Any, None]:
+        return self._replace(checked(log), iter(lines), self._lane.call(*self._newest(log)), as_read)
+
+    def follow_log(self, log: str, take: Take | None, *, own: bool = False) -> None:
+        followed = self.read.setdefault(checked(log), Followed())
+        followed.take, followed.own = take, own
+
+    async def follow_end(self, log: str, take: Take) -> None:
+        """Hand each line that any instance appends from now on to `take`. Raises StorageError."""
+        self.follow_log(log, None)
+        there = _entries(await self._lane.call(*self._newest(log)))
+        followed = self.read[log]
+        followed.at = followed.seen = there[0].id if there else FIRST
+        self.follow_log(log, take, own=True)
 
     async def catch_up(self) -> None:
         for log, followed in self.read.items():
             if followed.take is not None:
                 while entries := await self._range(log, followed.at):
                     self.took(log, entries)
+
+    async def rewind(self) -> None:
+        """Go back to the end of followed logs of which the store has lost the last lines. Raises StorageError."""
+        for log, followed in self.read.items():
+            there = _entries(await self._lane.call(*self._newest(log))) if followed.take is not None else ()
+            if followed.take is not None and (not there or there[0].id < followed.at):
+                followed.at = followed.seen = there[0].id if there else FIRST
 
     def took(self, log: str, entries: Sequence[Entry]) -> None:
         """Hand entries of a followed log over, but for those that were handed over before, and one's own."""
@@ -122,7 +162,7 @@ class RedisLogs:
             followed.at = entry.id
             if entry.instance and entry.was > followed.seen:
                 followed.seen = entry.was
-                if entry.instance != own and followed.take is not None:
+                if (followed.own or entry.instance != own) and followed.take is not None:
                     _hand_over([entry], followed.take, seen)
         if seen.damaged:
             _log_damaged(log, seen.damaged)
@@ -149,13 +189,16 @@ class RedisLogs:
         if confirmed is not None:
             self._durability.check(await confirmed)
 
-    async def _replace(self, log: str, lines: Iterator[Record], newest: Awaitable[Reply]) -> None:
+    async def _replace(
+        self, log: str, lines: Iterator[Record], newest: Awaitable[Reply], as_read: bool
+    ) -> None:
         """Write the new lines beside the old ones, then put them in their place with what came meanwhile."""
         there = _entries(await newest)
         last = there[0].id if there else FIRST
         followed = self.read.get(log)
         # What others have appended since it was read is kept, and what anybody appends from now on.
-        taken = min(last, followed.at) if followed is not None and followed.at > FIRST else last
+        known = FIRST if followed is None else followed.read if as_read else followed.at
+        taken = min(last, known) if known > FIRST else last
         new, first = self._link.key("new", self._instance, log), _text((last[0], last[1] + 1))
         await self._lane.call("DEL", new)
         while some := await asyncio.to_thread(lambda: list(islice(lines, AT_ONCE * 10))):

@@ -18,7 +18,9 @@ from proxy.storage.redis import RedisLink
 from proxy.storage.redis_changes import RedisChanges
 from proxy.storage.redis_leases import RedisLeases
 from proxy.storage.redis_logs import RedisLogs
+from proxy.storage.redis_peers import RedisPeers
 from proxy.storage.redis_records import RedisRecords
+from proxy.storage.redis_sums import RedisSums
 
 OLDEST: Final = (7, 0)
 WAITAOF_SINCE: Final = (7, 2)
@@ -47,6 +49,8 @@ class RedisStore:
         self._records = RedisRecords(link, instance, keyring or Keyring(), durability)
         self._logs = RedisLogs(link, instance, durability)
         self._leases = RedisLeases(link, instance)
+        self.peers = RedisPeers(link, self._logs, instance)
+        self.sums = RedisSums(link, self._logs, instance)
         self._changes = RedisChanges(link, self._records, self._logs, instance=instance, clock=clock)
         self.load, self.stored, self.get = self._records.load, self._records.stored, self._records.get
         self.put, self.delete, self.update = self._records.put, self._records.delete, self._records.update
@@ -54,7 +58,7 @@ class RedisStore:
         self.read_log, self.each_line = self._logs.read_log, self._logs.each_line
         self.append, self.replace_log = self._logs.append, self._logs.replace_log
         self.remove_log, self.follow_log = self._logs.remove_log, self._logs.follow_log
-        self.catch_up = self._logs.catch_up
+        self.append_chained, self.catch_up = self._logs.append_chained, self._logs.catch_up
         self.take, self.renew, self.release = self._leases.take, self._leases.renew, self._leases.release
 
     @classmethod

@@ -90,8 +90,8 @@ class Timed:
     async def each_line(self, log: str, take: Callable[[bytes], object]) -> None:
         await self._storage.each_line(log, take)
 
-    def follow_log(self, log: str, take: Callable[[bytes], object]) -> None:
-        self._storage.follow_log(log, take)
+    def follow_log(self, log: str, take: Callable[[bytes], object] | None, *, own: bool = False) -> None:
+        self._storage.follow_log(log, take, own=own)
 
     async def catch_up(self) -> None:
         await self._storage.catch_up()
@@ -117,8 +117,10 @@ class Timed:
     ) -> Coroutine[Any, Any, None]:
         return self._timed("append", self._storage.append(log, lines, durable=durable))
 
-    def replace_log(self, log: str, lines: Iterable[Record]) -> Coroutine[Any, Any, None]:
-        return self._timed("replace_log", self._storage.replace_log(log, lines))
+    def replace_log(
+        self, log: str, lines: Iterable[Record], *, as_read: bool = False
+    ) -> Coroutine[Any, Any, None]:
+        return self._timed("replace_log", self._storage.replace_log(log, lines, as_read=as_read))
 
     def remove_log(self, log: str) -> Coroutine[Any, Any, None]:
         return self._timed("remove_log", self._storage.remove_log(log))

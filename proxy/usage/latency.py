@@ -31,8 +31,13 @@ class Latency:
     def ttfb_ms(self) -> dict[str, float | None]:
         """Percentiles of recent requests in milliseconds, None if there are none."""
         since = self._clock.monotonic() - RECENT_S
-        times = sorted(ttfb_s * 1000 for at, ttfb_s in self._first_bytes if at >= since)
-        return {
-            name: round(times[min(len(times) - 1, int(len(times) * place))], 1) if times else None
-            for name, place in PERCENTILES.items()
-        }
+        return percentiles([ttfb_s * 1000 for at, ttfb_s in self._first_bytes if at >= since])
+
+
+def percentiles(times: list[float]) -> dict[str, float | None]:
+    """The times at PERCENTILES; None if there are none."""
+    times = sorted(times)
+    return {
+        name: round(times[min(len(times) - 1, int(len(times) * place))], 1) if times else None
+        for name, place in PERCENTILES.items()
+    }

@@ -9,6 +9,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple
 
+from proxy.clients.keys import ClientKey
 from proxy.clock import Clock, rfc3339
 from proxy.feed import Feed
 from proxy.redaction import Redaction, redact
@@ -70,6 +71,10 @@ class Kept(NamedTuple):
     clean: Callable[[str], str]
     """What makes of a text one that may be shown."""
 
+    is_inference: bool = False
+    instance: str | None = None
+    """Which one of several it was sent to."""
+
     @property
     def ttfb_ms(self) -> int | None:
         return None if self.first_byte_at is None else _ms(self.first_byte_at - self.began_at)
@@ -123,6 +128,7 @@ class Kept(NamedTuple):
             "cache_read_input_tokens": tokens[3],
             "estimated": self.estimated,
             "cost_usd": None if self.cost_usd is None else round(self.cost_usd, 6),
+            **({} if self.instance is None else {"instance": self.instance}),
         }
 
     def _try(self, tried: Attempt) -> dict[str, Any]:
@@ -216,41 +222,49 @@ class RequestLog:
 
     def keep(self, record: RequestRecord) -> None:
         """Keep what is to be known of an ended request: a sink, called after `price`."""
-        key, ended_at, usage = record.key, record.ended_at, record.usage
-        if key is None or ended_at is None:
-            return
-        self.newest += 1
-        self._kept.append(
-            Kept(
-                self.newest,
-                record.id,
-                self._clock.now() + record.began_at - ended_at,
-                record.began_at,
-                record.first_byte_at,
-                ended_at,
-                key.id,
-                key.name,
-                record.session_id,
-                record.model,
-                record.method,
-                record.path,
-                record.is_stream,
-                tuple(record.attempts),
-                record.status,
-                record.outcome,
-                record.cut_by,
-                record.error,
-                record.reason,
-                record.why,
-                record.moved,
-                record.answer_bytes,
-                None if usage is None else _tokens(usage),
-                usage is not None and usage.estimated,
-                record.cost_usd,
-                self.clean,
-            )
-        )
+        key, ended_at = record.key, record.ended_at
+        if key is not None and ended_at is not None:
+            self._keep(self._kept_of(record, key, ended_at))
+
+    def _keep(self, kept: Kept) -> None:
+        self.newest = kept.number
+        self._kept.append(kept)
         self._feed.touch("requests", "")
+
+    def _kept_of(self, record: RequestRecord, key: ClientKey, ended_at: float) -> Kept:
+        usage = record.usage
+        return Kept(
+            self.newest + 1,
+            record.id,
+            self._clock.now() + record.began_at - ended_at,
+            record.began_at,
+            record.first_byte_at,
+            ended_at,
+            key.id,
+            key.name,
+            record.session_id,
+            record.model,
+            record.method,
+            record.path,
+            record.is_stream,
+            tuple(record.attempts),
+            record.status,
+            record.outcome,
+            record.cut_by,
+            record.error,
+            record.reason,
+            record.why,
+            record.moved,
+            record.answer_bytes,
+            None if usage is None else _tokens(usage),
+            usage is not None and usage.estimated,
+            record.cost_usd,
+            self.clean,
+            record.is_inference,
+        )
+
+    async def told(self) -> None:
+        """Return once all that have ended are here: at once, if no other instance has to hear of them."""
 
     def restore(self, kept: Sequence[Kept]) -> None:
         """Begin with the requests of an earlier run, oldest first, before there is any of this one.

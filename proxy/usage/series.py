@@ -145,12 +145,21 @@ class Series:
                     self._new = _bounded(self._new)
                 self._new[t, ids] = sums if waiting is None else plus(waiting, sums)
 
+    def hear(self, key: Key, sums: Sums) -> None:
+        """Count what another instance has saved. Rare enough to compute the sums of the past anew."""
+        self._buckets.add(key[0], {key[1]: sums}, self._clock.now())
+        self._day_sums, self._minute_counts = (0, {}), (0, {})
+
     def totals(self, since: Literal["start", "today"]) -> Counts:
         """Everything since this process started, or since 0:00 UTC."""
-        self._fold()
         if since == "start":
-            return counts_of(self._since_start)
+            return counts_of(self.since_start())
         return self.bucket(floor(self._clock.now(), DAY), DAY)
+
+    def since_start(self) -> Sums:
+        """The sums of everything since this process started."""
+        self._fold()
+        return self._since_start[:]
 
     def starts(self, name: RingName) -> range:
         """Starts of the buckets that a chart shows, oldest first."""
@@ -280,7 +289,7 @@ class Series:
         """
         async with self._storing:
             for day in await self._days(storage):
-                if self._stages.get(day) != self._stage(day):
+                if self._stages.get(day) != _stage(day, self._buckets, self._clock.now()):
                     await self._compact(storage, day)
 
     def _sums(self, place: int, start: int, end: int) -> dict[str | None, Sums]:
@@ -307,14 +316,9 @@ class Series:
                 kept.append(name)
         return kept
 
-    def _stage(self, day: str) -> int:
-        """How many levels do not hold that day any more, so that its lines need not be as detailed as them."""
-        end = (_start_of(day) or 0) + DAY
-        return sum(end <= each.oldest(self._clock.now()) for each in self._buckets.levels.values())
-
     async def _compact(self, storage: Storage, day: str) -> dict[Key, Sums]:
         """Merge the lines of a log to the resolution that memory keeps. Returns their sums."""
-        now, stage = self._clock.now(), self._stage(day)
+        stage = _stage(day, self._buckets, now := self._clock.now())
 
         def at(key: Key) -> Key:
             return self._buckets.coarse(key[0], now), key[1]
@@ -330,12 +334,18 @@ class Series:
             log.warning("lines of another program are left alone, and out day=%s lines=%s", day, strange)
         elif fewer:
             try:
-                await storage.replace_log(day, fewer)
+                await storage.replace_log(day, fewer, as_read=True)
             except StorageError as error:
                 log.warning("usage not compacted day=%s error=%s", day, error)
                 return rows
         self._stages[day] = stage
         return rows
+
+
+def _stage(day: str, buckets: Buckets, now: float) -> int:
+    """How many levels do not hold that day any more, so that its lines need not be as detailed as them."""
+    end = (_start_of(day) or 0) + DAY
+    return sum(end <= each.oldest(now) for each in buckets.levels.values())
 
 
 def _bounded(rows: Mapping[Key, Sums]) -> dict[Key, Sums]:

@@ -65,6 +65,8 @@ class _Line(Struct):
     cache_read_input_tokens: int | None
     estimated: bool
     cost_usd: float | None
+    is_inference: bool = False
+    instance: str | None = None
 
     def tokens(self) -> tuple[int, int, int, int] | None:
         if self.input_tokens is None:
@@ -109,4 +111,6 @@ def kept_of(line: bytes, clean: Callable[[str], str]) -> Kept:
         estimated=read.estimated,
         cost_usd=read.cost_usd,
         clean=clean,
+        is_inference=read.is_inference,
+        instance=read.instance,
     )

@@ -163,6 +163,21 @@
  * @property {boolean} estimated
  * @property {number | null} cost_usd null if it has no price
  * @property {number} [skipped] how many requests before this one are missing
+ * @property {string} [instance] which one of several it was sent to
+ *
+ * @typedef {object} Instance One of several processes on one store, as it has told of itself.
+ * @property {string} id
+ * @property {string} host
+ * @property {number} pid
+ * @property {number | null} port
+ * @property {string} version
+ * @property {Time} started_at
+ * @property {Time} last_seen_at
+ * @property {number} requests_per_s
+ * @property {number} streams requests in flight
+ * @property {number} cpu a part of one core
+ * @property {number | null} lag_ms how long what it tells takes through the store and back
+ * @property {boolean} draining
  *
  * @typedef {object} Login An OAuth flow in progress.
  * @property {string} flow_id
@@ -195,6 +210,7 @@
  * @property {LoggedEvent} events
  * @property {LoggedRequest} requests
  * @property {Login} flows
+ * @property {Instance} instances none where the state is in files
  * @property {any} stats `health`, `accounts`, `capacity`, `traffic` and `affinity`: Health, AccountCounts, Capacity, Traffic,
  *	Affinity
  *

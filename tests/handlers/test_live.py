@@ -136,7 +136,7 @@ async def test_usage_moves_the_last_bucket_and_the_sums_of_a_day(tmp_path: Path)
             await page.until(lambda topic=topic: only(page.items[topic])["day"]["requests"] == 1)
         service.clock.advance(60)
         await page.until(lambda: only(page.items["accounts"])["spark"][-1] == 1)
-        assert len(page.items["usage:1h"]) == 60
+        await page.until(lambda: len(page.items["usage:1h"]) == 60)
         service.clock.advance(3600)
         await page.until(lambda: not any(bucket["ok"] for bucket in page.items["usage:1h"].values()))
 

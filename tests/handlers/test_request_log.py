@@ -146,6 +146,7 @@ async def test_it_says_that_a_shutdown_cut_it(tmp_path: Path) -> None:
         with pytest.raises(Cut):
             await answer.read()
         await drain
+        await service.parts.request_log.told()
         (told,) = (kept.view() for kept in service.parts.request_log.find(ALL))
         assert (told["cut_by"], told["outcome"]) == ("shutdown", "aborted")
 
@@ -222,6 +223,7 @@ async def test_a_filter_that_makes_no_sense_is_refused(tmp_path: Path, query: st
 async def test_new_ones_come_by_themselves_to_who_asks_for_them(tmp_path: Path) -> None:
     async with serve(tmp_path) as service, dashboard(service) as page:
         await service.message()
+        await service.parts.request_log.told()
         await page.hello("requests")
         assert page.frames[-1]["items"] == await listed(service)
         await service.message()
@@ -243,9 +245,11 @@ async def test_nothing_of_them_is_made_for_who_does_not_ask(
 async def test_who_cannot_follow_hears_how_many_are_missing(tmp_path: Path) -> None:
     async with serve(tmp_path, accounts=()) as service, dashboard(service) as page:
         await service.message()
+        await service.parts.request_log.told()
         await page.hello("requests", hz=0.1)
         for _ in range(MOST_AT_ONCE + 3):
             await service.send("GET", "/v1/models")
+        await service.parts.request_log.told()
         await page.send(t="sub", topic="requests", rev=1)
         await page.until(lambda: page.revs["requests"] == MOST_AT_ONCE + 4)
         assert (page.frames[-1]["dropped"], len(page.frames[-1]["items"])) == (3, MOST_AT_ONCE)

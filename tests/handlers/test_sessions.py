@@ -423,6 +423,7 @@ async def test_sessions_are_listed_with_what_they_do(tmp_path: Path) -> None:
         assert session.pop("id").startswith("ses_")
         assert session.pop("token_id").startswith("tok_")
         assert session.pop("account_id").startswith("acc_")
+        assert session.pop("instance", "ins_").startswith("ins_")  # if several share a store
         assert session == {
             "ip": "127.0.0.1",
             "user_agent": "curl/8",

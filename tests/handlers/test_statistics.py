@@ -282,6 +282,7 @@ async def test_the_time_to_first_byte_is_shown_in_percentiles(tmp_path: Path) ->
         for delay_s in (0.2, 1.0, 0.1):
             service.simulator.script(None, Slow(delay_s))
             await service.message()
+        await service.parts.request_log.told()
         assert (await statistics(service))["ttfb_ms"] == {"p50": 200, "p95": 1000, "p99": 1000}
         service.clock.advance(901)
         assert (await statistics(service))["ttfb_ms"]["p50"] is None

@@ -102,6 +102,7 @@ function facts(app, request) {
 		["u_tokens", tokens(request, t)],
 		["u_cost_usd", request.input_tokens !== null && costOf(request)],
 		["rq_size", `${t("rq_bytes", { n: number(request.answer_bytes) })}, ${t(request.stream ? "rq_stream" : "rq_whole")}`],
+		["rq_instance", request.instance],
 		["rq_id", copyableId(app, request.request_id)],
 		["rq_upstream_id", id && copyableId(app, id)],
 	];

@@ -1,6 +1,7 @@
 // @ts-check
 /** How this browser shows things, the server and its configuration, and help. */
 import { byId, h, panel, setText } from "../dom.js";
+import { instancesPanel } from "./instances.js";
 import { server } from "./server.js";
 
 /** A clock that differs by less does no harm. */
@@ -44,18 +45,21 @@ export default function mount(root, app) {
 	const clock = h("p.muted");
 	const about = h("li");
 	const [served, below] = [h("div"), h("div")];
+	const instances = instancesPanel(app);
 	root.append(h("div.settings",
 		panel(t("this_browser"), selects.map((el) => h("label.field", el.ariaLabel, el)), clock), served,
 		panel(t("help"), h("ul.list", h("li", t("help_proxy")), about)),
-		panel(t("keyboard"), h("dl.facts", KEYS.map(([key, does]) => [h("dt", h("kbd", key)), h("dd", t(does))])))), below);
+		panel(t("keyboard"), h("dl.facts", KEYS.map(([key, does]) => [h("dt", h("kbd", key)), h("dd", t(does))])))),
+		instances.el, below);
 
 	server(app, served, below);
 
 	function tick() {
+		instances.tick();
 		for (const el of selects) el.value = settings.get(el.name, el.options[0].value);
 		const n = Math.round(Math.abs(app.now() - Date.now()) / 1000);
 		setText(about, t("help_readme", store.items("stats").get("health")));
 		setText(clock, n > CLOCK_S ? t("clock_differs", { n }) : "");
 	}
-	return { patch: tick, tick };
+	return { topics: ["instances"], patch: tick, tick };
 }

@@ -24,6 +24,7 @@ class Logs:
         self.full = False
         self.replaced = 0
         self.waiting = 0
+        self.is_shared = False
         self.may_go = asyncio.Event()
         self.may_go.set()
 

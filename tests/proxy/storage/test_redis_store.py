@@ -39,7 +39,12 @@ class Notes:
 
 @asynccontextmanager
 async def instances(
-    server: RedisServer, count: int = 2, *, clock: Clock | None = None, key: bytes | None = None
+    server: RedisServer,
+    count: int = 2,
+    *,
+    clock: Clock | None = None,
+    key: bytes | None = None,
+    listening: bool = True,
 ) -> AsyncIterator[list[RedisStore]]:
     """So many instances on one server."""
     opened = []
@@ -51,7 +56,7 @@ async def instances(
                     link, instance=f"ins_{n:016x}", clock=clock or SteppedClock(), keyring=Keyring(key)
                 )
             )
-        for each in opened:
+        for each in opened if listening else ():
             each.listen()
         yield opened
     finally:

@@ -54,7 +54,7 @@ class Shelf:
         self._written()
         self.files.setdefault(log, []).extend(map(json.dumps, lines))
 
-    async def replace_log(self, log: str, lines: Iterable[Record]) -> None:
+    async def replace_log(self, log: str, lines: Iterable[Record], *, as_read: bool = False) -> None:
         self._written()
         self.files[log] = [json.dumps(line) for line in lines]
 
