@@ -711,6 +711,7 @@ async def test_a_client_that_leaves_while_a_token_is_refreshed_ends_the_probatio
         request.cancel()
         await until(lambda: service.running == 0)
         assert service.parts.pool.choose() is not None
+        await service.simulator.stop()  # else a shutdown waits for the token
 
 
 async def test_counters_tell_what_happened(tmp_path: Path) -> None:
