@@ -26,6 +26,7 @@ from proxy.storage.address import StoreAddress
 from proxy.storage.audit import verified
 from proxy.storage.inspection import Inspection, inspect
 from proxy.storage.layout import LAYOUTS
+from proxy.storage.live import read_live
 from proxy.storage.migrate import migrate
 from proxy.storage.passphrase import check_passphrase
 from proxy.storage.protocols import Kind, Record, Storage
@@ -62,7 +63,9 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
         "--check": Command("check --config and the data folder"),
         "--print-config": Command("print each key with its value and where it is set, secrets masked"),
         "--verify-audit": Command("check that the audit log is as it was written"),
-        "--backup": Command(f"write accounts and client keys to FILE, encrypted with ${VARIABLE}", True),
+        "--backup": Command(
+            f"write accounts and client keys to FILE, encrypted with ${VARIABLE}, also while it serves", True
+        ),
         "--restore": Command("fill an empty data folder from such a FILE", True),
     }
 )
@@ -159,12 +162,16 @@ async def check(settings: Settings) -> list[str]:
 
 
 async def write_backup(settings: Settings, file: Path) -> list[str]:
-    """Write accounts and client keys to a new file: of a data folder that nobody uses, or of a shared store."""
-    records = await _records(settings)
+    """Write accounts and client keys to a new file; proxies may be using where they are. Raises StartError."""
+    passphrase = _passphrase(twice=True)
+    records = await _live_records(settings)
     if not any(records.get(kind) for kind in backup.KINDS):
         raise StartError(f"{_place(settings)} has nothing to back up: is it the right one?")
-    backup.write(file, records, _passphrase(twice=True))
-    return [f"written to {file}: {_counted(records)}, encrypted; usage and events are not in it"]
+    backup.write(file, records, passphrase)
+    return [
+        f"written to {file}: {_counted(records)}, encrypted; usage and events are not in it",
+        "all that was saved before it began is in it; of what changed meanwhile, some may be",
+    ]
 
 
 async def restore(settings: Settings, file: Path) -> list[str]:
@@ -223,6 +230,13 @@ def _folder(settings: Settings, place: str) -> Path:
 
 async def _records(settings: Settings) -> Mapping[Kind, Mapping[str, Record]]:
     return _inspect(settings).records if settings.storage.address is None else await _shared_records(settings)
+
+
+async def _live_records(settings: Settings) -> Mapping[Kind, Mapping[str, Record]]:
+    """As `_records`, also of a data folder that a proxy is using."""
+    if settings.storage.address is not None:
+        return await _shared_records(settings)
+    return read_live(settings.storage.data_folder, keyring(settings), READERS)
 
 
 async def _shared_records(settings: Settings) -> Mapping[Kind, Mapping[str, Record]]:

@@ -363,12 +363,17 @@ async def test_a_backup_fills_an_empty_data_folder_with_the_same(tmp_path: Path)
     async with running(tmp_path, "--config", str(config)) as process:
         made = {"name": "key", "key": CLIENT_KEY}
         assert (await process.admin("POST", "/api/tokens", made)).status == 201
-        busy = refusal(tmp_path, "--config", str(config), "--backup", str(file), BACKUP_PASSPHRASE=WORDS)
-        assert "is in use by process" in busy and not file.exists()
+        done = run_fork(tmp_path, "--config", str(config), "--backup", str(file), BACKUP_PASSPHRASE=WORDS)
+        assert (done.returncode, done.stderr) == (0, "") and "1 accounts, 1 client keys" in done.stdout
+        other = ("--config", str(config), "--restore", str(file))
+        busy = refusal(tmp_path, *other, BACKUP_PASSPHRASE=WORDS)
+        assert "is in use by process" in busy
         process.signal(signal.SIGTERM)
         assert await process.ended() == 0
-    done = run_fork(tmp_path, "--config", str(config), "--backup", str(file), BACKUP_PASSPHRASE=WORDS)
-    assert (done.returncode, done.stderr) == (0, "") and "1 accounts, 1 client keys" in done.stdout
+    stopped = ("--config", str(config), "--backup", str(tmp_path / "stopped.json"))
+    assert (
+        run_fork(tmp_path, *stopped, BACKUP_PASSPHRASE=WORDS).stdout.count("1 accounts, 1 client keys") == 1
+    )
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert not leaked(file.read_bytes() + done.stdout.encode(), [ACCOUNT_KEY, CLIENT_KEY, WORDS, ADMIN_KEY])
     again = refusal(tmp_path, "--config", str(config), "--backup", str(file), BACKUP_PASSPHRASE=WORDS)
