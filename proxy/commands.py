@@ -6,15 +6,20 @@ import argparse
 import contextlib
 import getpass
 import os
+import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, NoReturn
 
 from proxy import __version__
 from proxy.accounts.account import load_accounts
+from proxy.accounts.foreign.formats import FORMATS
+from proxy.accounts.foreign.judge import Here, Judged, judge
+from proxy.accounts.foreign.source import read_source
+from proxy.accounts.foreign.summary import offered, told
 from proxy.assembly import READERS, files_in, keyring, shared_at, url, way_out
 from proxy.clients.keys import load_keys
 from proxy.clock import SystemClock
@@ -48,6 +53,11 @@ class Asked:
     flag: str
     file: Path = Path()
     places: tuple[str, str] = ("", "")
+    format: str | None = None
+    """Which program's files these are; None to tell by their content."""
+
+    sure: bool = False
+    """Whether what is found is taken too, not only told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +77,7 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
             f"write accounts and client keys to FILE, encrypted with ${VARIABLE}, also while it serves", True
         ),
         "--restore": Command("fill an empty data folder from such a FILE", True),
+        "--import": Command("tell which accounts of another program's FILE or folder can be taken", True),
     }
 )
 
@@ -103,12 +114,19 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--print-schema", action=_PrintSchema, nargs=0, help=told)
     told = "copy everything to an empty storage, each a folder, a URL, storage.data_folder or storage.url; then exit"
     parser.add_argument("--migrate", nargs=2, metavar=("FROM", "TO"), help=told)
+    told = "whose file it is that --import reads; without it, its content tells"
+    parser.add_argument("--import-from", choices=[*FORMATS], help=told)
+    parser.add_argument("--yes", action="store_true", help="with --import: add these accounts")
     parser.add_argument("--version", action="version", version=f"claude-proxy {__version__}")
     options = parser.parse_args()
     if options.migrate:
         options.only = Asked(MIGRATE, places=tuple(options.migrate))
     if options.demo and options.only:
         raise StartError(f"{options.only.flag} goes with --config: the demo has nothing to check")
+    if options.yes or options.import_from:
+        if options.only is None or options.only.flag != "--import":
+            raise StartError("--yes and --import-from go with --import: see run.py --help")
+        options.only = replace(options.only, format=options.import_from, sure=options.yes)
     return options
 
 
@@ -133,6 +151,8 @@ async def run(settings: Settings, asked: Asked) -> list[str]:
             return await restore(settings, asked.file)
         case "--migrate":
             return await moved(settings, *asked.places)
+        case "--import":
+            return await take_in(settings, asked)
     return await check(settings)
 
 
@@ -201,6 +221,27 @@ async def moved(settings: Settings, source: str, target: str) -> list[str]:
         *lines,
         "all of it was read again and is the same; the old one is as it was: serve only one of them",
     ]
+
+
+async def take_in(settings: Settings, asked: Asked) -> list[str]:
+    """Add accounts of another program; if `asked` is not sure, only tell which. Raises StartError."""
+    source = read_source(asked.file)
+    offers = [*offered(source, asked.format, asked.file), *source.refused]
+    needed = {"oauth.client_id": settings.oauth.client_id, "oauth.token_url": settings.oauth.token_url}
+    missing = tuple(name for name, value in needed.items() if value is None)
+    here = Here(settings.claude.base_url, settings.oauth.client_id, missing)
+
+    def judged(stored: Mapping[str, Record]) -> Judged:
+        pool = [account for _, account in load_accounts(stored)]
+        return judge(offers, pool, here, SystemClock().now(), lambda kind: f"{kind}_{secrets.token_hex(8)}")
+
+    found = judged((await _live_records(settings))["accounts"])
+    if not asked.sure or not found.taken:
+        return told(found, done=False)
+    async with _opened(settings, STORE if settings.storage.address else FOLDER) as storage:
+        found = judged(await storage.load("accounts"))  # others may have added some
+        await backup.fill(storage, {"accounts": [account.record() for account, _ in found.taken]})
+    return told(found, done=True)
 
 
 @contextlib.asynccontextmanager
