@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any, TypeAlias
@@ -24,7 +25,7 @@ def page(description: Schema, style: str) -> str:
             '<meta name="viewport" content="width=device-width,initial-scale=1">',
             f'<link rel="stylesheet" href="{escape(style)}"></head><body>',
             f"<header><h1>{escape(info['title'])}</h1><p>Version {escape(info['version'])}. ",
-            f'{escape(info["description"])} <a href="openapi.json">openapi.json</a></p></header><main>',
+            f'{_told(info["description"])} <a href="openapi.json">openapi.json</a></p></header><main>',
             "<h2>Routes</h2>",
             *(_operation(*each) for each in operations),
             "<h2>Shapes</h2>",
@@ -49,7 +50,7 @@ def _parameters(parameters: list[Schema]) -> str:
             f"<code>{escape(each['name'])}</code>",
             each["in"],
             _type(each["schema"]),
-            escape(each.get("description", "")),
+            _told(each.get("description", "")),
         )
         for each in parameters
     ]
@@ -87,11 +88,11 @@ def _schema(name: str, schema: Schema) -> str:
             f"<code>{escape(member)}</code>",
             _type(value),
             "" if member in required else "may be absent",
-            escape(value.get("description", "")),
+            _told(value.get("description", "")),
         )
         for member, value in schema.get("properties", {}).items()
     ]
-    told = escape(schema.get("description", ""))
+    told = _told(schema.get("description", ""))
     return (
         f'<details id="{escape(name)}"><summary><code>{escape(name)}</code></summary><p>{told}</p>'
         f"{_table('Members', ('Name', 'Type', '', ''), rows)}</details>"
@@ -113,6 +114,11 @@ def _type(schema: Schema) -> str:
     if "const" in schema:
         return f"<code>{escape(str(schema['const']))}</code>"
     return escape(" ".join(_words(schema))) + (f" {_type(schema['items'])}" if schema.get("items") else "")
+
+
+def _told(text: str) -> str:
+    """A text in HTML, with its names as code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def _words(schema: Schema) -> Iterator[str]:
