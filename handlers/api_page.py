@@ -109,7 +109,7 @@ def _type(schema: Schema) -> str:
             return " or ".join(_type(each) for each in schema[several])
     if "enum" in schema:
         return " or ".join(f"<code>{escape(str(each))}</code>" for each in schema["enum"])
-    if schema.get("const") == "":
+    if schema.get("title") == "empty":
         return "empty"
     if "const" in schema:
         return f"<code>{escape(str(schema['const']))}</code>"

@@ -43,7 +43,8 @@ Schema: TypeAlias = dict[str, Any]
 JSON: Final = "application/json"
 HTML: Final = "text/html"
 TEXT: Final[Schema] = {"type": "string"}
-EMPTY: Final[Schema] = {"const": ""}
+EMPTY: Final[Schema] = {"type": "string", "title": "empty", "pattern": "^[\\s\\u0000-\\u001f\\u0085]*$"}
+"""Space around an argument is left out; Tornado takes control characters for space."""
 
 
 @dataclass(frozen=True, slots=True)

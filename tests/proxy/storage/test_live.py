@@ -96,7 +96,9 @@ async def test_backups_in_a_storm_of_rotations_have_all_that_was_durable_when_th
             read = await asyncio.to_thread(read_live, folder, Keyring(key))
             restored = folder.parent / f"restored-{number}"
             records = {kind: list(read[kind].values()) for kind in backup.KINDS}
-            await backup.fill(restored, records, clock=clock, keyring=Keyring(), readers={})
+            new = JsonFiles.open(restored, clock=clock)
+            await backup.fill(new, records)
+            await new.close()
             found = inspect(restored, Keyring())
             assert found.notices == []
             accounts = {id: number_of(record) for id, record in found.records["accounts"].items()}
