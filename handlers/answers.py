@@ -34,9 +34,11 @@ class Problem(Answer):
 
 
 class Error(Answer):
-    """Every error has this shape."""
+    """Every error has this shape. One of a request that is malformed as HTTP has `type` and `request_id` too."""
 
     error: Problem
+    type: Literal["error"] | UnsetType = UNSET
+    request_id: str | UnsetType = UNSET
 
 
 # health and sign-in

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import jsonschema_rs
 import pytest
@@ -191,8 +190,8 @@ def tried(
         here = f"http://127.0.0.1:{port}"
         response = case.call(base_url=here, headers={"X-API-Key": ADMIN_KEY, "Origin": here})
         sent.append(response.status_code)
-        given_in_url = parse_qs(urlsplit(str(response.request.url)).query, keep_blank_values=True)
-        assume(case.query.keys() <= given_in_url.keys())  # an empty list is not sent at all
+        # In a URL a list or an object may become nothing, or a text that is right.
+        assume(not any(value is None or isinstance(value, list | dict) for value in case.query.values()))
         case.validate_response(response, checks=CHECKS)
 
     return send
