@@ -17,7 +17,7 @@ from proxy.relay.explain import Explainer
 from proxy.relay.inbound import Inbound
 
 
-class _Question(RequestBody):
+class Question(RequestBody):
     """A request as it would be sent; `body` is JSON, or text. `token_id` names the client key in place of a header."""
 
     path: str
@@ -36,7 +36,7 @@ class Explain(AdminHandler):
         self.keys = keys
 
     async def post(self) -> None:
-        asked = self.body(_Question)
+        asked = self.body(Question)
         headers = ClientHeaders(list(asked.headers.items()))
         key = self._key(asked, headers)
         body = None
@@ -52,7 +52,7 @@ class Explain(AdminHandler):
             if body is not None:
                 body.close()
 
-    def _key(self, asked: _Question, headers: ClientHeaders) -> ClientKey | None:
+    def _key(self, asked: Question, headers: ClientHeaders) -> ClientKey | None:
         """The client key; None if none is named. Raises Unprocessable if the one that is would be refused."""
         if asked.token_id is not None:
             return self._usable(asked.token_id)

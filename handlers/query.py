@@ -25,7 +25,12 @@ class Query:
 
     def text(self, name: str) -> str:
         """The argument as it is, without space around it; "" by default."""
-        return self._handler.get_query_argument(name, "")
+        given = self._handler.get_query_arguments(name)
+        if len(given) > 1:
+            raise Unprocessable(
+                f"{name}: it is given {len(given)} times, and which one counts cannot be told"
+            )
+        return given[0] if given else ""
 
     def one_of(self, name: str, values: Iterable[S]) -> S | None:
         """The one of `values` that the argument names; None by default."""

@@ -14,6 +14,7 @@ from tornado.routing import URLSpec
 from tornado.web import Application
 
 from handlers.accounts import Accounts, OneAccount, QuotaPoints, Refresh, Test
+from handlers.api import Description, Docs
 from handlers.auth import Login, Logout, Me
 from handlers.base import Admins, Anyone, Unknown
 from handlers.events import EventList
@@ -27,6 +28,7 @@ from handlers.live import MOST_MESSAGE_BYTES, Dashboards
 from handlers.live import Feed as LiveFeed
 from handlers.metrics import Scrape
 from handlers.oauth import Authorize, Callback, Exchange, Reauthorize
+from handlers.openapi import described
 from handlers.origin import Origins
 from handlers.pages import Assets, File, Page
 from handlers.request import RequestConnection
@@ -222,6 +224,8 @@ def application(
             route(r"/api/admin/instances", InstanceList, who=admins, instances=instances),
             route(r"/api/admin/sessions", SessionList, who=admins, sessions=all_sessions),
             route(r"/api/sessions/([^/]+)", OneSession, who=admins, sessions=all_sessions),
+            route(r"/api/openapi\.json", Description, who=admins, describe=described),
+            route(r"/api/docs", Docs, who=admins, describe=described, assets=assets),
             route(r"/api/live", LiveFeed, who=admins, dashboards=dashboards),
             route(r"/api/tokens", TokenList, who=admins, parts=client_keys),
             route(r"/api/tokens/([^/]+)", OneToken, who=admins, parts=client_keys),

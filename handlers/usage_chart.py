@@ -65,10 +65,11 @@ class UsageChart(AdminHandler):
     def _starts(self) -> range:
         now = self.clock.now()
         ring: RingName | None = self.query.one_of("range", tuple(RINGS))
+        end = self.query.time("to", now)
+        start = self.query.time("from", end - 86_400)
         if ring is not None:
             return self.series.starts(ring)
-        end = self.query.time("to", now)
-        return bars_between(self.series, self.query.time("from", end - 86_400), end, now)
+        return bars_between(self.series, start, end, now)
 
     def _before(self, starts: range, by: By | None, id: str | None) -> dict[str, Any]:
         [(_, columns)] = chart(self.series, starts, by, id).split

@@ -6,15 +6,20 @@ import argparse
 import contextlib
 import getpass
 import os
+import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, NoReturn
 
 from proxy import __version__
 from proxy.accounts.account import load_accounts
+from proxy.accounts.foreign.formats import FORMATS
+from proxy.accounts.foreign.judge import Here, Judged, judge
+from proxy.accounts.foreign.source import read_source
+from proxy.accounts.foreign.summary import offered, told
 from proxy.assembly import READERS, files_in, keyring, shared_at, url, way_out
 from proxy.clients.keys import load_keys
 from proxy.clock import SystemClock
@@ -26,6 +31,7 @@ from proxy.storage.address import StoreAddress
 from proxy.storage.audit import verified, verified_in
 from proxy.storage.inspection import Inspection, inspect
 from proxy.storage.layout import LAYOUTS
+from proxy.storage.live import read_live
 from proxy.storage.migrate import migrate
 from proxy.storage.passphrase import check_passphrase
 from proxy.storage.protocols import Kind, Record, Storage
@@ -47,6 +53,11 @@ class Asked:
     flag: str
     file: Path = Path()
     places: tuple[str, str] = ("", "")
+    format: str | None = None
+    """Which program's files these are; None to tell by their content."""
+
+    sure: bool = False
+    """Whether what is found is taken too, not only told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +73,11 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
         "--check": Command("check --config and the data folder"),
         "--print-config": Command("print each key with its value and where it is set, secrets masked"),
         "--verify-audit": Command("check that the audit log is as it was written"),
-        "--backup": Command(f"write accounts and client keys to FILE, encrypted with ${VARIABLE}", True),
+        "--backup": Command(
+            f"write accounts and client keys to FILE, encrypted with ${VARIABLE}, also while it serves", True
+        ),
         "--restore": Command("fill an empty data folder from such a FILE", True),
+        "--import": Command("tell which accounts of another program's FILE or folder can be taken", True),
     }
 )
 
@@ -100,12 +114,19 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--print-schema", action=_PrintSchema, nargs=0, help=told)
     told = "copy everything to an empty storage, each a folder, a URL, storage.data_folder or storage.url; then exit"
     parser.add_argument("--migrate", nargs=2, metavar=("FROM", "TO"), help=told)
+    told = "whose file it is that --import reads; without it, its content tells"
+    parser.add_argument("--import-from", choices=[*FORMATS], help=told)
+    parser.add_argument("--yes", action="store_true", help="with --import: add these accounts")
     parser.add_argument("--version", action="version", version=f"claude-proxy {__version__}")
     options = parser.parse_args()
     if options.migrate:
         options.only = Asked(MIGRATE, places=tuple(options.migrate))
     if options.demo and options.only:
         raise StartError(f"{options.only.flag} goes with --config: the demo has nothing to check")
+    if options.yes or options.import_from:
+        if options.only is None or options.only.flag != "--import":
+            raise StartError("--yes and --import-from go with --import: see run.py --help")
+        options.only = replace(options.only, format=options.import_from, sure=options.yes)
     return options
 
 
@@ -126,6 +147,8 @@ async def run(settings: Settings, asked: Asked) -> list[str]:
             return await restore(settings, asked.file)
         case "--migrate":
             return await moved(settings, *asked.places)
+        case "--import":
+            return await take_in(settings, asked)
     return await check(settings)
 
 
@@ -162,12 +185,16 @@ async def check(settings: Settings) -> list[str]:
 
 
 async def write_backup(settings: Settings, file: Path) -> list[str]:
-    """Write accounts and client keys to a new file: of a data folder that nobody uses, or of a shared store."""
-    records = await _records(settings)
+    """Write accounts and client keys to a new file; proxies may be using where they are. Raises StartError."""
+    passphrase = _passphrase(twice=True)
+    records = await _live_records(settings)
     if not any(records.get(kind) for kind in backup.KINDS):
         raise StartError(f"{_place(settings)} has nothing to back up: is it the right one?")
-    backup.write(file, records, _passphrase(twice=True))
-    return [f"written to {file}: {_counted(records)}, encrypted; usage and events are not in it"]
+    backup.write(file, records, passphrase)
+    return [
+        f"written to {file}: {_counted(records)}, encrypted; usage and events are not in it",
+        "all that was saved before it began is in it; of what changed meanwhile, some may be",
+    ]
 
 
 async def restore(settings: Settings, file: Path) -> list[str]:
@@ -199,6 +226,27 @@ async def moved(settings: Settings, source: str, target: str) -> list[str]:
     ]
 
 
+async def take_in(settings: Settings, asked: Asked) -> list[str]:
+    """Add accounts of another program; if `asked` is not sure, only tell which. Raises StartError."""
+    source = read_source(asked.file)
+    offers = [*offered(source, asked.format, asked.file), *source.refused]
+    needed = {"oauth.client_id": settings.oauth.client_id, "oauth.token_url": settings.oauth.token_url}
+    missing = tuple(name for name, value in needed.items() if value is None)
+    here = Here(settings.claude.base_url, settings.oauth.client_id, missing)
+
+    def judged(stored: Mapping[str, Record]) -> Judged:
+        pool = [account for _, account in load_accounts(stored)]
+        return judge(offers, pool, here, SystemClock().now(), lambda kind: f"{kind}_{secrets.token_hex(8)}")
+
+    found = judged((await _live_records(settings))["accounts"])
+    if not asked.sure or not found.taken:
+        return told(found, done=False)
+    async with _opened(settings, STORE if settings.storage.address else FOLDER) as storage:
+        found = judged(await storage.load("accounts"))  # others may have added some
+        await backup.fill(storage, {"accounts": [account.record() for account, _ in found.taken]})
+    return told(found, done=True)
+
+
 @contextlib.asynccontextmanager
 async def _opened(settings: Settings, place: str) -> AsyncIterator[Storage]:
     """A folder, a store by its URL, or either as it is set. Raises StartError."""
@@ -226,6 +274,13 @@ def _folder(settings: Settings, place: str) -> Path:
 
 async def _records(settings: Settings) -> Mapping[Kind, Mapping[str, Record]]:
     return _inspect(settings).records if settings.storage.address is None else await _shared_records(settings)
+
+
+async def _live_records(settings: Settings) -> Mapping[Kind, Mapping[str, Record]]:
+    """As `_records`, also of a data folder that a proxy is using."""
+    if settings.storage.address is not None:
+        return await _shared_records(settings)
+    return read_live(settings.storage.data_folder, keyring(settings), READERS)
 
 
 async def _shared_records(settings: Settings) -> Mapping[Kind, Mapping[str, Record]]:

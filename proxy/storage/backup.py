@@ -51,7 +51,7 @@ def read(file: Path, passphrase: str, readers: Mapping[Kind, Reader]) -> Records
 
 
 async def fill(storage: Storage, records: Records) -> None:
-    """Put the records into an empty storage. Raises StorageError."""
+    """Put the records into a storage that has none of these ids. Raises StorageError."""
     for kind, each in records.items():
         for record in each:
             await storage.put(kind, _id(record), record, known=0)

@@ -139,9 +139,14 @@ def look(
     inventory: Inventory,
     keyring: Keyring,
     readers: Mapping[Kind, Reader],
+    logs: LogSurvey | None = None,
 ) -> State:
-    """What `recover` would find, without a repair; the notices say what it would repair. Raises as it does."""
-    survey = _survey(folder, journal, inventory, keyring, readers, survey_logs(folder, parse))
+    """What `recover` would find, without a repair; the notices say what it would repair. Raises as it does.
+
+    `logs`: what is known of the logs; None to read them.
+    """
+    logs = survey_logs(folder, parse) if logs is None else logs
+    survey = _survey(folder, journal, inventory, keyring, readers, logs)
     state = State(notices=[*_strangers(folder), *survey.findings], logs=survey.logs.seen)
     state.notices += [
         f"{name} has damaged lines: {seen.damaged}, which are left out"
