@@ -266,6 +266,7 @@ class Session(Answer):
     created_at: str
     last_seen_at: str
     expires_at: Times
+    instance: str | UnsetType = UNSET
 
 
 class Sessions(Answer):
@@ -495,6 +496,7 @@ class Request(Answer):
     cache_read_input_tokens: int | None
     estimated: bool
     cost_usd: float | None
+    instance: str | UnsetType = UNSET
 
 
 class Requests(Answer):
@@ -578,6 +580,7 @@ class Event(Answer, kw_only=True):
     subject: Subject | None
     before: dict[str, Any] | None
     after: dict[str, Any] | None
+    instance: str | UnsetType = UNSET
 
 
 class Events(Answer):
@@ -585,6 +588,32 @@ class Events(Answer):
 
     events: list[Event]
     next_before: int | None
+
+
+class Instance(Answer):
+    """A process that serves a pool which is shared. `lag_ms`: how long what it tells takes through the store and back.
+
+    `cpu` is the part of one core that it used lately.
+    """
+
+    id: str
+    host: str
+    pid: int
+    port: int | None
+    version: str
+    started_at: str
+    last_seen_at: str
+    requests_per_s: float
+    streams: int
+    cpu: float
+    lag_ms: float | None
+    draining: bool
+
+
+class Instances(Answer):
+    """Those that share the store; none if the state is in files."""
+
+    instances: list[Instance]
 
 
 class Finding(Answer):

@@ -18,6 +18,7 @@ from handlers import (
     explain,
     findings,
     health,
+    instances,
     keys,
     live,
     metrics,
@@ -294,6 +295,7 @@ OPERATIONS: Final[Mapping[type[RequestHandler], Mapping[str, Operation]]] = Mapp
             )
         },
         requests.OneRequest: {"GET": Operation("One of the last requests", answers.OneRequest)},
+        instances.InstanceList: {"GET": Operation("The instances that share a store", answers.Instances)},
         findings.FindingList: {
             "GET": Operation("What starts have found damaged or missing", answers.Findings),
             "DELETE": Operation("Say that all of it was seen", answers.Findings, errors=(404,)),
