@@ -591,7 +591,7 @@ async def _accounts(given: _Given, client: CurlClient) -> AsyncIterator[_Account
         given.last_saves.add("accounts", pool.save_again, pool.left)
         given.last_saves.add("the counters of accounts", partial(pool.save_counters, storage))
         leaving.push_async_callback(jobs.close)
-        jobs.every("save accounts again", SAVE_AGAIN_S, pool.save_again)
+        jobs.every("save accounts again", SAVE_AGAIN_S, partial(_save_again, pool, refresher))
         jobs.every("save counters of accounts", SAVE_COUNTERS_S, partial(pool.save_counters, storage))
         jobs.every("upkeep", upkeep.interval_s, upkeep.look, jitter=0.1)
         refresher.start()
@@ -603,6 +603,14 @@ async def _share_use(given: _Given, sums: Sums, pool: Pool, jobs: Jobs) -> None:
     await use.open()
     given.last_saves.add("the use of accounts", use.exchange)
     jobs.every("exchange the use of accounts", EXCHANGE_USE_S, use.exchange)
+
+
+async def _save_again(pool: Pool, refresher: Refresher) -> None:
+    """Write what could not be written before. Tokens among it are used from then on."""
+    waited = tuple(pool.unsaved)
+    await pool.save_again()
+    for account in (pool[id] for id in waited if id in pool):
+        refresher.settled(account)
 
 
 async def _account_table(storage: Storage, jobs: Jobs) -> Table[Account]:
