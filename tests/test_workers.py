@@ -113,9 +113,9 @@ async def test_streams_end_by_themselves_before_the_workers_do(
 
 async def test_all_workers_read_the_configuration_again(tmp_path: Path, redis_server: RedisServer) -> None:
     async with workers(tmp_path, redis_server) as (parent, _):
-        write_config(tmp_path, "logger:\n  level: warning\n")
+        write_config(tmp_path, "logger:\n  format: json\n")
         parent.signal(signal.SIGHUP)
-        await logged(parent, "the log's level is warning now", 2)
+        await logged(parent, "configuration read again, changed: logger.format", 2)
         await served(parent)
         assert len(children(parent.pid)) == 2
 
