@@ -256,7 +256,8 @@ class Watch:
         self._seen = len(ledger)
         running: Counter[str] = Counter()
         for index, (entry, key) in list(self._open.items()):
-            if entry.finished or (entry.body is not None and entry.path != "/v1/messages"):
+            over = entry.finished or entry.closed_by_peer_at is not None
+            if over or (entry.body is not None and entry.path != "/v1/messages"):
                 del self._open[index]
             elif key or entry.body:
                 if not key:
