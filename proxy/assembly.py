@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import tornado
 
 from proxy import __version__
-from proxy.accounts.account import TOGETHER, Account, adopt, load_accounts, read_account
+from proxy.accounts.account import LEASED, TOGETHER, Account, adopt, load_accounts, read_account
 from proxy.accounts.affinity import Affinity
 from proxy.accounts.alone import RENEW_S, Shared
 from proxy.accounts.capacity import Capacity
@@ -621,6 +621,7 @@ async def _account_table(storage: Storage, jobs: Jobs) -> Table[Account]:
         read=read_account,
         adopt=adopt,
         together=TOGETHER,
+        leased=LEASED,
         storage=storage,
         jobs=jobs,
     )
