@@ -95,14 +95,19 @@ def watched_store() -> Iterator[tuple[str, list[Server]]]:
     """The URL of a store with two replicas and a Sentinel; its servers with their ports, first the primary."""
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(on_port()) for _ in range(3)]
-        (primary, port), *replicas = servers
+        (_, port), *replicas = servers
         for server, _ in replicas:
             server.call("REPLICAOF", "127.0.0.1", str(port))
         quick = ("down-after-milliseconds 500", "failover-timeout 3000")
         watching = stack.enter_context(sentinel(port, *quick))
-        while primary.call("INFO", "replication").count(b"state=online") < len(replicas):
-            pass
         yield f"redis+sentinel://127.0.0.1:{watching}/pool", servers
+
+
+def whole(servers: list[Server]) -> bool:
+    """Whether one is the primary, and all others are its replicas and have what it has."""
+    primaries = [server for server, _ in servers if is_primary(server)]
+    online = [server.call("INFO", "replication").count(b"state=online") for server in primaries]
+    return online == [len(servers) - 1]
 
 
 def is_primary(server: RedisServer) -> bool:
@@ -117,6 +122,7 @@ async def test_of_three_instances_whose_store_fails_over(tmp_path: Path) -> None
 
         async def failing_over(three: Trio, rng: random.Random) -> None:
             """The primary is killed, a replica takes its place, and the killed one comes back as a replica."""
+            await until(lambda: whole(servers), 60)
             (killed,) = (each for each, _ in servers if is_primary(each))
             killed.kill()
             others = [each for each in servers if each[0] is not killed]
@@ -125,6 +131,7 @@ async def test_of_three_instances_whose_store_fails_over(tmp_path: Path) -> None
             killed.start()
             killed.call("REPLICAOF", "127.0.0.1", str(port))  # Sentinel would say so within ten seconds
 
+        await until(lambda: whole(servers), 30)
         async with trio(tmp_path, servers[0][0], url=url, STORAGE__DURABILITY="replica") as three:
             await rounds(three, failing_over)
 
