@@ -79,7 +79,9 @@ async def _serve(settings: Settings, demo: Demo | None = None, place: Listening 
         partial(store_away, settings, clock),
     )
     async with once_there(opened, away, place, clock) as parts:
-        shown = demo and (lambda port, stop: demo.show(url(settings, port), settings.auth.key, stop))
+        shown = (
+            None if demo is None else lambda *it: demo.show(url(settings, it[0]), settings.auth.key, it[1])
+        )
         await live(parts, place, Supervisor(os.environ), partial(announcement, settings, parts), shown)
 
 

@@ -9,9 +9,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from handlers.server import Listening
 from handlers.waiting import once_there
 from proxy.errors import StorageError, StoreAway
 from tests.service import TestClock
+
+HERE = Listening("127.0.0.1", 0)
 
 
 async def present() -> str | None:
@@ -31,7 +34,7 @@ async def test_a_store_that_goes_away_during_the_start_is_waited_for(
         yield "parts"
 
     with caplog.at_level(logging.WARNING):
-        async with once_there(opened, present, "127.0.0.1", 0, clock) as parts:
+        async with once_there(opened, present, HERE, clock) as parts:
             assert parts == "parts"
     assert [later - earlier for earlier, later in itertools.pairwise(tries)] == [0.5, 0.5]
     assert caplog.text.count("went away") == 2
@@ -43,7 +46,7 @@ async def test_what_goes_wrong_later_is_not_tried_again() -> None:
         yield "parts"
 
     with pytest.raises(StoreAway):
-        async with once_there(opened, present, "127.0.0.1", 0, TestClock()):
+        async with once_there(opened, present, HERE, TestClock()):
             raise StoreAway("it does not answer")
 
 
@@ -54,5 +57,5 @@ async def test_a_store_that_will_not_do_ends_the_start() -> None:
         yield ""
 
     with pytest.raises(StorageError, match="no append-only file"):
-        async with once_there(opened, present, "127.0.0.1", 0, TestClock()):
+        async with once_there(opened, present, HERE, TestClock()):
             pass
