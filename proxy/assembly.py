@@ -630,7 +630,7 @@ async def _account_table(storage: Storage, jobs: Jobs) -> Table[Account]:
 def _refresher(given: _Given, pool: Pool, oauth: OAuthServer | None, jobs: Jobs) -> Refresher:
     if not given.storage.is_shared:
         return Refresher(pool, oauth, jobs=jobs, clock=given.clock, rng=given.rng)
-    alone = Shared(pool, given.storage)
+    alone = Shared(pool, given.storage, given.clock)
     jobs.every("renew leases", RENEW_S, alone.renew)
     jobs.every("tidy leases", SAVE_AGAIN_S, alone.tidy)
     refresher = Refresher(pool, oauth, alone=alone, jobs=jobs, clock=given.clock, rng=given.rng)
