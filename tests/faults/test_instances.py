@@ -136,11 +136,15 @@ async def test_of_three_instances_whose_store_fails_over(tmp_path: Path) -> None
 
         await until(lambda: whole(servers), 30)
         async with trio(tmp_path, servers[0][0], url=url, STORAGE__DURABILITY="replica") as three:
-            await rounds(three, failing_over)
+            # Counts are not waited for as tokens are: of the one client with that key, the replica may lack a request.
+            await rounds(three, failing_over, lost_each=1)
 
 
-async def rounds(three: Trio, fault: Fault) -> None:
-    """Make the fault in so many rounds, and look at everything after each."""
+async def rounds(three: Trio, fault: Fault, *, lost_each: int = 0) -> None:
+    """Make the fault in so many rounds, and look at everything after each.
+
+    `lost_each`: so many requests each fault may make the store forget.
+    """
     rng, clock = random.Random(int(os.environ.get("INSTANCE_SEED", "1"))), three.watch.simulator.clock
     began_at = []
     for _ in range(ROUNDS):
@@ -154,7 +158,7 @@ async def rounds(three: Trio, fault: Fault) -> None:
         await agreed(three.members)
         await found_everywhere(three)
         assert three.watch.most["concurrent"] <= CONCURRENT
-        assert three.watch.most_in(57 - lasted_s, "minute") <= PER_MINUTE
+        assert three.watch.most_in(57 - lasted_s, "minute") <= PER_MINUTE + lost_each * len(began_at)
         assert three.load.tokens <= TOKENS
         for first, last in three.watch.tokens_used_twice():
             # The answer may have been on its way to a process that was killed then.
