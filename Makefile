@@ -65,7 +65,7 @@ test-hours: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run every tes
 	$(BIN)/python -m tests.hours $(TESTS)
 
 faults: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run the crash tests, and that of the metrics, in their long forms: minutes
-	REFRESH_KILLS=200 RESOURCE_KILLS=30 CRASH_ROUNDS=100 MUTATIONS=10000 METRICS_REQUESTS=10000 $(BIN)/python -m pytest -n auto -rP --timeout 3600 \
+	REFRESH_KILLS=200 RESOURCE_KILLS=30 CRASH_ROUNDS=100 MUTATIONS=10000 INSTANCE_ROUNDS=20 METRICS_REQUESTS=10000 $(BIN)/python -m pytest -n auto -rP --timeout 3600 \
 		tests/faults tests/proxy/test_metrics_agree.py
 
 attacks: $(VENV)/.tests-requirements $(VENV)/.tests-packages $(VENV)/.edges-packages ## attack it in every way that is known here, and end in a table: a quarter of an hour; OPTIONS="--only fuzz" for less

@@ -7,19 +7,21 @@ import os
 import random
 import sys
 from functools import partial
-from pathlib import Path
 
 try:
-    from handlers.front import freeze_memory, make_server, prepare_process, signalled
-    from handlers.successor import Successor, waiting_told
+    from handlers.front import prepare_process
+    from handlers.life import live
+    from handlers.server import Listening
+    from handlers.successor import waiting_told
     from handlers.supervisor import GIVEN_UP_WITHIN_S, Supervisor, inherited_sockets
-    from handlers.waiting import wait_for_store
+    from handlers.waiting import once_there
+    from handlers.workers import run_workers
     from proxy import commands
     from proxy.assembly import Former, announcement, engine, store_away, url
     from proxy.clock import SystemClock
+    from proxy.commands import exit_status
     from proxy.config.settings import Settings, load_settings
-    from proxy.errors import StartError, UnsavedError
-    from proxy.logs import say_last, set_up
+    from proxy.logs import set_up, set_up_plain
     from proxy.simulator.demo import Demo, started
     from proxy.upstream.driver import check_libcurl
 except ImportError as error:
@@ -28,24 +30,36 @@ except ImportError as error:
 
 
 def main() -> int:
-    """Exit status: 0, 2 if it could not start, or 1 if something could not be saved at the end."""
     os.umask(0o077)
-    try:
-        options = commands.parse()
-        prepare_process()
-        check_libcurl()
-        asyncio.run(_demo() if options.demo else _configured(options.config, options.only))
-    except (StartError, UnsavedError) as error:
-        say_last(f"claude-proxy: {error}")
-        return error.exit_status
-    return 0
+    return exit_status(_main)
 
 
-async def _configured(path: Path, only: commands.Asked | None) -> None:
-    settings = load_settings(path, os.environ)
+def _main() -> int | None:
+    options = commands.parse()
+    prepare_process()
+    check_libcurl()
+    if options.demo:
+        return asyncio.run(_demo())
+    settings = load_settings(options.config, os.environ)
+    at, logger = settings.server, settings.logger
+    if options.only or at.workers == 1:
+        return asyncio.run(_configured(settings, options.only))
+    set_up_plain(logger.level, logger.format, settings.secrets())
+    place, supervisor = Listening(at.host, at.port, inherited_sockets(os.environ)), Supervisor(os.environ)
+    return run_workers(at.workers, place, partial(_worker, settings), supervisor, SystemClock())
+
+
+def _worker(settings: Settings, place: Listening) -> int:
+    again = settings.read_again().listening_at(place.port)
+    return exit_status(lambda: asyncio.run(_configured(again, None, place)))
+
+
+async def _configured(
+    settings: Settings, only: commands.Asked | None, place: Listening | None = None
+) -> None:
     with set_up(settings.logger.level, settings.logger.format, settings.secrets()):
         if only is None:
-            return await _serve(settings)
+            return await _serve(settings, place=place)
         print(*await commands.run(settings, only), sep="\n")
 
 
@@ -55,30 +69,20 @@ async def _demo() -> None:
             await _serve(settings, demo)
 
 
-async def _serve(settings: Settings, demo: Demo | None = None) -> None:
+async def _serve(settings: Settings, demo: Demo | None = None, place: Listening | None = None) -> None:
     clock, at = SystemClock(), settings.server
-    sockets, supervisor = inherited_sockets(os.environ), Supervisor(os.environ)
-    former = Former(GIVEN_UP_WITHIN_S, waiting_told(os.environ)) if sockets else None
-    if former is None:
-        await wait_for_store(partial(store_away, settings, clock), at.host, at.port, clock)
-    async with engine(settings, clock, random.Random(), former) as parts:
-        server, stop = make_server(parts), signalled(parts.hurried, parts.reload)
-        successor = Successor(supervisor, server.descriptors)
-        if demo is None:
-            successor.on_signal(stop, parts.jobs.start)
-        port = await server.listen(at.host, at.port, sockets)
-        freeze_memory()
-        print(announcement(settings, parts, port), flush=True)
-        supervisor.ready(parts.jobs)
-        with parts.lag:
-            await (demo.show(url(settings, port), settings.auth.key, stop) if demo else stop.wait())
-            if not successor.is_there:
-                supervisor.tell("STOPPING=1")
-            if sockets or successor.is_there:
-                await server.hand_over()
-                await parts.late.go_on(parts.series, server.drain)
-            else:
-                await server.drain()
+    place = place or Listening(at.host, at.port, inherited_sockets(os.environ))
+    told = waiting_told(os.environ)
+    former = Former(GIVEN_UP_WITHIN_S, told) if place.inherited and place.worker is None else None
+    opened, away = (
+        partial(engine, settings, clock, random.Random(), former),
+        partial(store_away, settings, clock),
+    )
+    async with once_there(opened, away, place, clock) as parts:
+        shown = (
+            None if demo is None else lambda *it: demo.show(url(settings, it[0]), settings.auth.key, it[1])
+        )
+        await live(parts, place, Supervisor(os.environ), partial(announcement, settings, parts), shown)
 
 
 if __name__ == "__main__":

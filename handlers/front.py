@@ -206,7 +206,7 @@ def signalled(hurried: asyncio.Event, reload: Callable[[], None]) -> asyncio.Eve
     SIGHUP calls `reload`. But if it comes because the process's terminal is gone, often more than once, it is as
     SIGTERM. Under nohup it is ignored.
     """
-    loop, seen, had_terminal = asyncio.get_running_loop(), asyncio.Event(), _has_terminal()
+    loop, seen, had_terminal = asyncio.get_running_loop(), asyncio.Event(), has_terminal()
 
     def second() -> None:
         hurried.set()
@@ -219,7 +219,7 @@ def signalled(hurried: asyncio.Event, reload: Callable[[], None]) -> asyncio.Eve
             loop.add_signal_handler(number, second)
 
     def hung_up() -> None:
-        if had_terminal and not _has_terminal():
+        if had_terminal and not has_terminal():
             first()
         else:
             reload()
@@ -231,7 +231,7 @@ def signalled(hurried: asyncio.Event, reload: Callable[[], None]) -> asyncio.Eve
     return seen
 
 
-def _has_terminal() -> bool:
+def has_terminal() -> bool:
     """Whether the process has a controlling terminal, whatever its files are (tty(4))."""
     try:
         os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))

@@ -8,6 +8,7 @@ import logging
 import resource
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.netutil import bind_sockets
@@ -39,6 +40,20 @@ SWEEP_S = 0.25
 """How late a connection's deadline may be noticed. A timer for each would be set anew with each request."""
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Where a server listens: on inherited sockets, if there are any. `worker`: its number among those of one port."""
+
+    host: str
+    port: int
+    inherited: Sequence[socket.socket] = ()
+    worker: int | None = None
+
+    def sockets(self) -> list[socket.socket]:
+        """Raises StartError."""
+        return list(self.inherited) or sockets_at(self.host, self.port, shared=self.worker is not None)
 
 
 class Listener:
@@ -144,9 +159,13 @@ class Server:
         self._sockets: list[socket.socket] = []
         self._listener = Listener(front, trusted_proxies)
 
-    async def listen(self, host: str, port: int, inherited: Sequence[socket.socket] = ()) -> int:
-        """Start to accept, on inherited sockets if there are any; the port in use. Raises StartError."""
-        self._sockets = list(inherited) or sockets_at(host, port)
+    async def listen(self, host: str, port: int) -> int:
+        """Start to accept; the port in use. Raises StartError."""
+        return await self.listen_at(Listening(host, port))
+
+    async def listen_at(self, place: Listening) -> int:
+        """Start to accept there; the port in use. Raises StartError."""
+        self._sockets = place.sockets()
         await self._listener.listen(self._sockets)
         bound = int(self._sockets[0].getsockname()[1])
         self._listening(bound)
@@ -198,10 +217,12 @@ class Server:
         return True
 
 
-def sockets_at(host: str, port: int) -> list[socket.socket]:
-    """Sockets to listen on. Raises StartError."""
+def sockets_at(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
+    """Sockets that listen; `shared`: others of this user may listen there too (SO_REUSEPORT). Raises StartError."""
     try:
-        return [_of_both_kinds(port)] if host == "::" else bind_sockets(port, host, backlog=BACKLOG)
+        if host == "::":
+            return [_of_both_kinds(port, shared)]
+        return bind_sockets(port, host, backlog=BACKLOG, reuse_port=shared)
     except OSError as error:
         fix = (
             "stop what listens there, or set another server.port (SERVER__PORT=4001)"
@@ -211,7 +232,9 @@ def sockets_at(host: str, port: int) -> list[socket.socket]:
         raise StartError(f"cannot listen on {host}:{port} ({error.strerror or error}): {fix}") from error
 
 
-def _of_both_kinds(port: int) -> socket.socket:
+def _of_both_kinds(port: int, shared: bool) -> socket.socket:
     """A socket for every address, IPv4 too, if this machine can: Tornado makes `::` one for IPv6 alone."""
     both = socket.has_dualstack_ipv6()
-    return socket.create_server(("::", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=both)
+    return socket.create_server(
+        ("::", port), family=socket.AF_INET6, backlog=BACKLOG, reuse_port=shared, dualstack_ipv6=both
+    )

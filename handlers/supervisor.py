@@ -61,7 +61,8 @@ class Supervisor:
         self.variables = {"NOTIFY_SOCKET": self._address, "WATCHDOG_USEC": wait_us} if self._address else {}
         """What the process that follows this one needs to be heard too."""
         watches = bool(self._address) and wait_us.isdecimal() and pid == str(os.getpid())
-        self._every_s = int(wait_us) / 1e6 * WATCHDOG_SHARE if watches else None
+        self.every_s = int(wait_us) / 1e6 * WATCHDOG_SHARE if watches else None
+        """How often to say that the process lives; None if nobody wants to hear it."""
 
     def tell(self, state: str) -> None:
         """Send a state such as `READY=1`. One that cannot be told is not: who does not hear it decides."""
@@ -77,5 +78,5 @@ class Supervisor:
     def ready(self, jobs: Jobs) -> None:
         """Say that the process serves, and from then on that it lives, if that is asked for."""
         self.tell("READY=1")
-        if self._every_s is not None:
-            jobs.every("sign of life", self._every_s, partial(self.tell, "WATCHDOG=1"))
+        if self.every_s is not None:
+            jobs.every("sign of life", self.every_s, partial(self.tell, "WATCHDOG=1"))

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import Final, TypeVar
 
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPHeaders, HTTPServerRequest, ResponseStartLine
 
-from handlers.server import sockets_at
+from handlers.server import Listening
 from proxy.clock import Clock
+from proxy.errors import StoreAway
+
+T = TypeVar("T")
 
 FIRST_AGAIN_S: Final = 0.5
 LAST_AGAIN_S: Final = 10.0
@@ -27,15 +33,43 @@ ANSWER: Final = json.dumps(
 log = logging.getLogger(__name__)
 
 
-async def wait_for_store(
-    why: Callable[[], Awaitable[str | None]], host: str, port: int, clock: Clock
-) -> None:
-    """Return once `why` says nothing; until then every request gets a 503. Raises StartError."""
+@contextlib.asynccontextmanager
+async def once_there(
+    opened: Callable[[], AbstractAsyncContextManager[T]],
+    why: Callable[[], Awaitable[str | None]],
+    place: Listening,
+    clock: Clock,
+) -> AsyncIterator[T]:
+    """What is opened, once `why` says nothing; until then every request gets a 503. Raises StartError.
+
+    If the store goes away while it is opened, that begins again. Inherited sockets keep connections waiting meanwhile.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        yield await _begun(stack, opened, partial(_wait, why, place, clock), clock)
+
+
+async def _begun(
+    stack: contextlib.AsyncExitStack,
+    opened: Callable[[], AbstractAsyncContextManager[T]],
+    wait: Callable[[], Awaitable[None]],
+    clock: Clock,
+) -> T:
+    while True:
+        await wait()
+        try:
+            return await stack.enter_async_context(opened())
+        except StoreAway as error:
+            log.error("cannot start yet, the shared store went away in_s=%g reason=%s", FIRST_AGAIN_S, error)
+        await clock.sleep(FIRST_AGAIN_S)
+
+
+async def _wait(why: Callable[[], Awaitable[str | None]], place: Listening, clock: Clock) -> None:
     reason = await why()
     if reason is None:
         return
     server = HTTPServer(_refuse)
-    server.add_sockets(sockets_at(host, port))
+    if not place.inherited:
+        server.add_sockets(place.sockets())
     again_s = FIRST_AGAIN_S
     try:
         while reason is not None:

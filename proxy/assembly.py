@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import tornado
 
 from proxy import __version__
-from proxy.accounts.account import TOGETHER, Account, adopt, load_accounts, read_account
+from proxy.accounts.account import LEASED, TOGETHER, Account, adopt, load_accounts, read_account
 from proxy.accounts.affinity import Affinity
 from proxy.accounts.alone import RENEW_S, Shared
 from proxy.accounts.capacity import Capacity
@@ -591,7 +591,7 @@ async def _accounts(given: _Given, client: CurlClient) -> AsyncIterator[_Account
         given.last_saves.add("accounts", pool.save_again, pool.left)
         given.last_saves.add("the counters of accounts", partial(pool.save_counters, storage))
         leaving.push_async_callback(jobs.close)
-        jobs.every("save accounts again", SAVE_AGAIN_S, pool.save_again)
+        jobs.every("save accounts again", SAVE_AGAIN_S, partial(_save_again, pool, refresher))
         jobs.every("save counters of accounts", SAVE_COUNTERS_S, partial(pool.save_counters, storage))
         jobs.every("upkeep", upkeep.interval_s, upkeep.look, jitter=0.1)
         refresher.start()
@@ -605,6 +605,14 @@ async def _share_use(given: _Given, sums: Sums, pool: Pool, jobs: Jobs) -> None:
     jobs.every("exchange the use of accounts", EXCHANGE_USE_S, use.exchange)
 
 
+async def _save_again(pool: Pool, refresher: Refresher) -> None:
+    """Write what could not be written before. Tokens among it are used from then on."""
+    waited = tuple(pool.unsaved)
+    await pool.save_again()
+    for account in (pool[id] for id in waited if id in pool):
+        refresher.settled(account)
+
+
 async def _account_table(storage: Storage, jobs: Jobs) -> Table[Account]:
     return await open_table(
         "accounts",
@@ -613,6 +621,7 @@ async def _account_table(storage: Storage, jobs: Jobs) -> Table[Account]:
         read=read_account,
         adopt=adopt,
         together=TOGETHER,
+        leased=LEASED,
         storage=storage,
         jobs=jobs,
     )
@@ -621,7 +630,7 @@ async def _account_table(storage: Storage, jobs: Jobs) -> Table[Account]:
 def _refresher(given: _Given, pool: Pool, oauth: OAuthServer | None, jobs: Jobs) -> Refresher:
     if not given.storage.is_shared:
         return Refresher(pool, oauth, jobs=jobs, clock=given.clock, rng=given.rng)
-    alone = Shared(pool, given.storage)
+    alone = Shared(pool, given.storage, given.clock)
     jobs.every("renew leases", RENEW_S, alone.renew)
     jobs.every("tidy leases", SAVE_AGAIN_S, alone.tidy)
     refresher = Refresher(pool, oauth, alone=alone, jobs=jobs, clock=given.clock, rng=given.rng)

@@ -25,7 +25,8 @@ from proxy.clients.keys import load_keys
 from proxy.clock import SystemClock
 from proxy.config import effective, schema
 from proxy.config.settings import Settings
-from proxy.errors import StartError, Unprocessable
+from proxy.errors import StartError, Unprocessable, UnsavedError
+from proxy.logs import say_last
 from proxy.storage import backup
 from proxy.storage.address import StoreAddress
 from proxy.storage.audit import verified, verified_in
@@ -95,6 +96,15 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise StartError(f"{message}: see {self.prog} --help")
+
+
+def exit_status(work: Callable[[], int | None]) -> int:
+    """What `work` returns or 0; 2 if it could not start, or 1 if something could not be saved at the end."""
+    try:
+        return work() or 0
+    except (StartError, UnsavedError) as error:
+        say_last(f"claude-proxy: {error}")
+        return error.exit_status
 
 
 def parse() -> argparse.Namespace:

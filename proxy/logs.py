@@ -87,6 +87,20 @@ def write_from(level: str) -> None:
     logging.getLogger().setLevel(level.upper())
 
 
+def set_up_plain(level: str, form: str, secrets: Iterable[str] = ()) -> None:
+    """Log to stderr without a thread: for a process that forks, and logs next to nothing."""
+    handler = _AtOnce()
+    handler.setFormatter(JsonLine(secrets) if form == "json" else TextLine(secrets))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+class _AtOnce(logging.Handler):
+    """Writes each line where it is logged, within FLUSH_S."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say_last(self.format(record))
+
+
 def say_last(text: str) -> None:
     """Print a line to stderr as a process ends, within FLUSH_S for each part of it: nobody may read it."""
     if sys.stderr is not None:

@@ -9,9 +9,14 @@ from pathlib import Path
 
 from tests.redis_server import RedisServer
 
+_Line = asyncio.Queue[tuple[float, bytes]]
+
 
 class Cable:
-    """`cut` ends all connections and takes no new one until `mend`; `hang` lets nothing through and tells nobody."""
+    """`cut` ends all connections and takes no new one until `mend`; `hang` lets nothing through and tells nobody.
+
+    What comes in passes after `delay_s`, in each direction.
+    """
 
     def __init__(self, server: RedisServer, path: Path) -> None:
         self.url = f"unix://{path}"
@@ -22,6 +27,7 @@ class Cable:
         self._passes = asyncio.Event()
         self._passes.set()
         self._is_cut = False
+        self.delay_s = 0.0
 
     def cut(self) -> None:
         self._is_cut = True
@@ -52,19 +58,36 @@ class Cable:
         if self._is_cut:
             writer.transport.abort()
             return
-        there, back = await asyncio.open_unix_connection(str(self._server.path))
+        try:
+            there, back = await asyncio.open_unix_connection(str(self._server.path))
+        except OSError:  # the store is down
+            writer.transport.abort()
+            return
         for source, sink in ((reader, back), (there, writer)):
             self._open.add(sink)
-            task = asyncio.ensure_future(self._pass_on(source, sink))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            line: _Line = asyncio.Queue()
+            for work in (self._take(source, line), self._pass_on(line, sink)):
+                task = asyncio.ensure_future(work)
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
 
-    async def _pass_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _take(self, source: asyncio.StreamReader, line: _Line) -> None:
+        """Put what comes on the line, with the time at which it may leave; nothing at the end."""
+        data = b" "
+        while data:
+            try:
+                data = await source.read(65536)
+            except OSError:
+                data = b""
+            await line.put((asyncio.get_running_loop().time() + self.delay_s, data))
+
+    async def _pass_on(self, line: _Line, sink: asyncio.StreamWriter) -> None:
         try:
             with contextlib.suppress(OSError):
-                while data := await source.read(65536):
+                while (each := await line.get())[1]:
+                    await asyncio.sleep(max(0.0, each[0] - asyncio.get_running_loop().time()))
                     await self._passes.wait()
-                    sink.write(data)
+                    sink.write(each[1])
                     await sink.drain()
         finally:
             self._open.discard(sink)

@@ -57,7 +57,12 @@ ONLY_BY = {
     ),  # a part gets plain values
     "proxy.adjustments": ("proxy.assembly",),
     "proxy.simulator": ("run", "proxy.assembly", "proxy.simulator"),
-    "proxy.assembly": ("run", "proxy.commands", "handlers.front"),  # which makes a server of its parts
+    "proxy.assembly": (
+        "run",
+        "proxy.commands",
+        "handlers.front",
+        "handlers.life",
+    ),  # which makes a server of its parts
     # Everybody else gets a Storage, whatever it is kept in.
     "proxy.storage.json_files": ("run", "proxy.assembly", "proxy.storage", "proxy.simulator.demo"),
     "tornado.web": ("handlers", "proxy.simulator"),

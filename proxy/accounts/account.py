@@ -342,6 +342,9 @@ TOGETHER: Final = (
 )
 """Fields of a record that mean something only together: what two instances have made of an account is merged so."""
 
+LEASED: Final = ("credential",)
+"""What only a refresh changes, or an admin who gives a new one."""
+
 
 def _credential(type: str, stored: Fields) -> ApiKey | OAuthTokens:
     match type:

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from proxy.accounts.account import Account, Status
 from proxy.accounts.pool import Pool
+from proxy.clock import Clock
 from proxy.errors import StorageError, TokenRefused, TokenTrouble
 from proxy.storage.protocols import Lease, Leases
 
@@ -46,9 +47,10 @@ class Shared:
 
     patience_s = LEASE_S
 
-    def __init__(self, pool: Pool, leases: Leases) -> None:
+    def __init__(self, pool: Pool, leases: Leases, clock: Clock) -> None:
         self._pool = pool
         self._leases = leases
+        self._clock = clock
         self._held: dict[str, Lease] = {}
         self._doubtful: set[str] = set()
         """Leases that the store may take for ours, since an answer was lost: others would wait for their end."""
@@ -62,12 +64,19 @@ class Shared:
         try:
             await self._reread(account_id)
             if not _is_renewed(before, self._pool[account_id]):
+                self._check(self._pool[account_id])
                 self._pool.fence(account_id, lease.fence)
                 await work(account_id)
         finally:
             self._pool.fence(account_id, None)
             del self._held[account_id]
             await self._release(lease)
+
+    def _check(self, account: Account) -> None:
+        """Raise TokenTrouble if another instance is at it: a failover may lose a lease, but no intent."""
+        began = account.refresh_began_at
+        if began is not None and self._clock.now() - began < LEASE_S:
+            raise TokenTrouble("another instance has begun a refresh, and its answer may still come")
 
     async def renew(self) -> None:
         """Keep the leases of the refreshes that run; as a job every RENEW_S."""

@@ -73,7 +73,7 @@ class Refresher:
         """The account with a valid credential, refreshed if necessary. Raises TokenRefused or TokenTrouble."""
         if isinstance(account.credential, ApiKey):
             return account
-        account = self._settled(account)
+        account = self.settled(account)
         if not self._due(account, REFRESH_AHEAD_S):
             return account
         try:
@@ -96,7 +96,7 @@ class Refresher:
         `forced` skips the backoff, for admins. Raises TokenRefused, TokenTrouble, and NotFound if the account is
         deleted meanwhile.
         """
-        account = self._settled(self._pool[account_id])
+        account = self.settled(self._pool[account_id])
         assert isinstance(account.credential, OAuthTokens)
         if failed is not None and account.credential.access_token != failed:
             return account
@@ -251,7 +251,7 @@ class Refresher:
         self._lifetimes.learn(account)
         log.info("token refreshed account=%s expires_at=%s", account_id, rfc3339(account.expires_at or 0.0))
 
-    def _settled(self, account: Account) -> Account:
+    def settled(self, account: Account) -> Account:
         """The account. If tokens could not be saved at first but are on disk by now, it uses them from now on."""
         if account.received is None or account.id in self._running or account.id in self._pool.unsaved:
             return account

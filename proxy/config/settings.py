@@ -50,6 +50,7 @@ from proxy.config.types import (
     Tries,
     Wait,
     WebhookUrl,
+    Workers,
     one_of,
 )
 from proxy.config.yaml_file import Written, read
@@ -75,6 +76,7 @@ class Section(BaseModel):
 class Server(Section):
     host: Host = "127.0.0.1"  # where it listens
     port: Port = 4000  # 0 takes any free one
+    workers: Workers = 1  # processes on that port, each an instance; more than one need storage.url
     request_timeout: Duration = 5 * MINUTE  # longest silence within the upstream's answer
     answer_timeout: Duration | None = None  # wait for the upstream's headers; None: twice request_timeout
     drain_timeout: Wait = 30 * SECOND  # wait of a shutdown for streams
@@ -285,6 +287,10 @@ class Settings(BaseSettings):
         settings._places = replace(self._places, by_key=places if theirs is None else places | {key: theirs})
         return settings
 
+    def listening_at(self, port: int) -> Settings:
+        """These settings with another port."""
+        return self.model_copy(update={"server": self.server.model_copy(update={"port": port})})
+
     @property
     def outbound_proxy(self) -> str | None:
         """The URL of `claude.proxy`, with its password."""
@@ -319,11 +325,24 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
     try:
         settings = Settings(_build_sources=((source, values), {}))
         settings._places = _places(path, written, variables)
-        return settings
+        problem = _needs(settings)
+        if problem is None:
+            return settings
     except ValidationError as error:
         problem = _problem(error, path, written, variables)
     # Out here, so that the error above, which holds the values, is not this one's context.
     raise SettingsError(problem)
+
+
+def _needs(settings: Settings) -> str | None:
+    """What one key needs of another and does not get; None if all is well."""
+    workers = settings.server.workers
+    if workers == 1 or settings.storage.url is not None:
+        return None
+    return (
+        f"{settings.place('server.workers')}: server.workers: {workers} processes cannot share a data folder: "
+        "set storage.url to a Redis or Valkey, or server.workers to 1"
+    )
 
 
 def _places(path: Path | None, written: Written, variables: Mapping[str, str]) -> Places:

@@ -368,6 +368,7 @@ Share = Annotated[
 ]  # of something for each request
 Part = Annotated[float, _read_by(_part, type="number", minimum=0, maximum=1)]  # of a whole
 Tries = Annotated[int, _read_by(_whole(1, 20), **_from(1, 20))]
+Workers = Annotated[int, _read_by(_whole(1, 64), **_from(1, 64))]
 Slots = Annotated[int, _read_by(_whole(1, 10_000), **_from(1, 10_000))]
 Host = Annotated[str, _read_by(_host, **TEXT)]
 Networks = Annotated[tuple[Annotated[Network, PlainValidator(_network)], ...], _listed()]

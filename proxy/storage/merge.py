@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from proxy.storage.protocols import Record
@@ -20,12 +20,14 @@ def merged(
     *,
     together: Sequence[Sequence[str]] = (),
     yields: bool = False,
+    leased: Collection[str] = (),
 ) -> Record:
     """`theirs`, with the fields that differ between `base` and `mine` as they are in `mine`.
 
     The fields of each sequence in `together` mean something only together. If both have set the first of them to the
     same, they are taken from `theirs`: two instances have come to one conclusion. `yields`: what both have changed is
-    taken from `theirs` as well.
+    taken from `theirs` as well. So are always those fields that only the holder of a lease changes, `leased`: whoever
+    has written them since had it later.
     """
 
     def changed(by: Record, name: str) -> bool:
@@ -39,7 +41,7 @@ def merged(
             continue
         contested = any(changed(theirs, name) for name in names)
         agreed = len(names) > 1 and mine.get(names[0]) == theirs.get(names[0])
-        if contested and (yields or agreed):
+        if contested and (yields or agreed or names[0] in leased):
             continue
         for name in names:
             if name in mine:

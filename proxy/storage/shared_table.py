@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 class SharedTable(Table[T], Generic[T]):
     """Implements Follower. Its memory is what this instance knows: what is stored, and its own changes over that.
 
-    `read` makes an item of a record, and `adopt` what is to follow an item from that. `together`: see `merged`.
+    `read` makes an item of a record, and `adopt` what is to follow an item from that. `together` and `leased`:
+    see `merged`.
     """
 
     def __init__(
@@ -46,11 +47,13 @@ class SharedTable(Table[T], Generic[T]):
         jobs: Jobs,
         adopt: Callable[[T, T], T] | None = None,
         together: Sequence[Sequence[str]] = (),
+        leased: Collection[str] = (),
     ) -> None:
         super().__init__(kind, items, record=record, storage=storage, jobs=jobs)
         self._read = read
         self._adopt = adopt
         self._together = together
+        self._leased = leased
         self._known = dict(stored)  # what is stored, as far as was heard
         self._deleted: OrderedDict[str, int] = OrderedDict()  # generations of own deletions
         self._writing: dict[str, _Turns] = {}
@@ -107,7 +110,9 @@ class SharedTable(Table[T], Generic[T]):
         result = theirs.record
         if mine != base and result is not None:
             assert mine is not None
-            result = merged(base or {}, mine, result, together=self._together, yields=yields)
+            result = merged(
+                base or {}, mine, result, together=self._together, yields=yields, leased=self._leased
+            )
         self._set(id, result)
 
     def _set(self, id: str, record: Record | None) -> None:
@@ -207,6 +212,7 @@ async def open_table(
     jobs: Jobs,
     adopt: Callable[[T, T], T] | None = None,
     together: Sequence[Sequence[str]] = (),
+    leased: Collection[str] = (),
 ) -> Table[T]:
     """The table of a kind with what is stored. Raises StorageError; and what `load` raises for malformed records."""
     if not storage.is_shared:
@@ -223,6 +229,7 @@ async def open_table(
         jobs=jobs,
         adopt=adopt,
         together=together,
+        leased=leased,
     )
 
 

@@ -14,7 +14,7 @@ from proxy.accounts.account import Account
 from proxy.simulator import Grant, Slow
 from tests.canaries import leaked
 from tests.logins import DUE, HOUR, TOKEN, full_disk, pair, sent_tokens, stored
-from tests.service import Service, SteppedClock, serve
+from tests.service import Service, SteppedClock, serve, until
 from tests.wire import fetch
 
 
@@ -123,6 +123,16 @@ async def test_tokens_saved_at_last_are_used_by_a_refresh_too(
         assert (await service.admin("POST", f"/api/accounts/{account.id}/refresh")).status == 200
         assert sent_tokens(service.simulator)[1:] == [second]
         assert pair(stored(tmp_path, account.id)) == pair(grant)
+
+
+@pytest.mark.files
+async def test_tokens_saved_at_last_are_shown_before_anybody_uses_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with unsaved(tmp_path, monkeypatch) as (service, account, grant):
+        monkeypatch.undo()
+        service.clock.advance(2)
+        await until(lambda: pair(service.parts.pool[account.id].credential) == pair(grant))
 
 
 @pytest.mark.files

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from proxy.accounts.account import OAuthTokens
+from proxy.errors import TokenTrouble
 from proxy.simulator.faults import Slow
 from proxy.storage.address import StoreAddress
 from proxy.storage.redis import RedisLink
@@ -118,6 +119,26 @@ async def test_the_tokens_of_a_holder_that_was_paused_are_not_lost(
             await until(lambda service=service: service.status("a") == "active")
             assert tokens(service, account.id) == tokens(services[0], account.id)
         assert (await services[1].message()).status == 200
+
+
+async def test_a_refresh_whose_lease_the_store_has_lost_is_waited_for(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    # A failover may lose the lease, but not what was written as the refresh began.
+    clock = SteppedClock()
+    async with instances(tmp_path, redis_server, 2, clock) as services:
+        account, _ = await services[0].add_login("a")
+        await everywhere(services, account.id)
+        services[0].simulator.script(None, Slow(5), path="/v1/oauth/token")
+        refresh = asyncio.ensure_future(services[0].parts.refresher.refresh(account.id, forced=True))
+        await clock.asleep(5)
+        assert redis_server.call("DEL", f"{{claude-proxy}}:lease:refresh:{account.id}") == b":1\r\n"
+        with pytest.raises(TokenTrouble, match="another instance"):
+            await services[1].parts.refresher.refresh(account.id, forced=True)
+        clock.advance(5)
+        await refresh
+        assert calls(services) == 1
+        await until(lambda: tokens(services[1], account.id) == tokens(services[0], account.id))
 
 
 async def test_without_the_store_a_live_token_serves_and_none_is_rotated(

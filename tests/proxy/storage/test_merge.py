@@ -49,3 +49,11 @@ def test_the_time_of_a_change_comes_with_it() -> None:
     base = {"name": "a", "note": "", "updated_at": 1}
     mine, theirs = base | {"name": "b", "updated_at": 2}, base | {"note": "n", "updated_at": 3}
     assert merged(base, mine, theirs) == {"name": "b", "note": "n", "updated_at": 2}
+
+
+def test_of_what_only_the_holder_of_a_lease_changes_the_stored_is_the_newer() -> None:
+    base = {"credential": 1, "type": "oauth", "name": "a"}
+    mine, theirs = base | {"credential": 2, "name": "b"}, base | {"credential": 3}
+    result = merged(base, mine, theirs, together=[("credential", "type")], leased=["credential"])
+    assert result == {"credential": 3, "type": "oauth", "name": "b"}
+    assert merged(base, mine, base, leased=["credential"]) == mine

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
-import subprocess
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,54 +10,8 @@ from proxy.errors import StorageError, StoreAway
 from proxy.storage.address import StoreAddress
 from proxy.storage.redis import RedisLink
 from proxy.storage.redis_store import RedisStore
-from tests.redis_server import RedisServer, redis_process
+from tests.sentinels import on_port, sentinel, told
 from tests.service import SteppedClock
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
-
-
-@contextlib.contextmanager
-def on_port() -> Iterator[tuple[RedisServer, int]]:
-    """A server that others can reach, and its port."""
-    port = free_port()
-    with redis_process("--port", str(port), "--bind", "127.0.0.1") as server:
-        yield server, port
-
-
-@contextlib.contextmanager
-def sentinel(primary: int) -> Iterator[int]:
-    """A Sentinel that watches the primary on that port under the name `pool`; its own port."""
-    port = free_port()
-    with tempfile.TemporaryDirectory(prefix="sentinel-") as folder:
-        config = Path(folder, "sentinel.conf")
-        config.write_text(
-            f"port {port}\nbind 127.0.0.1\ndir {folder}\nsentinel monitor pool 127.0.0.1 {primary} 1\n"
-        )
-        process = subprocess.Popen(  # noqa: S603 - the tests' own words
-            ["redis-server", str(config), "--sentinel"],  # noqa: S607
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                if "+monitor" in line:
-                    break
-            yield port
-        finally:
-            process.kill()
-            process.wait(5)
-            process.stdout.close()
-
-
-def told(port: int, *command: str) -> None:
-    """Send a command to a Sentinel."""
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
-        client.sendall(" ".join(command).encode() + b"\r\n")
-        assert client.recv(100).startswith(b"+OK")
 
 
 async def test_after_a_failover_writes_go_to_the_new_primary_and_nothing_is_lost() -> None:

@@ -41,6 +41,7 @@ class Instance:
             stored=stored,
             storage=self.store,
             jobs=self.jobs,
+            leased=["credential"],
         )
         self.table.on_change(lambda old, new: self.told.append((old, new)))
         self.store.listen()
@@ -165,6 +166,20 @@ async def test_changes_without_the_store_are_kept_and_merged_when_it_is_back(
         await saved(one, other)
         for each in (one, other):
             await until(lambda each=each: each.table["a"] == {"n": 2, "m": 2})
+
+
+async def test_tokens_that_could_not_be_saved_do_not_replace_those_of_a_later_refresh(
+    redis_server: RedisServer,
+) -> None:
+    async with pool(redis_server) as (one, other):
+        await one.table.commit("a", {"credential": 1, "name": "a"})
+        await until(lambda: other.table)
+        with away(redis_server, one, other), pytest.raises(StorageError):
+            await one.change("a", credential=2, name="b")
+        await other.change("a", credential=3)
+        await saved(one)
+        for each in (one, other):
+            await until(lambda each=each: each.table["a"] == {"credential": 3, "name": "b"})
 
 
 async def test_what_the_store_has_lost_is_written_again(redis_server: RedisServer) -> None:

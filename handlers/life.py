@@ -1,0 +1,43 @@
+"""A proxy from its first request to its last: it listens, says so, and ends or hands over when it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from handlers.front import freeze_memory, make_server, signalled
+from handlers.server import Listening
+from handlers.successor import Successor
+from handlers.supervisor import Supervisor
+from handlers.workers import announce
+from proxy.assembly import Parts
+
+
+async def live(
+    parts: Parts,
+    place: Listening,
+    supervisor: Supervisor,
+    told: Callable[[int], str],
+    until: Callable[[int, asyncio.Event], Awaitable[object]] | None = None,
+) -> None:
+    """Serve until a signal, or until `until` is over. Raises StartError.
+
+    `told` is what to say of the port; `until` is given the port, and what a signal sets.
+    """
+    server, stop = make_server(parts), signalled(parts.hurried, parts.reload)
+    successor = Successor(supervisor, server.descriptors)
+    if until is None and place.worker is None:
+        successor.on_signal(stop, parts.jobs.start)
+    port = await server.listen_at(place)
+    freeze_memory()
+    announce(told(port), place.worker)
+    supervisor.ready(parts.jobs)
+    with parts.lag:
+        await (stop.wait() if until is None else until(port, stop))
+        if not successor.is_there:
+            supervisor.tell("STOPPING=1")
+        if place.inherited or successor.is_there:
+            await server.hand_over()
+            await parts.late.go_on(parts.series, server.drain)
+        else:
+            await server.drain()

@@ -1,0 +1,215 @@
+"""Several workers on one port: a parent that starts them, starts again the ones that die, and ends with the last.
+
+Each worker is a process and an instance of its own; the kernel spreads connections over them (SO_REUSEPORT, socket(7)).
+The parent has no thread and no loop, so it may fork at any time. It waits for signals and does nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from handlers.front import has_terminal
+from handlers.server import Listening, sockets_at
+from handlers.supervisor import Supervisor
+from proxy.clock import Clock
+from proxy.errors import StartError
+
+FIRST_AGAIN_S: Final = 0.5
+LAST_AGAIN_S: Final = 30.0
+"""Before a worker that died is started again; doubles with each time that it does not live long enough."""
+
+LIVED_S: Final = 60.0
+"""What lived so long is started again as if for the first time."""
+
+ENDS: Final = (signal.SIGTERM, signal.SIGINT)
+SERVES: Final = signal.SIGUSR1
+"""What a worker sends to its parent when it serves."""
+
+HEARD: Final = frozenset({*ENDS, signal.SIGHUP, SERVES, signal.SIGCHLD})
+PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Worker:
+    """One place among the workers, and the process that has it now; times are monotonic."""
+
+    number: int
+    pid: int | None = None
+    started_at: float = 0.0
+    deaths: int = 0
+    start_at: float | None = None
+    """When it is started again; None if that is not to be."""
+
+
+class Workers:
+    """`work` is what a worker does: it is given its number, and returns the exit status."""
+
+    def __init__(self, count: int, work: Callable[[int], int], supervisor: Supervisor, clock: Clock) -> None:
+        self._workers = [Worker(number) for number in range(count)]
+        self._work = work
+        self._supervisor = supervisor
+        self._clock = clock
+        self._had_terminal = has_terminal()
+        self._ending = False
+        self._served = False
+        self._worst = 0
+
+    def run(self) -> int:
+        """Returns once all have ended, after a signal or because they cannot start: the worst exit status.
+
+        The first starts alone. The others follow when it serves, so that what is wrong is said once.
+        """
+        heard = {
+            each for each in HEARD if signal.getsignal(each) is not signal.SIG_IGN
+        }  # SIGHUP is under nohup
+        signal.pthread_sigmask(signal.SIG_BLOCK, heard)
+        self._start(self._workers[0])
+        while any(each.pid is not None or each.start_at is not None for each in self._workers):
+            self._hear(heard)
+        return self._worst
+
+    def _hear(self, signals: set[signal.Signals]) -> None:
+        """Wait for a signal or for the next start, and do what it asks for."""
+        due = [each.start_at for each in self._workers if each.start_at is not None]
+        wait_s = max(0.0, min(due) - self._clock.monotonic()) if due else 3600.0
+        heard = signal.sigtimedwait(signals, min(wait_s, self._supervisor.every_s or wait_s))
+        if self._served and self._supervisor.every_s is not None:
+            self._supervisor.tell("WATCHDOG=1")
+        if heard is not None and heard.si_signo in (*ENDS, signal.SIGHUP):
+            self._pass_on(signal.Signals(heard.si_signo))
+        elif heard is not None and heard.si_signo == SERVES and not self._served:
+            self._served = True
+            self._supervisor.tell("READY=1")
+            for each in self._workers[1:]:
+                self._start(each)
+        self._reap()  # a signal stands for any number of deaths
+        for each in self._workers:
+            if each.start_at is not None and each.start_at <= self._clock.monotonic():
+                self._start(each)
+
+    def _pass_on(self, number: signal.Signals) -> None:
+        """Pass a signal on. None is started again after one that ends them."""
+        self._ending |= number in ENDS or (self._had_terminal and not has_terminal())
+        if self._ending:
+            self._supervisor.tell("STOPPING=1")
+        for each in self._workers:
+            if self._ending:
+                each.start_at = None
+            if each.pid is not None:
+                os.kill(each.pid, number)
+
+    def _reap(self) -> None:
+        for each in self._workers:
+            if each.pid is None:
+                continue
+            pid, status = os.waitpid(each.pid, os.WNOHANG)
+            if pid:
+                each.pid = None
+                self._died(each, os.waitstatus_to_exitcode(status))
+
+    def _died(self, worker: Worker, status: int) -> None:
+        """Take note of an end; below zero, `status` is the number of the signal that was its cause."""
+        if self._ending or not self._served:
+            self._worst = max(self._worst, 128 - status if status < 0 else status)
+            return
+        now = self._clock.monotonic()
+        worker.deaths = 0 if now - worker.started_at > LIVED_S else worker.deaths + 1
+        again_s = min(FIRST_AGAIN_S * 2 ** max(0, worker.deaths - 1), LAST_AGAIN_S)
+        worker.start_at = now + again_s
+        log.error("worker died number=%d status=%d again_in_s=%g", worker.number, status, again_s)
+
+    def _start(self, worker: Worker) -> None:
+        parent = os.getpid()
+        sys.stdout.flush()
+        pid = os.fork()
+        if pid == 0:
+            _exit(self._work, worker.number, parent)
+        worker.pid, worker.started_at, worker.start_at = pid, self._clock.monotonic(), None
+
+
+def _exit(work: Callable[[int], int], number: int, parent: int) -> None:
+    """What the new process does. It never returns, since what stands above it on the stack is the parent's."""
+    status = 1
+    try:
+        _end_with(parent)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
+        status = work(number)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stdout.flush()
+        logging.shutdown()
+        os._exit(status)
+
+
+def _end_with(parent: int) -> None:
+    """Drain when the parent dies, however it does (prctl(2))."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def announce(text: str, worker: int | None) -> None:
+    """Tell what is served, once, and the parent that this worker serves. `worker`: its number; None if it is none."""
+    if not worker:
+        print(text, flush=True)
+    if worker is not None:
+        log.info("worker serves number=%d", worker)
+        os.kill(os.getppid(), SERVES)
+
+
+def run_workers(
+    count: int, place: Listening, work: Callable[[Listening], int], supervisor: Supervisor, clock: Clock
+) -> int:
+    """Returns the worst exit status once all have ended. `work` is told where to listen.
+
+    Raises StartError if they cannot have the port.
+    """
+    if place.inherited:  # each accepts on them
+        held, port = list(place.inherited), int(place.inherited[0].getsockname()[1])
+    else:
+        port, held = _reserved(place.host, place.port)
+
+    def each(number: int) -> int:
+        return work(replace(place, port=port, worker=number))
+
+    with contextlib.ExitStack() as holding:
+        for one in held:
+            holding.enter_context(one)
+        return Workers(count, each, supervisor, clock).run()
+
+
+def _reserved(host: str, port: int) -> tuple[int, list[socket.socket]]:
+    """The port that the workers share, and sockets that hold it while no worker does. Raises StartError."""
+    if not hasattr(socket, "SO_REUSEPORT"):
+        raise StartError("server.workers: this system has no SO_REUSEPORT: set server.workers to 1")
+    alone = sockets_at(
+        host, port
+    )  # fails if others listen there; those of this user could share it unnoticed
+    return int(alone[0].getsockname()[1]), [_instead_of(each) for each in alone]
+
+
+def _instead_of(found: socket.socket) -> socket.socket:
+    """A socket at the same address, which others may share and which does not listen."""
+    held = socket.socket(found.family, socket.SOCK_STREAM)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if found.family == socket.AF_INET6:
+        only = found.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+        held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+    address = found.getsockname()
+    found.close()
+    held.bind(address)
+    return held
