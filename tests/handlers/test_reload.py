@@ -441,7 +441,7 @@ def sample(key: str) -> str:
     return "0.33"
 
 
-@pytest.mark.parametrize("key", [key for key in keys() if key not in LIVE])
+@pytest.mark.parametrize("key", [key for key in keys() if key not in {*LIVE, "server.workers"}])
 async def test_a_key_that_is_not_live_is_named_as_needing_a_restart(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, key: str
 ) -> None:
@@ -457,6 +457,16 @@ async def test_a_key_that_is_not_live_is_named_as_needing_a_restart(
         assert f"configuration read again, these need a restart: {key}" in caplog.messages
         shown = (await service.admin("GET", "/api/admin/config")).json()["config"]
         assert [each["live"] for each in shown if each["key"] == key] == [False]
+
+
+async def test_more_workers_need_a_restart(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("")
+    async with serve(tmp_path / "data", config=config, accounts=[], server__workers=None) as service:
+        config.write_text("server:\n  workers: 2\nstorage:\n  url: redis://127.0.0.1:6380/0\n")
+        answer = await service.admin("POST", "/api/admin/reload")
+        changed = {each["key"]: each["applied"] for each in answer.json()["changed"]}
+        assert changed == {"server.workers": False, "storage.url": False}
 
 
 async def test_what_is_live_is_what_the_page_says_is_live(tmp_path: Path) -> None:
