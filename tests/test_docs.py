@@ -115,7 +115,7 @@ def unknown_names(page: Path) -> list[str]:
     That is all there is to check of those which no test can run.
     """
     commands = "".join(block.text for block in blocks(page, "sh"))
-    files = set(re.findall(r"(?<![\w/.])((?:conf|docs|proxy|tests)/[\w./-]+\w)", commands)) - {
+    files = set(re.findall(r"(?<![\w/.-])((?:conf|docs|proxy|tests)/[\w./-]+\w)", commands)) - {
         "conf/config.yaml"
     }
     targets = set(re.findall(r"(?m)^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text()))
@@ -151,7 +151,7 @@ def unknown_options(page: Path) -> set[str]:
 def unknown_settings(page: Path) -> set[str]:
     """Settings that the page names, as `server.port` or SERVER__PORT, and that there are not."""
     sections = "|".join(Settings.model_fields)
-    named = set(re.findall(rf"`((?:{sections})\.[a-z_]+)", prose(page)))
+    named = set(re.findall(rf"`((?:{sections})\.(?!json)[a-z_]+)", prose(page)))
     variables = re.findall(rf"\b(?:{sections.upper()})__[A-Z_]+", page.read_text())
     return (named | {name.lower().replace("__", ".", 1) for name in variables}) - set(keys())
 
