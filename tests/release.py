@@ -178,15 +178,13 @@ def list_parts(python: Path, dist: Path) -> None:
     file = dist / f"claude-proxy-{__version__}.cdx.json"
     asked = ("--pyproject", "pyproject.toml", "--mc-type", "application", "--output-reproducible", "-o", file)
     _run(TOOLS / "cyclonedx-py", "environment", *asked, python)
-    parts = {
-        canonicalize_name(part["name"]): part["version"]
-        for part in json.loads(file.read_text())["components"]
-    }
-    if (known := parts.items() - {("claude-proxy", __version__)}) != pins((ROOT / LOCK).read_text()).items():
-        raise NotReady(
-            f"{file.name} and {LOCK} differ: {dict(known ^ pins((ROOT / LOCK).read_text()).items())}"
-        )
-    print(f"{file.name}: {len(known)} parts")
+    listed = json.loads(file.read_text())
+    found = {(canonicalize_name(part["name"]), part["version"]) for part in listed["components"]}
+    if different := found ^ set(pins((ROOT / LOCK).read_text()).items()):
+        raise NotReady(f"{file.name} and {LOCK} differ: {sorted(different)}")
+    listed["metadata"]["component"]["version"] = __version__  # pyproject.toml does not say it itself
+    file.write_text(json.dumps(listed, indent=2) + "\n")
+    print(f"{file.name}: {len(found)} parts")
 
 
 def audit(requirements: Path, *options: str) -> dict[str, list[str]]:
