@@ -4,9 +4,9 @@
 #   docker run --read-only --publish 127.0.0.1:4000:4000 --volume claude-proxy:/data --env AUTH__API_KEY claude-proxy
 
 FROM python:3.11-slim AS build
-COPY requirements.txt /src/
+COPY requirements.txt requirements.lock /src/
 RUN python -m venv /opt/claude-proxy \
-    && /opt/claude-proxy/bin/pip install --no-cache-dir --requirement /src/requirements.txt
+    && /opt/claude-proxy/bin/pip install --no-cache-dir --require-hashes --requirement /src/requirements.lock
 COPY pyproject.toml README.md LICENSE run.py /src/
 COPY proxy /src/proxy
 COPY handlers /src/handlers

@@ -25,7 +25,7 @@ EDGE_PACKAGES := $(if $(wildcard /usr/sbin/nginx),,nginx-light) $(if $(wildcard 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run check schema demo test test-redis test-hours faults attacks conversations edges e2e-long bench bench-self same-wire image-check lint format screenshots clean
+.PHONY: help run check schema demo test test-redis test-hours faults attacks conversations edges e2e-long bench bench-self same-wire image-check lint format screenshots lock release clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -106,6 +106,16 @@ screenshots: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## take the pic
 	$(call install,$(PICTURE_PACKAGES),the pictures need)
 	$(BIN)/python -m tests.screenshots
 
+lock: $(VENV)/release/.installed ## write requirements.lock anew, after a change of requirements.txt
+	$(BIN)/python -m tests.release lock
+
+# One after the other: what is checked last takes longest, and there is nothing to build if a test fails.
+release: $(VENV)/release/.installed ## check that this commit is a release, run every test, and build it into dist/
+	$(BIN)/python -m tests.release ready
+	$(MAKE) lint
+	$(MAKE) test
+	$(BIN)/python -m tests.release build
+
 clean: ## remove what the targets above made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -132,9 +142,9 @@ $(VENV)/pyvenv.cfg:
 	@echo "making $(VENV)"
 	@$(PYTHON) -m venv --clear $(VENV)
 
-$(VENV)/.requirements: requirements.txt $(VENV)/pyvenv.cfg
+$(VENV)/.requirements: requirements.lock $(VENV)/pyvenv.cfg
 	@echo "installing $<"
-	@$(PIP) install -r $<
+	@$(PIP) install --require-hashes -r $<
 	@touch $@
 
 $(VENV)/.tests-requirements: tests/requirements.txt $(VENV)/.requirements
@@ -160,6 +170,14 @@ $(VENV)/.bench-packages: Makefile $(VENV)/pyvenv.cfg
 $(VENV)/.edges-packages: Makefile $(VENV)/pyvenv.cfg
 	$(call install,$(EDGE_PACKAGES),the smuggling cases need)
 	$(call stop,$(EDGE_PACKAGES))
+	@touch $@
+
+# The tools of a release, apart from what tests need.
+
+$(VENV)/release/.installed: tests/release-requirements.txt $(VENV)/.tests-requirements
+	@echo "installing $<"
+	@$(BIN)/python -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check --quiet install -r $<
 	@touch $@
 
 # The real clients of tests/clients, each in a folder of its own. One that cannot be installed stops nothing here:

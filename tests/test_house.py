@@ -15,11 +15,12 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 TOP_LEVEL = {
-    "run.py", "proxy", "handlers", "static", "tests", "conf", "requirements.txt",
+    "run.py", "proxy", "handlers", "static", "tests", "conf", "docs", "requirements.txt", "requirements.lock",
     "README.md", "LICENSE", "CHANGELOG.md", "SECURITY.md", "Makefile", "Dockerfile", "pyproject.toml",
 }  # fmt: skip
 NOT_OURS = {"__pycache__", "node_modules", "data", "build", "dist", "claude_proxy.egg-info"}  # in .gitignore
 PINS = ("requirements.txt", "tests/requirements.txt")
+PAGES = ["README.md", "SECURITY.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md")))]
 
 
 def pinned(file: str) -> dict[str, str]:
@@ -32,24 +33,18 @@ def test_the_top_level_holds_nothing_new() -> None:
     assert {path.name for path in ROOT.iterdir() if path.name[0] != "."} <= TOP_LEVEL | NOT_OURS
 
 
-def test_every_make_target_that_the_readme_names_exists() -> None:
-    readme = ROOT / "README.md"
-    code = (
-        "\n".join(re.findall(r"```.*?```|`[^`\n]+`", readme.read_text(), re.DOTALL))
-        if readme.exists()
-        else ""
-    )
+@pytest.mark.parametrize("page", PAGES)
+def test_every_make_target_that_a_page_names_exists(page: str) -> None:
+    code = "\n".join(re.findall(r"```.*?```|`[^`\n]+`", (ROOT / page).read_text(), re.DOTALL))
     targets = set(re.findall(r"(?m)^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text()))
     assert targets and set(re.findall(r"(?m)(?:^|[`$&;] *)make ([a-z0-9-]+)", code)) <= targets
 
 
-@pytest.mark.parametrize(
-    "file", ["README.md", "SECURITY.md", "conf/config.example.yaml", "proxy/config/types.py"]
-)
+@pytest.mark.parametrize("file", [*PAGES, "conf/config.example.yaml", "proxy/config/types.py"])
 def test_what_is_printed_for_operators_runs_as_it_is_printed(file: str) -> None:
     text = (ROOT / file).read_text()
     # Debian has no `python`, and `python3` has not what the program needs: `make` runs it in its environment.
-    assert re.findall(r"(?<![\w./-])python (?:-c|run).*|python3? run\.py.*", text) == []
+    assert re.findall(r"(?<![\w./-])(?:python -c|python3? run\.py).*", text) == []
 
 
 def test_make_check_checks_the_configuration_in_the_environment() -> None:

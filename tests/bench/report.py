@@ -1,7 +1,7 @@
-"""What was measured as Markdown and plots, and the README's table.
+"""What was measured as Markdown and plots, and the tables of docs/performance.md.
 
 python -m tests.bench.report            the report again, from the results of the last run
-python -m tests.bench.report --readme   and the table between the README's marks
+python -m tests.bench.report --docs     and the tables between that chapter's marks
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.bench.versions import ROOT
 
 FOLDER = ROOT / "tests" / "bench" / "results"
 RESULTS = "results.json"
-README = ROOT / "README.md"
+CHAPTER = ROOT / "docs/performance.md"
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 LIMITED = ("per_s", "mb_s", "arrived_percent")
 """Metrics that upstream and load may limit."""
@@ -176,8 +176,8 @@ def _curve_table(curve: Curve, medians: Medians) -> str:
     )
 
 
-def readme_block(results: Results) -> str:
-    """What the README says between its marks."""
+def tables(results: Results) -> str:
+    """What docs/performance.md says between its marks."""
     facts, medians = results.facts, results.medians()
     reached = [goal.row(medians)[3] == "reached" for goal in GOALS]
     return "\n".join(
@@ -185,7 +185,7 @@ def readme_block(results: Results) -> str:
             f"Measured by `make bench` on {facts['date']}; {facts['machine']}; ours {facts['ours']}, "
             f"nginx {facts.get('nginx', '–')}, caddy {facts.get('caddy', '–')}.\n"
             f"Of {len(reached)} goals {sum(reached)} are reached; which, how it was measured and how cost grows is in "
-            "[the report](tests/bench/results/report.md).\n",
+            "[the report](../tests/bench/results/report.md).\n",
             figures_table(PLAIN, medians),
             "\nWith TLS to the upstream:\n",
             figures_table(TLS, medians),
@@ -196,12 +196,12 @@ def readme_block(results: Results) -> str:
     )
 
 
-def put_into_readme(text: str, block: str) -> str:
-    """The README's text with the block between its marks. Raises ValueError if they are not there."""
+def put_between_marks(text: str, block: str) -> str:
+    """The text with the block between its marks. Raises ValueError if they are not there."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"the README has no {BEGIN} … {END}")
+        raise ValueError(f"there is no {BEGIN} … {END}")
     return f"{before}{BEGIN}\n\n{block}\n\n{END}{after}"
 
 
@@ -210,7 +210,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench.report", description=__doc__.partition("\n")[0]
     )
-    parser.add_argument("--readme", action="store_true", help="put the table into the README too")
+    parser.add_argument("--docs", action="store_true", help="put the tables into docs/performance.md too")
     parser.add_argument(
         "--into", type=Path, default=FOLDER, metavar="FOLDER", help="of results (%(default)s)"
     )
@@ -221,8 +221,8 @@ def main() -> int:
         print(f"there are no results in {options.into}: make bench", file=sys.stderr)
         return 2
     write(results, options.into)
-    if options.readme:
-        README.write_text(put_into_readme(README.read_text(), readme_block(results)))
+    if options.docs:
+        CHAPTER.write_text(put_between_marks(CHAPTER.read_text(), tables(results)))
     return 0
 
 

@@ -254,12 +254,12 @@ def test_the_report_holds_every_curve_that_was_measured_and_marks_what_the_bench
     assert not (tmp_path / "growth-keys.svg").exists()
 
 
-def test_the_readme_gets_the_table_between_its_marks() -> None:
-    text = report.put_into_readme(report.README.read_text(), report.readme_block(Results(FACTS)))
+def test_the_chapter_gets_the_tables_between_its_marks() -> None:
+    text = report.put_between_marks(report.CHAPTER.read_text(), report.tables(Results(FACTS)))
     assert "Measured by `make bench` on 2026-11-29; a machine" in text
-    assert report.put_into_readme(text, "x").count("\n\nx\n\n") == 1
-    with pytest.raises(ValueError, match="the README has no"):
-        report.put_into_readme("no marks", "x")
+    assert report.put_between_marks(text, "x").count("\n\nx\n\n") == 1
+    with pytest.raises(ValueError, match="there is no"):
+        report.put_between_marks("no marks", "x")
 
 
 @pytest.mark.parametrize("grows", [True, False])

@@ -46,7 +46,7 @@ http {{
 }}
 """
 
-# What README.md recommends, and request bodies as they come: with nginx's default it sends none before it has all.
+# The main lines of conf/nginx.conf. Bodies go on as they come: with its default, nginx sends none before it has all.
 NGINX_STREAMING = """
       proxy_buffering off;
       proxy_request_buffering off;
