@@ -17,7 +17,9 @@ try:
     from handlers.waiting import once_there
     from handlers.workers import run_workers
     from proxy import commands
-    from proxy.assembly import Former, announcement, engine, store_away, url
+    from proxy.assembly.engine import engine
+    from proxy.assembly.given import Former, store_away
+    from proxy.assembly.told import announcement, url
     from proxy.clock import SystemClock
     from proxy.commands import exit_status
     from proxy.config.settings import Settings, load_settings
@@ -74,10 +76,8 @@ async def _serve(settings: Settings, demo: Demo | None = None, place: Listening 
     place = place or Listening(at.host, at.port, inherited_sockets(os.environ))
     told = waiting_told(os.environ)
     former = Former(GIVEN_UP_WITHIN_S, told) if place.inherited and place.worker is None else None
-    opened, away = (
-        partial(engine, settings, clock, random.Random(), former),
-        partial(store_away, settings, clock),
-    )
+    opened = partial(engine, settings, clock, random.Random(), former)
+    away = partial(store_away, settings, clock)
     async with once_there(opened, away, place, clock) as parts:
         shown = (
             None if demo is None else lambda *it: demo.show(url(settings, it[0]), settings.auth.key, it[1])

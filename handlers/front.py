@@ -23,7 +23,7 @@ from handlers.pages import Assets
 from handlers.routes import Front, application
 from handlers.server import Server
 from handlers.v1 import V1
-from proxy.assembly import Parts
+from proxy.assembly.engine import Parts
 from proxy.clients.throttle import Throttle
 from proxy.dashboard.transfer import Transfer
 from proxy.http.addresses import Network

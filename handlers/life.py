@@ -10,7 +10,7 @@ from handlers.server import Listening
 from handlers.successor import Successor
 from handlers.supervisor import Supervisor
 from handlers.workers import announce
-from proxy.assembly import Parts
+from proxy.assembly.engine import Parts
 
 
 async def live(

@@ -20,7 +20,8 @@ from proxy.accounts.foreign.formats import FORMATS
 from proxy.accounts.foreign.judge import Here, Judged, judge
 from proxy.accounts.foreign.source import read_source
 from proxy.accounts.foreign.summary import offered, told
-from proxy.assembly import READERS, files_in, keyring, shared_at, url, way_out
+from proxy.assembly.given import READERS, files_in, keyring, shared_at
+from proxy.assembly.told import url, way_out
 from proxy.clients.keys import load_keys
 from proxy.clock import SystemClock
 from proxy.config import effective, schema

@@ -16,7 +16,7 @@ from typing import Any
 from handlers.front import make_server
 from handlers.server import Server
 from proxy.accounts.account import Account, ApiKey, OAuthTokens
-from proxy.assembly import Parts, engine
+from proxy.assembly.engine import Parts, engine
 from proxy.clock import Clock
 from proxy.config.settings import Settings, load_settings
 from proxy.simulator import Grant, Simulator

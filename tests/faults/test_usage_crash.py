@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from proxy.assembly import SAVE_USAGE_S
+from proxy.assembly.periods import SAVE_USAGE_S
 from proxy.clock import SystemClock
 from proxy.simulator import Simulator
 from tests.process import Life, Running, forking, write_config

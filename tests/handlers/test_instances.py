@@ -80,7 +80,7 @@ async def test_three_dashboards_show_the_same_of_all_instances(
     tmp_path: Path, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("EXCHANGE_USE_S", "SAVE_USAGE_S"):
-        monkeypatch.setattr(f"proxy.assembly.{name}", 0.05)
+        monkeypatch.setattr(f"proxy.assembly.periods.{name}", 0.05)
     async with three(tmp_path, redis_server, "a", "b") as services:
         cookie = await services[1].login()
         for n in range(10):
@@ -104,9 +104,9 @@ async def test_three_dashboards_show_the_same_of_all_instances(
 async def test_usage_of_all_instances_is_in_every_chart_and_stays_right_when_it_is_compacted(
     tmp_path: Path, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.assembly.SAVE_USAGE_S", 0.02)
-    monkeypatch.setattr("proxy.assembly.COMPACT_USAGE_S", 0.05)
-    monkeypatch.setattr("proxy.assembly.COMPACTED_S", 0.01)
+    monkeypatch.setattr("proxy.assembly.periods.SAVE_USAGE_S", 0.02)
+    monkeypatch.setattr("proxy.assembly.periods.COMPACT_USAGE_S", 0.05)
+    monkeypatch.setattr("proxy.assembly.periods.COMPACTED_S", 0.01)
     async with three(tmp_path, redis_server) as services:
         for n in range(60):
             assert (await services[n % 3].message()).status == 200

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 
-from proxy.assembly import SharedKeys
+from proxy.assembly.clients import SharedKeys
 from proxy.errors import StoreAway
 from proxy.simulator import Silence, Simulator
 from proxy.simulator.ledger import Entry, Ledger

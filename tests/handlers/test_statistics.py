@@ -146,7 +146,7 @@ async def test_what_cannot_be_saved_degrades_and_says_so(tmp_path: Path) -> None
 async def test_usage_that_cannot_be_saved_degrades_and_says_so_until_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.assembly.SAVE_USAGE_S", 0.01)
+    monkeypatch.setattr("proxy.assembly.periods.SAVE_USAGE_S", 0.01)
     async with serve(tmp_path) as service:
         (tmp_path / "usage").rename(tmp_path / "elsewhere")
         await service.message()

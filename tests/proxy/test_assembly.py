@@ -13,7 +13,7 @@ from proxy.clients.signins import IDLE_S
 from proxy.storage.codec import Document, encode, to_text
 from tests.service import Service, serve, until, upstream_key
 
-SAVE = ("proxy.assembly.SAVE_COUNTERS_S", 0.01)
+SAVE = ("proxy.assembly.periods.SAVE_COUNTERS_S", 0.01)
 
 
 def written(folder: Path, name: str) -> dict[str, Any]:
@@ -39,7 +39,9 @@ async def test_a_tick_changes_what_time_has_changed(tmp_path: Path) -> None:
 
 
 async def test_looking_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.assembly.TICK_S", 3600.0)  # what the tick changes meanwhile is not by looking
+    monkeypatch.setattr(
+        "proxy.assembly.periods.TICK_S", 3600.0
+    )  # what the tick changes meanwhile is not by looking
     async with serve(tmp_path) as service:
         [account] = service.parts.pool
         await service.message()

@@ -98,7 +98,7 @@ async def test_an_account_that_turns_invalid_is_told_with_the_reason(tmp_path: P
 async def test_an_exhausted_pool_and_its_recovery_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.assembly.LOOK_S", 0.01)
+    monkeypatch.setattr("proxy.assembly.periods.LOOK_S", 0.01)
     async with posting(tmp_path, "a", "b") as (service, receiver):
         for name in ("a", "b"):
             service.simulator.script(upstream_key(name), quota_429(reset_in=60))
@@ -137,7 +137,7 @@ async def test_without_any_account_the_pool_is_exhausted(tmp_path: Path) -> None
 async def test_what_changes_nothing_that_matters_is_not_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.assembly.LOOK_S", 0.001)
+    monkeypatch.setattr("proxy.assembly.periods.LOOK_S", 0.001)
     async with posting(tmp_path, "a", "b", "c") as (service, receiver):
         path = f"/api/accounts/{id_of(service, 'a')}"
         for body in ({"name": "renamed"}, {"status": "inactive"}, {"status": "active"}):
