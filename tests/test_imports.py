@@ -59,6 +59,7 @@ ONLY_BY = {
     "proxy.simulator": ("run", "proxy.assembly", "proxy.simulator"),
     "proxy.assembly": (
         "run",
+        "proxy.assembly",
         "proxy.commands",
         "handlers.front",
         "handlers.life",
