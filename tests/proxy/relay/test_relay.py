@@ -619,8 +619,10 @@ async def test_a_get_is_sent_again_over_a_new_connection(tmp_path: Path) -> None
 async def dies_at_the_second_request() -> AsyncIterator[tuple[int, list[str]]]:
     """An upstream that answers once on each connection, then reads one more request and closes; and what it read."""
     methods: list[str] = []
+    handling: set[asyncio.Task[None] | None] = set()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handling.add(asyncio.current_task())
         for answer in (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", b""):
             try:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -643,6 +645,7 @@ async def dies_at_the_second_request() -> AsyncIterator[tuple[int, list[str]]]:
     server = await asyncio.start_server(handle, "127.0.0.1", 0)
     async with server:
         yield server.sockets[0].getsockname()[1], methods
+        await asyncio.gather(*filter(None, handling))  # each ends when its client is gone
 
 
 # --- who is asked -----------------------------------------------------------------------------------------
