@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
-import { csv, flat, json } from "../../static/js/csv.js";
+import { csv, flat, json } from "../../static/js/ui/export.js";
 
 const AT = "2026-03-01T12:00:00Z";
 
