@@ -139,6 +139,7 @@ async def test_it_is_rotated_shown_once_and_the_former_key_ended(tmp_path: Path,
         assert await ask(service, "claude-haiku-4-5", key=new) == [200]
         await dialog.get_by_role("button", name="Done").click()
         await expect(dialog).to_have_count(0)
+        await expect(page.locator("dialog")).to_have_count(0)  # a closed one goes a moment later
         assert new not in await page.content()
         facts = page.get_by_role("main").locator("dl")
         await expect(facts).to_contain_text("cp-…6hTr ends in 6d 23h, not used since")

@@ -56,7 +56,7 @@ async def test_enter_opens_a_row_and_a_click_opens_a_request(tmp_path: Path, bro
         await page.locator("main tbody tr").first.get_by_role("cell").nth(1).click()
         await expect(page.locator("body[data-view=request]")).to_be_attached()
         await goto(page, "sessions")
-        await page.locator("main table.sessions tbody tr").first.press("Enter")
+        await page.locator("main table.sessions tr[data-id]").first.press("Enter")
         await expect(page.locator("body[data-view=requests]")).to_be_attached()
         assert "session=" in page.url
 
