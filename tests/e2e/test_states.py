@@ -161,9 +161,8 @@ async def test_events_that_were_missed(tmp_path: Path, browser: Browser) -> None
         for n in range(MOST + 37):
             service.parts.feed.tell(Happened("server.tested", f"test {n}"))
         line.mend()
-        await page.get_by_role("button", name="Retry now").click()
         rows = log.locator("tbody tr")
-        await expect(rows.first).to_contain_text("28 September 2026")
+        await expect(rows.first).to_contain_text("28 September 2026", timeout=15_000)  # it retries by itself
         await expect(rows.nth(1)).to_contain_text("Connection lost ", timeout=10_000)
         await expect(rows.nth(2)).to_contain_text(f"test {MOST + 36}")
         await expect(rows.last).to_contain_text("test 37")
