@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import shutil
 import signal
 import subprocess
 from collections import Counter
@@ -19,9 +18,10 @@ import yaml
 
 from proxy.clock import SystemClock
 from proxy.simulator import Simulator
+from tests.bench.versions import free_port
+from tests.conf.fronts import nginx_command
 from tests.process import ROOT, Running, running, write_config
 from tests.redis_server import RedisServer
-from tests.sentinels import free_port
 from tests.service import MESSAGE_HEADERS, message, until
 from tests.wire import Cut, fetch
 
@@ -30,23 +30,6 @@ ACCOUNT_KEY = "sk-ant-api03-canary-Wq8Zr2Lp6Tn4Vb1Xc9Yd7Mf5Kg3Hj0Sa"
 STREAM = ("x-simulate", "steady; events=20; interval=0.1")
 """It goes on for 2 s."""
 
-AROUND = """
-daemon off;
-master_process off;
-pid {home}/nginx.pid;
-error_log {home}/error.log;
-events {{ worker_connections 500; }}
-http {{
-  access_log off;
-  client_body_temp_path {home}/body;
-  proxy_temp_path {home}/proxy;
-  fastcgi_temp_path {home}/fastcgi;
-  uwsgi_temp_path {home}/uwsgi;
-  scgi_temp_path {home}/scgi;
-  include {home}/many.conf;
-}}
-"""
-
 
 @contextlib.asynccontextmanager
 async def nginx(home: Path, ports: list[int]) -> AsyncIterator[int]:
@@ -54,11 +37,7 @@ async def nginx(home: Path, ports: list[int]) -> AsyncIterator[int]:
     port, text = free_port(), (ROOT / "conf/nginx-many.conf").read_text()
     for number, behind in enumerate(ports, 1):
         text = text.replace(f"claude-proxy-{number}:4000", f"127.0.0.1:{behind}")
-    (home / "many.conf").write_text(text.replace("listen 80;", f"listen 127.0.0.1:{port};"))
-    (home / "nginx.conf").write_text(AROUND.format(home=home))
-    program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin")
-    assert program is not None, "nginx is missing: make test installs it"
-    command = [program, "-p", str(home), "-e", str(home / "error.log"), "-c", str(home / "nginx.conf")]
+    command = nginx_command(home, text.replace("listen 80;", f"listen 127.0.0.1:{port};"))
     process = await asyncio.create_subprocess_exec(*command, stderr=subprocess.DEVNULL)
     try:
         async with asyncio.timeout(10):
@@ -161,19 +140,3 @@ def test_the_compose_file_runs_the_instances_that_nginx_asks() -> None:
     assert "./nginx-many.conf:/etc/nginx/conf.d/default.conf:ro" in services["nginx"]["volumes"]
     url = services["claude-proxy-1"]["environment"]["STORAGE__URL"]
     assert re.fullmatch(r"redis://(\w+):6379", url)[1] in services  # type: ignore[index]
-
-
-def test_systemd_takes_the_template(tmp_path: Path) -> None:
-    analyze = shutil.which("systemd-analyze")
-    if analyze is None:  # a machine without systemd
-        return
-    unit = tmp_path / "claude-proxy@4001.service"
-    text = (ROOT / "conf/claude-proxy@.service").read_text()
-    for name, here in (
-        ("/opt/claude-proxy/bin/claude-proxy", "/bin/true"),
-        ("User=claude-proxy", "User=root"),
-    ):
-        text = text.replace(name, here)
-    unit.write_text(text)
-    done = subprocess.run([analyze, "verify", str(unit)], capture_output=True, text=True, timeout=60)  # noqa: S603
-    assert (done.returncode, done.stderr) == (0, "")

@@ -15,10 +15,11 @@ from tests.wire import Wire
 
 FILES = {"nginx": "nginx.conf", "caddy": "Caddyfile", "haproxy": "haproxy.cfg"}
 
-NGINX = """
+AROUND = """
 daemon off;
 master_process off;
 pid {home}/nginx.pid;
+error_log {home}/error.log;
 events {{ worker_connections 500; }}
 http {{
   access_log off;
@@ -44,6 +45,21 @@ def replaced(text: str, values: Mapping[str, str]) -> str:
     return text
 
 
+def nginx_command(home: Path, http: str) -> list[str]:
+    """What runs nginx with these lines in its `http` block, and all that it writes in `home`. Raises BenchError."""
+    (home / "http.conf").write_text(http)
+    main = home / "main.conf"
+    main.write_text(AROUND.format(home=home, config=home / "http.conf"))
+    return [executable("nginx"), "-p", str(home), "-e", str(home / "error.log"), "-c", str(main)]
+
+
+def haproxy_command(home: Path, text: str) -> list[str]:
+    """What runs haproxy with this configuration. Raises BenchError."""
+    config = home / "haproxy.cfg"
+    config.write_text(text)
+    return [executable("haproxy"), "-db", "-q", "-f", str(config)]
+
+
 def command(name: str, home: Path, port: int, behind: int) -> list[str]:
     """What runs the example on 127.0.0.1:`port` before 127.0.0.1:`behind`."""
     home.mkdir()
@@ -57,18 +73,14 @@ def command(name: str, home: Path, port: int, behind: int) -> list[str]:
                 "/etc/ssl/proxy.example.com.pem": str(certificate),
                 "/etc/ssl/proxy.example.com.key": str(key),
             }
-            config.write_text(replaced(text, {"listen 443": f"listen 127.0.0.1:{port}"} | paths))
-            main = home / "main.conf"
-            main.write_text(NGINX.format(home=home, config=config))
-            return [executable("nginx"), "-p", str(home), "-e", str(home / "error.log"), "-c", str(main)]
+            return nginx_command(home, replaced(text, {"listen 443": f"listen 127.0.0.1:{port}"} | paths))
         case "caddy":
             site = f"https://localhost:{port} {{\n\tbind 127.0.0.1\n\ttls {certificate} {key}"
             alone = "{\n\tadmin off\n\tauto_https disable_redirects\n}\n"
             config.write_text(alone + replaced(text, {"\nproxy.example.com {": f"\n{site}"}))
             return [executable("caddy"), "run", "--adapter", "caddyfile", "--config", str(config)]
     bind = {"bind :443": f"bind 127.0.0.1:{port}", "/etc/haproxy/proxy.example.com.pem": str(both)}
-    config.write_text(replaced(text, bind))
-    return [executable("haproxy"), "-db", "-q", "-f", str(config)]
+    return haproxy_command(home, replaced(text, bind))
 
 
 class Front:

@@ -49,6 +49,19 @@ def test_systemd_finds_nothing_amiss(units: list[str]) -> None:
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
+def test_systemd_finds_nothing_amiss_in_the_template(tmp_path: Path) -> None:
+    unit = tmp_path / "claude-proxy@4001.service"
+    text = (ROOT / "conf/claude-proxy@.service").read_text()
+    for name, here in (
+        ("/opt/claude-proxy/bin/claude-proxy", tool("true")),
+        ("User=claude-proxy", "User=root"),
+    ):
+        text = text.replace(name, here)
+    unit.write_text(text)
+    done = analyzed("verify", str(unit))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_service_is_kept_from_what_it_does_not_need(units: list[str]) -> None:
     done = analyzed("security", "--offline=true", f"--threshold={EXPOSURE}", units[0])
     assert done.returncode == 0, done.stdout + done.stderr

@@ -8,40 +8,27 @@ import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from tests.bench.peers import executable
 from tests.bench.versions import BenchError, free_port, process
+from tests.conf.fronts import haproxy_command, nginx_command
 
 START_WITHIN_S = 10.0
 
 # Underscores are let through since a reader behind could take them for hyphens.
 NGINX = """
-daemon off;
-master_process off;
-pid {home}/nginx.pid;
-error_log {home}/error.log;
-events {{ worker_connections 500; }}
-http {{
-  access_log off;
-  client_body_temp_path {home}/body;
-  proxy_temp_path {home}/proxy;
-  fastcgi_temp_path {home}/fastcgi;
-  uwsgi_temp_path {home}/uwsgi;
-  scgi_temp_path {home}/scgi;
-  underscores_in_headers on;
+underscores_in_headers on;
+keepalive_requests 1000000;
+upstream behind {{
+  server 127.0.0.1:{behind};
+  keepalive 8;
   keepalive_requests 1000000;
-  upstream behind {{
-    server 127.0.0.1:{behind};
-    keepalive 8;
-    keepalive_requests 1000000;
-  }}
-  server {{
-    listen 127.0.0.1:{port};
-    location / {{
-      proxy_pass http://behind;
-      proxy_http_version 1.1;
-      proxy_set_header Connection "";
-      {options}
-    }}
+}}
+server {{
+  listen 127.0.0.1:{port};
+  location / {{
+    proxy_pass http://behind;
+    proxy_http_version 1.1;
+    proxy_set_header Connection "";
+    {options}
   }}
 }}
 """
@@ -89,13 +76,9 @@ async def edge(name: str, home: Path, behind: int) -> AsyncIterator[int]:
     """The port of a running edge before 127.0.0.1:`behind`. Raises BenchError if it is not installed."""
     program, template, options = EDGES[name]
     port = free_port()
-    config = home / f"{program}.conf"
-    config.write_text(template.format(home=home, port=port, behind=behind, options=options))
-    command = {
-        "nginx": [executable("nginx"), "-p", str(home), "-e", str(home / "error.log"), "-c", str(config)],
-        "haproxy": [executable("haproxy"), "-db", "-q", "-f", str(config)],
-    }
-    with (home / "output.log").open("wb") as output, process(command[program], stderr=output) as running:
+    text = template.format(port=port, behind=behind, options=options)
+    command = nginx_command(home, text) if program == "nginx" else haproxy_command(home, text)
+    with (home / "output.log").open("wb") as output, process(command, stderr=output) as running:
         await _listening(running, port, home)
         yield port
 
