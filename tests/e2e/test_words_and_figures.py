@@ -72,6 +72,7 @@ async def test_a_figure_is_the_same_in_each_view(tmp_path: Path, browser: Browse
         for view in ("accounts", "tokens"):
             await goto(page, view)
             cells = row(page, "team-a" if view == "accounts" else "tests").get_by_role("cell")
+            await expect(cells.first).to_be_visible()
             assert "6" in [text.split("\n")[0] for text in await cells.all_inner_texts()], view
         for route in (f"accounts/{account.id}", "usage"):
             await goto(page, route)
