@@ -267,19 +267,28 @@ def chain(request: Request | AnyRequest, most: int) -> tuple[int, ...]:
 
     Raises TooMany if there are more than `most` messages and blocks.
     """
+    said, left = opened(request.system, most)
+    return tuple(go_on(said, request.messages, left)[0][-MOST_HASHES:])
+
+
+def opened(system: _Content, most: int) -> tuple[xxh3_64, int]:
+    """What a conversation with this system prompt begins with, and what is left of `most`. Raises TooMany."""
     said = xxh3_64()
+    return said, most - (0 if system is None else _say(said.update, system, most))
+
+
+def go_on(said: xxh3_64, messages: Sequence[Message | AnyMessage], most: int) -> tuple[list[int], int]:
+    """Say these messages too. Returns the hash after each, and what is left of `most`. Raises TooMany."""
     take, digest = said.update, said.intdigest
     hashes: list[int] = []
-    left = most - len(request.messages)
+    left = most - len(messages)
     if left < 0:
         raise TooMany
-    if request.system is not None:
-        left -= _say(take, request.system, left)
-    for message in request.messages:
+    for message in messages:
         take(message.role)
         left -= _say(take, message.content, left)
         hashes.append(digest())
-    return tuple(hashes[-MOST_HASHES:])
+    return hashes, left
 
 
 def _say(take: _Take, content: _Content, most: int) -> int:

@@ -15,6 +15,7 @@ from typing import BinaryIO, Final
 import msgspec
 from msgspec import DecodeError, Raw, Struct, ValidationError
 
+from proxy.http.beginnings import Beginnings
 from proxy.http.body import Body
 from proxy.http.conversation import AnyRequest, Bare, OddRequest, Request, TooMany, chain, loose
 from proxy.http.decoding import PIECE_BYTES, TooLarge, Undecodable, decoded_pieces
@@ -109,14 +110,21 @@ _BARE: Final = msgspec.json.Decoder(Bare)
 
 
 def peek(
-    body: Body | None, content_encoding: str = "", *, wants_chain: bool = False
+    body: Body | None,
+    content_encoding: str = "",
+    *,
+    wants_chain: bool = False,
+    beginnings: Beginnings | None = None,
 ) -> Peek | Awaitable[Peek]:
-    """Scan a body: a small one at once; one that is large, compressed, or takes much work in a thread."""
+    """Scan a body: a small one at once; one that is large, compressed, or takes much work in a thread.
+
+    What is known of its beginning is not scanned again, if a chain is wanted.
+    """
     if body is None or not body.size:
         return UNKNOWN
     encoding = content_encoding.strip().lower()
-    if body.size <= AT_ONCE_BYTES and encoding in _PLAIN and isinstance(data := body.open(), bytes):
-        found = _scan_at_once(data, wants_chain)
+    if encoding in _PLAIN and isinstance(data := body.open(), bytes):
+        found = _scan_at_once(data, wants_chain, beginnings)
         if found is not None:
             return found
     return body.read_in_thread(partial(_decode_and_scan, encoding=encoding, wants_chain=wants_chain))
@@ -162,21 +170,28 @@ def _no_json(data: bytes | bytearray) -> Peek:
     return _UNREADABLE if _WIDE_JSON.match(data) else UNKNOWN
 
 
-def _scan_at_once(data: bytes, wants_chain: bool) -> Peek | None:
+def _scan_at_once(data: bytes, wants_chain: bool, beginnings: Beginnings | None) -> Peek | None:
     """What is told of a body. None if that takes more work than may be done on the event loop."""
+    known = beginnings.find(data) if wants_chain and beginnings is not None else None
+    if known is not None and _is_little(data, *known.span):
+        try:
+            read = known.read(data, MOST_BLOCKS_AT_ONCE)
+            if read is not None and not _may_hide(data, read[0]):
+                return _told(read[0], len(data), wants_chain, at_once=True, hashes=read[1])
+        except (DecodeError, RecursionError, TooMany):
+            pass  # it is scanned like any other
+    return _scan(data, wants_chain, at_once=True) if _is_little(data) else None
+
+
+def _is_little(data: bytes, start: int = 0, end: int = 0) -> bool:
+    """Whether a body, without what is from `start` to `end`, may be scanned on the event loop."""
+    new = len(data) - (end - start)
+    if new > AT_ONCE_BYTES:
+        return False
     # An object of a conversation has 11 bytes or more, so a smaller body cannot have too many.
-    if len(data) > 11 * MOST_OBJECTS_AT_ONCE and _has_more_objects(data, MOST_OBJECTS_AT_ONCE):
-        return None
-    return _scan(data, wants_chain, at_once=True)
-
-
-def _has_more_objects(data: bytes, most: int) -> bool:
-    at = 0
-    for _ in range(most):
-        at = data.find(b"{", at) + 1
-        if not at:
-            return False
-    return True
+    if new <= 11 * MOST_OBJECTS_AT_ONCE:
+        return True
+    return data.count(b"{", 0, start) + data.count(b"{", end) <= MOST_OBJECTS_AT_ONCE
 
 
 def _scan(
@@ -245,6 +260,7 @@ def _told(
     wants_chain: bool,
     at_once: bool,
     refers_to: References | None = None,
+    hashes: tuple[int, ...] = (),
 ) -> Peek | None:
     parts = asked(request)
     if isinstance(request, Request):
@@ -252,8 +268,7 @@ def _told(
         refers_to = _look_through(b"[%b]" % b",".join(loosely), at_once) if loosely else _NOTHING
     if refers_to is None:
         return None
-    hashes: tuple[int, ...] = ()
-    if wants_chain and isinstance(request, _CONVERSATIONS):
+    if wants_chain and not hashes and isinstance(request, _CONVERSATIONS):
         hashes = chain(request, MOST_BLOCKS_AT_ONCE if at_once else size)
     in_thread = bool(request.thread or request.diagnostics)  # false, mostly
     return Peek(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from proxy.accounts.affinity import Asking
 from proxy.clients.keys import ClientKey
 from proxy.http import results_url
+from proxy.http.beginnings import Beginnings
 from proxy.http.body import Body
 from proxy.http.headers import ClientHeaders, Credential
 from proxy.http.peek import UNKNOWN, Peek, peek
@@ -23,7 +24,7 @@ MOST_BETAS = 32
 class Inbound:
     """A client's request; `origin` is as the client sees this proxy.
 
-    `is_kept`: conversations are kept together, so that this one is to be known again.
+    `beginnings` of conversations are known, if these are kept together, so that this one is to be known again.
     """
 
     method: str
@@ -31,7 +32,7 @@ class Inbound:
     headers: ClientHeaders
     body: Body | None
     origin: str
-    is_kept: bool = True
+    beginnings: Beginnings | None = None
     _peeked: Peek | None = None
 
     def peek(self) -> Peek | Awaitable[Peek]:
@@ -39,7 +40,8 @@ class Inbound:
         if self._peeked is not None:
             return self._peeked
         is_conversation = self.method == "POST" and self.target.segments[1] == "messages"
-        found = peek(self.body, self.content_encoding, wants_chain=self.is_kept and is_conversation)
+        wants_chain = self.beginnings is not None and is_conversation
+        found = peek(self.body, self.content_encoding, wants_chain=wants_chain, beginnings=self.beginnings)
         if not isinstance(found, Peek):
             return self._keep(found)
         self._peeked = found

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from proxy.accounts.affinity import Affinity, Asking, Placement, Unlocated, missing
 from proxy.errors import BadGateway, NotFound, RequestError, StorageError
+from proxy.http.beginnings import Beginnings
 from proxy.http.body import Body
 from proxy.http.headers import ClientHeaders
 from proxy.http.target import Target, parse
@@ -31,12 +32,13 @@ class Relay:
         self.means = means
         self.affinity = affinity
         self._lists = Lists()
+        self._beginnings = Beginnings()
 
     def inbound(
         self, method: str, target: Target, headers: ClientHeaders, body: Body | None, origin: str
     ) -> Inbound:
         """A client's request; `origin` is as the client sees this proxy."""
-        return Inbound(method, target, headers, body, origin, self.affinity.on)
+        return Inbound(method, target, headers, body, origin, self._beginnings if self.affinity.on else None)
 
     def retry_as(self, retry: Retry) -> None:
         """Try again so often and so soon from now on, requests that run included."""
