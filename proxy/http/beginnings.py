@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from array import array
 from collections import OrderedDict
 from typing import Final, NamedTuple
 
@@ -21,7 +22,7 @@ LEAST_BYTES = 16 * 1024
 """A smaller body is read whole: that takes no longer."""
 
 MOST = 1024
-"""So many beginnings are known, the latest ones; each has 8 to 40 bytes a message, and 1 KB."""
+"""So many beginnings are known, the latest ones; each has 8 bytes a message, and 1 KB."""
 
 MOVING = 3
 """The last messages of a turn, which the next one sends with other cache markers."""
@@ -30,6 +31,9 @@ _LEFT_BYTES = 24 * 1024  # behind what is known from now on: they hold the last 
 _LOOKED_FOR_BYTES = 32 * 1024
 _MESSAGES: Final = re.compile(rb'"messages"[ \t\r\n]*+:[ \t\r\n]*+\[')
 _COMMA: Final = re.compile(rb',[ \t\r\n]*+(?=\{"role")')
+
+_NOTHING_SAID: Final = xxh3_64()
+_NO_HASHES: Final = array("Q")
 
 _REQUEST: Final = msgspec.json.Decoder(Request)
 _SETTLED: Final = msgspec.json.Decoder(list[Message])
@@ -49,9 +53,9 @@ class Beginning(NamedTuple):
     start: int
     end: int
     tag: bytes = b""
-    said: xxh3_64 = xxh3_64()
+    said: xxh3_64 = _NOTHING_SAID
     system: int = 0
-    hashes: tuple[int, ...] = ()
+    hashes: array[int] = _NO_HASHES
 
 
 class Beginnings:
@@ -128,8 +132,8 @@ class Turn(NamedTuple):
         new, left = go_on(said, settled, left)
         hashes = (*known.hashes, *new)[-MOST_HASHES:]
         if new and len(request.messages) >= MOVING:
-            tag = self.beginnings.tag(data, end)
-            self.beginnings.keep(self.keys, Beginning(known.start, end, tag, said.copy(), system, hashes))
+            tag, kept = self.beginnings.tag(data, end), array("Q", hashes)
+            self.beginnings.keep(self.keys, Beginning(known.start, end, tag, said.copy(), system, kept))
         new, left = go_on(said, request.messages, left)
         return request, (*hashes, *new)[-MOST_HASHES:]
 
