@@ -17,7 +17,9 @@ from tests.redis_server import RedisServer, redis_process
 def on_port() -> Iterator[tuple[RedisServer, int]]:
     """A server that others can reach, and its port."""
     port = free_port()
-    with redis_process("--port", str(port), "--bind", "127.0.0.1") as server:
+    with redis_process(
+        *("--port", str(port), "--bind", "127.0.0.1", "--repl-diskless-sync-delay", "0")
+    ) as server:
         yield server, port
 
 
@@ -59,3 +61,9 @@ def told(port: int, *command: str) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
         client.sendall(" ".join(command).encode() + b"\r\n")
         assert client.recv(100).startswith(b"+OK")
+
+
+def is_primary(server: RedisServer) -> bool:
+    with contextlib.suppress(ConnectionError):  # Sentinel has just ended all its connections
+        return b"role:master" in server.call("INFO", "replication")
+    return False

@@ -70,6 +70,8 @@ class Lane:
         self._reading: asyncio.Task[None] | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self.connections = 0
+        """How many were made. What was asked on one says nothing of what was sent on another."""
         self._progress = 0.0  # when something came last, on the loop's clock
         self._doubted = -1.0  # the progress after which there was none in time
 
@@ -126,6 +128,7 @@ class Lane:
 
     async def _connected(self) -> AbstractConnection:
         connection = self._connection = await self._connect()
+        self.connections += 1
         self._progress = asyncio.get_running_loop().time()
         self._reading = asyncio.get_running_loop().create_task(self._read(connection))
         return connection

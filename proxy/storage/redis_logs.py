@@ -118,7 +118,7 @@ class RedisLogs:
         sent = self._lane.run(script("chain"), keys, [log, self._instance, follows, makes, *texts])
         return self._chained(sent, self._durability.confirm(self._lane) if durable else None)
 
-    async def _chained(self, sent: asyncio.Future[Reply], confirmed: asyncio.Future[Reply] | None) -> str:
+    async def _chained(self, sent: asyncio.Future[Reply], confirmed: asyncio.Future[None] | None) -> str:
         await self._done(sent, confirmed)
         tip = sent.result()
         assert isinstance(tip, bytes)
@@ -179,7 +179,7 @@ class RedisLogs:
         keys = [key, self._link.key("logs")]
         return self._lane.run(script("append"), keys, [name, instance, first, *texts])
 
-    async def _done(self, sent: Awaitable[Reply], confirmed: asyncio.Future[Reply] | None) -> None:
+    async def _done(self, sent: Awaitable[Reply], confirmed: asyncio.Future[None] | None) -> None:
         try:
             await sent
         except BaseException:
@@ -187,7 +187,7 @@ class RedisLogs:
                 confirmed.add_done_callback(_ignore)
             raise
         if confirmed is not None:
-            self._durability.check(await confirmed)
+            await confirmed
 
     async def _replace(
         self, log: str, lines: Iterator[Record], newest: Awaitable[Reply], as_read: bool
@@ -272,7 +272,7 @@ def _log_damaged(name: str, lines: int) -> None:
     log.warning("damaged lines are left out log=%s lines=%s", name, lines)
 
 
-def _ignore(future: asyncio.Future[Reply]) -> None:
+def _ignore(future: asyncio.Future[Any]) -> None:
     if not future.cancelled():
         future.exception()
 

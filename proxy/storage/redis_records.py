@@ -168,13 +168,13 @@ class RedisRecords:
         return self._outcome(kind, id, sent, self._durability.confirm(self._lane))
 
     async def _outcome(
-        self, kind: Kind, id: str, sent: asyncio.Future[Reply], confirmed: asyncio.Future[Reply] | None
+        self, kind: Kind, id: str, sent: asyncio.Future[Reply], confirmed: asyncio.Future[None] | None
     ) -> int:
         try:
             match await sent:
                 case [b"done", int(generation)]:
                     if confirmed is not None:
-                        self._durability.check(await confirmed)
+                        await confirmed
                     return generation
                 case [bytes(why), int(generation), bytes(value)]:
                     stored = self.decoded(kind, id, generation, value)

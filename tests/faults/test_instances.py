@@ -18,7 +18,7 @@ import pytest
 
 from tests.faults.trio import BETA, CONCURRENT, PER_MINUTE, ROUNDS, TOKENS, Trio, agreed, secret, trio
 from tests.redis_server import RedisServer, redis_process
-from tests.sentinels import on_port, sentinel
+from tests.sentinels import is_primary, on_port, sentinel
 from tests.service import until
 from tests.wire import fetch
 
@@ -111,12 +111,6 @@ def whole(servers: list[Server]) -> bool:
     primaries = [server for server, _ in servers if is_primary(server)]
     online = [server.call("INFO", "replication").count(b"state=online") for server in primaries]
     return online == [len(servers) - 1]
-
-
-def is_primary(server: RedisServer) -> bool:
-    with contextlib.suppress(ConnectionError):  # Sentinel has just ended all its connections
-        return b"role:master" in server.call("INFO", "replication")
-    return False
 
 
 @pytest.mark.timeout(3600)
