@@ -484,7 +484,7 @@ class Request(Answer):
     moved: str | None
     status: int
     outcome: Outcome
-    cut_by: Literal["client", "upstream", "admin", "shutdown"] | None
+    cut_by: Literal["client", "upstream", "admin", "proxy", "shutdown"] | None
     error: str | None
     reason: str | None
     ttfb_ms: int | None

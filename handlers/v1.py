@@ -245,7 +245,9 @@ class V1Request(HTTPMessageDelegate):
         record.is_inference = target.is_inference(start_line.method)
         client = Client(key.id, address_group(record.address), headers.first.get("user-agent", ""))
         limited = target.takes_slot(start_line.method)
-        self._place = server.sessions.enter(client, limited=limited, cut=self._session_ended)
+        self._place = server.sessions.enter(
+            client, limited=limited, cut=self._session_ended, lost=self._place_lost
+        )
         record.session_id = self._place.session_id
         server.allowance.admit(record)
         if self._connection.head.says_body:
@@ -346,6 +348,11 @@ class V1Request(HTTPMessageDelegate):
 
     def _session_ended(self) -> None:
         self.cut("an admin ended this session", by="admin")
+
+    def _place_lost(self) -> None:
+        self.cut(
+            "this proxy stood still, and the request's place was given to another one: try again", by="proxy"
+        )
 
     def _stalled(self) -> None:
         self._record.gone("client stalled")

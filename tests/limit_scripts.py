@@ -107,7 +107,8 @@ class LimitScripts:
 
         `new`: the instance that asks has just started.
         """
-        found = [each.decode() for each in self.run("reap", owner, 15_000, most, int(new))]
+        _, *names = self.run("reap", owner, 15_000, most, int(new))
+        found = [each.decode() for each in names]
         pairs = list(zip(found[::2], found[1::2], strict=True))
         self.settle_all({"id": id, "owner": owner, "key": "", "reaped": True} for owner, id in pairs)
         return pairs

@@ -99,8 +99,18 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def enter(self, client: Client, *, limited: bool, cut: Callable[[], None]) -> Place:
-        """Begin a request. `cut` is called if an admin ends its session. The caller must `leave` the returned place."""
+    def enter(
+        self,
+        client: Client,
+        *,
+        limited: bool,
+        cut: Callable[[], None],
+        lost: Callable[[], None] | None = None,
+    ) -> Place:
+        """Begin a request. The caller must `leave` the returned place.
+
+        `cut` is called if an admin ends its session, `lost` if its place among all instances was given to another one.
+        """
         now = self._clock.now()
         if len(client.user_agent) > MAX_USER_AGENT:
             client = replace(client, user_agent=client.user_agent[:MAX_USER_AGENT])
@@ -120,7 +130,7 @@ class Sessions:
         session.in_flight += 1
         session.running.add(cut)
         self._touch(session)
-        return Place(self, session, cut, limited=limited and self.enabled)
+        return Place(self, session, cut, lost, limited=limited and self.enabled)
 
     def take_now(self, session: Session) -> bool:
         """Take one of the session's slots if one is free and no request waits for it. False if not."""
@@ -296,11 +306,18 @@ class Place:
     """One request of a session. Call `take_now` or `take` to get its slot, and `leave` in any case."""
 
     def __init__(
-        self, sessions: Sessions, session: Session, cut: Callable[[], None], *, limited: bool
+        self,
+        sessions: Sessions,
+        session: Session,
+        cut: Callable[[], None],
+        lost: Callable[[], None] | None,
+        *,
+        limited: bool,
     ) -> None:
         self._sessions = sessions
         self._session = session
         self._cut = cut
+        self._lost = lost
         self._limited = limited
         self._taken = False
         self._left = False
@@ -340,6 +357,11 @@ class Place:
         self._taken = True
         if self._left:
             self._sessions.give(self._session)  # the request ended while it waited
+
+    def lose(self) -> None:
+        """End the request, if it still runs: its place is another one's by now."""
+        if self._lost is not None and not self._left:
+            self._lost()
 
     def leave(self) -> None:
         """End the request and free its slot. A second call does nothing."""

@@ -7,21 +7,21 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Final
 
 import msgspec
 
 from proxy.clients import refusals
 from proxy.clients.budgets import NO_LIMITS, KeyLimits
+from proxy.clients.holdings import Holdings
 from proxy.clients.sessions import Place, Sessions
+from proxy.clients.settling import MOST_AT_ONCE, Settling
 from proxy.clients.ticket import (
     MOST,
     Ask,
-    Reply,
     Scripts,
     Settlement,
-    Settlements,
+    Talk,
     Ticket,
     client_id,
     months_around,
@@ -41,8 +41,10 @@ HEAR_S: Final = 5.0
 POLL_S: Final = 2.0
 """How often the first of a client's waiting requests asks if it is told nothing, since what is told may be lost."""
 
-MOST_AT_ONCE: Final = 500
-"""Settlements in one call: the store does nothing else meanwhile."""
+BEHIND_S: Final = 0.1
+BEHIND_TRIES: Final = 20
+"""A store that took another's place admits nothing until all instances have told it what they hold: for how long a
+request waits for that."""
 
 _PACK: Final = msgspec.msgpack.Encoder()
 
@@ -73,13 +75,15 @@ class SharedLimits:
         self._jobs = jobs
         self._clock = clock
         self._keys = (scripts.key(""),)
-        self._ended: list[Settlement] = []
-        self._unsettled: list[Settlement] = []
-        self._sending: set[asyncio.Future[Reply]] = set()
+        self._settling = Settling(scripts, instance=instance, clock=clock)
+        self._holdings = Holdings(
+            self._settling, instance=instance, key=self._keys[0], lease_s=LEASE_S, clock=clock
+        )
         self._queues: dict[str, deque[asyncio.Event]] = {}
         self._line = scripts.lane(longer_s=HEAR_S)
         self._hearing: asyncio.Task[None] | None = None
-        self._renewed = False
+        self._renewed = self._told = False
+        scripts.greet(self._tell)
 
     def ticket(
         self, request_id: str, key_id: str, limits: KeyLimits, place: Place, *, counts: bool
@@ -115,14 +119,13 @@ class SharedLimits:
 
     def settle(self, ticket: Ticket, *, tokens: int, cost_usd: float) -> bool:
         """Give back what the request holds and count what it has used. False if that has to be counted elsewhere."""
+        self._holdings.ended(ticket)
         if ticket.open or ticket.call is not None:
             unsure = ticket.is_unsure
             entry = Settlement(ticket.key_id, ticket.id, self._instance, unsure=unsure)
             if ticket.open and (tokens or cost_usd):
                 entry.tokens, entry.nano, entry.first = tokens, nano(cost_usd), not unsure
-            if not self._ended:
-                asyncio.get_running_loop().call_soon(self._send)
-            self._ended.append(entry)
+            self._settling.put(entry)
             self._turn(ticket.client)
         return ticket.open
 
@@ -135,13 +138,15 @@ class SharedLimits:
         found = await self._scripts.run("reap", self._keys, args)
         self._renewed = True
         assert isinstance(found, list)
+        if found[0] or not self._told:  # others may have taken the places of what runs here
+            await self._tell(self._scripts)
         names = [name.decode() for name in found if isinstance(name, bytes)]
         reaped = [
             Settlement("", id, owner, reaped=True) for owner, id in zip(names[::2], names[1::2], strict=True)
         ]
         if reaped:
             log.warning("requests of dead instances ended requests=%d", len(reaped))
-            await self._settled(reaped)
+            await self._settling.settle(reaped, self._scripts)
 
     def listen(self) -> None:
         """Begin to hear of slots that are freed at other instances; again if that was cut. Called every second."""
@@ -167,42 +172,32 @@ class SharedLimits:
 
     async def save(self) -> None:
         """Settle what could not be settled before. Raises StorageError."""
-        self._send()
-        while self._sending:
-            await asyncio.wait(self._sending)
-        while self._unsettled:
-            entries = self._unsettled[:MOST_AT_ONCE]
-            await self._settled(entries)
-            del self._unsettled[: len(entries)]
+        await self._settling.save()
 
-    def _send(self) -> None:
-        """Settle the requests that have ended, before whatever is called next."""
-        if self._ended:
-            entries, self._ended = self._ended, []
-            sent = self._settled(entries)
-            self._sending.add(sent)
-            sent.add_done_callback(partial(self._answered, entries))
-
-    def _settled(self, entries: list[Settlement]) -> asyncio.Future[Reply]:
-        asked = Settlements(months_around(self._clock.now()), entries)
-        return self._scripts.run("settle", self._keys, (_PACK.encode(asked),))
-
-    def _answered(self, entries: list[Settlement], sent: asyncio.Future[Reply]) -> None:
-        self._sending.discard(sent)
-        if sent.cancelled() or sent.exception() is not None:
-            for each in entries:
-                each.first, each.unsure = False, True
-            self._unsettled += entries
+    async def _tell(self, talk: Talk) -> None:
+        """Tell the store what it may have lost, and end the requests that have no place any more."""
+        self._told = False
+        gone = await self._holdings.tell(talk, self._sessions.max_concurrent)
+        self._told = True
+        for ticket in gone:
+            log.warning("a request was ended: its place was given to another one request=%s", ticket.id)
+            ticket.place.lose()
 
     async def _asked(self, ticket: Ticket) -> bool:
         """Ask the store. True if it admits the request, False if the request waits for a slot. Raises RateLimited."""
-        self._send()
-        ticket.call = self._scripts.run("admit", self._keys, (_PACK.encode(self._ask(ticket)),))
-        said = await asyncio.shield(ticket.call)
-        ticket.call = None
+        self._holdings.asked(ticket)
+        for _ in range(BEHIND_TRIES):
+            self._settling.send()
+            ticket.call = self._scripts.run("admit", self._keys, (_PACK.encode(self._ask(ticket)),))
+            said = await asyncio.shield(ticket.call)
+            ticket.call = None
+            if said != [b"behind"]:
+                break
+            await self._clock.sleep(BEHIND_S)
         match said:
             case [b"admitted"]:
                 ticket.open = True
+                self._holdings.admitted(ticket)
                 ticket.place.hold()
                 return True
             case [b"waiting"]:
@@ -210,6 +205,8 @@ class SharedLimits:
                 return False
             case [bytes(limit), int(wait_us), int(number)]:
                 raise self._refusal(ticket, limit.decode(), wait_us / 1e6, number)
+            case [b"behind"]:
+                raise StorageError("not all instances have told it yet what they hold")
         # It is over for the store: this process stood still, and was taken for dead.
         raise Unavailable("this proxy has lost sight of the request: try again", retry_after_s=1)
 

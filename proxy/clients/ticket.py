@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import lru_cache
@@ -31,6 +31,16 @@ class Line(Protocol):
         """Send a command. Raises StorageError."""
 
 
+class Talk(Protocol):
+    """Ways to ask the store."""
+
+    def call(self, *command: str | bytes | int) -> Awaitable[Reply]:
+        """Send a command. Raises StorageError."""
+
+    def run(self, name: str, keys: Sequence[str], args: Sequence[str | bytes | int] = ()) -> Awaitable[Reply]:
+        """Run a script. Raises StorageError."""
+
+
 class Scripts(Protocol):
     """The store's scripts: those that all instances run on one pool's keys, in the order in which they are called."""
 
@@ -43,6 +53,12 @@ class Scripts(Protocol):
 
     def lane(self, *, longer_s: float) -> Line:
         """A connection for calls that take up to `longer_s` longer than others; closed with the rest."""
+
+    def greet(self, greeting: Callable[[Talk], Awaitable[None]]) -> None:
+        """Have this said on each new connection before anything else."""
+
+    def call(self, *command: str | bytes | int) -> Future[Reply]:
+        """Send a command at once. Raises as `run`."""
 
     def run(self, name: str, keys: Sequence[str], args: Sequence[str | bytes | int] = ()) -> Future[Reply]:
         """Run a script, which is sent at once. Raises StorageError; StoreAway: it may have taken effect."""
@@ -90,14 +106,16 @@ class Settlements(msgspec.Struct, omit_defaults=True):
     months: tuple[int, ...]
     entries: Sequence[Settlement]
     batch: str | None = None
+    owner: str | None = None
+    number: int | None = None
 
 
 @dataclass(slots=True)
 class Ticket:
     """What one request asks of its key's and its client's limits.
 
-    `counts`: it is one of the key's requests a minute and at once. `open`: the store holds it. `call`: the last call
-    for it that has not been answered, or is not known to be.
+    `counts`: it is one of the key's requests a minute and at once. `open`: the store holds it, `admitted`: and it waits
+    for nothing. `call`: the last call for it that has not been answered, or is not known to be.
     """
 
     id: str
@@ -107,6 +125,7 @@ class Ticket:
     counts: bool
     client: str | None = None
     open: bool = False
+    admitted: bool = False
     call: Future[Reply] | None = None
     tokens: int | None = None
     nano: int = 0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -13,16 +14,19 @@ from redis.asyncio.connection import AbstractConnection, Connection, SSLConnecti
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
-from redis.exceptions import ResponseError
+from redis.exceptions import ReadOnlyError, ResponseError
 
 from proxy.clock import Clock
 from proxy.storage.address import StoreAddress
 from proxy.storage.breaker import Breaker
-from proxy.storage.redis_lane import Lane, Part, Reply, Script
+from proxy.storage.redis_lane import Connect, Lane, Part, Reply, Script
 
 SCRIPTS: Final = Path(__file__).with_name("scripts")
 CALL_S: Final = 0.25
 """No caller waits longer for an answer: failures.md L3."""
+
+
+log = logging.getLogger(__name__)
 
 
 @cache
@@ -30,6 +34,24 @@ def script(name: str) -> Script:
     """The script in `scripts/<name>.lua`."""
     text = (SCRIPTS / f"{name}.lua").read_text()
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+class _Talk:
+    """Calls on one new connection, each answered before the next."""
+
+    def __init__(self, connection: AbstractConnection, progressed: Callable[[], None]) -> None:
+        self._connection = connection
+        self._progressed = progressed
+
+    async def call(self, *command: Part) -> Reply:
+        """Raises what redis-py does."""
+        await self._connection.send_command(*command)
+        reply: Reply = await self._connection.read_response(disable_decoding=True)
+        self._progressed()
+        return reply
+
+    async def run(self, name: str, keys: Sequence[str], args: Sequence[Part] = ()) -> Reply:
+        return await self.call("EVALSHA", script(name).sha1, len(keys), *keys, *args)
 
 
 class RedisLink:
@@ -53,7 +75,8 @@ class RedisLink:
         self._ca_file = ca_file
         self.breaker = Breaker(clock)
         self._lanes: list[Lane] = []
-        self._main = self.lane()
+        self._greeting: Callable[[_Talk], Awaitable[None]] | None = None
+        self._main = self._made(self._connect_and_greet)
 
     def key(self, *parts: str) -> str:
         """The name of one of the pool's keys."""
@@ -63,6 +86,10 @@ class RedisLink:
     def away(self) -> str | None:
         """Why the store is not asked now; None if it is."""
         return self.breaker.away
+
+    def greet(self, greeting: Callable[[_Talk], Awaitable[None]]) -> None:
+        """Have this said on each new connection of the main lane, before the calls that wait for it."""
+        self._greeting = greeting
 
     def call(self, *command: Part) -> asyncio.Future[Reply]:
         """Send a command at once. Raises StoreAway; StorageError if the server refuses it."""
@@ -74,7 +101,10 @@ class RedisLink:
 
     def lane(self, *, longer_s: float = 0.0) -> Lane:
         """A connection of its own, which may be silent for `longer_s` longer than others; closed with the rest."""
-        lane = Lane(self._connect, self.breaker, timeout_s=self.timeout_s + longer_s)
+        return self._made(self._connect, longer_s)
+
+    def _made(self, connect: Connect, longer_s: float = 0.0) -> Lane:
+        lane = Lane(connect, self.breaker, timeout_s=self.timeout_s + longer_s)
         self._lanes.append(lane)
         return lane
 
@@ -82,6 +112,21 @@ class RedisLink:
         """Close all connections."""
         for lane in self._lanes:
             await lane.close()
+
+    async def _connect_and_greet(self) -> AbstractConnection:
+        connection = await self._connect()
+        if self._greeting is not None:
+            try:
+                await self._greeting(_Talk(connection, self._main.progressed))
+            except ReadOnlyError:
+                await connection.disconnect(nowait=True)
+                raise ConnectionError("it takes no writes: it is a replica") from None
+            except ResponseError as error:  # it is full: what can be done without writing goes on
+                log.warning("the shared store does not take what this instance holds reason=%s", error)
+            except BaseException:
+                await connection.disconnect(nowait=True)
+                raise
+        return connection
 
     async def _connect(self) -> AbstractConnection:
         connection = await self._connection()

@@ -105,6 +105,10 @@ class Lane:
         if self._sending is None:
             self._sending = loop.create_task(self._send())
 
+    def progressed(self) -> None:
+        """Note that something came, for whoever uses a new connection before its calls."""
+        self._progress = asyncio.get_running_loop().time()
+
     async def close(self) -> None:
         """Close the connection once all calls are answered, or it has been silent for too long."""
         waiting = [call.outcome for call in (*self._sent, *self._queue)]
@@ -129,7 +133,7 @@ class Lane:
     async def _connected(self) -> AbstractConnection:
         connection = self._connection = await self._connect()
         self.connections += 1
-        self._progress = asyncio.get_running_loop().time()
+        self.progressed()
         self._reading = asyncio.get_running_loop().create_task(self._read(connection))
         return connection
 
@@ -150,7 +154,7 @@ class Lane:
             await connection.disconnect(nowait=True)
 
     def _took(self, reply: Reply | ResponseError) -> None:
-        self._progress = asyncio.get_running_loop().time()
+        self.progressed()
         self._breaker.succeeded()
         if isinstance(
             reply, ReadOnlyError

@@ -21,7 +21,7 @@ CLIENT_GONE = 499
 LONGEST_ID = 128
 """Characters of an upstream's `request-id` that are kept; theirs have 28."""
 
-CutBy = Literal["client", "upstream", "admin", "shutdown"]
+CutBy = Literal["client", "upstream", "admin", "proxy", "shutdown"]
 """Who ended a request before its time."""
 
 Failure = Literal["limited", "credential", "refused", "upstream_error", "client_error"]

@@ -344,6 +344,7 @@ export default {
 	rq_cut_client: "Cut by the client",
 	rq_cut_upstream: "Cut by the upstream",
 	rq_cut_admin: "Cut by an admin",
+	rq_cut_proxy: "Cut after this proxy stood still",
 	rq_cut_shutdown: "Cut by a shutdown",
 	rq_none: "This request is not kept: it still runs, or is none of the last 5,000.",
 	rq_facts: "Facts",

@@ -150,7 +150,7 @@
  * @property {string | null} moved
  * @property {number} status
  * @property {Outcome} outcome
- * @property {"client" | "upstream" | "admin" | "shutdown" | null} cut_by
+ * @property {"client" | "upstream" | "admin" | "proxy" | "shutdown" | null} cut_by
  * @property {string | null} error
  * @property {string | null} reason what its client was told of that
  * @property {number | null} ttfb_ms

@@ -13,13 +13,15 @@
 --   months              first days of the months around now and of the one after, in days since the epoch
 --
 -- Asked again for the same id, it takes only what the request does not hold yet.
--- Returns {'admitted'}; {'waiting'}: it is queued for a slot, ask again; {'over'}: it was settled before; or {limit,
--- microseconds to wait, n}, where n is how many there are, or of a budget when it resets, in seconds since the epoch.
+-- Returns {'admitted'}; {'waiting'}: it is queued for a slot, ask again; {'over'}: it was settled before; {'behind'}:
+-- the store is not told yet what all instances hold (retake.lua), ask again; or {limit, microseconds to wait, n}, where n
+-- is how many there are, or of a budget when it resets, in seconds since the epoch.
 --
 --   open:<instance>   hash: tickets by request id          holders  set: the instances that have some
 --   alive:<instance>  its lease                            done:<id>  what became of a ticket (settle.lua)
 --   running:<key>     set: requests of a key               minute:<key>  sorted set: those of a minute, by time
 --   slots:<client>    set: requests that hold a slot       queue:<client>  sorted set: those that wait, by their end
+--   awaited           set: instances that have to tell what they hold first (retake.lua)
 --   turns:<instance>  list: clients of whose queues it has the first
 --   use:<key>         hash: what the key has used and reserved
 --   used              sorted set: keys by their last change, which `uses` numbers (totals.lua)
@@ -49,8 +51,8 @@ local running, minute = name('running', ask.key), name('minute', ask.key)
 local slots, queue = name('slots', ask.client or ''), name('queue', ask.client or '')
 local use = name('use', ask.key)
 
-if redis.call('EXISTS', name('done', ask.id)) == 1 then
-  return {'over'}
+if redis.call('EXISTS', name('done', ask.id), prefix .. 'awaited') > 0 then
+  return {redis.call('EXISTS', prefix .. 'awaited') == 1 and 'behind' or 'over'}
 end
 local held = redis.call('HGET', open, ask.id)
 local ticket = held and cmsgpack.unpack(held) or {key = ask.key}

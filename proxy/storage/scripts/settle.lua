@@ -4,6 +4,8 @@
 -- ARGV[1]  MessagePack map, proxy.clients.shared.Settlements:
 --   months   as for admit.lua
 --   batch    the id of these entries, if one of them has no ticket: a batch counts once; absent: all have one
+--   owner, number  the instance and the number of this call among its own, by which it knows after a failover what was
+--            lost (`settled:<instance>`: the last one); absent: the call is not numbered
 --   entries  at most some hundreds:
 --     id, owner       the request and the instance that holds its ticket; absent: what is counted had no ticket
 --     tokens, nano    what it has used; absent: nothing
@@ -115,4 +117,5 @@ for _, entry in ipairs(ask.entries) do
     counted = counted + 1
   end
 end
+if ask.number then redis.call('SET', name('settled', ask.owner), ask.number, 'EX', TOLD_S) end
 return counted

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
 
 import pytest
 from tornado.ioloop import IOLoop
@@ -44,12 +44,14 @@ class Instance:
     limits: SharedLimits
     use: SharedUse
     jobs: Jobs
+    lost: list[str] = field(default_factory=list)
     count: int = 0
 
     def ticket(self, limits: KeyLimits = NO_LIMITS, *, slot: bool = False, counts: bool = True) -> Ticket:
         self.count += 1
-        place = self.sessions.enter(CLIENT, limited=slot, cut=lambda: None)
-        ticket = self.limits.ticket(f"{self.name}-{self.count}", KEY.id, limits, place, counts=counts)
+        id = f"{self.name}-{self.count}"
+        place = self.sessions.enter(CLIENT, limited=slot, cut=lambda: None, lost=lambda: self.lost.append(id))
+        ticket = self.limits.ticket(id, KEY.id, limits, place, counts=counts)
         assert ticket is not None
         return ticket
 
@@ -267,6 +269,116 @@ async def test_a_request_that_was_given_back_meanwhile_is_not_admitted_any_more(
     await two.limits.renew()
     with pytest.raises(Unavailable, match="lost sight"):
         await one.limits.admit(ticket, tokens=5)
+
+
+@pytest.mark.parametrize("limits", [KeyLimits(concurrent_requests=1), NO_LIMITS])
+async def test_who_was_taken_for_dead_ends_what_has_no_place_any_more(pool: Pool, limits: KeyLimits) -> None:
+    one, two = pool.instance(), pool.instance()
+    for each in (one, two):
+        await each.limits.renew()
+    lost = await one.admit(limits, slot=True)
+    pool.store.die("ins_0")
+    await two.limits.renew()
+    mine = await two.admit(limits, slot=True)
+    await one.limits.renew()
+    assert one.lost == [lost.id] and two.lost == []
+    await one.end(lost)
+    async with refused("has 1 requests in flight"):
+        await one.admit(limits, slot=True)
+    await two.end(mine)
+    assert pool.store.left() == set()
+
+
+async def test_who_was_taken_for_dead_has_its_free_places_back(pool: Pool) -> None:
+    one, two = pool.instance(), pool.instance()
+    limits = KeyLimits(concurrent_requests=1, tokens_per_day=10)
+    for each in (one, two):
+        await each.limits.renew()
+    mine = await one.admit(limits, slot=True, tokens=8)
+    pool.store.die("ins_0")
+    await two.limits.renew()
+    await one.limits.renew()
+    assert one.lost == []
+    async with refused("1 requests in flight"):
+        await two.admit(limits)
+    async with refused("token budget of this key"):
+        await two.admit(KeyLimits(tokens_per_day=10), tokens=3)
+    await one.end(mine, tokens=7)
+    await two.use.exchange()
+    assert two.used() == (7, 7, 0.0, 0) and pool.store.left() == set()
+
+
+# ---- a store that has lost the last moment, as by a failover
+
+
+async def test_another_store_admits_nothing_before_all_have_told_it_what_they_hold(
+    pool: Pool, redis_server: RedisServer
+) -> None:
+    one, two = pool.instance(), pool.instance()
+    limits = KeyLimits(requests_per_minute=3, concurrent_requests=2)
+    for each in (one, two):
+        await each.limits.renew()
+    with forgetful(redis_server):
+        short = await one.admit(limits)
+        await one.end(short)
+        await two.admit(limits)
+    await back(one)
+    with pytest.raises(Unavailable):
+        await one.admit(limits)
+    assert pool.store.client.smembers("{tests}:awaited") == {b"ins_1"}
+    await back(two)
+    await one.admit(limits)
+    assert pool.store.used(KEY.id)["minute"] == 3 and one.lost == two.lost == []
+    async with refused("2 requests in flight"):
+        await one.admit(limits)
+    async with refused("3 requests a minute"):
+        await one.admit(KeyLimits(requests_per_minute=3))
+
+
+@pytest.mark.parametrize("admitted_before", [True, False])
+async def test_what_another_store_has_not_heard_of_counts_once(
+    pool: Pool, redis_server: RedisServer, admitted_before: bool
+) -> None:
+    one = pool.instance()
+    limits = KeyLimits(concurrent_requests=5, tokens_per_day=100)
+    await one.limits.renew()
+    await one.end(await one.admit(limits, tokens=50), tokens=10)
+    begun = await one.admit(limits, slot=True, tokens=20) if admitted_before else None
+    with forgetful(redis_server):
+        ended = begun or await one.admit(limits, slot=True, tokens=20)
+        await one.end(ended, tokens=15)
+        runs = await one.admit(limits, slot=True, tokens=30)
+    await back(one)
+    await one.use.exchange()
+    assert one.used()[0] == 25
+    assert one.meters(limits)["tokens_per_day"] == (25, 30)
+    assert one.meters(limits)["concurrent_requests"] == (1, 0)
+    await one.end(runs, tokens=30)
+    await one.use.exchange()
+    assert one.used()[0] == 55 and pool.store.left() == set()
+
+
+@contextmanager
+def forgetful(server: RedisServer) -> Iterator[None]:
+    """What the store is told in this block is lost: it starts again with what it had before, and is another server."""
+    dump = server.path.with_name("dump.rdb")
+    server.call("SAVE")
+    before = dump.read_bytes()
+    yield
+    server.kill()
+    dump.write_bytes(before)
+    server.start()
+    dump.unlink()
+
+
+async def back(instance: Instance) -> None:
+    """Return once an instance reaches the store again."""
+    async with asyncio.timeout(5):
+        while True:
+            with suppress(StorageError):
+                return await instance.limits.renew()
+            instance.clock.advance(1)
+            await asyncio.sleep(0)
 
 
 # ---- sums
