@@ -13,6 +13,7 @@ import math
 import sys
 from collections.abc import Awaitable, Sequence
 from enum import Enum
+from functools import partial
 from pathlib import Path
 
 from tornado.httputil import (
@@ -57,6 +58,9 @@ from proxy.usage.request import CutBy, RequestRecord, Sink
 
 MOST_SMALL = 64 << 10
 """Bytes of a body that is read before shared limits are asked for, where they need to know it: that spares a call."""
+
+SESSION_ENDED = "an admin ended this session"
+PLACE_LOST = "this proxy stood still, and the request's place was given to another one: try again"
 
 log = logging.getLogger(__name__)
 
@@ -245,9 +249,8 @@ class V1Request(HTTPMessageDelegate):
         record.is_inference = target.is_inference(start_line.method)
         client = Client(key.id, address_group(record.address), headers.first.get("user-agent", ""))
         limited = target.takes_slot(start_line.method)
-        self._place = server.sessions.enter(
-            client, limited=limited, cut=self._session_ended, lost=self._place_lost
-        )
+        ended, lost = partial(self.cut, SESSION_ENDED, "admin"), partial(self.cut, PLACE_LOST, "proxy")
+        self._place = server.sessions.enter(client, limited=limited, cut=ended, lost=lost)
         record.session_id = self._place.session_id
         server.allowance.admit(record)
         if self._connection.head.says_body:
@@ -345,14 +348,6 @@ class V1Request(HTTPMessageDelegate):
                 self._refuse(Unavailable(why, retry_after_s=1))
             case State.ANSWERING:
                 self._cancel()
-
-    def _session_ended(self) -> None:
-        self.cut("an admin ended this session", by="admin")
-
-    def _place_lost(self) -> None:
-        self.cut(
-            "this proxy stood still, and the request's place was given to another one: try again", by="proxy"
-        )
 
     def _stalled(self) -> None:
         self._record.gone("client stalled")

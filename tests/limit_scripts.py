@@ -113,6 +113,14 @@ class LimitScripts:
         self.settle_all({"id": id, "owner": owner, "key": "", "reaped": True} for owner, id in pairs)
         return pairs
 
+    def retake(
+        self, owner: str, *tickets: dict[str, Any], minute: Iterable[Any] = (), server: str | None = None
+    ) -> list[str]:
+        """Say what an instance holds; which of it has no place any more."""
+        asked = {"owner": owner, "lease_ms": 15_000, "tickets": tickets, "minute": list(minute)}
+        given = msgspec.msgpack.encode(asked | ({"server": server} if server else {}))
+        return [id.decode() for id in self.run("retake", given)]
+
     def die(self, owner: str) -> None:
         """End the lease of an instance."""
         self.client.delete(f"{PREFIX}alive:{owner}")

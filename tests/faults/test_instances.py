@@ -116,7 +116,7 @@ async def test_of_three_instances_whose_store_fails_over(tmp_path: Path) -> None
     with watched_store() as (url, servers):
 
         async def failing_over(three: Trio, rng: random.Random) -> None:
-            """The primary is killed while a replica is behind. One of both takes its place, and it comes back as one."""
+            """The primary is killed while a replica is behind. One of both takes its place."""
             await until(lambda: whole(servers), 60)
             (killed,) = (each for each, _ in servers if is_primary(each))
             others = [each for each in servers if each[0] is not killed]

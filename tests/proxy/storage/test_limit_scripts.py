@@ -323,6 +323,66 @@ def test_the_keys_that_changed_are_told_from_a_cursor_on(store: LimitScripts) ->
     assert store.totals(last)[:2] == (1, 1)  # what was emptied numbers anew
 
 
+# ---- retake.lua
+
+
+def test_another_server_awaits_all_instances_that_live(store: LimitScripts) -> None:
+    for owner in ("i1", "i2", "i3"):
+        store.reap(owner)
+    assert store.retake("i1", server="one") == []
+    assert store.admit("a") == ("admitted", 0)  # the first server that there is
+    store.die("i3")
+    store.reap("i1", new=False)
+    assert store.retake("i1", server="two") == []
+    assert store.admit("b") == ("behind", 0)
+    assert store.retake("i2", server="two") == []
+    assert store.admit("b") == ("admitted", 0)
+
+
+def test_an_instance_that_never_comes_is_awaited_for_as_long_as_a_lease(store: LimitScripts) -> None:
+    store.reap("i2")
+    store.retake("i1", server="one")
+    store.retake("i1", server="two")
+    assert 14_000 < store.client.pttl(f"{PREFIX}awaited") <= 15_000
+
+
+def test_what_was_forgotten_is_held_again_until_it_ends(store: LimitScripts) -> None:
+    store.reap("i2")
+    store.retake("i2", server="one")
+    store.retake("i1", server="two")
+    held = {"id": "a", "key": "k", "client": "c", "slots": 1, "concurrent": 1, "tokens": 5, "nano": 7}
+    assert store.retake("i2", held, minute=["k", "a", 20_000_000, "k", "z", 50_000_000], server="two") == []
+    used = store.used()
+    assert (used["running"], used["minute"], used["reserved_tokens"], used["reserved_nano"]) == (1, 2, 5, 7)
+    assert store.admit("b", client="c", slots=1) == ("slots", 1_000_000)
+    store.move(15)
+    assert store.used()["minute"] == 1
+    assert store.settle("a", owner="i2", tokens=3) == 1
+    assert store.left() == set() and store.used()["reserved_tokens"] == 0 == store.used()["reservations"]
+
+
+def test_what_is_held_all_the_same_is_not_taken_twice(store: LimitScripts) -> None:
+    store.admit("a", client="c", slots=1, minute=5, tokens=5, nano=0)
+    store.move(10)
+    held = {"id": "a", "key": "k", "client": "c", "slots": 1, "tokens": 5, "nano": 0}
+    assert store.retake("i1", held, minute=["k", "a", 1_000_000]) == []
+    assert (store.used()["minute"], store.used()["reserved_tokens"]) == (1, 5)
+    store.move(50)
+    assert store.used()["minute"] == 0
+
+
+def test_who_is_not_awaited_has_a_place_again_if_there_is_one(store: LimitScripts) -> None:
+    store.admit("a", owner="i1", client="c", slots=2)
+    store.admit("b", owner="i1", client="c", slots=2)
+    store.die("i1")
+    store.reap("i2")
+    store.admit("x", owner="i2", client="c", slots=2)
+    held = [{"id": id, "key": "k", "client": "c", "slots": 2} for id in ("a", "b")]
+    assert store.retake("i1", *held) == ["b"]
+    assert store.admit("a", owner="i1", client="c", slots=2) == ("admitted", 0)
+    assert store.admit("b", owner="i1", client="c", slots=2) == ("over", 0)
+
+
 # ---- any order
 
 
