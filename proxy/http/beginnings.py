@@ -13,7 +13,6 @@ from collections import OrderedDict
 from typing import Final, NamedTuple
 
 import msgspec
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from xxhash import xxh3_64
 
 from proxy.http.conversation import MOST_HASHES, Message, Request, go_on, opened
@@ -62,6 +61,8 @@ class Beginnings:
     """What is known of the conversations that had a turn lately. In memory only: what it forgets is read again."""
 
     def __init__(self) -> None:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # it takes 24 ms and 9 MB
+
         self._known: OrderedDict[int, Beginning] = OrderedDict()
         # As a hash (GMAC) with a key that nobody knows, whose results nobody sees: no two beginnings can be made that
         # are taken for each other. It is ten times as fast as those that need no key.

@@ -24,7 +24,7 @@ MOST_BETAS = 32
 class Inbound:
     """A client's request; `origin` is as the client sees this proxy.
 
-    `beginnings` of conversations are known, if these are kept together, so that this one is to be known again.
+    `is_kept`: conversations are kept together, so that this one is to be known again; `beginnings` of some are known.
     """
 
     method: str
@@ -32,6 +32,7 @@ class Inbound:
     headers: ClientHeaders
     body: Body | None
     origin: str
+    is_kept: bool = True
     beginnings: Beginnings | None = None
     _peeked: Peek | None = None
 
@@ -40,7 +41,7 @@ class Inbound:
         if self._peeked is not None:
             return self._peeked
         is_conversation = self.method == "POST" and self.target.segments[1] == "messages"
-        wants_chain = self.beginnings is not None and is_conversation
+        wants_chain = self.is_kept and is_conversation
         found = peek(self.body, self.content_encoding, wants_chain=wants_chain, beginnings=self.beginnings)
         if not isinstance(found, Peek):
             return self._keep(found)

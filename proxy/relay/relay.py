@@ -38,7 +38,7 @@ class Relay:
         self, method: str, target: Target, headers: ClientHeaders, body: Body | None, origin: str
     ) -> Inbound:
         """A client's request; `origin` is as the client sees this proxy."""
-        return Inbound(method, target, headers, body, origin, self._beginnings if self.affinity.on else None)
+        return Inbound(method, target, headers, body, origin, self.affinity.on, self._beginnings)
 
     def retry_as(self, retry: Retry) -> None:
         """Try again so often and so soon from now on, requests that run included."""
