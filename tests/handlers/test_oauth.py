@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import signal
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -601,6 +602,8 @@ async def test_no_answer_log_line_page_or_file_holds_a_secret_of_a_login(tmp_pat
         async with running(tmp_path, "--config", str(config), **variables) as process:
             key = heard(await process.admin("POST", "/api/tokens", {"name": "c"})).json()["token"]["key"]
             secrets = await _a_whole_life(process, simulator, heard, key)
+            process.signal(signal.SIGTERM)
+            await process.ended()  # all lines are written
             said.append(process.printed.encode() + process.stderr.encode())
     folder = tmp_path / "data"
     accounts = {path.name for path in holders(tmp_path, secrets)}
