@@ -284,6 +284,13 @@ async def forking(home: Path, *arguments: str, **variables: str) -> AsyncIterato
 
 
 @contextlib.asynccontextmanager
+async def forked(home: Path, *arguments: str, **variables: str) -> AsyncIterator[Running]:
+    """As `running`, but a fork, at a tenth of the cost: where it does not matter how it was started."""
+    async with forking(home, *arguments, **variables) as life, life() as process:
+        yield process
+
+
+@contextlib.asynccontextmanager
 async def _serving(process: Running) -> AsyncIterator[Running]:
     """Once it serves; killed at the end."""
     try:

@@ -15,7 +15,7 @@ import pytest
 from proxy.simulator import Amend, Error, Fault, Reset, Simulator, Slow
 from tests.canaries import holders, leaked
 from tests.logins import TOKEN, arguments, as_json, full_disk, pair, simulating, stored
-from tests.process import running, write_config
+from tests.process import forked, write_config
 from tests.service import ADMIN_KEY, CLIENT_KEY, Service, SteppedClock, serve
 from tests.wire import Answer, fetch
 
@@ -599,7 +599,7 @@ async def test_no_answer_log_line_page_or_file_holds_a_secret_of_a_login(tmp_pat
             "LOGGER__LEVEL": "debug",
         }
         config = write_config(tmp_path)
-        async with running(tmp_path, "--config", str(config), **variables) as process:
+        async with forked(tmp_path, "--config", str(config), **variables) as process:
             key = heard(await process.admin("POST", "/api/tokens", {"name": "c"})).json()["token"]["key"]
             secrets = await _a_whole_life(process, simulator, heard, key)
             process.signal(signal.SIGTERM)
