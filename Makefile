@@ -10,7 +10,8 @@ FRONTS := $(if $(wildcard /usr/sbin/nginx),,nginx-light) $(if $(wildcard /usr/bi
 	$(if $(wildcard /usr/sbin/haproxy),,haproxy)
 # Debian packages that tests need beside the Python ones.
 DEJAVU := /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
-TEST_PACKAGES := $(if $(shell command -v npm),,nodejs npm) $(if $(shell command -v chromium),,chromium) \
+TEST_PACKAGES := $(if $(shell command -v npm),,nodejs npm) \
+	$(if $(shell command -v chromium-headless-shell),,chromium-headless-shell) \
 	$(if $(wildcard $(DEJAVU)),,fonts-dejavu-core) $(if $(shell command -v promtool),,prometheus) \
 	$(if $(shell command -v systemd-socket-activate),,systemd) $(if $(wildcard /usr/bin/openssl),,openssl) $(FRONTS) \
 	$(if $(wildcard /usr/bin/redis-server),,redis-server)

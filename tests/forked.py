@@ -3,8 +3,8 @@
     PYTHONPATH=. python tests/forked.py
 
 The line is a JSON object: `arguments`, `stderr` (a file), and if they are not to be this one's own, `stdout` (a file)
-and `environ`. Each fork is a process as if started by itself; it says `pid <pid>` first. When it has ended,
-`ended <status>` follows, and the next line of stdin lets go of it.
+and `environ`, which may name a CP_FAILPOINT_FILE: see tests/faults/armed.py. Each fork is a process as if started by
+itself; it says `pid <pid>` first. When it has ended, `ended <status>` follows, and the next line of stdin lets it go.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 from typing import Any
 
 from run import main
+from tests.faults.armed import arm
 
 
 def live(start: dict[str, Any]) -> int:
@@ -27,6 +28,7 @@ def live(start: dict[str, Any]) -> int:
     if "environ" in start:
         os.environ.clear()
         os.environ.update(start["environ"])
+    arm()
     sys.argv[1:] = start["arguments"]
     return main()
 

@@ -30,7 +30,7 @@ async def main() -> None:
             running(Path(home), "--demo", SERVER__PORT="0", AUTH__API_KEY=ADMIN_KEY) as demo,
             async_playwright() as playwright,
             await playwright.chromium.launch(
-                executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+                executable_path=shutil.which("chromium-headless-shell"), args=["--no-sandbox"]
             ) as browser,
         ):
             await asyncio.sleep(SETTLED_S)

@@ -16,7 +16,7 @@ from proxy import __version__
 from proxy.accounts.account import Account, ApiKey
 from proxy.storage.codec import Document, encode, to_text
 from tests.canaries import holders, leaked
-from tests.process import ROOT, refusal, refused, run, run_fork, running, write_config
+from tests.process import ROOT, forked, refusal, refused, run, run_fork, running, write_config
 from tests.service import ADMIN_KEY
 
 ACCOUNT_KEY = "sk-ant-api03-canary-Wq8Zr2Lp6Tn4Vb1Xc9Yd7Mf5Kg3Hj0Sa"
@@ -160,7 +160,7 @@ def test_an_outbound_proxy_of_the_environment_is_said_to_be_unused(tmp_path: Pat
 
 async def test_a_start_says_which_outbound_proxy_is_used(tmp_path: Path) -> None:
     config = write_config(tmp_path)
-    async with running(tmp_path, "--config", str(config), HTTPS_PROXY="http://proxy.lan:3128") as process:
+    async with forked(tmp_path, "--config", str(config), HTTPS_PROXY="http://proxy.lan:3128") as process:
         assert "HTTPS_PROXY is set and not used" in process.printed
 
 
@@ -278,7 +278,7 @@ def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
 async def test_with_a_key_no_credential_is_on_disk_and_nothing_starts_without_it(tmp_path: Path) -> None:
     start = ("--config", str(write_config(tmp_path)))
     account_file(tmp_path)  # plain
-    async with running(tmp_path, *start, STORAGE__ENCRYPTION_KEY=ENCRYPTION_KEY) as process:
+    async with forked(tmp_path, *start, STORAGE__ENCRYPTION_KEY=ENCRYPTION_KEY) as process:
         made = {"name": "key", "key": CLIENT_KEY}
         assert (await process.admin("POST", "/api/tokens", made)).status == 201
         assert (await process.admin("PUT", "/api/accounts/acc_1", {"name": "renamed"})).status == 200
@@ -306,9 +306,9 @@ async def test_with_a_key_no_credential_is_on_disk_and_nothing_starts_without_it
 async def test_turned_off_with_the_old_key_it_serves_the_same_and_is_plain(tmp_path: Path) -> None:
     start = ("--config", str(write_config(tmp_path)))
     account_file(tmp_path)
-    async with running(tmp_path, *start, STORAGE__ENCRYPTION_KEY=ENCRYPTION_KEY):
+    async with forked(tmp_path, *start, STORAGE__ENCRYPTION_KEY=ENCRYPTION_KEY):
         pass
-    async with running(tmp_path, *start, STORAGE__ENCRYPTION_KEY_OLD=ENCRYPTION_KEY) as process:
+    async with forked(tmp_path, *start, STORAGE__ENCRYPTION_KEY_OLD=ENCRYPTION_KEY) as process:
         assert "storage.encryption_key_old is not needed any more" in process.stderr
         assert (await process.admin("GET", "/api/accounts/acc_1")).status == 200
     assert {path.name for path in holders(tmp_path / "data", [ACCOUNT_KEY])} == {
@@ -363,7 +363,7 @@ WORDS = "five words of the tests"
 async def test_a_backup_fills_an_empty_data_folder_with_the_same(tmp_path: Path) -> None:
     config, file = write_config(tmp_path), tmp_path / "backup.json"
     account_file(tmp_path)
-    async with running(tmp_path, "--config", str(config)) as process:
+    async with forked(tmp_path, "--config", str(config)) as process:
         made = {"name": "key", "key": CLIENT_KEY}
         assert (await process.admin("POST", "/api/tokens", made)).status == 201
         done = run_fork(tmp_path, "--config", str(config), "--backup", str(file), BACKUP_PASSPHRASE=WORDS)
@@ -388,7 +388,7 @@ async def test_a_backup_fills_an_empty_data_folder_with_the_same(tmp_path: Path)
     done = run_fork(tmp_path, *restore, BACKUP_PASSPHRASE=WORDS, **there)
     assert (done.returncode, done.stderr) == (0, "") and "1 accounts, 1 client keys" in done.stdout
     assert holders(tmp_path / "new", [ACCOUNT_KEY]) == []
-    async with running(tmp_path, "--config", str(config), **there) as process:
+    async with forked(tmp_path, "--config", str(config), **there) as process:
         [account] = (await process.admin("GET", "/api/accounts")).json()["accounts"]
         assert (account["id"], account["name"]) == ("acc_1", "team")
         answer = await process.send("GET", "/v1/nothing", [("x-api-key", CLIENT_KEY)])
@@ -443,7 +443,7 @@ async def test_accounts_of_another_program_are_told_first_and_then_added(tmp_pat
     asked = ("--config", str(config), "--import", str(file))
     without = run_fork(tmp_path, *asked)
     assert "0 of 1 accounts can be taken" in without.stdout and "oauth.client_id" in without.stdout
-    async with running(tmp_path, "--config", str(config), **oauth) as process:
+    async with forked(tmp_path, "--config", str(config), **oauth) as process:
         dry = run_fork(tmp_path, *asked, **oauth)
         assert (dry.returncode, dry.stderr) == (0, "")
         assert "taken      'team' (oauth), as 'team 2', since that name is not free" in dry.stdout
@@ -457,7 +457,7 @@ async def test_accounts_of_another_program_are_told_first_and_then_added(tmp_pat
     again = run_fork(tmp_path, *asked, "--yes", **oauth)
     assert "it is there already" in again.stdout and "0 of 1 accounts" in again.stdout
     assert not leaked(without.stdout + dry.stdout + done.stdout + again.stdout, tokens.values())
-    async with running(tmp_path, "--config", str(config), **oauth) as process:
+    async with forked(tmp_path, "--config", str(config), **oauth) as process:
         accounts = (await process.admin("GET", "/api/accounts")).json()["accounts"]
         assert [(a["name"], a["type"], a["status"]) for a in accounts] == [
             ("team", "api_key", "active"),

@@ -24,7 +24,7 @@ from proxy import __version__
 from proxy.clock import SystemClock
 from proxy.simulator import Error, Simulator, Steady
 from tests.canaries import leaked
-from tests.process import ROOT, Running, forking, refusal, refused, run, running, write_config
+from tests.process import ROOT, Running, forked, forking, refusal, refused, run, running, write_config
 from tests.service import ADMIN_KEY, MESSAGE_HEADERS, SteppedClock, message, until
 from tests.wire import Answer, Cut, connect, fetch
 
@@ -53,7 +53,11 @@ async def serving(
     """A process before the simulator, with an account and a client key, once it answers."""
     config = str(write_config(home))
     variables["CLAUDE__BASE_URL"] = simulator.base_url
-    async with running(home, "--config", config, terminal=terminal, **variables) as process:
+    async with (
+        forked(home, "--config", config, **variables)
+        if terminal is None
+        else running(home, "--config", config, terminal=terminal, **variables)
+    ) as process:
         new = {"name": "team", "type": "api_key", "api_key": ACCOUNT_KEY}
         assert (await process.admin("POST", "/api/accounts", new)).status == 201
         assert (await process.admin("POST", "/api/tokens", {"name": "n", "key": CLIENT_KEY})).status == 201
@@ -98,7 +102,7 @@ async def test_it_says_what_it_serves_and_where(tmp_path: Path) -> None:
 
 
 async def test_its_memory_is_written_to_no_core_file(tmp_path: Path) -> None:
-    async with running(tmp_path, "--config", str(write_config(tmp_path))) as process:
+    async with forked(tmp_path, "--config", str(write_config(tmp_path))) as process:
         assert resource.prlimit(process.pid, resource.RLIMIT_CORE) == (0, 0)
 
 
@@ -130,7 +134,7 @@ def test_its_memory_is_read_by_no_other_process_of_its_user() -> None:
 async def test_it_names_a_dashboard_that_can_be_opened(
     tmp_path: Path, variables: dict[str, str], dashboard: str
 ) -> None:
-    async with running(tmp_path, "--config", str(write_config(tmp_path)), **variables) as process:
+    async with forked(tmp_path, "--config", str(write_config(tmp_path)), **variables) as process:
         assert f"dashboard     {dashboard.format(port=process.port)}\n" in process.printed
 
 
@@ -277,7 +281,7 @@ async def test_under_nohup_it_outlives_its_terminal(tmp_path: Path) -> None:
 
 async def test_a_second_process_on_the_same_folder_is_refused(tmp_path: Path) -> None:
     config = str(write_config(tmp_path))
-    async with running(tmp_path, "--config", config) as process:
+    async with forked(tmp_path, "--config", config) as process:
         for more in ([], ["--check"]):
             line = await asyncio.to_thread(refusal, tmp_path, "--config", config, *more)
             assert f"data folder {tmp_path / 'data'} is in use by process {process.pid}" in line

@@ -49,7 +49,7 @@ class Both:
 async def both_sides(
     client: str, data: Path, *, accounts: Sequence[str] = ("a",), group: Sequence[str] = ()
 ) -> Both:
-    """Runs the client's program twice; the proxy's data folder is `data`.
+    """What comes of the client's program on both sides; the proxy's data folder is `data`.
 
     `group`: names of client keys of one group, which the program uses in turn.
     """
@@ -76,10 +76,16 @@ async def alone() -> AsyncIterator[Simulator]:
         await simulator.stop()
 
 
+_direct: dict[str, Side] = {}
+"""By client. It is the same each time, as all simulators are made alike, so the program runs once for all tests."""
+
+
 async def direct(client: str) -> Side:
-    async with alone() as simulator:
-        calls = await outcomes(client, simulator.base_url, UPSTREAM_KEY)
-        return Side(simulator.base_url, calls, list(simulator.ledger))
+    if client not in _direct:
+        async with alone() as simulator:
+            calls = await outcomes(client, simulator.base_url, UPSTREAM_KEY)
+            _direct[client] = Side(simulator.base_url, calls, list(simulator.ledger))
+    return _direct[client]
 
 
 async def outcomes(client: str, url: str, key: str, more: Mapping[str, str] = NOTHING) -> dict[str, Calls]:

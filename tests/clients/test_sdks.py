@@ -1,8 +1,8 @@
 """The official SDKs through the proxy, beside the same calls without it.
 
-A test makes every call of the client's program twice: through a proxy with one account, and directly to a fresh
-simulator with the same seed, clock and organisation. So what comes of both is compared as it is, ids included; each
-fact is a subtest, so that a client runs once for all of them.
+A test makes every call of the client's program through a proxy with one account, and compares it with what comes of
+the same calls made directly to a fresh simulator with the same seed, clock and organisation. So it is compared as it
+is, ids included; each fact is a subtest, so that a client runs once for all of them.
 """
 
 from __future__ import annotations

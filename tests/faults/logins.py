@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import random
 import re
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from proxy.accounts.account import Account, OAuthTokens
-from proxy.clock import rfc3339
+from proxy.clock import SystemClock, rfc3339
+from proxy.simulator import Simulator
 from proxy.storage.codec import decode
-from tests.process import CLOCK, ROOT, Life, Running, forking, write_config
+from tests.process import Life, Running, forking, write_config
 
 CLIENT_KEY = "cp-a-client-key-of-crash-tests-9Kd"
 # What a start and a life may log at warning level; the last two are about accounts that are lost, or mended.
@@ -26,46 +26,28 @@ INTERRUPTED = re.compile(
 ABOUT_LOST = re.compile(r"WARNING proxy.accounts.(refresh refresh failed|table account state) account=(\S+) ")
 
 
-class LoginServer:
-    """The OAuth server and the API behind it: see login_process.py."""
+class LoginServer(Simulator):
+    """The OAuth server and the API behind it."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-        self.settings: dict[str, str] = {}
+    def refreshes(self) -> list[dict[str, Any]]:
+        """The refresh calls since this was asked last, in their order. 200 means rotated, whether or not it arrived."""
+        calls = [
+            {"organization": entry.organization, "presented": entry.credential, "status": entry.status}
+            for entry in self.ledger.token_calls()
+            if entry.body and entry.json()["grant_type"] == "refresh_token"
+        ]
+        self.ledger.clear()
+        return calls
 
-    async def read(self) -> Any:
-        assert self._process.stdout is not None
-        async with asyncio.timeout(30):
-            return json.loads(await self._process.stdout.readline())
+    async def settled(self) -> None:
+        """Return once nothing is left of what came from processes that have ended.
 
-    async def ask(self, verb: str, *args: str) -> Any:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps([verb, *args]).encode() + b"\n")
-        return await self.read()
-
-
-@contextlib.asynccontextmanager
-async def login_server(rotation: str, *, expires_in: int, seed: int = 1) -> AsyncIterator[LoginServer]:
-    """It runs until the end; `rotation` is `strict` or `grace`."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        str(Path(__file__).with_name("login_process.py")),
-        rotation,
-        str(expires_in),
-        str(seed),
-        env={"PYTHONPATH": str(ROOT)} | CLOCK,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        limit=1 << 26,
-    )
-    server = LoginServer(process)
-    try:
-        server.settings = await server.read()
-        yield server
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+        What one sent before it was killed still waits in a socket: read first, then no connection is left.
+        """
+        turns = 0
+        while turns < 10:
+            await asyncio.sleep(0)
+            turns = 0 if self.open_connections else turns + 1
 
 
 @dataclass(frozen=True)
@@ -125,7 +107,7 @@ class Home:
 
     async def _landed(self, process: Running, name: str, query: str) -> Any:
         begun = await ask(process, "GET", f"/oauth/authorize{query}")
-        return await self.server.ask("authorize", begun["authorization_url"], name)
+        return self.server.authorize(begun["authorization_url"], organization=name)
 
     async def refresh(self, process: Running, id: str) -> None:
         """A refresh that works."""
@@ -145,8 +127,8 @@ class Home:
 
     async def left(self) -> dict[str, Left]:
         """By account; with no process alive. AssertionError where something is missing that was acknowledged."""
-        await self.server.ask("settled")
-        calls = await self.server.ask("refreshes")
+        await self.server.settled()
+        calls = self.server.refreshes()
         return {id: self._left(self.stored(id), calls) for id in self.names}
 
     def stored(self, id: str) -> Account:
@@ -193,16 +175,25 @@ class Home:
 
 @contextlib.asynccontextmanager
 async def at_home(folder: Path, rotation: str, *, expires_in: int, seed: int = 1) -> AsyncIterator[Home]:
-    """An empty one before a server of its own."""
+    """An empty one before a server of its own; `rotation` is `strict` or `grace`."""
     armed = folder / "failpoints"
-    async with login_server(rotation, expires_in=expires_in, seed=seed) as server:
-        variables = server.settings | {
-            "PYTHONPATH": f"{Path(__file__).parent}:{ROOT}",
-            "CP_FAILPOINT_FILE": str(armed),
-            "LOGGER__LEVEL": "warning",
-        }
+    server = LoginServer(
+        clock=SystemClock(), rng=random.Random(seed), refresh_rotation=rotation, expires_in=expires_in
+    )
+    await server.start(port=0)
+    variables = {
+        "CLAUDE__BASE_URL": server.base_url,
+        "OAUTH__CLIENT_ID": server.client_id,
+        "OAUTH__AUTHORIZE_URL": server.authorize_url,
+        "OAUTH__TOKEN_URL": server.token_url,
+        "CP_FAILPOINT_FILE": str(armed),
+        "LOGGER__LEVEL": "warning",
+    }
+    try:
         async with forking(folder, "--config", str(write_config(folder)), **variables) as life:
             yield Home(folder, server, armed, life)
+    finally:
+        await server.stop()
 
 
 def complaints(process: Running, lost: set[str]) -> list[str]:

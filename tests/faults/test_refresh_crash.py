@@ -249,7 +249,7 @@ async def test_tokens_that_cannot_be_saved_stay_in_memory_and_are_saved_later(
             home.arm("")
             await saved(process)
             await home.refresh(process, a)
-            assert [call["status"] for call in await home.server.ask("refreshes")] == [200]
+            assert [call["status"] for call in home.server.refreshes()] == [200]
         assert await home.left() == {a: UNTOUCHED, b: UNTOUCHED}
         async with home.life() as process:
             await home.check(process, {}, set())
@@ -291,10 +291,10 @@ async def refuse_tokens(home: Home, process: Running, id: str, place: str) -> No
 
 async def refused(home: Home, process: Running, id: str) -> None:
     """A refresh that is not begun while the disk is not well."""
-    await home.server.ask("refreshes")
+    home.server.refreshes()  # those before
     answer = await process.admin("POST", f"/api/accounts/{id}/refresh")
     assert (answer.status, b"no token is rotated" in answer.body) == (502, True)
-    assert await home.server.ask("refreshes") == []
+    assert home.server.refreshes() == []
 
 
 async def health(process: Running) -> str:

@@ -21,7 +21,7 @@ import pytest
 
 from proxy.clock import SystemClock
 from proxy.simulator import Simulator
-from tests.process import ROOT, Running, forking, write_config
+from tests.process import Running, forking, write_config
 from tests.proxy.simulator.uploads import FORM, form, skill_form
 from tests.service import MESSAGE, upstream_key
 from tests.wire import Answer, Cut, connect
@@ -147,7 +147,6 @@ async def test_no_id_that_a_client_has_seen_is_forgotten_by_a_kill(tmp_path: Pat
     variables = {
         "CLAUDE__BASE_URL": simulator.base_url,
         "LOGGER__LEVEL": "warning",
-        "PYTHONPATH": f"{Path(__file__).parent}:{ROOT}",
         "CP_FAILPOINT_FILE": str(armed),
     }
     try:

@@ -19,7 +19,7 @@ import yaml
 from proxy.clock import SystemClock
 from proxy.simulator import Entry, Ledger, Simulator
 from tests.cable import Cable
-from tests.process import Running, running
+from tests.process import Running, forked
 from tests.redis_server import RedisServer
 from tests.service import ADMIN_KEY, MESSAGE_HEADERS, message
 from tests.wire import Answer, Cut, fetch
@@ -76,7 +76,7 @@ class Member:
         config = str(self._home.parent / "config.yaml")
         self._home.mkdir(exist_ok=True)
         self._process = await self._life.enter_async_context(
-            running(self._home, "--config", config, **self._variables)
+            forked(self._home, "--config", config, **self._variables)
         )
 
     async def kill(self) -> None:

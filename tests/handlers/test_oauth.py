@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import signal
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -14,7 +15,7 @@ import pytest
 from proxy.simulator import Amend, Error, Fault, Reset, Simulator, Slow
 from tests.canaries import holders, leaked
 from tests.logins import TOKEN, arguments, as_json, full_disk, pair, simulating, stored
-from tests.process import running, write_config
+from tests.process import forked, write_config
 from tests.service import ADMIN_KEY, CLIENT_KEY, Service, SteppedClock, serve
 from tests.wire import Answer, fetch
 
@@ -598,9 +599,11 @@ async def test_no_answer_log_line_page_or_file_holds_a_secret_of_a_login(tmp_pat
             "LOGGER__LEVEL": "debug",
         }
         config = write_config(tmp_path)
-        async with running(tmp_path, "--config", str(config), **variables) as process:
+        async with forked(tmp_path, "--config", str(config), **variables) as process:
             key = heard(await process.admin("POST", "/api/tokens", {"name": "c"})).json()["token"]["key"]
             secrets = await _a_whole_life(process, simulator, heard, key)
+            process.signal(signal.SIGTERM)
+            await process.ended()  # all lines are written
             said.append(process.printed.encode() + process.stderr.encode())
     folder = tmp_path / "data"
     accounts = {path.name for path in holders(tmp_path, secrets)}

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ import jsonschema_rs
 import pytest
 import yaml
 
-from proxy.config.schema import schema, text
+from proxy.config import schema as made
+from proxy.config.schema import text
 from proxy.config.settings import keys
 
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "conf" / "config.example.yaml"
+
+schema = cache(made.schema)
 
 
 def refused(document: Any) -> bool:

@@ -20,6 +20,7 @@ from proxy.clock import SystemClock
 from proxy.errors import StorageError
 from proxy.storage.envelope import Keyring
 from proxy.storage.json_files import JsonFiles
+from tests.faults.armed import arm
 
 KEY, *OLD = map(bytes.fromhex, os.environ.get("CHILD_KEYS", "").split(","))
 
@@ -73,6 +74,7 @@ async def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    arm()
     try:
         asyncio.run(main(Path(sys.argv[1])))
     except StorageError as error:

@@ -26,8 +26,6 @@ from proxy.storage.protocols import Kind
 from tests.canaries import holders
 
 KEY, NEW_KEY, STRANGE_KEY = bytes(range(32)), bytes(range(32, 64)), bytes(range(64, 96))
-ROOT = Path(__file__).parents[3]
-FAULTS = ROOT / "tests" / "faults"
 SECRETS = [f"sk-ant-api03-canary-{n}-Wq8Zr2Lp6Tn4Vb1Xc9Yd7Mf5Kg3Hj0Sa" for n in range(9)]
 DOCUMENT = Document(7, {"a": json.dumps({"key": SECRETS[0]})})
 NAME = "accounts/a.json"
@@ -453,7 +451,6 @@ async def test_a_crash_in_the_midst_of_a_rotation_loses_nothing(
     ended = child(
         CHILD_KEYS=",".join(key.hex() for key in (NEW_KEY, *old)),
         CP_FAILPOINT_FILE=str(armed),
-        PYTHONPATH=f"{FAULTS}:{ROOT}",
     )
     assert (ended.status == -signal.SIGKILL) if action == "kill" else "cannot be used" in ended.answers[0]
     mixed = {name for name, data in contents(filled).items() if key_id(NEW_KEY).encode() in data}

@@ -1,8 +1,7 @@
 """Failpoints that a test arms while the process runs, and that count: `storage.rename.before@2:kill`.
 
-Python imports a module of this name at every start where its folder is in PYTHONPATH. The failpoints are then
-read from the file that CP_FAILPOINT_FILE names, in the form of CP_FAILPOINT; with `@n` one acts from its nth
-time on, counted from when the file was last changed.
+A process that calls `arm` reads them from the file that CP_FAILPOINT_FILE names, in the form of CP_FAILPOINT; with
+`@n` one acts from its nth time on, counted from when the file was last changed.
 """
 
 from __future__ import annotations
@@ -37,5 +36,7 @@ class Armed(dict[str, str]):
         return default
 
 
-if "CP_FAILPOINT_FILE" in os.environ:
-    failpoints.ARMED = Armed(Path(os.environ["CP_FAILPOINT_FILE"]))
+def arm() -> None:
+    """If the variable is set, have the failpoints of this process read from there."""
+    if file := os.environ.get("CP_FAILPOINT_FILE"):
+        failpoints.ARMED = Armed(Path(file))  # type: ignore[misc]
