@@ -12,7 +12,7 @@ try:
     from handlers.front import prepare_process
     from handlers.life import live
     from handlers.server import Listening
-    from handlers.successor import waiting_told
+    from handlers.successor import set_apart, waiting_told
     from handlers.supervisor import GIVEN_UP_WITHIN_S, Supervisor, inherited_sockets
     from handlers.waiting import once_there
     from handlers.workers import run_workers
@@ -33,6 +33,7 @@ except ImportError as error:
 
 def main() -> int:
     os.umask(0o077)
+    set_apart(os.environ)
     return exit_status(_main)
 
 

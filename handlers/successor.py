@@ -21,6 +21,19 @@ from handlers.supervisor import PIPE, SOCKETS, Supervisor
 
 log = logging.getLogger(__name__)
 
+PID_BYTES = 20
+"""More than a process's id has digits."""
+
+
+def set_apart(environ: MutableMapping[str, str]) -> None:
+    """Go on in a child of nobody, if another process started this one to be followed by it.
+
+    systemd waits at a stop only for its own children, and takes up those that have lost their parent. So it has to have
+    lost it before it becomes the main process (sd_notify(3)). No thread runs yet.
+    """
+    if PIPE in environ and os.fork():
+        os._exit(0)
+
 
 def waiting_told(environ: MutableMapping[str, str]) -> Callable[[], None]:
     """What tells the process before this one that this one waits for the data folder; it does nothing without one."""
@@ -31,7 +44,7 @@ def waiting_told(environ: MutableMapping[str, str]) -> Callable[[], None]:
     def tell() -> None:
         if fd >= 0:
             with contextlib.suppress(OSError), os.fdopen(fd, "wb") as pipe:
-                pipe.write(b"1")
+                pipe.write(b"%d" % os.getpid())
 
     return tell
 
@@ -61,14 +74,14 @@ class Successor:
         with os.fdopen(read, "rb", 0) as told:
             with os.fdopen(write, "wb"):
                 process = self._spawn(write)
-            self.is_there = await asyncio.to_thread(told.read, 1) == b"1"
-        if not self.is_there:
-            status = await asyncio.to_thread(process.wait)
-            log.error("the process that was to follow ended with %d: this one goes on", status)
+            await asyncio.to_thread(process.wait)  # the one that follows is a child of it
+            pid = await asyncio.to_thread(told.read, PID_BYTES)
+        if not pid:
+            log.error("the process that was to follow ended before it could: this one goes on")
             return
-        process.returncode = 0  # it outlives this one, so nobody waits for its end
-        log.info("process %d follows", process.pid)
-        self._supervisor.tell(f"MAINPID={process.pid}")
+        self.is_there = True
+        log.info("process %d follows", int(pid))
+        self._supervisor.hand_over(int(pid))
         stop.set()
 
     def _spawn(self, pipe: int) -> subprocess.Popen[bytes]:

@@ -20,6 +20,9 @@ FIRST_FD = 3
 SOCKETS, PIPE = "CLAUDE_PROXY_SOCKETS", "CLAUDE_PROXY_PIPE"
 """Variables for the process that follows this one: the descriptors of the sockets, and of the pipe to this one."""
 
+FOLLOWS_WITHIN_S = GIVEN_UP_WITHIN_S + 60.0
+"""How long systemd waits for a process that follows another one, until that says that it lives."""
+
 WATCHDOG_SHARE = 0.5
 """Of the time within which systemd wants to hear from the process (sd_watchdog_enabled(3))."""
 
@@ -75,8 +78,16 @@ class Supervisor:
             except OSError:
                 return
 
+    def hand_over(self, pid: int) -> None:
+        """Say which process follows, and nothing after that. It has longer for its first sign of life."""
+        longer = "" if self.every_s is None else f"\nWATCHDOG_USEC={FOLLOWS_WITHIN_S * 1e6:.0f}"
+        self.tell(f"MAINPID={pid}{longer}")
+        self._address = ""
+
     def ready(self, jobs: Jobs) -> None:
         """Say that the process serves, and from then on that it lives, if that is asked for."""
-        self.tell("READY=1")
-        if self.every_s is not None:
+        if self.every_s is None:
+            self.tell("READY=1")
+        else:  # the process before this one may have asked for longer
+            self.tell(f"READY=1\nWATCHDOG_USEC={self.every_s / WATCHDOG_SHARE * 1e6:.0f}")
             jobs.every("sign of life", self.every_s, partial(self.tell, "WATCHDOG=1"))

@@ -31,6 +31,7 @@ from proxy.logs import say_last
 from proxy.storage import backup
 from proxy.storage.address import StoreAddress
 from proxy.storage.audit import verified, verified_in
+from proxy.storage.folder import FolderInUse
 from proxy.storage.inspection import Inspection, inspect
 from proxy.storage.layout import LAYOUTS
 from proxy.storage.live import read_live
@@ -174,19 +175,23 @@ async def check(settings: Settings) -> list[str]:
     """What these settings would serve, line by line, after a look at the data folder. Raises StartError."""
     if settings.claude.base_url.startswith("https:"):
         check_certificates()
-    if settings.storage.address is not None:
-        records = await _shared_records(settings)
-        return [
-            f"would listen on   {url(settings, settings.server.port)}",
-            f"would forward to  {settings.claude.base_url}{way_out(settings)}",
-            f"shared store      {settings.storage.address}: {_counted(records)}",
-        ]
-    found = _inspect(settings)
-    return [
-        *found.notices,
+    folder = f"data folder       {settings.storage.data_folder}"
+    places = [
         f"would listen on   {url(settings, settings.server.port)}",
         f"would forward to  {settings.claude.base_url}{way_out(settings)}",
-        f"data folder       {settings.storage.data_folder}: {_counted(found.records)}",
+    ]
+    if settings.storage.address is not None:
+        records = await _shared_records(settings)
+        return [*places, f"shared store      {settings.storage.address}: {_counted(records)}"]
+    try:
+        found = _inspect(settings)
+    except FolderInUse:  # as before an upgrade
+        held = _counted(await _live_records(settings))
+        return [*places, f"{folder}: {held}; a proxy is using it, so no more of it was checked"]
+    return [
+        *found.notices,
+        *places,
+        f"{folder}: {_counted(found.records)}",
         *(
             f"                  {name}: {lines} line{'s' * (lines != 1)}"
             for name, lines in found.logs.items()

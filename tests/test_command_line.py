@@ -360,6 +360,18 @@ def test_the_configuration_is_printed_with_its_places_and_without_secrets(tmp_pa
 WORDS = "five words of the tests"
 
 
+async def test_a_configuration_is_checked_while_a_proxy_uses_its_data_folder(tmp_path: Path) -> None:
+    """As one does before an upgrade of it."""
+    config = write_config(tmp_path)
+    account_file(tmp_path)
+    async with running(tmp_path, "--config", str(config)):
+        done = run_fork(tmp_path, "--config", str(config), "--check")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "1 accounts, 0 client keys; a proxy is using it" in done.stdout
+        config.write_text("auth: [")
+        assert "line 1" in refusal(tmp_path, "--config", str(config), "--check")
+
+
 async def test_a_backup_fills_an_empty_data_folder_with_the_same(tmp_path: Path) -> None:
     config, file = write_config(tmp_path), tmp_path / "backup.json"
     account_file(tmp_path)

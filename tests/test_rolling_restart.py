@@ -140,3 +140,9 @@ def test_the_compose_file_runs_the_instances_that_nginx_asks() -> None:
     assert "./nginx-many.conf:/etc/nginx/conf.d/default.conf:ro" in services["nginx"]["volumes"]
     url = services["claude-proxy-1"]["environment"]["STORAGE__URL"]
     assert re.fullmatch(r"redis://(\w+):6379", url)[1] in services  # type: ignore[index]
+
+
+def test_nginx_marks_no_instance_as_failed() -> None:
+    """It would until a request there has ended, and a stream lasts: two restarts later it knows nobody whom to ask."""
+    servers = re.findall(r"server claude-proxy-\d:4000(.*);", (ROOT / "conf/nginx-many.conf").read_text())
+    assert {each.strip() for each in servers} == {"max_fails=0"}

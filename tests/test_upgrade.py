@@ -23,6 +23,7 @@ from tests.upgrades import Load, started
 UPGRADES = int(os.environ.get("UPGRADES", "5"))
 CLIENT_KEY = "cp-a-client-key-of-upgrade-tests-9Kd"
 ACCOUNT_KEY = "sk-ant-api03-upgrade-Wq8Zr2Lp6Tn4Vb1Xc9Yd7Mf5Kg3Hj0Sa"
+READY = "READY=1\nWATCHDOG_USEC=30000000"
 BETWEEN = 100
 """Requests that each process answers at least."""
 
@@ -81,6 +82,10 @@ def lives(pid: int) -> bool:
     return False
 
 
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def killed(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
@@ -98,19 +103,21 @@ async def test_a_signal_has_it_replaced_by_a_process_that_it_starts_itself(
         notify = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
         notify.bind(str(tmp_path / "notify"))
         told, config = Told(notify), str(write_config(tmp_path))
-        variables = settings(simulator) | {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+        watched = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "30000000"}
+        variables = settings(simulator) | watched
         if kept == "shared store":
             variables["STORAGE__URL"] = redis_server.url
         process = await stack.enter_async_context(running(tmp_path, "--config", config, **variables))
-        await told.until("READY=1")
+        await told.until(READY)
         await set_up(process, simulator)
         load = Load(process.port, CLIENT_KEY)
         load.start()
         await load.busy(BETWEEN)
         process.signal(signal.SIGUSR2)
-        successor = int((await told.until(r"MAINPID=(\d+)"))[1])
+        successor = int((await told.until(r"MAINPID=(\d+)\nWATCHDOG_USEC=120000000"))[1])
         stack.callback(killed, successor)
-        await told.until("READY=1")
+        assert parent(successor) not in (process.pid, 0)  # so systemd can take it up
+        await told.until(READY)
         await until(lambda: not lives(process.pid), within_s=20)
         await load.busy(BETWEEN)
         await load.stop()
@@ -133,7 +140,8 @@ async def test_a_successor_that_cannot_start_changes_nothing(tmp_path: Path) -> 
         config.write_text("auth: [")
         process.signal(signal.SIGUSR2)
         await until(
-            lambda: "that was to follow ended with 2: this one goes on" in process.stderr, within_s=30
+            lambda: "that was to follow ended before it could: this one goes on" in process.stderr,
+            within_s=30,
         )
         assert "line 1" in process.stderr
         assert (await process.send("GET", "/health/ready")).status == 200

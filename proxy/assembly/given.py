@@ -136,11 +136,11 @@ async def _opened(settings: Settings, clock: Clock, former: Former | None) -> St
     while True:
         try:
             return files_in(folder, settings, clock)
-        except FolderInUse as error:
+        except FolderInUse:
             if former is None or clock.monotonic() - began >= former.within_s:
                 raise
             if not waits:
-                log.info("waiting until it is given up: %s", error)
+                log.info("waiting until the process before this one gives up data folder %s", folder)
                 former.waited_for()
             waits = True
         await clock.sleep(periods.LOCKED_S)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import brotli  # type: ignore[import-untyped]
-from backports.zstd import DecompressionParameter, ZstdDecompressor, ZstdError
+
+if sys.version_info >= (3, 14):
+    from compression.zstd import DecompressionParameter, ZstdDecompressor, ZstdError
+else:
+    from backports.zstd import DecompressionParameter, ZstdDecompressor, ZstdError
 
 PIECE_BYTES = 64 << 10
 

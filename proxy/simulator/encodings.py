@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import sys
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import brotli  # type: ignore[import-untyped]
-from backports import zstd
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 
 def _brotli(data: bytes) -> bytes:

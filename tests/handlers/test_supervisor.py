@@ -56,7 +56,7 @@ async def test_it_says_when_it_serves_that_it_lives_and_when_it_stops(tmp_path: 
         async with started(tmp_path, 0, listening, "--config", config, **variables) as process:
             await process.read_until("data folder")
             assert (await process.send("GET", "/health/ready")).status == 200
-            assert told.recv(99) == b"READY=1"
+            assert told.recv(99) == b"READY=1\nWATCHDOG_USEC=200000"
             assert told.recv(99) == b"WATCHDOG=1"
             process.signal(15)
             assert await process.ended() == 0

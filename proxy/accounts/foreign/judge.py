@@ -119,7 +119,7 @@ def _why_not_login(offer: Offer, tokens: OAuthTokens, here: Here, now: float) ->
         expired = tokens.expires_at is not None and tokens.expires_at <= now
         return "it is expired, and has no refresh token" if expired else "it has no refresh token"
     if here.missing:
-        return f"an OAuth login needs {' and '.join(here.missing)}, which none is shipped of, to be refreshed"
+        return f"an OAuth login is refreshed with your own registration: set {' and '.join(here.missing)}"
     if offer.client_id is not None and offer.client_id != here.client_id:
         return "it was made with another client id than oauth.client_id, so it cannot be refreshed here"
     if offer.base_url is not None and offer.base_url.rstrip("/") not in (API, here.base_url):

@@ -47,7 +47,7 @@ def read_source(path: Path) -> Source:
     except ValueError as error:
         raise StartError(f"{path}: {error}") from None
     except OSError as error:
-        raise StartError(f"{path} cannot be read: {files.told(error)}") from None
+        raise StartError(f"{error.filename or path} cannot be read: {error.strerror or error}") from None
 
 
 def _folder(path: Path) -> Source:

@@ -346,6 +346,13 @@ def test_what_is_no_file_or_too_large_is_refused(tmp_path: Path, monkeypatch: py
         read_source(tmp_path / "many")
 
 
+def test_a_file_that_cannot_be_read_is_named_once(tmp_path: Path) -> None:
+    path = tmp_path / "accounts.json"
+    with pytest.raises(StartError) as refused:
+        read_source(path)
+    assert str(refused.value) == f"{path} cannot be read: No such file or directory"
+
+
 def test_a_name_that_is_a_credential_or_steers_the_terminal_is_not_printed(tmp_path: Path) -> None:
     accounts = [go("a") | {"name": KEY}, go("b", refresh_token="") | {"name": "\x1b[31mred\nline"}]
     found = judged(write(tmp_path / "accounts.json", accounts))
