@@ -22,6 +22,7 @@ from proxy.accounts.foreign.source import read_source
 from proxy.accounts.foreign.summary import offered, told
 from proxy.assembly.given import READERS, files_in, keyring, shared_at
 from proxy.assembly.told import url, way_out
+from proxy.assembly.tracing import tracing_of
 from proxy.clients.keys import load_keys
 from proxy.clock import SystemClock
 from proxy.config import effective, schema
@@ -174,6 +175,7 @@ async def check(settings: Settings) -> list[str]:
     """What these settings would serve, line by line, after a look at the data folder. Raises StartError."""
     if settings.claude.base_url.startswith("https:"):
         check_certificates()
+    tracing_of(settings)
     if settings.storage.address is not None:
         records = await _shared_records(settings)
         return [
