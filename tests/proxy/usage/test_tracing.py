@@ -185,20 +185,34 @@ async def test_a_collector_that_is_silent_or_away_delays_no_request_and_no_end(
             assert (await service.message()).status == 200
 
 
-async def test_what_a_silent_collector_does_not_take_is_given_up(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def ended_record() -> RequestRecord:
+    """A request that was answered well."""
+    key = declared_key("tests", CLIENT_KEY, Role.USER, NO_LIMITS, ())
+    return RequestRecord(1.0, key=key, ended_at=2.0, status=200, complete=True)
+
+
+async def test_what_a_silent_collector_does_not_take_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
     async with collecting() as collector:
         collector.answers.clear()
         tracing = Tracing(collector.endpoint, 1.0, upstream="https://api.anthropic.com", clock=TestClock())
-        key = declared_key("tests", CLIENT_KEY, Role.USER, NO_LIMITS, ())
-        record = RequestRecord(1.0, key=key, ended_at=2.0, status=200, complete=True)
+        record = ended_record()
         for _ in range(2 * MOST_QUEUED):
             tracing.trace(record, str)
         collector.answers.set()
         await tracing.close()
     assert MOST_QUEUED <= len(collector.spans) < 2 * MOST_QUEUED
     assert "Queue full, dropping Span" in caplog.text
+
+
+async def test_a_stream_that_outlives_the_engine_has_its_span_too(tmp_path: Path) -> None:
+    async with collecting() as collector, serve(tmp_path, tracing__endpoint=collector.endpoint) as service:
+        parts = service.parts
+
+        async def end_late() -> None:
+            parts.sinks[-1](ended_record())
+
+        await parts.late.go_on(parts.series, end_late)
+    assert len(collector.of_kind(SERVER)) == 1
 
 
 def test_without_the_setting_nothing_of_it_is_imported(tmp_path: Path) -> None:
