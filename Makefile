@@ -50,7 +50,7 @@ schema: $(VENV)/.requirements ## write conf/config.schema.json anew, after a cha
 demo: $(VENV)/.requirements ## serve against the embedded simulator, on a throw-away data folder
 	@exec $(BIN)/python run.py --demo
 
-test: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run every test
+test: $(VENV)/.tests-requirements $(VENV)/.tests-packages $(VENV)/release/.installed ## run every test
 	node --no-warnings --test --test-reporter=dot tests/static/*.test.js
 	$(BIN)/python -m pytest -n auto
 
@@ -62,7 +62,7 @@ ON_REDIS := tests/handlers tests/proxy/accounts tests/proxy/clients tests/proxy/
 test-redis: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run the tests of the API, OAuth, sessions, keys, affinity and dashboard on Redis
 	TEST_STORE=redis $(BIN)/python -m pytest -n auto -m "not files" $(ON_REDIS)
 
-test-hours: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run every test, or TESTS, with the clock at eight hours of other days (libfaketime): eight times `make test`
+test-hours: $(VENV)/.tests-requirements $(VENV)/.tests-packages $(VENV)/release/.installed ## run every test, or TESTS, with the clock at eight hours of other days (libfaketime): eight times `make test`
 	$(BIN)/python -m tests.hours $(TESTS)
 
 faults: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run the crash tests, and that of the metrics, in their long forms: minutes

@@ -16,12 +16,11 @@ try:
     from handlers.supervisor import GIVEN_UP_WITHIN_S, Supervisor, inherited_sockets
     from handlers.waiting import once_there
     from handlers.workers import run_workers
-    from proxy import commands
     from proxy.assembly.engine import engine
     from proxy.assembly.given import Former, store_away
     from proxy.assembly.told import announcement, url
     from proxy.clock import SystemClock
-    from proxy.commands import exit_status
+    from proxy.commands import command_line
     from proxy.config.settings import Settings, load_settings
     from proxy.logs import set_up, set_up_plain
     from proxy.simulator.demo import Demo, started
@@ -34,11 +33,11 @@ except ImportError as error:
 def main() -> int:
     os.umask(0o077)
     set_apart(os.environ)
-    return exit_status(_main)
+    return command_line.exit_status(_main)
 
 
 def _main() -> int | None:
-    options = commands.parse()
+    options = command_line.parse()
     prepare_process()
     check_libcurl()
     if options.demo:
@@ -54,16 +53,16 @@ def _main() -> int | None:
 
 def _worker(settings: Settings, place: Listening) -> int:
     again = settings.read_again().listening_at(place.port)
-    return exit_status(lambda: asyncio.run(_configured(again, None, place)))
+    return command_line.exit_status(lambda: asyncio.run(_configured(again, None, place)))
 
 
 async def _configured(
-    settings: Settings, only: commands.Asked | None, place: Listening | None = None
+    settings: Settings, only: command_line.Asked | None, place: Listening | None = None
 ) -> None:
     with set_up(settings.logger.level, settings.logger.format, settings.secrets()):
         if only is None:
             return await _serve(settings, place=place)
-        print(*await commands.run(settings, only), sep="\n")
+        print(*await command_line.run(settings, only), sep="\n")
 
 
 async def _demo() -> None:

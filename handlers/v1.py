@@ -238,6 +238,8 @@ class V1Request(HTTPMessageDelegate):
         self._connection.vouch()
         record.key = key
         server.keys.used(key)
+        if "traceparent" in headers.first:
+            record.parent = headers.trace_parent()
         # HTTP/1.0 knows no Host, and nothing better than our own address.
         origin = server.origins.of(
             headers.first.get("host", "" if start_line.version == "HTTP/1.1" else "localhost")

@@ -5,7 +5,8 @@ python -m tests.release ready   the version, the changelog, the lock and the che
 python -m tests.release build   the wheel (twice, to the same bytes), an install by hashes that starts, the list of its
                                 parts (CycloneDX), and an audit that is first shown to find a hole: into dist/
 
-The tools are in .venv/release, and `build` and `lock` ask PyPI. RELEASE_AUDIT holds further options of pip-audit.
+The tools are in .venv/release, and `build` and `lock` ask PyPI. RELEASE_AUDIT holds further options of pip-audit: with
+`--vulnerability-service osv --osv-url URL` it asks a mirror.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from packaging.utils import canonicalize_name
 from proxy import __version__
 
 ROOT = Path(__file__).parents[1]
-TOOLS = ROOT / ".venv/release/bin"
+TOOLS = ROOT / ".venv/release/bin/python"
+"""Runs each tool as its module: a script names the folder that it was installed in, which may have moved."""
+
 LOCK = "requirements.lock"
 HEAD = "# requirements.txt with the hashes of what may be installed. Made by `make lock`, after each change there.\n"
 VERSION = re.compile(r"\d+\.\d+\.\d+(-(rc|alpha|beta)\.\d+)?")
@@ -125,7 +128,7 @@ def lock(into: Path) -> None:
         "--no-emit-options",
         "--quiet",
     )
-    _run(TOOLS / "pip-compile", *options, "--output-file", into, "requirements.txt")
+    _run(TOOLS, "-m", "piptools", "compile", *options, "--output-file", into, "requirements.txt")
     into.write_text(HEAD + into.read_text())
     print(f"{into.name}: {len(pins(into.read_text()))} packages")
 
@@ -139,7 +142,7 @@ def build_wheel(work: Path, dist: Path) -> Path:
         source.mkdir()
         _run("tar", "--extract", "--directory", source, given=_output("git", "archive", "HEAD"))
         _run(
-            TOOLS / "python",
+            TOOLS,
             "-m",
             "build",
             "--wheel",
@@ -163,7 +166,7 @@ def install(work: Path, wheel: Path) -> Path:
     """The Python of a new environment that holds the wheel, and what the lock allows; the command starts there."""
     home = work / "installed"
     _run(sys.executable, "-m", "venv", "--without-pip", home)
-    pip = (TOOLS / "python", "-m", "pip", "--python", home / "bin/python", "install", "--quiet")
+    pip = (TOOLS, "-m", "pip", "--python", home / "bin/python", "install", "--quiet")
     _run(*pip, "--require-hashes", "--requirement", LOCK)
     _run(*pip, "--no-deps", wheel)
     said = _said(home / "bin/claude-proxy", "--version", cwd=work)
@@ -177,7 +180,7 @@ def list_parts(python: Path, dist: Path) -> None:
     """Write the SBOM. Raises NotReady if it has other parts than the lock."""
     file = dist / f"claude-proxy-{__version__}.cdx.json"
     asked = ("--pyproject", "pyproject.toml", "--mc-type", "application", "--output-reproducible", "-o", file)
-    _run(TOOLS / "cyclonedx-py", "environment", *asked, python)
+    _run(TOOLS, "-m", "cyclonedx_py", "environment", *asked, python)
     listed = json.loads(file.read_text())
     found = {(canonicalize_name(part["name"]), part["version"]) for part in listed["components"]}
     if different := found ^ set(pins((ROOT / LOCK).read_text()).items()):
@@ -193,7 +196,7 @@ def audit(requirements: Path, *options: str) -> dict[str, list[str]]:
     Without --strict, pip-audit passes over what its source does not know, and finds nothing in it.
     """
     given = os.environ.get("RELEASE_AUDIT", "").split()
-    command = (TOOLS / "pip-audit", "--strict", "--disable-pip", "--format", "json", *options, *given)
+    command = (TOOLS, "-m", "pip_audit", "--strict", "--disable-pip", "--format", "json", *options, *given)
     done = subprocess.run([*command, "--requirement", requirements], cwd=ROOT, capture_output=True, text=True)  # noqa: S603
     if not done.stdout.strip():
         raise NotReady(f"the audit did not come about: {done.stderr.strip()}")
@@ -220,11 +223,12 @@ def check_audit(
         raise NotReady(f"known holes: {bad}")
 
 
-def check_holes(work: Path) -> None:
+def check_holes(work: Path, lock: Path = ROOT / LOCK) -> None:
+    """Audit what is locked. Raises NotReady if the audit is blind, incomplete or finds something."""
     (work / "planted.txt").write_text(f"{PLANTED}\n")
     planted = audit(work / "planted.txt", "--no-deps")
-    found = audit(ROOT / LOCK, "--require-hashes")
-    check_audit(planted, found, pins((ROOT / LOCK).read_text()))
+    found = audit(lock, "--require-hashes")
+    check_audit(planted, found, pins(lock.read_text()))
     print(
         f"audit: {len(found)} packages without a known hole; it sees those of {PLANTED}: {', '.join(*planted.values())}"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import stat
@@ -403,6 +402,9 @@ async def test_a_backup_fills_an_empty_data_folder_with_the_same(tmp_path: Path)
     async with forked(tmp_path, "--config", str(config), **there) as process:
         [account] = (await process.admin("GET", "/api/accounts")).json()["accounts"]
         assert (account["id"], account["name"]) == ("acc_1", "team")
+        [event] = (await process.admin("GET", "/api/admin/events?kind=server.restored")).json()["events"]
+        assert event["after"] == {"accounts": 1, "client_keys": 1}
+        assert event["actor"] == {"kind": "admin", "id": None, "name": "command line", "address": None}
         answer = await process.send("GET", "/v1/nothing", [("x-api-key", CLIENT_KEY)])
         assert answer.status != 401
 
@@ -439,39 +441,3 @@ def test_a_restore_that_cannot_be_is_one_line_and_writes_nothing(
         file.write_bytes(content)
     line = refusal(tmp_path, "--config", str(write_config(tmp_path)), "--restore", str(file), **variables)
     assert said in line and not (tmp_path / "data").exists()
-
-
-# ---- accounts of other programs
-
-
-async def test_accounts_of_another_program_are_told_first_and_then_added(tmp_path: Path) -> None:
-    config, file = write_config(tmp_path), tmp_path / "accounts.json"
-    tokens = {"access_token": "sk-ant-oat01-canary-Tz6", "refresh_token": "sk-ant-ort01-canary-Pk9"}
-    there = {"organization_uuid": "org-1", "expires_at": "2099-01-01T00:00:00Z", "status": "inactive"}
-    file.write_text(json.dumps([tokens | there | {"id": "1", "name": "team"}]))
-    oauth = {"OAUTH__CLIENT_ID": "ours", "OAUTH__TOKEN_URL": "https://127.0.0.1:9/token"}
-    oauth |= {"OAUTH__AUTHORIZE_URL": "https://127.0.0.1:9/authorize"}
-    account_file(tmp_path)
-    asked = ("--config", str(config), "--import", str(file))
-    without = run_fork(tmp_path, *asked)
-    assert "0 of 1 accounts can be taken" in without.stdout and "oauth.client_id" in without.stdout
-    async with forked(tmp_path, "--config", str(config), **oauth) as process:
-        dry = run_fork(tmp_path, *asked, **oauth)
-        assert (dry.returncode, dry.stderr) == (0, "")
-        assert "taken      'team' (oauth), as 'team 2', since that name is not free" in dry.stdout
-        assert "1 of 1 accounts can be taken, and nothing was written" in dry.stdout
-        assert "is in use by process" in refusal(tmp_path, *asked, "--yes", **oauth)
-        assert len((await process.admin("GET", "/api/accounts")).json()["accounts"]) == 1
-        process.signal(signal.SIGTERM)
-        assert await process.ended() == 0
-    done = run_fork(tmp_path, *asked, "--yes", "--import-from", "claude-proxy-go", **oauth)
-    assert (done.returncode, done.stderr) == (0, "") and "1 of 1 accounts were added" in done.stdout
-    again = run_fork(tmp_path, *asked, "--yes", **oauth)
-    assert "it is there already" in again.stdout and "0 of 1 accounts" in again.stdout
-    assert not leaked(without.stdout + dry.stdout + done.stdout + again.stdout, tokens.values())
-    async with forked(tmp_path, "--config", str(config), **oauth) as process:
-        accounts = (await process.admin("GET", "/api/accounts")).json()["accounts"]
-        assert [(a["name"], a["type"], a["status"]) for a in accounts] == [
-            ("team", "api_key", "active"),
-            ("team 2", "oauth", "inactive"),
-        ]

@@ -75,6 +75,8 @@ ONLY_BY = {
     "pycurl": ("proxy.upstream", "proxy.accounts.oauth"),
     "redis": ("proxy.storage.redis", "proxy.storage.redis_lane"),
     "time": ("proxy.clock",),
+    "opentelemetry": ("proxy.usage.tracing",),  # of an extra
+    "requests": ("proxy.usage.tracing",),
 }
 # As `time`, but there is more to datetime than the clock.
 CLOCK_CALL = re.compile(r"(datetime\.)?(datetime|date)\.(now|utcnow|today)")

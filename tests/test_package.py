@@ -65,7 +65,12 @@ def test_it_holds_the_program_and_what_it_reads_and_nothing_else(wheel: Path) ->
     assert there <= names
     assert {"conf/config.example.yaml", "conf/demo.yaml", "conf/container.yaml"} <= names
     assert "conf/config.yaml" not in names
-    assert set(metadata.get_all("Requires-Dist", [])) == set(pinned("requirements.txt").values())
+    needed, extras = set(), set()
+    for line in metadata.get_all("Requires-Dist", []):
+        (extras if "extra ==" in line else needed).add(line)
+    assert needed == set(pinned("requirements.txt").values())
+    tested = pinned("tests/requirements.txt").values()
+    assert extras and extras <= {f'{line}; extra == "tracing"' for line in tested}
 
 
 async def test_the_command_serves_from_where_it_is_installed(wheel: Path, tmp_path: Path) -> None:

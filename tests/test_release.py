@@ -1,20 +1,28 @@
-"""What `make release` refuses, as far as that needs no network."""
+"""What `make release` refuses, as far as that needs no network.
+
+Its tools are in .venv/release: `make test` installs them.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.advisories import Advisory, Source, serving
 from tests.release import (
     NotReady,
     changelog_problems,
     check_audit,
+    check_holes,
     holes,
     lock_problems,
+    pins,
     version_problems,
     without_hash,
 )
@@ -79,6 +87,50 @@ def test_an_audit_is_believed_only_if_it_sees_and_has_seen_all() -> None:
         check_audit({"tornado": ["CVE-0"]}, found, ["c", "d", "e"])
     with pytest.raises(NotReady, match="CVE-1"):
         check_audit({"tornado": ["CVE-0"]}, found, ["c", "d"])
+
+
+OF_THE_PLANTED = Advisory("GHSA-w235-7p84-xx57", "tornado", fixed="6.4.1")
+OF_A_PIN = Advisory("GHSA-vqfr-h8mv-ghfj", "h11", fixed="0.16.0")
+
+
+@contextlib.contextmanager
+def audited_by(*advisories: Advisory) -> Iterator[Source]:
+    """An audit asks a source that knows these."""
+    with serving(advisories) as source, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RELEASE_AUDIT", f"--vulnerability-service osv --osv-url {source.url}")
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        yield source
+
+
+def test_the_audit_passes_what_is_locked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with audited_by(OF_THE_PLANTED, OF_A_PIN) as source:
+        check_holes(tmp_path)
+    wanted = pins((ROOT / "requirements.lock").read_text())
+    assert sorted(source.asked) == sorted([*wanted.items(), ("tornado", "6.3.2")])
+    assert "without a known hole" in capsys.readouterr().out
+
+
+def test_the_audit_fails_for_a_planted_pin_with_a_hole(tmp_path: Path) -> None:
+    planted = tmp_path / "planted.lock"
+    text = (ROOT / "requirements.lock").read_text()
+    planted.write_text(re.sub(r"(?m)^h11==[\d.]+", "h11==0.14.0", text))
+    assert planted.read_text() != text
+    with audited_by(OF_THE_PLANTED, OF_A_PIN), pytest.raises(NotReady, match=f"'h11': .*{OF_A_PIN.id}"):
+        check_holes(tmp_path, planted)
+
+
+def test_an_audit_whose_source_knows_nothing_fails(tmp_path: Path) -> None:
+    with audited_by(), pytest.raises(NotReady, match=r"does not see the holes of tornado==6\.3\.2"):
+        check_holes(tmp_path)
+
+
+def test_an_audit_whose_source_is_away_fails(tmp_path: Path) -> None:
+    with audited_by() as source:
+        pass
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(NotReady, match="the audit did not come about"):
+        patch.setenv("RELEASE_AUDIT", f"--vulnerability-service osv --osv-url {source.url}")
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        check_holes(tmp_path)
 
 
 def test_make_release_checks_then_tests_then_builds() -> None:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from proxy.accounts.account import read_account
 from proxy.accounts.quota_history import read_quota_record
+from proxy.assembly import periods
+from proxy.assembly.tracing import open_tracing
 from proxy.clients.admin_key import AdminKey
 from proxy.clients.counters import read_counters
 from proxy.clients.keys import read_key
@@ -37,7 +39,7 @@ from proxy.usage.late import Late
 
 if TYPE_CHECKING:
     from proxy.storage.redis_store import RedisStore
-from proxy.assembly import periods
+    from proxy.usage.tracing import Tracing
 
 READERS: Mapping[Kind, Reader] = MappingProxyType(
     {
@@ -81,6 +83,7 @@ class Given:
     admin_key: AdminKey
     unclassified: Unclassified
     lag: LoopLag
+    tracing: Tracing | None
 
 
 @contextlib.asynccontextmanager
@@ -95,13 +98,13 @@ async def open_given(
 
     What `outlives` holds is left after the data folder was given up, and before the upstream's client is closed.
     """
+    tracing = await outlives.enter_async_context(open_tracing(settings, clock))
     inner = await _opened(settings, clock, former)
     storage = Timed(inner, clock)
     try:
         for notice in storage.notices:
             log.warning("%s", notice)
         last = LastSaves(clock)
-        late = Late(storage, LastSaves(clock, last.hurried), outlives)
         yield Given(
             settings,
             clock,
@@ -110,11 +113,12 @@ async def open_given(
             storage,
             pool_of(inner),
             last,
-            late,
+            Late(storage, LastSaves(clock, last.hurried), outlives),
             await storage.load("counters"),
             AdminKey(settings.auth.key),
             Unclassified(),
             LoopLag(clock),
+            tracing,
         )
         await last.run()
         if inner.is_shared:

@@ -30,7 +30,7 @@ def sinks(given: Given, usage: Usage, topics: Topics) -> tuple[Sink, ...]:
     def priced(record: RequestRecord) -> None:
         price(record, given.clock.now())
 
-    return (
+    found: tuple[Sink, ...] = (
         priced,
         usage.allowance.settle,
         given.late.count,
@@ -43,6 +43,9 @@ def sinks(given: Given, usage: Usage, topics: Topics) -> tuple[Sink, ...]:
         usage.request_log.keep,
         access_log.write,
     )
+    if (tracing := given.tracing) is None:
+        return found
+    return (*found, lambda record: tracing.trace(record, usage.request_log.clean))
 
 
 def metrics(given: Given, client: CurlClient, entered: Entered) -> Metrics:

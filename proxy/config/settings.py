@@ -24,6 +24,7 @@ from proxy.config.types import (
     AdminKeyFile,
     BaseUrl,
     CaFile,
+    Collector,
     CorsOrigins,
     Duration,
     EncryptionKey,
@@ -242,6 +243,15 @@ class Places:
     variables: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
 
+class Tracing(Section):
+    """Where traces of requests go."""
+
+    endpoint: Collector | None = (
+        None  # an OpenTelemetry collector (OTLP over HTTP); None: there are no traces
+    )
+    sample: Part = 1.0  # of the requests that come without a trace of their client's
+
+
 class Settings(BaseSettings):
     """All of it. Made by `load_settings`: made directly it would read the process's own environment."""
 
@@ -266,6 +276,7 @@ class Settings(BaseSettings):
     scheduler: Scheduler = Scheduler()
     balancer: Balancer = Balancer()
     notifications: Notifications = Notifications()
+    tracing: Tracing = Tracing()
 
     _places: Places = PrivateAttr(default_factory=Places)
 

@@ -201,6 +201,11 @@ def _endpoint(value: object) -> str:
     return str(value)
 
 
+def _collector(value: object) -> str:
+    _split(value, "use an http(s) URL, such as http://127.0.0.1:4318")
+    return str(value)
+
+
 def webhook_url(value: object) -> str:
     """A URL under which somebody may post, with or without a query. No error repeats it: it is a secret."""
     text = _text(value)
@@ -375,6 +380,7 @@ Networks = Annotated[tuple[Annotated[Network, PlainValidator(_network)], ...], _
 Origins = Annotated[tuple[Annotated[str, PlainValidator(_origin)], ...], _listed()]
 CorsOrigins = Annotated[tuple[Annotated[str, PlainValidator(_cors_origin)], ...], _listed()]
 Endpoint = Annotated[str, _read_by(_endpoint, **HTTP_URL)]
+Collector = Annotated[str, _read_by(_collector, **HTTP_URL)]
 WebhookUrl = Annotated[str, _read_by(webhook_url, **HTTP_URL), "who knows its path may post"]
 BaseUrl = Annotated[str, _read_by(_base_url, **HTTP_URL)]
 RedirectUri = Annotated[str, _read_by(_redirect, **HTTP_URL)]

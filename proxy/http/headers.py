@@ -27,6 +27,9 @@ _ACCOUNT_SAFE = (string.punctuation + " ").replace("%", "")
 _MAX_CLIENT_KEYS = 8
 _MAX_CLIENT_KEY_CHARS = 1024
 
+LONGEST_TRACE_HEADER = 512
+"""Characters of `traceparent`, which has 55, or of `tracestate`: more need not be kept (Trace Context §3.3.1.5)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Credential:
@@ -81,6 +84,19 @@ class ClientHeaders:
         if lower_name not in self.first:
             return []
         return [value for name, value in self._passing if kind_of(name).lower == lower_name]
+
+    def trace_parent(self) -> dict[str, str] | None:
+        """`traceparent` and `tracestate`, by which the request belongs to a trace of its client's (W3C Trace Context).
+
+        None if there is no trace, or its name is longer than any can be. A state may be left out (§3.3.1.5).
+        """
+        parent = self.first.get("traceparent")
+        if parent is None or len(parent) > LONGEST_TRACE_HEADER:
+            return None
+        state = ",".join(self.values("tracestate"))
+        if not state or len(state) > LONGEST_TRACE_HEADER:
+            return {"traceparent": parent}
+        return {"traceparent": parent, "tracestate": state}
 
     def to_upstream(self, credential: Credential) -> list[tuple[str, str]]:
         """The headers as they go to the Claude API, with `credential` as the only one.

@@ -87,6 +87,7 @@ class RequestRecord:
     Times are seconds of the monotonic clock, None until they have come. `body_bytes` are the request's, decoded.
     `why` the request went to its account, and why its conversation was `moved` to it, are words of accounts.affinity;
     `stayed`: it is a later turn of a conversation, with the same account as the turn before.
+    `parent` are the headers that name the client's trace, if it sent some.
     `error` is what went wrong, in a word, for the access log, and `reason` what its client was told of it.
     """
 
@@ -97,6 +98,7 @@ class RequestRecord:
     address: str = "-"
     key: ClientKey | None = None
     session_id: str | None = None
+    parent: dict[str, str] | None = None
     target: Target | None = None
     is_inference: bool = False
     model: str | None = None

@@ -120,6 +120,7 @@ def test_a_switch_is_true_or_false_in_any_case(text: str, value: bool) -> None:
         *each("OAUTH__AUTHORIZE_URL", "https://a/authorize", "http://127.0.0.1:1/a"),
         *each("OAUTH__REDIRECT_URI", "http://192.168.1.2:4000/oauth/callback"),
         *each("OAUTH__CLIENT_ID", "9d1c"),
+        *each("TRACING__ENDPOINT", "http://otel:4318", "https://otel.example.com/base/"),
         *each("STORAGE__DATA_FOLDER", "data", "/srv/data"),
     ],
 )
@@ -157,6 +158,8 @@ def test_a_good_value_is_taken(name: str, value: str) -> None:
         *each("OAUTH__TOKEN_URL", "http://a/b", ""),
         *each("OAUTH__REDIRECT_URI", "/oauth/callback", "https://a/b#c"),
         *each("OAUTH__CLIENT_ID", "", " "),
+        *each("TRACING__ENDPOINT", "otel:4318", "grpc://otel:4317", "http://otel:4318?x=1"),
+        *each("TRACING__SAMPLE", "1.1", "-1", "10%"),
         *each("STORAGE__DATA_FOLDER", "", "~nobody-of-that-name/data"),
     ],
 )

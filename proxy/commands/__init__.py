@@ -1,0 +1,1 @@
+"""What the program does instead of serving, by the flags of its command line."""

@@ -1,0 +1,69 @@
+"""Backups: `--backup` and `--restore`."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+from proxy.assembly.audit import audited
+from proxy.assembly.given import READERS
+from proxy.commands.places import counted, live_records, opened, own, place, records
+from proxy.config.settings import Settings
+from proxy.errors import StartError, Unprocessable
+from proxy.feed import Happened
+from proxy.storage import backup
+from proxy.storage.passphrase import check_passphrase
+
+VARIABLE: Final = "BACKUP_PASSPHRASE"
+
+
+async def write(settings: Settings, file: Path) -> list[str]:
+    """Write accounts and client keys to a new file; proxies may be using where they are. Raises StartError."""
+    passphrase = _passphrase(twice=True)
+    found = await live_records(settings)
+    if not any(found.get(kind) for kind in backup.KINDS):
+        raise StartError(f"{place(settings)} has nothing to back up: is it the right one?")
+    backup.write(file, found, passphrase)
+    return [
+        f"written to {file}: {counted(found)}, encrypted; usage and events are not in it",
+        "all that was saved before it began is in it; of what changed meanwhile, some may be",
+    ]
+
+
+async def restore(settings: Settings, file: Path) -> list[str]:
+    """Fill an empty data folder or shared store from a backup or an export. Raises StartError."""
+    if any((await records(settings)).values()):
+        fix = (
+            "set storage.data_folder to another one"
+            if settings.storage.address is None
+            else "set storage.name"
+        )
+        raise StartError(f"{place(settings)} is not empty: {fix}")
+    found = backup.read(file, _passphrase(twice=False), READERS)
+    async with opened(settings, own(settings)) as storage, audited(storage, settings) as feed:
+        await backup.fill(storage, found)
+        counts = {"accounts": len(found["accounts"]), "client_keys": len(found["tokens"])}
+        text = f"{counts['accounts']} accounts and {counts['client_keys']} client keys were restored from a backup"
+        feed.tell(Happened("server.restored", text, "warning", after=counts))
+    return [
+        f"restored to {place(settings, short=True)}: {counted(await records(settings))}",
+        "a refresh token works once: where else these OAuth logins are in use, stop that",
+    ]
+
+
+def _passphrase(*, twice: bool) -> str:
+    """From the environment, or asked for. Raises StartError."""
+    text = os.environ.get(VARIABLE)
+    if text is None and not sys.stdin.isatty():
+        raise StartError(f"no passphrase: set it as {VARIABLE}, or run this in a terminal, which asks for it")
+    if text is None:
+        text = getpass.getpass("Passphrase of the file: ")
+        if twice and getpass.getpass("Once more: ") != text:
+            raise StartError("the two passphrases differ: try again")
+    try:
+        return check_passphrase(text)
+    except Unprocessable as error:
+        raise StartError(str(error)) from None

@@ -1,0 +1,139 @@
+"""The flags of the program, and what each does instead of serving."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final, NoReturn
+
+from proxy import __version__
+from proxy.accounts.foreign.formats import FORMATS
+from proxy.commands import backups, look, moving
+from proxy.config import effective, schema
+from proxy.config.settings import Settings
+from proxy.errors import StartError, UnsavedError
+from proxy.logs import say_last
+
+MIGRATE: Final = "--migrate"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is to be done instead of serving, by its flag; `file` is its argument, if it takes one.
+
+    `places` are from where and to where something moves.
+    """
+
+    flag: str
+    file: Path = Path()
+    places: tuple[str, str] = ("", "")
+    format: str | None = None
+    """Which program's files these are; None to tell by their content."""
+
+    sure: bool = False
+    """Whether what is found is taken too, not only told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What a flag does; `takes_file` if it has an argument."""
+
+    told: str
+    takes_file: bool = False
+
+
+COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
+    {
+        "--check": Command("check --config and the data folder"),
+        "--print-config": Command("print each key with its value and where it is set, secrets masked"),
+        "--verify-audit": Command("check that the audit log is as it was written"),
+        "--backup": Command(
+            f"write accounts and client keys to FILE, encrypted with ${backups.VARIABLE}, also while it serves",
+            True,
+        ),
+        "--restore": Command("fill an empty data folder from such a FILE", True),
+        "--import": Command("tell which accounts of another program's FILE or folder can be taken", True),
+    }
+)
+
+
+class _PrintSchema(argparse.Action):
+    """Needs no configuration: it tells an editor what may stand in one."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *args: object, **kwargs: object) -> NoReturn:
+        print(schema.text(), end="")
+        parser.exit()
+
+
+class _Parser(argparse.ArgumentParser):
+    """A wrong flag is told as everything else that is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        raise StartError(f"{message}: see {self.prog} --help")
+
+
+def exit_status(work: Callable[[], int | None]) -> int:
+    """What `work` returns or 0; 2 if it could not start, or 1 if something could not be saved at the end."""
+    try:
+        return work() or 0
+    except (StartError, UnsavedError) as error:
+        say_last(f"claude-proxy: {error}")
+        return error.exit_status
+
+
+def parse() -> argparse.Namespace:
+    """The arguments: `config`, `demo` and `only`, which is an Asked or None. Raises StartError."""
+    parser = _Parser(description="A reverse proxy for the Claude API over a pool of accounts.")
+    parser.epilog = "conf/config.example.yaml describes every key; a variable SECTION__KEY overrides it."
+    add = parser.add_mutually_exclusive_group(required=True).add_argument
+    add("--config", type=Path, metavar="FILE", help="serve with this configuration (YAML)")
+    add("--demo", action="store_true", help="serve sample accounts of a built-in simulator of the Claude API")
+    for flag, command in COMMANDS.items():
+        told = f"{command.told}, then exit"
+        if command.takes_file:
+            parser.add_argument(flag, dest="only", metavar="FILE", type=_asked(flag), help=told)
+        else:
+            parser.add_argument(flag, dest="only", action="store_const", const=Asked(flag), help=told)
+    told = "print a JSON schema of configurations, for editors, then exit"
+    parser.add_argument("--print-schema", action=_PrintSchema, nargs=0, help=told)
+    told = "copy everything to an empty storage, each a folder, a URL, storage.data_folder or storage.url; then exit"
+    parser.add_argument("--migrate", nargs=2, metavar=("FROM", "TO"), help=told)
+    told = "whose file it is that --import reads; without it, its content tells"
+    parser.add_argument("--import-from", choices=[*FORMATS], help=told)
+    parser.add_argument("--yes", action="store_true", help="with --import: add these accounts")
+    parser.add_argument("--version", action="version", version=f"claude-proxy {__version__}")
+    options = parser.parse_args()
+    if options.migrate:
+        options.only = Asked(MIGRATE, places=tuple(options.migrate))
+    if options.demo and options.only:
+        raise StartError(f"{options.only.flag} goes with --config: the demo has nothing to check")
+    if options.yes or options.import_from:
+        if options.only is None or options.only.flag != "--import":
+            raise StartError("--yes and --import-from go with --import: see run.py --help")
+        options.only = replace(options.only, format=options.import_from, sure=options.yes)
+    return options
+
+
+def _asked(flag: str) -> Callable[[str], Asked]:
+    return lambda file: Asked(flag, Path(file))
+
+
+async def run(settings: Settings, asked: Asked) -> list[str]:
+    """Do it. Returns the lines to print. Raises StartError."""
+    match asked.flag:
+        case "--print-config":
+            return effective.lines(settings)
+        case "--verify-audit":
+            return [await look.verify(settings)]
+        case "--backup":
+            return await backups.write(settings, asked.file)
+        case "--restore":
+            return await backups.restore(settings, asked.file)
+        case "--migrate":
+            return await moving.migrate_all(settings, *asked.places)
+        case "--import":
+            return await moving.take_in(settings, asked.file, asked.format, sure=asked.sure)
+    return await look.check(settings)

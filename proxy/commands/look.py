@@ -1,0 +1,49 @@
+"""Looks at what is set and stored, and writes nothing: `--check` and `--verify-audit`."""
+
+from __future__ import annotations
+
+from proxy.assembly.told import url, way_out
+from proxy.assembly.tracing import tracing_of
+from proxy.commands.places import STORE, counted, inspected, live_records, opened, place, shared_records
+from proxy.config.settings import Settings
+from proxy.storage.audit import verified, verified_in
+from proxy.storage.folder import FolderInUse
+from proxy.upstream.trust import check_certificates
+
+
+async def verify(settings: Settings) -> str:
+    """What is said of an audit log that is as it was written. Raises StartError, which says what does not fit."""
+    if settings.storage.address is None:
+        return verified(settings.storage.data_folder)
+    async with opened(settings, STORE) as storage:
+        return await verified_in(storage, place(settings))
+
+
+async def check(settings: Settings) -> list[str]:
+    """What these settings would serve, line by line, after a look at the data folder. Raises StartError."""
+    if settings.claude.base_url.startswith("https:"):
+        check_certificates()
+    tracing_of(settings)
+    folder = f"data folder       {settings.storage.data_folder}"
+    places = [
+        f"would listen on   {url(settings, settings.server.port)}",
+        f"would forward to  {settings.claude.base_url}{way_out(settings)}",
+    ]
+    if settings.storage.address is not None:
+        records = await shared_records(settings)
+        return [*places, f"shared store      {settings.storage.address}: {counted(records)}"]
+    try:
+        found = inspected(settings)
+    except FolderInUse:  # as before an upgrade
+        held = counted(await live_records(settings))
+        return [*places, f"{folder}: {held}; a proxy is using it, so no more of it was checked"]
+    return [
+        *found.notices,
+        *places,
+        f"{folder}: {counted(found.records)}",
+        *(
+            f"                  {name}: {lines} line{'s' * (lines != 1)}"
+            for name, lines in found.logs.items()
+        ),
+        f"encryption        {found.encryption}",
+    ]

@@ -1,0 +1,54 @@
+"""Moves what is stored, and takes accounts of other programs: `--migrate` and `--import`."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from proxy.accounts.account import load_accounts
+from proxy.accounts.foreign.judge import Here, Judged, judge
+from proxy.accounts.foreign.source import read_source
+from proxy.accounts.foreign.summary import offered, told
+from proxy.assembly.audit import audited
+from proxy.clock import SystemClock
+from proxy.commands.places import live_records, opened, own
+from proxy.config.settings import Settings
+from proxy.feed import Changed
+from proxy.storage import backup
+from proxy.storage.migrate import migrate
+from proxy.storage.protocols import Record
+
+
+async def migrate_all(settings: Settings, source: str, target: str) -> list[str]:
+    """Copy everything from one storage to another, empty one. Raises StartError."""
+    async with opened(settings, source) as old, opened(settings, target) as new:
+        counts = await migrate(old, new)
+    lines = [f"{name:17} {count}" for name, count in counts.items() if count]
+    return [
+        *lines,
+        "all of it was read again and is the same; the old one is as it was: serve only one of them",
+    ]
+
+
+async def take_in(settings: Settings, file: Path, format: str | None, *, sure: bool) -> list[str]:
+    """Add accounts of another program; if not `sure`, only tell which. Raises StartError."""
+    source = read_source(file)
+    offers = [*offered(source, format, file), *source.refused]
+    needed = {"oauth.client_id": settings.oauth.client_id, "oauth.token_url": settings.oauth.token_url}
+    missing = tuple(name for name, value in needed.items() if value is None)
+    here = Here(settings.claude.base_url, settings.oauth.client_id, missing)
+
+    def judged(stored: Mapping[str, Record]) -> Judged:
+        pool = [account for _, account in load_accounts(stored)]
+        return judge(offers, pool, here, SystemClock().now(), lambda kind: f"{kind}_{secrets.token_hex(8)}")
+
+    found = judged((await live_records(settings))["accounts"])
+    if not sure or not found.taken:
+        return told(found, done=False)
+    async with opened(settings, own(settings)) as storage, audited(storage, settings) as feed:
+        found = judged(await storage.load("accounts"))  # others may have added some
+        for account, _ in found.taken:
+            await backup.fill(storage, {"accounts": [account.record()]})
+            feed.publish(Changed(None, account))
+    return told(found, done=True)
