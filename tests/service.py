@@ -237,19 +237,22 @@ def shared_store(folder: Path, clock: TestClock) -> dict[str, str | None]:
     """Settings of a pool of its own on the worker's Redis, in place of what would be in the folder. Its time is that
     of the clock.
     """
-    server = server_of_worker()
+    server, name = server_of_worker(), shared_name(folder)
     server.ensure()
-    name = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
     clock.on_move = lambda: server.call("SET", f"{{{name}}}:time", told_time(clock.now()))
     clock.on_move()
     return {"STORAGE__URL": server.url, "STORAGE__NAME": name, "STORAGE__TIMEOUT": "10s"}
 
 
+def shared_name(folder: Path) -> str:
+    """The name of the pool in Redis that stands for this folder."""
+    return hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+
+
 def kept(folder: Path, kind: str, id: str) -> dict[str, Any]:
     """A record as a service in this folder has stored it, which keeps it in a file or in Redis."""
     if ON_REDIS:
-        name = shared_store(folder)["STORAGE__NAME"]
-        reply = server_of_worker().call("HGET", f"{{{name}}}:records:{kind}", id)
+        reply = server_of_worker().call("HGET", f"{{{shared_name(folder)}}}:records:{kind}", id)
         document = json.loads(reply.partition(b"\n")[2].partition(b" ")[2])
     else:
         path = folder / "accounts" / f"{id}.json" if kind == "accounts" else folder / f"{kind}.json"
