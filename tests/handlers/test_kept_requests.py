@@ -90,9 +90,7 @@ async def test_days_that_are_kept_no_longer_are_removed(tmp_path: Path) -> None:
         days = [path.stem for path in sorted((tmp_path / "requests").iterdir())]
         assert days == ["2020-01-01-notes", "2027-01-17", "2027-01-18"]
         shown = [each["id"] for each in await listed(service)]
-        assert shown == (
-            [4, 3, 2, 1] if ON_REDIS else [4, 3]
-        )  # the store has the last ones
+        assert shown == ([4, 3, 2, 1] if ON_REDIS else [4, 3])  # the store has the last ones
 
 
 async def test_with_a_shared_store_what_ended_just_before_the_end_is_on_disk_too(
