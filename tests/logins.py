@@ -19,8 +19,9 @@ from proxy.accounts.pool import Pool
 from proxy.accounts.refresh import Refresher
 from proxy.jobs import Jobs
 from proxy.simulator import Answer, Entry, Error, Fault, Grant, Raw, Reset, ResetEarly, Simulator
-from tests.disk import Disk, make_pool, new_ids
-from tests.service import Service, SteppedClock, TestClock, kept
+from proxy.storage.timed import Timed
+from tests.disk import Disk, FullDisk, make_pool, new_ids
+from tests.service import ON_REDIS, Service, SteppedClock, TestClock, kept
 from tests.wire import Answer as Answered
 from tests.wire import fetch
 
@@ -85,6 +86,9 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("proxy.storage.files.replace", fail)
     monkeypatch.setattr("proxy.storage.journal.Journal.write", fail)
+    if ON_REDIS:
+        monkeypatch.setattr(Timed, "put", FullDisk.put)
+        monkeypatch.setattr(Timed, "delete", FullDisk.delete)
 
 
 def as_json(value: object, status: int = 200) -> Answer:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from redis import Redis
+
 from handlers.front import make_server
 from handlers.server import Server
 from proxy.accounts.account import Account, ApiKey, OAuthTokens
@@ -258,6 +260,33 @@ def kept(folder: Path, kind: str, id: str) -> dict[str, Any]:
         path = folder / "accounts" / f"{id}.json" if kind == "accounts" else folder / f"{kind}.json"
         document = json.loads(path.read_text())
     return dict(document["records"][id])
+
+
+def kept_text(folder: Path, name: str) -> str:
+    """All that a service in this folder has stored of a kind of records, or in a log."""
+    if not ON_REDIS:
+        paths = [folder / f"{name}.json", folder / f"{name}.jsonl"]
+        return "".join(path.read_text() for path in paths if path.exists())
+    return "".join(map(str, kept_lines(folder, name))) + repr(
+        _client().hgetall(_key(folder, "records", name))
+    )
+
+
+def kept_lines(folder: Path, name: str) -> list[dict[str, Any]]:
+    """The lines of a log, oldest first; `events` are those of all days."""
+    if not ON_REDIS:
+        paths = sorted((folder / name).iterdir()) if name == "events" else [folder / f"{name}.jsonl"]
+        return [json.loads(line) for path in paths for line in path.read_bytes().splitlines()]
+    names = sorted(_client().scan_iter(_key(folder, "log", f"{name}-*" if name == "events" else name)))
+    return [json.loads(entry[b"l"]) for each in names for _, entry in _client().xrange(each) if b"l" in entry]
+
+
+def _client() -> Any:
+    return Redis(unix_socket_path=str(server_of_worker().path))
+
+
+def _key(folder: Path, *parts: str) -> str:
+    return ":".join((f"{{{shared_name(folder)}}}", *parts))
 
 
 @contextlib.asynccontextmanager

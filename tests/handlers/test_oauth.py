@@ -271,7 +271,6 @@ async def test_a_conflict_shows_nothing_of_other_accounts(tmp_path: Path) -> Non
         assert not [word for word in ("team-a", account["id"], "Acme") if word.encode() in answer.body]
 
 
-@pytest.mark.files
 async def test_what_cannot_be_saved_shows_a_page_without_the_folder_and_works_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -556,7 +555,6 @@ async def test_only_an_oauth_account_that_exists_is_re_authorised(tmp_path: Path
 # ---- no secret comes out
 
 
-@pytest.mark.files
 async def test_no_answer_log_line_page_or_file_holds_a_secret_of_a_login(tmp_path: Path) -> None:
     """Over a process of its own with all its log lines, and every answer with its headers."""
     said: list[bytes] = []
