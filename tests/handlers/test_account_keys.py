@@ -279,7 +279,7 @@ async def test_a_new_key_keeps_id_history_and_what_is_not_the_keys(tmp_path: Pat
         await service.admin("PUT", path, {"status": "active"})
         await service.message()
         assert service.simulator.ledger[-1].credential == NEW_KEY
-    assert upstream_key("a") not in (tmp_path / "accounts" / f"{id}.json").read_text()
+    assert upstream_key("a") not in str(kept(tmp_path, "accounts", id))
 
 
 async def test_a_new_key_comes_with_other_changes_or_not_at_all(tmp_path: Path) -> None:
