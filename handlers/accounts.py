@@ -9,7 +9,7 @@ from handlers.base import AdminHandler, Admins, RequestBody
 from handlers.oauth import PastedCode
 from proxy.accounts.account import Account, Status
 from proxy.accounts.credentials import Credentials
-from proxy.accounts.login import Logins
+from proxy.accounts.logins import Logins
 from proxy.accounts.pool import Pool
 from proxy.accounts.preferences import Preferences
 from proxy.accounts.quota_history import POINTS, STEPS_S, QuotaHistory, Range

@@ -7,7 +7,7 @@ import logging
 
 from handlers.base import AdminHandler, Admins, Anyone, BaseHandler, RequestBody, recorded
 from handlers.origin import Origins
-from proxy.accounts.login import Logins
+from proxy.accounts.logins import Logins
 from proxy.accounts.pool import Pool
 from proxy.clock import rfc3339
 from proxy.dashboard.event_archive import EventArchive
@@ -90,7 +90,7 @@ class Callback(BaseHandler):
         state = self.query.text("state")
         try:
             if error_code := self.query.text("error"):
-                raise self.logins.refused(state, error_code)
+                raise await self.logins.refused(state, error_code)
             code = self.query.text("code")
             if not code:
                 raise InvalidRequest(

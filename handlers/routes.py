@@ -39,7 +39,7 @@ from handlers.statistics import Statistics, Usage
 from handlers.usage_chart import UsageChart
 from handlers.v1 import V1
 from proxy.accounts.credentials import Credentials
-from proxy.accounts.login import Logins
+from proxy.accounts.logins import Logins
 from proxy.accounts.pool import Pool
 from proxy.accounts.quota_history import QuotaHistory
 from proxy.accounts.refresh import Refresher

@@ -19,8 +19,11 @@ from proxy.accounts.pool import Pool
 from proxy.accounts.refresh import Refresher
 from proxy.jobs import Jobs
 from proxy.simulator import Answer, Entry, Error, Fault, Grant, Raw, Reset, ResetEarly, Simulator
-from tests.disk import Disk, make_pool, new_ids
-from tests.service import SteppedClock, TestClock, kept
+from proxy.storage.timed import Timed
+from tests.disk import Disk, FullDisk, make_pool, new_ids
+from tests.service import ON_REDIS, Service, SteppedClock, TestClock, kept
+from tests.wire import Answer as Answered
+from tests.wire import fetch
 
 T = TypeVar("T")
 
@@ -34,6 +37,30 @@ DUE = 30.0
 def arguments(url: str) -> dict[str, str]:
     """The query of a URL."""
     return {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
+
+
+class Browser:
+    """What comes back from the provider: where the browser is sent to."""
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+        self.path = location[location.index("/oauth/callback") :] if "/oauth/callback" in location else ""
+        self.code = arguments(location).get("code", "")
+        self.state = arguments(location)["state"]
+        self.pasted = f"{self.code}#{self.state}"
+
+
+async def begin(
+    service: Service, organization: str = "Acme", query: str = "", email: str | None = None
+) -> Browser:
+    """A login that came as far as the way back."""
+    url = (await service.admin("GET", f"/oauth/authorize{query}")).json()["authorization_url"]
+    return Browser(service.simulator.authorize(url, organization=organization, email=email))
+
+
+async def visit(service: Service, path: str, method: str = "GET") -> Answered:
+    """What a browser gets, without any key."""
+    return await fetch(service.port, method, path)
 
 
 def sent_tokens(simulator: Simulator) -> list[str | None]:
@@ -59,6 +86,9 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("proxy.storage.files.replace", fail)
     monkeypatch.setattr("proxy.storage.journal.Journal.write", fail)
+    if ON_REDIS:
+        monkeypatch.setattr(Timed, "put", FullDisk.put)
+        monkeypatch.setattr(Timed, "delete", FullDisk.delete)
 
 
 def as_json(value: object, status: int = 200) -> Answer:

@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from redis import Redis
+
 from handlers import front
 from handlers.front import make_server
 from handlers.server import Server
@@ -242,24 +244,54 @@ def shared_store(folder: Path, clock: TestClock) -> dict[str, str | None]:
     """Settings of a pool of its own on the worker's Redis, in place of what would be in the folder. Its time is that
     of the clock.
     """
-    server = server_of_worker()
+    server, name = server_of_worker(), shared_name(folder)
     server.ensure()
-    name = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
     clock.on_move = lambda: server.call("SET", f"{{{name}}}:time", told_time(clock.now()))
     clock.on_move()
     return {"STORAGE__URL": server.url, "STORAGE__NAME": name, "STORAGE__TIMEOUT": "10s"}
 
 
+def shared_name(folder: Path) -> str:
+    """The name of the pool in Redis that stands for this folder."""
+    return hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+
+
 def kept(folder: Path, kind: str, id: str) -> dict[str, Any]:
     """A record as a service in this folder has stored it, which keeps it in a file or in Redis."""
     if ON_REDIS:
-        name = shared_store(folder)["STORAGE__NAME"]
-        reply = server_of_worker().call("HGET", f"{{{name}}}:records:{kind}", id)
+        reply = server_of_worker().call("HGET", f"{{{shared_name(folder)}}}:records:{kind}", id)
         document = json.loads(reply.partition(b"\n")[2].partition(b" ")[2])
     else:
         path = folder / "accounts" / f"{id}.json" if kind == "accounts" else folder / f"{kind}.json"
         document = json.loads(path.read_text())
     return dict(document["records"][id])
+
+
+def kept_text(folder: Path, name: str) -> str:
+    """All that a service in this folder has stored of a kind of records, or in a log."""
+    if not ON_REDIS:
+        paths = [folder / f"{name}.json", folder / f"{name}.jsonl"]
+        return "".join(path.read_text() for path in paths if path.exists())
+    return "".join(map(str, kept_lines(folder, name))) + repr(
+        _client().hgetall(_key(folder, "records", name))
+    )
+
+
+def kept_lines(folder: Path, name: str) -> list[dict[str, Any]]:
+    """The lines of a log, oldest first; `events` are those of all days."""
+    if not ON_REDIS:
+        paths = sorted((folder / name).iterdir()) if name == "events" else [folder / f"{name}.jsonl"]
+        return [json.loads(line) for path in paths for line in path.read_bytes().splitlines()]
+    names = sorted(_client().scan_iter(_key(folder, "log", f"{name}-*" if name == "events" else name)))
+    return [json.loads(entry[b"l"]) for each in names for _, entry in _client().xrange(each) if b"l" in entry]
+
+
+def _client() -> Any:
+    return Redis(unix_socket_path=str(server_of_worker().path))
+
+
+def _key(folder: Path, *parts: str) -> str:
+    return ":".join((f"{{{shared_name(folder)}}}", *parts))
 
 
 @contextlib.asynccontextmanager

@@ -12,7 +12,9 @@ from proxy.accounts.affinity import Affinity
 from proxy.accounts.alone import RENEW_S, Shared
 from proxy.accounts.capacity import Capacity
 from proxy.accounts.conversations import Conversations
-from proxy.accounts.login import Logins
+from proxy.accounts.granted import Granted
+from proxy.accounts.login import Login, adopt_login, load_logins, read_login
+from proxy.accounts.logins import Logins
 from proxy.accounts.oauth import OAuthServer, Registration
 from proxy.accounts.pool import Pool
 from proxy.accounts.probe import Probe
@@ -31,7 +33,7 @@ from proxy.jobs import Jobs
 from proxy.storage.peers import Sums
 from proxy.storage.protocols import Storage
 from proxy.storage.shared_table import open_table
-from proxy.storage.table import Table
+from proxy.storage.table import Table, Unstored
 from proxy.upstream.driver import CurlClient
 
 
@@ -80,7 +82,7 @@ async def open_accounts(given: Given, client: CurlClient) -> AsyncIterator[Accou
     quota = await _quota(given, pool, jobs)
     oauth = _oauth_server(settings, clock)
     refresher = _refresher(given, pool, oauth, jobs)
-    logins = Logins(pool, refresher, oauth, feed=given.feed, jobs=jobs, clock=clock, new_id=new_id)
+    logins = await _logins(given, pool, Granted(pool, refresher, oauth), jobs)
     upkeep = Upkeep(
         pool,
         refresher,
@@ -127,6 +129,23 @@ async def _account_table(storage: Storage, jobs: Jobs) -> Table[Account]:
         storage=storage,
         jobs=jobs,
     )
+
+
+async def _logins(given: Given, pool: Pool, granted: Granted, jobs: Jobs) -> Logins:
+    clock, storage = given.clock, given.storage
+    table: Table[Login] = Unstored("logins", (), record=Login.record, storage=storage, jobs=jobs)
+    if storage.is_shared:
+        table = await open_table(
+            "logins",
+            load=partial(load_logins, clock=clock),
+            record=Login.record,
+            read=partial(read_login, clock=clock),
+            adopt=adopt_login,
+            storage=storage,
+            jobs=jobs,
+        )
+        jobs.every("save logins again", periods.SAVE_AGAIN_S, table.save_again)
+    return Logins(table, storage, pool, granted, feed=given.feed, jobs=jobs, clock=clock, new_id=new_id)
 
 
 def _refresher(given: Given, pool: Pool, oauth: OAuthServer | None, jobs: Jobs) -> Refresher:

@@ -15,7 +15,7 @@ import tornado
 from proxy import __version__
 from proxy.accounts.affinity import Affinity
 from proxy.accounts.credentials import Credentials
-from proxy.accounts.login import Logins
+from proxy.accounts.logins import Logins
 from proxy.accounts.pool import Pool
 from proxy.accounts.quota_watch import QuotaWatch
 from proxy.accounts.refresh import Refresher

@@ -26,6 +26,7 @@ from proxy.usage.moves import Moves
 from proxy.usage.request_archive import RequestArchive
 from proxy.usage.request_log import RequestLog
 from proxy.usage.series import Series
+from proxy.usage.shared_failed_tries import SharedFailedTries
 from proxy.usage.shared_requests import SharedRequests
 
 
@@ -47,6 +48,7 @@ async def open_usage(given: Given, pool: Pool, clients: Clients) -> AsyncIterato
     prices.load()
     await series.load(storage)
     requests, latency = await _request_log(given, jobs), Latency(clock=given.clock)
+    failed_tries = await _failed_tries(given, jobs)
     if storage.is_shared:
         elsewhere = UsageElsewhere(series, storage, feed=given.feed, clock=given.clock)
         elsewhere.follow()
@@ -62,7 +64,7 @@ async def open_usage(given: Given, pool: Pool, clients: Clients) -> AsyncIterato
             series,
             latency,
             requests,
-            FailedTries(clock=given.clock),
+            failed_tries,
             Moves(clock=given.clock),
             RequestMetrics(lambda id: pool[id].name if id in pool else None),
             requests.ttfb_ms if isinstance(requests, SharedRequests) else latency.ttfb_ms,
@@ -78,6 +80,16 @@ async def _request_log(given: Given, jobs: Jobs) -> RequestLog:
     given.last_saves.add("the last requests", requests.save)
     jobs.every("tell of requests", periods.TELL_REQUESTS_S, requests.save)
     return requests
+
+
+async def _failed_tries(given: Given, jobs: Jobs) -> FailedTries:
+    if given.shared is None:
+        return FailedTries(clock=given.clock)
+    failed_tries = SharedFailedTries(given.shared.peers, clock=given.clock)
+    await failed_tries.open()
+    given.last_saves.add("the last failed tries", failed_tries.save)
+    jobs.every("tell of failed tries", periods.SAVE_USAGE_S, failed_tries.save)
+    return failed_tries
 
 
 async def _compact(series: Series, storage: Storage) -> None:

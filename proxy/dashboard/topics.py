@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from proxy.accounts.login import Logins
+from proxy.accounts.logins import Logins
 from proxy.accounts.pool import Pool
 from proxy.accounts.refresh import Refresher
 from proxy.clients.budgets import Budgets

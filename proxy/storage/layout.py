@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -46,6 +46,9 @@ LAYOUTS: Final[Mapping[Kind, Layout]] = MappingProxyType(
         "quota": Layout("quota.json", durable=False),
     }
 )
+DURABLE: Final[Collection[Kind]] = ("logins", *(kind for kind, layout in LAYOUTS.items() if layout.durable))
+"""The durable kinds. Logins have no file: they last ten minutes, so no folder, backup or copy of a store has them."""
+
 ROOT_LOGS: Final[Mapping[str, Layout]] = MappingProxyType(
     {
         "resources": Layout("resources.jsonl", durable=True),
@@ -87,7 +90,7 @@ def checked(id: str) -> str:
 
 def kind_of(kind: Kind, *, durable: bool) -> Kind:
     """The kind, if it is durable or not, as said. Raises ValueError, which names the right verb."""
-    if LAYOUTS[kind].durable is not durable:
+    if (kind in DURABLE) is not durable:
         raise ValueError(
             f"{kind} is {'not ' if durable else ''}durable: use {'update' if durable else 'put'}"
         )

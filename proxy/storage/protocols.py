@@ -11,8 +11,11 @@ from proxy.errors import StorageError
 Record = dict[str, Any]
 """A JSON object; storage does not know what it means."""
 
-Kind = Literal["accounts", "tokens", "signins", "findings", "counters", "sessions", "quota"]
-"""`counters`, `sessions` and `quota` are disposable (`update`), the others durable (`put`, `delete`)."""
+Kind = Literal["accounts", "tokens", "signins", "logins", "findings", "counters", "sessions", "quota"]
+"""`counters`, `sessions` and `quota` are disposable (`update`), the others durable (`put`, `delete`).
+
+`logins` are in shared stores alone: elsewhere they end with the process.
+"""
 
 Reader = Callable[[str, Record], object]
 """Reads the record of an id. Raises ValueError, which names the field and no value, if it is malformed."""

@@ -15,7 +15,7 @@ from proxy.errors import StorageError
 from proxy.storage.codec import Document, to_text, to_text_unread
 from proxy.storage.durability import Durability
 from proxy.storage.envelope import HEAD_BYTES, Keyring
-from proxy.storage.layout import LAYOUTS, checked, kind_of
+from proxy.storage.layout import DURABLE, checked, kind_of
 from proxy.storage.protocols import NOTHING, Kind, Outcome, Outdated, Record, Snapshot, Stored
 from proxy.storage.redis import RedisLink, script
 from proxy.storage.redis_lane import Reply
@@ -43,7 +43,7 @@ class RedisRecords:
 
     async def load(self, kind: Kind) -> dict[str, Record]:
         """Durable records as they are, disposable ones as sums over the instances."""
-        if LAYOUTS[kind].durable:
+        if kind in DURABLE:
             return {
                 id: each.record for id, each in (await self.stored(kind)).items() if each.record is not None
             }
@@ -101,7 +101,7 @@ class RedisRecords:
     async def rekey(self) -> int:
         """Write everything again that is not encrypted as it is now. Returns how much that was. Raises StorageError."""
         count = 0
-        for kind in [kind for kind, layout in LAYOUTS.items() if layout.durable]:
+        for kind in DURABLE:
             async for page in self._pages(kind):
                 for id, value in page.items():
                     generation, _, rest = value.partition(b" ")

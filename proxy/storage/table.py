@@ -133,5 +133,12 @@ class Table(Mapping[str, T], Generic[T]):
             await self._storage.put(self._kind, id, record)
 
 
+class Unstored(Table[T], Generic[T]):
+    """A table in memory alone: what is in it ends with the process."""
+
+    async def _store(self, id: str, record: Record | None) -> None:
+        """There is nothing to write."""
+
+
 def _ignore(old: object, new: object) -> None:
     """Stand in for the listener until one is set."""

@@ -30,18 +30,20 @@ class FailedTries:
         for attempt in record.attempts:
             failure = attempt.failure
             if failure is not None:
-                self._add((attempt.account_id, failure))
+                self._add(attempt.account_id, failure, 1, at=self._clock.now())
 
-    def _add(self, key: tuple[str, Failure]) -> None:
+    def _add(self, account_id: str, failure: Failure, tries: int, *, at: float) -> None:
         now = self._clock.now()
         for span_s, buckets in self._levels.items():
-            start = floor(now, span_s)
+            start = floor(at, span_s)
             if start not in buckets:
                 kept_s = self._keep_s[span_s]  # the clock may have been set back
                 for old in [each for each in buckets if not now - kept_s <= each <= now + kept_s]:
                     del buckets[old]
+                if not now - kept_s <= start <= now + kept_s:
+                    continue
                 buckets[start] = Counter()
-            buckets[start][key] += 1
+            buckets[start][account_id, failure] += tries
 
     def columns(self, account_id: str, starts: range) -> Columns:
         """For each failure, as `try_limited`, the numbers of a chart's bars."""

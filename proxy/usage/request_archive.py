@@ -68,7 +68,8 @@ class RequestArchive:
         self._failing, self._lost = False, 0
 
     async def close(self) -> None:
-        """Write what waits, without patience: a shutdown does not wait for it."""
+        """Write what waits, with little patience: a shutdown does not wait for it."""
+        await self._requests.told()
         await self.save()
         if self._failing:
             log.error("requests lost lines=%d", self._lost + self._requests.newest - self._saved)

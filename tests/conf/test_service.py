@@ -62,6 +62,17 @@ def test_systemd_finds_nothing_amiss_in_the_template(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_the_template_has_systemd_told_when_it_serves_and_that_it_lives_as_the_service_does() -> None:
+    def settings(name: str) -> set[str]:
+        lines = (
+            (ROOT / "conf" / name).read_text().partition("[Service]")[2].partition("[Install]")[0].split("\n")
+        )
+        own = ("Environment=", "StateDirectory=", "#")  # each instance has a port and a folder
+        return {line for line in lines if line and not line.startswith(own)}
+
+    assert settings("claude-proxy@.service") == settings("claude-proxy.service")
+
+
 def test_the_service_is_kept_from_what_it_does_not_need(units: list[str]) -> None:
     done = analyzed("security", "--offline=true", f"--threshold={EXPOSURE}", units[0])
     assert done.returncode == 0, done.stdout + done.stderr

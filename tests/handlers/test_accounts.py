@@ -156,7 +156,6 @@ async def test_a_missing_field_is_named(tmp_path: Path, missing: str) -> None:
         assert answer.status == 422 and missing in answer.json()["error"]["message"]
 
 
-@pytest.mark.files
 async def test_what_cannot_be_stored_is_503_and_not_added(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,7 +277,6 @@ async def test_being_inactive_does_not_heal_a_dead_credential(tmp_path: Path) ->
         assert service.status("a") == "invalid"
 
 
-@pytest.mark.files
 async def test_a_change_that_cannot_be_stored_is_503_and_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,16 +14,17 @@ import pytest
 from proxy.clock import SystemClock
 from proxy.dashboard.instances import Instances
 from proxy.errors import StorageError, StoreAway
-from proxy.simulator import Silence
+from proxy.simulator import Error, Silence
 from proxy.storage.address import StoreAddress
 from proxy.storage.audit import verified_in
 from proxy.storage.layout import event_log
 from proxy.storage.redis import RedisLink
 from proxy.storage.redis_store import RedisStore
+from proxy.usage.shared_failed_tries import SharedFailedTries
 from tests.dashboards import dashboard
 from tests.instances import everywhere, instances
 from tests.redis_server import RedisServer
-from tests.service import MESSAGE_HEADERS, Service, serve, until
+from tests.service import MESSAGE_HEADERS, Service, serve, until, upstream_key
 
 TOPICS = ("accounts", "tokens", "sessions", "stats", "instances", "usage:1h", "usage:24h")
 LOGS = ("requests", "events")
@@ -270,3 +271,29 @@ async def store(server: RedisServer) -> AsyncIterator[RedisStore]:
         yield storage
     finally:
         await storage.close()
+
+
+async def test_what_an_account_failed_at_is_a_sum_over_all_instances_and_known_to_one_that_starts(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    async with three(tmp_path, redis_server) as services:
+        (account,) = services[0].parts.pool
+        clock = services[0].clock
+        for service in services[:2]:
+            services[0].simulator.script(upstream_key("a"), Error(404))
+            assert (await service.message()).status == 404
+        clock.advance(60)
+        for service in services[:2]:
+            told = service.parts.failed_tries
+            assert isinstance(told, SharedFailedTries)
+            await told.save()
+        end = int(clock.now()) // 60 * 60
+        bars = range(end - 120, end + 60, 60)
+
+        def failed(service: Service) -> int:
+            return sum(service.parts.failed_tries.columns(account.id, bars)["try_client_error"])
+
+        for service in services:
+            await until(lambda service=service: failed(service) == 2)
+        async with instances(tmp_path / "more", redis_server, 1, clock) as (late,):
+            assert failed(late) == 2

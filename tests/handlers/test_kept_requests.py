@@ -12,10 +12,13 @@ from proxy.errors import StorageError
 from proxy.simulator import Error, quota_429
 from proxy.storage.day_files import DayFiles
 from tests.canaries import leaked
+from tests.instances import instances
+from tests.redis_server import RedisServer
 from tests.service import (
     ADMIN_KEY,
     CLIENT_KEY,
     MESSAGE_HEADERS,
+    ON_REDIS,
     Service,
     TestClock,
     message,
@@ -86,9 +89,20 @@ async def test_days_that_are_kept_no_longer_are_removed(tmp_path: Path) -> None:
     async with serve(tmp_path, accounts=[], storage__keep_requests="2d", clock=clock) as service:
         days = [path.stem for path in sorted((tmp_path / "requests").iterdir())]
         assert days == ["2020-01-01-notes", "2027-01-17", "2027-01-18"]
-        assert [each["id"] for each in await listed(service)] == [4, 3]
+        shown = [each["id"] for each in await listed(service)]
+        assert shown == ([4, 3, 2, 1] if ON_REDIS else [4, 3])  # the store has the last ones
 
 
+async def test_with_a_shared_store_what_ended_just_before_the_end_is_on_disk_too(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    async with instances(tmp_path, redis_server, 1, storage__keep_requests="30d") as (service,):
+        await service.add_account("a")
+        await service.message()
+    assert [each["status"] for each in lines(tmp_path / "0")] == [200]
+
+
+@pytest.mark.files  # with a shared store, the last requests are read from it
 async def test_no_secret_is_on_disk_and_what_was_edited_is_cleaned_again(tmp_path: Path) -> None:
     secret = upstream_key("a")
     async with serve(tmp_path, storage__keep_requests="30d") as service:
@@ -105,6 +119,7 @@ async def test_no_secret_is_on_disk_and_what_was_edited_is_cleaned_again(tmp_pat
         assert told["request_id"] == shown[0]["request_id"] and "[redacted]" in told["path"]
 
 
+@pytest.mark.files  # with a shared store, the last requests are read from it
 async def test_a_full_disk_costs_lines_and_no_request_and_is_told_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

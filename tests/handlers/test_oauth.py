@@ -14,7 +14,7 @@ import pytest
 
 from proxy.simulator import Amend, Error, Fault, Reset, Simulator, Slow
 from tests.canaries import holders, leaked
-from tests.logins import TOKEN, arguments, as_json, full_disk, pair, simulating, stored
+from tests.logins import TOKEN, Browser, arguments, as_json, begin, full_disk, pair, simulating, stored, visit
 from tests.process import forked, write_config
 from tests.service import ADMIN_KEY, CLIENT_KEY, Service, SteppedClock, serve
 from tests.wire import Answer, fetch
@@ -23,36 +23,12 @@ ROUTES = ["/oauth/exchange", "/api/accounts"]
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
-class Browser:
-    """What comes back from the provider: where the browser is sent to."""
-
-    def __init__(self, location: str) -> None:
-        self.location = location
-        self.path = location[location.index("/oauth/callback") :] if "/oauth/callback" in location else ""
-        self.code = arguments(location).get("code", "")
-        self.state = arguments(location)["state"]
-        self.pasted = f"{self.code}#{self.state}"
-
-
-async def begin(
-    service: Service, organization: str = "Acme", query: str = "", email: str | None = None
-) -> Browser:
-    """A login that came as far as the way back."""
-    url = (await service.admin("GET", f"/oauth/authorize{query}")).json()["authorization_url"]
-    return Browser(service.simulator.authorize(url, organization=organization, email=email))
-
-
 async def add(service: Service, organization: str = "Acme", **more: str) -> dict[str, Any]:
     """A whole login by what is pasted."""
     browser = await begin(service, organization)
     answer = await service.admin("POST", "/api/accounts", {"code": browser.pasted} | more)
     assert answer.status == 201
     return dict(answer.json()["account"])
-
-
-async def visit(service: Service, path: str, method: str = "GET") -> Answer:
-    """What a browser gets, without any key."""
-    return await fetch(service.port, method, path)
 
 
 def told(answer: Answer) -> tuple[int, str, str]:
@@ -296,7 +272,6 @@ async def test_a_conflict_shows_nothing_of_other_accounts(tmp_path: Path) -> Non
         assert not [word for word in ("team-a", account["id"], "Acme") if word.encode() in answer.body]
 
 
-@pytest.mark.files
 async def test_what_cannot_be_saved_shows_a_page_without_the_folder_and_works_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -581,7 +556,6 @@ async def test_only_an_oauth_account_that_exists_is_re_authorised(tmp_path: Path
 # ---- no secret comes out
 
 
-@pytest.mark.files
 async def test_no_answer_log_line_page_or_file_holds_a_secret_of_a_login(tmp_path: Path) -> None:
     """Over a process of its own with all its log lines, and every answer with its headers."""
     said: list[bytes] = []

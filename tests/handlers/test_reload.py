@@ -450,7 +450,8 @@ async def test_a_key_that_is_not_live_is_named_as_needing_a_restart(
     (tmp_path / "key").write_text(base64.b64encode(bytes(range(64, 96))).decode())
     first = written(key, str(folder)) if key == "storage.data_folder" else ""
     config.write_text(first)
-    async with serve(folder, config=config, accounts=[], **{key.replace(".", "__"): None}) as service:
+    unset = {"storage__url": None, key.replace(".", "__"): None}
+    async with serve(folder, config=config, accounts=[], **unset) as service:
         config.write_text(written(key, sample(key).replace("FOLDER", str(tmp_path))))
         answer = await service.admin("POST", "/api/admin/reload")
         assert {each["key"]: each["applied"] for each in answer.json()["changed"]} == {key: False}
@@ -462,7 +463,8 @@ async def test_a_key_that_is_not_live_is_named_as_needing_a_restart(
 async def test_more_workers_need_a_restart(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text("")
-    async with serve(tmp_path / "data", config=config, accounts=[], server__workers=None) as service:
+    unset = {"storage__url": None, "server__workers": None}
+    async with serve(tmp_path / "data", config=config, accounts=[], **unset) as service:
         config.write_text("server:\n  workers: 2\nstorage:\n  url: redis://127.0.0.1:6380/0\n")
         answer = await service.admin("POST", "/api/admin/reload")
         changed = {each["key"]: each["applied"] for each in answer.json()["changed"]}

@@ -18,8 +18,8 @@ from proxy.accounts.account import ApiKey, OAuthTokens
 from proxy.accounts.moving import MOST_ACCOUNTS
 from proxy.errors import StorageError
 from proxy.storage import passphrase as sealed
-from proxy.storage.json_files import JsonFiles
 from proxy.storage.protocols import Kind
+from proxy.storage.timed import Timed
 from tests.canaries import leaked
 from tests.echo import Script, echo
 from tests.service import ADMIN_KEY, CLIENT_KEY, Service, serve, until, upstream_key
@@ -348,7 +348,7 @@ async def test_content_of_another_kind_is_refused(tmp_path: Path) -> None:
             assert answer.status == 422, (content, answer.body)
 
 
-@pytest.mark.files
+@pytest.mark.files  # the chain of a shared store is written by another way
 async def test_without_its_line_in_the_audit_log_nothing_is_exported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -357,28 +357,27 @@ async def test_without_its_line_in_the_audit_log_nothing_is_exported(
 
     async with serve(tmp_path, accounts=["a"]) as service:
         with monkeypatch.context() as patch:
-            patch.setattr(JsonFiles, "append", full)
+            patch.setattr(Timed, "append", full)
             answer = await service.admin("POST", "/api/admin/export", {"passphrase": PASSPHRASE})
         assert answer.status == 503 and "content" not in answer.json()
         assert "no space left" in answer.json()["error"]["message"]
 
 
-@pytest.mark.files
 async def test_a_disk_that_fails_takes_nothing_in_and_a_second_try_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with serve(tmp_path / "a", accounts=["a", "b"]) as service:
         file = await export(service)
-    put = JsonFiles.put
+    put = Timed.put
 
-    def full(storage: JsonFiles, kind: Kind, id: str, record: dict[str, Any], **given: int | None) -> Any:
+    def full(storage: Timed, kind: Kind, id: str, record: dict[str, Any], **given: int | None) -> Any:
         if record.get("name") == "b":
             raise StorageError("no space left on device")
         return put(storage, kind, id, record, **given)
 
     async with serve(tmp_path / "b", accounts=[]) as service:
         with monkeypatch.context() as patch:
-            patch.setattr(JsonFiles, "put", full)
+            patch.setattr(Timed, "put", full)
             assert (await take_in(service, file)).status == 503
         assert [account.name for account in service.parts.pool] == ["a"]
         assert outcomes(await take_in(service, file)) == {"a": "there", "b": "taken"}

@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 from proxy.accounts.account import Status
+from proxy.dashboard.health import NO_FOLDER, NO_STORE
 from proxy.simulator import Amend, Cut, Error, Real, Slow, Steady, quota_429
 from tests import wire
 from tests.disk import full_disk
 from tests.service import (
     CLIENT_KEY,
     MESSAGE_HEADERS,
+    ON_REDIS,
     Service,
     SteppedClock,
     TestClock,
@@ -28,6 +30,7 @@ from tests.service import (
 )
 from tests.wire import connect
 
+NOT_TAKEN = NO_STORE if ON_REDIS else NO_FOLDER
 FIELDS = {
     "total_accounts", "active_accounts", "inactive_accounts", "rate_limited_accounts", "invalid_accounts",
     "accounts_needing_refresh", "oldest_token_age_hours", "system_health",
@@ -134,7 +137,7 @@ async def test_what_cannot_be_saved_degrades_and_says_so(tmp_path: Path) -> None
             assert (await service.admin("PUT", path, {"name": "b"})).status == 503
             found = await statistics(service)
             assert found["system_health"] == "degraded"
-            assert found["reasons"] == ["1 changes are not on disk yet: the data folder cannot be written"]
+            assert found["reasons"] == [f"1 changes are not on disk yet: {NOT_TAKEN}"]
             limit(service, "b")
             found = await statistics(service)
             assert (found["system_health"], len(found["reasons"])) == ("unhealthy", 2)

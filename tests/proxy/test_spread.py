@@ -6,16 +6,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
 from proxy.simulator import quota_429
+from tests.instances import everywhere, instances
 from tests.proxy.simulator.uploads import FORM, form
+from tests.redis_server import RedisServer
 from tests.service import CLIENT_KEY, MESSAGE, MESSAGE_HEADERS, Service, serve, upstream_key
 from tests.wire import Wire, connect
 
@@ -38,9 +41,10 @@ def assert_even(accounts: Iterable[str], among: Iterable[str]) -> None:
 class Talks:
     """Conversations on one connection; each is named by its first message alone."""
 
-    def __init__(self, wire: Wire, service: Service) -> None:
+    def __init__(self, wire: Wire, service: Service, name: str = "") -> None:
         self._wire = wire
         self._service = service
+        self._name = name
         self._messages: list[list[Any]] = []
 
     async def begin(self) -> str:
@@ -51,7 +55,7 @@ class Talks:
     async def go_on(self, number: int) -> str:
         """One more turn of a conversation; the account that answers it."""
         messages = self._messages[number]
-        messages.append({"role": "user", "content": f"{number}, {len(messages)}"})
+        messages.append({"role": "user", "content": f"{self._name}{number}, {len(messages)}"})
         body = json.dumps(MESSAGE | {"messages": messages}).encode()
         headers = [("x-api-key", CLIENT_KEY), *MESSAGE_HEADERS]
         answer = await self._wire.request("POST", "/v1/messages", headers, body)
@@ -132,14 +136,49 @@ async def test_new_sessions_that_begin_with_the_same_words_go_to_all_accounts_al
         assert Counter(placed) == dict.fromkeys(FIVE, 4)
 
 
-async def test_homes_of_groups_are_spread_over_all_accounts_and_stay(tmp_path: Path) -> None:
+async def test_over_three_instances_what_is_new_goes_to_all_accounts_alike(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    """Each instance takes turns by itself, so no account is ahead of another by more than one turn at each."""
+    rng = random.Random(1)
+    async with contextlib.AsyncExitStack() as connected, three(tmp_path, redis_server) as services:
+        wires = [await connected.enter_async_context(connect(service.port)) for service in services]
+        talks = [Talks(wire, services[0], f"at {n}: ") for n, wire in enumerate(wires)]
+        counts = Counter([await rng.choice(talks).begin() for _ in range(PLACED)])
+    assert_even(counts.elements(), FIVE)
+    assert max(counts.values()) - min(counts.values()) <= 3
+
+
+async def test_over_three_instances_homes_are_spread_over_all_accounts(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    rng, homes = random.Random(2), list[str]()
+    async with three(tmp_path, redis_server) as services:
+        for number in range(GROUPS):
+            service = rng.choice(services)
+            homes.append(await home(service, await service.add_key(f"key {number}")))
+    assert_even(homes, FIVE)
+
+
+@contextlib.asynccontextmanager
+async def three(folder: Path, server: RedisServer) -> AsyncIterator[list[Service]]:
+    """Three instances with five accounts."""
+    async with instances(folder, server) as services:
+        for name in FIVE:
+            account, _ = await services[0].add_account(name)
+            await everywhere(services, account.id)
+        yield services
+
+
+async def home(service: Service, key: str) -> str:
+    """The account that has the files of a key."""
     upload = form(("file", "a.txt", b"hello"))
+    answer = await service.send("POST", "/v1/files", [("content-type", FORM)], upload, key=key)
+    assert answer.status == 200, answer.body
+    return str(answer.header("x-proxy-account"))
 
-    async def home(service: Service, key: str) -> str:
-        answer = await service.send("POST", "/v1/files", [("content-type", FORM)], upload, key=key)
-        assert answer.status == 200, answer.body
-        return str(answer.header("x-proxy-account"))
 
+async def test_homes_of_groups_are_spread_over_all_accounts_and_stay(tmp_path: Path) -> None:
     async with serve(tmp_path, accounts=FIVE) as service:
         keys = [await service.add_key(f"key {number}") for number in range(GROUPS)]
         homes = [await home(service, key) for key in keys]

@@ -14,11 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.accounts.account import Account, ApiKey, Status
-from proxy.accounts.login import LIFE_S, MAX_WAITING, Login, Logins, Pasted, read_pasted
+from proxy.accounts.granted import Granted
+from proxy.accounts.login import LIFE_S, Login
+from proxy.accounts.logins import MAX_WAITING, Logins
 from proxy.accounts.oauth import OAuthServer
+from proxy.accounts.pasted import Pasted, read_pasted
 from proxy.errors import Conflict, InvalidRequest, NotFound, RequestError, StorageError, Unprocessable
 from proxy.feed import Feed
 from proxy.simulator import Amend, Answer, Error, Fault, Lost, Reset, Slow
+from proxy.storage.leases import LocalLeases
+from proxy.storage.table import Unstored
 from tests.canaries import leaked
 from tests.disk import new_ids
 from tests.logins import DAY, HOUR, TOKEN, World, arguments, as_json, pair, world
@@ -34,7 +39,14 @@ class Scene:
         self.world = w
         self.pool = w.pool
         self.logins = Logins(
-            w.pool, w.refresher, server, feed=Feed(), jobs=w.jobs, clock=w.clock, new_id=new_ids()
+            Unstored("logins", (), record=Login.record, storage=w.disk, jobs=w.jobs),
+            LocalLeases(w.clock),
+            w.pool,
+            Granted(w.pool, w.refresher, server),
+            feed=Feed(),
+            jobs=w.jobs,
+            clock=w.clock,
+            new_id=new_ids(),
         )
 
     def begin(
@@ -345,11 +357,11 @@ async def test_a_code_of_another_link_is_refused_by_its_challenge() -> None:
 async def test_a_login_that_was_cancelled_is_used_up() -> None:
     async with scene() as it:
         flow, code = it.begin()
-        assert it.logins.refused(flow.state, "access_denied").type == "access_denied"
+        assert (await it.logins.refused(flow.state, "access_denied")).type == "access_denied"
         assert (await it.refused(f"{code}#{flow.state}")).type == "flow_expired"
         assert (await it.refused(code)).type == "flow_expired"
         with pytest.raises(InvalidRequest):
-            it.logins.refused(flow.state, "access_denied")
+            await it.logins.refused(flow.state, "access_denied")
 
 
 async def test_what_became_of_a_login_can_be_seen_without_its_state() -> None:
@@ -359,7 +371,7 @@ async def test_what_became_of_a_login_can_be_seen_without_its_state() -> None:
         again, code = it.begin("Acme")
         await it.refused(f"{code}#{again.state}")
         cancelled, _ = it.begin("Globex")
-        it.logins.refused(cancelled.state, "access_denied")
+        await it.logins.refused(cancelled.state, "access_denied")
         it.begin("Globex", name="waits")
         views = [it.logins.view(id) or {} for id in it.logins.ids()]
         assert [(v["status"], v["account_id"], v["error_type"]) for v in views] == [

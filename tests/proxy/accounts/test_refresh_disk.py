@@ -18,7 +18,6 @@ from tests.service import Service, SteppedClock, serve, until
 from tests.wire import fetch
 
 
-@pytest.mark.files
 async def test_where_the_intent_cannot_be_written_nothing_is_rotated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,7 +64,6 @@ async def health_of(service: Service) -> str:
     return str((await fetch(service.port, "GET", "/health")).json()["status"])
 
 
-@pytest.mark.files
 async def test_tokens_that_cannot_be_saved_are_kept_told_saved_later_and_then_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -88,7 +86,6 @@ async def test_tokens_that_cannot_be_saved_are_kept_told_saved_later_and_then_us
         assert not leaked(caplog.text, [*old, *pair(grant)])
 
 
-@pytest.mark.files
 async def test_while_tokens_wait_for_the_disk_none_is_rotated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,7 +100,6 @@ async def test_while_tokens_wait_for_the_disk_none_is_rotated(
         monkeypatch.undo()
 
 
-@pytest.mark.files
 async def test_a_shutdown_saves_what_could_not_be_saved_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,7 +108,6 @@ async def test_a_shutdown_saves_what_could_not_be_saved_before(
     assert pair(stored(tmp_path, account.id)) == pair(grant)
 
 
-@pytest.mark.files
 async def test_tokens_saved_at_last_are_used_by_a_refresh_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,7 +120,6 @@ async def test_tokens_saved_at_last_are_used_by_a_refresh_too(
         assert pair(stored(tmp_path, account.id)) == pair(grant)
 
 
-@pytest.mark.files
 async def test_tokens_saved_at_last_are_shown_before_anybody_uses_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,7 +129,6 @@ async def test_tokens_saved_at_last_are_shown_before_anybody_uses_them(
         await until(lambda: pair(service.parts.pool[account.id].credential) == pair(grant))
 
 
-@pytest.mark.files
 async def test_tokens_that_cannot_be_saved_are_used_where_the_old_ones_have_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,7 +145,6 @@ async def test_tokens_that_cannot_be_saved_are_used_where_the_old_ones_have_ende
         assert pair(stored(tmp_path, account.id)) == pair(grant)
 
 
-@pytest.mark.files
 async def test_a_rename_with_tokens_that_wait_for_the_disk_brings_them_along(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

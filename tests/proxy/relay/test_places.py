@@ -12,10 +12,9 @@ import pytest
 
 from proxy.errors import StorageError
 from proxy.simulator import Error, quota_429
-from proxy.storage.json_files import JsonFiles
 from proxy.storage.timed import Timed
 from tests.proxy.simulator.uploads import FORM, form
-from tests.service import CLIENT_KEY, MESSAGE_HEADERS, Service, message, serve, upstream_key
+from tests.service import CLIENT_KEY, MESSAGE_HEADERS, Service, kept_text, message, serve, upstream_key
 from tests.wire import Answer, connect, fetch
 
 DAY = 86_400.0
@@ -62,11 +61,10 @@ async def test_what_a_group_makes_one_after_the_other_lies_together_and_is_found
             assert (found.status, found.body, account(found)) == (200, b"hello", account(each))
 
 
-@pytest.mark.files
 async def test_what_was_made_is_found_after_a_restart(tmp_path: Path) -> None:
     async with serve(tmp_path, accounts=THREE) as service:
         made = await upload(service)
-        text = (tmp_path / "resources.jsonl").read_text()
+        text = kept_text(tmp_path, "resources")
         assert made.json()["id"] in text and upstream_key("a") not in text
     async with serve(tmp_path, accounts=()) as service:
         for name in THREE:
@@ -101,7 +99,6 @@ async def test_an_id_is_on_disk_before_its_client_has_it(
             assert (await asked).status == 200
 
 
-@pytest.mark.files
 @pytest.mark.parametrize("stream", [False, True])
 async def test_what_a_tool_of_the_server_makes_is_found(tmp_path: Path, stream: bool) -> None:
     async with serve(tmp_path, accounts=THREE) as service:
@@ -116,7 +113,7 @@ async def test_what_a_tool_of_the_server_makes_is_found(tmp_path: Path, stream: 
                 container = answer.json()["container"]
             later = await say(service, container=container["id"], tools=CODE, messages=turns("again"))
             assert (later.status, account(later)) == (200, account(answer))
-            assert container["id"] in (tmp_path / "resources.jsonl").read_text()
+            assert container["id"] in kept_text(tmp_path, "resources")
 
 
 async def test_a_deleted_one_is_forgotten_and_a_404_forgets_nothing(tmp_path: Path) -> None:
@@ -188,7 +185,6 @@ async def test_a_home_moves_if_its_account_is(tmp_path: Path, how: str) -> None:
         assert found.status == (404 if how == "gone" else 503)
 
 
-@pytest.mark.files
 async def test_without_room_on_the_disk_nothing_more_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,14 +193,14 @@ async def test_without_room_on_the_disk_nothing_more_is_made(
 
     async with serve(tmp_path, accounts=THREE) as service:
         with monkeypatch.context() as patch:
-            patch.setattr(JsonFiles, "append", full)
+            patch.setattr(Timed, "append", full)
             made = await upload(service)
             assert made.status == 200  # it is there, and remembered in memory
             asked = len(service.simulator.ledger)
             assert (await upload(service)).status == 507
             assert len(service.simulator.ledger) == asked
             assert (await service.send("GET", f"/v1/files/{made.json()['id']}")).status == 200
-    assert made.json()["id"] in (tmp_path / "resources.jsonl").read_text()
+    assert made.json()["id"] in kept_text(tmp_path, "resources")
 
 
 # ---- by hand, and without isolation

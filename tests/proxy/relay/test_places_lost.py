@@ -12,7 +12,7 @@ from proxy.accounts.account import ApiKey
 from proxy.simulator import Answer as Canned
 from proxy.simulator import Error, Slow
 from tests.proxy.simulator.uploads import FORM, form
-from tests.service import CLIENT_KEY, MESSAGE_HEADERS, Service, message, serve, until, upstream_key
+from tests.service import CLIENT_KEY, MESSAGE_HEADERS, Service, kept_text, message, serve, until, upstream_key
 from tests.wire import Answer, fetch
 
 THREE = ("a", "b", "c")
@@ -128,7 +128,6 @@ async def test_what_is_made_first_at_once_lies_together(tmp_path: Path) -> None:
 # ---- what belongs to something of the group
 
 
-@pytest.mark.files
 @pytest.mark.parametrize("accounts", [("a",), THREE], ids=["one", "three"])
 async def test_the_files_of_a_session_are_its_group_s_and_those_of_others_are_not(
     tmp_path: Path, accounts: tuple[str, ...]
@@ -161,7 +160,7 @@ async def test_the_files_of_a_session_are_its_group_s_and_those_of_others_are_no
         listed = await service.send("GET", f"/v1/files?scope_id={session}")
         assert listed.status == 200, listed.body
         assert [item["id"] for item in listed.json()["data"]] == ["file_01new"]
-        assert "file_01new" in (tmp_path / "resources.jsonl").read_text()
+        assert "file_01new" in kept_text(tmp_path, "resources")
         hidden = await service.send("GET", f"/v1/files?scope_id={session}", key=other)
         assert hidden.status == 404
         again = await service.send("GET", "/v1/files/file_01new", key=other)
