@@ -40,18 +40,15 @@ WATCH = """(name) => {
     port2.postMessage(null);
   }).observe(cell, { subtree: true, characterData: true, childList: true });
 }"""
-# Rows of requests come in an animation frame or before one: in the next they have been painted in any case.
 WATCH_ROWS = """() => {
   window.painted = {};
   new MutationObserver((list) => {
     const ids = list.flatMap(({ addedNodes }) => [...addedNodes].map((tr) => tr.querySelector("th")?.title ?? ""));
-    requestAnimationFrame(() => {
-      const { port1, port2 } = new MessageChannel();
-      port1.onmessage = () => {
-        for (const id of ids) window.painted[id] ??= (performance.timeOrigin + performance.now()) / 1000;
-      };
-      port2.postMessage(null);
-    });
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => {
+      for (const id of ids) window.painted[id] ??= (performance.timeOrigin + performance.now()) / 1000;
+    };
+    port2.postMessage(null);
   }).observe(document.querySelector("main tbody"), { childList: true });
 }"""
 LONG_TASKS = """() => {
