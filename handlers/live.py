@@ -21,6 +21,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import math
 from collections import deque
 from typing import Any
 
@@ -269,7 +270,7 @@ class Socket:
                 await self._news.wait()
                 self._urgent.clear()
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(self._sent_at + self._interval_s):
+                    async with asyncio.timeout_at(due(self._sent_at, self._interval_s)):
                         await self._urgent.wait()
                 self._news.clear()
 
@@ -300,6 +301,14 @@ class Socket:
             raise WebSocketClosedError
         sent.result()
         self._sent_at = asyncio.get_running_loop().time()
+
+
+def due(sent_at: float, interval_s: float) -> float:
+    """When the next frame is due: at a multiple of the interval, so that dashboards of one pace send in the same turn.
+
+    Their revisions are the same then, and so are their frames, which are made once.
+    """
+    return math.floor(sent_at / interval_s + 0.01 + 1) * interval_s
 
 
 def _number(value: object) -> float:

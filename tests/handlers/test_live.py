@@ -203,6 +203,12 @@ async def test_a_topic_may_be_asked_for_later_and_given_up(tmp_path: Path) -> No
         assert (await page.read())["topic"] == "tokens"
 
 
+def test_dashboards_of_one_pace_are_due_in_the_same_turn() -> None:
+    """So they share their frames, whenever they were opened and however long a send took."""
+    assert {round(module.due(sent_at, 0.05), 9) for sent_at in (7.0, 7.012, 7.049)} == {7.05}
+    assert module.due(7.05, 0.05) == pytest.approx(7.1)
+
+
 async def test_the_same_frames_come_by_polling(tmp_path: Path) -> None:
     async with serve(tmp_path, accounts=["a", "b"]) as service:
         hello, accounts = await poll(service, "topics=accounts:0")
