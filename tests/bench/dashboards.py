@@ -54,7 +54,7 @@ def _open(port: int) -> socket.socket:
     if not answer.startswith(b"HTTP/1.1 101 "):
         connection.close()
         raise BenchError(f"a dashboard is refused: {answer[:100]!r}")
-    hello = {"t": "hello", "epoch": None, "topics": dict.fromkeys(TOPICS, 0), "hz": 20}
+    hello = {"t": "hello", "epoch": None, "topics": dict.fromkeys(TOPICS, 0), "hz": 20, "lists": True}
     connection.sendall(_text_frame(json.dumps(hello).encode()))
     first = answer.partition(b"\r\n\r\n")[2] or connection.recv(1)
     if first[:1] != bytes([TEXT]):
