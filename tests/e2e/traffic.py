@@ -8,11 +8,11 @@ import json
 import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from proxy.accounts.account import Account
 from proxy.clients.keys import ClientKey
-from proxy.clients.sessions import Client
+from proxy.clients.sessions import Client, Session
 from proxy.usage.meter import Meter
 from proxy.usage.request import Attempt, RequestRecord
 from tests.service import Service
@@ -53,8 +53,9 @@ async def _flow(service: Service, per_s: float, but: str, ended: Ended) -> None:
     try:
         while True:
             due = round((time.monotonic() - began) * per_s)
+            sessions = tuple(service.parts.sessions) if due > done else ()
             for _ in range(due - done):
-                running.append(_begin(service, but, rng, ended))
+                running.append(_begin(service, but, rng, sessions, ended))
                 if len(running) > AT_ONCE:
                     running.popleft().close()
             done = due
@@ -64,7 +65,9 @@ async def _flow(service: Service, per_s: float, but: str, ended: Ended) -> None:
             request.close()
 
 
-def _begin(service: Service, but: str, rng: random.Random, ended: Ended) -> contextlib.ExitStack:
+def _begin(
+    service: Service, but: str, rng: random.Random, sessions: Sequence[Session], ended: Ended
+) -> contextlib.ExitStack:
     """A request that runs until it is closed."""
     request, parts = contextlib.ExitStack(), service.parts
     account = rng.choice([account for account in parts.pool if account.id != but])
@@ -73,8 +76,8 @@ def _begin(service: Service, but: str, rng: random.Random, ended: Ended) -> cont
     request.callback(_end, service, record, ended)
     request.callback(parts.pool.begin(account.id).close)
     parts.keys.used(key)
-    if len(parts.sessions):
-        session = rng.choice(tuple(parts.sessions))
+    if sessions:
+        session = rng.choice(sessions)
         record.session_id = session.id
         request.callback(parts.sessions.enter(session.client, limited=False, cut=_nothing).leave)
     return request
