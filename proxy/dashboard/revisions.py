@@ -160,6 +160,9 @@ class Revisions:
         self.epoch = epoch
         self._topics = {name: _Topic(source) for name, source in sources.items()}
         self._logs = dict(logs)
+        self._lines: dict[str, dict[int, list[str]]] = {
+            name: {} for name in logs
+        }  # cached frames, by first revision
         self._waiting: set[asyncio.Event] = set()
         self._telling = False
         self._touches = 0
@@ -185,7 +188,7 @@ class Revisions:
         A frame is a JSON object without its first brace, so that the sender can put its number in front.
         """
         if topic in self._logs:
-            return self._lines(topic, since)
+            return self._lines_after(topic, since)
         found = self._topics[topic]
         found.settle(self._touches)
         return found.rev, found.frames(topic, since)
@@ -207,18 +210,25 @@ class Revisions:
     def unfollow(self, news: asyncio.Event) -> None:
         self._waiting.discard(news)
 
-    def _lines(self, topic: str, since: int) -> tuple[int, list[str]]:
+    def _lines_after(self, topic: str, since: int) -> tuple[int, list[str]]:
         """The lines of a log after `since`; `dropped` are those that are missing between."""
-        found = self._logs[topic]
+        found, pieces = self._logs[topic], self._lines[topic]
         newest = found.newest
-        known = 0 < since <= newest
-        lines = found.since(since) if known else found.since(0, FIRST_LINES[topic])
-        dropped = newest - since - len(lines) if known else 0
-        told = f',"dropped":{dropped}' if dropped else ""
-        return newest, [f'"t":"ev","topic":{_json(topic)},"rev":{newest},"items":{_json(lines)}{told}}}']
+        if since not in pieces:
+            if len(pieces) >= MOST_PIECES:
+                pieces.clear()
+            known = 0 < since <= newest
+            lines = found.since(since) if known else found.since(0, FIRST_LINES[topic])
+            dropped = newest - since - len(lines) if known else 0
+            told = f',"dropped":{dropped}' if dropped else ""
+            head = f'"t":"ev","topic":{_json(topic)},"rev":{newest}'
+            pieces[since] = [f'{head},"items":{_json(lines)}{told}}}']
+        return newest, pieces[since]
 
     def _touched(self, topic: str, id: str) -> None:
         self._touches += 1
+        if topic in self._lines:
+            self._lines[topic].clear()
         found = self._topics.get(topic)
         if found is not None and not found.stale:
             if self._waiting and len(found.touched) < MOST_TOUCHED:

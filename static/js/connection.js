@@ -202,7 +202,7 @@ class Turn {
 	greetServer() {
 		const { epoch, revs } = this.facts;
 		this.state.socket = "open";
-		this.send({ t: "hello", epoch, topics: revs, hz: this.hz() });
+		this.send({ t: "hello", epoch, topics: revs, hz: this.hz(), lists: true });
 		this.ping();
 	}
 

@@ -96,10 +96,12 @@ export class Live {
 			this.dispatch({ type: "opened" });
 		};
 		mine.onmessage = ({ data }) => {
-			if (this.socket !== mine) return;
-			/** @type {Frame} */
-			const frame = JSON.parse(data);
-			this.dispatch({ type: "framed", frame, accepted: this.store.accept(frame), assets: ASSETS });
+			/** @type {Frame[]} */
+			const frames = [JSON.parse(data)].flat();
+			for (const frame of frames) {
+				if (this.socket !== mine) return;
+				this.dispatch({ type: "framed", frame, accepted: this.store.accept(frame), assets: ASSETS });
+			}
 		};
 		mine.onclose = ({ code }) => {
 			if (this.socket === mine) this.dispatch({ type: "closed", code });

@@ -111,7 +111,11 @@ def test_a_wrong_option_of_the_load_is_told() -> None:
 
 def test_our_proxy_takes_what_was_seeded_and_has_dashboards() -> None:
     setup = Setup(accounts=3, keys=20)
-    with upstream() as plain, ours(setup, Behind(plain), None) as target, dashboards(target.port, 2):
+    with (
+        upstream() as plain,
+        ours(setup, Behind(plain), None) as target,
+        dashboards(target.port, 2) as read,
+    ):
         counted = load(
             target.port,
             target.pid,
@@ -126,6 +130,8 @@ def test_our_proxy_takes_what_was_seeded_and_has_dashboards() -> None:
         )
     assert counted.count > 0
     assert target.start_s > 0
+    # The views of requests that have ended, beside all else.
+    assert min(read) > 10_000
 
 
 # ---- knees, goals

@@ -17,7 +17,7 @@ from playwright.async_api import Browser, Page
 
 from proxy.accounts.account import Account
 from tests.e2e.dashboard import RunningClock, goto, live, row, visit
-from tests.e2e.traffic import add_sessions, traffic
+from tests.e2e.traffic import Ended, add_sessions, traffic
 from tests.service import Service, serve
 
 LONG = "E2E_LONG" in os.environ
@@ -39,6 +39,17 @@ WATCH = """(name) => {
     port1.onmessage = () => { window.painted[text] ??= (performance.timeOrigin + performance.now()) / 1000; };
     port2.postMessage(null);
   }).observe(cell, { subtree: true, characterData: true, childList: true });
+}"""
+WATCH_ROWS = """() => {
+  window.painted = {};
+  new MutationObserver((list) => {
+    const ids = list.flatMap(({ addedNodes }) => [...addedNodes].map((tr) => tr.querySelector("th")?.title ?? ""));
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => {
+      for (const id of ids) window.painted[id] ??= (performance.timeOrigin + performance.now()) / 1000;
+    };
+    port2.postMessage(null);
+  }).observe(document.querySelector("main tbody"), { childList: true });
 }"""
 LONG_TASKS = """() => {
   window.longTasks = [];
@@ -118,6 +129,50 @@ async def test_a_change_is_painted_in_time_on_a_slow_machine(tmp_path: Path, bro
         took = await latencies(service, page, probe)
         print(f"change to paint, a quarter of the speed: {quantiles(took)}")
         assert took[int(len(took) * 0.95)] <= 200
+
+
+@contextlib.asynccontextmanager
+async def listed(folder: Path, browser: Browser):  # type: ignore[no-untyped-def]
+    """The requests of the load as they are listed: when each ended, and the tab."""
+    async with serve(folder, accounts=NAMES, clock=RunningClock()) as service:
+        add_sessions(service, SESSIONS)
+        async with visit(browser, service, "requests") as page, traffic(service, per_s=PER_S) as ended:
+            await page.mouse.move(5, 5)  # rows that somebody points at wait
+            await page.locator("main tbody tr[data-kind]").nth(99).wait_for()
+            await page.wait_for_timeout(1000)
+            yield ended, page
+
+
+async def rows_painted(ended: Ended, page: Page, count: int) -> list[float]:
+    """From the end of each of so many requests to its painted row, in ms, sorted."""
+    await page.evaluate(WATCH_ROWS)
+    first = time.time() + 0.5
+    await page.wait_for_function(
+        "(count) => Object.keys(window.painted).length >= count", arg=count, timeout=0
+    )
+    painted = await page.evaluate("() => window.painted")
+    last = max(ended[id] for id in painted)
+    due = {id: at for id, at in ended.items() if first <= at < last - 0.5}
+    assert due.keys() <= painted.keys()
+    return sorted((painted[id] - at) * 1000 for id, at in due.items())
+
+
+async def test_every_request_is_painted(tmp_path: Path, browser: Browser) -> None:
+    async with listed(tmp_path, browser) as (ended, page):
+        took = await rows_painted(ended, page, CHANGES * 20)
+        print(f"{len(took)} requests from end to paint: {quantiles(took)}")
+
+
+@pytest.mark.timed
+async def test_requests_are_painted_in_time(tmp_path: Path, browser: Browser) -> None:
+    async with listed(tmp_path, browser) as (ended, page):
+        await page.evaluate(LONG_TASKS)
+        took = await rows_painted(ended, page, CHANGES * 20)
+        tasks = await page.evaluate("() => window.longTasks")
+        print(f"{len(took)} requests from end to paint: {quantiles(took)}; long tasks: {tasks}")
+        assert took[int(len(took) * 0.95)] <= 100
+        assert took[int(len(took) * 0.99)] <= 150
+        assert tasks == []
 
 
 def quantiles(took: list[float]) -> str:

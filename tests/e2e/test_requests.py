@@ -114,6 +114,21 @@ async def test_keys_lead_through_the_rows_and_to_a_page(tmp_path: Path, browser:
         await expect(rows(page)).to_have_count(2)
 
 
+async def test_times_in_a_reason_are_told_as_all_times_are(tmp_path: Path, browser: Browser) -> None:
+    async with dashboard(tmp_path, browser, "requests", accounts=("team-a",)) as (service, page):
+        (account,) = service.parts.pool
+        service.parts.pool.limit(account.id, service.clock.now() + 600, "the 5h window is used up")
+        assert (await service.message()).status == 429
+        result = rows(page).locator(".c-rq_result")
+        await expect(result).to_have_attribute(
+            "title", re.compile(r"comes back first, at \d\d:\d\d:\d\d GMT")
+        )
+        await rows(page).get_by_role("link").click()
+        await expect(page.get_by_text("comes back first")).to_have_text(
+            re.compile(r", at \d\d:\d\d:\d\d GMT")
+        )
+
+
 async def test_a_page_tells_why(tmp_path: Path, browser: Browser) -> None:
     async with dashboard(tmp_path, browser, accounts=("team-a", "team-b")) as (service, page):
         service.simulator.script(upstream_key("team-a"), no_credit())

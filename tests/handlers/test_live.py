@@ -203,6 +203,33 @@ async def test_a_topic_may_be_asked_for_later_and_given_up(tmp_path: Path) -> No
         assert (await page.read())["topic"] == "tokens"
 
 
+async def test_frames_that_are_due_at_once_come_as_one_message_if_that_is_asked_for(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=("team-a",)) as service, dashboard(service) as page:
+        await page.send(
+            t="hello", epoch=None, topics=dict.fromkeys(("accounts", "tokens", "events"), 0), lists=True
+        )
+        hello, frames = [json.loads(await page.connection.read_message() or "") for _ in range(2)]
+        assert (hello["t"], hello["n"]) == ("hello", 1)
+        assert [(frame["n"], frame["topic"]) for frame in frames] == [
+            (2, "accounts"),
+            (3, "tokens"),
+            (4, "events"),
+        ]
+
+
+async def test_a_message_of_many_frames_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LIST_CHARACTERS", 1)
+    async with serve(tmp_path, accounts=("team-a",)) as service, dashboard(service) as page:
+        await page.send(t="hello", epoch=None, topics=dict.fromkeys(("accounts", "tokens"), 0), lists=True)
+        assert [(await page.read())["n"] for _ in range(3)] == [1, 2, 3]
+
+
+def test_dashboards_of_one_pace_are_due_in_the_same_turn() -> None:
+    """So they share their frames, whenever they were opened and however long a send took."""
+    assert {round(module.due(sent_at, 0.05), 9) for sent_at in (7.0, 7.012, 7.049)} == {7.05}
+    assert module.due(7.05, 0.05) == pytest.approx(7.1)
+
+
 async def test_the_same_frames_come_by_polling(tmp_path: Path) -> None:
     async with serve(tmp_path, accounts=["a", "b"]) as service:
         hello, accounts = await poll(service, "topics=accounts:0")

@@ -70,7 +70,7 @@ describe("connecting", () => {
 		facts.epoch = "e1";
 		facts.revs = { accounts: 12 };
 		happen("opened");
-		assert.deepEqual(sent("hello"), [{ t: "hello", epoch: "e1", topics: { accounts: 12 }, hz: 20 }]);
+		assert.deepEqual(sent("hello"), [{ t: "hello", epoch: "e1", topics: { accounts: 12 }, hz: 20, lists: true }]);
 	});
 
 	test("it is live when all topics have come", () => {

@@ -1,7 +1,7 @@
 // @ts-check
 /** A row of the last requests. It never changes, but for how its time is told. */
 import { h, setText } from "../dom.js";
-import { compact, money, took } from "../format.js";
+import { compact, money, timed, took } from "../format.js";
 import { endOf } from "../requests.js";
 import { tokensIn } from "../usage.js";
 
@@ -45,6 +45,7 @@ export const costOf = ({ input_tokens: used, cost_usd: usd }) => (used === null 
  */
 export function requestRow(app, request) {
 	const { t } = app;
+	const reason = request.reason && timed(request.reason, app.clock);
 	/** @type {(key: TextKey, cls: string, title: string, ...content: Child[]) => HTMLElement} */
 	const cell = (key, cls, title, ...content) => h("td", {
 		role: "cell", class: `c-${key} ${cls}`, title: title || null, "data-label": t(key),
@@ -60,7 +61,7 @@ export function requestRow(app, request) {
 		cell("client_key", "", request.key_name, request.key_name),
 		cell("model", "", request.model ?? request.path, request.model ?? request.path),
 		cell("account_of", "", triesOf(request), two(request.account_name ?? "–", retries)),
-		cell("rq_result", "", request.reason ?? resultOf(request, t),
+		cell("rq_result", "", reason ?? resultOf(request, t),
 			h("span.result", two(String(request.status || "–"), resultOf(request, t)))),
 		cell("rq_ttfb", "num low", "", took(request.ttfb_ms)),
 		cell("rq_duration", "num low", "", took(request.duration_ms)),

@@ -56,10 +56,10 @@ export default function mount(root, app, id = "") {
  * @param {App} app
  * @param {LoggedRequest} request
  */
-function result({ t }, request) {
+function result({ t, clock }, request) {
 	const { status, reason } = request;
 	return h("div.row", { "data-kind": kindOf(request) },
-		h("b.result", `${status || "–"} ${resultOf(request, t)}`), reason && h("span", reason));
+		h("b.result", `${status || "–"} ${resultOf(request, t)}`), reason && h("span", timed(reason, clock)));
 }
 
 /**

@@ -9,8 +9,6 @@ import { rowClicks, rowKeys } from "../ui/row_keys.js";
 
 const PAGE = 100;
 const BONES = 8;
-/** New rows move all others: 10 times a second, at 167 requests a second, takes a seventh of the browser's thread. */
-const CALM_MS = 100;
 const FIELDS = ["id", "request_id", "upstream_request_id", "at", "key_id", "key_name", "session_id", "account_id",
 	"account_name", "model", "method", "path", "stream", "why", "moved", "status", "outcome", "cut_by", "error",
 	"reason", "ttfb_ms", "duration_ms", "answer_bytes", "input_tokens", "output_tokens",
@@ -70,9 +68,6 @@ class Requests {
 		/** The number of the last question: the answer to one before comes too late. */
 		this.turn = 0;
 		this.loading = false;
-		this.drawnAt = -CALM_MS;
-		/** The timer of the next look at what has come, if there is one. */
-		this.soon = 0;
 		/** @type {Map<string, ReturnType<typeof requestRow>>} */
 		this.rows = new Map();
 		this.filters = new Filters(app, (change) => this.filter(change));
@@ -86,20 +81,7 @@ class Requests {
 		if (dirty.has("tokens") || dirty.has("accounts")) this.filters.offer(this.list);
 		if (!this.app.store.ready("requests")) return;
 		if (this.epoch !== this.app.store.epoch) this.load();
-		else if (dirty.has("requests") && !this.soon) this.followSoon();
-	}
-
-	/** At once, if rows have not just been drawn. */
-	followSoon() {
-		const wait = this.drawnAt + CALM_MS - performance.now();
-		if (wait <= 0) {
-			this.follow();
-			return;
-		}
-		this.soon = setTimeout(() => {
-			this.soon = 0;
-			this.follow();
-		}, wait);
+		else if (dirty.has("requests")) this.follow();
 	}
 
 	tick() {
@@ -219,7 +201,6 @@ class Requests {
 
 	draw() {
 		const { grid, body, range, previous, next, pager, note } = this.parts;
-		this.drawnAt = performance.now();
 		const from = this.page * PAGE;
 		const page = this.list.slice(from, from + PAGE);
 		const byId = new Map(page.map((request) => [request.request_id, request]));

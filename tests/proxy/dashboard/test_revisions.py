@@ -237,6 +237,21 @@ def test_events_that_are_forgotten_are_counted(world: World) -> None:
     assert json.loads("{" + world.live.frames("events", 1)[1][0])["dropped"] == 7
 
 
+def test_readers_of_a_log_share_their_frames(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[int] = []
+    since = world.chronicle.since
+    monkeypatch.setattr(
+        world.chronicle, "since", lambda id, most=MOST: (reads.append(id), since(id, most))[1]
+    )
+    world.feed.tell(Happened("server.note", "first"))
+    world.feed.tell(Happened("server.note", "second"))
+    assert world.live.frames(EVENTS, 1) == world.live.frames(EVENTS, 1)
+    assert reads == [1]
+    world.feed.tell(Happened("server.note", "third"))
+    rev, (frame,) = world.live.frames(EVENTS, 1)
+    assert (rev, [event["text"] for event in json.loads("{" + frame)["items"]]) == (3, ["second", "third"])
+
+
 async def test_who_waits_is_woken_once_for_all_of_a_turn(world: World) -> None:
     news = asyncio.Event()
     world.live.follow(news)
