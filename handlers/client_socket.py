@@ -54,16 +54,20 @@ class ClientSocket(asyncio.Protocol, abc.ABC):
         self.deadline = math.inf  # by the loop's clock
         self.full = False
         self.gone = False
+        self._is_made = False
         self.is_last = False  # the next answer is the connection's last
         self.vouched = False  # its client has shown a valid key
         self._unsent_before = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        self._is_made = True
         self.transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
         # asyncio does so only if the listening socket was made with a protocol number.
         self._socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.context = Context(transport.get_extra_info("peername"))
+        if self.gone:  # it was aborted before
+            self.transport.abort()
 
     @property
     @abc.abstractmethod
@@ -136,6 +140,9 @@ class ClientSocket(asyncio.Protocol, abc.ABC):
     def abort(self, *, reset: bool = False) -> None:
         """Close at once; what waits to be sent is dropped. With `reset` the client sees a reset, not an end."""
         if self.gone:
+            return
+        if not self._is_made:  # asyncio has accepted it, and tells of it in its next turn
+            self.gone = True
             return
         if reset:
             self._socket().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -88,7 +88,7 @@ class Connection(ClientSocket):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        if self._places.take(self):
+        if self.gone or self._places.take(self):
             self.expire_in(HEAD_S)
         else:
             self._phase = Phase.ENDED

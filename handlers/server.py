@@ -70,6 +70,7 @@ class Listener:
         self._listening: list[asyncio.Server] = []
         self._sweep: asyncio.TimerHandle | None = None
         self._none_open = asyncio.Event()
+        self._is_closed = False
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         # A stream holds two sockets, and a fifth is left for files and the upstream's idle connections.
         self._places = Places(max(8, int(soft * 0.8) // 2), trusted_proxies)
@@ -84,8 +85,12 @@ class Listener:
 
     def stop(self) -> None:
         """Accept no more."""
+        loop = asyncio.get_running_loop()
         for each in self._listening:
-            each.close()
+            for listening in each.sockets:
+                loop.remove_reader(listening.fileno())
+            # What was accepted in this turn comes in the next one: a server that was closed meanwhile would lose it.
+            loop.call_soon(each.close)
 
     def end_soon(self) -> None:
         """Have each open connection end with its next answer."""
@@ -98,7 +103,9 @@ class Listener:
         return all(map(is_settled, self._open))
 
     async def close_all_connections(self) -> None:
-        """Close what is open, WebSockets excepted."""
+        """Close what is open, WebSockets excepted, and what is accepted meanwhile."""
+        self._is_closed = True
+        await asyncio.sleep(0)  # until all that was accepted is known
         if self._sweep is not None:
             self._sweep.cancel()
         for connection in self._open:
@@ -110,6 +117,8 @@ class Listener:
     def _accepted(self) -> asyncio.Protocol:
         connection = Connection(self._delegate, self._places, self._ended)
         self._open.add(connection)
+        if self._is_closed:
+            connection.abort()
         return connection
 
     def _ended(self, connection: Connection) -> None:

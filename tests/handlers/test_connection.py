@@ -1161,3 +1161,17 @@ async def test_a_socket_that_cannot_be_given_away_is_closed() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, before)
         async with asyncio.timeout(5):
             assert await rest(wire) == b""
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_who_comes_as_the_last_are_closed_is_closed_too(turns: int) -> None:
+    """`turns` of the loop pass from the connection to the end: it is queued, accepted, or open by then."""
+    async with listening(Recorder()) as port:
+        loop = asyncio.get_running_loop()
+        client = socket.create_connection(("127.0.0.1", port))
+        client.setblocking(False)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    with client, contextlib.suppress(ConnectionResetError):
+        async with asyncio.timeout(5):
+            assert await loop.sock_recv(client, 1) == b""
