@@ -46,7 +46,7 @@ def test_version_prints_the_version(tmp_path: Path) -> None:
         ("--config a --demo", "--demo"),
         ("--check", "--config"),
         ("--demo --check", "--check"),
-        ("--config a --yes", "--yes and --import-from go with --import"),
+        ("--config a --dry-run", "--dry-run and --import-from go with --import"),
         ("--config a --import b --import-from c", "--import-from"),
     ],
 )

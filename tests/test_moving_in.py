@@ -50,20 +50,20 @@ async def test_accounts_of_another_program_are_told_first_and_then_added(tmp_pat
     config, file = write_config(tmp_path), foreign_file(tmp_path)
     account_file(tmp_path)
     asked = ("--config", str(config), "--import", str(file))
-    without = run_fork(tmp_path, *asked)
+    without = run_fork(tmp_path, *asked, "--dry-run")
     assert "0 of 1 accounts can be taken" in without.stdout and "oauth.client_id" in without.stdout
     async with running(tmp_path, "--config", str(config), **OAUTH) as process:
-        dry = run_fork(tmp_path, *asked, **OAUTH)
+        dry = run_fork(tmp_path, *asked, "--dry-run", **OAUTH)
         assert (dry.returncode, dry.stderr) == (0, "")
         assert "taken      'team' (oauth), as 'team 2', since that name is not free" in dry.stdout
         assert "1 of 1 accounts can be taken, and nothing was written" in dry.stdout
-        assert "is in use by process" in refusal(tmp_path, *asked, "--yes", **OAUTH)
+        assert "is in use by process" in refusal(tmp_path, *asked, **OAUTH)
         assert len((await process.admin("GET", "/api/accounts")).json()["accounts"]) == 1
         process.signal(signal.SIGTERM)
         assert await process.ended() == 0
-    done = run_fork(tmp_path, *asked, "--yes", "--import-from", "claude-proxy-go", **OAUTH)
+    done = run_fork(tmp_path, *asked, "--import-from", "claude-proxy-go", **OAUTH)
     assert (done.returncode, done.stderr) == (0, "") and "1 of 1 accounts were added" in done.stdout
-    again = run_fork(tmp_path, *asked, "--yes", **OAUTH)
+    again = run_fork(tmp_path, *asked, **OAUTH)
     assert "it is there already" in again.stdout and "0 of 1 accounts" in again.stdout
     assert not leaked(without.stdout + dry.stdout + done.stdout + again.stdout, TOKENS.values())
     async with running(tmp_path, "--config", str(config), **OAUTH) as process:
@@ -88,7 +88,7 @@ async def test_accounts_that_are_added_to_a_shared_store_are_seen_by_all_at_once
     store = OAUTH | {"STORAGE__URL": redis_server.url, "STORAGE__TIMEOUT": "5s"}
     asked = ("--config", str(config), "--import", str(file))
     async with instances(tmp_path / "instances", redis_server, 2) as services:
-        done = await asyncio.to_thread(run_fork, tmp_path, *asked, "--yes", **store)
+        done = await asyncio.to_thread(run_fork, tmp_path, *asked, **store)
         assert (done.returncode, done.stderr) == (0, ""), done
         assert "1 of 1 accounts were added" in done.stdout and not leaked(done.stdout, TOKENS.values())
         for service in services:
@@ -100,7 +100,7 @@ async def test_accounts_that_are_added_to_a_shared_store_are_seen_by_all_at_once
 
             [event] = await told()
             assert about(event) == added("team") and event["instance"].startswith("ins_")
-        again = await asyncio.to_thread(run_fork, tmp_path, *asked, "--yes", **store)
+        again = await asyncio.to_thread(run_fork, tmp_path, *asked, **store)
         assert "0 of 1 accounts" in again.stdout
     audit = run_fork(tmp_path, "--config", str(config), "--verify-audit", **store)
     assert audit.stdout.startswith("ok, "), audit
@@ -109,7 +109,7 @@ async def test_accounts_that_are_added_to_a_shared_store_are_seen_by_all_at_once
 def test_a_dry_run_writes_no_event(tmp_path: Path) -> None:
     config, file = write_config(tmp_path), foreign_file(tmp_path)
     account_file(tmp_path)
-    done = run_fork(tmp_path, "--config", str(config), "--import", str(file), **OAUTH)
+    done = run_fork(tmp_path, "--config", str(config), "--import", str(file), "--dry-run", **OAUTH)
     assert "nothing was written" in done.stdout
     assert not (tmp_path / "data/events").exists()
 
@@ -118,6 +118,6 @@ def test_where_the_audit_log_cannot_be_gone_on_with_nothing_is_added(tmp_path: P
     config, file = write_config(tmp_path), foreign_file(tmp_path)
     there = account_file(tmp_path)
     (tmp_path / "data/events/2999-01-01.jsonl").mkdir(parents=True)
-    line = refusal(tmp_path, "--config", str(config), "--import", str(file), "--yes", **OAUTH)
+    line = refusal(tmp_path, "--config", str(config), "--import", str(file), **OAUTH)
     assert "events/2999-01-01.jsonl" in line
     assert list((tmp_path / "data/accounts").glob("*.json")) == [there]

@@ -33,8 +33,8 @@ class Asked:
     format: str | None = None
     """Which program's files these are; None to tell by their content."""
 
-    sure: bool = False
-    """Whether what is found is taken too, not only told."""
+    dry_run: bool = False
+    """Whether what is found is only told, not taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
             True,
         ),
         "--restore": Command("fill an empty data folder from such a FILE", True),
-        "--import": Command("tell which accounts of another program's FILE or folder can be taken", True),
+        "--import": Command("add the accounts of another program's FILE or folder", True),
     }
 )
 
@@ -103,17 +103,18 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--migrate", nargs=2, metavar=("FROM", "TO"), help=told)
     told = "whose file it is that --import reads; without it, its content tells"
     parser.add_argument("--import-from", choices=[*FORMATS], help=told)
-    parser.add_argument("--yes", action="store_true", help="with --import: add these accounts")
+    told = "with --import: only tell which accounts can be taken, and write nothing"
+    parser.add_argument("--dry-run", action="store_true", help=told)
     parser.add_argument("--version", action="version", version=f"claude-proxy {__version__}")
     options = parser.parse_args()
     if options.migrate:
         options.only = Asked(MIGRATE, places=tuple(options.migrate))
     if options.demo and options.only:
         raise StartError(f"{options.only.flag} goes with --config: the demo has nothing to check")
-    if options.yes or options.import_from:
+    if options.dry_run or options.import_from:
         if options.only is None or options.only.flag != "--import":
-            raise StartError("--yes and --import-from go with --import: see run.py --help")
-        options.only = replace(options.only, format=options.import_from, sure=options.yes)
+            raise StartError("--dry-run and --import-from go with --import: see run.py --help")
+        options.only = replace(options.only, format=options.import_from, dry_run=options.dry_run)
     return options
 
 
@@ -135,5 +136,5 @@ async def run(settings: Settings, asked: Asked) -> list[str]:
         case "--migrate":
             return await moving.migrate_all(settings, *asked.places)
         case "--import":
-            return await moving.take_in(settings, asked.file, asked.format, sure=asked.sure)
+            return await moving.take_in(settings, asked.file, asked.format, dry_run=asked.dry_run)
     return await look.check(settings)

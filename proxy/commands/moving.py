@@ -31,8 +31,8 @@ async def migrate_all(settings: Settings, source: str, target: str) -> list[str]
     ]
 
 
-async def take_in(settings: Settings, file: Path, format: str | None, *, sure: bool) -> list[str]:
-    """Add accounts of another program; if not `sure`, only tell which. Raises StartError."""
+async def take_in(settings: Settings, file: Path, format: str | None, *, dry_run: bool) -> list[str]:
+    """Add accounts of another program; a `dry_run` only tells which. Raises StartError."""
     source = read_source(file)
     offers = [*offered(source, format, file), *source.refused]
     needed = {"oauth.client_id": settings.oauth.client_id, "oauth.token_url": settings.oauth.token_url}
@@ -44,7 +44,7 @@ async def take_in(settings: Settings, file: Path, format: str | None, *, sure: b
         return judge(offers, pool, here, SystemClock().now(), lambda kind: f"{kind}_{secrets.token_hex(8)}")
 
     found = judged((await live_records(settings))["accounts"])
-    if not sure or not found.taken:
+    if dry_run or not found.taken:
         return told(found, done=False)
     async with opened(settings, own(settings)) as storage, audited(storage, settings) as feed:
         found = judged(await storage.load("accounts"))  # others may have added some

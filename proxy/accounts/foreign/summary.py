@@ -37,5 +37,4 @@ def told(judged: Judged, *, done: bool) -> list[str]:
     count = f"{len(judged.taken)} of {len(judged.taken) + len(judged.refused)} accounts"
     if done:
         return [*lines, f"{count} were added"]
-    rest = ": with --yes they are added" if judged.taken else ""
-    return [*lines, f"{count} can be taken, and nothing was written{rest}"]
+    return [*lines, f"{count} can be taken, and nothing was written"]
