@@ -6,11 +6,15 @@ import json
 import math
 import secrets
 from http.client import responses
+from typing import Final
 
 from tornado.httputil import HTTPHeaders
 
 from proxy.errors import MethodNotAllowed, RequestError
 from proxy.http.headers import to_client
+
+_COMPACT: Final = json.JSONEncoder(separators=(",", ":")).encode
+"""As the API writes JSON: without spaces."""
 
 
 def refusal(
@@ -22,7 +26,7 @@ def refusal(
         "error": {"type": error.type, "message": error.message, **error.details},
         "request_id": request_id,
     }
-    body = json.dumps(shown).encode()
+    body = _COMPACT(shown).encode()
     headers = HTTPHeaders(
         {
             "Content-Type": "application/json",
@@ -59,4 +63,4 @@ def error_event(message: str) -> bytes:
     The line break before it ends a line that was cut; where an event was cut, its name becomes `error`.
     """
     error = {"type": "error", "error": {"type": "api_error", "message": message}}
-    return f"\nevent: error\ndata: {json.dumps(error)}\n\n".encode()
+    return f"\nevent: error\ndata: {_COMPACT(error)}\n\n".encode()

@@ -67,6 +67,7 @@ class StoreAway(StorageError):
 
     def __init__(self, why: str) -> None:
         super().__init__(f"the shared store is away: {why}")
+        self.why = why.removesuffix(".")
 
 
 class UnsavedError(ProxyError):

@@ -12,8 +12,9 @@ from proxy.accounts.foreign.source import read_source
 from proxy.accounts.foreign.summary import offered, told
 from proxy.assembly.audit import audited
 from proxy.clock import SystemClock
-from proxy.commands.places import live_records, opened, own
+from proxy.commands.places import folder_at, live_records, opened, own
 from proxy.config.settings import Settings
+from proxy.errors import StartError
 from proxy.feed import Changed
 from proxy.storage import backup
 from proxy.storage.migrate import migrate
@@ -22,6 +23,9 @@ from proxy.storage.protocols import Record
 
 async def migrate_all(settings: Settings, source: str, target: str) -> list[str]:
     """Copy everything from one storage to another, empty one. Raises StartError."""
+    folder = folder_at(settings, source)
+    if folder is not None and not (folder.is_dir() and any(folder.iterdir())):
+        raise StartError(f"data folder {folder} has nothing to move: is it the right one?")
     async with opened(settings, source) as old, opened(settings, target) as new:
         counts = await migrate(old, new)
     lines = [f"{name:17} {count}" for name, count in counts.items() if count]

@@ -12,7 +12,7 @@ from proxy.assembly.given import READERS, files_in, keyring, shared_at
 from proxy.clients.keys import load_keys
 from proxy.clock import SystemClock
 from proxy.config.settings import Settings
-from proxy.errors import StartError
+from proxy.errors import StartError, StoreAway
 from proxy.storage.address import StoreAddress
 from proxy.storage.inspection import Inspection, inspect
 from proxy.storage.layout import LAYOUTS
@@ -42,16 +42,31 @@ async def opened(settings: Settings, place: str) -> AsyncIterator[Storage]:
         except ValueError as error:
             raise StartError(f"--migrate: a URL will not do: {error}") from None
     if address is not None:
-        storage = await shared_at(address, settings, SystemClock())
+        storage = await _shared(address, settings, STORE if place == STORE else "--migrate")
     else:
-        storage = files_in(_folder(settings, place), settings, SystemClock())
+        folder = folder_at(settings, place)
+        assert folder is not None
+        storage = files_in(folder, settings, SystemClock())
     try:
         yield storage
     finally:
         await storage.close()
 
 
-def _folder(settings: Settings, place: str) -> Path:
+async def _shared(address: StoreAddress, settings: Settings, named_by: str) -> Storage:
+    """The store at the address that this key or flag names. Raises StartError."""
+    try:
+        return await shared_at(address, settings, SystemClock())
+    except StoreAway as away:
+        raise StartError(
+            f"shared store {address} cannot be reached ({away.why}): is it running, and is {named_by} right?"
+        ) from away
+
+
+def folder_at(settings: Settings, place: str) -> Path | None:
+    """The data folder that this place is; None if it is a shared store."""
+    if place == STORE or "://" in place:
+        return None
     return settings.storage.data_folder if place == FOLDER else Path(place).expanduser()
 
 

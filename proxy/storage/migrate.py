@@ -23,9 +23,15 @@ PATIENCE_S: Final = 60.0
 async def migrate(source: Storage, target: Storage) -> Mapping[str, int]:
     """Copy all records and logs. Returns how many there are, by kind and log. Raises StorageError.
 
-    A target that is not empty is refused. After a failure it holds a part: empty it, and begin again.
+    A target that is not empty is refused, and a source that is. After a failure the target holds a part: empty it, and
+    begin again.
     """
-    await _refuse_filled(target)
+    if filled := await _filled(target):
+        raise StorageError(
+            f"there is something already ({', '.join(filled[:5])}): name an empty folder or store"
+        )
+    if not await _filled(source):
+        raise StorageError("there is nothing to move: name the folder or store that has it")
     for kind in LAYOUTS:
         await _copy(kind, source, target)
     for log in await _logs(source):
@@ -37,15 +43,10 @@ async def migrate(source: Storage, target: Storage) -> Mapping[str, int]:
     return {name: count for name, (count, _) in found.items()}
 
 
-async def _refuse_filled(target: Storage) -> None:
-    filled: list[str] = [kind for kind in LAYOUTS if await target.load(kind)]
-    for log in await _logs(target):
-        if (await _content(target, log))[0]:
-            filled.append(log)
-    if filled:
-        raise StorageError(
-            f"there is something already ({', '.join(filled[:5])}): name an empty folder or store"
-        )
+async def _filled(storage: Storage) -> list[str]:
+    """The kinds and logs that hold something."""
+    filled: list[str] = [kind for kind in LAYOUTS if await storage.load(kind)]
+    return filled + [log for log in await _logs(storage) if (await _content(storage, log))[0]]
 
 
 async def _copy(kind: Kind, source: Storage, target: Storage) -> None:

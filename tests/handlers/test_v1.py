@@ -205,6 +205,14 @@ async def test_a_connection_lives_on_after_a_refusal(tmp_path: Path, framing: st
 # --- wrong keys -------------------------------------------------------------------------------------------
 
 
+async def test_an_error_of_the_proxy_is_written_as_the_api_writes_its_own(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        ours = await service.send("GET", "/v1/models", key="wrong")
+        theirs = await service.send("GET", "/v1/nowhere")
+        for answer in (ours, theirs):
+            assert answer.body.startswith(b'{"type":"error","error":{"type":"'), answer.body
+
+
 async def test_ten_wrong_keys_a_minute_are_401_and_the_next_are_429(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
         wrong = [(await service.send("GET", "/v1/models", key=f"wrong-{n}")).status for n in range(11)]

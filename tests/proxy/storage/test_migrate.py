@@ -133,9 +133,32 @@ def test_a_url_that_will_not_do_is_not_repeated(tmp_path: Path) -> None:
     )
     assert "secret" not in told
     told = refusal(
-        tmp_path, "--config", str(write_config(tmp_path)), "--migrate", "storage.data_folder", "storage.url"
+        tmp_path, "--config", str(write_config(tmp_path)), "--migrate", "storage.url", "storage.data_folder"
     )
     assert told == "storage.url is not set"
+
+
+def test_nothing_is_moved_from_a_folder_that_is_not_there_or_is_empty(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    nowhere, empty, target = (tmp_path / name for name in ("nowhere", "empty", "new"))
+    empty.mkdir(mode=0o700)
+    for source in (nowhere, empty):
+        told = refusal(tmp_path, "--config", str(config), "--migrate", str(source), str(target))
+        assert f"data folder {source} has nothing to move: is it the right one?" in told
+    assert not nowhere.exists() and not target.exists() and not any(empty.iterdir())
+
+
+@pytest.mark.parametrize("asked", ["--check", "--verify-audit", "--migrate store data"], ids=str)
+def test_a_store_that_is_away_is_named_with_its_key_and_the_fix(tmp_path: Path, asked: str) -> None:
+    store = "redis://me:secret@127.0.0.1:1/0"
+    where = [
+        {"store": "storage.url", "data": str(tmp_path / "data")}.get(word, word) for word in asked.split()
+    ]
+    told = refusal(tmp_path, "--config", str(write_config(tmp_path)), *where, STORAGE__URL=store)
+    assert (
+        "shared store redis://" in told and "127.0.0.1:1/0 cannot be reached" in told and "secret" not in told
+    )
+    assert told.endswith("is it running, and is storage.url right?")
 
 
 async def test_a_backup_of_a_shared_store_fills_an_empty_one(
