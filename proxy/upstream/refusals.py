@@ -77,6 +77,7 @@ _WORDINGS = (
         r"\b(?:subscription|plan|account|organization|workspace|tier)\b.{0,20}"
         r"\b(?:does not|doesn't|do not) (?:have|include|support)\b",
     ),
+    _known(Lack.PLAN, {400, 403, 404}, r"\b(?:account|organization|workspace) is not enrolled in\b"),
     _known(Lack.PLAN, {400, 403}, r"^this authentication style is incompatible\b"),
     _known(Lack.PLAN, {400, 403}, r"^this credential is only authorized\b"),
     _known(Lack.PLAN, {400, 403}, r"\b(?:out of|draw from) (?:your )?extra usage\b"),
@@ -89,6 +90,7 @@ _CODES = {
     "organization_on_hold": Lack.LIMIT,
     "enforced_spend_limit_reached": Lack.LIMIT,
     "contract_spend_limit_reached": Lack.LIMIT,
+    "organization_not_enrolled_in_beta": Lack.PLAN,
 }
 # Of an organisation or a person that the request names (`anthropic-user-profile-id`), not of the account.
 _CODES_OF_THE_REQUEST = ("linked_organization_", "user_profile_")

@@ -365,6 +365,7 @@ async def test_a_model_that_nobody_has_is_a_404_each_time(tmp_path: Path) -> Non
     [
         ("context-1m-2025-08-07", "The long context beta is not yet available for this subscription."),
         ("skills-2025-10-02", "skills-2025-10-02 is not available for this account."),
+        ("agents-1", "Your organization is not enrolled in the beta agents-1."),
     ],
 )
 async def test_an_account_without_a_beta_is_passed_over_for_that_alone(

@@ -273,6 +273,7 @@ def test_a_spend_limit_is_known_by_its_code(code: str) -> None:
     ("status", "message"),
     [
         (400, "The long context beta is not yet available for this subscription."),
+        (400, "Your organization is not enrolled in the beta managed-agents-2026-04-01."),
         (400, "This authentication style is incompatible with the long context beta header."),
         (400, "You're out of extra usage. Add more at claude.ai/settings/usage and keep going."),
         (400, "Third-party apps now draw from your extra usage, not your plan limits."),
@@ -285,6 +286,11 @@ def test_a_spend_limit_is_known_by_its_code(code: str) -> None:
 def test_a_plan_or_beta_that_an_account_lacks_passes_it_over(status: int, message: str) -> None:
     verdict = judged(status, body=error_body("invalid_request_error", message))
     assert (verdict.action, verdict.limited_until, verdict.by_quota) == (Action.SKIP_THEN_NEXT, None, False)
+
+
+def test_a_beta_that_an_organization_is_not_enrolled_in_is_known_by_its_code() -> None:
+    body = error_body("invalid_request_error", "", "organization_not_enrolled_in_beta")
+    assert judged(400, body=body).action is Action.SKIP_THEN_NEXT
 
 
 @pytest.mark.parametrize(
