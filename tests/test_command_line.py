@@ -23,6 +23,12 @@ ENCRYPTION_KEY = "q83vEjRWeJASNFZ4kKvN7wEjRWeJq83vASNFZ4mrze8="
 CLIENT_KEY = "cp-canary-Ue5Ri8To2Pa7Sd4Fg9Hj1Kl3Zx6Cv0BnQw3"
 
 
+def test_an_audit_log_that_is_nowhere_is_not_taken_for_a_whole_one(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    line = refusal(tmp_path, "--config", str(config), "--verify-audit")
+    assert line == f"data folder {tmp_path / 'data'} is not there: set storage.data_folder to the right one"
+
+
 # ---- flags
 
 

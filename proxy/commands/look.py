@@ -6,6 +6,7 @@ from proxy.assembly.told import url, way_out
 from proxy.assembly.tracing import tracing_of
 from proxy.commands.places import STORE, counted, inspected, live_records, opened, place, shared_records
 from proxy.config.settings import Settings
+from proxy.errors import StartError
 from proxy.storage.audit import verified, verified_in
 from proxy.storage.folder import FolderInUse
 from proxy.upstream.trust import check_certificates
@@ -13,8 +14,11 @@ from proxy.upstream.trust import check_certificates
 
 async def verify(settings: Settings) -> str:
     """What is said of an audit log that is as it was written. Raises StartError, which says what does not fit."""
+    folder = settings.storage.data_folder
+    if settings.storage.address is None and not folder.exists():
+        raise StartError(f"data folder {folder} is not there: set storage.data_folder to the right one")
     if settings.storage.address is None:
-        return verified(settings.storage.data_folder)
+        return verified(folder)
     async with opened(settings, STORE) as storage:
         return await verified_in(storage, place(settings))
 
