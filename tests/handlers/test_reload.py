@@ -414,6 +414,7 @@ SAMPLES = {
     "storage.data_folder": "FOLDER/elsewhere",
     "storage.url": "redis://127.0.0.1:6380/0",
     "storage.name": "another",
+    "tracing.endpoint": "https://other.example/x",
     "storage.ca_file": CA_BUNDLE,
     "storage.encryption_key": base64.b64encode(bytes(range(32))).decode(),
     "storage.encryption_key_file": "FOLDER/key",
