@@ -62,6 +62,27 @@ async def test_filters_stand_in_the_address_and_hold_for_what_comes(tmp_path: Pa
         assert page.url.endswith("#/requests")
 
 
+@pytest.mark.parametrize("width", [390, 768, 1440])
+async def test_the_day_and_the_time_of_an_older_one_are_both_seen(
+    tmp_path: Path, browser: Browser, width: int
+) -> None:
+    async def two_days(service: Service) -> None:
+        await answered(service, None)
+        service.clock.advance(86_400)
+        await answered(service, None)
+
+    one = ("team-a",)
+    async with dashboard(tmp_path, browser, "requests", accounts=one, prepare=two_days, width=width) as (
+        _,
+        page,
+    ):
+        ended = rows(page).locator("th")
+        await expect(ended.last).to_have_text(re.compile(r"^16:15:\d\d\s*28 Sept$"), use_inner_text=True)
+        await expect(ended.first).to_have_text(re.compile(r"^16:15:\d\d$"), use_inner_text=True)
+        cut = "(all) => all.filter((el) => el.scrollWidth > el.clientWidth).length"
+        assert await ended.locator("*").evaluate_all(cut) == 0
+
+
 async def test_they_wait_while_somebody_reads(tmp_path: Path, browser: Browser) -> None:
     async with dashboard(tmp_path, browser, "requests", accounts=("team-a",)) as (service, page):
         await answered(service, None)
