@@ -97,7 +97,9 @@ async def why_this_key_s_request_failed(page: Page) -> None:
     await expect(failed).to_contain_text(re.compile(r"14:02:1\d.*CI.*400.*Client error", re.S))
     await failed.get_by_role("link").click()
     main = page.get_by_role("main")
-    await expect(main).to_contain_text(re.compile(r"400 Client error\s*invalid_request_error: prompt is too long"))
+    await expect(main).to_contain_text(
+        re.compile(r"400 Client error\s*invalid_request_error: prompt is too long")
+    )
 
 
 async def what_it_cost_yesterday_and_who_raised_its_limit(page: Page) -> None:
@@ -107,7 +109,9 @@ async def what_it_cost_yesterday_and_who_raised_its_limit(page: Page) -> None:
     await cost.get_by_role("button", name="Yesterday").click()
     lines = cost.locator(".scroll").last.get_by_role("row")
     await expect(lines).to_have_count(4)
-    for n, told in enumerate((r"claude-opus-5-5 2 .*\$0\.0\d+", r"claude-haiku-4-5 3 .*\$0\.0\d+", r"All models 5 ")):
+    for n, told in enumerate(
+        (r"claude-opus-5-5 2 .*\$0\.0\d+", r"claude-haiku-4-5 3 .*\$0\.0\d+", r"All models 5 ")
+    ):
         await expect(lines.nth(n + 1)).to_have_text(re.compile(told.replace(" ", r"\s*")))
     await expect(card(page, "Who changed it").get_by_role("listitem").first).to_contain_text(
         re.compile(r"US dollars per day: 20 → 45.*by Grace of operations")

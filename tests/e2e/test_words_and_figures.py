@@ -78,6 +78,6 @@ async def test_a_figure_is_the_same_in_each_view(tmp_path: Path, browser: Browse
             await goto(page, route)
             assert await told(page, "Requests") == "6", route
         await goto(page, f"accounts/{account.id}")
-        await expect(page.get_by_text("6 requests, 1 errors")).to_be_visible()
+        await expect(page.get_by_text("6 requests, 1 error ·")).to_be_visible()
         await goto(page, "usage?range=1h")
         assert await told(page, "Tokens") == a_minute  # all in that minute

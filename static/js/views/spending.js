@@ -9,7 +9,10 @@ import { press } from "../ui/dialog.js";
 import { sheet } from "../ui/sheet.js";
 
 const RELOAD_MS = 60_000;
-const TOKENS = /** @type {const} */ (["input_tokens", "output_tokens", "cache_read_input_tokens"]);
+/** The axis reaches that in a bar, at least. */
+const LEAST_USD = 0.04;
+const TOKENS = /** @type {const} */ (
+	["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens"]);
 
 /** @import { App, UsageRow } from "../types.js" */
 /** @import { RangeName } from "../spending.js" */
@@ -50,7 +53,7 @@ export function spendingOf(app, id) {
 		drawn = key;
 		const series = parts.map((model, n) => ({ key: `m${n}`, label: model === null ? t("k_others") : model || "–" }));
 		const label = `${t("k_cost")}, ${t(`k_${range}`)}`;
-		chart = bars(app, { label, text: money, series, open: (bar) => app.go(hashOf(bar, { key: id })) });
+		chart = bars(app, { label, text: money, least: LEAST_USD, series, open: (bar) => app.go(hashOf(bar, { key: id })) });
 		place.replaceChildren(chart.el);
 		return chart;
 	}
