@@ -94,7 +94,7 @@ class Explainer:
         return {"id": account_id, "name": self._pool[account_id].name}
 
     def _verdict(self, account: Account, found: _Found) -> View:
-        """Whether it is chosen; if it is not, why, and until when it cannot be asked; `reason` is None if it has none."""
+        """Whether it is chosen; if it is not, why, and until when it cannot be asked."""
         until: float | None = None
         reason: str | None = None
         if account.id in found.chosen:
