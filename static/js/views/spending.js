@@ -19,8 +19,8 @@ const TOKENS = /** @type {const} */ (
 /** @import { Line } from "../ui/sheet.js" */
 
 /** @param {Pick<UsageRow, "requests" | "cost_usd" | "unpriced_requests" | typeof TOKENS[number]>} row */
-const texts = (row) => [number(row.requests), ...TOKENS.map((key) => compact(row[key])),
-	money(row.cost_usd, row.unpriced_requests)];
+const texts = (row) => [money(row.cost_usd, row.unpriced_requests), number(row.requests),
+	...TOKENS.map((key) => compact(row[key]))];
 
 /**
  * @param {App} app
@@ -29,7 +29,7 @@ const texts = (row) => [number(row.requests), ...TOKENS.map((key) => compact(row
 export function spendingOf(app, id) {
 	const { t } = app;
 	const place = h("div");
-	const table = sheet(t("k_cost"), [t("model"), t("u_requests"), ...TOKENS.map((key) => t(`u_${key}`)), t("u_cost_usd")]);
+	const table = sheet(t("k_cost"), [t("model"), t("u_cost_usd"), t("u_requests"), ...TOKENS.map((key) => t(`u_${key}`))]);
 	const note = h("p", { role: "status" });
 	const chips = RANGES.map((name) => press({ label: t(`k_${name}`), run: () => choose(name) }));
 	/** @type {RangeName} */
