@@ -16,8 +16,8 @@ from pathlib import Path
 from tornado.web import Application
 
 from handlers.cors import Cors
+from handlers.dashboards import Dashboards
 from handlers.gate import AdminGate
-from handlers.live import Dashboards
 from handlers.origin import Origins
 from handlers.pages import Assets
 from handlers.routes import Front, application

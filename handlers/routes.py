@@ -17,6 +17,7 @@ from handlers.accounts import Accounts, OneAccount, QuotaPoints, Refresh, Test
 from handlers.api import Description, Docs
 from handlers.auth import Login, Logout, Me
 from handlers.base import Admins, Anyone, Unknown
+from handlers.dashboards import Dashboards
 from handlers.events import EventList
 from handlers.explain import Explain
 from handlers.findings import FindingList
@@ -24,7 +25,7 @@ from handlers.gate import AdminGate
 from handlers.health import Alive, Hello, Ready, Usable
 from handlers.instances import InstanceList
 from handlers.keys import FormerKeys, KeyParts, OneToken, Rotate, TokenList
-from handlers.live import MOST_MESSAGE_BYTES, Dashboards
+from handlers.live import MOST_MESSAGE_BYTES
 from handlers.live import Feed as LiveFeed
 from handlers.metrics import Scrape
 from handlers.oauth import Authorize, Callback, Exchange, Reauthorize

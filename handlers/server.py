@@ -15,7 +15,7 @@ from tornado.netutil import bind_sockets
 
 from handlers.answer import LAST_EVENT_S
 from handlers.connection import Connection, end_soon, is_settled
-from handlers.live import Dashboards
+from handlers.dashboards import Dashboards
 from handlers.places import Places
 from handlers.routes import Front
 from handlers.v1 import V1

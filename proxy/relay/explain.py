@@ -103,6 +103,7 @@ class Explainer:
             verdict, reason = "barred", "it has none of the client key's tags"
         elif self._pool.is_usable(account.id, found.matters):
             verdict = "elsewhere" if found.stays else "usable"
+            reason = None if found.stays else self._why_later(account, found)
         elif account.status is not Status.ACTIVE:
             verdict, until, reason = account.status.value, account.rate_limited_until, account.status_reason
         else:
@@ -115,6 +116,21 @@ class Explainer:
             "until": None if until is None else rfc3339(until),
             "reason": reason,
         }
+
+    def _why_later(self, account: Account, found: _Found) -> str | None:
+        """What puts the account behind the chosen one, as the balancer orders them. None if it is only its turn."""
+        chosen = next((self._pool[each] for each in found.chosen), None)
+        if chosen is None:
+            return None
+        if self._has_but_its_reserve(account) and not self._has_but_its_reserve(chosen):
+            return "all that it has left is its reserve"
+        priority, first = account.preferences.priority, chosen.preferences.priority
+        if priority > first:
+            return f"its priority is {priority}, that of the next one {first}, and lower ones are asked first"
+        return None
+
+    def _has_but_its_reserve(self, account: Account) -> bool:
+        return 0 < account.preferences.reserve >= self._pool.room(account.id)
 
 
 def _told(error: RequestError) -> View:

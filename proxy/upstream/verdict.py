@@ -182,7 +182,10 @@ def _judge_refusal(status: int, error: ApiError, asked: Asked, now: float) -> Ve
             return Verdict(Action.NEXT_ACCOUNT, evidence, is_foreign=True)
         case Lack.PLAN:
             return Verdict(Action.SKIP_THEN_NEXT, evidence, matter=_beta(error, asked))
-    return Verdict(Action.NEXT_ACCOUNT, evidence) if status in (402, 403) else _plain(Action.HAND_ON, status)
+    if status in (402, 403):
+        return Verdict(Action.NEXT_ACCOUNT, evidence)
+    # Most of these are about what the client sent, which no log may repeat.
+    return Verdict(Action.HAND_ON, error._replace(message=error.own_words).describe(status))
 
 
 def _access_from(error: ApiError, now: float) -> float | None:

@@ -30,6 +30,16 @@ export function hashOf({ start, span_s }, wanted) {
 /** When it ended, in ms: by that they stand in order, and charts count them. @param {LoggedRequest} request */
 export const endOf = ({ at, duration_ms }) => Date.parse(at) + duration_ms;
 
+/**
+ * Why it failed: what its client was told by the proxy, or how the upstream's error begins.
+ * @param {LoggedRequest} request
+ */
+export function reasonOf({ reason, outcome, status, tries }) {
+	const last = tries[tries.length - 1];
+	if (reason || outcome === "ok" || last?.status !== status) return reason;
+	return last.evidence.replace(/^\d+ ?/, "") || null;
+}
+
 /** Until the first byte, or the end if none came. @param {LoggedRequest} request */
 export const waited = ({ ttfb_ms, duration_ms }) => ttfb_ms ?? duration_ms;
 

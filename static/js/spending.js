@@ -84,6 +84,7 @@ export function sumOf(rows) {
 		requests: sum((row) => row.requests),
 		input_tokens: sum((row) => row.input_tokens),
 		output_tokens: sum((row) => row.output_tokens),
+		cache_creation_input_tokens: sum((row) => row.cache_creation_input_tokens),
 		cache_read_input_tokens: sum((row) => row.cache_read_input_tokens),
 		unpriced_requests: sum((row) => row.unpriced_requests),
 		cost_usd: priced || !rows.length ? sum((row) => row.cost_usd ?? 0) : null,

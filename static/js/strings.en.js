@@ -168,7 +168,7 @@ export default {
 	c_unknown: "No account has told its limits yet.",
 	c_empty: "At this pace empty {due}.",
 	c_next: "{window} resets {due}",
-	c_limited: "is limited next, at this pace {due}: {window}",
+	c_limited: "is limited next, at this pace {due}, by its limit of {window}",
 	c_unlimited: "At this pace no account is limited before its reset.",
 	q_pace: "at this pace used up {due}",
 	moves: "Conversations that moved since the start: {what}. Their new caches cost {cost}.",

@@ -85,8 +85,8 @@
  * @typedef {{limit: LimitName, most: number, used: number, reserved: number, resets_at: Time | null}} Meter `reserved`
  *	is held for requests in flight
  *
- * @typedef {Record<"requests" | "errors" | "input_tokens" | "output_tokens" | "cache_read_input_tokens" |
- *	"unpriced_requests", number> & {cost_usd: number | null}} Used
+ * @typedef {Record<"requests" | "errors" | "input_tokens" | "output_tokens" | "cache_creation_input_tokens" |
+ *	"cache_read_input_tokens" | "unpriced_requests", number> & {cost_usd: number | null}} Used
  * @typedef {Used & {id: string | null, name: string | null, buckets?: (Used & {start: Time})[]}} UsageRow
  *
  * @typedef {object} Session

@@ -58,5 +58,8 @@ def use_quota(service: Service, name: str, used: dict[str, float]) -> None:
         window: Window(part, resets_at=now + hours * HOUR)
         for hours, (window, part) in enumerate(used.items(), 1)
     }
+    assert (
+        pool.quotas[account.id] is not None
+    )  # what an answer has told is read now, or it would come after this
     pool.quotas.set(account.id, windows)
     pool.touch(account.id)

@@ -82,7 +82,7 @@ async def test_why_an_account_is_chosen_and_why_the_others_are_not(tmp_path: Pat
         await dialog.get_by_label("Path").fill("/v1/../x")
         await explain.click()
         await expect(dialog.get_by_label("Path")).to_be_focused()
-        assert await dialog.get_by_label("Path").get_attribute("aria-invalid") == "true"
+        await expect(dialog.get_by_label("Path")).to_have_attribute("aria-invalid", "true")
 
 
 async def test_the_accounts_view_asks_it_too(tmp_path: Path, browser: Browser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from playwright.async_api import Browser, expect
@@ -47,7 +48,7 @@ async def test_the_tabs_are_moved_through_by_key_and_stay_in_the_address(
         await page.get_by_role("tab", name="Python").press("ArrowRight")
         await expect(page.get_by_role("tab", name="TypeScript")).to_be_focused()
         await expect(page.get_by_role("tabpanel")).to_contain_text("@anthropic-ai/sdk")
-        assert "client=typescript" in page.url
+        await expect(page).to_have_url(re.compile(r"client=typescript"))
         await page.keyboard.press("End")
         await expect(tabs.last).to_have_attribute("aria-selected", "true")
         await page.keyboard.press("ArrowRight")

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import pytest
 
-from handlers.live import numbered, unbraced
+from handlers.dashboards import numbered, unbraced
 from proxy.clock import SystemClock
 from proxy.dashboard import revisions as live
 from proxy.dashboard.event_log import EventLog

@@ -61,7 +61,7 @@ async def test_filters_are_in_the_address_and_hide_the_others(tmp_path: Path, br
         await page.get_by_label("Kind").select_option("token")
         await page.get_by_label("By whom").select_option("admin")
         await expect(rows).to_have_count(1)
-        assert "kind=token&actor=admin" in page.url
+        await expect(page).to_have_url(re.compile(r"kind=token&actor=admin"))
         await page.get_by_label("By whom").select_option("")
         await page.get_by_role("searchbox").fill("CI was")
         await expect(rows).to_have_count(1)
@@ -81,7 +81,8 @@ async def test_older_events_come_from_the_audit_log(
         await goto(page, "events")
         rows = events(page)
         more = page.get_by_role("button", name="Load older events")
-        await expect(rows).to_have_count(20)
+        await expect(rows.nth(19)).to_be_visible()
+        await expect(rows.nth(100)).to_have_count(0)
         await more.click()
         await expect(rows.nth(219)).to_be_visible()  # and what may have happened meanwhile
         await more.click()

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import time
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, expect
 
 from proxy.accounts.account import Account
 from tests.e2e.dashboard import RunningClock, goto, live, row, visit
@@ -212,9 +213,8 @@ async def test_only_a_page_of_rows_is_in_the_document(tmp_path: Path, browser: B
         async with visit(browser, service, view) as page:
             await goto(page, view)
             rows = page.get_by_role("main").locator("tbody tr")
-            await rows.nth(99).wait_for()
-            assert await rows.count() == 100
+            await expect(rows).to_have_count(100)
             await page.get_by_role("button", name="Next").click()
-            await page.get_by_text("of 120").wait_for()
-            assert await rows.count() == 20
-            assert "p=2" in page.url
+            await expect(page.get_by_text("101–120 of 120")).to_be_visible()
+            await expect(rows).to_have_count(20)
+            await expect(page).to_have_url(re.compile("p=2"))

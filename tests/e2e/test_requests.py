@@ -50,7 +50,7 @@ async def test_filters_stand_in_the_address_and_hold_for_what_comes(tmp_path: Pa
         await expect(rows(page)).to_have_count(3)
         await page.get_by_label("Result").select_option("All that failed")
         await expect(rows(page)).to_have_count(1)
-        assert page.url.endswith("#/requests?status=failed")
+        await expect(page).to_have_url(re.compile(r"#/requests\?status=failed$"))
         await answered(service, None, Error(400))
         await expect(rows(page)).to_have_count(2)
         await page.reload()
@@ -59,7 +59,28 @@ async def test_filters_stand_in_the_address_and_hold_for_what_comes(tmp_path: Pa
         await page.get_by_role("searchbox").fill("nothing")
         await page.get_by_role("button", name="Clear filters").click()
         await expect(rows(page)).to_have_count(5)
-        assert page.url.endswith("#/requests")
+        await expect(page).to_have_url(re.compile(r"#/requests$"))
+
+
+@pytest.mark.parametrize("width", [390, 768, 1440])
+async def test_the_day_and_the_time_of_an_older_one_are_both_seen(
+    tmp_path: Path, browser: Browser, width: int
+) -> None:
+    async def two_days(service: Service) -> None:
+        await answered(service, None)
+        service.clock.advance(86_400)
+        await answered(service, None)
+
+    one = ("team-a",)
+    async with dashboard(tmp_path, browser, "requests", accounts=one, prepare=two_days, width=width) as (
+        _,
+        page,
+    ):
+        ended = rows(page).locator("th")
+        await expect(ended.last).to_have_text(re.compile(r"^16:15:\d\d\s*28 Sept$"), use_inner_text=True)
+        await expect(ended.first).to_have_text(re.compile(r"^16:15:\d\d$"), use_inner_text=True)
+        cut = "(all) => all.filter((el) => el.scrollWidth > el.clientWidth).length"
+        assert await ended.locator("*").evaluate_all(cut) == 0
 
 
 async def test_they_wait_while_somebody_reads(tmp_path: Path, browser: Browser) -> None:
@@ -166,7 +187,7 @@ async def test_keys_sessions_and_accounts_lead_to_their_requests(
             await page.get_by_role("button", name=re.compile(f"Actions for {way}")).click()
             await page.get_by_role("menuitem", name="Requests").click()
         await expect(rows(page)).to_have_count(1)
-        assert re.search(r"#/requests\?(key=tok|session=ses|account=acc)_", page.url)
+        await expect(page).to_have_url(re.compile(r"#/requests\?(key=tok|session=ses|account=acc)_"))
 
 
 async def test_a_bar_with_errors_leads_to_them(tmp_path: Path, browser: Browser) -> None:
@@ -181,7 +202,7 @@ async def test_a_bar_with_errors_leads_to_them(tmp_path: Path, browser: Browser)
         await expect(rows(page)).to_have_count(1)
         await expect(rows(page)).to_contain_text("404")
         await page.get_by_role("main").get_by_role("button", name="✕").click()
-        assert page.url.endswith("?status=failed")
+        await expect(page).to_have_url(re.compile(r"\?status=failed$"))
 
 
 async def test_no_word_of_a_prompt_is_shown(tmp_path: Path, browser: Browser) -> None:

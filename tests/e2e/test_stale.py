@@ -135,7 +135,7 @@ async def test_who_is_signed_out_sees_the_login_and_comes_back_to_where_they_wer
     async with dashboard(tmp_path, browser, "accounts?q=team-b") as (service, page):
         service.clock.advance(13 * 3600)  # a sign-in that nobody uses lasts twelve hours
         await expect(page.get_by_label("Admin key")).to_be_visible()
-        assert "team-b" not in await page.get_by_role("main").inner_text()
+        await expect(page.get_by_role("main")).not_to_contain_text("team-b")
         await sign_in(page)
         await expect(row(page, "team-b")).to_be_visible()
         await expect(row(page, "team-a")).to_have_count(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from pathlib import Path
 
 from playwright.async_api import Browser, Page, expect
@@ -113,7 +114,7 @@ async def test_a_search_and_its_field_survive(tmp_path: Path, browser: Browser) 
         await expect(page.get_by_role("searchbox")).to_have_value("team-12")
         await expect(page.get_by_role("searchbox")).to_be_focused()
         await expect(page.get_by_role("main").get_by_role("row")).to_have_count(2)  # with the head
-        assert "q=team-12" in page.url
+        await expect(page).to_have_url(re.compile("q=team-12"))
 
 
 async def test_sessions_that_come_and_go_leave_the_others_alone(tmp_path: Path, browser: Browser) -> None:

@@ -42,7 +42,9 @@ async def test_hostile_text_is_shown_as_it_is(tmp_path: Path, browser: Browser) 
             await unharmed(page)
         for view in ("accounts", "tokens", "sessions"):
             await goto(page, view)
-            shown = await page.get_by_role("main").get_by_role("table").first.text_content()
+            table = page.get_by_role("main").get_by_role("table").first
+            await expect(table.locator("tbody [data-id]").first).to_be_visible()
+            shown = await table.text_content()
             texts = map(as_agent, HOSTILE) if view == "sessions" else HOSTILE
             assert [text for text in texts if text not in str(shown)] == []
         await unharmed(page)

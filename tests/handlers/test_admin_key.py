@@ -90,7 +90,7 @@ async def test_the_dashboards_of_the_old_key_are_closed(tmp_path: Path) -> None:
 async def test_a_dashboard_of_a_client_key_that_is_no_admins_now_is_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("handlers.live.TICK_S", 0.01)
+    monkeypatch.setattr("handlers.dashboards.TICK_S", 0.01)
     async with serve(tmp_path) as service:
         for change in ({"status": "inactive"}, {"role": "user"}, None):
             made = await service.admin("POST", "/api/tokens", {"name": "boss", "role": "admin"})

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from proxy.accounts.account import Status
+from proxy.accounts.quota import Window
 from proxy.clients.keys import KeyStatus
 from proxy.upstream.verdict import MESSAGES, Asked
 from tests.service import CLIENT_KEY, MESSAGE, MESSAGE_HEADERS, Service, message, serve
@@ -142,6 +143,25 @@ async def test_a_list_is_merged_over_the_accounts_that_have_some_of_it(tmp_path:
         found = await ask(service, path="/v1/files?limit=5")
         assert (found["account"], found["why"]) == (None, "list")
         assert verdicts(found) == dict.fromkeys("abc", "elsewhere") | {where: "chosen"}
+
+
+async def test_one_that_comes_later_says_what_puts_it_there(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=["a", "b", "c", "d"]) as service:
+        for name, fields in {"b": {"priority": 5}, "c": {"reserve": 0.2}}.items():
+            answer = await service.admin("PUT", f"/api/accounts/{of(service, name)}", fields)
+            assert answer.status == 200, answer.body
+        service.parts.pool.quotas.set(
+            of(service, "c"), {"5h": Window(0.9, resets_at=service.clock.now() + 60)}
+        )
+        found = await ask(service, **TURN, body=MESSAGE)
+        assert names(found) == ("a", "new")
+        assert {
+            each["name"]: each["reason"] for each in found["accounts"] if each["verdict"] == "usable"
+        } == {
+            "b": "its priority is 5, that of the next one 0, and lower ones are asked first",
+            "c": "all that it has left is its reserve",
+            "d": None,
+        }
 
 
 # ---- why not

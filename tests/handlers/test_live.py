@@ -11,8 +11,9 @@ import pytest
 from tornado.httpclient import HTTPClientError
 from tornado.iostream import IOStream, StreamClosedError
 
-from handlers import live as module
+from handlers import dashboards as module
 from handlers.client_socket import ClientSocket
+from handlers.live import MOST_MESSAGE_BYTES, SUBPROTOCOL
 from proxy.dashboard.revisions import Revisions
 from proxy.simulator import quota_429
 from tests.canaries import leaked
@@ -407,7 +408,7 @@ async def test_no_frame_is_a_defect(
     tmp_path: Path, frame: bytes, caplog: pytest.LogCaptureFixture, leaves: bool
 ) -> None:
     upgrade = [("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]
-    upgrade += [("Sec-WebSocket-Key", "A" * 22 + "=="), ("Sec-WebSocket-Protocol", module.SUBPROTOCOL)]
+    upgrade += [("Sec-WebSocket-Key", "A" * 22 + "=="), ("Sec-WebSocket-Protocol", SUBPROTOCOL)]
     async with serve(tmp_path) as service, connect(service.port) as wire:
         await wire.send(request_bytes("GET", "/api/live", [("X-API-Key", ADMIN_KEY), *upgrade]))
         assert (await wire.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
@@ -438,7 +439,7 @@ async def test_a_flood_of_messages_ends_it(tmp_path: Path) -> None:
 
 async def test_a_message_that_is_too_long_ends_it(tmp_path: Path) -> None:
     async with serve(tmp_path) as service, dashboard(service) as page:
-        await page.connection.write_message("x" * (module.MOST_MESSAGE_BYTES + 1))
+        await page.connection.write_message("x" * (MOST_MESSAGE_BYTES + 1))
         assert await page.closed() in (1009, None)
 
 

@@ -1,7 +1,7 @@
 // Which of the last requests are shown, and how new ones join those that are there.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { fits, hashOf, queryOf, unbroken, united, wantedIn } from "../../static/js/requests.js";
+import { fits, hashOf, queryOf, reasonOf, unbroken, united, wantedIn } from "../../static/js/requests.js";
 
 const NONE = wantedIn(new URLSearchParams());
 const TRIES = [
@@ -58,4 +58,15 @@ test("what came before a gap does not join what came after", () => {
 
 test("two lists become one, newest first, each once", () => {
 	assert.deepEqual(united([{ id: 3 }, { id: 1 }], [{ id: 2 }, { id: 3 }]).map(({ id }) => id), [3, 2, 1]);
+});
+
+test("why it failed is what its client was told, or how the upstream's error begins", () => {
+	const tried = (status, evidence) => ({ status, evidence });
+	const failed = { reason: null, outcome: "client_error", status: 400, tries: [tried(429, "429 x"), tried(400, "400 y: z")] };
+	assert.equal(reasonOf(failed), "y: z");
+	assert.equal(reasonOf({ ...failed, tries: [tried(400, "400")] }), null);
+	assert.equal(reasonOf({ ...failed, tries: [] }), null);
+	assert.equal(reasonOf({ ...failed, status: 503, reason: "nobody can" }), "nobody can");
+	assert.equal(reasonOf({ ...failed, status: 503 }), null);
+	assert.equal(reasonOf({ ...failed, outcome: "ok" }), null);
 });

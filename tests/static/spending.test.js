@@ -8,7 +8,7 @@ import { fullest, partOf } from "../../static/js/ui/limits.js";
 const NOW = Date.parse("2027-01-15T08:10:00Z");
 const at = (time) => Date.parse(time);
 const row = (id, cost_usd, more) => ({
-	id, name: id, requests: 1, input_tokens: 2, output_tokens: 3, cache_read_input_tokens: 4, unpriced_requests: 0,
+	id, name: id, requests: 1, input_tokens: 2, output_tokens: 3, cache_creation_input_tokens: 5, cache_read_input_tokens: 4, unpriced_requests: 0,
 	cost_usd, buckets: [], ...more,
 });
 
@@ -46,6 +46,7 @@ describe("the models", () => {
 		assert.equal(sumOf([row("c", null, { unpriced_requests: 2 })]).cost_usd, null);
 		assert.deepEqual(sumOf([]).cost_usd, 0);
 		assert.equal(sumOf(six).requests, 6);
+		assert.equal(sumOf(six).cache_creation_input_tokens, 30);
 	});
 });
 

@@ -1,11 +1,11 @@
 // @ts-check
 /** What the cells of tables show. */
 import { h, setAttr, setText, svg } from "../dom.js";
-import { compact, ms, number, span } from "../format.js";
+import { compact, money, ms, number, span } from "../format.js";
 import { natural } from "./order.js";
 import { TOKENS, tokensIn, tokensOf } from "../usage.js";
 
-/** @import { Account, AccountStatus, App, TextKey, Usage } from "../types.js" */
+/** @import { Account, AccountStatus, App, TextKey, Translate, Usage } from "../types.js" */
 /** @import { Column } from "./table.js" */
 
 /** In order of severity. @type {Record<AccountStatus, string>} */
@@ -16,6 +16,22 @@ export const rank = ({ status }) => Object.keys(ICON).indexOf(status);
 
 /** @type {(a: Account, b: Account) => number} */
 export const bySeverity = (a, b) => rank(a) - rank(b) || natural(a.name, b.name);
+
+/**
+ * "6 requests, 1 error · 12.4K tokens in, 900 out · $0.12"
+ * @param {Usage} day
+ * @param {Translate} t
+ */
+export function dayOf(day, t) {
+	const count = (/** @type {TextKey} */ key, /** @type {number} */ n) => t(key, { n, much: number(n) });
+	return t("a_used", {
+		requests: count("a_requests", day.requests),
+		errors: count("a_errors", day.errors),
+		in: compact(tokensIn(day)),
+		out: compact(day.output_tokens),
+		cost: money(day.cost_usd, day.unpriced_requests),
+	});
+}
 
 /** One text above a smaller one. @param {HTMLElement[]} parts */
 const two = (...parts) => h("span.two", parts);

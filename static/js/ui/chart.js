@@ -140,13 +140,14 @@ export class Chart {
 		if (!bars.length) return;
 		const rows = bars.map((bar) => this.values(bar));
 		const past = this.past();
+		const { least = LEAST } = this.spec;
 		const stacked = this.kind === "bars";
 		const { span_s } = bars[0];
 		const times = stacked ? span_s / (this.before?.bars[0]?.span_s ?? span_s) : 1;
 		const tops = [...rows.map((row) => (stacked ? sum(row) : Math.max(...row.map((n) => n ?? 0)))),
 			...past.map((n) => (n ?? 0) * times)];
-		const { unit, per } = stacked ? rate(Math.max(...tops), span_s) : { unit: "", per: 1 };
-		const step = this.spec.step ?? niceStep(Math.max(...tops) * per, (this.spec.least ?? LEAST) * per);
+		const { unit, per } = stacked ? rate(Math.max(...tops) || least, span_s) : { unit: "", per: 1 };
+		const step = this.spec.step ?? niceStep(Math.max(...tops) * per, least * per);
 		const scale = { width: WIDTH, height: HEIGHT, step: step / per };
 		const paths = stacked ? barPaths(rows.map((row) => row.map((n) => n ?? 0)), series.length, scale)
 			: series.map((_, n) => stepPath(rows.map((row) => row[n]), scale));

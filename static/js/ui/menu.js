@@ -1,11 +1,33 @@
 // @ts-check
-/** A menu at a button, in the top layer: no matter what becomes of the button's row. */
-import { byId, h } from "../dom.js";
+/** What opens at a button: a menu, or the controls for which a phone has no room. */
+import { byId, h, setAttr } from "../dom.js";
+
+/** @import { Child } from "../dom.js" */
+/** @import { Translate } from "../types.js" */
 
 /** @typedef {{value: string, label: string, [attribute: string]: unknown}} Entry */
 
+const FOLDED = "filters";
+
 /**
- * Resolves with the value chosen, or null.
+ * The button and what it unfolds; with more room that stands in the open: see the style sheet. `mark` shows on the
+ * button whether a control in there has an effect.
+ * @param {Translate} t
+ * @param {...Child} controls
+ */
+export function folded(t, ...controls) {
+	const button = h("button.folds", { "aria-expanded": "false", "aria-controls": FOLDED }, t("filters"));
+	button.onclick = () => {
+		button.ariaExpanded = String(button.ariaExpanded === "false");
+	};
+	return {
+		els: [button, h("div.folded", { id: FOLDED }, controls)],
+		mark: (/** @type {boolean} */ on) => setAttr(button, "data-on", on),
+	};
+}
+
+/**
+ * A menu in the top layer: no matter what becomes of the button's row. Resolves with the value chosen, or null.
  * @param {HTMLButtonElement} button
  * @param {Entry[]} items
  * @returns {Promise<string | null>}

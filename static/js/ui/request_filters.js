@@ -3,7 +3,7 @@
 import { h, setAttr } from "../dom.js";
 import { wantedIn } from "../requests.js";
 import { TRY } from "../usage.js";
-import { folded } from "./fold.js";
+import { folded } from "./menu.js";
 import { natural } from "./order.js";
 
 /** @import { App, LoggedRequest, TextKey } from "../types.js" */

@@ -1,8 +1,8 @@
 // @ts-check
 /** A row of the last requests. It never changes, but for how its time is told. */
 import { h, setText } from "../dom.js";
-import { compact, money, timed, took } from "../format.js";
-import { endOf } from "../requests.js";
+import { compact, dayMonth, money, timed, took } from "../format.js";
+import { endOf, reasonOf } from "../requests.js";
 import { tokensIn } from "../usage.js";
 
 /** @import { Child } from "../dom.js" */
@@ -45,7 +45,8 @@ export const costOf = ({ input_tokens: used, cost_usd: usd }) => (used === null 
  */
 export function requestRow(app, request) {
 	const { t } = app;
-	const reason = request.reason && timed(request.reason, app.clock);
+	const why = reasonOf(request);
+	const reason = why && timed(why, app.clock);
 	/** @type {(key: TextKey, cls: string, title: string, ...content: Child[]) => HTMLElement} */
 	const cell = (key, cls, title, ...content) => h("td", {
 		role: "cell", class: `c-${key} ${cls}`, title: title || null, "data-label": t(key),
@@ -54,10 +55,11 @@ export function requestRow(app, request) {
 	const two = (text, small) => h("span.two", h("span", text), h("small", small));
 	const { tries, output_tokens: out, cache_read_input_tokens: cached } = request;
 	const time = h("a", { href: `#/requests/${request.request_id}` });
+	const day = h("small");
 	const retries = tries.length > 1 ? t("rq_tries", { n: tries.length }) : "";
 	const tokens = out === null ? "–" : `${compact(tokensIn(request))} / ${compact(out)}`;
 	const el = h("tr", { role: "row", tabindex: -1, "data-kind": kindOf(request) },
-		h("th.c-rq_ended", { role: "rowheader", scope: "row", title: request.request_id, "data-label": t("rq_ended") }, time),
+		h("th.c-rq_ended", { role: "rowheader", scope: "row", title: request.request_id, "data-label": t("rq_ended") }, h("span.two", time, day)),
 		cell("client_key", "", request.key_name, request.key_name),
 		cell("model", "", request.model ?? request.path, request.model ?? request.path),
 		cell("account_of", "", triesOf(request), two(request.account_name ?? "–", retries)),
@@ -67,7 +69,13 @@ export function requestRow(app, request) {
 		cell("rq_duration", "num low", "", took(request.duration_ms)),
 		cell("tokens_24h", "num low", "", two(tokens, cached ? t("rq_cached", { n: compact(cached) }) : "")),
 		cell("u_cost_usd", "num low", "", costOf(request)));
-	const tick = () => setText(time, app.clock(endOf(request), { zone: false }));
+	/** The day has a line of its own, if it is not today: beside the time there would be no room for both. */
+	function tick() {
+		const at = endOf(request);
+		const clock = app.clock(at, { zone: false, now: 0 });
+		setText(time, clock);
+		setText(day, app.clock(at, { zone: false }) === clock ? "" : dayMonth(at, app.settings.get("time") === "utc"));
+	}
 	tick();
 	return { el, tick };
 }

@@ -1,7 +1,7 @@
 // @ts-check
 /** What a table is made of: what stands still, and its rows. */
 import { h, setAttr, setText } from "../dom.js";
-import { folded } from "./fold.js";
+import { folded } from "./menu.js";
 
 /** Of a control that changes something on the server, see `main.js`. */
 export const WRITES = { "data-write": true };

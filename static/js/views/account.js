@@ -2,13 +2,12 @@
 /** One account: its facts, use, history, and who is on it now. */
 import * as actions from "../actions.js";
 import { h, panel, setText } from "../dom.js";
-import { compact, money, number, sentence, share, timed } from "../format.js";
-import { status } from "../ui/cells.js";
+import { number, sentence, share, timed } from "../format.js";
+import { dayOf, status } from "../ui/cells.js";
 import { press } from "../ui/dialog.js";
 import { filler } from "../ui/sheet.js";
 import { useOf } from "../ui/usage_charts.js";
 import { explain } from "./explain.js";
-import { tokensIn } from "../usage.js";
 import { edit, percent } from "./preferences.js";
 import { historyOf, windowsOf } from "./quota.js";
 
@@ -33,13 +32,7 @@ const facts = (a, app) => [
 	["last_refresh", a.last_refresh_at && app.ago(a.last_refresh_at)],
 	["refresh_error", a.last_refresh_error],
 	["in_flight", number(a.in_flight)],
-	["a_day", app.t("a_used", {
-		requests: number(a.day.requests),
-		errors: number(a.day.errors),
-		in: compact(tokensIn(a.day)),
-		out: compact(a.day.output_tokens),
-		cost: money(a.day.cost_usd, a.day.unpriced_requests),
-	})],
+	["a_day", dayOf(a.day, app.t)],
 	["a_conversations", number(a.conversations)],
 	["a_resources", number(a.resources)],
 	["a_homes", number(a.homes)],

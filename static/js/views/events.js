@@ -4,7 +4,7 @@ import { diff } from "../diff.js";
 import { act, h, keyed, setAttr, setText } from "../dom.js";
 import { sentence } from "../format.js";
 import { offer } from "../ui/export.js";
-import { folded } from "../ui/fold.js";
+import { folded } from "../ui/menu.js";
 
 /** @import { App, LoggedEvent, Mount, TextKey } from "../types.js" */
 

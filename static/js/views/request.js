@@ -2,7 +2,7 @@
 /** One request: what it came to, and why; its tries on a line of time. */
 import { h, panel, setText, svg } from "../dom.js";
 import { compact, number, timed, took } from "../format.js";
-import { endOf } from "../requests.js";
+import { endOf, reasonOf } from "../requests.js";
 import { costOf, kindOf, resultOf } from "../ui/request_row.js";
 import { copy } from "./connect.js";
 import { tokensIn } from "../usage.js";
@@ -57,7 +57,8 @@ export default function mount(root, app, id = "") {
  * @param {LoggedRequest} request
  */
 function result({ t, clock }, request) {
-	const { status, reason } = request;
+	const { status } = request;
+	const reason = reasonOf(request);
 	return h("div.row", { "data-kind": kindOf(request) },
 		h("b.result", `${status || "–"} ${resultOf(request, t)}`), reason && h("span", timed(reason, clock)));
 }

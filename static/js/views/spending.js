@@ -9,15 +9,18 @@ import { press } from "../ui/dialog.js";
 import { sheet } from "../ui/sheet.js";
 
 const RELOAD_MS = 60_000;
-const TOKENS = /** @type {const} */ (["input_tokens", "output_tokens", "cache_read_input_tokens"]);
+/** The axis reaches that in a bar, at least. */
+const LEAST_USD = 0.04;
+const TOKENS = /** @type {const} */ (
+	["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens"]);
 
 /** @import { App, UsageRow } from "../types.js" */
 /** @import { RangeName } from "../spending.js" */
 /** @import { Line } from "../ui/sheet.js" */
 
 /** @param {Pick<UsageRow, "requests" | "cost_usd" | "unpriced_requests" | typeof TOKENS[number]>} row */
-const texts = (row) => [number(row.requests), ...TOKENS.map((key) => compact(row[key])),
-	money(row.cost_usd, row.unpriced_requests)];
+const texts = (row) => [money(row.cost_usd, row.unpriced_requests), number(row.requests),
+	...TOKENS.map((key) => compact(row[key]))];
 
 /**
  * @param {App} app
@@ -26,7 +29,7 @@ const texts = (row) => [number(row.requests), ...TOKENS.map((key) => compact(row
 export function spendingOf(app, id) {
 	const { t } = app;
 	const place = h("div");
-	const table = sheet(t("k_cost"), [t("model"), t("u_requests"), ...TOKENS.map((key) => t(`u_${key}`)), t("u_cost_usd")]);
+	const table = sheet(t("k_cost"), [t("model"), t("u_cost_usd"), t("u_requests"), ...TOKENS.map((key) => t(`u_${key}`))]);
 	const note = h("p", { role: "status" });
 	const chips = RANGES.map((name) => press({ label: t(`k_${name}`), run: () => choose(name) }));
 	/** @type {RangeName} */
@@ -50,7 +53,7 @@ export function spendingOf(app, id) {
 		drawn = key;
 		const series = parts.map((model, n) => ({ key: `m${n}`, label: model === null ? t("k_others") : model || "–" }));
 		const label = `${t("k_cost")}, ${t(`k_${range}`)}`;
-		chart = bars(app, { label, text: money, series, open: (bar) => app.go(hashOf(bar, { key: id })) });
+		chart = bars(app, { label, text: money, least: LEAST_USD, series, open: (bar) => app.go(hashOf(bar, { key: id })) });
 		place.replaceChildren(chart.el);
 		return chart;
 	}

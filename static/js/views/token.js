@@ -2,11 +2,11 @@
 /** One client key: its limits, what it cost by model, who uses it, and who has changed it. */
 import { diff } from "../diff.js";
 import { h, panel, setAttr, setText } from "../dom.js";
-import { compact, money, number, sentence } from "../format.js";
+import { sentence } from "../format.js";
+import { dayOf } from "../ui/cells.js";
 import { press } from "../ui/dialog.js";
 import { metersOf } from "../ui/limits.js";
 import { filler } from "../ui/sheet.js";
-import { tokensIn } from "../usage.js";
 import { edit, endFormer, rotate } from "./key.js";
 import { spendingOf } from "./spending.js";
 import { ICON, NEXT, send } from "./tokens.js";
@@ -37,13 +37,7 @@ const facts = (token, app) => [
 	["tags", token.tags.join(", ")],
 	["k_expires", token.expires_at && app.until(token.expires_at)],
 	["last_used", app.ago(token.last_used_at)],
-	["a_day", app.t("a_used", {
-		requests: number(token.day.requests),
-		errors: number(token.day.errors),
-		in: compact(tokensIn(token.day)),
-		out: compact(token.day.output_tokens),
-		cost: money(token.day.cost_usd, token.day.unpriced_requests),
-	})],
+	["a_day", dayOf(token.day, app.t)],
 	["created", !token.declared && app.ago(token.created_at)],
 	["id", token.id],
 ];

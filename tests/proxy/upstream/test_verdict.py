@@ -150,7 +150,23 @@ def test_limit_headers_mean_nothing_on_any_other_status(status: int) -> None:
 @pytest.mark.parametrize("status", [400, 404])
 def test_an_error_about_the_request_is_handed_on(status: int, message: str) -> None:
     body = error_body("invalid_request_error" if status == 400 else "not_found_error", message)
-    assert judged(status, body=body) == Verdict(Action.HAND_ON, f"{status}")
+    verdict = judged(status, body=body)
+    assert verdict == Verdict(Action.HAND_ON, verdict.evidence)
+    assert verdict.evidence.startswith(f"{status} ")
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("prompt is too long: 215000 tokens > 200000 maximum", "prompt is too long"),
+        ("messages.3.content: Input tag 'a word of a prompt' is unknown", "messages.3.content"),
+        ("tool `a word of a prompt` is not allowed", "tool"),
+        ("", ""),
+    ],
+)
+def test_what_is_told_of_an_error_about_the_request_repeats_nothing_of_it(message: str, told: str) -> None:
+    evidence = judged(400, body=error_body("invalid_request_error", message)).evidence
+    assert evidence == f"400 invalid_request_error: {told}".strip()
 
 
 def test_an_answer_to_a_browsers_origin_costs_no_token() -> None:
