@@ -59,7 +59,7 @@ async def streaming(service: Service) -> AsyncIterator[tuple[Wire, Answer]]:
 
 
 async def cut_answer(answer: Answer) -> bytes:
-    """What came of an answer that is cut. TimeoutError if nothing comes for 5 s: sockets may hold ten megabytes of it."""
+    """What came of an answer that is cut. TimeoutError if nothing comes for 5 s: sockets may hold 10 MB."""
     with pytest.raises(Cut):
         async with asyncio.timeout(5) as silence:
             async for chunk in answer.chunks():
