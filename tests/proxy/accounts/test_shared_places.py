@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 from proxy.accounts.conversations import Conversations
+from proxy.accounts.resources import Resources
 from tests.instances import everywhere, instances
 from tests.proxy.storage.test_redis_store import instances as stores
 from tests.redis_server import RedisServer
@@ -114,3 +115,20 @@ async def test_a_turn_that_is_not_told_yet_is_not_undone_by_what_was_told_before
         for store, each in zip(both, (one, other), strict=True):
             await store.catch_up()
             assert (each.account_of([name]), each.lately.count("acc_b")) == ("acc_b", 1)
+
+
+async def test_a_group_has_one_home_if_two_instances_give_it_one_at_once(redis_server: RedisServer) -> None:
+    async with stores(redis_server, 3) as three:
+        places = [Resources(store, clock=TestClock()) for store in three]
+        for each in places:
+            await each.load()
+        for each, account in zip(places, ("acc_a", "acc_b"), strict=False):
+            each.house("red", account)
+            each.learn(["file_1"], account, "red", "files")
+        for each in places:
+            await each.save()
+        for each in places:
+            await each.catch_up()
+        assert [each.home("red") for each in places] == ["acc_b"] * 3
+        assert [each.homes_in("acc_a") for each in places] == [0, 0, 0]
+        assert [each.count_of("acc_b") for each in places] == [1, 1, 1]
