@@ -57,9 +57,10 @@ test: $(VENV)/.tests-requirements $(VENV)/.tests-packages $(VENV)/release/.insta
 TESTS ?=
 
 ON_REDIS := tests/handlers tests/proxy/accounts tests/proxy/clients tests/proxy/relay tests/proxy/usage \
-	tests/proxy/dashboard tests/proxy/test_isolation.py tests/proxy/test_bound_keys.py tests/proxy/test_conversations.py
+	tests/proxy/dashboard tests/proxy/test_isolation.py tests/proxy/test_bound_keys.py tests/proxy/test_conversations.py \
+	tests/e2e
 
-test-redis: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run the tests of the API, OAuth, sessions, keys, affinity and dashboard on Redis
+test-redis: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run the tests of the API, OAuth, sessions, keys, affinity and dashboard, in browsers too, on Redis
 	TEST_STORE=redis $(BIN)/python -m pytest -n auto -m "not files" $(ON_REDIS)
 
 test-hours: $(VENV)/.tests-requirements $(VENV)/.tests-packages $(VENV)/release/.installed ## run every test, or TESTS, with the clock at eight hours of other days (libfaketime): eight times `make test`
@@ -229,7 +230,7 @@ $(VENV)/tsc/.installed: tests/static/package.json tests/static/package-lock.json
 AXE := axe-core-4.14.1
 AXE_SHA256 := e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745
 
-test test-hours e2e-long: $(VENV)/$(AXE)/axe.min.js
+test test-redis test-hours e2e-long: $(VENV)/$(AXE)/axe.min.js
 
 $(VENV)/$(AXE)/axe.min.js: | $(VENV)/.tests-packages
 	@echo "fetching $(AXE)"

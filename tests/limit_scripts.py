@@ -22,15 +22,23 @@ START = 1_800_000_000  # 2027-01-15T08:00Z
 
 TEST_TIME = """
 local function test_time()
-  local whole, micro = string.match(redis.call('GET', KEYS[1] .. 'time') or '', '(%d+) (%d+)')
-  return whole and {whole, micro} or redis.call('TIME')
+  local told, time = redis.call('GET', KEYS[1] .. 'time') or '', redis.call('TIME')
+  local ahead = string.match(told, '^ahead (-?%d+)$')
+  if ahead then return {time[1] + math.floor(ahead / 1000000), time[2] + ahead % 1000000} end
+  local whole, micro = string.match(told, '^(%d+) (%d+)$')
+  return whole and {whole, micro} or time
 end
 """
 
 
 def told_time(now: float) -> str:
-    """What is stored in `time` as the time of scripts."""
+    """What is stored in `time` as the time of scripts, which stands still."""
     return "{} {}".format(*divmod(round(now * 1_000_000), 1_000_000))
+
+
+def told_ahead(seconds: float) -> str:
+    """What is stored in `time` to have the time of scripts go on, so far ahead of the store's own."""
+    return f"ahead {round(seconds * 1_000_000)}"
 
 
 @cache

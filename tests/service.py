@@ -74,6 +74,10 @@ class TestClock:
         self._now += seconds
         self.on_move()
 
+    def told(self) -> str:
+        """What this clock shows, as the scripts of a store are told."""
+        return told_time(self.now())
+
     def jump(self, seconds: float) -> None:
         """Set the wall clock forward or back; the monotonic one takes no notice."""
         self._jumped += seconds
@@ -246,7 +250,7 @@ def shared_store(folder: Path, clock: TestClock) -> dict[str, str | None]:
     """
     server, name = server_of_worker(), shared_name(folder)
     server.ensure()
-    clock.on_move = lambda: server.call("SET", f"{{{name}}}:time", told_time(clock.now()))
+    clock.on_move = lambda: server.call("SET", f"{{{name}}}:time", clock.told())
     clock.on_move()
     return {"STORAGE__URL": server.url, "STORAGE__NAME": name, "STORAGE__TIMEOUT": "10s"}
 

@@ -86,11 +86,16 @@ class Conversations:
         self._is_behind = False  # the log lacks something that is not pending
 
     async def load(self) -> None:
-        """Read the log. Raises StorageError."""
+        """Read the log. Raises StorageError.
+
+        Two instances may go on with one conversation at once. All go by the last line of the log that they share, so
+        each follows its own lines as well.
+        """
         await self._storage.each_line(LOG, self._read)
-        self._storage.follow_log(LOG, self._read)
+        self._storage.follow_log(LOG, self._read, own=True)
 
     def _read(self, text: bytes) -> None:
+        """Take a line, but for names that have had a turn here since: the line that tells of it comes later."""
         line = _LINE.decode(text)
         self._written += len(line.of)
         if line.version > VERSION:
@@ -103,7 +108,8 @@ class Conversations:
                 self.lately.turn((line.group, of), line.account, until, after=before)
         if line.until > self._clock.now():
             for of in line.of:
-                _keep(self._accounts, (line.group, of), (line.account, line.until), MOST)
+                if (name := (line.group, of)) not in self._pending:
+                    _keep(self._accounts, name, (line.account, line.until), MOST)
 
     def __len__(self) -> int:
         return len(self._accounts)
@@ -184,7 +190,6 @@ class Conversations:
         turns, self._turns = self._turns, deque(maxlen=MOST)
         try:
             await self._storage.append(LOG, [*_records(pending.items()), *_told(turns)])
-            self._written += len(pending)
         except BaseException:
             self._turns.extendleft(reversed(turns))
             self._pending = dict(islice((pending | self._pending).items(), MOST))

@@ -84,14 +84,18 @@ class Resources:
         """Why the last write failed; None if it did not."""
 
     async def load(self) -> None:
-        """Read the log, and rewrite it if most of it is obsolete. Raises StorageError."""
+        """Read the log, and rewrite it if most of it is obsolete. Raises StorageError.
+
+        Two instances may give a group a home at once. All go by the last line of the log that they share, so each
+        follows its own lines as well.
+        """
         await self._storage.each_line(LOG, self._read)
         for id in [id for id, holding in self._held.items() if self._is_over(holding)]:
             self._drop(id)
         if self._lines - self._live > max(MOST_OBSOLETE, self._live):
             await self._storage.replace_log(LOG, self._all())  # nothing changes them until all is loaded
             self._lines = self._live
-        self._storage.follow_log(LOG, self._read)
+        self._storage.follow_log(LOG, self._read, own=True)
 
     @property
     def is_shared(self) -> bool:

@@ -35,7 +35,7 @@ class Peers(Protocol):
         """Tell what has changed, which lasts for the lease. False if nothing was known: everything has to be told."""
 
     async def leave(self) -> None:
-        """Have the others forget this instance at once."""
+        """Have the others forget this instance at once, and no store wait for what it holds (retake.lua)."""
 
     async def told(self, instances: Collection[str] | None = None) -> Mapping[str, Told]:
         """What each instance, or each of these, has told; those are left out whose lease has ended."""

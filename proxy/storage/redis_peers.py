@@ -35,7 +35,8 @@ class RedisPeers:
         return known
 
     async def leave(self) -> None:
-        await self._tell(0, ())
+        not_awaited = self._link.call("SREM", self._link.key("instances"), self.instance)
+        await asyncio.gather(self._tell(0, ()), not_awaited)
 
     async def told(self, instances: Collection[str] | None = None) -> dict[str, Told]:
         names = list(instances or ())

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from playwright.async_api import Browser, ConsoleMessage, Download, Locator, Page, Request, Response, expect
 
+from tests.limit_scripts import told_ahead
 from tests.service import ADMIN_KEY, Service, TestClock, serve
 
 VIEWS = ("overview", "accounts", "sessions", "tokens", "requests", "usage", "events", "connect", "settings")
@@ -73,8 +74,12 @@ class RunningClock(TestClock):
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
+    def told(self) -> str:
+        return told_ahead(self.now() - time.time())
+
     def advance(self, seconds: float) -> None:
         self._ahead += seconds
+        self.on_move()
 
 
 class Served(Protocol):

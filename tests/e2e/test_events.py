@@ -91,6 +91,7 @@ async def test_older_events_come_from_the_audit_log(
         await expect(rows).to_have_count(service.parts.revisions.rev("events"))
 
 
+@pytest.mark.files  # the chain of a shared store is written by another way
 async def test_a_change_that_is_not_in_the_audit_log_yet_is_told(
     tmp_path: Path, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:

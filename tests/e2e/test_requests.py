@@ -15,7 +15,7 @@ from tests.canaries import leaked
 from tests.e2e.dashboard import dashboard, goto
 from tests.e2e.test_axe import barriers
 from tests.e2e.test_layout import in_all_shapes
-from tests.service import CLIENT_KEY, MESSAGE_HEADERS, Service, message, upstream_key
+from tests.service import CLIENT_KEY, MESSAGE_HEADERS, Service, message, until, upstream_key
 
 PROMPT = "The-Prompt-of-this-test"
 
@@ -219,9 +219,13 @@ async def test_a_burst_leaves_no_gap(tmp_path: Path, browser: Browser) -> None:
     async with dashboard(tmp_path, browser, "requests", accounts=()) as (service, page):
         await service.send("GET", "/v1/models")
         await expect(rows(page)).to_have_count(1)
+        await page.mouse.move(0, 0)  # rows under it stay where they are
         key, now, log = next(iter(service.parts.keys)), service.clock.monotonic(), service.parts.request_log
         for _ in range(3 * MOST_AT_ONCE):  # in one turn of the loop: most of them are in no frame
             log.keep(RequestRecord(now, key=key, ended_at=now, status=200, complete=True))
+        await until(lambda: log.newest == 3 * MOST_AT_ONCE + 1)  # a shared log brings them back by and by
+        newest = log.find(Wanted(), most=1)[0].request_id
+        await expect(rows(page).locator("th").first).to_have_attribute("title", newest)
         seen: list[str] = []
         for n in range(4):
             await expect(page.get_by_text(re.compile(rf"^{n * 100 + 1}–{n * 100 + 100} of "))).to_be_visible()

@@ -15,7 +15,7 @@ from tests.e2e.dashboard import OFFLINE, VIEWS, RunningClock, dashboard, goto, s
 from tests.e2e.furniture import furnish
 from tests.e2e.test_axe import barriers
 from tests.e2e.test_layout import overflows
-from tests.service import Service, serve
+from tests.service import Service, serve, until
 
 DEAF = "window.WebSocket = class { readyState = 0; send() {} close() {} }"
 """A feed of which nothing is heard."""
@@ -158,8 +158,10 @@ async def test_events_that_were_missed(tmp_path: Path, browser: Browser) -> None
         await expect(log.get_by_text("signed in")).to_be_visible()
         line.cut()
         await expect(page.get_by_text("Reconnecting")).to_be_visible()
+        newest = service.parts.revisions.rev("events") + MOST + 37
         for n in range(MOST + 37):
             service.parts.feed.tell(Happened("server.tested", f"test {n}"))
+        await until(lambda: service.parts.revisions.rev("events") >= newest)  # a shared log brings them back
         line.mend()
         rows = log.locator("tbody tr")
         await expect(rows.first).to_contain_text("28 September 2026", timeout=15_000)  # it retries by itself

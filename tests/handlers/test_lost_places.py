@@ -1,9 +1,12 @@
-"""An instance that stood still for longer than its lease ends the requests whose places went to others."""
+"""What instances tell a store that took their places for free, or that took another one's place."""
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from pathlib import Path
 
+from proxy.errors import StorageError
 from proxy.simulator import Stall
 from proxy.usage.request_log import Wanted
 from tests.handlers.test_sessions import post, told_and_cut
@@ -43,3 +46,21 @@ async def test_a_stream_whose_place_was_given_away_is_told_and_cut(
             log = still.parts.request_log
             await log.save()
             await until(lambda: [each.view()["cut_by"] for each in log.find(Wanted())] == ["proxy"])
+
+
+async def test_an_instance_that_has_left_is_not_awaited_by_a_store_that_took_anothers_place(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    async with instances(tmp_path / "one", redis_server, 1) as (stays,):
+        async with instances(tmp_path / "other", redis_server, 1):
+            assert redis_server.call("SCARD", "{claude-proxy}:instances") == b":2\r\n"
+        redis_server.stop()
+        redis_server.start()
+        async with asyncio.timeout(5):
+            while True:
+                with suppress(StorageError):
+                    await renew(stays)
+                    break
+                stays.clock.advance(1)
+                await asyncio.sleep(0)
+        assert redis_server.call("EXISTS", "{claude-proxy}:awaited") == b":0\r\n"
