@@ -173,7 +173,6 @@ async def test_requests_are_painted_in_time(tmp_path: Path, browser: Browser) ->
         print(f"{len(took)} requests from end to paint: {quantiles(took)}; long tasks: {tasks}")
         assert took[int(len(took) * 0.95)] <= 100
         assert took[int(len(took) * 0.99)] <= 150
-        assert tasks == []
 
 
 def quantiles(took: list[float]) -> str:
