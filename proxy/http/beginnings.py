@@ -10,12 +10,16 @@ import os
 import re
 from array import array
 from collections import OrderedDict
-from typing import Final, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 from xxhash import xxh3_64
 
 from proxy.http.conversation import MOST_HASHES, Message, Request, go_on, opened
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 LEAST_BYTES = 16 * 1024
 """A smaller body is read whole: that takes no longer."""
@@ -61,12 +65,7 @@ class Beginnings:
     """What is known of the conversations that had a turn lately. In memory only: what it forgets is read again."""
 
     def __init__(self) -> None:
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # it takes 24 ms and 9 MB
-
         self._known: OrderedDict[int, Beginning] = OrderedDict()
-        # As a hash (GMAC) with a key that nobody knows, whose results nobody sees: no two beginnings can be made that
-        # are taken for each other. It is ten times as fast as those that need no key.
-        self._gcm = AESGCM(os.urandom(16))
 
     def __len__(self) -> int:
         return len(self._known)
@@ -93,6 +92,16 @@ class Beginnings:
         self._known.move_to_end(fitting[-1])
         if len(self._known) > MOST:
             self._known.popitem(last=False)
+
+    @cached_property
+    def _gcm(self) -> AESGCM:
+        """A hash (GMAC) with a key that nobody knows, whose results nobody sees.
+
+        So no two beginnings can be made that are taken for each other; it is ten times as fast as one without a key.
+        """
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # it takes 24 ms and 9 MB, once
+
+        return AESGCM(os.urandom(16))
 
     def tag(self, data: bytes, end: int) -> bytes:
         """What the first `end` bytes are known again by."""
