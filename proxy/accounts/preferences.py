@@ -49,6 +49,10 @@ class Preferences:
         if len(self.note) > MAX_NOTE or not all(line.isprintable() for line in self.note.split("\n")):
             raise Unprocessable(f"note: up to {MAX_NOTE} printable characters and line breaks are possible")
 
+    def reserves(self, left: float) -> bool:
+        """Whether all that is `left` of an account's limits, from 0 to 1, is its reserve."""
+        return 0 < self.reserve >= left
+
     def view(self) -> dict[str, Any]:
         """The fields as they are shown and stored."""
         return {

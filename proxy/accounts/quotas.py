@@ -89,11 +89,11 @@ class Quotas:
 
     def file(self, account: Account) -> None:
         """Update the account's place, after a change of its quota or of its reserve."""
-        left, reserve = self.room(account.id), account.preferences.reserve
-        self._balancer.hold(account.id, reserve > 0 and left <= reserve)
+        left, preferences = self.room(account.id), account.preferences
+        self._balancer.hold(account.id, preferences.reserves(left))
         if self._by_room:
             self._balancer.set_room(account.id, left)
-        if self._by_room or reserve:
+        if self._by_room or preferences.reserve:
             self._until[account.id] = quota.room_until(self[account.id], self._clock.now())
         else:
             self._until.pop(account.id, None)

@@ -246,9 +246,7 @@ class Places:
 class Tracing(Section):
     """Where traces of requests go."""
 
-    endpoint: Collector | None = (
-        None  # an OpenTelemetry collector (OTLP over HTTP); None: there are no traces
-    )
+    endpoint: Collector | None = None  # an OpenTelemetry collector (OTLP over HTTP); None: no traces
     sample: Part = 1.0  # of the requests that come without a trace of their client's
 
 

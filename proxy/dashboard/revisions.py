@@ -160,9 +160,8 @@ class Revisions:
         self.epoch = epoch
         self._topics = {name: _Topic(source) for name, source in sources.items()}
         self._logs = dict(logs)
-        self._lines: dict[str, dict[int, list[str]]] = {
-            name: {} for name in logs
-        }  # cached frames, by first revision
+        # Cached frames, by first revision.
+        self._lines: dict[str, dict[int, list[str]]] = {name: {} for name in logs}
         self._waiting: set[asyncio.Event] = set()
         self._telling = False
         self._touches = 0

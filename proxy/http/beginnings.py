@@ -30,6 +30,7 @@ MOST = 1024
 MOVING = 3
 """The last messages of a turn, which the next one sends with other cache markers."""
 
+_STARTS_WITHIN_BYTES = 512 * 1024  # or else it is not known: a longer search would hold the loop
 _LEFT_BYTES = 24 * 1024  # behind what is known from now on: they hold the last messages, mostly
 _LOOKED_FOR_BYTES = 32 * 1024
 _MESSAGES: Final = re.compile(rb'"messages"[ \t\r\n]*+:[ \t\r\n]*+\[')
@@ -80,7 +81,7 @@ class Beginnings:
             if known is not None and known.end < len(data) and self.tag(data, known.end) == known.tag:
                 self._known.move_to_end(key)
                 return Turn(self, keys, known)
-        found = _MESSAGES.search(data)
+        found = _MESSAGES.search(data, 0, _STARTS_WITHIN_BYTES)
         return None if found is None else Turn(self, keys, Beginning(found.end(), found.end()))
 
     def keep(self, keys: Keys, beginning: Beginning) -> None:

@@ -130,7 +130,7 @@ class Explainer:
         return None
 
     def _has_but_its_reserve(self, account: Account) -> bool:
-        return 0 < account.preferences.reserve >= self._pool.room(account.id)
+        return account.preferences.reserves(self._pool.room(account.id))
 
 
 def _told(error: RequestError) -> View:

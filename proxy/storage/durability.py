@@ -50,9 +50,8 @@ class Durability:
         connection = lane.connections
         if _count(reached) < wanted and asked < wanted:
             reached = await lane.call("WAIT", wanted, WAIT_MS)
-        if (
-            _count(reached) < wanted or lane.connections != connection
-        ):  # another one knows nothing of the write
+        # Another connection knows nothing of the write.
+        if _count(reached) < wanted or lane.connections != connection:
             raise _not_on("all its replicas" if wanted > 1 else "a replica")
 
 

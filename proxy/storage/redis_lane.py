@@ -156,9 +156,7 @@ class Lane:
     def _took(self, reply: Reply | ResponseError) -> None:
         self.progressed()
         self._breaker.succeeded()
-        if isinstance(
-            reply, ReadOnlyError
-        ):  # a primary that was demoted: the next connection is to the new one
+        if isinstance(reply, ReadOnlyError):  # it was demoted: the next connection is to the new primary
             raise ConnectionError("it takes no writes: it is a replica")
         call = self._sent.popleft()
         if isinstance(reply, NoScriptError) and call.instead is not None:
