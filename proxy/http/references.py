@@ -48,15 +48,17 @@ _WORDS = (b"_id", b"container", b"agent", rb"\u00")
 _STEPS_OF_A_STRING = 3
 _QUOTE, _COLON, _OPEN = b'"', b":", b"{["
 
-# These are of JSON in which no string has a quote or a backslash: see _Reader.
+# These are of JSON in which no string has a quote or a backslash: see _Reader. The groups are not possessive, since
+# Python before 3.11.5 (Debian 12 has 3.11.2) matches such ones wrongly; a bound keeps small what they remember instead.
 _SPACE: Final = re.compile(rb"[ \t\r\n]*+")
 _TO_BRACKET_OR_QUOTE: Final = re.compile(rb'[^"{}\[\]]*+')
-_TO_BRACKET: Final = re.compile(rb'(?:[^"{}\[\]]++|"[^"]*+")*+')
+_TO_BRACKET: Final = re.compile(rb'[^"{}\[\]]*+(?:"[^"]*+"[^"{}\[\]]*+){0,1000}')
 _NAMES = b"|".join(name.encode() for name in sorted(("container", "agent", "agents", "skills", *OPAQUE)))
 _TO_INTEREST: Final = re.compile(
-    rb'(?:[^"{}\[\]]++|"(?!(?:%b)")[^"]*+"(?:(?<!_id")(?<!_ids")|(?<=tool_use_id")))*+' % _NAMES
+    rb'[^"{}\[\]]*+(?:"(?!(?:%b)")[^"]*+"(?:(?<!_id")(?<!_ids")|(?<=tool_use_id"))[^"{}\[\]]*+){0,1000}'
+    % _NAMES
 )
-"""To the next bracket, or the next string that may be the name of a member that is looked at."""
+"""To the next bracket, the next string that may be the name of a member that is looked at, or any after 1,000."""
 
 
 class References(NamedTuple):

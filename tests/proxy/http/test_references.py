@@ -360,6 +360,14 @@ def test_of_what_claude_code_sends_it_is_told_at_once_that_it_refers_to_nothing(
 # ---- bounds
 
 
+def test_many_strings_that_name_nothing_hide_none_that_does() -> None:
+    # A step over strings is bounded; where it ends must not matter.
+    for count in range(995, 1006):
+        plain = {f"n{number}": "[" for number in range(count // 2)} | ({"odd": 1} if count % 2 else {})
+        for data in (plain | {"file_id": "f"}, {"input": plain, "file_id": "f"}, [plain, {"file_id": "f"}]):
+            assert named(data) == [("file_id", "f")]
+
+
 def test_more_ids_than_are_kept_are_too_many() -> None:
     most = [{"file_id": f"file_{number}"} for number in range(MOST_REFERENCES + 1)]
     assert len(named(most[1:])) == MOST_REFERENCES
