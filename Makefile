@@ -1,6 +1,10 @@
 # The commands of the project; `make` alone lists them.
 
-PYTHON ?= python3
+# The system's own Python where it will do: distributions build theirs with profile-guided optimization, which takes a
+# tenth off the cost of a request. Else the one that is first in PATH.
+SYSTEM_PYTHON := /usr/bin/python3
+PYTHON ?= $(if $(shell $(SYSTEM_PYTHON) -c 'import ensurepip, sys, venv; print("it will do" * (sys.version_info >= (3, 11)))' \
+	2>/dev/null),$(SYSTEM_PYTHON),python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet

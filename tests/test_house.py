@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.metadata import distributions
 from pathlib import Path
@@ -55,6 +57,22 @@ def test_make_check_checks_the_configuration_in_the_environment() -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].endswith(".venv/bin/python run.py --config conf/config.yaml --check")
     assert "`make check`" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "taken"),
+    [
+        ([f"SYSTEM_PYTHON={sys.executable}"], sys.executable),
+        (["SYSTEM_PYTHON=/nonexistent"], "python3"),
+        (["SYSTEM_PYTHON=/bin/false"], "python3"),  # as one that is too old, or that has no ensurepip
+        ([f"SYSTEM_PYTHON={sys.executable}", "PYTHON=python3.13"], "python3.13"),
+    ],
+)
+def test_make_takes_the_systems_python_if_it_will_do(options: list[str], taken: str) -> None:
+    command = ["make", "-n", "-B", ".venv/pyvenv.cfg", *options]
+    environ = {"PATH": os.environ["PATH"]}  # without what a `make PYTHON=… test` hands on
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)  # noqa: S603
+    assert done.stdout.splitlines()[-1] == f"{taken} -m venv --clear .venv", done.stderr
 
 
 @pytest.mark.parametrize("file", PINS)
