@@ -96,7 +96,9 @@ def test_what_a_pinned_package_needs_is_pinned_too(files: tuple[str, ...], pytho
     needed = [Requirement(line) for each in found for line in each.requires or []]
     assert {canonicalize_name(each.name) for each in needed if applies(each)} <= pins
     not_for_it = [
-        each.name for each in found if python not in SpecifierSet(each.metadata["Requires-Python"] or "")
+        each.name
+        for each in found
+        if python not in SpecifierSet(each.metadata.json.get("requires_python", ""))
     ]
     assert not_for_it == []
 
