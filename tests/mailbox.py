@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 
-from tests.outbound import serving
+from tests.serving import serving
 
 
 @dataclass
@@ -34,43 +34,41 @@ class MailServer:
         user: str | None = None
         if self.hangs:
             await reader.read()
-            return writer.close()
+            return
         writer.write(b"220 mail.test ESMTP\r\n")
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            while line := await reader.readline():
-                verb, _, rest = line.decode().strip().partition(" ")
-                self.verbs.append(verb.upper())
-                if answer := self.answers.get(verb.upper()):
-                    writer.write(answer)
-                    continue
-                match verb.upper():
-                    case "EHLO":
-                        can_tls = self.offers_tls and self.context and not is_secure(writer)
-                        tls = b"250-STARTTLS\r\n" if can_tls else b""
-                        writer.write(b"250-mail.test\r\n" + tls + b"250-AUTH PLAIN\r\n250 8BITMIME\r\n")
-                    case "STARTTLS":
-                        writer.write(b"220 go on\r\n")
-                        await writer.drain()
-                        await writer.start_tls(self.context)
-                    case "AUTH":
-                        user = base64.b64decode(rest.removeprefix("PLAIN ")).decode().replace("\0", ":")
-                        writer.write(b"235 welcome\r\n")
-                    case "RCPT":
-                        self.recipients.append(rest)
-                        writer.write(b"250 ok\r\n")
-                    case "DATA":
-                        writer.write(b"354 go on\r\n")
-                        data = await reader.readuntil(b"\r\n.\r\n")
-                        self.messages.append(message_from_bytes(data[:-3], policy=policy.default))  # type: ignore[arg-type]
-                        self.secure.append(is_secure(writer))
-                        self.signed_in.append(user)
-                        writer.write(b"250 taken\r\n")
-                    case "QUIT":
-                        writer.write(b"221 bye\r\n")
-                        break
-                    case _:
-                        writer.write(b"250 ok\r\n")
-        writer.close()
+        while line := await reader.readline():
+            verb, _, rest = line.decode().strip().partition(" ")
+            self.verbs.append(verb.upper())
+            if answer := self.answers.get(verb.upper()):
+                writer.write(answer)
+                continue
+            match verb.upper():
+                case "EHLO":
+                    can_tls = self.offers_tls and self.context and not is_secure(writer)
+                    tls = b"250-STARTTLS\r\n" if can_tls else b""
+                    writer.write(b"250-mail.test\r\n" + tls + b"250-AUTH PLAIN\r\n250 8BITMIME\r\n")
+                case "STARTTLS":
+                    writer.write(b"220 go on\r\n")
+                    await writer.drain()
+                    await writer.start_tls(self.context)
+                case "AUTH":
+                    user = base64.b64decode(rest.removeprefix("PLAIN ")).decode().replace("\0", ":")
+                    writer.write(b"235 welcome\r\n")
+                case "RCPT":
+                    self.recipients.append(rest)
+                    writer.write(b"250 ok\r\n")
+                case "DATA":
+                    writer.write(b"354 go on\r\n")
+                    data = await reader.readuntil(b"\r\n.\r\n")
+                    self.messages.append(message_from_bytes(data[:-3], policy=policy.default))  # type: ignore[arg-type]
+                    self.secure.append(is_secure(writer))
+                    self.signed_in.append(user)
+                    writer.write(b"250 taken\r\n")
+                case "QUIT":
+                    writer.write(b"221 bye\r\n")
+                    break
+                case _:
+                    writer.write(b"250 ok\r\n")
 
 
 def is_secure(writer: asyncio.StreamWriter) -> bool:

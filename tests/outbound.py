@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+from tests.serving import serving
 
 
 @dataclass
@@ -77,30 +76,3 @@ async def outbound() -> AsyncIterator[Outbound]:
     proxy = Outbound()
     async with serving(proxy.serve) as proxy.port:
         yield proxy
-
-
-@contextlib.asynccontextmanager
-async def serving(serve: Serve, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """The port of 127.0.0.1 where each connection is given to `serve`; all are closed at the end."""
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def closed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            await serve(reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            pass  # the peer has closed it, or the test is over
-        finally:
-            writer.close()
-            with contextlib.suppress(ConnectionError, ssl.SSLError):
-                await writer.wait_closed()
-
-    async with await asyncio.start_server(closed, "127.0.0.1", 0, ssl=tls) as server:
-        try:
-            yield int(server.sockets[0].getsockname()[1])
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)

@@ -14,7 +14,8 @@ import trustme
 from proxy.errors import UpstreamError, UpstreamUnreachable
 from proxy.upstream.driver import CurlClient
 from proxy.upstream.exchange import Request
-from tests.outbound import Outbound, outbound, serving
+from tests.outbound import Outbound, outbound
+from tests.serving import serving
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 KEY = ("x-api-key", "sk-ant-api03-of-a-test")

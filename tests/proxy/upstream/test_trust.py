@@ -11,8 +11,8 @@ import trustme
 
 from proxy.errors import StartError, UpstreamUnreachable
 from proxy.upstream.trust import check_certificates
-from tests.outbound import serving
 from tests.proxy.upstream.test_outbound import ask, client_of
+from tests.serving import serving
 from tests.settings import load, refusal
 
 

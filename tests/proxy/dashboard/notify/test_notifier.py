@@ -18,8 +18,9 @@ from proxy.dashboard.notify.target import Target
 from proxy.jobs import Jobs
 from tests.canaries import leaked
 from tests.echo import Script, echo
-from tests.outbound import outbound, serving
+from tests.outbound import outbound
 from tests.service import TestClock, serve, until
+from tests.serving import serving
 
 ca = trustme.CA()
 SIGNATURE = "canary-sig-Yw3Kd8RqPz6Lt"
