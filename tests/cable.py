@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from tests.redis_server import RedisServer
+from tests.serving import serving
 
 _Line = asyncio.Queue[tuple[float, bytes]]
 
@@ -23,7 +25,6 @@ class Cable:
         self._server = server
         self._path = path
         self._open: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._passes = asyncio.Event()
         self._passes.set()
         self._is_cut = False
@@ -44,32 +45,27 @@ class Cable:
     @contextlib.asynccontextmanager
     async def plugged(self) -> AsyncIterator[Cable]:
         """Take connections until this is left."""
-        server = await asyncio.start_unix_server(self._accept, self._path)
-        try:
+        self._path.unlink(missing_ok=True)
+        async with serving(self._accept, at=socket.create_server(str(self._path), family=socket.AF_UNIX)):
             yield self
-        finally:
-            server.close()
-            self.cut()
-            for task in tuple(self._tasks):
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._is_cut:
-            writer.transport.abort()
             return
         try:
             there, back = await asyncio.open_unix_connection(str(self._server.path))
         except OSError:  # the store is down
-            writer.transport.abort()
             return
-        for source, sink in ((reader, back), (there, writer)):
-            self._open.add(sink)
-            line: _Line = asyncio.Queue()
-            for work in (self._take(source, line), self._pass_on(line, sink)):
-                task = asyncio.ensure_future(work)
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+        try:
+            await asyncio.gather(self._carry(reader, back), self._carry(there, writer))
+        finally:
+            back.transport.abort()
+
+    async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        """One way's bytes, to their end."""
+        self._open.add(sink)
+        line: _Line = asyncio.Queue()
+        await asyncio.gather(self._take(source, line), self._pass_on(line, sink))
 
     async def _take(self, source: asyncio.StreamReader, line: _Line) -> None:
         """Put what comes on the line, with the time at which it may leave; nothing at the end."""

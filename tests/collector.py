@@ -11,6 +11,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from tests.serving import serving
+
 
 @dataclass
 class Collector:
@@ -46,17 +48,15 @@ class Collector:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = int(head.lower().partition(b"content-length:")[2].split()[0])
-                self.heads.append(head)
-                self.posted.append(await reader.readexactly(length))
-                await self.answers.wait()
-                writer.write(
-                    b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n"
-                )
-        writer.close()
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().partition(b"content-length:")[2].split()[0])
+            self.heads.append(head)
+            self.posted.append(await reader.readexactly(length))
+            await self.answers.wait()
+            writer.write(
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n"
+            )
 
 
 @contextlib.asynccontextmanager
@@ -64,12 +64,8 @@ async def collecting() -> AsyncIterator[Collector]:
     """A collector that answers at once."""
     collector = Collector()
     collector.answers.set()
-    server = await asyncio.start_server(collector.serve, "127.0.0.1", 0)
-    collector.port = server.sockets[0].getsockname()[1]
-    try:
+    async with serving(collector.serve) as collector.port:
         yield collector
-    finally:
-        server.close()
 
 
 def attributes(span: Span) -> dict[str, str | int | float | bool]:

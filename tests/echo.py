@@ -8,6 +8,8 @@ import itertools
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
+from tests.serving import serving
+
 LIMIT = 1 << 20
 ANSWER_WITHIN_S = 20.0
 
@@ -61,7 +63,7 @@ class Echo:
         self.script = Script(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
         self.first: list[Script] = []
         self.port = 0
-        self._open: dict[asyncio.Task[None] | None, asyncio.StreamWriter] = {}
+        self._open: list[asyncio.StreamWriter] = []
 
     @property
     def url(self) -> str:
@@ -70,40 +72,29 @@ class Echo:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, until the script or the peer closes it."""
-        self._open[asyncio.current_task()] = writer
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                start, lines = await read_head(reader)
-                body = await read_body(reader, Message(start, lines), to_end=False)
-                self.requests.append(Message(start, lines, body))
-                script = self.first.pop(0) if self.first else self.script
-                writer.write(script.data)
-                await writer.drain()
-                if script.closes:
-                    break
-        writer.close()
-        del self._open[asyncio.current_task()]
+        self._open.append(writer)
+        while True:
+            start, lines = await read_head(reader)
+            body = await read_body(reader, Message(start, lines), to_end=False)
+            self.requests.append(Message(start, lines, body))
+            script = self.first.pop(0) if self.first else self.script
+            writer.write(script.data)
+            await writer.drain()
+            if script.closes:
+                break
 
-    async def stop(self) -> None:
-        """Close what is open."""
-        tasks = [task for task in self._open if task is not None]
-        for writer in self._open.values():
+    def hang_up(self) -> None:
+        """Close each connection."""
+        for writer in self._open:
             writer.close()
-        if tasks:
-            await asyncio.wait(tasks)
 
 
 @contextlib.asynccontextmanager
 async def echo() -> AsyncIterator[Echo]:
     """A running upstream on 127.0.0.1."""
     upstream = Echo()
-    server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0, limit=LIMIT)
-    upstream.port = server.sockets[0].getsockname()[1]
-    try:
+    async with serving(upstream.serve, limit=LIMIT) as upstream.port:
         yield upstream
-    finally:
-        server.close()
-        await upstream.stop()
 
 
 class Caller:

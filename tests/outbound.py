@@ -24,16 +24,15 @@ class Outbound:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, of either kind."""
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            first = await reader.readexactly(1)
-            target = await (
-                self._socks(reader, writer) if first == b"\x05" else self._connect(reader, writer)
-            )
-            if target:
-                self.asked.append(target)
-                there = await asyncio.open_connection("127.0.0.1", int(target.rpartition(":")[2]))
+        first = await reader.readexactly(1)
+        target = await (self._socks(reader, writer) if first == b"\x05" else self._connect(reader, writer))
+        if target:
+            self.asked.append(target)
+            there = await asyncio.open_connection("127.0.0.1", int(target.rpartition(":")[2]))
+            try:
                 await asyncio.gather(pump(reader, there[1]), pump(there[0], writer))
-        writer.close()
+            finally:
+                there[1].transport.abort()
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
         head = await reader.readuntil(b"\r\n\r\n")

@@ -17,10 +17,10 @@ LIMIT = 1 << 16
 async def serving(
     serve: Serve, tls: ssl.SSLContext | None = None, *, limit: int = LIMIT, at: socket.socket | None = None
 ) -> AsyncIterator[int]:
-    """The port where each connection is given to `serve`, and closed after it; all are closed at the end.
+    """The port of 127.0.0.1 where each connection is given to `serve`, and closed after it; all are closed at the end.
 
-    It listens on 127.0.0.1, or on the socket `at`. A `serve` may end by the loss of its connection and by failed TLS;
-    what else it raises is raised at the end.
+    With `at` it listens on that socket instead, and says 0. `serve` may raise what a lost connection and failed TLS
+    raise; anything else is raised at the end, in an ExceptionGroup.
     """
     transports: list[asyncio.WriteTransport] = []
     tasks: list[asyncio.Task[None]] = []
@@ -36,10 +36,11 @@ async def serving(
         transports.append(writer.transport)
         tasks.append(asyncio.create_task(converse(reader, writer)))
 
-    listener = at or socket.create_server(("127.0.0.1", 0))
-    server = await asyncio.start_server(connected, sock=listener, limit=limit, backlog=1024)
+    place = {"sock": at} if at else {"host": "127.0.0.1", "port": 0}
+    server = await asyncio.start_server(connected, **place, limit=limit, backlog=1024)
+    [listener] = server.sockets
     try:
-        yield 0 if at else int(listener.getsockname()[1])
+        yield 0 if at else listener.getsockname()[1]
     finally:
         # asyncio leaks what it accepts in the turn of `close`. So take no one else, and wait the two turns until
         # `connected` has been told of the last one.

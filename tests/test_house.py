@@ -184,5 +184,13 @@ def test_no_test_touches_a_private_member() -> None:
     assert found == []
 
 
+def test_every_server_in_a_test_s_own_loop_is_one_that_leaves_nothing_open() -> None:
+    """See tests/serving.py. Whom another one accepted last, the garbage collector would tell of in a later test."""
+    of_asyncio = re.compile(r"(?<!\bsocket\.)\b(?:start|create)_(?:unix_)?server\b")
+    files = (ROOT / "tests").rglob("*.py")
+    found = {str(path.relative_to(ROOT)) for path in files if of_asyncio.search(path.read_text())}
+    assert found == {"tests/serving.py"}
+
+
 def test_run_py_holds_no_more_than_a_command_line() -> None:
     assert len((ROOT / "run.py").read_text().splitlines()) <= 90

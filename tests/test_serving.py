@@ -147,7 +147,7 @@ def test_a_server_closes_whom_it_accepted_in_whatever_turn_it_ends(server: str, 
 
     left = []
     with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
+        warnings.simplefilter("always", ResourceWarning)
         for turns in TURNS:
             with socket.socket() as peer:
                 if not asyncio.run(is_closed_after(turns, peer)):

@@ -27,6 +27,7 @@ import trustme
 
 from tests.attacks.row import Row, table
 from tests.service import CLIENT_KEY, MESSAGE_HEADERS, Service, message, serve, until, upstream_key
+from tests.serving import serving
 from tests.wire import Answer, Cut, connect
 
 NAME = "odd upstreams"
@@ -51,26 +52,18 @@ class Upstream:
 
     def __init__(self) -> None:
         self.next: Said | None = None
-        self.writers: set[asyncio.StreamWriter] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.writers.add(writer)
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = re.search(rb"(?i)content-length: (\d+)", head)
-                await reader.readexactly(int(length[1]) if length else 0)
-                said, self.next = self.next, None
-                if said is None:
-                    body = head.split()[1]
-                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
-                elif await self.say(said, writer):
-                    return
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the proxy has closed the connection
-        finally:
-            self.writers.discard(writer)
-            writer.close()
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"(?i)content-length: (\d+)", head)
+            await reader.readexactly(int(length[1]) if length else 0)
+            said, self.next = self.next, None
+            if said is None:
+                body = head.split()[1]
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+            elif await self.say(said, writer):
+                return
 
     async def say(self, said: Said, writer: asyncio.StreamWriter) -> bool:
         """Whether the connection has ended."""
@@ -310,13 +303,13 @@ async def attack(row: Row, folder: Path, tls: ssl.SSLContext | None) -> AsyncIte
     """A proxy before an odd upstream."""
     upstream, records = Upstream(), Records()
     logging.getLogger().addHandler(records)
-    server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0, ssl=tls, backlog=1024)
-    url = f"{'https' if tls else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    scheme = "https" if tls else "http"
     try:
-        async with server, serve(folder, upstream=url, retry__max_attempts="1") as service:
+        async with (
+            serving(upstream.serve, tls) as port,
+            serve(folder, upstream=f"{scheme}://127.0.0.1:{port}", retry__max_attempts="1") as service,
+        ):
             yield Attack(service, upstream, row, records.records)
-            for writer in tuple(upstream.writers):
-                writer.close()
     finally:
         logging.getLogger().removeHandler(records)
 

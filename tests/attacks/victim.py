@@ -13,10 +13,10 @@ from typing import Any
 
 from tests.attacks.grammar import Known
 from tests.attacks.words import LIMITED_KEY
-from tests.echo import Message, chunked, read_body, read_head
-from tests.edges.route import served
+from tests.echo import LIMIT, Message, chunked, read_body, read_head
 from tests.process import Running, running, write_config
 from tests.service import ADMIN_KEY, CLIENT_KEY, PAGE_HEADERS
+from tests.serving import serving
 
 ACCOUNT_KEYS = ("sk-ant-api03-account-one-of-attacks-Zx81", "sk-ant-api03-account-two-of-attacks-Qw72")
 FORBIDDEN = (b"TRACE", b"TRACK", b"CONNECT")
@@ -116,7 +116,7 @@ class Victim:
 async def victim(home: Path, options: str = "") -> AsyncIterator[Victim]:
     """A proxy with its data below `home`; `options` are lines of its configuration."""
     mirror = Mirror(ACCOUNT_KEYS)
-    async with served(mirror.serve) as upstream:
+    async with serving(mirror.serve, limit=LIMIT) as upstream:
         config = write_config(home, options)
         variables = {"CLAUDE__BASE_URL": f"http://127.0.0.1:{upstream}"} | OAUTH
         async with running(home, "--config", str(config), **variables) as process:

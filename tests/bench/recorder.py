@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from tests.bench.cases import NO_BODY, Case, script
 from tests.echo import Message, read_body, read_head
+from tests.serving import serving
 
 LIMIT = 1 << 20
 PAUSE_S = 0.002
@@ -34,7 +35,6 @@ class Recorder:
         self._seen: Counter[str] = Counter()
         self._tokens = 0
         self._busy = 0
-        self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._last = 0.0
 
     def begin(self, seed: str | None) -> None:
@@ -53,20 +53,9 @@ class Recorder:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._open[task] = writer
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, ValueError):
+        with contextlib.suppress(ValueError):
             while await self._answer(reader, writer):
                 pass
-        writer.close()
-        del self._open[task]
-
-    async def stop(self) -> None:
-        """End every connection."""
-        for writer in self._open.values():
-            writer.transport.abort()
-        await asyncio.gather(*self._open)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = Message(*await read_head(reader))
@@ -126,13 +115,8 @@ def _whole(answer: dict[str, object]) -> bytes:
 async def recording(now: float) -> AsyncIterator[Recorder]:
     """A recorder that serves on 127.0.0.1."""
     recorder = Recorder(now)
-    server = await asyncio.start_server(recorder.serve, "127.0.0.1", 0, limit=LIMIT)
-    recorder.port = server.sockets[0].getsockname()[1]
-    try:
+    async with serving(recorder.serve, limit=LIMIT) as recorder.port:
         yield recorder
-    finally:
-        server.close()
-        await recorder.stop()
 
 
 @dataclass

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+from tests.serving import serving
+
 
 class Cable:
     """Hands bytes on, both ways, from its own `port` to another."""
@@ -35,12 +37,10 @@ class Cable:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not self._plugged:
-            writer.transport.abort()
             return
         try:
             there_reader, there = await asyncio.open_connection("127.0.0.1", self.to)
         except OSError:
-            writer.transport.abort()
             return
         self._open |= {writer, there}
         ways = [asyncio.create_task(self._carry(*way)) for way in ((reader, there), (there_reader, writer))]
@@ -49,8 +49,6 @@ class Cable:
         finally:
             for way in ways:
                 way.cancel()
-            self._open -= {writer, there}
-            writer.close()
             there.close()
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -66,10 +64,8 @@ class Cable:
 async def cable(to: int = 0) -> AsyncIterator[Cable]:
     """A mended one to port `to`."""
     made = Cable(to)
-    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
-    made.port = server.sockets[0].getsockname()[1]
-    try:
-        yield made
-    finally:
-        server.close()
-        made.cut()
+    async with serving(made.serve) as made.port:
+        try:
+            yield made
+        finally:
+            made.cut()

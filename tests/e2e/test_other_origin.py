@@ -12,6 +12,7 @@ from typing import Any
 from playwright.async_api import Browser
 
 from tests.service import CLIENT_KEY, MESSAGE, Service, serve
+from tests.serving import serving
 
 PAGE = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 15\r\nConnection: close\r\n\r\n<!doctype html>"
 # What a page can read of an answer. The headers are some of those that the TypeScript SDK sends from browsers.
@@ -35,14 +36,11 @@ async def site() -> AsyncIterator[str]:
     """The origin of a server that answers everything with an empty page."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(PAGE)
-            await writer.drain()
-        writer.close()
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(PAGE)
 
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with serving(answer) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 async def asked(

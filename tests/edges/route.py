@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +14,11 @@ from tests.echo import LIMIT, Message, read_body, read_head
 from tests.edges.servers import EDGES, edge
 from tests.edges.strict import Request, StrictReader
 from tests.service import CLIENT_KEY, serve
+from tests.serving import serving
 
 DIRECT = "none"
 ROUTES = (*EDGES, DIRECT)
 
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Asked = tuple[bytes, bytes, bytes]
 """A request's method, target and body."""
 
@@ -67,7 +67,7 @@ class Tap:
                 both.create_task(_pass_on(answers, writer))
                 both.create_task(_pass_on(reader, behind, read))
         finally:
-            behind.close()
+            behind.transport.abort()
 
 
 async def _pass_on(
@@ -80,31 +80,6 @@ async def _pass_on(
             writer.write(data)
             await writer.drain()
         writer.write_eof()
-
-
-@contextlib.asynccontextmanager
-async def served(serve_one: Serve) -> AsyncIterator[int]:
-    """The port on 127.0.0.1 of a server that serves each connection so, until either end closes it."""
-    open_now: set[asyncio.Task[None] | None] = set()
-
-    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        open_now.add(asyncio.current_task())
-        try:
-            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-                await serve_one(reader, writer)
-        finally:
-            writer.close()
-            open_now.discard(asyncio.current_task())
-
-    server = await asyncio.start_server(one, "127.0.0.1", 0, limit=LIMIT)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        left = [task for task in open_now if task is not None]
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left)
 
 
 @dataclass(frozen=True)
@@ -152,10 +127,10 @@ async def route(name: str, home: Path) -> AsyncIterator[Route]:
     """The route through that edge, or without any for DIRECT. Raises BenchError if the edge does not start."""
     upstream = Upstream()
     async with contextlib.AsyncExitStack() as stack:
-        origin = await stack.enter_async_context(served(upstream.serve))
+        origin = await stack.enter_async_context(serving(upstream.serve, limit=LIMIT))
         service = await stack.enter_async_context(serve(home / "data", upstream=f"http://127.0.0.1:{origin}"))
         tap = Tap(service.port)
-        port = await stack.enter_async_context(served(tap.serve))
+        port = await stack.enter_async_context(serving(tap.serve, limit=LIMIT))
         if name != DIRECT:
             port = await stack.enter_async_context(edge(name, home, port))
         yield Route(port, tap, upstream)

@@ -35,6 +35,7 @@ from tests.service import (
     until,
     upstream_key,
 )
+from tests.serving import serving
 from tests.wire import Answer, Cut, Wire, connect, request_bytes
 
 PACE_S = 0.5
@@ -157,11 +158,9 @@ async def silent_after(head: bytes) -> AsyncIterator[str]:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(head)
         await reader.read()
-        writer.close()
 
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with serving(handle) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 async def test_the_head_of_a_stream_that_is_no_message_waits_for_no_event(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from proxy.simulator import Amend, Answer, Error, Fault, Grant, Lost, Real, Sile
 from tests.canaries import leaked
 from tests.logins import REFUSALS, TOKEN, TROUBLES, arguments, as_json, cases, sent_tokens, simulating
 from tests.service import TestClock
+from tests.serving import serving
 
 REDIRECT = "http://127.0.0.1:4000/oauth/callback"
 
@@ -398,20 +399,16 @@ async def test_an_answer_that_drips_without_end_is_left_after_a_while(
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
         try:
-            while not writer.is_closing():
+            while True:
                 writer.write(b" ")
-                with contextlib.suppress(ConnectionError):
-                    await writer.drain()
+                await writer.drain()
                 await asyncio.sleep(0.01)
         finally:
             left.set()
-            writer.close()
 
     monkeypatch.setattr("proxy.accounts.oauth.TOTAL_S", 0.2)
     left = asyncio.Event()
-    listener = await asyncio.start_server(drip, "127.0.0.1", 0)
-    port = listener.sockets[0].getsockname()[1]
-    async with listener, world(token_url=f"http://127.0.0.1:{port}/token") as w:
+    async with serving(drip) as port, world(token_url=f"http://127.0.0.1:{port}/token") as w:
         _, tokens = w.login()
         with pytest.raises(TokenTrouble, match=r"within 0\.2 s"):
             await w.server.refresh(tokens)

@@ -35,6 +35,7 @@ from tests.canaries import leaked
 from tests.disk import Disk, make_findings
 from tests.echo import Echo, Message, Script, echo
 from tests.service import ADMIN_KEY, CLIENT_KEY, Service, TestClock, serve, until, upstream_key
+from tests.serving import serving
 
 SECRET = "a-webhook-secret-of-tests-8Kd3"
 PATH = "/services/T024BE7LD/canary-B9x2Qm5Rt7Vw1Zk4"  # whoever knows such a path may post
@@ -316,16 +317,12 @@ class Trickle(Echo):
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.script is not SILENCE:
             return await super().serve(reader, writer)
-        self._open[asyncio.current_task()] = writer
         writer.write(b"HTTP/1.1 200 OK\r\n")
         self.requests.append(Message(b"", ()))
-        with contextlib.suppress(ConnectionError):
-            while not writer.is_closing():
-                writer.write(b"x: y\r\n")
-                await writer.drain()
-                await asyncio.sleep(0.01)
-        writer.close()
-        del self._open[asyncio.current_task()]
+        while not writer.is_closing():
+            writer.write(b"x: y\r\n")
+            await writer.drain()
+            await asyncio.sleep(0.01)
 
 
 async def test_a_receiver_that_is_never_silent_and_never_done_is_given_up(
@@ -333,15 +330,14 @@ async def test_a_receiver_that_is_never_silent_and_never_done_is_given_up(
 ) -> None:
     monkeypatch.setattr("proxy.dashboard.notify.notice.TIMEOUT_S", 0.1)
     receiver = Trickle()
-    server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0)
-    receiver.port = server.sockets[0].getsockname()[1]
-    async with posting(tmp_path, "a", receiver=receiver) as (service, _):
+    async with (
+        serving(receiver.serve) as receiver.port,
+        posting(tmp_path, "a", receiver=receiver) as (service, _),
+    ):
         receiver.script = SILENCE
         invalidate(service, "a")
         await until(lambda: "notification given up" in caplog.text)
     assert caplog.text.count("problem=no answer within 0.1 s") >= TRIES
-    server.close()
-    await receiver.stop()
 
 
 # ---- bounds
@@ -377,7 +373,7 @@ async def test_what_waits_is_bounded_and_the_newest_stays(
         await posts(receiver, 1)
         for number in range(1, 5 * MAX_WAITING):
             notifier.account_changed(turned_invalid(number))
-        await receiver.stop()  # hangs up
+        receiver.hang_up()
         told = await posts(receiver, MAX_WAITING + 2)
         names = [int(body["account"]["name"]) for body in told]
         assert names == [0, 0, *range(4 * MAX_WAITING, 5 * MAX_WAITING)]

@@ -45,6 +45,7 @@ from tests.service import (
     until,
     upstream_key,
 )
+from tests.serving import serving
 
 A, B = upstream_key("a"), upstream_key("b")
 TWO = ("a", "b")
@@ -619,15 +620,10 @@ async def test_a_get_is_sent_again_over_a_new_connection(tmp_path: Path) -> None
 async def dies_at_the_second_request() -> AsyncIterator[tuple[int, list[str]]]:
     """An upstream that answers once on each connection, then reads one more request and closes; and what it read."""
     methods: list[str] = []
-    handling: set[asyncio.Task[None] | None] = set()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        handling.add(asyncio.current_task())
         for answer in (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", b""):
-            try:
-                head = await reader.readuntil(b"\r\n\r\n")
-            except asyncio.IncompleteReadError:
-                break
+            head = await reader.readuntil(b"\r\n\r\n")
             methods.append(head.split()[0].decode())
             length = next(
                 (
@@ -639,13 +635,9 @@ async def dies_at_the_second_request() -> AsyncIterator[tuple[int, list[str]]]:
             )
             await reader.readexactly(length)
             writer.write(answer)
-        writer.close()
-        await writer.wait_closed()
 
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
-    async with server:
-        yield server.sockets[0].getsockname()[1], methods
-        await asyncio.gather(*filter(None, handling))  # each ends when its client is gone
+    async with serving(handle) as port:
+        yield port, methods
 
 
 # --- who is asked -----------------------------------------------------------------------------------------
@@ -680,13 +672,17 @@ async def test_a_proxy_named_in_the_environment_gets_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, case: Callable[[str], str]
 ) -> None:
     connections: list[asyncio.StreamWriter] = []
-    server = await asyncio.start_server(lambda _, writer: connections.append(writer), "127.0.0.1", 0)
+
+    async def count(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv(case(variable), f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-    async with server, serve(tmp_path) as service:
-        assert (await service.message()).status == 200
-        assert connections == []
+    async with serving(count) as port:
+        monkeypatch.setenv(case(variable), f"http://127.0.0.1:{port}")
+        async with serve(tmp_path) as service:
+            assert (await service.message()).status == 200
+            assert connections == []
 
 
 async def test_a_client_that_leaves_in_the_backoff_costs_no_further_try(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from proxy.errors import UpstreamError
 from proxy.upstream.driver import CurlClient
 from proxy.upstream.exchange import Request
 from tests.service import until
+from tests.serving import serving
 
 OK = b"HTTP/1.1 200 OK\r\n"
 STRAY = OK + b"Content-Length: 5\r\n\r\nstray"
@@ -69,17 +70,12 @@ class Upstream:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(self.before)
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                self.writers.append(writer)
-                number = head.split()[1]
-                writer.write(self.frame % (len(number), number) + self.after)
-                if self.next:
-                    writer.write(self.next)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client has closed the connection
-        finally:
-            writer.close()
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            self.writers.append(writer)
+            number = head.split()[1]
+            writer.write(self.frame % (len(number), number) + self.after)
+            if self.next:
+                writer.write(self.next)
 
 
 @asynccontextmanager
@@ -88,8 +84,7 @@ async def upstream(frame: bytes, *, tls: bool) -> AsyncIterator[tuple[Upstream, 
     if tls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         ca.issue_cert("127.0.0.1").configure_cert(context)
-    async with await asyncio.start_server(there.serve, "127.0.0.1", 0, ssl=context) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with serving(there.serve, context) as port:
         scheme = "https" if tls else "http"
         client = CurlClient.to(f"{scheme}://127.0.0.1:{port}", idle_timeout_s=10)
         try:

@@ -18,6 +18,7 @@ from tornado.curl_httpclient import CurlAsyncHTTPClient
 from proxy.errors import UpstreamGarbled, UpstreamLost, UpstreamSilent, UpstreamUnreachable
 from proxy.upstream.driver import CurlClient
 from proxy.upstream.exchange import Request
+from tests.serving import serving
 
 MB = 1_000_000
 Handler = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -33,18 +34,12 @@ async def client_of(handler: Handler, *, idle_timeout_s: float = 30.0) -> AsyncI
     """A client of a server that gives each request's head to `handler`."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                await handler(head, reader, writer)
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client has closed the connection
-        finally:
-            writer.close()
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            await handler(head, reader, writer)
+            await writer.drain()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0, backlog=1024) as server:
-        host, port = server.sockets[0].getsockname()
-        client = CurlClient.to(f"http://{host}:{port}", idle_timeout_s=idle_timeout_s)
+    async with serving(serve) as port:
+        client = CurlClient.to(f"http://127.0.0.1:{port}", idle_timeout_s=idle_timeout_s)
         try:
             async with asyncio.timeout(30):
                 yield client

@@ -6,7 +6,6 @@ Long: the strange answers are listed here.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import socket
@@ -27,6 +26,7 @@ from proxy.upstream.driver import check_libcurl
 from proxy.upstream.exchange import Head, parse_head
 from proxy.upstream.trust import ca_certificates
 from tests.service import Service, serve, until, upstream_key
+from tests.serving import serving
 from tests.wire import Answer, Cut
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -286,20 +286,13 @@ async def upstream(*answers: bytes, tls: ssl.SSLContext | None = None) -> AsyncI
     requests: list[bytes] = []
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            for answer in answers:
-                requests.append(await reader.readuntil(b"\r\n\r\n"))
-                writer.write(answer)
-            await reader.read()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the proxy has closed the connection
-        finally:
-            writer.close()
+        for answer in answers:
+            requests.append(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(answer)
+        await reader.read()
 
-    server = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=tls)
-    async with server:
-        scheme, (host, port) = "http" if tls is None else "https", server.sockets[0].getsockname()
-        yield Upstream(f"{scheme}://{host}:{port}", requests)
+    async with serving(handle, tls) as port:
+        yield Upstream(f"{'https' if tls else 'http'}://127.0.0.1:{port}", requests)
 
 
 async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next(tmp_path: Path) -> None:
@@ -332,17 +325,18 @@ async def test_whatever_an_upstream_says_instead_its_head_has_one_deadline(
     tmp_path: Path, drop: bytes
 ) -> None:
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError), contextlib.closing(writer):
-            writer.write(b"" if drop.startswith(b"HTTP") else OK)
-            while not writer.is_closing():
-                writer.write(drop)
-                await writer.drain()
-                await asyncio.sleep(0.01)
+        writer.write(b"" if drop.startswith(b"HTTP") else OK)
+        while not writer.is_closing():
+            writer.write(drop)
+            await writer.drain()
+            await asyncio.sleep(0.01)
 
-    server = await asyncio.start_server(drip, "127.0.0.1", 0)
-    url = "http://{}:{}".format(*server.sockets[0].getsockname())
-    options = {"upstream": url, "server__answer_timeout": "400ms", "server__request_timeout": "200ms"}
-    async with server, serve(tmp_path, **options) as service, asyncio.timeout(5):
+    options = {"server__answer_timeout": "400ms", "server__request_timeout": "200ms"}
+    async with (
+        serving(drip) as port,
+        serve(tmp_path, upstream=f"http://127.0.0.1:{port}", **options) as service,
+        asyncio.timeout(5),
+    ):
         answer = await service.send("GET", "/v1/models")
         assert (answer.status, answer.json()["error"]["type"]) == (504, "timeout_error")
         assert answer.header("x-should-retry") == "false"
@@ -351,15 +345,15 @@ async def test_whatever_an_upstream_says_instead_its_head_has_one_deadline(
 
 async def test_an_answer_may_take_longer_to_begin_than_a_silence_within_it(tmp_path: Path) -> None:
     async def think(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.closing(writer):
-            await reader.readuntil(b"\r\n\r\n")
-            await asyncio.sleep(0.3)
-            writer.write(OK + TWO)
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.3)
+        writer.write(OK + TWO)
 
-    server = await asyncio.start_server(think, "127.0.0.1", 0)
-    url = "http://{}:{}".format(*server.sockets[0].getsockname())
-    options = {"upstream": url, "server__answer_timeout": "10s", "server__request_timeout": "100ms"}
-    async with server, serve(tmp_path, **options) as service:
+    options = {"server__answer_timeout": "10s", "server__request_timeout": "100ms"}
+    async with (
+        serving(think) as port,
+        serve(tmp_path, upstream=f"http://127.0.0.1:{port}", **options) as service,
+    ):
         assert (await service.send("GET", "/v1/models")).status == 200
 
 
@@ -536,26 +530,23 @@ async def test_tls_where_plain_http_answers_is_a_502(tmp_path: Path, trusted: tr
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(OK + TWO)
         sent.append(await reader.read(1 << 16))
-        writer.close()
 
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    options = {"upstream": f"https://127.0.0.1:{port}", "retry__max_attempts": "1"}
-    async with server, serve(tmp_path / "data", **options) as service:
+    async with (
+        serving(handle) as port,
+        serve(tmp_path / "data", upstream=f"https://127.0.0.1:{port}", retry__max_attempts="1") as service,
+    ):
         assert (await service.send("GET", "/v1/models")).status == 502
         await until(lambda: sent)
         assert upstream_key("a").encode() not in sent[0]
 
 
 async def test_a_connection_that_is_reset_in_the_handshake_is_a_502(tmp_path: Path) -> None:
-    def handle(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def handle(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         own = writer.get_extra_info("socket")
         own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         writer.transport.abort()
 
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with server, serve(tmp_path, upstream=f"https://127.0.0.1:{port}") as service:
+    async with serving(handle) as port, serve(tmp_path, upstream=f"https://127.0.0.1:{port}") as service:
         answer = await service.message()
         assert (answer.status, answer.header("x-proxy-attempts")) == (502, "5")
 

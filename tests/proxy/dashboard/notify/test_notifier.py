@@ -98,7 +98,7 @@ async def test_a_target_that_stays_keeps_what_waits_for_it(
             notifier.put(notice(str(number), str(number)))
         await until(lambda: kept.requests and gone.requests)
         notifier.aim([Target("comes", "webhook", new.url), stays], 0.0)
-        await kept.stop()  # hangs up, so that it is tried again
+        kept.hang_up()  # hangs up, so that it is tried again
         await until(lambda: len(kept.requests) == 4)
         assert [json.loads(each.body)["text"] for each in kept.requests] == ["0", "0", "1", "2"]
         notifier.put(notice("later"))
