@@ -153,6 +153,18 @@ async def _ahead(page: Page) -> float:
     return (asked + wall()) / 2 * 1000 - machine
 
 
+async def resize(page: Page, width: int, height: int = 900) -> None:
+    """Give the page another size, and wait until what watches its size has drawn itself anew."""
+    await page.set_viewport_size({"width": width, "height": height})
+    # Observers are told in the order in which they were made.
+    await page.evaluate(
+        """() => new Promise((done) => {
+          const last = new ResizeObserver(() => { last.disconnect(); done(); });
+          last.observe(document.documentElement);
+        })"""
+    )
+
+
 async def goto(page: Page, route: str) -> None:
     """Return once the view is there."""
     await page.evaluate("(hash) => { location.hash = hash; }", f"#/{route}")

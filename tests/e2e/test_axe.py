@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, Page
 
-from tests.e2e.dashboard import THEMES, VIEWS, dashboard, goto
+from tests.e2e.dashboard import THEMES, VIEWS, dashboard, goto, resize
 from tests.e2e.dialogs import WAYS
 from tests.e2e.furniture import furnish
 from tests.e2e.test_layout import in_all_shapes
@@ -67,7 +67,7 @@ async def in_all_themes(page: Page) -> None:
     """AssertionError with what is found at a phone's width and a desk's, by day and by night."""
     found = []
     for width, theme in product((360, 1440), THEMES) if LONG else ((360, "dark"), (1440, "light")):
-        await page.set_viewport_size({"width": width, "height": 900})
+        await resize(page, width)
         await page.emulate_media(color_scheme=theme)
         found += [f"{width} {theme}: {each}" for each in await barriers(page)]
     if found:

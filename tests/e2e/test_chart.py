@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import Browser, Locator, Page, expect
 
 from proxy.simulator import Error, quota_429
-from tests.e2e.dashboard import dashboard, goto
+from tests.e2e.dashboard import dashboard, goto, resize
 from tests.service import Service, upstream_key
 
 WIDTHS = (320, 360, 599, 600, 1024, 1440)
@@ -90,7 +90,7 @@ async def test_labels_keep_their_places_all_day_and_all_year(
         await page.evaluate(CHARTS)
         found = []
         for width in WIDTHS:
-            await page.set_viewport_size({"width": width, "height": 900})
+            await resize(page, width)
             wrong = await page.evaluate("(given) => window.walk(given)", [[*A_DAY, *A_YEAR], times == "utc"])
             found += [f"{width}: {each}" for each in wrong]
         assert found[:9] == []

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Page
 
-from tests.e2e.dashboard import SIZES, THEMES, dashboard
+from tests.e2e.dashboard import SIZES, THEMES, dashboard, resize
 from tests.e2e.dialogs import WAYS
 from tests.e2e.furniture import furnish
 
@@ -48,7 +48,7 @@ async def in_all_shapes(page: Page) -> None:
     """AssertionError with what is wrong in any size or theme; 320 px is also 1280 at a zoom of 400 %."""
     found = []
     for width, height in {320: 640, **SIZES}.items():
-        await page.set_viewport_size({"width": width, "height": height})
+        await resize(page, width, height)
         for theme in THEMES:
             await page.emulate_media(color_scheme=theme)
             found += [f"{width} {theme}: {each}" for each in await overflows(page)]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from tests.e2e.dashboard import SIZES, THEMES, goto, row, same, visit
+from tests.e2e.dashboard import SIZES, THEMES, goto, resize, row, same, visit
 from tests.e2e.furniture import LONGEST_NAME, furnish
 from tests.service import Service, TestClock, serve
 
@@ -38,7 +38,7 @@ async def pictures(page: Page) -> dict[str, bytes]:
     """Of the view in each size and theme."""
     taken = {}
     for width, height in SIZES.items():
-        await page.set_viewport_size({"width": width, "height": height})
+        await resize(page, width, height)
         for theme in THEMES:
             await page.emulate_media(color_scheme=theme, reduced_motion="reduce")
             await page.mouse.move(0, 0)

@@ -11,7 +11,17 @@ from playwright.async_api import Browser, Page, Route, expect
 from proxy.dashboard.event_log import MOST
 from proxy.feed import Happened
 from tests.e2e.cable import cable
-from tests.e2e.dashboard import OFFLINE, VIEWS, RunningClock, dashboard, goto, sign_in, take_clock, visit
+from tests.e2e.dashboard import (
+    OFFLINE,
+    VIEWS,
+    RunningClock,
+    dashboard,
+    goto,
+    resize,
+    sign_in,
+    take_clock,
+    visit,
+)
 from tests.e2e.furniture import furnish
 from tests.e2e.test_axe import barriers
 from tests.e2e.test_layout import overflows
@@ -40,7 +50,7 @@ async def fine(page: Page) -> None:
     """The state itself has no barrier and cuts nothing off."""
     found = []
     for width in (360, 1440):
-        await page.set_viewport_size({"width": width, "height": 900})
+        await resize(page, width)
         found += [*await barriers(page), *await overflows(page)]
     if found:
         raise AssertionError("\n".join(dict.fromkeys(found)))
