@@ -7,7 +7,7 @@ import contextlib
 import logging
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import ujson
@@ -22,12 +22,15 @@ from proxy.dashboard.revisions import Revisions
 from proxy.dashboard.summary import Summary
 from proxy.dashboard.topics import Topics
 from proxy.jobs import Jobs
+from proxy.slices import in_slices
 
 MOST_DASHBOARDS = 32
 MOST_MESSAGES_S = 20
 LIST_CHARACTERS = 64 * 1024
 """Of frames in one message, each of which costs 80 µs of the loop's time."""
 TICK_S = 1.0
+SUMS_S = 0.25
+"""How often sums over many entities are read again. A state that changes is on its way at once."""
 HEARTBEAT_S = 10.0
 STALLED_S = 60.0
 FASTEST_HZ, SLOWEST_HZ = 20.0, 0.1
@@ -39,7 +42,10 @@ log = logging.getLogger(__name__)
 
 
 class Dashboards:
-    """The open dashboards, and the parts that their frames are made from."""
+    """The open dashboards, the parts that their frames are made from, and the one task that sends them.
+
+    It makes what is new once for all that are due, and never waits for one of them.
+    """
 
     def __init__(
         self, live: Revisions, topics: Topics, summary: Summary, *, assets: str, jobs: Jobs, clock: Clock
@@ -51,19 +57,63 @@ class Dashboards:
         self._assets = assets
         self._clock = clock
         self._open: set[Socket] = set()
-        # A turn of the loop writes one message: requests go on between, and need not wait for twenty of them.
-        self.writing = asyncio.Lock()
+        self._behind: set[Socket] = set()  # those for which there may be news
+        self._news = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._sending: asyncio.Task[None] | None = None
         jobs.every("look", TICK_S, self.look)
+        jobs.every("sum up", SUMS_S, live.sum_up)
 
     def admit(self, socket: Socket) -> bool:
         """Add a dashboard. False if MOST_DASHBOARDS are open already."""
         if len(self._open) >= MOST_DASHBOARDS:
             return False
+        if not self._open:
+            self.live.follow(self._news)
         self._open.add(socket)
         return True
 
     def forget(self, socket: Socket) -> None:
+        self._behind.discard(socket)
         self._open.discard(socket)
+        if not self._open:
+            self.live.unfollow()
+
+    def hurry(self, socket: Socket) -> None:
+        """Send to a dashboard as soon as it is due."""
+        if socket in self._open:
+            self._behind.add(socket)
+            self._hurry.set()
+            self._news.set()
+            if self._sending is None or self._sending.done():
+                self._sending = self.jobs.start("dashboards", self._send(), wait=False)
+
+    async def _send(self) -> None:
+        """Bring those that are due up to date, for ever."""
+        now = asyncio.get_running_loop().time
+        while True:
+            due = [socket for socket in self._behind if socket.due_at <= now()]
+            if due:
+                self._behind.difference_update(due)
+                await in_slices(self._steps(due))
+            else:
+                await self._wait()
+            if self._news.is_set():
+                self._news.clear()
+                self._behind |= self._open
+
+    async def _wait(self) -> None:
+        """Until one is due, or there may be news for one that had none."""
+        self._hurry.clear()
+        woken = self._hurry if len(self._behind) == len(self._open) else self._news
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(min((socket.due_at for socket in self._behind), default=None)):
+                await woken.wait()
+
+    def _steps(self, due: list[Socket]) -> Iterator[None]:
+        yield from self.live.reading({topic for socket in due for topic in socket.topics})
+        for socket in due:
+            yield from socket.bring_up_to_date()
 
     def signed_out(self, sign_in_id: str) -> None:
         """Close the dashboards of a sign-in that has ended."""
@@ -104,12 +154,15 @@ class Dashboards:
         for socket in tuple(self._open):
             if not socket.is_admitted:
                 socket.close(SIGNED_OUT, "signed out")
+            elif socket.is_stalled:
+                log.info("dashboard closed, it takes nothing any more client=%s", socket.actor.address)
+                socket.close(TOO_SLOW, "too slow")
         if self._topics.tick():
             self.live.sweep()
 
 
 class Socket:
-    """One dashboard: the revision that it has of each topic, and the task that sends it newer ones."""
+    """One dashboard: the revision that it has of each topic, and the messages that it gets next."""
 
     def __init__(
         self, connection: WebSocketHandler, dashboards: Dashboards, actor: Actor, gate: AdminGate
@@ -119,26 +172,47 @@ class Socket:
         self._gate = gate
         self._dashboards = dashboards
         self._live = dashboards.live
+        self._now = asyncio.get_running_loop().time
         self._seen: dict[str, int] = {}
         self._asked: set[str] = set()  # topics to answer even if nothing is new
         self._pongs: deque[str] = deque(maxlen=MOST_MESSAGES_S)
         self._received: deque[float] = deque(maxlen=MOST_MESSAGES_S)
         self._interval_s = 1 / FASTEST_HZ
-        self._news = asyncio.Event()
-        self._urgent = asyncio.Event()
         self._n = 0
         self._takes_lists = False
+        self._messages: deque[list[str]] = deque()  # the frames of each
+        self._sent: asyncio.Future[None] | None = None  # done once the connection has taken the last message
         self._sent_at = 0.0
-        self._pump: asyncio.Task[None] | None = None
+        self._is_urgent = False
+        self._is_passed_over = False  # since the connection had not taken the last message
 
     @property
     def is_admitted(self) -> bool:
         """Whether the key that it came with is an admin's still; a sign-in tells by itself when it ends."""
         return self._gate.admits(self.actor)
 
+    @property
+    def is_stalled(self) -> bool:
+        """Whether it has taken nothing for STALLED_S."""
+        return self._is_full and self._now() - self._sent_at > STALLED_S
+
+    @property
+    def _is_full(self) -> bool:
+        return self._sent is not None and not self._sent.done()
+
+    @property
+    def due_at(self) -> float:
+        """When it is to be sent something, by the loop's clock."""
+        return 0.0 if self._is_urgent else due(self._sent_at, self._interval_s)
+
+    @property
+    def topics(self) -> Iterable[str]:
+        """Those that it wants."""
+        return self._seen.keys()
+
     def receive(self, text: str | bytes) -> None:
         """Do what a message of the page asks for; close the connection if it is malformed or one too many."""
-        now = asyncio.get_running_loop().time()
+        now = self._now()
         if len(self._received) == MOST_MESSAGES_S and now - self._received[0] < 1:
             self.close(REFUSED, "too many messages")
             return
@@ -148,8 +222,7 @@ class Socket:
         except (OverflowError, ValueError, TypeError, KeyError, AttributeError):
             self.close(REFUSED, "not understood")
             return
-        self._urgent.set()
-        self._news.set()
+        self._hurry()
 
     def _obey(self, message: Any) -> None:
         match message["t"]:
@@ -159,8 +232,8 @@ class Socket:
                 known = message.get("epoch") == self._live.epoch
                 for topic, rev in message["topics"].items():
                     self._subscribe(topic, rev if known else 0)
-                if self._pump is None:
-                    self._pump = self._dashboards.jobs.start("dashboard", self._run(), wait=False)
+                if self._n == 0:
+                    self._messages.append([self._dashboards.hello()])
             case "sub":
                 self._subscribe(message["topic"], message.get("rev", 0))
             case "unsub":
@@ -186,74 +259,63 @@ class Socket:
     def gone(self) -> None:
         """Clean up after the connection has ended."""
         self._dashboards.forget(self)
-        self._live.unfollow(self._news)
-        if self._pump is not None:
-            self._pump.cancel()
 
-    async def _run(self) -> None:
-        self._live.follow(self._news)
-        loop = asyncio.get_running_loop()
-        with contextlib.suppress(WebSocketClosedError):
-            await self._send(self._dashboards.hello())
-            while True:
-                await self._send_news()
-                if loop.time() - self._sent_at >= HEARTBEAT_S:
-                    await self._send(unbraced({"t": "hb", "now": self._dashboards.now()}))
-                # `Dashboards.look` causes news at least once a second, so that the heartbeat needs no timer.
-                await self._news.wait()
-                self._urgent.clear()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(due(self._sent_at, self._interval_s)):
-                        await self._urgent.wait()
-                self._news.clear()
+    def _hurry(self) -> None:
+        self._is_urgent = True
+        self._dashboards.hurry(self)
 
-    async def _send_news(self) -> None:
-        while self._pongs:
+    def bring_up_to_date(self) -> Iterator[None]:
+        """Send what is new, one message: the next one comes once the connection has taken this one."""
+        self._is_urgent = False
+        self._is_passed_over = self._is_full
+        if self._is_full:
+            return
+        if self._pongs:
             # The page sets its clock by `now`, so this is read when the pong is sent.
-            await self._send(f'"now":{self._dashboards.now()},{self._pongs.popleft()}')
-        due: list[str] = []
-        size = 0
-        # All are made now: dashboards that are due in the same turn share them.
-        for frame in list(self._news_frames()):
-            if due and (not self._takes_lists or size + len(frame) > LIST_CHARACTERS):
-                await self._send(*due)
-                due, size = [], 0
-            due.append(frame)
-            size += len(frame)
-        if due:
-            await self._send(*due)
+            self._write([f'"now":{self._dashboards.now()},{self._pongs.popleft()}'])
+            return
+        if not self._messages:
+            yield from self._make_messages()
+        if self._messages:
+            self._write(self._messages.popleft())
+        elif self._n and self._now() - self._sent_at >= HEARTBEAT_S:
+            # `Dashboards.look` causes news at least once a second, so that the heartbeat needs no timer.
+            self._write([unbraced({"t": "hb", "now": self._dashboards.now()})])
+        yield
 
-    def _news_frames(self) -> Iterator[str]:
-        """The frames that bring the dashboard up to date."""
+    def _make_messages(self) -> Iterator[None]:
+        """Make the frames that bring the dashboard up to date, which share messages as far as it takes lists."""
+        size = LIST_CHARACTERS
         for topic in tuple(self._seen):
             since = self._seen.get(topic)
             if since is None or (topic not in self._asked and self._live.rev(topic) == since):
                 continue
+            yield from self._live.making(topic, since)
+            if self._seen.get(topic) != since:
+                continue  # the page has changed its mind meanwhile
             self._asked.discard(topic)
             self._seen[topic], frames = self._live.frames(topic, since)
-            yield from frames
+            for frame in frames:
+                size += len(frame)
+                if size > LIST_CHARACTERS or not self._takes_lists:
+                    self._messages.append([])
+                    size = len(frame)
+                self._messages[-1].append(frame)
 
-    async def _send(self, *frames: str) -> None:
-        """Send frames in one message, and wait until the socket has taken it.
-
-        Close a dashboard that takes nothing for STALLED_S.
-        """
+    def _write(self, frames: list[str]) -> None:
+        """Send frames in one message."""
         texts = [numbered(n, frame) for n, frame in enumerate(frames, self._n + 1)]
         self._n += len(texts)
         message = texts[0] if len(texts) == 1 else f"[{','.join(texts)}]"
-        async with self._dashboards.writing:
-            sent = self._connection.write_message(message)
-            await asyncio.sleep(0)
-        # `wait` does not cancel Tornado's future, which cannot be cancelled; the callback collects its exception in
-        # case this task is cancelled before the future fails.
-        sent.add_done_callback(lambda sent: sent.cancelled() or sent.exception())
-        await asyncio.wait([sent], timeout=STALLED_S)
-        if not sent.done():
-            log.info("dashboard closed, it takes nothing any more client=%s", self.actor.address)
-            self.close(TOO_SLOW, "too slow")
-            raise WebSocketClosedError
-        sent.result()
-        self._sent_at = asyncio.get_running_loop().time()
+        with contextlib.suppress(WebSocketClosedError):  # Tornado tells of its end by `on_close`
+            self._sent = asyncio.ensure_future(self._connection.write_message(message))
+            self._sent.add_done_callback(self._taken)
+            self._sent_at = self._now()
+
+    def _taken(self, sent: asyncio.Future[None]) -> None:
+        is_open = not sent.cancelled() and sent.exception() is None
+        if is_open and (self._is_passed_over or self._messages or self._pongs):
+            self._hurry()
 
 
 def due(sent_at: float, interval_s: float) -> float:

@@ -26,6 +26,7 @@ from tornado.websocket import WebSocketHandler
 from handlers.base import AdminHandler, Admins
 from handlers.dashboards import SIGNED_OUT, Dashboards, Socket, numbered
 from proxy.errors import InvalidRequest
+from proxy.slices import in_slices
 
 SUBPROTOCOL = "cproxy.admin.v1"
 MOST_MESSAGE_BYTES = 64 * 1024
@@ -45,19 +46,22 @@ class Feed(AdminHandler, WebSocketHandler):
         if self.request.headers.get("Upgrade", "").lower() == "websocket":
             await WebSocketHandler.get(self, *args, **kwargs)
         else:
-            self._poll()
+            await self._poll()
 
-    def _poll(self) -> None:
+    async def _poll(self) -> None:
         """`?epoch=k3f&topics=accounts:8812,stats:0`"""
         live = self.dashboards.live
         self.dashboards.look()
+        live.sum_up()
         known = self.query.text("epoch") == live.epoch
         frames = [self.dashboards.hello()]
         for each in filter(None, self.query.text("topics").split(",")):
             topic, _, rev = each.rpartition(":")
             if topic not in live or not rev.isascii() or not rev.isdigit() or len(rev) > 15:
                 raise InvalidRequest(f"topics: no such topic and revision: {each[:64]!r}")
-            frames += live.frames(topic, int(rev) if known else 0)[1]
+            await in_slices(live.reading([topic]))
+            await in_slices(live.making(topic, since := int(rev) if known else 0))
+            frames += live.frames(topic, since)[1]
         self.set_header("Content-Type", "application/json")
         self.finish(f'{{"frames":[{",".join(map(numbered, itertools.count(1), frames))}]}}')
 

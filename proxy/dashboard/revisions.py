@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from itertools import takewhile
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import ujson
 
 from proxy.feed import Feed
+from proxy.slices import at_once
 
 MOST_TOMBSTONES = 1000
 """Deleted ids that a topic remembers. A reader that missed more of them gets a new snapshot."""
@@ -23,7 +25,7 @@ MOST_TOUCHED = 10_000
 """Touched ids that a topic collects for its next reader. Of more, or while no dashboard is open, it collects none: the
 reader has all of them re-read."""
 
-MOST_PIECES = 64
+MOST_MADE = 64
 """Start revisions for which the frames are cached, for other readers at the same revision."""
 
 PIECE_BYTES = 60_000
@@ -32,12 +34,17 @@ REQUESTS = "requests"
 FIRST_LINES = {EVENTS: 150, REQUESTS: 200}
 """Of each log, for a reader that has nothing of it: a frame takes that much."""
 
+T = TypeVar("T")
+Steps: TypeAlias = Generator[None, None, T]
+Made: TypeAlias = tuple[int, list[str]]
+"""A revision, and the frames that lead to it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """The source of a topic. `ids`: its current entities. `view`: the JSON fields of one; None if it is gone.
 
-    `moving`: ids to re-read after any touch, because they aggregate other entities.
+    `moving`: ids to re-read a few times a second if anything was touched, because they aggregate other entities.
     """
 
     ids: Callable[[], Iterable[str]]
@@ -52,7 +59,7 @@ class Log(Protocol):
     def newest(self) -> int:
         """The number of the last line; 0 if there is none."""
 
-    def since(self, number: int, most: int = ..., /) -> list[dict[str, Any]]:
+    def since(self, number: int, most: int = ..., /) -> Iterable[dict[str, Any]]:
         """The newest lines after `number`, oldest first; by default as many as a reader may get at once."""
 
 
@@ -62,11 +69,20 @@ class _Entity:
     revs: dict[str, int]
     rev: int
 
+    def after(self, since: int) -> dict[str, Any]:
+        """The fields that changed after that revision."""
+        return {name: value for name, value in self.fields.items() if self.revs[name] > since}
+
 
 @dataclass(slots=True)
 class _Topic:
-    """Entities by id in the order of their last change."""
+    """Entities by id in the order of their last change. Each change of one is a revision.
 
+    Work of many entities is a generator, a step for each: others may have their turn between two steps, and may change
+    the topic there.
+    """
+
+    name: str
     source: Source
     rev: int = 1
     entities: OrderedDict[str, _Entity] = field(default_factory=OrderedDict)
@@ -74,97 +90,118 @@ class _Topic:
     horizon: int = 1  # the oldest revision from which all deletions are remembered
     touched: set[str] = field(default_factory=set)
     stale: bool = True  # any entity may have changed
-    seen: int = 0  # the number of touches, of all topics, at the last `settle`
-    pieces: dict[int, list[str]] = field(default_factory=dict)  # cached frames, by first revision
+    made: dict[int, Made] = field(default_factory=dict)  # by first revision
 
-    def settle(self, touches: int) -> None:
-        """Re-read the touched entities. `touches` is the number of touches of all topics so far."""
+    def reading(self) -> Steps[None]:
+        """Re-read as many entities as are touched now."""
         if self.stale:
             self.stale = False
             self.touched = {*self.source.ids(), *self.entities}
-        elif touches != self.seen:
-            self.touched.update(self.source.moving())
-        self.seen = touches
-        if not self.touched:
-            return
-        touched, self.touched = self.touched, set()
-        rev = self.rev + 1
-        for id in touched:
-            if self._look(id, rev):
-                self.rev = rev
-        if self.rev == rev:
-            self.pieces.clear()
+        for _ in range(len(self.touched)):
+            if self.touched:
+                self._look(self.touched.pop())
+            yield
 
-    def _look(self, id: str, rev: int) -> bool:
-        """Re-read one entity. True if it has changed."""
+    def _look(self, id: str) -> None:
+        """Re-read one entity. If it has changed, there is a new revision."""
+        rev = self.rev + 1
         view, known = self.source.view(id), self.entities.get(id)
         if view is None:
-            if known is not None:
-                del self.entities[id]
-                self.deleted[id] = rev
-                if len(self.deleted) > MOST_TOMBSTONES:
-                    self.horizon = self.deleted.popitem(last=False)[1]
-            return known is not None
-        if known is None:
+            if known is None:
+                return
+            del self.entities[id]
+            self.deleted[id] = rev
+            if len(self.deleted) > MOST_TOMBSTONES:
+                self.horizon = self.deleted.popitem(last=False)[1]
+        elif known is None:
             self.deleted.pop(id, None)
             self.entities[id] = _Entity(dict(view), dict.fromkeys(view, rev), rev)
-            return True
-        changed = {name: value for name, value in view.items() if known.fields[name] != value}
-        if changed:
+        else:
+            changed = {name: value for name, value in view.items() if known.fields[name] != value}
+            if not changed:
+                return
             known.fields.update(changed)
             known.revs.update(dict.fromkeys(changed, rev))
             known.rev = rev
             self.entities.move_to_end(id)
-        return bool(changed)
+        self.rev = rev
+        self.made.clear()
 
-    def frames(self, name: str, since: int) -> list[str]:
-        """The frames that bring a reader from revision `since` to the current one, each without its first brace."""
-        if not self.horizon <= since <= self.rev:
-            since = 0
-        if since not in self.pieces:
-            if len(self.pieces) >= MOST_PIECES:
-                self.pieces.clear()
-            self.pieces[since] = self._snapshot(name) if since == 0 else self._delta(name, since)
-        return self.pieces[since]
+    def making(self, since: int) -> Steps[Made]:
+        """Make the frames that bring a reader from revision `since` to the current one, if they are not made yet.
 
-    def _snapshot(self, name: str) -> list[str]:
-        items = (f"{_json(id)}:{_json(entity.fields)}" for id, entity in self.entities.items())
-        *first, last = _packed(items)
-        head = f'"t":"snap","topic":{_json(name)},"rev":{self.rev},"items":{{'
-        return [*(f'{head}{piece}}},"more":true}}' for piece in first), f"{head}{last}}}}}"]
+        What changes between two steps may be among them, and comes again with the next revision.
+        """
+        if since not in self.made:
+            first = since if self.horizon <= since <= self.rev else 0
+            rev, items = self.rev, []
+            for id in self._changed(first):
+                if (entity := self.entities.get(id)) is not None:
+                    items.append(f"{_json(id)}:{_json(entity.after(first))}")
+                yield
+            _keep(self.made, since, (rev, self._framed(rev, first, _packed(items))))
+        return self.made[since]
 
-    def _delta(self, name: str, since: int) -> list[str]:
-        *first, last = _packed(self._changes(since))
-        gone = _json([id for id, rev in self.deleted.items() if rev > since])
-        head = f'"t":"delta","topic":{_json(name)},"rev":{self.rev},"set":{{'
+    def _changed(self, since: int) -> list[str]:
+        """The ids of the entities that changed after that revision."""
+        newest_first = reversed(self.entities.items())
+        return [id for id, _ in takewhile(lambda item: item[1].rev > since, newest_first)]
+
+    def _framed(self, rev: int, since: int, pieces: list[str]) -> list[str]:
+        *first, last = pieces
+        if since == 0:
+            head, end = f'"t":"snap","topic":{_json(self.name)},"rev":{rev},"items":{{', "}"
+            return [*(f'{head}{piece}}},"more":true}}' for piece in first), f"{head}{last}}}{end}"]
+        head = f'"t":"delta","topic":{_json(self.name)},"rev":{rev},"set":{{'
+        gone = _json([id for id, deleted_at in self.deleted.items() if deleted_at > since])
         return [
             *(f'{head}{piece}}},"del":[],"more":true}}' for piece in first),
             f'{head}{last}}},"del":{gone}}}',
         ]
 
-    def _changes(self, since: int) -> Iterator[str]:
-        for id in reversed(self.entities):
-            entity = self.entities[id]
-            if entity.rev <= since:
-                break
-            changed = {name: value for name, value in entity.fields.items() if entity.revs[name] > since}
-            yield f"{_json(id)}:{_json(changed)}"
+
+@dataclass(slots=True)
+class _Lines:
+    """A log, and the frames that are made of it."""
+
+    name: str
+    log: Log
+    made: dict[int, Made] = field(default_factory=dict)  # by first revision
+
+    @property
+    def rev(self) -> int:
+        return self.log.newest
+
+    def making(self, since: int) -> Steps[Made]:
+        """Make the frame of the lines after `since`, one a step; `dropped` are those that are missing between."""
+        if since not in self.made:
+            newest, lines = self.log.newest, []
+            known = 0 < since <= newest
+            for line in self.log.since(since) if known else self.log.since(0, FIRST_LINES[self.name]):
+                lines.append(_json(line))
+                yield
+            dropped = newest - since - len(lines) if known else 0
+            told = f',"dropped":{dropped}' if dropped else ""
+            head = f'"t":"ev","topic":{_json(self.name)},"rev":{newest}'
+            _keep(self.made, since, (newest, [f'{head},"items":[{",".join(lines)}]{told}}}']))
+        return self.made[since]
 
 
 class Revisions:
-    """The topics of the dashboard, entities and logs. The feed's touches say which entities to re-read."""
+    """The topics of the dashboard, entities and logs. The feed's touches say which entities to re-read.
+
+    Whoever follows re-reads them, at its own pace, before it asks for frames; if nobody follows, `frames` does so.
+    """
 
     def __init__(
         self, feed: Feed, sources: Mapping[str, Source], logs: Mapping[str, Log], *, epoch: str
     ) -> None:
         self.epoch = epoch
-        self._topics = {name: _Topic(source) for name, source in sources.items()}
-        self._logs = dict(logs)
-        # Cached frames, by first revision.
-        self._lines: dict[str, dict[int, list[str]]] = {name: {} for name in logs}
-        self._waiting: set[asyncio.Event] = set()
-        self._telling = False
+        self._topics = {name: _Topic(name, source) for name, source in sources.items()}
+        self._logs = {name: _Lines(name, log) for name, log in logs.items()}
+        self._news: asyncio.Event | None = None
         self._touches = 0
+        self._summed_at = 0  # the number of touches
         feed.on_touch(self._touched)
 
     def __contains__(self, topic: object) -> bool:
@@ -172,81 +209,78 @@ class Revisions:
 
     @property
     def watched(self) -> bool:
-        """Whether a dashboard follows."""
-        return bool(self._waiting)
+        """Whether somebody follows."""
+        return self._news is not None
+
+    def follow(self, news: asyncio.Event) -> None:
+        """Set `news` whenever something may have changed, until `unfollow`."""
+        self._news = news
+        self.sweep()
+
+    def unfollow(self) -> None:
+        self._news = None
 
     def sweep(self) -> None:
         """Mark everything as possibly changed, since time alone may have changed it."""
         for topic in self._topics.values():
             topic.stale = True
-        self._tell_soon()
+        self._tell()
 
-    def frames(self, topic: str, since: int) -> tuple[int, list[str]]:
+    def sum_up(self) -> None:
+        """Mark what aggregates other entities as possibly changed, if any of these was touched since the last call."""
+        if self._touches != self._summed_at:
+            for name, topic in self._topics.items():
+                for id in topic.source.moving():
+                    self._touched(name, id)
+            self._summed_at = self._touches
+
+    def reading(self, topics: Iterable[str]) -> Steps[None]:
+        """Re-read what was touched of these topics, an entity a step."""
+        for name in topics:
+            if name in self._topics:
+                yield from self._topics[name].reading()
+
+    def making(self, topic: str, since: int) -> Steps[Made]:
+        """Make what `frames` returns, a part a step."""
+        return (self._logs.get(topic) or self._topics[topic]).making(since)
+
+    def frames(self, topic: str, since: int) -> Made:
         """The current revision, and the frames that lead to it from `since`; 0 for a reader that has nothing.
 
         A frame is a JSON object without its first brace, so that the sender can put its number in front.
         """
-        if topic in self._logs:
-            return self._lines_after(topic, since)
-        found = self._topics[topic]
-        found.settle(self._touches)
-        return found.rev, found.frames(topic, since)
+        if not self.watched:
+            at_once(self.reading([topic]))
+        return at_once(self.making(topic, since))
 
     def rev(self, topic: str) -> int:
         """The revision that the topic has reached."""
-        if topic in self._logs:
-            return self._logs[topic].newest
-        found = self._topics[topic]
-        found.settle(self._touches)
-        return found.rev
-
-    def follow(self, news: asyncio.Event) -> None:
-        """Set `news` whenever something may have changed, until `unfollow`."""
-        if not self._waiting:
-            self.sweep()
-        self._waiting.add(news)
-
-    def unfollow(self, news: asyncio.Event) -> None:
-        self._waiting.discard(news)
-
-    def _lines_after(self, topic: str, since: int) -> tuple[int, list[str]]:
-        """The lines of a log after `since`; `dropped` are those that are missing between."""
-        found, pieces = self._logs[topic], self._lines[topic]
-        newest = found.newest
-        if since not in pieces:
-            if len(pieces) >= MOST_PIECES:
-                pieces.clear()
-            known = 0 < since <= newest
-            lines = found.since(since) if known else found.since(0, FIRST_LINES[topic])
-            dropped = newest - since - len(lines) if known else 0
-            told = f',"dropped":{dropped}' if dropped else ""
-            head = f'"t":"ev","topic":{_json(topic)},"rev":{newest}'
-            pieces[since] = [f'{head},"items":{_json(lines)}{told}}}']
-        return newest, pieces[since]
+        if not self.watched:
+            at_once(self.reading([topic]))
+        return (self._logs.get(topic) or self._topics[topic]).rev
 
     def _touched(self, topic: str, id: str) -> None:
         self._touches += 1
-        if topic in self._lines:
-            self._lines[topic].clear()
+        if topic in self._logs:
+            self._logs[topic].made.clear()
         found = self._topics.get(topic)
         if found is not None and not found.stale:
-            if self._waiting and len(found.touched) < MOST_TOUCHED:
+            if self._news is not None and len(found.touched) < MOST_TOUCHED:
                 found.touched.add(id)
             else:
                 found.stale = True
                 found.touched.clear()
-        self._tell_soon()
-
-    def _tell_soon(self) -> None:
-        # Once per turn of the event loop, however many touches it brings.
-        if self._waiting and not self._telling:
-            self._telling = True
-            asyncio.get_running_loop().call_soon(self._tell)
+        self._tell()
 
     def _tell(self) -> None:
-        self._telling = False
-        for news in self._waiting:
-            news.set()
+        if self._news is not None:
+            self._news.set()
+
+
+def _keep(all_made: dict[int, Made], since: int, made: Made) -> None:
+    if len(all_made) >= MOST_MADE:
+        all_made.clear()
+    all_made[since] = made
 
 
 def _packed(items: Iterable[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from proxy.accounts.account import AccountChanged
 from proxy.accounts.logins import Logins
 from proxy.accounts.pool import Pool
 from proxy.accounts.refresh import Refresher
@@ -73,6 +74,7 @@ class Topics:
         self._instances = instances
         self._minute = 0
         self._health = summary.health()["status"]
+        feed.on_account_change(self._account_changed)
 
     def sources(self) -> dict[str, Source]:
         """The sources by topic."""
@@ -115,6 +117,11 @@ class Topics:
             self._feed.touch("usage", "")
             if record.account_id is not None:
                 self._feed.touch("accounts", record.account_id)
+
+    def _account_changed(self, change: AccountChanged) -> None:
+        """A state that changes is shown at once, unlike sums."""
+        self._feed.touch("stats", "health")
+        self._feed.touch("stats", "accounts")
 
     def tick(self) -> bool:
         """Publish an event if the health has changed. True if a new minute has begun since the last call."""

@@ -295,9 +295,9 @@ class RequestLog:
                 return kept
         return None
 
-    def since(self, number: int, most: int = MOST_AT_ONCE) -> list[dict[str, Any]]:
-        """Views of the newest requests after `number`, oldest first."""
-        return [kept.view() for kept in self.after(max(number, self.newest - most))]
+    def since(self, number: int, most: int = MOST_AT_ONCE) -> Iterator[dict[str, Any]]:
+        """Views of the newest requests after `number`, oldest first; each is made when it is asked for."""
+        return (kept.view() for kept in self.after(max(number, self.newest - most)))
 
 
 def _ids(kept: Kept) -> Iterator[str]:
