@@ -14,6 +14,7 @@ import ujson
 from pydantic_core import from_json
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
+from handlers.feeder import Feeder, News
 from handlers.gate import AdminGate
 from proxy import __version__
 from proxy.clients.actor import Actor
@@ -22,7 +23,6 @@ from proxy.dashboard.revisions import Revisions
 from proxy.dashboard.summary import Summary
 from proxy.dashboard.topics import Topics
 from proxy.jobs import Jobs
-from proxy.slices import in_slices
 
 MOST_DASHBOARDS = 32
 MOST_MESSAGES_S = 20
@@ -42,25 +42,18 @@ log = logging.getLogger(__name__)
 
 
 class Dashboards:
-    """The open dashboards, the parts that their frames are made from, and the one task that sends them.
-
-    It makes what is new once for all that are due, and never waits for one of them.
-    """
+    """The open dashboards, and the parts that their frames are made from."""
 
     def __init__(
         self, live: Revisions, topics: Topics, summary: Summary, *, assets: str, jobs: Jobs, clock: Clock
     ) -> None:
         self.live = live
-        self.jobs = jobs
         self._topics = topics
         self._summary = summary
         self._assets = assets
         self._clock = clock
         self._open: set[Socket] = set()
-        self._behind: set[Socket] = set()  # those for which there may be news
-        self._news = asyncio.Event()
-        self._hurry = asyncio.Event()
-        self._sending: asyncio.Task[None] | None = None
+        self.feeder = Feeder(live, self._open, jobs)
         jobs.every("look", TICK_S, self.look)
         jobs.every("sum up", SUMS_S, live.sum_up)
 
@@ -68,52 +61,12 @@ class Dashboards:
         """Add a dashboard. False if MOST_DASHBOARDS are open already."""
         if len(self._open) >= MOST_DASHBOARDS:
             return False
-        if not self._open:
-            self.live.follow(self._news)
         self._open.add(socket)
         return True
 
     def forget(self, socket: Socket) -> None:
-        self._behind.discard(socket)
         self._open.discard(socket)
-        if not self._open:
-            self.live.unfollow()
-
-    def hurry(self, socket: Socket) -> None:
-        """Send to a dashboard as soon as it is due."""
-        if socket in self._open:
-            self._behind.add(socket)
-            self._hurry.set()
-            self._news.set()
-            if self._sending is None or self._sending.done():
-                self._sending = self.jobs.start("dashboards", self._send(), wait=False)
-
-    async def _send(self) -> None:
-        """Bring those that are due up to date, for ever."""
-        now = asyncio.get_running_loop().time
-        while True:
-            due = [socket for socket in self._behind if socket.due_at <= now()]
-            if due:
-                self._behind.difference_update(due)
-                await in_slices(self._steps(due))
-            else:
-                await self._wait()
-            if self._news.is_set():
-                self._news.clear()
-                self._behind |= self._open
-
-    async def _wait(self) -> None:
-        """Until one is due, or there may be news for one that had none."""
-        self._hurry.clear()
-        woken = self._hurry if len(self._behind) == len(self._open) else self._news
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(min((socket.due_at for socket in self._behind), default=None)):
-                await woken.wait()
-
-    def _steps(self, due: list[Socket]) -> Iterator[None]:
-        yield from self.live.reading({topic for socket in due for topic in socket.topics})
-        for socket in due:
-            yield from socket.bring_up_to_date()
+        self.feeder.forget(socket)
 
     def signed_out(self, sign_in_id: str) -> None:
         """Close the dashboards of a sign-in that has ended."""
@@ -262,9 +215,9 @@ class Socket:
 
     def _hurry(self) -> None:
         self._is_urgent = True
-        self._dashboards.hurry(self)
+        self._dashboards.feeder.hurry(self)
 
-    def bring_up_to_date(self) -> Iterator[None]:
+    def bring_up_to_date(self, news: News) -> Iterator[None]:
         """Send what is new, one message: the next one comes once the connection has taken this one."""
         self._is_urgent = False
         self._is_passed_over = self._is_full
@@ -275,7 +228,7 @@ class Socket:
             self._write([f'"now":{self._dashboards.now()},{self._pongs.popleft()}'])
             return
         if not self._messages:
-            yield from self._make_messages()
+            yield from self._make_messages(news)
         if self._messages:
             self._write(self._messages.popleft())
         elif self._n and self._now() - self._sent_at >= HEARTBEAT_S:
@@ -283,24 +236,26 @@ class Socket:
             self._write([unbraced({"t": "hb", "now": self._dashboards.now()})])
         yield
 
-    def _make_messages(self) -> Iterator[None]:
-        """Make the frames that bring the dashboard up to date, which share messages as far as it takes lists."""
+    def _make_messages(self, news: News) -> Iterator[None]:
+        """Make the messages that bring the dashboard up to date."""
+        live, asked = self._live, self._asked
+        seen = tuple(
+            (topic, since)
+            for topic, since in self._seen.items()
+            if topic in asked or live.rev(topic) != since
+        )
+        revs, frames = yield from news.making(seen)
+        for (topic, since), rev in zip(seen, revs, strict=True):
+            if self._seen.get(topic) == since:  # else the page has asked for something else meanwhile
+                self._seen[topic] = rev
+                asked.discard(topic)
         size = LIST_CHARACTERS
-        for topic in tuple(self._seen):
-            since = self._seen.get(topic)
-            if since is None or (topic not in self._asked and self._live.rev(topic) == since):
-                continue
-            yield from self._live.making(topic, since)
-            if self._seen.get(topic) != since:
-                continue  # the page has changed its mind meanwhile
-            self._asked.discard(topic)
-            self._seen[topic], frames = self._live.frames(topic, since)
-            for frame in frames:
-                size += len(frame)
-                if size > LIST_CHARACTERS or not self._takes_lists:
-                    self._messages.append([])
-                    size = len(frame)
-                self._messages[-1].append(frame)
+        for frame in frames:
+            size += len(frame)
+            if size > LIST_CHARACTERS or not self._takes_lists:
+                self._messages.append([])
+                size = len(frame)
+            self._messages[-1].append(frame)
 
     def _write(self, frames: list[str]) -> None:
         """Send frames in one message."""

@@ -37,6 +37,6 @@ def rfc3339(epoch_s: float) -> str:
     return f"{_to_the_second(whole)}.{millis:03d}Z"
 
 
-@lru_cache(maxsize=64)  # a second's log lines share it
+@lru_cache(maxsize=1024)  # a second's log lines share it, and an account's view has six
 def _to_the_second(epoch_s: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(epoch_s))

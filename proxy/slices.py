@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Generator, Iterable
 from typing import TypeVar
 
@@ -15,11 +14,12 @@ SLICE_S = 0.0002
 
 async def in_slices(steps: Iterable[None]) -> None:
     """Do all steps, and let the event loop turn whenever they have taken SLICE_S."""
-    until = time.perf_counter() + SLICE_S
+    now = asyncio.get_running_loop().time
+    until = now() + SLICE_S
     for _ in steps:
-        if time.perf_counter() >= until:
+        if now() >= until:
             await asyncio.sleep(0)
-            until = time.perf_counter() + SLICE_S
+            until = now() + SLICE_S
 
 
 def at_once(steps: Generator[None, None, T]) -> T:

@@ -53,7 +53,7 @@ class Source:
 
 
 class Log(Protocol):
-    """The source of a topic that only grows: numbered lines, of which the last ones are kept."""
+    """The source of a topic that only grows: lines with a number as `id`, of which the last ones are kept."""
 
     @property
     def newest(self) -> int:
@@ -162,28 +162,33 @@ class _Topic:
 
 @dataclass(slots=True)
 class _Lines:
-    """A log, and the frames that are made of it."""
+    """A log. Its readers get what there was at the last `reading`, so that they share their frames."""
 
     name: str
     log: Log
+    rev: int = 0
     made: dict[int, Made] = field(default_factory=dict)  # by first revision
 
-    @property
-    def rev(self) -> int:
-        return self.log.newest
+    def reading(self) -> Steps[None]:
+        if self.rev != self.log.newest:
+            self.rev = self.log.newest
+            self.made.clear()
+        yield
 
     def making(self, since: int) -> Steps[Made]:
         """Make the frame of the lines after `since`, one a step; `dropped` are those that are missing between."""
         if since not in self.made:
-            newest, lines = self.log.newest, []
-            known = 0 < since <= newest
+            rev, lines = self.rev, []
+            known = 0 < since <= rev
             for line in self.log.since(since) if known else self.log.since(0, FIRST_LINES[self.name]):
+                if line["id"] > rev:
+                    break
                 lines.append(_json(line))
                 yield
-            dropped = newest - since - len(lines) if known else 0
+            dropped = rev - since - len(lines) if known else 0
             told = f',"dropped":{dropped}' if dropped else ""
-            head = f'"t":"ev","topic":{_json(self.name)},"rev":{newest}'
-            _keep(self.made, since, (newest, [f'{head},"items":[{",".join(lines)}]{told}}}']))
+            head = f'"t":"ev","topic":{_json(self.name)},"rev":{rev}'
+            _keep(self.made, since, (rev, [f'{head},"items":[{",".join(lines)}]{told}}}']))
         return self.made[since]
 
 
@@ -198,14 +203,17 @@ class Revisions:
     ) -> None:
         self.epoch = epoch
         self._topics = {name: _Topic(name, source) for name, source in sources.items()}
-        self._logs = {name: _Lines(name, log) for name, log in logs.items()}
+        self._all: dict[str, _Topic | _Lines] = {
+            **self._topics,
+            **{name: _Lines(name, log) for name, log in logs.items()},
+        }
         self._news: asyncio.Event | None = None
         self._touches = 0
         self._summed_at = 0  # the number of touches
         feed.on_touch(self._touched)
 
     def __contains__(self, topic: object) -> bool:
-        return topic in self._logs or topic in self._topics
+        return topic in self._all
 
     @property
     def watched(self) -> bool:
@@ -237,12 +245,11 @@ class Revisions:
     def reading(self, topics: Iterable[str]) -> Steps[None]:
         """Re-read what was touched of these topics, an entity a step."""
         for name in topics:
-            if name in self._topics:
-                yield from self._topics[name].reading()
+            yield from self._all[name].reading()
 
     def making(self, topic: str, since: int) -> Steps[Made]:
         """Make what `frames` returns, a part a step."""
-        return (self._logs.get(topic) or self._topics[topic]).making(since)
+        return self._all[topic].making(since)
 
     def frames(self, topic: str, since: int) -> Made:
         """The current revision, and the frames that lead to it from `since`; 0 for a reader that has nothing.
@@ -257,12 +264,10 @@ class Revisions:
         """The revision that the topic has reached."""
         if not self.watched:
             at_once(self.reading([topic]))
-        return (self._logs.get(topic) or self._topics[topic]).rev
+        return self._all[topic].rev
 
     def _touched(self, topic: str, id: str) -> None:
         self._touches += 1
-        if topic in self._logs:
-            self._logs[topic].made.clear()
         found = self._topics.get(topic)
         if found is not None and not found.stale:
             if self._news is not None and len(found.touched) < MOST_TOUCHED:

@@ -74,11 +74,8 @@ class Summary:
     def accounts(self) -> dict[str, Any]:
         """The number of accounts in each state, the age of the oldest token, and the next reset."""
         counts, now = self._pool.count(), self._clock.now()
-        ages = [
-            now - (account.last_refresh_at or account.created_at)
-            for account in self._pool
-            if isinstance(account.credential, OAuthTokens)
-        ]
+        logins = [account for account in self._pool if isinstance(account.credential, OAuthTokens)]
+        ages = [now - (account.last_refresh_at or account.created_at) for account in logins]
         resets = [a.rate_limited_until for a in self._pool if a.rate_limited_until is not None]
         return {
             "total": len(self._pool),
@@ -86,7 +83,7 @@ class Summary:
             "inactive": counts[Status.INACTIVE],
             "rate_limited": counts[Status.RATE_LIMITED],
             "invalid": counts[Status.INVALID],
-            "needing_refresh": sum(map(self._refresher.needs_refresh, self._pool)),
+            "needing_refresh": sum(map(self._refresher.needs_refresh, logins)),
             "oldest_token_age_hours": round(max([0.0, *ages]) / 3600, 3),
             "next_reset_at": rfc3339(min(resets)) if resets else None,
         }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
+from collections.abc import Iterable
+from itertools import islice
 from typing import Final
 
 from proxy.clock import Clock
@@ -20,24 +23,26 @@ class Latency:
 
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
-        self._first_bytes: deque[tuple[float, float]] = deque(maxlen=RECENT)
+        self._at: deque[float] = deque(maxlen=RECENT)
+        self._ttfb_s: deque[float] = deque(maxlen=RECENT)
 
     def count(self, record: RequestRecord) -> None:
         """Record an ended request: a sink."""
         ttfb_s = record.ttfb_s
         if record.is_inference and ttfb_s is not None and record.status < 400:
-            self._first_bytes.append((self._clock.monotonic(), ttfb_s))
+            self._at.append(self._clock.monotonic())
+            self._ttfb_s.append(ttfb_s)
 
     def ttfb_ms(self) -> dict[str, float | None]:
         """Percentiles of recent requests in milliseconds, None if there are none."""
-        since = self._clock.monotonic() - RECENT_S
-        return percentiles([ttfb_s * 1000 for at, ttfb_s in self._first_bytes if at >= since])
+        first = bisect_left(self._at, self._clock.monotonic() - RECENT_S)
+        return percentiles_ms(islice(self._ttfb_s, first, None))
 
 
-def percentiles(times: list[float]) -> dict[str, float | None]:
-    """The times at PERCENTILES; None if there are none."""
-    times = sorted(times)
+def percentiles_ms(times_s: Iterable[float]) -> dict[str, float | None]:
+    """The times at PERCENTILES, in milliseconds; None if there are none."""
+    times = sorted(times_s)
     return {
-        name: round(times[min(len(times) - 1, int(len(times) * place))], 1) if times else None
+        name: round(times[min(len(times) - 1, int(len(times) * place))] * 1000, 1) if times else None
         for name, place in PERCENTILES.items()
     }

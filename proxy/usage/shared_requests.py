@@ -15,7 +15,7 @@ from proxy.errors import StorageError
 from proxy.feed import Feed
 from proxy.redaction import Redaction
 from proxy.storage.peers import Peers, Ring
-from proxy.usage.latency import RECENT, RECENT_S, percentiles
+from proxy.usage.latency import RECENT, RECENT_S, percentiles_ms
 from proxy.usage.request import RequestRecord
 from proxy.usage.request_log import MOST, Kept, RequestLog, Wanted
 from proxy.usage.stored_request import kept_of
@@ -88,8 +88,8 @@ class SharedRequests(RequestLog):
             if kept.end < since or len(times) == RECENT:
                 break
             if kept.is_inference and kept.first_byte_at is not None and kept.status < 400:
-                times.append((kept.first_byte_at - kept.began_at) * 1000)
-        return percentiles(times)
+                times.append(kept.first_byte_at - kept.began_at)
+        return percentiles_ms(times)
 
     def _take(self, number: int, line: bytes) -> None:
         if number <= self.newest:  # the store has lost the last ones, and numbers them anew
