@@ -52,7 +52,7 @@ class Follower(Protocol):
 
 
 class Feeder:
-    """Feeds the `followers`. Requests have their turn between any two slices of its work."""
+    """Feeds the `followers`, who come and go. Requests go on between any two slices of its work."""
 
     def __init__(self, live: Revisions, followers: Collection[Follower], jobs: Jobs) -> None:
         self._live = live

@@ -150,8 +150,8 @@ class _Topic:
     def _framed(self, rev: int, since: int, pieces: list[str]) -> list[str]:
         *first, last = pieces
         if since == 0:
-            head, end = f'"t":"snap","topic":{_json(self.name)},"rev":{rev},"items":{{', "}"
-            return [*(f'{head}{piece}}},"more":true}}' for piece in first), f"{head}{last}}}{end}"]
+            head = f'"t":"snap","topic":{_json(self.name)},"rev":{rev},"items":{{'
+            return [*(f'{head}{piece}}},"more":true}}' for piece in first), f"{head}{last}}}}}"]
         head = f'"t":"delta","topic":{_json(self.name)},"rev":{rev},"set":{{'
         gone = _json([id for id, deleted_at in self.deleted.items() if deleted_at > since])
         return [
@@ -170,6 +170,7 @@ class _Lines:
     made: dict[int, Made] = field(default_factory=dict)  # by first revision
 
     def reading(self) -> Steps[None]:
+        """Look which line is the last one."""
         if self.rev != self.log.newest:
             self.rev = self.log.newest
             self.made.clear()

@@ -266,3 +266,77 @@ def test_who_follows_is_told_of_each_touch(world: World) -> None:
     world.live.unfollow()
     world.set("x", a=5)
     assert not news.is_set()
+
+
+@pytest.mark.parametrize("seed", range(100))
+async def test_what_changes_between_two_steps_is_not_lost(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_TOMBSTONES", 4)
+    rng, world = random.Random(seed), World()
+    pages = [Page() for _ in range(3)]
+    world.live.follow(asyncio.Event())
+
+    def change() -> None:
+        id = rng.choice("abcdefgh")
+        if id in world.things and rng.random() < 0.4:
+            world.delete(id)
+        else:
+            world.set(id, **{rng.choice("ab"): rng.randrange(3)})
+        if rng.random() < 0.1:  # somebody polls
+            Page().take(world.frames(0))
+
+    for _ in range(40):
+        change()
+        for _ in world.live.reading(["things"]):
+            if rng.random() < 0.3:
+                change()
+        page = rng.choice(pages)
+        for _ in world.live.making("things", page.rev):
+            if rng.random() < 0.3:
+                change()
+        page.take(world.live.frames("things", page.rev)[1])
+    for page in pages:
+        page.take(world.frames(page.rev))
+        assert page.items == world.things
+
+
+def test_each_step_reads_or_makes_one_thing(world: World) -> None:
+    world.live.follow(asyncio.Event())
+    for n in range(5):
+        world.set(str(n))
+    assert [world.views for _ in world.live.reading(["things"])] == [1, 2, 3, 4, 5]
+    assert len(list(world.live.making("things", 0))) == 5
+    assert list(world.live.making("things", 0)) == []  # they are made
+
+
+def test_readers_of_a_log_are_led_to_the_same_line_though_more_come_meanwhile(world: World) -> None:
+    world.live.follow(asyncio.Event())
+    for n in range(3):
+        world.feed.tell(Happened("thing.done", str(n)))
+    at_once(world.live.reading([EVENTS]))
+    for since in (0, 1, 2):
+        world.feed.tell(Happened("thing.done", "meanwhile"))
+        rev, (frame,) = world.live.frames(EVENTS, since)
+        assert (rev, json.loads("{" + frame)["items"][-1]["id"]) == (3, 3)
+    at_once(world.live.reading([EVENTS]))
+    assert world.live.rev(EVENTS) == 6
+
+
+def test_sums_are_read_again_now_and_then_if_anything_was_touched() -> None:
+    feed, read = Feed(), []
+    things = Source(lambda: ["x"], lambda id: {})
+    sums = Source(lambda: ["all"], lambda id: {"read": read.append(id)}, moving=lambda: ["all"])
+    live = Revisions(feed, {"things": things, "sums": sums}, {}, epoch="e")
+    live.follow(asyncio.Event())
+
+    def reads() -> int:
+        read.clear()
+        at_once(live.reading(["things", "sums"]))
+        return len(read)
+
+    assert reads() == 1
+    feed.touch("things", "x")
+    assert reads() == 0
+    live.sum_up()
+    assert reads() == 1
+    live.sum_up()
+    assert reads() == 0
