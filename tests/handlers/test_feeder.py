@@ -11,14 +11,16 @@ from typing import Any
 
 import pytest
 
+from handlers import dashboards
 from handlers.feeder import Feeder, News
 from proxy import slices
 from proxy.dashboard.revisions import Revisions, Source
 from proxy.dashboard.topics import Topics
 from proxy.feed import Feed
 from proxy.jobs import Jobs
+from proxy.simulator import quota_429
 from tests.dashboards import dashboard
-from tests.service import serve, until
+from tests.service import serve, until, upstream_key
 
 
 class Reader:
@@ -153,10 +155,25 @@ async def test_between_any_two_accounts_that_are_read_requests_have_their_turn(
         count = lambda: None  # noqa: E731 - it ends
 
 
-async def test_a_ping_takes_nothing_from_the_news(tmp_path: Path) -> None:
+async def test_news_follow_a_pong_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dashboards, "SLOWEST_HZ", 1e-6)
     async with serve(tmp_path) as service, dashboard(service) as page:
-        await page.hello("accounts")
-        for name in ("b", "c", "d"):
-            account, _ = await service.add_account(name)
-            await page.send(t="ping", c=1)
-            await page.until(lambda id=account.id: id in page.items["accounts"])
+        await page.hello("accounts", hz=0)  # it is not due again in this test
+        account, _ = await service.add_account("b")
+        await page.send(t="ping", c=1)
+        assert (await page.read())["t"] == "pong"
+        assert (await page.read())["set"].keys() == {account.id}
+
+
+async def test_a_state_that_changes_is_shown_before_the_next_sums(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dashboards, "SUMS_S", 3600)
+    async with serve(tmp_path, accounts=["a", "b"]) as service, dashboard(service) as page:
+        service.parts.topics.tick()  # with the first one of a minute all is read again
+        await page.hello("stats")
+        service.simulator.script(upstream_key("a"), quota_429(reset_in=60))
+        await service.message()
+        stats = page.items["stats"]
+        await page.until(lambda: stats["accounts"]["rate_limited"] == 1)
+        assert stats["health"]["status"] == "degraded"
