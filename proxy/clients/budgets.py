@@ -36,6 +36,10 @@ class KeyLimits:
     cost_usd_per_day: Usd | None = None
     cost_usd_per_month: Usd | None = None
 
+    def view(self) -> dict[str, float | None]:
+        """All of them by name."""
+        return {name: getattr(self, name) for name in _NAMES}
+
     @property
     def has_budget(self) -> bool:
         """Whether tokens or cost are limited, so that the usage of each request must be known."""
@@ -44,6 +48,7 @@ class KeyLimits:
 
 
 NO_LIMITS = KeyLimits()
+_NAMES = tuple(KeyLimits.__dataclass_fields__)
 
 
 @dataclass(slots=True)

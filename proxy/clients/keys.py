@@ -79,7 +79,7 @@ class ClientKey:
     @property
     def etag(self) -> str:
         """ETag of the admin-editable fields and the key: changes whenever one does (RFC 9110 §8.8.3)."""
-        edited = (self.name, self.role, self.status, self.expires_at, asdict(self.limits), self.models)
+        edited = (self.name, self.role, self.status, self.expires_at, self.limits.view(), self.models)
         return sha256(json.dumps((*edited, self.group, self.tags, self.masked)))[:12]
 
     @property
@@ -94,7 +94,7 @@ class ClientKey:
             "role": self.role.value,
             "status": self.status.value,
             "expires_at": None if self.expires_at is None else rfc3339(self.expires_at),
-            "limits": asdict(self.limits),
+            "limits": self.limits.view(),
             "models": list(self.models),
             "group": self.group,
             "tags": list(self.tags),
@@ -230,7 +230,7 @@ class ClientKeys:
             "role": client_key.role.value,
             "status": client_key.status.value,
             "expires_at": None if client_key.expires_at is None else rfc3339(client_key.expires_at),
-            "limits": asdict(client_key.limits),
+            "limits": client_key.limits.view(),
             "models": list(client_key.models),
             "group": client_key.group,
             "tags": list(client_key.tags),
