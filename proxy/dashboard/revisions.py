@@ -135,11 +135,15 @@ class _Topic:
         if since not in self.made:
             first = since if self.horizon <= since <= self.rev else 0
             rev, items = self.rev, []
+            # Now, since a tombstone may be forgotten between two steps.
+            gone = [id for id, deleted_at in self.deleted.items() if deleted_at > first]
             for id in self._changed(first):
                 if (entity := self.entities.get(id)) is not None:
                     items.append(f"{_json(id)}:{_json(entity.after(first))}")
                 yield
-            _keep(self.made, since, (rev, self._framed(rev, first, _packed(items))))
+            pieces = _packed(items)
+            frames = self._delta(rev, pieces, gone) if first else self._snapshot(rev, pieces)
+            _keep(self.made, since, (rev, frames))
         return self.made[since]
 
     def _changed(self, since: int) -> list[str]:
@@ -147,16 +151,17 @@ class _Topic:
         newest_first = reversed(self.entities.items())
         return [id for id, _ in takewhile(lambda item: item[1].rev > since, newest_first)]
 
-    def _framed(self, rev: int, since: int, pieces: list[str]) -> list[str]:
-        *first, last = pieces
-        if since == 0:
-            head = f'"t":"snap","topic":{_json(self.name)},"rev":{rev},"items":{{'
-            return [*(f'{head}{piece}}},"more":true}}' for piece in first), f"{head}{last}}}}}"]
+    def _snapshot(self, rev: int, pieces: list[str]) -> list[str]:
+        *begun, last = pieces
+        head = f'"t":"snap","topic":{_json(self.name)},"rev":{rev},"items":{{'
+        return [*(f'{head}{piece}}},"more":true}}' for piece in begun), f"{head}{last}}}}}"]
+
+    def _delta(self, rev: int, pieces: list[str], gone: list[str]) -> list[str]:
+        *begun, last = pieces
         head = f'"t":"delta","topic":{_json(self.name)},"rev":{rev},"set":{{'
-        gone = _json([id for id, deleted_at in self.deleted.items() if deleted_at > since])
         return [
-            *(f'{head}{piece}}},"del":[],"more":true}}' for piece in first),
-            f'{head}{last}}},"del":{gone}}}',
+            *(f'{head}{piece}}},"del":[],"more":true}}' for piece in begun),
+            f'{head}{last}}},"del":{_json(gone)}}}',
         ]
 
 

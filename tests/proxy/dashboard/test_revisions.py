@@ -299,6 +299,27 @@ async def test_what_changes_between_two_steps_is_not_lost(seed: int, monkeypatch
         assert page.items == world.things
 
 
+def test_a_deletion_that_is_forgotten_between_two_steps_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_TOMBSTONES", 1)
+    page = Page()
+    for id in ("gone", "stays", "goes"):
+        world.set(id)
+    page.take(world.frames(0))
+    world.delete("gone")
+    world.set("stays", a=1)
+    world.live.rev("things")
+    steps = world.live.making("things", page.rev)
+    next(steps)
+    world.delete("goes")
+    world.live.rev("things")
+    page.take(at_once(steps)[1])
+    assert page.items.keys() == {"stays", "goes"}
+    page.take(world.frames(page.rev))
+    assert page.items == world.things
+
+
 def test_each_step_reads_or_makes_one_thing(world: World) -> None:
     world.live.follow(asyncio.Event())
     for n in range(5):
