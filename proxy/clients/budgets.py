@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar
@@ -48,7 +48,7 @@ class KeyLimits:
 
 
 NO_LIMITS = KeyLimits()
-_NAMES = tuple(KeyLimits.__dataclass_fields__)
+_NAMES = tuple(each.name for each in fields(KeyLimits))
 
 
 @dataclass(slots=True)

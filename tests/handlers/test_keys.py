@@ -22,6 +22,11 @@ FIELDS = {"id", "name", "key", "role", "status", "requests", "last_used_at", "cr
     "declared",
     "used",
 }
+LIMITS = (
+    "requests_per_minute",
+    "concurrent_requests",
+    *(f"{what}_per_{span}" for what in ("tokens", "cost_usd") for span in ("day", "month")),
+)
 KEY = "cp-a-key-of-a-client-8Jw2"
 
 
@@ -55,6 +60,7 @@ async def test_a_key_that_is_made_works_and_has_every_field(tmp_path: Path) -> N
     async with serve(tmp_path) as service:
         token = await made(service)
         assert token.keys() >= FIELDS
+        assert token["limits"] == dict.fromkeys(LIMITS)
         assert (token["name"], token["role"], token["status"]) == ("client", "user", "active")
         assert re.fullmatch(r"cp-[A-Za-z0-9_-]{43}", token["key"])
         assert await status_of(service, token["key"]) == 200
