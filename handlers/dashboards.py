@@ -155,13 +155,15 @@ class Socket:
 
     @property
     def due_at(self) -> float:
-        """When it is to be sent something, by the loop's clock."""
+        """When it is to be sent something, by the loop's clock; never, if `_taken` will tell of it."""
+        if self._is_full and self._looks_again:
+            return math.inf
         return 0.0 if self._is_urgent else due(self._sent_at, self._interval_s)
 
     @property
     def topics(self) -> Iterable[str]:
-        """Those that it wants."""
-        return self._seen.keys()
+        """Those that it wants and can take news of now."""
+        return () if self._is_full else self._seen.keys()
 
     def receive(self, text: str | bytes) -> None:
         """Do what a message of the page asks for; close the connection if it is malformed or one too many."""

@@ -45,7 +45,7 @@ class Follower(Protocol):
 
     @property
     def topics(self) -> Iterable[str]:
-        """Those that it wants."""
+        """Those that it wants and can take news of now."""
 
     def bring_up_to_date(self, news: News) -> Iterator[None]:
         """Send it what is new, a part a step, without waiting for it."""

@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import stat
+import statistics
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -23,6 +24,7 @@ LONG = "E2E_LONG" in os.environ
 STALLED = 20
 PER_S = 1000
 FOR_S = 60.0 if LONG else 4.0
+TURNS = 5
 MOST_GROWTH = 10 * 2**20
 
 
@@ -98,18 +100,24 @@ async def test_stalled_dashboards_cost_no_memory(tmp_path: Path) -> None:
                 assert resident() - before < MOST_GROWTH
 
 
+def p99_ms(took: list[float]) -> float:
+    return took[int(len(took) * 0.99)] * 1000
+
+
 @pytest.mark.timed
 async def test_stalled_dashboards_slow_no_request_down(tmp_path: Path) -> None:
     names = [f"team-{n}" for n in range(50)]
     async with serve(tmp_path, accounts=names, clock=RunningClock()) as service:
         add_sessions(service, 200)
         narrow(service)
+        alone, beside = [], []
         async with traffic(service, per_s=PER_S):
-            alone = await latencies(service, FOR_S / 2)
-            async with contextlib.AsyncExitStack() as stack:
-                for _ in range(STALLED):
-                    await stack.enter_async_context(stalled(service))
-                beside = await latencies(service, FOR_S / 2)
-        p99 = [took[int(len(took) * 0.99)] * 1000 for took in (alone, beside)]
+            for _ in range(TURNS):  # since the machine is not the same from one minute to the next
+                alone.append(p99_ms(await latencies(service, FOR_S / 2 / TURNS)))
+                async with contextlib.AsyncExitStack() as stack:
+                    for _ in range(STALLED):
+                        await stack.enter_async_context(stalled(service))
+                    beside.append(p99_ms(await latencies(service, FOR_S / 2 / TURNS)))
+        p99 = statistics.median(alone), statistics.median(beside)
         print(f"p99 of a request: {p99[0]:.1f} ms alone, {p99[1]:.1f} ms beside {STALLED} stalled dashboards")
         assert p99[1] < p99[0] * 1.05

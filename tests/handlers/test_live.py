@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ from tornado.iostream import IOStream, StreamClosedError
 
 from handlers import dashboards as module
 from handlers.client_socket import ClientSocket
+from handlers.feeder import News
 from handlers.live import MOST_MESSAGE_BYTES, SUBPROTOCOL
+from proxy.accounts.account import Status
 from proxy.dashboard.revisions import Revisions
 from proxy.simulator import quota_429
 from tests.canaries import leaked
@@ -460,6 +464,37 @@ async def test_a_dashboard_that_takes_nothing_is_let_go(
             await until(lambda: "it takes nothing any more" in caplog.text)
         async with dashboard(service) as another:
             await another.hello("accounts")  # there is room again
+
+
+async def change(service: Service, status: Status) -> None:
+    """Change an account, and give everything some turns."""
+    await service.parts.pool.update(next(iter(service.parts.pool)).id, status=status)
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_a_dashboard_that_takes_nothing_is_not_looked_at_for_each_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[module.Socket] = []
+    look = module.Socket.bring_up_to_date
+
+    def noted(socket: module.Socket, news: News) -> Iterator[None]:
+        looks.append(socket)
+        yield from look(socket, news)
+
+    monkeypatch.setattr(module.Socket, "bring_up_to_date", noted)
+    async with serve(tmp_path) as service, dashboard(service) as page:
+        await page.hello("accounts")
+        with monkeypatch.context() as patch:
+            patch.setattr(Revisions, "frames", too_much)  # this client reads nothing by itself
+            states = itertools.cycle((Status.INACTIVE, Status.ACTIVE))
+            while looks[-1].topics:
+                await change(service, next(states))
+            before = len(looks)
+            for _ in range(50):
+                await change(service, next(states))
+            assert len(looks) - before < 10  # those of the messages that its buffers still held
 
 
 async def test_stopping_says_goodbye(tmp_path: Path) -> None:
