@@ -16,7 +16,7 @@ from proxy.storage.layout import DAY, ROOT_LOGS, checked, event_day
 from proxy.storage.logs import AT_ONCE, Seen, parse
 from proxy.storage.protocols import Record
 from proxy.storage.redis import RedisLink, script
-from proxy.storage.redis_lane import Part, Reply
+from proxy.storage.redis_wire import Part, Reply
 
 PAGE: Final = 1000
 """Entries that are read at once."""
