@@ -123,8 +123,9 @@ class Allowance:
 
 
 class SharedAllowance(Allowance):
-    """Keeps requests within limits that all instances share: by one call to their store if the body is small or the
-    key has no budget, else by one before the body is read and one after it. Without limits there is none.
+    """Keeps requests within limits that all instances share. Without limits there is no call to their store.
+
+    If the body is small, one call is made when it has come; else one before it is read, and with a budget one after it.
     """
 
     def __init__(self, budgets: Budgets, limits: SharedLimits, use: SharedUse, *, clock: Clock) -> None:
@@ -136,18 +137,21 @@ class SharedAllowance(Allowance):
         key = record.key
         assert key is not None
         record.ticket = self._limits.ticket(record.id, key.id, key.limits, place, counts=counts(record))
-        if record.ticket is None or (small and record.is_inference and key.limits.has_budget):
+        if record.ticket is None or (small and record.is_inference):
             return None
         return self._limits.admit(record.ticket)
 
     def reserve(self, record: RequestRecord, wanted: Peek) -> Coroutine[Any, Any, None] | None:
         ticket = record.ticket
         try:
-            return super().reserve(record, wanted)
+            reserving = super().reserve(record, wanted)
         except Forbidden as error:
             if ticket is None or ticket.open:
                 raise
             return self._forbidden(ticket, error)
+        if reserving is None and ticket is not None and not ticket.asked:
+            return self._limits.admit(ticket)
+        return reserving
 
     async def _forbidden(self, ticket: Ticket, error: Forbidden) -> None:
         """Refuse a request that was not asked for yet: it is one of its key's requests a minute all the same."""
