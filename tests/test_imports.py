@@ -74,7 +74,7 @@ ONLY_BY = {
     "tornado.simple_httpclient": (),
     "pycurl": ("proxy.upstream", "proxy.accounts.oauth"),
     "hiredis": ("proxy.storage.redis", "proxy.storage.redis_lane", "proxy.storage.redis_wire"),
-    "redis": (),
+    "redis": ("proxy.storage.redis_connection",),
     "time": ("proxy.clock",),
     "opentelemetry": ("proxy.usage.tracing",),  # of an extra
     "requests": ("proxy.usage.tracing",),

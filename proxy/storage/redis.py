@@ -16,8 +16,9 @@ from hiredis import ReplyError
 from proxy.clock import Clock
 from proxy.storage.address import StoreAddress
 from proxy.storage.breaker import Breaker
+from proxy.storage.redis_connection import reached
 from proxy.storage.redis_lane import Connect, Lane, Script, gone_with
-from proxy.storage.redis_wire import TROUBLE, Part, Reply, Wire, connected
+from proxy.storage.redis_wire import Part, Reply, Wire
 
 SCRIPTS: Final = Path(__file__).with_name("scripts")
 CALL_S: Final = 0.25
@@ -147,9 +148,9 @@ class RedisLink:
         return wire
 
     async def _connect(self) -> Wire:
-        wire = await self._reached()
+        wire = await reached(self.address, timeout_s=self.timeout_s, ca_file=self._ca_file)
         try:
-            await _Talk(wire).all([*self._introduction(), *_all_scripts()])
+            await _Talk(wire).all(_all_scripts())
         except ReplyError as error:
             wire.abort()
             raise ConnectionError(str(error)) from None
@@ -158,50 +159,7 @@ class RedisLink:
             raise
         return wire
 
-    async def _reached(self) -> Wire:
-        at = self.address
-        if at.path is not None:
-            return await connected(at.path, within_s=self.timeout_s)
-        where = at.hosts[0] if at.master is None else await self._primary(at.master)
-        return await connected(where, within_s=self.timeout_s, tls=at.tls, ca_file=self._ca_file)
-
-    async def _primary(self, master: str) -> tuple[str, int]:
-        """Where the first Sentinel that answers says that the primary is. Raises ConnectionError."""
-        troubles = []
-        for sentinel in self.address.hosts:
-            try:
-                async with asyncio.timeout(self.timeout_s):
-                    return await _primary_of(master, sentinel, self.timeout_s)
-            except (ReplyError, *TROUBLE) as error:
-                troubles.append(f"{sentinel[0]}:{sentinel[1]} {error or type(error).__name__}")
-        raise ConnectionError(f"no Sentinel knows the primary of {master!r}: {', '.join(troubles)}")
-
-    def _introduction(self) -> list[tuple[Part, ...]]:
-        at = self.address
-        commands: list[tuple[Part, ...]] = [("CLIENT", "SETNAME", "claude-proxy")]
-        if at.db:
-            commands.append(("SELECT", at.db))
-        if at.password is not None:
-            commands.insert(0, ("AUTH", at.user, at.password) if at.user else ("AUTH", at.password))
-        return commands
-
 
 def _all_scripts() -> list[tuple[Part, ...]]:
     """To make them known: one that is sent again whole would take effect later than what was called after it."""
     return [("SCRIPT", "LOAD", script(path.stem).text) for path in SCRIPTS.glob("*.lua")]
-
-
-async def _primary_of(master: str, sentinel: tuple[str, int], within_s: float) -> tuple[str, int]:
-    """Where a Sentinel says that the primary is. Raises as _Talk; ConnectionError if it takes that for down."""
-    wire = await connected(sentinel, within_s=within_s)
-    try:
-        said = await _Talk(wire).call("SENTINEL", "MASTER", master)
-    finally:
-        wire.abort()
-    assert isinstance(said, list)
-    texts = [each.decode() for each in said if isinstance(each, bytes)]
-    told = dict(zip(texts[::2], texts[1::2], strict=True))
-    flags = told["flags"].split(",")
-    if "master" not in flags or "s_down" in flags or "o_down" in flags:
-        raise ConnectionError(f"says that it is {told['flags']}")
-    return told["ip"], int(told["port"])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import ssl
 from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
 
@@ -18,22 +16,22 @@ TROUBLE: Final = (OSError, ProtocolError)
 
 READ_BYTES: Final = 65_536
 
-KEEP_ALIVE: Final = {socket.TCP_KEEPIDLE: 30, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
-"""In seconds, and how often: routers forget a connection that says nothing, and a dead server says nothing."""
-
 _INCOMPLETE: Final = object()
 
 
 class Wire(asyncio.BufferedProtocol):
     """What it hears goes to those that `hand_to` has named last: each answer, and at last why the connection ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        """Take over the connection of `writer`, which has been answered everything so far."""
         self._reader = Reader(notEnoughData=_INCOMPLETE)
         self._space = memoryview(bytearray(READ_BYTES))  # asyncio's TLS writes into slices of it
-        self._transport: asyncio.Transport | None = None
+        self._writer = writer  # which would close the connection if nobody had it any more
+        self._transport: asyncio.WriteTransport | None = writer.transport
         self._took: Callable[[Reply | ReplyError], None] = _ignore
         self._lost: Callable[[Exception], None] = _ignore
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        writer.transport.set_protocol(self)
 
     def hand_to(self, took: Callable[[Reply | ReplyError], None], lost: Callable[[Exception], None]) -> None:
         """Hand answers to `took` from now on, and why the connection ended to `lost`, once and as the last thing."""
@@ -57,10 +55,6 @@ class Wire(asyncio.BufferedProtocol):
 
     # what asyncio calls
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._space
 
@@ -82,37 +76,6 @@ class Wire(asyncio.BufferedProtocol):
         lost = self._lost
         self.abort()
         lost(why)
-
-
-async def connected(
-    at: tuple[str, int] | str, *, within_s: float, tls: bool = False, ca_file: str | None = None
-) -> Wire:
-    """A connection to a host and port, or to a socket's path. Raises OSError.
-
-    `ca_file` is trusted beside the system's certificates.
-    """
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(within_s):
-            if isinstance(at, str):
-                _, wire = await loop.create_unix_connection(Wire, at)
-                return wire
-            context = _context(ca_file) if tls else None
-            transport, wire = await loop.create_connection(Wire, *at, ssl=context)
-    except TimeoutError:
-        raise TimeoutError(f"it cannot be reached within {within_s * 1000:.0f} ms") from None
-    to = transport.get_extra_info("socket")
-    to.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in KEEP_ALIVE.items():
-        to.setsockopt(socket.IPPROTO_TCP, option, value)
-    return wire
-
-
-def _context(ca_file: str | None) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if ca_file is not None:
-        context.load_verify_locations(ca_file)
-    return context
 
 
 def _ignore(_: object) -> None:

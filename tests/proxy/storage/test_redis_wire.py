@@ -14,7 +14,7 @@ import trustme
 
 from proxy.errors import StorageError, StoreAway
 from proxy.storage.address import StoreAddress
-from proxy.storage.redis import RedisLink
+from proxy.storage.redis import SCRIPTS, RedisLink
 from tests.bench.versions import free_port
 from tests.redis_server import RedisServer, redis_process
 from tests.sentinels import on_port, sentinel
@@ -97,7 +97,7 @@ async def test_what_is_called_in_one_turn_of_the_loop_is_sent_together() -> None
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(1_000_000):
             came.append(data)
-            writer.write(b":1\r\n" * len(COMMAND.findall(data)))
+            writer.write(b"+OK\r\n" * len(COMMAND.findall(data)))
         writer.close()
 
     async with impostor(serve) as url, link_to(url) as link:
@@ -108,12 +108,29 @@ async def test_what_is_called_in_one_turn_of_the_loop_is_sent_together() -> None
 
 
 async def test_a_connection_that_ends_with_its_last_greeting_is_not_waited_for() -> None:
+    scripts = len(list(SCRIPTS.glob("*.lua")))
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b":1\r\n" * len(COMMAND.findall(await reader.read(1_000_000))))
+        answered = 0
+        while answered < 1 + scripts:  # a name, and what scripts there are
+            count = len(COMMAND.findall(await reader.read(1_000_000)))
+            writer.write(b"+OK\r\n" * count)
+            answered += count
         writer.close()
 
     async with impostor(serve) as url, link_to(url, timeout_s=60.0) as link:
         with pytest.raises(StoreAway, match="closed the connection"):
+            await link.call("PING")
+
+
+async def test_a_connection_that_ends_with_its_login_is_not_waited_for() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1_000_000)
+        writer.write(b"+OK\r\n")
+        writer.close()
+
+    async with impostor(serve) as url, link_to(url, timeout_s=60.0) as link:
+        with pytest.raises(StoreAway, match=r"closed the connection|reset by peer|Broken pipe"):
             await link.call("PING")
 
 
@@ -162,7 +179,7 @@ async def test_a_command_that_cannot_be_sent_is_told_to_whoever_called(redis_ser
 async def test_a_sentinel_that_is_away_or_knows_nothing_is_passed_over() -> None:
     with on_port() as (_, port), sentinel(port) as watching, sentinel(port) as unknowing:
         async with link_to(f"redis+sentinel://127.0.0.1:{unknowing}/pools") as link:
-            with pytest.raises(StoreAway, match="No such master"):
+            with pytest.raises(StoreAway, match="No master found"):
                 await link.call("PING")
         hosts = f"127.0.0.1:{free_port()},127.0.0.1:{watching}"
         async with link_to(f"redis+sentinel://{hosts}/pool") as link:
