@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,10 +19,9 @@ from tests.bench.versions import free_port
 from tests.redis_server import RedisServer, redis_process
 from tests.sentinels import on_port, sentinel
 from tests.service import TestClock
+from tests.serving import Serve, serving
 
 COMMAND = re.compile(rb"\*\d+\r\n\$")
-
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @asynccontextmanager
@@ -40,11 +39,8 @@ async def link_to(
 @asynccontextmanager
 async def impostor(serve: Serve) -> AsyncIterator[str]:
     """A server that is no Redis; its URL."""
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
+    async with serving(serve) as port:
+        yield f"redis://127.0.0.1:{port}"
 
 
 async def test_a_server_is_trusted_over_tls_if_its_certificate_is(tmp_path: Path) -> None:
@@ -98,7 +94,6 @@ async def test_what_is_called_in_one_turn_of_the_loop_is_sent_together() -> None
         while data := await reader.read(1_000_000):
             came.append(data)
             writer.write(b"+OK\r\n" * len(COMMAND.findall(data)))
-        writer.close()
 
     async with impostor(serve) as url, link_to(url) as link:
         await link.call("PING")
@@ -116,7 +111,6 @@ async def test_a_connection_that_ends_with_its_last_greeting_is_not_waited_for()
             count = len(COMMAND.findall(await reader.read(1_000_000)))
             writer.write(b"+OK\r\n" * count)
             answered += count
-        writer.close()
 
     async with impostor(serve) as url, link_to(url, timeout_s=60.0) as link:
         with pytest.raises(StoreAway, match="closed the connection"):
@@ -127,7 +121,6 @@ async def test_a_connection_that_ends_with_its_login_is_not_waited_for() -> None
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1_000_000)
         writer.write(b"+OK\r\n")
-        writer.close()
 
     async with impostor(serve) as url, link_to(url, timeout_s=60.0) as link:
         with pytest.raises(StoreAway, match=r"closed the connection|reset by peer|Broken pipe"):
@@ -145,7 +138,6 @@ async def test_a_server_that_is_none_fails_all_who_wait_and_leaves_nothing_behin
         if not greets:
             await reader.read(1_000_000)
         writer.write(said)
-        writer.close()
 
     async with impostor(serve) as url, link_to(url) as link:
         calls = [link.call("PING") for _ in range(3)]
@@ -159,7 +151,6 @@ async def test_a_server_that_accepts_and_says_nothing_is_given_up_in_time() -> N
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
-        writer.close()
         left.set()
 
     async with impostor(serve) as url, link_to(url, timeout_s=0.05) as link:
