@@ -53,9 +53,11 @@ class Allowance:
         if counts(record):
             self._begin(record)
 
-    def take(self, record: RequestRecord, place: Place, *, small: bool) -> Coroutine[Any, Any, None] | None:
+    def take(
+        self, record: RequestRecord, place: Place, *, small: bool, here: bool
+    ) -> Coroutine[Any, Any, None] | None:
         """Take a slot of the client. None if the request has it now, or needs none; else what to wait for, which
-        raises RequestError. `small`: the body costs nothing to read first.
+        raises RequestError. `small`: the body costs nothing to read first. `here`: it has come.
         """
         return None if place.take_now() else place.take()
 
@@ -125,7 +127,8 @@ class Allowance:
 class SharedAllowance(Allowance):
     """Keeps requests within limits that all instances share. Without limits there is no call to their store.
 
-    If the body is small, one call is made when it has come; else one before it is read, and with a budget one after it.
+    One call is made if the body has come, or is small and the key has a budget; else one before it is read, and with a
+    budget one after it.
     """
 
     def __init__(self, budgets: Budgets, limits: SharedLimits, use: SharedUse, *, clock: Clock) -> None:
@@ -133,12 +136,16 @@ class SharedAllowance(Allowance):
         self._limits = limits
         self._use = use
 
-    def take(self, record: RequestRecord, place: Place, *, small: bool) -> Coroutine[Any, Any, None] | None:
+    def take(
+        self, record: RequestRecord, place: Place, *, small: bool, here: bool
+    ) -> Coroutine[Any, Any, None] | None:
         key = record.key
         assert key is not None
         record.ticket = self._limits.ticket(record.id, key.id, key.limits, place, counts=counts(record))
-        if record.ticket is None or (small and record.is_inference):
+        if record.ticket is None:
             return None
+        if record.is_inference and (here or (small and key.limits.has_budget)):
+            return None  # `reserve` asks, once
         return self._limits.admit(record.ticket)
 
     def reserve(self, record: RequestRecord, wanted: Peek) -> Coroutine[Any, Any, None] | None:
