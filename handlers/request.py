@@ -70,6 +70,11 @@ class RequestConnection(HTTPConnection):
 
     # the client
 
+    @property
+    def has_come(self) -> bool:
+        """Whether the whole request is here."""
+        return self._connection is not None and self._connection.has_request
+
     def vouch(self) -> None:
         """Say that the client has shown a valid key."""
         if self._connection is not None:
@@ -236,7 +241,7 @@ class RequestConnection(HTTPConnection):
         self._left = 0 if bodiless else length
         self._chunked = modern and self._left is None
         self.ends_by_close = not modern and self._left is None
-        all_has_come = self._connection is not None and self._connection.has_request
+        all_has_come = self.has_come
         goes_on = all_has_come and self._connection is not None and not self._connection.is_last
         self._keep_alive &= goes_on and not self.ends_by_close and not self.withholds_body
         lines: list[tuple[str, str]] = []

@@ -166,7 +166,8 @@ class V1Request(HTTPMessageDelegate):
             self._refuse(error)
             return None
         assert self._place is not None
-        admitting = self._server.allowance.take(record, self._place, small=_is_small(self._connection))
+        small, here = _is_small(self._connection), self._connection.has_come
+        admitting = self._server.allowance.take(record, self._place, small=small, here=here)
         if admitting is None:
             return None
         self._state = State.ADMITTING

@@ -51,6 +51,9 @@ _MEMBERS = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 
+# One word with nothing of the above: no separator, no beginning of a key, too short for a cookie. Most ids and paths.
+_HARMLESS = re.compile(r"(?!.*(?:sk-ant-|cp-))[A-Za-z0-9_./-]{0,42}", re.ASCII)
+
 
 class Redaction:
     """Knows `secrets` by their values and all others by their form."""
@@ -66,6 +69,8 @@ class Redaction:
             text = self._known.sub(REDACTED, text)
             if not text.isprintable() and self._known.search(UNPRINTABLE.sub("", text)):
                 return REDACTED  # a key that control characters cut in pieces
+        if _HARMLESS.fullmatch(text):
+            return text
         text = _HEADERS.sub(rf"\1{REDACTED}", text)
         text = _QUOTED_HEADER.sub(rf"\1{REDACTED}", text)
         text = _MEMBERS.sub(rf"\1{REDACTED}", text)

@@ -63,6 +63,13 @@ def told(port: int, *command: str) -> None:
         assert client.recv(100).startswith(b"+OK")
 
 
+def knows_replicas(port: int, count: int) -> bool:
+    """Whether a Sentinel has found so many replicas that it could choose; it looks when it starts, then every 10 s."""
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+        client.sendall(b"SENTINEL MASTER pool\r\n")
+        return b"num-slaves\r\n$1\r\n%d\r\n" % count in client.recv(4096)
+
+
 def is_primary(server: RedisServer) -> bool:
     with contextlib.suppress(ConnectionError):  # Sentinel has just ended all its connections
         return b"role:master" in server.call("INFO", "replication")

@@ -73,7 +73,8 @@ ONLY_BY = {
     "tornado.curl_httpclient": ("proxy.upstream", "proxy.accounts.oauth"),
     "tornado.simple_httpclient": (),
     "pycurl": ("proxy.upstream", "proxy.accounts.oauth"),
-    "redis": ("proxy.storage.redis", "proxy.storage.redis_lane"),
+    "hiredis": ("proxy.storage.redis", "proxy.storage.redis_lane", "proxy.storage.redis_wire"),
+    "redis": ("proxy.storage.redis_connection",),
     "time": ("proxy.clock",),
     "opentelemetry": ("proxy.usage.tracing",),  # of an extra
     "requests": ("proxy.usage.tracing",),

@@ -99,6 +99,7 @@ class SharedLimits:
 
         Waits for a slot of its client. Raises RateLimited; Unavailable if the store is away and the key has limits.
         """
+        ticket.asked = True
         if tokens is not None:  # what is not limited is not reserved
             limits = ticket.limits
             ticket.tokens = min(tokens, MOST + 1) if limits.tokens_per_day or limits.tokens_per_month else 0

@@ -114,8 +114,9 @@ class Settlements(msgspec.Struct, omit_defaults=True):
 class Ticket:
     """What one request asks of its key's and its client's limits.
 
-    `counts`: it is one of the key's requests a minute and at once. `open`: the store holds it, `admitted`: and it waits
-    for nothing. `call`: the last call for it that has not been answered, or is not known to be.
+    `counts`: it is one of the key's requests a minute and at once. `asked`: it was asked for, whatever came of it.
+    `open`: the store holds it, `admitted`: and it waits for nothing. `call`: the last call for it that has not been
+    answered, or is not known to be.
     """
 
     id: str
@@ -124,6 +125,7 @@ class Ticket:
     place: Place
     counts: bool
     client: str | None = None
+    asked: bool = False
     open: bool = False
     admitted: bool = False
     call: Future[Reply] | None = None

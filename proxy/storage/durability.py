@@ -7,7 +7,8 @@ import re
 from typing import Final
 
 from proxy.errors import StorageError
-from proxy.storage.redis_lane import Lane, Reply
+from proxy.storage.redis_lane import Lane
+from proxy.storage.redis_wire import Reply
 
 WAIT_MS: Final = 200
 """Below the time-out of a call: a replica that is behind is told as such, and not as a store that is away."""

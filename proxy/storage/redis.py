@@ -5,21 +5,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
-from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
-from redis.backoff import NoBackoff
-from redis.exceptions import ReadOnlyError, ResponseError
+from hiredis import ReplyError
 
 from proxy.clock import Clock
 from proxy.storage.address import StoreAddress
 from proxy.storage.breaker import Breaker
-from proxy.storage.redis_lane import Connect, Lane, Part, Reply, Script
+from proxy.storage.redis_connection import reached
+from proxy.storage.redis_lane import Connect, Lane, Script, gone_with
+from proxy.storage.redis_wire import Part, Reply, Wire
 
 SCRIPTS: Final = Path(__file__).with_name("scripts")
 CALL_S: Final = 0.25
@@ -37,21 +36,40 @@ def script(name: str) -> Script:
 
 
 class _Talk:
-    """Calls on one new connection, each answered before the next."""
+    """Calls on one new connection. They raise OSError if it ends, ReplyError if the server refuses them."""
 
-    def __init__(self, connection: AbstractConnection, progressed: Callable[[], None]) -> None:
-        self._connection = connection
+    def __init__(self, wire: Wire, progressed: Callable[[], None] = lambda: None) -> None:
+        self._wire = wire
         self._progressed = progressed
+        self._answers: deque[asyncio.Future[Reply | ReplyError]] = deque()
+        wire.hand_to(self._took, self._lost)
 
     async def call(self, *command: Part) -> Reply:
-        """Raises what redis-py does."""
-        await self._connection.send_command(*command)
-        reply: Reply = await self._connection.read_response(disable_decoding=True)
-        self._progressed()
-        return reply
+        return (await self.all([command]))[0]
 
     async def run(self, name: str, keys: Sequence[str], args: Sequence[Part] = ()) -> Reply:
         return await self.call("EVALSHA", script(name).sha1, len(keys), *keys, *args)
+
+    async def all(self, commands: Sequence[tuple[Part, ...]]) -> list[Reply]:
+        """Send commands together. Returns their replies, or raises the first of their refusals."""
+        loop = asyncio.get_running_loop()
+        asked = [loop.create_future() for _ in commands]
+        self._answers.extend(asked)
+        self._wire.send(commands)
+        replies: list[Reply] = []
+        for answer in await asyncio.gather(*asked):
+            if isinstance(answer, ReplyError):
+                raise answer
+            replies.append(answer)
+        return replies
+
+    def _took(self, answer: Reply | ReplyError) -> None:
+        self._progressed()
+        self._answers.popleft().set_result(answer)
+
+    def _lost(self, error: Exception) -> None:
+        while self._answers:
+            self._answers.popleft().set_exception(error)
 
 
 class RedisLink:
@@ -113,76 +131,35 @@ class RedisLink:
         for lane in self._lanes:
             await lane.close()
 
-    async def _connect_and_greet(self) -> AbstractConnection:
-        connection = await self._connect()
+    async def _connect_and_greet(self) -> Wire:
+        wire = await self._connect()
         if self._greeting is not None:
             try:
-                await self._greeting(_Talk(connection, self._main.progressed))
-            except ReadOnlyError:
-                await connection.disconnect(nowait=True)
-                raise ConnectionError("it takes no writes: it is a replica") from None
-            except ResponseError as error:  # it is full: what can be done without writing goes on
+                await self._greeting(_Talk(wire, self._main.progressed))
+            except ReplyError as error:
+                if why := gone_with(str(error)):
+                    wire.abort()
+                    raise ConnectionError(why) from None
+                # It is full: what can be done without writing goes on.
                 log.warning("the shared store does not take what this instance holds reason=%s", error)
             except BaseException:
-                await connection.disconnect(nowait=True)
+                wire.abort()
                 raise
-        return connection
+        return wire
 
-    async def _connect(self) -> AbstractConnection:
-        connection = await self._connection()
+    async def _connect(self) -> Wire:
+        wire = await reached(self.address, timeout_s=self.timeout_s, ca_file=self._ca_file)
         try:
-            await connection.connect()  # type: ignore[no-untyped-call]
-            await _load(connection)
-        except ResponseError as error:
+            await _Talk(wire).all(_all_scripts())
+        except ReplyError as error:
+            wire.abort()
             raise ConnectionError(str(error)) from None
         except BaseException:
-            await connection.disconnect(nowait=True)
+            wire.abort()
             raise
-        return connection
-
-    async def _connection(self) -> AbstractConnection:
-        at = self.address
-        options = self._options()
-        if at.path is not None:
-            return UnixDomainSocketConnection(path=at.path, **options)
-        kind: type[Connection] = Connection
-        if at.tls:
-            kind = SSLConnection
-            options["ssl_ca_certs"] = self._ca_file
-        host, port = at.hosts[0] if at.master is None else await self._primary(at.master)
-        return kind(host=host, port=port, **options)
-
-    async def _primary(self, master: str) -> tuple[str, int]:
-        """Where the Sentinels say that the primary is. Raises ConnectionError."""
-        options = {"socket_timeout": self.timeout_s, "socket_connect_timeout": self.timeout_s}
-        sentinel = Sentinel(self.address.hosts, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
-        try:
-            host, port = await sentinel.discover_master(master)
-        finally:
-            for each in sentinel.sentinels:
-                await each.aclose()
-        return host, port
-
-    def _options(self) -> dict[str, Any]:
-        at = self.address
-        return {
-            "username": at.user,
-            "password": at.password,
-            "db": at.db,
-            "protocol": 2,
-            "socket_timeout": None,  # the lane has its own
-            "socket_connect_timeout": self.timeout_s,
-            "retry": Retry(NoBackoff(), 0),
-            "driver_info": None,
-            "maint_notifications_config": None,
-            "client_name": "claude-proxy",
-        }
+        return wire
 
 
-async def _load(connection: AbstractConnection) -> None:
-    """Make the scripts known: one that is sent again whole would take effect later than what was called after it."""
-    texts = [script(path.stem).text for path in SCRIPTS.glob("*.lua")]
-    for text in texts:
-        await connection.send_command("SCRIPT", "LOAD", text)
-    for _ in texts:
-        await connection.read_response()
+def _all_scripts() -> list[tuple[Part, ...]]:
+    """To make them known: one that is sent again whole would take effect later than what was called after it."""
+    return [("SCRIPT", "LOAD", script(path.stem).text) for path in SCRIPTS.glob("*.lua")]

@@ -10,9 +10,9 @@ from proxy.clock import Clock
 from proxy.errors import StorageError
 from proxy.storage.protocols import Follower, Kind
 from proxy.storage.redis import RedisLink
-from proxy.storage.redis_lane import Reply
 from proxy.storage.redis_logs import RedisLogs, entries_of
 from proxy.storage.redis_records import RedisRecords
+from proxy.storage.redis_wire import Reply
 
 BLOCK_S: Final = 1.0
 """The longest silence of the store: one read a second where nothing happens, and a cut is noticed soon after."""

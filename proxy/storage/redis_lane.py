@@ -4,31 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import (
-    ConnectionError,
-    InvalidResponse,
-    NoScriptError,
-    ReadOnlyError,
-    ResponseError,
-    TimeoutError,
-)
+from hiredis import ReplyError
 
 from proxy.errors import StorageError, StoreAway
 from proxy.storage.breaker import Breaker
+from proxy.storage.redis_wire import TROUBLE, Part, Reply, Wire
 
-Part: TypeAlias = str | bytes | int | float
-Reply: TypeAlias = "bytes | int | list[Reply] | None"
-Connect: TypeAlias = Callable[[], Awaitable[AbstractConnection]]
-
-TROUBLE: Final = (OSError, ConnectionError, TimeoutError, InvalidResponse)
-"""What ends a connection."""
+Connect: TypeAlias = Callable[[], Awaitable[Wire]]
 
 GRACE_S: Final = 0.02
 
@@ -45,30 +32,31 @@ class Script:
 
 @dataclass(slots=True)
 class _Call:
-    """`instead` is sent if the server does not know the script of `command`."""
+    """`script` is the one that `command` runs, if it runs one."""
 
     command: tuple[Part, ...]
     outcome: asyncio.Future[Reply]
-    instead: tuple[Part, ...] | None = None
+    script: Script | None = None
 
 
 class Lane:
     """Calls take effect in the order in which they are made; a cancelled caller does not take its call back.
 
-    If nothing comes for `timeout_s` while calls wait, the connection is given up and all of them fail: it is not known
-    then which took effect. The next call makes a new connection.
+    What is called in one turn of the loop is sent together, in the next one. If nothing comes for `timeout_s` while
+    calls wait, the connection is given up and all of them fail: it is not known then which took effect. The next call
+    makes a new connection.
     """
 
     def __init__(self, connect: Connect, breaker: Breaker, *, timeout_s: float) -> None:
         self._connect = connect
         self._breaker = breaker
         self._timeout_s = timeout_s
-        self._connection: AbstractConnection | None = None
+        self._wire: Wire | None = None
         self._queue: list[_Call] = []
         self._sent: deque[_Call] = deque()
-        self._sending: asyncio.Task[None] | None = None
-        self._reading: asyncio.Task[None] | None = None
-        self._ending: set[asyncio.Task[None]] = set()
+        self._connecting: asyncio.Task[None] | None = None
+        self._flushing: asyncio.Handle | None = None
+        self._ending: set[asyncio.Future[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self.connections = 0
         """How many were made. What was asked on one says nothing of what was sent on another."""
@@ -81,19 +69,16 @@ class Lane:
 
     def run(self, script: Script, keys: Sequence[str], args: Sequence[Part]) -> asyncio.Future[Reply]:
         """Run a script; otherwise as `call`."""
-        given = (len(keys), *keys, *args)
-        return self._call(("EVALSHA", script.sha1, *given), ("EVAL", script.text, *given))
+        return self._call(("EVALSHA", script.sha1, len(keys), *keys, *args), script)
 
-    def _call(
-        self, command: tuple[Part, ...], instead: tuple[Part, ...] | None = None
-    ) -> asyncio.Future[Reply]:
+    def _call(self, command: tuple[Part, ...], script: Script | None = None) -> asyncio.Future[Reply]:
         outcome: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         try:
             self._breaker.check()
         except StoreAway as error:
             outcome.set_exception(error)
         else:
-            self._order(_Call(command, outcome, instead))
+            self._order(_Call(command, outcome, script))
         return outcome
 
     def _order(self, call: _Call) -> None:
@@ -102,8 +87,11 @@ class Lane:
         if self._timer is None:
             self._progress = loop.time()
             self._timer = loop.call_later(self._timeout_s, self._look)
-        if self._sending is None:
-            self._sending = loop.create_task(self._send())
+        if self._wire is None:
+            if self._connecting is None:
+                self._connecting = loop.create_task(self._open())
+        elif self._flushing is None:
+            self._flushing = loop.call_soon(self._flush, self._wire)
 
     def progressed(self) -> None:
         """Note that something came, for whoever uses a new connection before its calls."""
@@ -117,56 +105,48 @@ class Lane:
         self._fail("it was closed", counts=False)
         await asyncio.gather(*self._ending, return_exceptions=True)
 
-    async def _send(self) -> None:
+    async def _open(self) -> None:
+        """Connect, and send what was called meanwhile."""
         try:
-            while self._queue:
-                connection = self._connection or await self._connected()
-                batch, self._queue = self._queue, []
-                self._sent.extend(batch)
-                packed = [piece for call in batch for piece in connection.pack_command(*call.command)]
-                await connection.send_packed_command(packed, check_health=False)
-            self._sending = None
+            wire = self._wire = await self._connect()
         except Exception as error:  # whatever it is, those who wait must hear of it
-            self._sending = None
+            self._connecting = None
             self._fail(_told(error))
-
-    async def _connected(self) -> AbstractConnection:
-        connection = self._connection = await self._connect()
+            return
+        self._connecting = None
         self.connections += 1
         self.progressed()
-        self._reading = asyncio.get_running_loop().create_task(self._read(connection))
-        return connection
+        wire.hand_to(self._took, self._lost)
+        self._flush(wire)
 
-    async def _read(self, connection: AbstractConnection) -> None:
-        """Take the answers until the connection ends."""
+    def _flush(self, wire: Wire) -> None:
+        self._flushing = None
+        batch, self._queue = self._queue, []
+        self._sent.extend(batch)
         try:
-            while True:
-                reply: Reply | ResponseError
-                try:
-                    reply = await connection.read_response(disable_decoding=True, timeout=math.inf)
-                except ResponseError as error:
-                    reply = error
-                self._took(reply)
+            wire.send([call.command for call in batch])
         except Exception as error:
-            self._reading = None
-            self._fail(_told(error), counts=bool(self._sent))
-        finally:
-            await connection.disconnect(nowait=True)
+            self._fail(_told(error))
 
-    def _took(self, reply: Reply | ResponseError) -> None:
+    def _took(self, reply: Reply | ReplyError) -> None:
         self.progressed()
         self._breaker.succeeded()
-        if isinstance(reply, ReadOnlyError):  # it was demoted: the next connection is to the new primary
-            raise ConnectionError("it takes no writes: it is a replica")
+        refusal = str(reply) if isinstance(reply, ReplyError) else None
+        if refusal is not None and (why := gone_with(refusal)):
+            self._fail(why)
+            return
         call = self._sent.popleft()
-        if isinstance(reply, NoScriptError) and call.instead is not None:
-            self._order(_Call(call.instead, call.outcome))
+        if refusal is not None and refusal.startswith("NOSCRIPT") and call.script is not None:
+            self._order(_Call(("EVAL", call.script.text, *call.command[2:]), call.outcome))
         elif call.outcome.done():  # its caller was cancelled
             return
-        elif isinstance(reply, ResponseError):
-            call.outcome.set_exception(StorageError(f"the shared store refuses it: {reply}"))
+        elif isinstance(reply, ReplyError):
+            call.outcome.set_exception(StorageError(f"the shared store refuses it: {refusal}"))
         else:
             call.outcome.set_result(reply)
+
+    def _lost(self, error: Exception) -> None:
+        self._fail(_told(error), counts=bool(self._sent))
 
     def _look(self) -> None:
         """Give the connection up if nothing has come for too long."""
@@ -194,15 +174,28 @@ class Lane:
         for future in waiting:
             if not future.done():
                 future.set_exception(StoreAway(why))
-        tasks = [task for task in (self._sending, self._reading) if task is not None]
-        self._connection = self._sending = self._reading = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        for task in tasks:
-            self._ending.add(task)
-            task.add_done_callback(self._ending.discard)
-            task.cancel()
+        for waits in (self._timer, self._flushing):
+            if waits is not None:
+                waits.cancel()
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._ends(self._connecting)
+        if self._wire is not None:
+            self._wire.abort()
+            self._ends(self._wire.closed)
+        self._wire = self._connecting = self._timer = self._flushing = None
+
+    def _ends(self, ending: asyncio.Future[None]) -> None:
+        """Have `close` wait for what ends by itself."""
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+
+
+def gone_with(refusal: str) -> str | None:
+    """Why a connection whose server answers this is of no use; None if it is."""
+    if refusal.startswith("READONLY"):  # it was demoted: the next connection is to the new primary
+        return "it takes no writes: it is a replica"
+    return refusal if refusal.startswith("LOADING") else None
 
 
 def _told(error: Exception) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from proxy.storage.protocols import Lease
 from proxy.storage.redis import RedisLink
-from proxy.storage.redis_lane import Part
+from proxy.storage.redis_wire import Part
 
 
 class RedisLeases:

@@ -16,7 +16,7 @@ from proxy.storage.layout import DAY, ROOT_LOGS, checked, event_day
 from proxy.storage.logs import AT_ONCE, Seen, parse
 from proxy.storage.protocols import Record
 from proxy.storage.redis import RedisLink, script
-from proxy.storage.redis_lane import Part, Reply
+from proxy.storage.redis_wire import Part, Reply
 
 PAGE: Final = 1000
 """Entries that are read at once."""
@@ -243,7 +243,8 @@ def _entries(replies: Reply) -> list[Entry]:
     for each in replies if isinstance(replies, list) else ():
         match each:
             case [bytes(id), [b"i", bytes(instance), b"l", bytes(line)]]:
-                found.append(Entry(read_id(id), read_id(id), instance, line))
+                at = read_id(id)
+                found.append(Entry(at, at, instance, line))
             case [bytes(id), [b"i", bytes(instance), b"l", bytes(line), b"was", bytes(was)]]:
                 found.append(Entry(read_id(id), read_id(was), instance, line))
     return found

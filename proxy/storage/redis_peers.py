@@ -8,8 +8,8 @@ from typing import Final
 
 from proxy.storage.peers import TakeLine, TakeTold, Told
 from proxy.storage.redis import RedisLink
-from proxy.storage.redis_lane import Part, Reply
 from proxy.storage.redis_logs import RedisLogs
+from proxy.storage.redis_wire import Part, Reply
 
 LOG: Final = "told"
 MOST_TOLD: Final = 20_000

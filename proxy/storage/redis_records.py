@@ -18,7 +18,7 @@ from proxy.storage.envelope import HEAD_BYTES, Keyring
 from proxy.storage.layout import DURABLE, checked, kind_of
 from proxy.storage.protocols import NOTHING, Kind, Outcome, Outdated, Record, Snapshot, Stored
 from proxy.storage.redis import RedisLink, script
-from proxy.storage.redis_lane import Reply
+from proxy.storage.redis_wire import Reply
 from proxy.storage.totals import TOTALS, Wanted
 
 CHANGES_KEPT: Final = 100_000

@@ -7,8 +7,8 @@ from typing import Final
 
 from proxy.storage.peers import Sum
 from proxy.storage.redis import RedisLink
-from proxy.storage.redis_lane import Part
 from proxy.storage.redis_logs import RedisLogs
+from proxy.storage.redis_wire import Part
 
 LOG: Final = "use"
 MOST_LINES: Final = 20_000

@@ -53,9 +53,11 @@ class Allowance:
         if counts(record):
             self._begin(record)
 
-    def take(self, record: RequestRecord, place: Place, *, small: bool) -> Coroutine[Any, Any, None] | None:
+    def take(
+        self, record: RequestRecord, place: Place, *, small: bool, here: bool
+    ) -> Coroutine[Any, Any, None] | None:
         """Take a slot of the client. None if the request has it now, or needs none; else what to wait for, which
-        raises RequestError. `small`: the body costs nothing to read first.
+        raises RequestError. `small`: the body costs nothing to read first. `here`: it has come.
         """
         return None if place.take_now() else place.take()
 
@@ -123,8 +125,10 @@ class Allowance:
 
 
 class SharedAllowance(Allowance):
-    """Keeps requests within limits that all instances share: by one call to their store if the body is small or the
-    key has no budget, else by one before the body is read and one after it. Without limits there is none.
+    """Keeps requests within limits that all instances share. Without limits there is no call to their store.
+
+    One call is made if the body has come, or is small and the key has a budget; else one before it is read, and with a
+    budget one after it.
     """
 
     def __init__(self, budgets: Budgets, limits: SharedLimits, use: SharedUse, *, clock: Clock) -> None:
@@ -132,22 +136,29 @@ class SharedAllowance(Allowance):
         self._limits = limits
         self._use = use
 
-    def take(self, record: RequestRecord, place: Place, *, small: bool) -> Coroutine[Any, Any, None] | None:
+    def take(
+        self, record: RequestRecord, place: Place, *, small: bool, here: bool
+    ) -> Coroutine[Any, Any, None] | None:
         key = record.key
         assert key is not None
         record.ticket = self._limits.ticket(record.id, key.id, key.limits, place, counts=counts(record))
-        if record.ticket is None or (small and record.is_inference and key.limits.has_budget):
+        if record.ticket is None:
             return None
+        if record.is_inference and (here or (small and key.limits.has_budget)):
+            return None  # `reserve` asks, once
         return self._limits.admit(record.ticket)
 
     def reserve(self, record: RequestRecord, wanted: Peek) -> Coroutine[Any, Any, None] | None:
         ticket = record.ticket
         try:
-            return super().reserve(record, wanted)
+            reserving = super().reserve(record, wanted)
         except Forbidden as error:
             if ticket is None or ticket.open:
                 raise
             return self._forbidden(ticket, error)
+        if reserving is None and ticket is not None and not ticket.asked:
+            return self._limits.admit(ticket)
+        return reserving
 
     async def _forbidden(self, ticket: Ticket, error: Forbidden) -> None:
         """Refuse a request that was not asked for yet: it is one of its key's requests a minute all the same."""

@@ -301,6 +301,25 @@ async def test_a_small_request_of_a_key_with_a_budget_is_asked_for_once(
         assert "admit" not in three.links[0].ran  # nothing that is limited
 
 
+async def test_a_request_whose_body_is_still_to_come_is_asked_for_before_it(
+    tmp_path: Path, store: LimitScripts, redis_server: RedisServer
+) -> None:
+    async with trio(tmp_path, store, redis_server) as three:
+        service, ran, body = three.services[0], three.links[0].ran, message()
+        ran.clear()
+        head = [b"POST /v1/messages HTTP/1.1", b"Host: localhost", b"Content-Length: %d" % len(body)]
+        head += [f"{name}: {value}".encode() for name, value in MESSAGE_HEADERS]
+        head += [b"x-api-key: " + secret("slots").encode(), b"Connection: close", b"", b""]
+        reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+        writer.write(b"\r\n".join(head))
+        await until(lambda: "admit" in ran)
+        writer.write(body)
+        assert (await reader.read()).startswith(b"HTTP/1.1 200")
+        assert ran.count("admit") == 1
+        writer.close()
+        await three.over()
+
+
 async def test_what_keys_have_used_is_among_the_counters_that_are_moved_to_another_storage(
     tmp_path: Path, store: LimitScripts, redis_server: RedisServer
 ) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from proxy.errors import StorageError
 from proxy.storage.durability import LAG_S, Durability
-from proxy.storage.redis_lane import Lane, Part, Reply
+from proxy.storage.redis_lane import Lane
+from proxy.storage.redis_wire import Part, Reply
 
 
 class Played(Lane):

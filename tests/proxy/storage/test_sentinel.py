@@ -14,7 +14,7 @@ from proxy.errors import StorageError, StoreAway
 from proxy.storage.address import StoreAddress
 from proxy.storage.redis import RedisLink
 from proxy.storage.redis_store import RedisStore
-from tests.sentinels import is_primary, on_port, sentinel, told
+from tests.sentinels import is_primary, knows_replicas, on_port, sentinel, told
 from tests.service import SteppedClock, until
 
 T = TypeVar("T")
@@ -58,11 +58,12 @@ async def test_what_counts_as_done_is_on_whichever_replica_is_chosen() -> None:
     """One replica lags behind, and is the one that the Sentinel prefers."""
     with on_port() as (primary, port), on_port() as (behind, _), on_port() as (other, _):
         quick = ("down-after-milliseconds 500", "failover-timeout 3000")
+        for replica, priority in ((behind, "1"), (other, "100")):
+            replica.call("CONFIG", "SET", "replica-priority", priority)
+            replica.call("REPLICAOF", "127.0.0.1", str(port))
+        await until(lambda: primary.call("INFO", "replication").count(b"state=online") == 2, 60)
         with sentinel(port, *quick) as watching:
-            for replica, priority in ((behind, "1"), (other, "100")):
-                replica.call("CONFIG", "SET", "replica-priority", priority)
-                replica.call("REPLICAOF", "127.0.0.1", str(port))
-            await until(lambda: primary.call("INFO", "replication").count(b"state=online") == 2, 60)
+            await until(lambda: knows_replicas(watching, 2), 60)
             address = StoreAddress.read(f"redis+sentinel://127.0.0.1:{watching}/pool")
             link = RedisLink(address, clock=SystemClock(), timeout_s=5)
             store = await RedisStore.open(link, instance="ins_0", clock=SystemClock(), durability="replica")
