@@ -73,7 +73,7 @@ class Tap:
 async def _pass_on(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, told: Callable[[bytes], None] | None = None
 ) -> None:
-    with contextlib.suppress(ConnectionError):
+    with contextlib.suppress(OSError):  # one that is reset has another error for `write_eof` than for `write`
         while data := await reader.read(LIMIT):
             if told is not None:
                 told(data)
