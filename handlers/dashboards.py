@@ -132,6 +132,7 @@ class Socket:
         self._received: deque[float] = deque(maxlen=MOST_MESSAGES_S)
         self._interval_s = 1 / FASTEST_HZ
         self._n = 0
+        self._is_greeted = False
         self._takes_lists = False
         self._messages: deque[list[str]] = deque()  # the frames of each
         self._sent: asyncio.Future[None] | None = None  # done once the connection has taken the last message
@@ -155,8 +156,8 @@ class Socket:
 
     @property
     def due_at(self) -> float:
-        """When it is to be sent something, by the loop's clock; never, if `_taken` will tell of it."""
-        if self._is_full and self._looks_again:
+        """When it is to be sent something, by the loop's clock; not before its hello, nor if `_taken` will tell."""
+        if not self._is_greeted or (self._is_full and self._looks_again):
             return math.inf
         return 0.0 if self._is_urgent else due(self._sent_at, self._interval_s)
 
@@ -187,7 +188,8 @@ class Socket:
                 known = message.get("epoch") == self._live.epoch
                 for topic, rev in message["topics"].items():
                     self._subscribe(topic, rev if known else 0)
-                if self._n == 0:
+                if not self._is_greeted:
+                    self._is_greeted = True
                     self._messages.append([self._dashboards.hello()])
             case "sub":
                 self._subscribe(message["topic"], message.get("rev", 0))
@@ -225,7 +227,7 @@ class Socket:
         self._looks_again = self._is_full or bool(self._pongs or self._messages)
         if self._is_full:
             return
-        if self._pongs:
+        if self._pongs and self._n:  # the hello goes first
             # The page sets its clock by `now`, so this is read when the pong is sent.
             self._write([f'"now":{self._dashboards.now()},{self._pongs.popleft()}'])
             return
@@ -233,7 +235,7 @@ class Socket:
             yield from self._make_messages(news)
         if self._messages:
             self._write(self._messages.popleft())
-        elif self._n and self._now() - self._sent_at >= HEARTBEAT_S:
+        elif self._now() - self._sent_at >= HEARTBEAT_S:
             # `Dashboards.look` causes news at least once a second, so that the heartbeat needs no timer.
             self._write([unbraced({"t": "hb", "now": self._dashboards.now()})])
         yield
@@ -244,7 +246,7 @@ class Socket:
         seen = tuple(
             (topic, since)
             for topic, since in self._seen.items()
-            if topic in asked or live.rev(topic) != since
+            if topic in news.topics and (topic in asked or live.rev(topic) != since)
         )
         revs, frames = yield from news.making(seen)
         for (topic, since), rev in zip(seen, revs, strict=True):

@@ -19,9 +19,10 @@ Made: TypeAlias = tuple[list[int], list[str]]
 
 
 class News:
-    """What is new to somebody, made once for all that have the same."""
+    """What is new of these topics, which were just read; made once for all that have the same."""
 
-    def __init__(self, live: Revisions) -> None:
+    def __init__(self, live: Revisions, topics: Collection[str]) -> None:
+        self.topics = topics
         self._live = live
         self._made: dict[Seen, Made] = {}
 
@@ -102,7 +103,8 @@ class Feeder:
                 await woken.wait()
 
     def _steps(self, due: Iterable[Follower]) -> Iterator[None]:
-        yield from self._live.reading({topic for each in due for topic in each.topics})
-        news = News(self._live)
+        topics = {topic for each in due for topic in each.topics}
+        yield from self._live.reading(topics)
+        news = News(self._live, topics)
         for each in due:
             yield from each.bring_up_to_date(news)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,28 @@ async def test_between_any_two_accounts_that_are_read_requests_have_their_turn(
         assert len(page.items["accounts"]) == 20
         assert len(set(read_in)) == len(read_in) >= 20
         count = lambda: None  # noqa: E731 - it ends
+
+
+async def test_a_topic_that_is_asked_for_after_all_were_read_is_read_before_it_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sockets: list[dashboards.Socket] = []
+    receive, reading, passes = dashboards.Socket.receive, Revisions.reading, itertools.count(1)
+
+    def received(socket: dashboards.Socket, text: str | bytes) -> None:
+        sockets.append(socket)
+        receive(socket, text)
+
+    def read(live: Revisions, topics: Iterable[str]) -> Iterator[None]:
+        yield from reading(live, topics)
+        if next(passes) == 2:  # in the first one it is greeted
+            receive(sockets[0], '{"t":"sub","topic":"accounts"}')
+
+    monkeypatch.setattr(dashboards.Socket, "receive", received)
+    monkeypatch.setattr(Revisions, "reading", read)
+    async with serve(tmp_path, accounts=["a", "b"]) as service, dashboard(service) as page:
+        await page.hello("stats")
+        assert (await page.read())["t"] == "snap" and len(page.items["accounts"]) == 2
 
 
 async def test_news_follow_a_pong_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -434,6 +434,26 @@ async def test_what_is_unknown_is_passed_over(tmp_path: Path, message: dict[str,
         assert (await page.hello("accounts"))["t"] == "hello"
 
 
+@pytest.mark.parametrize(
+    "early", [{"t": "ping", "c": 1}, {"t": "sub", "topic": "accounts"}, {"t": "rate", "hz": 1}], ids=str
+)
+async def test_whoever_speaks_before_its_hello_is_greeted_first(
+    tmp_path: Path, early: dict[str, Any]
+) -> None:
+    async with serve(tmp_path) as service, dashboard(service) as page:
+        await page.send(**early)
+        await service.add_account("b")
+        assert (
+            await service.admin("GET", "/api/live?topics=stats:0")
+        ).status == 200  # so the server has had its turns
+        await page.send(t="hello", epoch=None, topics={"accounts": 0}, hz=20)
+        await page.send(t="hello", epoch=None, topics={"accounts": 0}, hz=20)
+        assert (await page.read())["t"] == "hello"
+        frames = [await page.read(), await page.read()] if early["t"] == "ping" else [await page.read()]
+        assert "hello" not in [frame["t"] for frame in frames]
+        assert len(page.items["accounts"]) == 2
+
+
 async def test_a_flood_of_messages_ends_it(tmp_path: Path) -> None:
     async with serve(tmp_path) as service, dashboard(service) as page:
         for _ in range(module.MOST_MESSAGES_S + 1):
