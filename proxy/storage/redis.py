@@ -65,11 +65,15 @@ class _Talk:
 
     def _took(self, answer: Reply | ReplyError) -> None:
         self._progressed()
-        self._answers.popleft().set_result(answer)
+        asked = self._answers.popleft()
+        if not asked.done():  # else its caller was cancelled
+            asked.set_result(answer)
 
     def _lost(self, error: Exception) -> None:
         while self._answers:
-            self._answers.popleft().set_exception(error)
+            asked = self._answers.popleft()
+            if not asked.done():
+                asked.set_exception(error)
 
 
 class RedisLink:

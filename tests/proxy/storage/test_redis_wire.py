@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -157,6 +158,22 @@ async def test_a_server_that_accepts_and_says_nothing_is_given_up_in_time() -> N
         with pytest.raises(StoreAway, match="not answered within 50 ms"):
             await link.call("PING")
         await asyncio.wait_for(left.wait(), 5)  # its connection is closed, though it was not made yet
+
+
+async def test_a_greeting_may_give_a_call_up_and_go_on(redis_server: RedisServer) -> None:
+    said: list[object] = []
+
+    async with link_to(redis_server.url) as link:
+
+        async def greeting(talk: Any) -> None:
+            given_up = asyncio.ensure_future(talk.call("PING"))
+            await asyncio.sleep(0)  # it is sent
+            given_up.cancel()
+            said.append(await talk.call("ECHO", "after it"))
+
+        link.greet(greeting)
+        assert await link.call("PING") == b"PONG"
+        assert said == [b"after it"]
 
 
 async def test_a_command_that_cannot_be_sent_is_told_to_whoever_called(redis_server: RedisServer) -> None:
