@@ -100,6 +100,7 @@ class V1(HTTPServerConnectionDelegate):
         self.draining = False
         self.bodies = Bodies(spool_folder)
         self.running: set[V1Request] = set()
+        self._ended: list[V1Request] = []
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
         assert isinstance(request_conn, RequestConnection)
@@ -119,6 +120,24 @@ class V1(HTTPServerConnectionDelegate):
         for request in tuple(self.running):
             request.cut("this proxy is shutting down", by="shutdown")
 
+    def ended(self, request: V1Request) -> None:
+        """Tell the sinks of a request, of all that end in this turn of the loop one after the other.
+
+        Of 32 they take 25 µs each that way, and 60 between two requests: their code is still in the processor's caches.
+        """
+        self._ended.append(request)
+        if len(self.running) == 1:  # nobody to wait for
+            self._tell_sinks()
+        elif len(self._ended) == 1:
+            asyncio.get_running_loop().call_soon(self._tell_sinks)
+
+    def _tell_sinks(self) -> None:
+        ended, self._ended = self._ended, []
+        self.running.difference_update(ended)  # not before: a shutdown waits for them to be counted
+        for sink in self.sinks:
+            for request in ended:
+                sink(request.record)
+
 
 class State(Enum):
     """How far a request has come."""
@@ -136,8 +155,8 @@ class V1Request(HTTPMessageDelegate):
         self._server = server
         self._connection = connection
         self._state = State.RECEIVING
-        self._record = RequestRecord(server.clock.monotonic())
-        self._answer = ClientAnswer(connection, self._record, server.clock, on_stalled=self._stalled)
+        self.record = RequestRecord(server.clock.monotonic())
+        self._answer = ClientAnswer(connection, self.record, server.clock, on_stalled=self._stalled)
         self._body: Body | None = None
         self._place: Place | None = None
         self._inbound: Inbound | None = None
@@ -155,7 +174,7 @@ class V1Request(HTTPMessageDelegate):
         self._connection.set_max_body_size(sys.maxsize)
         assert isinstance(headers, RequestHeaders)
         read = headers.read
-        record = self._record
+        record = self.record
         record.method, record.path = start_line.method, logged_path(start_line.path)
         record.address = self._server.address_of(self._connection, headers)
         if self._server.cors.is_on:
@@ -198,7 +217,7 @@ class V1Request(HTTPMessageDelegate):
         try:
             await spooling
         except OSError as error:
-            log.error("request body not stored request=%s error=%s", self._record.id, error.strerror)
+            log.error("request body not stored request=%s error=%s", self.record.id, error.strerror)
             if self._state is State.RECEIVING:
                 self._refuse(_not_stored(error))
 
@@ -219,16 +238,16 @@ class V1Request(HTTPMessageDelegate):
             return
         refused = self._connection.refused
         if refused is None:
-            self._record.gone()
+            self.record.gone()
         else:
-            self._record.error = self._record.error or refused.type
-            self._record.status = self._record.status or refused.status
+            self.record.error = self.record.error or refused.type
+            self.record.status = self.record.status or refused.status
         self._end()
 
     # before the body
 
     def _admit(self, start_line: RequestStartLine, headers: ClientHeaders) -> None:
-        server, record = self._server, self._record
+        server, record = self._server, self.record
         if start_line.method.upper() in NEVER_SENT:
             raise MethodNotAllowed(f"{start_line.method.upper()} is not served here", should_retry=False)
         if server.draining:
@@ -264,7 +283,7 @@ class V1Request(HTTPMessageDelegate):
 
     def _unknown(self, keys: Sequence[str]) -> RequestError:
         """Who has no valid key is refused; an address that shows many wrong ones is told to wait."""
-        throttle, group = self._server.throttle, address_group(self._record.address)
+        throttle, group = self._server.throttle, address_group(self.record.address)
         for _ in keys:
             throttle.failed(group)
         wait_s = throttle.wait_s(group) if keys else 0.0
@@ -293,31 +312,31 @@ class V1Request(HTTPMessageDelegate):
     async def _serve(self, inbound: Inbound) -> None:
         try:
             await self._reserve(inbound)
-            async with self._server.relay.open(inbound, self._record) as answer:
-                if self._place is not None and self._record.account_id is not None:
-                    self._place.answered_by(self._record.account_id)
+            async with self._server.relay.open(inbound, self.record) as answer:
+                if self._place is not None and self.record.account_id is not None:
+                    self._place.answered_by(self.record.account_id)
                 await self._answer.relay(answer)
         except RequestError as error:
             self._fail(error)
         except (asyncio.CancelledError, StreamClosedError):
             if self._cut_because is None:
-                self._record.gone()
+                self.record.gone()
                 self._answer.abort()  # whatever cancelled it: nobody waits for an answer that will not come
             else:
                 await self._break_off(Unavailable(self._cut_because, retry_after_s=1))
         except UpstreamError as error:
-            self._record.cut_by = "upstream"
+            self.record.cut_by = "upstream"
             await self._break_off(Unavailable(f"the upstream cut its answer: {error}"))
         except Exception:
             # The boundary of a request: the client must hear of it, whatever it is.
-            log.exception("request failed request=%s", self._record.id)
+            log.exception("request failed request=%s", self.record.id)
             await self._break_off(RequestError("internal error: see this proxy's log"))
         finally:
             self._end()
 
     async def _reserve(self, inbound: Inbound) -> None:
         """Look what an inference request asks for, and set it aside. Raises RequestError."""
-        record = self._record
+        record = self.record
         if record.is_inference:
             wanted = inbound.peek()
             if not isinstance(wanted, Peek):
@@ -345,7 +364,7 @@ class V1Request(HTTPMessageDelegate):
 
     def cut(self, why: str, by: CutBy) -> None:
         """End the request, for a reason that its client is told."""
-        self._cut_because, self._record.cut_by = why, by
+        self._cut_because, self.record.cut_by = why, by
         match self._state:
             case State.RECEIVING | State.ADMITTING:
                 self._refuse(Unavailable(why, retry_after_s=1))
@@ -353,7 +372,7 @@ class V1Request(HTTPMessageDelegate):
                 self._cancel()
 
     def _stalled(self) -> None:
-        self._record.gone("client stalled")
+        self.record.gone("client stalled")
         self._answer.abort()
         self._cancel()
 
@@ -366,16 +385,14 @@ class V1Request(HTTPMessageDelegate):
         if self._state is State.DONE:
             return
         self._state = State.DONE
-        self._server.running.discard(self)
         self._answer.end()
         if self._body is not None:
             self._body.close()
         if self._place is not None:
             self._place.leave()
-        self._server.allowance.leave(self._record)
-        self._record.ended_at = self._server.clock.monotonic()
-        for sink in self._server.sinks:
-            sink(self._record)
+        self._server.allowance.leave(self.record)
+        self.record.ended_at = self._server.clock.monotonic()
+        self._server.ended(self)
         # What refers back to this: with a cycle, memory would wait for the collector.
         self._place = self._task = None
 
