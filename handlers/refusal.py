@@ -11,7 +11,7 @@ from typing import Final
 from tornado.httputil import HTTPHeaders
 
 from proxy.errors import MethodNotAllowed, RequestError
-from proxy.http.headers import to_client
+from proxy.http.headers import AnswerHeaders
 
 _COMPACT: Final = json.JSONEncoder(separators=(",", ":")).encode
 """As the API writes JSON: without spaces."""
@@ -37,7 +37,7 @@ def refusal(
         }
     )
     if account is not None:
-        for name, value in to_client([], account=account, attempts=attempts):
+        for name, value in AnswerHeaders([]).for_client(account, attempts):
             headers[name] = value
     if isinstance(error, MethodNotAllowed):
         headers["Allow"] = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"  # RFC 9110 §15.5.6

@@ -201,7 +201,7 @@ class OAuthServer:
             exchange.close()
         if head.status == 200:
             return _json_object(answer)
-        _refuse(head.status, answer, {name.lower(): value for name, value in head.headers})
+        _refuse(head.status, answer, {line.lower: line.value for line in head.lines})
 
 
 def life_s(expires_in: object) -> float:

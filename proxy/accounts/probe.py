@@ -79,7 +79,7 @@ class Probe:
 
     async def _read(self, exchange: Exchange, credential: Credential, began: float) -> Finding:
         head = await exchange.head()
-        status, latency_ms, headers = head.status, self._ms_since(began), AnswerHeaders(head.headers)
+        status, latency_ms, headers = head.status, self._ms_since(began), AnswerHeaders(head.lines)
         told = f"GET /v1/models answered {status}"
         if "json" not in headers.get("content-type").lower():
             return Finding(status, latency_ms, f"{told}, and not as the API does", refused=status == 401)

@@ -11,14 +11,16 @@ from typing import Literal
 from urllib.parse import quote
 
 from proxy.errors import InvalidRequest
+from proxy.http.lines import VALUE, Line
 from proxy.http.names import kind_of
 
 CredentialKind = Literal["api_key", "oauth"]
 # Lines in the order received, repeats kept; values are latin-1 text, as on the wire.
 Headers = Sequence[tuple[str, str]]
 
-_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 §5.5, field-value
 _LENGTH = re.compile(r"[0-9]{1,18}")
+
+_KEEP_ALIVE = ["keep-alive"]  # what most say, and no header
 
 _OAUTH_BETA = "oauth-2025-04-20"
 _ACCOUNT_SAFE = (string.punctuation + " ").replace("%", "")
@@ -108,7 +110,7 @@ class ClientHeaders:
             passed = without(passed, named)
             refused = [lower for lower in refused if lower not in named]
         values = [value for _, value in passed]
-        if refused or not (_is_plain("".join(values)) or all(map(_VALUE.fullmatch, values))):
+        if refused or not (_is_plain("".join(values)) or all(map(VALUE.fullmatch, values))):
             raise InvalidRequest("a header holds a character that may not be sent", should_retry=False)
         # Added last, so that nothing the client sent can take it away.
         if credential.kind == "api_key":
@@ -137,47 +139,32 @@ def _presented(lower_name: str, value: str) -> str:
 
 
 class AnswerHeaders:
-    """The headers of an upstream's answer, parsed once.
+    """The headers of an upstream's answer, looked through once.
 
     `limits` are those of the rate-limit family by lower-case name, without blanks around the value. Of repeated lines,
     the first counts. `length` is the body's, None unless it is one number (RFC 9110 §8.6) and the body is not chunked
     (RFC 9112 §6.3).
     """
 
-    __slots__ = ("_first", "_lengths", "_options", "_passing", "length", "limits")
+    __slots__ = ("_first", "_lines", "length", "limits")
 
-    def __init__(self, lines: Headers) -> None:
-        first: dict[str, str] = {}
-        limits: dict[str, str] = {}
-        passing: list[tuple[str, str]] = []
-        options: list[str] = []
-        lengths: list[str] = []
-        for line in lines:
-            name, value = line
-            kind = kind_of(name)
-            lower = kind.lower
-            if lower not in first:
-                first[lower] = value
-                if kind.limit:
-                    limits[lower] = value.strip()
-            elif lower == "content-length":
-                lengths.append(value.strip())
-            if kind.goes_down:
-                passing.append(line)
-            elif lower == "connection":
-                options.append(value)
-        self.limits = limits
-        self._first = first
-        self._passing = passing
-        self._lengths = lengths  # beside the first
-        self._options = options
+    def __init__(self, lines: Sequence[Line]) -> None:
+        self._lines = lines
+        self._first = first = {line.lower: line for line in reversed(lines)}
+        self.limits = {line.lower: first[line.lower].value.strip() for line in lines if line.is_limit}
         self.length = self._length()
 
     def _length(self) -> int | None:
         said = self.get("content-length")
         if not _LENGTH.fullmatch(said) or "transfer-encoding" in self._first:
             return None
-        return None if any(other != said for other in self._lengths) else int(said)
+        return None if any(other.strip() != said for other in self._values("content-length")) else int(said)
+
+    def _values(self, lower_name: str) -> list[str]:
+        """The values of all lines of that name."""
+        if len(self._first) == len(self._lines):  # each has a name of its own
+            return [self._first[lower_name].value] if lower_name in self._first else []
+        return [line.value for line in self._lines if line.lower == lower_name]
 
     @property
     def is_chunked(self) -> bool:
@@ -186,40 +173,28 @@ class AnswerHeaders:
 
     def get(self, lower_name: str) -> str:
         """The value of a header, without blanks around it; "" if there is none."""
-        return self._first.get(lower_name, "").strip()
+        line = self._first.get(lower_name)
+        return "" if line is None else line.value.strip()
 
     def for_client(self, account: str, attempts: int) -> list[tuple[str, str]]:
         """The headers as they go to the client; a line that cannot be sent is left out.
 
         In `x-proxy-account`, `%` and all but printable ASCII is percent-encoded as UTF-8.
         """
-        passed = _sendable(self._passing)
-        if named := _named_by(self._options):
+        passed = [line.down for line in self._lines if line.down is not None]
+        if named := _named_by(self._values("connection")):
             passed = without(passed, named)
-        said = self._first.get("content-length")
-        if said is not None and (self._lengths or self.length is None):
+        lengths = self._values("content-length")
+        if lengths and (len(lengths) > 1 or self.length is None):
             passed = _with_one_length(passed, believed=self.length is not None)
         passed.append(("x-proxy-account", _account_value(account)))
         passed.append(("x-proxy-attempts", str(attempts)))
         return passed
 
 
-def to_client(headers: Headers, *, account: str, attempts: int) -> list[tuple[str, str]]:
-    """`headers` as `AnswerHeaders.for_client` gives them, if nothing else of the answer's headers is needed."""
-    return AnswerHeaders(headers).for_client(account, attempts)
-
-
 @lru_cache(maxsize=1024)
 def _account_value(name: str) -> str:
     return quote(name.strip(), safe=_ACCOUNT_SAFE, errors="replace")
-
-
-def _sendable(lines: Headers) -> list[tuple[str, str]]:
-    """The lines whose values can be sent. Blanks around a value are stripped (RFC 9110 §5.5)."""
-    text = f"|{'|'.join([value for _, value in lines])}|"
-    if _is_plain(text) and " |" not in text and "| " not in text:
-        return list(lines)
-    return [(name, value.strip(" \t")) for name, value in lines if _VALUE.fullmatch(value)]
 
 
 def _with_one_length(lines: list[tuple[str, str]], *, believed: bool) -> list[tuple[str, str]]:
@@ -236,7 +211,7 @@ def without(lines: list[tuple[str, str]], lower_names: Set[str]) -> list[tuple[s
 
 def _named_by(options: Sequence[str]) -> Set[str]:
     """Lower-case names of the headers that `Connection` removes; its repeated lines are one list (RFC 9110 §5.3)."""
-    if not options:
+    if not options or options == _KEEP_ALIVE:
         return frozenset()
     names = {token.strip() for value in options for token in value.lower().split(",")}
     return {name for name in names if kind_of(name).nameable}

@@ -334,7 +334,7 @@ class Attempts:
             if sent.secret in head.text:
                 means.pool.failed(account.id)
                 raise means.echoed(account, head.status)
-            headers = AnswerHeaders(head.headers)
+            headers = AnswerHeaders(head.lines)
             attempt.request_id = headers.get("request-id")[:LONGEST_ID]
             means.pool.saw(account.id, headers)
             if head.status == 200 and exchange.begins_with(first_event.GOOD_STARTS):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 
 from proxy.errors import UpstreamError, UpstreamLost, UpstreamSilent
+from proxy.http.lines import Line, line_of
 
 HIGH_WATER = 64 * 1024
 """Bytes of an answer that may wait for the reader; above, the transfer pauses until the reader takes them."""
@@ -39,11 +40,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Status line and headers of an answer, as received."""
+    """Status line and header lines of an answer, as received."""
 
     status: int
     reason: str
-    headers: list[Header]
+    lines: list[Line]
     text: str = field(default="", compare=False, repr=False)
     """All of it as one text, which one look goes through."""
 
@@ -269,18 +270,12 @@ class Exchange:
 
 
 def parse_head(lines: list[bytes]) -> Head:
-    """A head as libcurl hands it over, line by line. A line without a colon is dropped.
-
-    A blank before the colon stays: for libcurl too that name is another one, also where it would be a length.
-    """
+    """A head as libcurl hands it over, line by line. A line without a colon is dropped."""
     text = b"".join(lines).decode("latin-1")
     first, *rest = text.split("\n")
     match = _STATUS_LINE.match(first.rstrip("\r"))
     if match is None:
         return Head(0, "", [])
-    headers = []
-    for line in rest:
-        name, colon, value = line.partition(":")
-        if colon:
-            headers.append((name, value.strip(" \t\r")))
-    return Head(int(match[1]), match[2] or "", headers, text)
+    return Head(
+        int(match[1]), match[2] or "", [line for line in map(line_of, rest) if line is not None], text
+    )

@@ -18,7 +18,7 @@ from proxy.accounts.balancer import REFRESH_AHEAD_S, ROOM_STEPS
 from proxy.accounts.cooldown import LONG_LIMIT_S, LONGEST_TEST_S
 from proxy.accounts.pool import Pool
 from proxy.accounts.preferences import Preferences
-from proxy.http.headers import AnswerHeaders
+from tests.answer_headers import answer_headers
 from tests.disk import Disk, make_pool
 from tests.service import TestClock
 
@@ -296,7 +296,7 @@ async def both(pool: Pool, plain: Plain, clock: TestClock, step: tuple[Any, ...]
             unified = "anthropic-ratelimit-unified-5h"
             reset = str(round(NOW + 86_400))
             lines = [(f"{unified}-utilization", str(percent / 100)), (f"{unified}-reset", reset)]
-            pool.saw(id, AnswerHeaders(lines))
+            pool.saw(id, answer_headers(lines))
 
 
 @pytest.mark.parametrize("by_room", [False, True])

@@ -17,7 +17,7 @@ from proxy.accounts.exhausted import exhausted
 from proxy.accounts.pool import Pool
 from proxy.accounts.preferences import Preferences
 from proxy.errors import RateLimited, Unavailable
-from proxy.http.headers import AnswerHeaders
+from tests.answer_headers import answer_headers
 from tests.disk import Disk, make_pool
 from tests.service import TestClock
 
@@ -53,7 +53,7 @@ def chosen(pool: Pool, times: int = 1, **options: Any) -> str:
 def has_left(pool: Pool, id: str, left: float, *, resets_in: float = 3600) -> None:
     unified = "anthropic-ratelimit-unified-5h"
     lines = [(f"{unified}-utilization", f"{1 - left}"), (f"{unified}-reset", str(round(NOW + resets_in)))]
-    pool.saw(id, AnswerHeaders(lines))
+    pool.saw(id, answer_headers(lines))
 
 
 # ---- priority

@@ -15,8 +15,8 @@ from proxy.accounts.account import ApiKey
 from proxy.accounts.pool import Pool
 from proxy.accounts.quota import MAX_WINDOWS, Quota, Window, room, view
 from proxy.accounts.quota import read_quota as read_headers
-from proxy.http.headers import AnswerHeaders
 from proxy.simulator import Answer, Error, quota_429
+from tests.answer_headers import answer_headers
 from tests.service import Service, serve, upstream_key
 
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
@@ -51,7 +51,7 @@ OF_A_LOGIN = [
 
 
 def read_quota(lines: list[tuple[str, str]], known: Quota) -> Quota:
-    headers = AnswerHeaders(lines)
+    headers = answer_headers(lines)
     return read_headers(headers.limits, headers.get("date"), known, NOW)
 
 
@@ -308,13 +308,13 @@ async def test_a_deleted_accounts_late_answer_leaves_nothing(pool: Pool) -> None
     account = await pool.add("a", ApiKey("sk-ant-api03-a"))
     await pool.remove(account.id)
     lines = [(f"{UNIFIED}5h-utilization", "1.0"), (f"{UNIFIED}5h-reset", "1800003600")]
-    pool.saw(account.id, AnswerHeaders(lines))
+    pool.saw(account.id, answer_headers(lines))
     assert pool.room(account.id) == 1.0
 
 
 async def test_answers_of_different_limits_all_count(pool: Pool) -> None:
     account = await pool.add("a", ApiKey("sk-ant-api03-a"))
     for name, used in (("5h", "0.1"), ("7d", "0.2"), ("5h", "0.3")):
-        pool.saw(account.id, AnswerHeaders([(f"{UNIFIED}{name}-utilization", used)]))
-    pool.saw(account.id, AnswerHeaders([("request-id", "req_1")]))
+        pool.saw(account.id, answer_headers([(f"{UNIFIED}{name}-utilization", used)]))
+    pool.saw(account.id, answer_headers([("request-id", "req_1")]))
     assert {name: window.used for name, window in pool.quotas[account.id].items()} == {"5h": 0.3, "7d": 0.2}

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import InvalidRequest
-from proxy.http.headers import AnswerHeaders, ClientHeaders, Credential, to_client, to_upstream
+from proxy.http.headers import ClientHeaders, Credential, to_upstream
+from tests.answer_headers import answer_headers
 
 KEY = Credential("api_key", "sk-ant-api03-upstream")
 TOKEN = Credential("oauth", "sk-ant-oat01-upstream")
@@ -22,7 +23,7 @@ def values(lines: Lines, name: str) -> list[str]:
 
 
 def answered(headers: Lines, account: str = "main") -> Lines:
-    return to_client(headers, account=account, attempts=2)
+    return answer_headers(headers).for_client(account, 2)
 
 
 # ---- the client's key
@@ -261,7 +262,7 @@ def test_any_account_name_is_one_safe_header_value(account: str, value: str) -> 
 
 
 def test_an_answers_header_is_found_by_its_name_and_the_first_counts() -> None:
-    headers = AnswerHeaders([("Content-Type", " a "), ("content-type", "b")])
+    headers = answer_headers([("Content-Type", " a "), ("content-type", "b")])
     assert headers.get("content-type") == "a"
     assert headers.get("content-encoding") == ""
 
@@ -273,11 +274,11 @@ def test_the_headers_of_limits_are_set_apart() -> None:
         ("anthropic-ratelimit-requests-limit", "9"),
         ("Retry-After", "5"),
     ]
-    assert AnswerHeaders(lines).limits == {"anthropic-ratelimit-requests-limit": "50", "retry-after": "5"}
+    assert answer_headers(lines).limits == {"anthropic-ratelimit-requests-limit": "50", "retry-after": "5"}
 
 
 def test_an_answers_headers_go_to_each_client_with_its_own_account() -> None:
-    headers = AnswerHeaders([("x-a", "1")])
+    headers = answer_headers([("x-a", "1")])
     assert headers.for_client("main", 1)[1:] == [("x-proxy-account", "main"), ("x-proxy-attempts", "1")]
     assert headers.for_client("other", 2)[1:] == [("x-proxy-account", "other"), ("x-proxy-attempts", "2")]
 

@@ -102,7 +102,10 @@ async def ask(client: CurlClient, method: str, number: int) -> bytes:
         body = b""
         while data := await exchange.read():
             body += data
-        return body or dict(head.headers).get("X-Of", "").rpartition(" ")[2].encode()
+        return (
+            body
+            or {line.lower: line.value for line in head.lines}.get("x-of", "").rpartition(" ")[2].encode()
+        )
     finally:
         exchange.close()
 

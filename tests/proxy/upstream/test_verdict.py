@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.clock import rfc3339
-from proxy.http.headers import AnswerHeaders, CredentialKind
+from proxy.http.headers import CredentialKind
 from proxy.upstream.error_body import read_error
 from proxy.upstream.verdict import LONGEST_LIMIT_S, MESSAGES, Action, Asked, Verdict, judge
+from tests.answer_headers import answer_headers
 
 NOW = 1_774_470_000.0
 HOUR = 3600.0
@@ -87,7 +88,7 @@ def judged(
     route: str = MESSAGES,
     now: float = NOW,
 ) -> Verdict:
-    read = AnswerHeaders(list((headers or {}).items()))
+    read = answer_headers(list((headers or {}).items()))
     error = read_error(body, read.get("content-encoding"), read.get("content-type"))
     return judge(status, read, error, account_kind=kind, asked=Asked(model, route), now=now)
 
@@ -630,7 +631,7 @@ def test_evidence_is_one_short_line_without_anything_secret() -> None:
 
 
 def test_an_answers_headers_are_shown_to_no_one() -> None:
-    assert "secret" not in repr(AnswerHeaders([("set-cookie", "secret"), ("retry-after", "secret")]))
+    assert "secret" not in repr(answer_headers([("set-cookie", "secret"), ("retry-after", "secret")]))
 
 
 # ---- properties
@@ -683,7 +684,7 @@ bodies = st.one_of(
 def test_no_answer_whatever_raises_or_names_a_time_out_of_bounds(
     status: int, headers: list[tuple[str, str]], body: bytes, kind: CredentialKind, model: str | None
 ) -> None:
-    read = AnswerHeaders(headers)
+    read = answer_headers(headers)
     error = read_error(body, read.get("content-encoding"), read.get("content-type"))
     verdict = judge(status, read, error, account_kind=kind, asked=Asked(model), now=NOW)
     if verdict.limited_until is not None:

@@ -1,0 +1,56 @@
+"""The header lines of answers. Most recur from one to the next, so that each is read once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from proxy.http.names import kind_of
+
+# An answer has some twenty-five, of which three or four are its own.
+MOST_LINES = 1024
+LONGEST_LINE = 256
+
+VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 §5.5, field-value
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One header line, as received but for the blanks around its value (RFC 9110 §5.5).
+
+    `down` is what a client gets of it, None if nothing. `is_limit`: it is of the rate-limit family.
+    """
+
+    name: str
+    value: str = field(repr=False)
+    lower: str
+    down: tuple[str, str] | None = field(repr=False)
+    is_limit: bool
+
+
+class Lines(dict[str, Line | None]):
+    """The lines met so far, by their text. A dict finds a known one several times faster than a function does."""
+
+    def __missing__(self, text: str) -> Line | None:
+        line = _line_of(text)
+        if len(text) <= LONGEST_LINE:
+            if len(self) >= MOST_LINES:
+                self.clear()
+            self[text] = line
+        return line
+
+
+def _line_of(text: str) -> Line | None:
+    name, colon, value = text.partition(":")
+    if not colon:
+        return None
+    value = value.strip(" \t\r")
+    kind = kind_of(name)
+    down = (name, value) if kind.goes_down and VALUE.fullmatch(value) else None
+    return Line(name, value, kind.lower, down, kind.limit)
+
+
+line_of: Callable[[str], Line | None] = Lines().__getitem__
+"""The header line of a text, without or with its end; None if it has no colon. What is before a colon is the name, a
+blank at its end too: for libcurl that is another name, also where it would be a length."""
