@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -80,15 +81,16 @@ class _Account:
     day: Window = field(default_factory=Window)
     month: Window = field(default_factory=Window)
     recent: deque[float] = field(default_factory=deque)
+    is_due: bool = False  # at some time, its oldest request of the last minute is to be forgotten
     turned_on: int = -1  # the day of `day` and `month`, in days since the epoch
     running: int = 0
     reservations: int = 0
     reserved_tokens: int = 0
     reserved_usd: float = 0.0
 
-    def forget_before(self, oldest: float) -> None:
-        """Forget the requests that began by then, on the monotonic clock."""
-        while self.recent and self.recent[0] <= oldest:
+    def forget_old(self, now: float) -> None:
+        """Forget the requests that began a minute before `now`, on the monotonic clock, or earlier."""
+        while self.recent and self.recent[0] + MINUTE_S <= now:
             self.recent.popleft()
 
 
@@ -99,7 +101,8 @@ class Budgets:
         self._clock = clock
         self._on_spend: Callable[[str], None] = _ignore
         self._accounts: dict[str, _Account] = {}
-        self._busy: set[str] = set()  # keys whose requests in flight, or in the last minute, are limited
+        self._changed: set[str] = set()  # keys whose meters may have changed since the last tick
+        self._due: list[tuple[float, str]] = []  # a heap: when a key's oldest request is a minute old
         for id, record in stored.items():
             if "day" in record:  # else an account's counters
                 self._accounts[id] = _Account(id, _read(record["day"]), _read(record.get("month")))
@@ -115,14 +118,15 @@ class Budgets:
             raise refusals.too_many(account.running)
         if limits.requests_per_minute is not None:
             now = self._clock.monotonic()
-            account.forget_before(now - MINUTE_S)
+            account.forget_old(now)
             if len(account.recent) >= limits.requests_per_minute:
                 wait_s = account.recent[-limits.requests_per_minute] + MINUTE_S - now
                 raise refusals.too_often(limits.requests_per_minute, wait_s)
             account.recent.append(now)
-            self._busy.add(key_id)
-        elif limits.concurrent_requests is not None:
-            self._busy.add(key_id)
+            self._forget_in_time(account)
+        is_shown = limits.requests_per_minute is not None or limits.concurrent_requests is not None
+        if is_shown:
+            self._changed.add(key_id)
         account.running += 1
         ended = False
 
@@ -131,6 +135,8 @@ class Budgets:
             if not ended:
                 ended = True
                 account.running -= 1
+                if is_shown:
+                    self._changed.add(key_id)
 
         return end
 
@@ -139,12 +145,13 @@ class Budgets:
         account = self._account(key_id)
         self._turn_over(account)
         # The month first: if both budgets are spent, the client must wait for the next month.
-        for window, period, resets_at, most_tokens, most_usd in (
-            (account.month, "month", self._month_ends(), limits.tokens_per_month, limits.cost_usd_per_month),
-            (account.day, "day", self._day_ends(), limits.tokens_per_day, limits.cost_usd_per_day),
+        for window, period, ends, most_tokens, most_usd in (
+            (account.month, "month", self._month_ends, limits.tokens_per_month, limits.cost_usd_per_month),
+            (account.day, "day", self._day_ends, limits.tokens_per_day, limits.cost_usd_per_day),
         ):
             spent = _over(window.tokens + account.reserved_tokens + tokens, most_tokens)
             if spent or _over(window.cost_usd + account.reserved_usd + cost_usd, most_usd):
+                resets_at = ends()
                 raise refusals.spent(
                     "token" if spent else "cost",
                     period,
@@ -181,8 +188,8 @@ class Budgets:
         account.reserved_tokens, account.reserved_usd = held.tokens, held.cost_usd
         # When each of the minute came is known where it came; here, that the newest is the last one to be forgotten.
         account.recent = deque([self._clock.monotonic() - held.newest_s] * held.recent)
-        if held.recent or held.running:
-            self._busy.add(key_id)
+        self._forget_in_time(account)
+        self._changed.add(key_id)
 
     def settle(self, account: _Account, reservation: Reservation, *, tokens: int, cost_usd: float) -> None:
         """Release a reservation and count what was used, in the current day and month."""
@@ -251,15 +258,27 @@ class Budgets:
         ]
         return sorted(meters, key=lambda each: -(each["used"] + each["reserved"]) / each["most"])
 
-    def tick(self) -> list[str]:
-        """Forget requests that are a minute old. Returns the keys whose meters may have changed since the last tick."""
-        busy, oldest = list(self._busy), self._clock.monotonic() - MINUTE_S
-        for key_id in busy:
-            account = self._account(key_id)
-            account.forget_before(oldest)
-            if not account.recent and not account.running:
-                self._busy.discard(key_id)
-        return busy
+    def tick(self) -> Set[str]:
+        """Forget requests that are a minute old. Returns the keys whose meters may have changed since the last tick.
+
+        No other keys are looked at: a second's look at 100,000 of them held the loop for 0.2 s.
+        """
+        now = self._clock.monotonic()
+        while self._due and self._due[0][0] <= now:
+            _, key_id = heapq.heappop(self._due)
+            account = self._accounts.get(key_id)
+            if account is not None:  # else it was deleted
+                account.is_due = False
+                account.forget_old(now)
+                self._forget_in_time(account)
+                self._changed.add(key_id)
+        changed, self._changed = self._changed, set()
+        return changed
+
+    def _forget_in_time(self, account: _Account) -> None:
+        if account.recent and not account.is_due:
+            account.is_due = True
+            heapq.heappush(self._due, (account.recent[0] + MINUTE_S, account.key_id))
 
     def reserved(self, key_id: str) -> tuple[int, int, float]:
         """The reservations of a key that are not settled: how many, their tokens and their US dollars."""
@@ -269,7 +288,7 @@ class Budgets:
     def forget(self, key_id: str) -> None:
         """Remove a deleted key."""
         self._accounts.pop(key_id, None)
-        self._busy.discard(key_id)
+        self._changed.discard(key_id)
         self._on_spend(key_id)
 
     def record(self, key_id: str) -> Record:

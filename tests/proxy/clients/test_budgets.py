@@ -439,18 +439,65 @@ def test_each_limit_has_a_meter_and_what_is_no_limit_has_none(budgets: Budgets, 
 def test_the_minute_passes_by_itself_and_the_tick_tells_whose_meters_move(
     budgets: Budgets, clock: TestClock
 ) -> None:
-    assert budgets.tick() == []
+    assert budgets.tick() == set()
     begin(budgets, ALL, 3)
     end = budgets.begin(KEY, KeyLimits(concurrent_requests=1))
-    budgets.begin("tok_2", NO_LIMITS)
+    budgets.begin("tok_2", NO_LIMITS)()
+    assert budgets.tick() == {KEY} and metered(budgets)["requests_per_minute"][0] == 3
     clock.advance(59)
-    assert budgets.tick() == [KEY] and metered(budgets)["requests_per_minute"][0] == 3
+    assert budgets.tick() == set() and metered(budgets)["requests_per_minute"][0] == 3
     clock.advance(1)
-    assert budgets.tick() == [KEY] and metered(budgets)["requests_per_minute"] == (0, 0, None)
+    assert budgets.tick() == {KEY} and metered(budgets)["requests_per_minute"] == (0, 0, None)
     end()
     assert metered(budgets)["concurrent_requests"][0] == 0
-    assert budgets.tick() == [KEY]  # the last time
-    assert budgets.tick() == []
+    assert budgets.tick() == {KEY}
+    assert budgets.tick() == set()
+
+
+def test_each_request_of_a_minute_is_forgotten_in_its_second(budgets: Budgets, clock: TestClock) -> None:
+    for _ in range(3):
+        begin(budgets, ALL, 1)
+        clock.advance(20)
+    for left in (2, 1, 0):
+        assert KEY in budgets.tick() and metered(budgets)["requests_per_minute"][0] == left
+        clock.advance(19.5)
+        assert budgets.tick() == set()
+        clock.advance(0.5)
+    assert budgets.tick() == set()
+
+
+def test_a_tick_tells_only_of_keys_whose_minute_has_passed(budgets: Budgets, clock: TestClock) -> None:
+    for number in range(1000):
+        budgets.begin(f"tok_{number}", ALL)
+        clock.advance(0.0625)
+    assert len(budgets.tick()) == 1000
+    assert budgets.tick() == set()
+    clock.advance(0.25)
+    assert budgets.tick() == {f"tok_{number}" for number in range(41, 45)}
+
+
+@pytest.mark.parametrize("began_at", [0.1, 1 / 3, 1e6 + 0.7, 2.0**33 + 0.1])
+def test_a_request_is_forgotten_whatever_its_time_is_rounded_to(
+    budgets: Budgets, clock: TestClock, began_at: float
+) -> None:
+    clock.advance(began_at)
+    begin(budgets, ALL, 1)
+    budgets.tick()
+    clock.advance(60)
+    budgets.tick()
+    clock.advance(0.001)
+    budgets.tick()
+    assert metered(budgets)["requests_per_minute"] == (0, 0, None)
+
+
+def test_a_deleted_key_is_forgotten_by_the_tick(budgets: Budgets, clock: TestClock) -> None:
+    begin(budgets, ALL, 1)
+    budgets.forget(KEY)
+    clock.advance(61)
+    assert budgets.tick() == set()
+    begin(budgets, ALL, 1)
+    clock.advance(61)
+    assert budgets.tick() == {KEY} and metered(budgets)["requests_per_minute"] == (0, 0, None)
 
 
 def test_a_new_day_begins_at_nothing(budgets: Budgets, clock: TestClock) -> None:
