@@ -6,8 +6,10 @@ import asyncio
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct
 
 from proxy.clients.refusals import no_slot
 from proxy.clock import Clock, rfc3339
@@ -25,8 +27,7 @@ most 3 ms of the event loop."""
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
+class Client(Struct, frozen=True, gc=False):
     """An address (an IPv6 /64 counts as one) and a User-Agent under one client key."""
 
     key_id: str
@@ -113,7 +114,7 @@ class Sessions:
         """
         now = self._clock.now()
         if len(client.user_agent) > MAX_USER_AGENT:
-            client = replace(client, user_agent=client.user_agent[:MAX_USER_AGENT])
+            client = Client(client.key_id, client.address, client.user_agent[:MAX_USER_AGENT])
         session = self._sessions.get(client)
         if session is not None and self._over(session):
             self._drop(session)

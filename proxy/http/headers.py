@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Sequence, Set
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 from urllib.parse import quote
+
+from msgspec import Struct
 
 from proxy.errors import InvalidRequest
 from proxy.http.lines import VALUE, Line
@@ -33,12 +34,14 @@ LONGEST_TRACE_HEADER = 512
 """Characters of `traceparent`, which has 55, or of `tracestate`: more need not be kept (Trace Context §3.3.1.5)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Credential:
+class Credential(Struct, frozen=True, gc=False):
     """What an account authenticates with at the Claude API; `secret` is an API key or an OAuth access token."""
 
     kind: CredentialKind
-    secret: str = field(repr=False)
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"Credential({self.kind!r})"
 
     def __post_init__(self) -> None:
         if not self.secret or " " in self.secret or not _is_plain(self.secret):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from proxy.http.names import kind_of
 
@@ -15,18 +16,20 @@ LONGEST_LINE = 256
 VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 §5.5, field-value
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """One header line, as received but for the blanks around its value (RFC 9110 §5.5).
 
     `down` is what a client gets of it, None if nothing. `is_limit`: it is of the rate-limit family.
     """
 
     name: str
-    value: str = field(repr=False)
+    value: str
     lower: str
-    down: tuple[str, str] | None = field(repr=False)
+    down: tuple[str, str] | None
     is_limit: bool
+
+    def __repr__(self) -> str:
+        return f"Line({self.name!r})"  # a value may be a secret
 
 
 class Lines(dict[str, Line | None]):

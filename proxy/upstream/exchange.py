@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
+
+from msgspec import Struct
 
 from proxy.errors import UpstreamError, UpstreamLost, UpstreamSilent
 from proxy.http.lines import Line, line_of
@@ -19,8 +20,7 @@ _STATUS_LINE = re.compile(r"HTTP/[\d.]+ (\d{3})(?: (.*))?$")
 Header = tuple[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """What is sent: `target` is the path and query exactly as they go on the wire.
 
     `body` is None where there is none (no Content-Length is sent then), else bytes, or a file of `file_bytes` at its
@@ -34,19 +34,24 @@ class Request:
     file_bytes: int = 0
     may_resend: bool = True
     """Whether libcurl may send it again on a new connection when an idle one turns out to be dead."""
-    proxy: str | None = field(default=None, repr=False)
+    proxy: str | None = None
     """URL of the outbound proxy that it goes through; None for the client's own, or for none."""
 
+    def __repr__(self) -> str:
+        return f"Request({self.method!r}, {self.target!r})"
 
-@dataclass(frozen=True, slots=True)
-class Head:
+
+class Head(Struct, frozen=True):
     """Status line and header lines of an answer, as received."""
 
     status: int
     reason: str
     lines: list[Line]
-    text: str = field(default="", compare=False, repr=False)
+    text: str = ""
     """All of it as one text, which one look goes through."""
+
+    def __repr__(self) -> str:
+        return f"Head({self.status})"
 
 
 class Transfer(Protocol):
