@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -35,6 +35,10 @@ AT_ONCE_PARTS = 1000
 """Of a chunked body, what is read before others have a turn, if its chunks are tiny: 256 KB of one byte each take 10
 ms, and 20 clients who sent such held all others up for a second."""
 
+MOST_KEPT = 1024
+LONGEST_KEPT = 256
+"""Header lines, and characters of each, that are known again."""
+
 TORNADO_PRIVATES = ("_as_list", "_combined_cache", "_normalize_header")
 """What `RequestHeaders` relies on in tornado.httputil beside its documented interface."""
 
@@ -44,7 +48,7 @@ _HOST = re.compile(
     r"[A-Za-z0-9\-._~!$&'()*+;=%:\[\]]*"
 )  # RFC 3986 §3.2, without a comma: two lines were joined
 _LENGTH = re.compile(r"[0-9]{1,18}")
-_FIELD = re.compile(r"([^:]+):[ \t]*([^\r]*)\r\n")  # once llhttp has judged it
+_CREDENTIALS = frozenset({"authorization", "proxy-authorization", "x-api-key", "cookie"})
 _BINARY = re.compile(rb"[^ -~]")
 _TLS = b"\x16\x03"  # a record of a handshake, of any version (RFC 8446 §5.1)
 _END = b"\r\n\r\n"
@@ -289,12 +293,28 @@ class _BodyEvents:
         self.ended = True
 
 
+class Fields(dict[str, tuple[str, str]]):
+    """Names and values by the header lines met so far, which recur with the requests of a client.
+
+    No credential is kept. The lines were judged by llhttp.
+    """
+
+    def __missing__(self, line: str) -> tuple[str, str]:
+        name, _, value = line.partition(":")
+        field = name, value.strip(" \t")
+        if len(line) <= LONGEST_KEPT and name.lower() not in _CREDENTIALS:
+            if len(self) >= MOST_KEPT:
+                self.clear()
+            self[line] = field
+        return field
+
+
+_field_of: Callable[[str], tuple[str, str]] = Fields().__getitem__
+
+
 def _fields(text: str) -> list[tuple[str, str]]:
     """The names and values of a head's lines, without blanks around the values."""
-    lines = _FIELD.findall(text)
-    if " \r" in text or "\t\r" in text:
-        return [(name, value.rstrip(" \t")) for name, value in lines]
-    return lines
+    return [_field_of(line) for line in text.split("\r\n") if line]
 
 
 def malformed(reason: str) -> InvalidRequest:
