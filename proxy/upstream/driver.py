@@ -354,6 +354,7 @@ class _Handle:
         "_method",
         "_proxy",
         "_resends",
+        "_target",
         "curl",
         "exchange",
         "has_head",
@@ -369,6 +370,7 @@ class _Handle:
         self._interim = 0
         self._keeps = True
         self._method = ""
+        self._target = ""
         self._proxy: str | None = None
         self._resends = True
         for option, value in (
@@ -427,7 +429,9 @@ class _Handle:
             # On a kept connection that turns out to be dead, libcurl sends a request again.
             self._resends = request.may_resend
             curl.setopt(pycurl.FRESH_CONNECT, 0 if request.may_resend else 1)
-        curl.setopt(pycurl.REQUEST_TARGET, (prefix + request.target).encode("latin-1"))
+        if request.target != self._target:
+            self._target = request.target
+            curl.setopt(pycurl.REQUEST_TARGET, (prefix + request.target).encode("latin-1"))
         curl.setopt(pycurl.HTTPHEADER, header_lines)
         return exchange
 
