@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ MAX_SESSIONS = 4096
 MAX_USER_AGENT = 256
 """Clients choose their User-Agent: without bounds, one could fill the memory with sessions. To save this many takes at
 most 3 ms of the event loop."""
+
+TELL_FULL_S = 60.0
+"""How often the log says that there are so many."""
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +85,7 @@ class Sessions:
         self._by_id: dict[str, Session] = {}
         self._sessions: OrderedDict[Client, Session] = OrderedDict()
         self._unsaved = Unsaved("sessions", self._snapshot, _record, stored)
+        self._told_full_at = -math.inf
         self._changed: set[str] | None = None  # since `changes` was called last, if it was
         self._restore(stored)
 
@@ -120,11 +125,14 @@ class Sessions:
             self._drop(session)
             session = None
         if session is None:
-            self._make_room()
+            is_full = len(self._sessions) >= MAX_SESSIONS
+            if is_full:
+                self._make_room()
             session = Session(self._new_id("ses"), client, now, now)
-            self._put(session)
-            by = Who("key", client.key_id, address=client.address)
-            self._tell("started", session, f"a session of {client.address} began", by)
+            self._sessions[client] = self._by_id[session.id] = session
+            if not is_full:  # else each request of many clients could be an event, on disk too
+                by = Who("key", client.key_id, address=client.address)
+                self._tell("started", session, f"a session of {client.address} began", by)
         self._sessions.move_to_end(client)
         session.last_seen_at = now
         session.requests += 1
@@ -267,23 +275,19 @@ class Sessions:
 
     def _end(self, session: Session, by: Who | None = None) -> None:
         self._drop(session)
-        address = session.client.address
-        text = f"a session of {address} was ended, with {session.in_flight} requests"
+        text = f"a session of {session.client.address} was ended, with {session.in_flight} requests"
         self._tell("ended", session, text, by or acting())
         log.info("session ended session=%s requests_cut=%d", session.id, session.in_flight)
         for cut in tuple(session.running):
             cut()
 
     def _make_room(self) -> None:
-        if len(self._sessions) < MAX_SESSIONS:
-            return
+        if (now := self._clock.monotonic()) - self._told_full_at >= TELL_FULL_S:
+            self._told_full_at = now
+            log.warning("%d sessions: the longest unused make room, no event tells of new ones", MAX_SESSIONS)
         unused = next((s for s in self._sessions.values() if not s.in_flight), None)
         if unused is not None:
             self._drop(unused)
-
-    def _put(self, session: Session) -> None:
-        self._sessions[session.client] = self._by_id[session.id] = session
-        self._touch(session)
 
     def _drop(self, session: Session) -> None:
         del self._sessions[session.client], self._by_id[session.id]

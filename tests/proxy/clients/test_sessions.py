@@ -32,10 +32,9 @@ def make(
 ) -> Sessions:
     return Sessions(
         stored or {},
-        **{"enabled": True, "max_concurrent": 3, "ttl_s": TTL_S} | options,
+        **{"enabled": True, "max_concurrent": 3, "ttl_s": TTL_S, "feed": Feed()} | options,
         queue_timeout_s=queue_timeout_s,
         clock=clock,
-        feed=Feed(),
         new_id=new_ids(),
     )
 
@@ -406,6 +405,26 @@ def test_the_longest_unused_session_goes_first(clock: TestClock, monkeypatch: py
     visit(sessions, Client("t", "d", ""))
     assert [session.client.address for session in sessions] == ["running", "ended last", "c", "d"]
     running.leave()
+
+
+def test_of_more_clients_than_are_kept_no_event_tells_and_the_log_says_so_once_a_minute(
+    clock: TestClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "MAX_SESSIONS", 4)
+    feed, told = Feed(), list[str]()
+    feed.on_event(lambda event: told.append(event.kind))
+    sessions = make(clock, feed=feed)
+    for number in range(20):
+        visit(sessions, Client("t", str(number), ""))
+    assert told == 4 * ["session.started"]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    clock.advance(60)
+    visit(sessions, Client("t", "after a minute", ""))
+    assert (len(told), len(caplog.records)) == (4, 2)
+    clock.advance(10_000)
+    sessions.tick()
+    visit(sessions, Client("t", "later", ""))
+    assert told[4:] == [*4 * ["session.ended"], "session.started"]
 
 
 def test_where_every_session_has_requests_one_more_client_is_served(
