@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final
 
 Network = IPv4Network | IPv6Network
+
+LONGEST: Final = 64
+"""Characters of an address: the longest has 45, and then the name of its zone."""
 
 
 def client_address(peer: str, forwarded_for: Iterable[str], trusted: Sequence[Network]) -> str:
@@ -17,7 +21,7 @@ def client_address(peer: str, forwarded_for: Iterable[str], trusted: Sequence[Ne
     address = peer
     for hop in reversed(hops):
         try:
-            address = plain(str(ip_address(hop)))
+            address = _address(hop)
         except ValueError:
             break  # not an address, so neither this hop nor any to its left can be trusted
         if not within(address, trusted):
@@ -47,10 +51,23 @@ def address_group(address: str) -> str:
     return str(ip_network((ip, 64), strict=False))
 
 
+@lru_cache(maxsize=4096)
+def _address(hop: str) -> str:
+    """As it is known here; the same clients come again. Raises ValueError if it is not an address."""
+    return plain(str(_ip(hop)))
+
+
+@lru_cache(maxsize=4096)
+def _ip(text: str) -> IPv4Address | IPv6Address:
+    if len(text) > LONGEST:  # a zone may be of any length (RFC 4007 §11), and this is kept
+        raise ValueError("too long for an address")
+    return ip_address(text)
+
+
 def within(address: str, networks: Sequence[Network]) -> bool:
     """Whether the address is in one of the networks."""
     try:
-        ip = ip_address(address)
+        ip = _ip(address)
     except ValueError:
         return False
     return any(ip.version == network.version and ip in network for network in networks)

@@ -106,7 +106,12 @@ def ours(setup: Setup, behind: Behind, core: int | None) -> Iterator[Target]:
     with tempfile.TemporaryDirectory(prefix="claude-proxy-bench-") as home:
         data, log = Path(home) / "data", Path(home) / "log"
         seed(data, accounts=setup.accounts, keys=setup.keys)
-        variables = {"SESSION__MAX_CONCURRENT": MOST_AT_ONCE, "STORAGE__DATA_FOLDER": str(data)}
+        variables = {
+            "SESSION__MAX_CONCURRENT": MOST_AT_ONCE,
+            "STORAGE__DATA_FOLDER": str(data),
+            # Or 5,000 streams of one address would be more than its half of the connections.
+            "SERVER__TRUSTED_PROXIES": "127.0.0.1",
+        }
         if behind.certificate is not None:
             variables["CLAUDE__BASE_URL"] = f"https://127.0.0.1:{behind.port}"
             variables["SSL_CERT_FILE"] = str(behind.certificate)

@@ -39,6 +39,11 @@ def test_the_rightmost_hop_that_is_not_trusted_counts(
     assert client_address(peer, forwarded_for, TRUSTED) == address
 
 
+def test_an_address_with_a_zone_of_any_length_is_none() -> None:
+    assert client_address("10.0.0.1", ["fe80::1%eth0"], TRUSTED) == "fe80::1%eth0"
+    assert client_address("10.0.0.1", ["fe80::1%" + 1000 * "e"], TRUSTED) == "10.0.0.1"
+
+
 @given(addresses, st.lists(st.text() | addresses))
 def test_without_trusted_proxies_nothing_that_a_client_sends_counts(peer: str, lines: list[str]) -> None:
     assert client_address(peer, lines, ()) == peer
