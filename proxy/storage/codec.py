@@ -6,6 +6,7 @@ import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from proxy.errors import StorageError
@@ -108,7 +109,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _lines(document: Document) -> str:
-    return ",\n".join(f"{json.dumps(id)}: {text}" for id, text in document.records.items())
+    # As json.dumps writes an id, which takes ten times as long: a file may have 100,000.
+    return ",\n".join([f"{encode_basestring_ascii(id)}: {text}" for id, text in document.records.items()])
 
 
 def _crc32(generation: int, lines: str) -> int:
