@@ -16,6 +16,7 @@ import pytest
 
 from proxy.clients.keys import KeyStatus
 from proxy.simulator import Answer, Error, Raw, Steady
+from proxy.usage.request_log import Wanted
 from tests.service import (
     CLIENT_KEY,
     MESSAGE_HEADERS,
@@ -779,6 +780,35 @@ async def test_a_request_while_draining_gets_a_503(tmp_path: Path) -> None:
         assert (await stream).status == 200
         clock.advance(0.05)
         await drain
+
+
+async def test_requests_that_end_together_are_each_counted_once(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        answers = await asyncio.gather(*(service.message() for _ in range(8)))
+        assert [answer.status for answer in answers] == 8 * [200]
+        ids = [kept.request_id for kept in service.parts.request_log.find(Wanted())]
+        assert len(ids) == len(set(ids)) == 8
+        [token] = service.parts.keys
+        assert service.parts.series.day("token", token.id).ok == 8
+        assert service.parts.server.running == 0
+
+
+async def test_a_shutdown_counts_all_that_it_cuts_at_once(tmp_path: Path) -> None:
+    clock = SteppedClock()
+    async with serve(tmp_path, clock=clock) as service:
+        for _ in range(5):
+            service.simulator.script(None, Steady(3, interval_s=60))
+        streams = [asyncio.create_task(service.message(stream=True)) for _ in range(5)]
+        await until(lambda: service.parts.server.running == 5 and len(service.simulator.ledger) == 5)
+        service.parts.server.drain_timeout_s = 0
+        drain = asyncio.create_task(service.parts.server.drain())
+        await clock.asleep(0.05)
+        clock.free()
+        await drain
+        cut = [kept.cut_by for kept in service.parts.request_log.find(Wanted())]
+        assert cut == 5 * ["shutdown"]
+        for stream in streams:
+            stream.cancel()
 
 
 async def test_no_connection_is_accepted_while_draining(tmp_path: Path) -> None:
