@@ -20,6 +20,7 @@ from tornado.httputil import HTTPHeaders, RequestStartLine, _normalize_header
 
 from proxy.errors import BodyTooLarge, HeadTooLarge, InvalidRequest, TargetTooLong
 from proxy.http.headers import ClientHeaders
+from proxy.http.known import Known
 
 MAX_HEAD_BYTES = 32 * 1024
 
@@ -293,20 +294,17 @@ class _BodyEvents:
         self.ended = True
 
 
-class Fields(dict[str, tuple[str, str]]):
-    """Names and values by the header lines met so far, which recur with the requests of a client.
+class Fields(Known[tuple[str, str]]):
+    """Names and values of the header lines met so far. No credential is kept. The lines were judged by llhttp."""
 
-    No credential is kept. The lines were judged by llhttp.
-    """
+    most, longest = MOST_KEPT, LONGEST_KEPT
 
-    def __missing__(self, line: str) -> tuple[str, str]:
-        name, _, value = line.partition(":")
-        field = name, value.strip(" \t")
-        if len(line) <= LONGEST_KEPT and name.lower() not in _CREDENTIALS:
-            if len(self) >= MOST_KEPT:
-                self.clear()
-            self[line] = field
-        return field
+    def read(self, text: str) -> tuple[str, str]:
+        name, _, value = text.partition(":")
+        return name, value.strip(" \t")
+
+    def keeps(self, text: str) -> bool:
+        return text.partition(":")[0].lower() not in _CREDENTIALS
 
 
 _field_of: Callable[[str], tuple[str, str]] = Fields().__getitem__

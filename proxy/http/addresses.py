@@ -21,7 +21,7 @@ def client_address(peer: str, forwarded_for: Iterable[str], trusted: Sequence[Ne
     address = peer
     for hop in reversed(hops):
         try:
-            address = _address(hop)
+            address = plain(str(_ip(hop)))
         except ValueError:
             break  # not an address, so neither this hop nor any to its left can be trusted
         if not within(address, trusted):
@@ -49,12 +49,6 @@ def address_group(address: str) -> str:
     if ip.ipv4_mapped is not None:
         return str(ip.ipv4_mapped)
     return str(ip_network((ip, 64), strict=False))
-
-
-@lru_cache(maxsize=4096)
-def _address(hop: str) -> str:
-    """As it is known here; the same clients come again. Raises ValueError if it is not an address."""
-    return plain(str(_ip(hop)))
 
 
 @lru_cache(maxsize=4096)

@@ -281,6 +281,5 @@ def parse_head(lines: list[bytes]) -> Head:
     match = _STATUS_LINE.match(first.rstrip("\r"))
     if match is None:
         return Head(0, "", [])
-    return Head(
-        int(match[1]), match[2] or "", [line for line in map(line_of, rest) if line is not None], text
-    )
+    found = [line for line in map(line_of, rest) if line is not None]
+    return Head(int(match[1]), match[2] or "", found, text)
