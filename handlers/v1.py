@@ -138,9 +138,12 @@ class V1(HTTPServerConnectionDelegate):
     def _tell_sinks(self) -> None:
         ended, self._ended = self._ended, []
         self.running.difference_update(ended)  # not before: a shutdown waits for them to be counted
-        for sink in self.sinks:
-            for request in ended:
-                sink(request.record)
+        for request in ended:
+            try:
+                for sink in self.sinks:
+                    sink(request.record)
+            except Exception:  # sinks never raise; if one does, the others' requests are not to suffer for it
+                log.exception("request not counted request=%s", request.record.id)
 
 
 class State(Enum):

@@ -16,6 +16,8 @@ import pytest
 
 from proxy.clients.keys import KeyStatus
 from proxy.simulator import Answer, Error, Raw, Steady
+from proxy.usage.allowance import price
+from proxy.usage.request import RequestRecord
 from proxy.usage.request_log import Wanted
 from tests.service import (
     CLIENT_KEY,
@@ -791,6 +793,29 @@ async def test_requests_that_end_together_are_each_counted_once(tmp_path: Path) 
         [token] = service.parts.keys
         assert service.parts.series.day("token", token.id).ok == 8
         assert service.parts.server.running == 0
+
+
+async def test_a_request_that_cannot_be_counted_takes_no_other_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[RequestRecord] = []
+
+    def priced(record: RequestRecord, now: float) -> None:
+        seen.append(record)
+        if len(seen) == 1:
+            raise RuntimeError("a record like no other")
+        price(record, now)
+
+    monkeypatch.setattr("proxy.assembly.relay.price", priced)
+    async with serve(tmp_path) as service:
+        answers = await asyncio.gather(*(service.message() for _ in range(8)))
+        assert [answer.status for answer in answers] == 8 * [200]
+        ids = {kept.request_id for kept in service.parts.request_log.find(Wanted())}
+        assert ids == {record.id for record in seen[1:]} and len(ids) == 7
+        assert (await service.message()).status == 200
+        assert service.parts.server.running == 0
+    failed = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert [record.getMessage() for record in failed] == [f"request not counted request={seen[0].id}"]
 
 
 async def test_a_shutdown_counts_all_that_it_cuts_at_once(tmp_path: Path) -> None:
