@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from proxy.accounts.quota import Window
 from proxy.accounts.quota_history import POINTS, QuotaHistory, read_quota_record
 from proxy.feed import Feed
 from tests.disk import Disk, make_pool
+from tests.memory import traced
 from tests.service import TestClock, serve
 
 DAY = 86_400.0
@@ -177,13 +177,10 @@ async def test_a_thousand_accounts_with_three_windows_take_few_bytes(
     for n in range(1000):
         account = await pool.add(f"account-{n}", ApiKey(f"sk-ant-api03-{n}"))
         pool.quotas.set(account.id, {name: window(0.5, clock) for name in ("5h", "7d", "7d_oi")})
-    tracemalloc.start()
-    try:
+    with traced() as memory:
         history.sample()
         await history.save(disk)
-        taken, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+        taken = memory()
     assert len(disk["quota"]) == 1000
     assert taken < 15e6  # the test's disk included
     assert POINTS == {"24h": 288, "7d": 168}

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
-import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,6 +19,7 @@ from proxy.errors import NotFound, RateLimited
 from proxy.feed import Feed
 from proxy.storage.protocols import Record
 from tests.disk import Disk, new_ids
+from tests.memory import traced
 from tests.service import TestClock
 
 CLIENT = Client("tok_1", "1.2.3.4", "curl/8")
@@ -471,16 +470,6 @@ def test_more_addresses_than_are_kept_leave_the_memory_of_failures_where_it_was(
         full = memory()
         come(2 * MAX_ADDRESSES, 2 * MAX_ADDRESSES)
         assert memory() - full < 100_000
-
-
-@contextlib.contextmanager
-def traced() -> Iterator[Callable[[], int]]:
-    """Bytes that Python has allocated since, whenever it is asked."""
-    tracemalloc.start()
-    try:
-        yield lambda: tracemalloc.get_traced_memory()[0]
-    finally:
-        tracemalloc.stop()
 
 
 # ---- any order

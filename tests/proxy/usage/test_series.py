@@ -6,7 +6,6 @@ import asyncio
 import json
 import math
 import time
-import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
@@ -24,6 +23,7 @@ from proxy.storage.json_files import JsonFiles
 from proxy.storage.protocols import Record
 from proxy.usage.counts import Counts, amounts_of
 from proxy.usage.series import MOST_UNFOLDED, Report, Ring, Row, Series
+from tests.memory import traced
 from tests.service import TestClock
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
@@ -780,29 +780,24 @@ def test_more_models_than_are_told_apart_take_no_memory(series: Series) -> None:
             ask(series, model=f"model-{n}")
 
     ask_for(range(2 * MOST_UNFOLDED))
-    tracemalloc.start()
-    try:
+    with traced() as memory:
         ask_for(range(2 * MOST_UNFOLDED, 7 * MOST_UNFOLDED))
-        grown, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+        grown = memory()
     assert grown < 500 * MOST_UNFOLDED  # what waits to be folded is replaced, and there is never more of it
 
 
 async def test_years_take_the_memory_of_a_month(series: Series, shelf: Shelf, clock: TestClock) -> None:
-    async def a_month() -> int:
+    async def a_month() -> None:
         for n in range(31 * 24):
             ask(series, model=f"model-{n}")
             clock.advance(HOUR)
         await series.flush(shelf)
         shelf.files.clear()
-        return tracemalloc.get_traced_memory()[0]
 
-    tracemalloc.start()
-    try:
+    with traced() as memory:
         await a_month()
-        second = await a_month()
         await a_month()
-        assert await a_month() < 1.1 * second
-    finally:
-        tracemalloc.stop()
+        second = memory()
+        await a_month()
+        await a_month()
+        assert memory() < 1.1 * second
