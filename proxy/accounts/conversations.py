@@ -189,7 +189,7 @@ class Conversations:
         """Append it, for other instances too, whose lines are there as well. A line twice does no harm."""
         turns, self._turns = self._turns, deque(maxlen=MOST)
         try:
-            await self._storage.append(LOG, [*_records(pending.items()), *_told(turns)])
+            await self._storage.append(LOG, chain(_records(pending.items()), _told(turns)))
         except BaseException:
             self._turns.extendleft(reversed(turns))
             self._pending = dict(islice((pending | self._pending).items(), MOST))
@@ -202,14 +202,23 @@ class Conversations:
         return self._written > 2 * len(self._accounts) + MOST_OBSOLETE
 
     async def _append(self, pending: dict[Name, Held]) -> None:
-        await self._storage.append(LOG, list(_records(pending.items())))
+        await self._storage.append(LOG, _records(pending.items()))
         self._written += len(pending)
 
     async def _replace(self) -> None:
-        known = tuple(self._accounts.items())
+        known = tuple(self._accounts)
         turns = ((name, *held, None) for name, held in self.lately.turns()) if self._is_shared else ()
-        await self._storage.replace_log(LOG, chain([{"version": VERSION}], _records(known), _told(turns)))
+        await self._storage.replace_log(
+            LOG, chain([{"version": VERSION}], _records(self._held(known)), _told(turns))
+        )
         self._written = len(known)
+
+    def _held(self, names: Iterable[Name]) -> Iterator[tuple[Name, Held]]:
+        """Who holds each, as it is when it is written: what has changed since the call is pending as well."""
+        for name in names:
+            held = self._accounts.get(name)
+            if held is not None:
+                yield name, held
 
 
 def _keep(known: OrderedDict[K, V], name: K, held: V, most: int) -> None:

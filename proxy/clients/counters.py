@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from proxy.clients.budgets import Budgets, read_window
+from proxy.clients.budgets import Budgets, Spent, read_window, spent_record
 from proxy.clients.keys import ClientKeys
 from proxy.storage.fields import Fields
 from proxy.storage.protocols import Record, Storage
 from proxy.storage.unsaved import Unsaved
+
+Snapshot = tuple[int, float | None, Spent | None]
+"""The requests of a key, when the last one was, and what all have spent."""
 
 
 class KeyCounters:
@@ -15,7 +18,7 @@ class KeyCounters:
     def __init__(self, keys: ClientKeys, budgets: Budgets) -> None:
         self._keys = keys
         self._budgets = budgets
-        self._unsaved = Unsaved("counters", self._record, dict)
+        self._unsaved = Unsaved("counters", self._snapshot, _record)
         keys.on_use(self._unsaved.add)
         budgets.on_spend(self._unsaved.add)
 
@@ -23,11 +26,15 @@ class KeyCounters:
         """Write the counters that have changed. Raises StorageError."""
         await self._unsaved.save(storage)
 
-    def _record(self, key_id: str) -> Record | None:
+    def _snapshot(self, key_id: str) -> Snapshot | None:
         use = self._keys.use(key_id)
-        if use is None:
-            return None
-        return {"requests": use.requests, "last_used_at": use.last_used_at} | self._budgets.record(key_id)
+        return None if use is None else (use.requests, use.last_used_at, self._budgets.spent(key_id))
+
+
+def _record(snapshot: Snapshot) -> Record:
+    """The counters of a key as they are stored."""
+    requests, last_used_at, spent = snapshot
+    return {"requests": requests, "last_used_at": last_used_at} | spent_record(spent)
 
 
 def read_counters(id: str, record: Record) -> None:

@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from itertools import chain
 from typing import Any, ClassVar
 
+from msgspec import Struct
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from proxy.clients.budgets import NO_LIMITS, KeyLimits
@@ -118,8 +119,7 @@ class ClientKey:
         return not self.models or any(fnmatchcase(model, pattern) for pattern in self.models)
 
 
-@dataclass(slots=True)
-class KeyUse:
+class KeyUse(Struct, gc=False):
     """Usage counters of one key."""
 
     requests: int = 0

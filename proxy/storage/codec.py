@@ -53,7 +53,7 @@ def encode(document: Document) -> bytes:
     """The bytes of the file: `{"version": 1, "generation": 7, "crc32": …, "records": {"<id>": {…}}}`."""
     lines = _lines(document)
     head = f'"version": {VERSION}, "generation": {document.generation}, "crc32": {_crc32(document.generation, lines)}'
-    return f'{{{head}, "records": {{\n{lines}\n}}}}\n'.encode()
+    return b"".join((f'{{{head}, "records": {{\n'.encode(), lines, b"\n}}\n"))
 
 
 def decode(data: bytes, name: str) -> Document:
@@ -108,11 +108,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _lines(document: Document) -> str:
+def _lines(document: Document) -> bytes:
     # As json.dumps writes an id, which takes ten times as long: a file may have 100,000.
-    return ",\n".join([f"{encode_basestring_ascii(id)}: {text}" for id, text in document.records.items()])
+    return ",\n".join(
+        [f"{encode_basestring_ascii(id)}: {text}" for id, text in document.records.items()]
+    ).encode()
 
 
-def _crc32(generation: int, lines: str) -> int:
+def _crc32(generation: int, lines: bytes) -> int:
     # Computed over the parsed records, serialised again: whitespace does not matter, and every value does.
-    return zlib.crc32(f"{VERSION} {generation}\n{lines}".encode())
+    return zlib.crc32(lines, zlib.crc32(f"{VERSION} {generation}\n".encode()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from proxy.errors import StorageError
@@ -15,7 +15,7 @@ from proxy.storage.protocols import Record
 class Share:
     """One append of a group. `failure` is why its lines are not in the log, if that is known."""
 
-    lines: Sequence[Record]
+    lines: Iterable[Record]
     is_durable: bool = False
     failure: Exception | None = None
 
@@ -28,7 +28,7 @@ class Group:
         self._logs = logs
         self._waiting: deque[Share] = deque()  # filled by the event loop, emptied by the writer thread
 
-    def join(self, lines: Sequence[Record]) -> Share:
+    def join(self, lines: Iterable[Record]) -> Share:
         """Add an append; the caller then orders its `commit`."""
         share = Share(lines)
         self._waiting.append(share)

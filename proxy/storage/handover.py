@@ -50,11 +50,11 @@ class HandOver:
         self._clock = clock
         self._numbers = itertools.count()
 
-    async def append(self, log: str, lines: Sequence[Record], *, durable: bool = False) -> None:
+    async def append(self, log: str, lines: Iterable[Record], *, durable: bool = False) -> None:
         if log not in LOGS and not DAY.fullmatch(log):
             self._refuse()
         path = self._folder / f"{os.getpid()}-{next(self._numbers)}.json"
-        data = json.dumps({"log": log, "lines": lines}).encode()
+        data = json.dumps({"log": log, "lines": list(lines)}).encode()
         try:
             await asyncio.to_thread(files.replace, path, data, durable=True)
         except OSError as error:

@@ -141,7 +141,7 @@ class JsonFiles(LocalLeases):
         await self._order(self._logs.each_line, checked(log), take)
 
     def append(
-        self, log: str, lines: Sequence[Record], *, durable: bool = False
+        self, log: str, lines: Iterable[Record], *, durable: bool = False
     ) -> Coroutine[Any, Any, None]:
         if not durable:
             return self._order(self._logs.append, checked(log), lines)

@@ -130,7 +130,8 @@ class Counters(Protocol):
 class Logs(Protocol):
     """Named logs of lines. A crash costs a log its last lines at most, no durable one.
 
-    Names are as ids. Lines are not copied, since thousands of them would block the event loop: do not change them.
+    Names are as ids. Lines are not copied, since thousands of them would block the event loop: do not change them. An
+    iterator of lines makes them when they are written, which may be in another thread.
     """
 
     async def logs(self) -> list[str]:
@@ -153,7 +154,7 @@ class Logs(Protocol):
         lines.
         """
 
-    async def append(self, log: str, lines: Sequence[Record], *, durable: bool = False) -> None:
+    async def append(self, log: str, lines: Iterable[Record], *, durable: bool = False) -> None:
         """Append lines to a log, which is created if missing; a power cut may lose them unless they are `durable`.
 
         Raises StorageError: then none of them is in the log, for as long as this process lives.

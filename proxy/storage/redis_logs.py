@@ -95,7 +95,7 @@ class RedisLogs:
     # Not `async def`: the call itself sends the lines.
 
     def append(
-        self, log: str, lines: Sequence[Record], *, durable: bool = False
+        self, log: str, lines: Iterable[Record], *, durable: bool = False
     ) -> Coroutine[Any, Any, None]:
         key = self._key(checked(log))
         try:

@@ -113,7 +113,7 @@ class Timed:
         return self._timed("update", self._storage.update(kind, records))
 
     def append(
-        self, log: str, lines: Sequence[Record], *, durable: bool = False
+        self, log: str, lines: Iterable[Record], *, durable: bool = False
     ) -> Coroutine[Any, Any, None]:
         return self._timed("append", self._storage.append(log, lines, durable=durable))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import pytest
 
@@ -28,7 +28,7 @@ class Logs:
         self.may_go = asyncio.Event()
         self.may_go.set()
 
-    async def append(self, log: str, lines: Sequence[Record], *, durable: bool = False) -> None:
+    async def append(self, log: str, lines: Iterable[Record], *, durable: bool = False) -> None:
         self.waiting += 1
         await self.may_go.wait()
         self.waiting -= 1
@@ -37,6 +37,9 @@ class Logs:
         self.lines += lines
 
     async def replace_log(self, log: str, lines: Iterable[Record]) -> None:
+        self.waiting += 1
+        await self.may_go.wait()
+        self.waiting -= 1
         if self.full:
             raise StorageError("no space left on device")
         self.replaced += 1
@@ -151,5 +154,23 @@ async def test_a_save_that_was_cancelled_is_made_up_for(conversations: Conversat
     await until(lambda: logs.waiting)
     saving.cancel()
     await asyncio.wait([saving])
+    logs.may_go.set()
     await conversations.save()
     assert [of for line in logs.lines for of in line.get("of", ())] == ["1", "2"]
+
+
+async def test_what_changes_while_all_is_written_anew_is_written_as_it_is_then(
+    conversations: Conversations, logs: Logs
+) -> None:
+    for name in "changed", "same":
+        conversations.keep([("g", name)], "a")
+    logs.may_go.clear()
+    saving = asyncio.create_task(conversations.save())
+    await until(lambda: logs.waiting)
+    conversations.keep([("g", "changed")], "b")
+    conversations.keep([("g", "new")], "b")
+    logs.may_go.set()
+    await saving
+    await conversations.save()
+    accounts = {of: line["account"] for line in logs.lines for of in line.get("of", ())}
+    assert accounts == {"changed": "b", "same": "a", "new": "b"}

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from proxy.clients.budgets import NO_LIMITS, Budgets, KeyLimits, Reservation
+from proxy.clients.budgets import NO_LIMITS, Budgets, KeyLimits, Reservation, spent_record
 from proxy.errors import RateLimited
 from tests.service import TestClock
 
@@ -276,7 +276,7 @@ def test_what_was_used_survives_a_restart_and_what_was_reserved_does_not(
 ) -> None:
     reserved(budgets, TOKENS_A_DAY, tokens=70).settle(tokens=70, cost_usd=0.25)
     reserved(budgets, TOKENS_A_DAY, tokens=30)
-    again = Budgets({KEY: budgets.record(KEY)}, clock=clock)
+    again = Budgets({KEY: spent_record(budgets.spent(KEY))}, clock=clock)
     assert again.view(KEY) == budgets.view(KEY)
     reserved(again, TOKENS_A_DAY, tokens=30)
     refused(again, TOKENS_A_DAY, tokens=1)
@@ -285,7 +285,7 @@ def test_what_was_used_survives_a_restart_and_what_was_reserved_does_not(
 def test_a_new_day_begins_also_while_it_is_down(budgets: Budgets, clock: TestClock) -> None:
     reserved(budgets, TOKENS_A_DAY, tokens=100).settle(tokens=100, cost_usd=0.0)
     clock.advance(86_400)
-    reserved(Budgets({KEY: budgets.record(KEY)}, clock=clock), TOKENS_A_DAY, tokens=100)
+    reserved(Budgets({KEY: spent_record(budgets.spent(KEY))}, clock=clock), TOKENS_A_DAY, tokens=100)
 
 
 @pytest.mark.parametrize(
@@ -308,7 +308,7 @@ def test_a_damaged_record_counts_nothing(clock: TestClock, damaged: object) -> N
 
 
 def test_records_of_anything_but_keys_are_passed_over(clock: TestClock) -> None:
-    assert Budgets({"acc_1": {"requests": 7, "in_flight": 0}}, clock=clock).record("acc_1") == {}
+    assert Budgets({"acc_1": {"requests": 7, "in_flight": 0}}, clock=clock).spent("acc_1") is None
 
 
 def test_a_forgotten_key_is_not_stored_any_more_whatever_of_it_still_runs(budgets: Budgets) -> None:
@@ -318,7 +318,7 @@ def test_a_forgotten_key_is_not_stored_any_more_whatever_of_it_still_runs(budget
     end()
     reservation.settle(tokens=10, cost_usd=0.1)
     budgets.spend(KEY, tokens=10, cost_usd=0.1)
-    assert budgets.record(KEY) == {}
+    assert budgets.spent(KEY) is None
 
 
 # ---- any order
@@ -381,7 +381,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         if not self.running:
-            self.budgets = Budgets({KEY: self.budgets.record(KEY)}, clock=self.clock)
+            self.budgets = Budgets({KEY: spent_record(self.budgets.spent(KEY))}, clock=self.clock)
 
     @invariant()
     def what_is_used_is_what_was_settled(self) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import asdict
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import asdict
 
 from proxy.clients.keys import ClientKeys, KeyStatus, Role, key_record, load_keys
 from proxy.errors import Conflict, NotFound, StorageError, Unprocessable

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 from tornado.ioloop import IOLoop
 
-from proxy.clients.budgets import NO_LIMITS, Budgets, KeyLimits
+from proxy.clients.budgets import NO_LIMITS, Budgets, KeyLimits, spent_record
 from proxy.clients.keys import ClientKeys, Role, declared_key
 from proxy.clients.sessions import Client, Sessions
 from proxy.clients.shared import SharedLimits
@@ -433,7 +433,7 @@ async def test_what_was_used_before_there_was_a_store_goes_on_and_is_taken_over_
     before.know(KEY.id)
     before.spend(KEY.id, tokens=7, cost_usd=0.25)
     counters = {
-        KEY.id: {"requests": 3, "last_used_at": 1_799_999_999.5} | before.record(KEY.id),
+        KEY.id: {"requests": 3, "last_used_at": 1_799_999_999.5} | spent_record(before.spent(KEY.id)),
         "acc_1": {"requests": 9},
     }
     for _ in range(2):
