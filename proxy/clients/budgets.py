@@ -12,7 +12,6 @@ from functools import lru_cache
 from typing import Annotated, Any, ClassVar
 
 from msgspec import Struct, field
-from msgspec.structs import asdict
 from pydantic import ConfigDict, Field
 
 from proxy.clients import refusals
@@ -60,10 +59,6 @@ class Window(Struct, gc=False):
     name: str = ""
     tokens: int = 0
     cost_usd: float = 0.0
-
-
-Spent = tuple[Window, Window]
-"""What was spent in the present day and the present month."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,10 +297,10 @@ class Budgets:
         self._changed.discard(key_id)
         self._on_spend(key_id)
 
-    def spent(self, key_id: str) -> Spent | None:
-        """What a key has spent by now; None if it has spent nothing."""
+    def spent(self, key_id: str) -> tuple[()] | tuple[Window, Window]:
+        """What a key has spent in its last day and month, as copies; nothing if it has spent nothing."""
         account = self._accounts.get(key_id)
-        return None if account is None else (copy(account.day), copy(account.month))
+        return () if account is None else (copy(account.day), copy(account.month))
 
     def _turn_over(self, account: _Account) -> None:
         """Start a new day or month if one has begun. Open reservations stay."""
@@ -333,11 +328,6 @@ class Budgets:
 
     def _month_ends(self) -> float:
         return (self._today().replace(day=1) + timedelta(days=32)).replace(day=1).timestamp()
-
-
-def spent_record(spent: Spent | None) -> Record:
-    """The stored form of what a key has spent; empty if that is nothing."""
-    return {} if spent is None else {"day": asdict(spent[0]), "month": asdict(spent[1])}
 
 
 class Reservation:

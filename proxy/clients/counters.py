@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from proxy.clients.budgets import Budgets, Spent, read_window, spent_record
+from msgspec import UNSET, Struct, UnsetType, to_builtins
+
+from proxy.clients.budgets import Budgets, Window, read_window
 from proxy.clients.keys import ClientKeys
 from proxy.storage.fields import Fields
 from proxy.storage.protocols import Record, Storage
 from proxy.storage.unsaved import Unsaved
 
-Snapshot = tuple[int, float | None, Spent | None]
-"""The requests of a key, when the last one was, and what all have spent."""
+
+class Counted(Struct, gc=False):
+    """The counters of a key as they are stored: its requests, when the last one was, and what they have spent.
+
+    A save copies thousands at once: structs, so that no garbage collection comes of it.
+    """
+
+    requests: int
+    last_used_at: float | None
+    day: Window | UnsetType = UNSET
+    month: Window | UnsetType = UNSET
 
 
 class KeyCounters:
@@ -18,7 +29,7 @@ class KeyCounters:
     def __init__(self, keys: ClientKeys, budgets: Budgets) -> None:
         self._keys = keys
         self._budgets = budgets
-        self._unsaved = Unsaved("counters", self._snapshot, _record)
+        self._unsaved = Unsaved("counters", self._counted, to_builtins)
         keys.on_use(self._unsaved.add)
         budgets.on_spend(self._unsaved.add)
 
@@ -26,15 +37,11 @@ class KeyCounters:
         """Write the counters that have changed. Raises StorageError."""
         await self._unsaved.save(storage)
 
-    def _snapshot(self, key_id: str) -> Snapshot | None:
+    def _counted(self, key_id: str) -> Counted | None:
         use = self._keys.use(key_id)
-        return None if use is None else (use.requests, use.last_used_at, self._budgets.spent(key_id))
-
-
-def _record(snapshot: Snapshot) -> Record:
-    """The counters of a key as they are stored."""
-    requests, last_used_at, spent = snapshot
-    return {"requests": requests, "last_used_at": last_used_at} | spent_record(spent)
+        if use is None:
+            return None
+        return Counted(use.requests, use.last_used_at, *self._budgets.spent(key_id))
 
 
 def read_counters(id: str, record: Record) -> None:

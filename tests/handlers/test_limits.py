@@ -330,7 +330,7 @@ async def test_a_deleted_key_leaves_nothing_of_its_budget(tmp_path: Path) -> Non
         await wire.answer()
         await service.admin("DELETE", f"/api/tokens/{token['id']}")
         await until(lambda: service.running == 0)
-        assert service.parts.budgets.spent(token["id"]) is None
+        assert service.parts.budgets.spent(token["id"]) == ()
 
 
 async def test_a_client_that_leaves_pays_for_what_it_asked(tmp_path: Path) -> None:

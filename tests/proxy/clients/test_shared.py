@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 
 import pytest
+from msgspec import to_builtins
 from tornado.ioloop import IOLoop
 
-from proxy.clients.budgets import NO_LIMITS, Budgets, KeyLimits, spent_record
+from proxy.clients.budgets import NO_LIMITS, Budgets, KeyLimits
 from proxy.clients.keys import ClientKeys, Role, declared_key
 from proxy.clients.sessions import Client, Sessions
 from proxy.clients.shared import SharedLimits
@@ -432,8 +433,9 @@ async def test_what_was_used_before_there_was_a_store_goes_on_and_is_taken_over_
     one, before = pool.instance(), Budgets({}, clock=TestClock())
     before.know(KEY.id)
     before.spend(KEY.id, tokens=7, cost_usd=0.25)
+    day, month = to_builtins(before.spent(KEY.id))
     counters = {
-        KEY.id: {"requests": 3, "last_used_at": 1_799_999_999.5} | spent_record(before.spent(KEY.id)),
+        KEY.id: {"requests": 3, "last_used_at": 1_799_999_999.5, "day": day, "month": month},
         "acc_1": {"requests": 9},
     }
     for _ in range(2):
