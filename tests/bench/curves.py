@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from proxy.assembly.periods import SAVE_COUNTERS_S
 from tests.bench.dashboards import dashboards
 from tests.bench.figures import (
     ARRIVED,
@@ -134,8 +135,8 @@ def _body(course: Course, size: int) -> Values:
 
 
 def _keys(course: Course, count: int) -> Values:
-    """Each of `count` keys has asked before it is measured, and asks in turn."""
-    return cost(course.load("requests", 32, first=count))
+    """Each of `count` keys has asked before it is measured, and asks in turn. The time has a save of counters in it."""
+    return cost(course.load("requests", 32, seconds=max(course.seconds, SAVE_COUNTERS_S), first=count))
 
 
 def _plain(course: Course, _: int) -> Values:
@@ -143,8 +144,9 @@ def _plain(course: Course, _: int) -> Values:
 
 
 def _sessions(course: Course, count: int) -> Values:
-    """Each of `count` User-Agents has asked before it is measured, and asks in turn."""
-    return cost(course.load("requests", 32, agents=count, first=count))
+    """Each of `count` User-Agents has asked before, and asks in turn. The time has a save of sessions in it."""
+    seconds = max(course.seconds, SAVE_COUNTERS_S)
+    return cost(course.load("requests", 32, seconds=seconds, agents=count, first=count))
 
 
 def _watched(course: Course, count: int) -> Values:
@@ -215,7 +217,7 @@ CURVES = (
         "A key is found by its hash, whatever their number. Of 100,000, which ask one after the other, what a request "
         "touches has left the processor's caches, and every 5 s a file of 20 MB is written with their counters.",
         setup=lambda size: Setup(keys=size),
-        fixed_s=lambda size: 0.3 + size / 1500,
+        fixed_s=lambda size: SAVE_COUNTERS_S + size / 1500,
     ),
     Curve(
         "growth-sessions",
@@ -226,7 +228,7 @@ CURVES = (
         _sessions,
         "A session is found by its client. The table holds 4,096, so that with more clients each request makes one "
         "anew, which no event tells, and ends the longest unused.",
-        fixed_s=lambda size: 0.3 + size / 1500,
+        fixed_s=lambda size: SAVE_COUNTERS_S + size / 1500,
     ),
     Curve(
         "growth-dashboards",
