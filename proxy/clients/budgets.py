@@ -46,10 +46,11 @@ class KeyLimits:
     def has_budget(self) -> bool:
         """Whether tokens or cost are limited, so that the usage of each request must be known."""
         budgets = (self.tokens_per_day, self.tokens_per_month, self.cost_usd_per_day, self.cost_usd_per_month)
-        return any(budget is not None for budget in budgets)
+        return budgets != NO_BUDGETS
 
 
 NO_LIMITS = KeyLimits()
+NO_BUDGETS = (None, None, None, None)
 _NAMES = tuple(each.name for each in fields(KeyLimits))
 
 
