@@ -49,7 +49,13 @@ _HOST = re.compile(
     r"[A-Za-z0-9\-._~!$&'()*+;=%:\[\]]*"
 )  # RFC 3986 §3.2, without a comma: two lines were joined
 _LENGTH = re.compile(r"[0-9]{1,18}")
-_CREDENTIALS = frozenset({"authorization", "proxy-authorization", "x-api-key", "cookie"})
+_RECUR = re.compile(
+    "(?:accept(?:-encoding|-language)?|anthropic-(?:beta|dangerous-direct-browser-access|version)|cache-control"
+    "|connection|content-(?:encoding|length|type)|host|origin|priority|sec-fetch-(?:dest|mode|site)|te|user-agent|via"
+    "|x-app|x-claude-code-session-id|x-forwarded-(?:for|host|port|proto)|x-real-ip|x-stainless-[a-z-]+):",
+    re.IGNORECASE,
+)
+"""Lines that are sent again and again. Those of any other name may hold a credential, and are not kept."""
 _BINARY = re.compile(rb"[^ -~]")
 _TLS = b"\x16\x03"  # a record of a handshake, of any version (RFC 8446 §5.1)
 _END = b"\r\n\r\n"
@@ -295,7 +301,7 @@ class _BodyEvents:
 
 
 class Fields(Known[tuple[str, str]]):
-    """Names and values of the header lines met so far. No credential is kept. The lines were judged by llhttp."""
+    """Names and values of the header lines met so far, of names that recur. The lines were judged by llhttp."""
 
     most, longest = MOST_KEPT, LONGEST_KEPT
 
@@ -304,7 +310,7 @@ class Fields(Known[tuple[str, str]]):
         return name, value.strip(" \t")
 
     def keeps(self, text: str) -> bool:
-        return text.partition(":")[0].lower() not in _CREDENTIALS
+        return _RECUR.match(text) is not None
 
 
 _field_of: Callable[[str], tuple[str, str]] = Fields().__getitem__

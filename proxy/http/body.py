@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -27,6 +28,8 @@ KEPT_FREE_BYTES = 64 * 1024 * 1024
 client may send as many bodies as it likes."""
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 class Bodies:
@@ -125,9 +128,9 @@ class Body:
         if file is None:
             return
         if self._working is None:
-            file.close()
+            _close(file)
         else:
-            self._working.add_done_callback(lambda _: file.close())
+            self._working.add_done_callback(lambda _: _close(file))
 
     def _give_back(self) -> None:
         self._bodies.in_memory -= self._held
@@ -144,6 +147,15 @@ class Body:
         finally:
             if working.done():
                 self._working = None
+
+
+def _close(file: BinaryIO) -> None:
+    try:
+        file.close()
+    except (
+        OSError
+    ) as error:  # of what was written last, which nobody reads any more; the number is free (close(2))
+        log.warning("closing the file of a body failed error=%s", error.strerror)
 
 
 def _write_all(file: BinaryIO, data: bytes | bytearray) -> None:

@@ -14,6 +14,14 @@ from proxy.http.names import kind_of
 MOST_LINES = 1024
 LONGEST_LINE = 256
 
+RECUR = re.compile(
+    "(?:anthropic-(?:organization-id|ratelimit-[a-z0-9-]+)|cache-control|cf-cache-status|connection"
+    "|content-(?:encoding|length|security-policy|type)|date|server|strict-transport-security|transfer-encoding|vary|via"
+    "|x-envoy-upstream-service-time|x-robots-tag):",
+    re.IGNORECASE,
+)
+"""Lines that are sent again and again. Those of any other name may hold a credential, and are not kept."""
+
 VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 §5.5, field-value
 
 
@@ -34,9 +42,12 @@ class Line(Struct, frozen=True):
 
 
 class Lines(Known[Line | None]):
-    """The lines met so far."""
+    """The lines met so far, of names that recur."""
 
     most, longest = MOST_LINES, LONGEST_LINE
+
+    def keeps(self, text: str) -> bool:
+        return RECUR.match(text) is not None
 
     def read(self, text: str) -> Line | None:
         name, colon, value = text.partition(":")

@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from handlers.v1 import V1, V1Request
 from proxy.clients.keys import KeyStatus
+from proxy.http.body import Body
 from proxy.simulator import Answer, Error, Raw, Steady
 from proxy.usage.allowance import price
 from proxy.usage.request import RequestRecord
@@ -793,6 +795,40 @@ async def test_requests_that_end_together_are_each_counted_once(tmp_path: Path) 
         [token] = service.parts.keys
         assert service.parts.series.day("token", token.id).ok == 8
         assert service.parts.server.running == 0
+
+
+async def test_requests_that_have_ended_well_are_not_said_to_be_cut_by_a_shutdown_in_that_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = V1.ended
+
+    def cut_then(server: V1, request: V1Request) -> None:
+        ended(server, request)
+        server.cut_all()
+
+    monkeypatch.setattr(V1, "ended", cut_then)
+    async with serve(tmp_path) as service:
+        answers = await asyncio.gather(*(service.message() for _ in range(8)))
+        kept = service.parts.request_log.find(Wanted())
+    assert 200 in {answer.status for answer in answers}
+    assert all((each.outcome == "ok") is (each.cut_by is None) for each in kept)
+
+
+async def test_a_request_whose_end_fails_is_counted_and_no_shutdown_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = Body.close
+
+    def fails(body: Body) -> None:
+        close(body)
+        raise RuntimeError("an end like no other")
+
+    async with serve(tmp_path) as service:
+        with monkeypatch.context() as patched:
+            patched.setattr(Body, "close", fails)
+            assert (await service.message()).status == 200
+            await until(lambda: service.parts.server.running == 0)
+        assert [each.outcome for each in service.parts.request_log.find(Wanted())] == ["ok"]
 
 
 async def test_a_request_that_cannot_be_counted_takes_no_other_with_it(

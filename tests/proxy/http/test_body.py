@@ -99,6 +99,22 @@ async def test_a_large_body_is_read_as_often_as_asked(body: Body, megabytes: int
     assert read(body) == whole
 
 
+async def test_a_disk_that_fails_at_the_end_is_told_and_ends_nothing_else(
+    body: Body, spool: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing(io.FileIO):
+        def close(self) -> None:
+            super().close()
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda dir, **_: Failing(dir / "spooled", "wb+"))
+    await write(body, 5)
+    assert open_files(spool)
+    body.close()
+    assert open_files(spool) == []
+    assert "closing the file of a body failed error=Input/output error" in caplog.text
+
+
 async def test_a_small_body_is_in_memory(body: Body, spool: Path) -> None:
     await write_all(body, b"x" * SPOOL_ABOVE_BYTES)
     assert open_files(spool) == []
