@@ -49,13 +49,18 @@ _HOST = re.compile(
     r"[A-Za-z0-9\-._~!$&'()*+;=%:\[\]]*"
 )  # RFC 3986 §3.2, without a comma: two lines were joined
 _LENGTH = re.compile(r"[0-9]{1,18}")
-_RECUR = re.compile(
-    "(?:accept(?:-encoding|-language)?|anthropic-(?:beta|dangerous-direct-browser-access|version)|cache-control"
-    "|connection|content-(?:encoding|length|type)|host|origin|priority|sec-fetch-(?:dest|mode|site)|te|user-agent|via"
-    "|x-app|x-claude-code-session-id|x-forwarded-(?:for|host|port|proto)|x-real-ip|x-stainless-[a-z-]+):",
-    re.IGNORECASE,
+_RECUR = frozenset(
+    {
+        *("accept", "accept-encoding", "accept-language", "anthropic-beta"),
+        *("anthropic-dangerous-direct-browser-access", "anthropic-version", "cache-control", "connection"),
+        *("content-encoding", "content-length", "content-type", "host", "origin", "priority"),
+        *("sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site", "te", "user-agent", "via", "x-app"),
+        *("x-claude-code-session-id", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port"),
+        *("x-forwarded-proto", "x-real-ip"),
+    }
 )
-"""Lines that are sent again and again. Those of any other name may hold a credential, and are not kept."""
+_RECUR_PREFIX = "x-stainless-"
+"""Names of lines that recur. One of any other may hold a credential: it is not kept."""
 _BINARY = re.compile(rb"[^ -~]")
 _TLS = b"\x16\x03"  # a record of a handshake, of any version (RFC 8446 §5.1)
 _END = b"\r\n\r\n"
@@ -309,8 +314,9 @@ class Fields(Known[tuple[str, str]]):
         name, _, value = text.partition(":")
         return name, value.strip(" \t")
 
-    def keeps(self, text: str) -> bool:
-        return _RECUR.match(text) is not None
+    def keeps(self, found: tuple[str, str]) -> bool:
+        name = found[0].lower()
+        return name in _RECUR or name.startswith(_RECUR_PREFIX)
 
 
 _field_of: Callable[[str], tuple[str, str]] = Fields().__getitem__

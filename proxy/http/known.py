@@ -21,13 +21,13 @@ class Known(dict[str, T], ABC):
     def read(self, text: str) -> T:
         """Read a text that is not known."""
 
-    def keeps(self, text: str) -> bool:
-        """Whether the text may be kept, if it is not too long."""
+    def keeps(self, found: T) -> bool:
+        """Whether what was read may be kept, with its text, if that is not too long."""
         return True
 
     def __missing__(self, text: str) -> T:
         found = self.read(text)
-        if len(text) <= self.longest and self.keeps(text):
+        if len(text) <= self.longest and self.keeps(found):
             if len(self) >= self.most:
                 self.clear()
             self[text] = found

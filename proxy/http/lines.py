@@ -14,13 +14,15 @@ from proxy.http.names import kind_of
 MOST_LINES = 1024
 LONGEST_LINE = 256
 
-RECUR = re.compile(
-    "(?:anthropic-(?:organization-id|ratelimit-[a-z0-9-]+)|cache-control|cf-cache-status|connection"
-    "|content-(?:encoding|length|security-policy|type)|date|server|strict-transport-security|transfer-encoding|vary|via"
-    "|x-envoy-upstream-service-time|x-robots-tag):",
-    re.IGNORECASE,
+RECUR = frozenset(
+    {
+        *("anthropic-organization-id", "cache-control", "cf-cache-status", "connection", "content-encoding"),
+        *("content-length", "content-security-policy", "content-type", "date", "server"),
+        *("strict-transport-security", "transfer-encoding", "vary", "via", "x-envoy-upstream-service-time"),
+        "x-robots-tag",
+    }
 )
-"""Lines that are sent again and again. Those of any other name may hold a credential, and are not kept."""
+"""Names, beside rate limits, of lines that recur. One of any other may hold a credential: it is not kept."""
 
 VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 §5.5, field-value
 
@@ -46,8 +48,8 @@ class Lines(Known[Line | None]):
 
     most, longest = MOST_LINES, LONGEST_LINE
 
-    def keeps(self, text: str) -> bool:
-        return RECUR.match(text) is not None
+    def keeps(self, found: Line | None) -> bool:
+        return found is not None and (found.is_limit or found.lower in RECUR)
 
     def read(self, text: str) -> Line | None:
         name, colon, value = text.partition(":")
