@@ -271,7 +271,7 @@ class Series:
                 rows = {key: self._new.pop(key) for key in tuple(self._new) if day_of(key[0]) == day}
                 self._stages.pop(day, None)
                 try:
-                    await storage.append(day, [to_line(key, sums) for key, sums in rows.items()])
+                    await storage.append(day, (to_line(key, sums) for key, sums in rows.items()))
                 except StorageError as error:
                     self._new = add_up([*self._new.items(), *rows.items()], lambda key: key)
                     self._failed(str(error))
