@@ -59,8 +59,8 @@ _RECUR = frozenset(
         *("x-forwarded-proto", "x-real-ip"),
     }
 )
+"""Names of lines that recur, as do those of `_RECUR_PREFIX`. One of any other may hold a credential: it is not kept."""
 _RECUR_PREFIX = "x-stainless-"
-"""Names of lines that recur. One of any other may hold a credential: it is not kept."""
 _BINARY = re.compile(rb"[^ -~]")
 _TLS = b"\x16\x03"  # a record of a handshake, of any version (RFC 8446 §5.1)
 _END = b"\r\n\r\n"

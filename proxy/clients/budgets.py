@@ -20,7 +20,6 @@ from proxy.storage.fields import Fields
 from proxy.storage.protocols import Record
 
 MINUTE_S = 60.0
-NEVER = -1
 
 Number = Annotated[int, Field(ge=1)]
 Usd = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -86,7 +85,7 @@ class _Account(Struct, gc=False):
     month: Window = field(default_factory=Window)
     recent: deque[float] = field(default_factory=deque)
     is_due: bool = False  # at some time, its oldest request of the last minute is to be forgotten
-    turned_on: int = NEVER  # the day of `day` and `month`, in days since the epoch
+    turned_on: int = -1  # the day of `day` and `month`, in days since the epoch
     running: int = 0
     reservations: int = 0
     reserved_tokens: int = 0
@@ -107,7 +106,6 @@ class Budgets:
         self._clock = clock
         self._on_spend: Callable[[str], None] = _ignore
         self._accounts: dict[str, _Account] = {}
-        self._ticked_on = self._day()
         self._changed: set[str] = set()  # keys whose meters may have changed since the last tick
         # By the second in which a key's oldest request will be a minute old.
         self._due: dict[int, list[str]] = {}
@@ -192,7 +190,7 @@ class Budgets:
     def mirror(self, key_id: str, day: Window, month: Window, held: Held) -> None:
         """Take the sums over all instances in place of those kept here."""
         account = self._account(key_id)
-        account.day, account.month, account.turned_on = day, month, NEVER
+        account.day, account.month, account.turned_on = day, month, -1
         account.running, account.reservations = held.running, held.reservations
         account.reserved_tokens, account.reserved_usd = held.tokens, held.cost_usd
         # When each of the minute came is known where it came; here, that the newest is the last one to be forgotten.
@@ -270,13 +268,9 @@ class Budgets:
     def tick(self) -> Set[str]:
         """Forget requests that are a minute old. Returns the keys whose meters may have changed since the last tick.
 
-        But on a new day no other keys are looked at: a second's look at 100,000 of them held the loop for 0.2 s.
+        No other keys are looked at: a second's look at 100,000 of them held the loop for 0.2 s.
         """
-        now, today = self._clock.monotonic(), self._day()
-        if today != self._ticked_on:
-            self._ticked_on = today
-            known = ((id, account.turned_on) for id, account in self._accounts.items())
-            self._changed.update(id for id, turned_on in known if turned_on not in (NEVER, today))
+        now = self._clock.monotonic()
         for second in [second for second in self._due if second <= now]:
             for key_id in self._due.pop(second):
                 account = self._accounts.get(key_id)
@@ -311,7 +305,7 @@ class Budgets:
 
     def _turn_over(self, account: _Account) -> None:
         """Start a new day or month if one has begun. Open reservations stay."""
-        today = self._day()
+        today = int(self._clock.now() // 86_400)
         if account.turned_on == today:
             return
         account.turned_on = today
@@ -325,10 +319,6 @@ class Budgets:
         if not account.recent:
             return None
         return math.ceil(self._clock.now() + account.recent[-1] + MINUTE_S - self._clock.monotonic())
-
-    def _day(self) -> int:
-        """Today, in days since the epoch."""
-        return int(self._clock.now() // 86_400)
 
     def _today(self) -> datetime:
         now = datetime.fromtimestamp(self._clock.now(), UTC)

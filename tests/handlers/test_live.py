@@ -22,7 +22,16 @@ from proxy.dashboard.revisions import Revisions
 from proxy.simulator import quota_429
 from tests.canaries import leaked
 from tests.dashboards import dashboard
-from tests.service import ADMIN_KEY, CLIENT_KEY, Service, serve, until, upstream_key
+from tests.service import (
+    ADMIN_KEY,
+    CLIENT_KEY,
+    MESSAGE_HEADERS,
+    Service,
+    message,
+    serve,
+    until,
+    upstream_key,
+)
 from tests.wire import connect, fetch, request_bytes
 
 TOPICS = (
@@ -144,6 +153,21 @@ async def test_usage_moves_the_last_bucket_and_the_sums_of_a_day(tmp_path: Path)
         await page.until(lambda: len(page.items["usage:1h"]) == 60)
         service.clock.advance(3600)
         await page.until(lambda: not any(bucket["ok"] for bucket in page.items["usage:1h"].values()))
+
+
+async def test_a_new_day_is_shown_of_each_key_though_nobody_asks(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        service.clock.advance(86_399 - service.clock.now() % 86_400)
+        limits = {"tokens_per_day": 1_000_000}
+        made = (await service.admin("POST", "/api/tokens", {"name": "b", "limits": limits})).json()
+        id, key = made["token"]["id"], made["token"]["key"]
+        await service.send("POST", "/v1/messages", MESSAGE_HEADERS, message(), key=key)
+        async with dashboard(service) as page:
+            await page.hello("tokens")
+            assert page.items["tokens"][id]["meters"][0]["used"] > 0
+            service.tick()  # the request is told of before
+            service.clock.advance(1)
+            await page.until(lambda: page.items["tokens"][id]["meters"][0]["used"] == 0)
 
 
 async def test_a_session_that_is_over_goes_without_anybody_asking(tmp_path: Path) -> None:

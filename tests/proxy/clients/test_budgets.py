@@ -508,18 +508,6 @@ def test_a_reservation_is_told_though_the_request_began_before_the_tick(
     assert budgets.tick() == set()
 
 
-def test_a_new_day_is_told_of_every_key_that_was_shown_or_used(budgets: Budgets, clock: TestClock) -> None:
-    at(clock, "2027-01-31T23:59:59")
-    reserved(budgets, TOKENS_A_DAY, tokens=1)
-    budgets.know("tok_idle")
-    budgets.tick()
-    assert budgets.tick() == set()
-    clock.advance(1)
-    assert budgets.tick() == {KEY}
-    assert metered(budgets)["tokens_per_day"][0] == 0
-    assert budgets.tick() == set()
-
-
 def test_a_deleted_key_is_forgotten_by_the_tick(budgets: Budgets, clock: TestClock) -> None:
     begin(budgets, ALL, 1)
     budgets.forget(KEY)
