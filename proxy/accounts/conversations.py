@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Final, NamedTuple, TypeVar
@@ -21,7 +22,7 @@ LOG = "conversations"
 VERSION = 1
 
 MOST = 100_000
-"""Of so many names of conversations the oldest are forgotten first; they take some 30 MB."""
+"""Of more names of conversations the oldest hundredth is forgotten; they take some 20 MB."""
 
 MOST_MESSAGES = 20_000
 MESSAGE_LIVES_S = 3600.0
@@ -49,7 +50,7 @@ class Writer(NamedTuple):
 
 
 Held = tuple[str, float]
-"""An account's id, and until when in seconds since the epoch."""
+"""An account's id, and until when in seconds since the epoch: a whole minute."""
 
 
 class _Line(msgspec.Struct):
@@ -76,8 +77,11 @@ class Conversations:
         self._storage = storage
         self._clock = clock
         self.ttl_s = ttl_s
-        self._accounts: OrderedDict[Name, Held] = OrderedDict()
-        self._messages: OrderedDict[str, tuple[Writer, float]] = OrderedDict()
+        # The latest are at the end. Names share what holds them, by account: each turn changes as little of memory
+        # that no cache has as it can.
+        self._accounts: dict[Name, Held] = {}
+        self._holds: dict[str, Held] = {}
+        self._messages: dict[str, tuple[Writer, float]] = {}
         self._pending: dict[Name, Held] = {}
         self._turns: deque[tuple[Name, str, float, Name | None]] = deque(maxlen=MOST)  # to be told to others
         self._is_shared = storage.is_shared
@@ -105,11 +109,13 @@ class Conversations:
         for of, after, until in line.turns:
             if until > self._clock.now():
                 before = None if after is None else (line.group, after)
-                self.lately.turn((line.group, of), line.account, until, after=before)
+                self.lately.turn((line.group, of), (line.account, until), after=before)
         if line.until > self._clock.now():
+            held = line.account, line.until
             for of in line.of:
-                if (name := (line.group, of)) not in self._pending:
-                    _keep(self._accounts, name, (line.account, line.until), MOST)
+                name = (line.group, of)
+                if name not in self._pending and self._accounts.get(name) != held:
+                    _keep(self._accounts, name, held, MOST)
 
     def __len__(self) -> int:
         return len(self._accounts)
@@ -145,18 +151,26 @@ class Conversations:
 
     def turn(self, names: Sequence[Name], account_id: str, *, after: Name | None) -> None:
         """Remember a turn, of the conversation that was found by `after`, and is by `names` from now on."""
-        self.keep(names, account_id)
-        until = self._accounts[names[0]][1]
-        self.lately.turn(names[0], account_id, until, after=after)
+        held = self.keep(names, account_id)
+        self.lately.turn(names[0], held, after=after)
         if self._is_shared:
-            self._turns.append((names[0], account_id, until, after))
+            self._turns.append((names[0], *held, after))
 
-    def keep(self, names: Iterable[Name], account_id: str) -> None:
-        """Remember that the conversation of these names had a turn with this account."""
-        held = (account_id, self._clock.now() + self.ttl_s)
+    def keep(self, names: Iterable[Name], account_id: str) -> Held:
+        """Remember that the conversation of these names had a turn with this account; returns who holds it now.
+
+        Until when is rounded up to whole minutes, so that another turn in one minute changes nothing.
+        """
+        until = math.ceil((self._clock.now() + self.ttl_s) / MINUTE_S) * MINUTE_S
+        held = self._holds.get(account_id)
+        if held is None or held[1] != until:
+            held = self._holds[account_id] = account_id, until
         for name in names:
-            _keep(self._accounts, name, held, MOST)
-            self._pending[name] = held
+            # Another instance may have had a turn meanwhile.
+            if self._accounts.get(name) is not held or self._is_shared:
+                _keep(self._accounts, name, held, MOST)
+                self._pending[name] = held
+        return held
 
     def writer_of(self, message_id: str) -> Writer | None:
         """Who has a message; None if it is not known."""
@@ -221,21 +235,21 @@ class Conversations:
                 yield name, held
 
 
-def _keep(known: OrderedDict[K, V], name: K, held: V, most: int) -> None:
-    """The latest are at the end."""
+def _keep(known: dict[K, V], name: K, held: V, most: int) -> None:
+    """The latest are at the end. Room is made for many at once: to find the first looks at all gaps before it."""
+    known.pop(name, None)
     known[name] = held
-    known.move_to_end(name)
     if len(known) > most:
-        known.popitem(last=False)
+        for old in tuple(islice(known, most // 100)):
+            del known[old]
 
 
 def _records(held: Iterable[tuple[Name, Held]]) -> Iterator[Record]:
-    """Many names a line: a busy proxy writes thousands a second. Rounded up, a name lives a minute longer at most."""
+    """Many names a line: a busy proxy writes thousands a second."""
     alike: dict[tuple[str, str, float], list[str | int]] = {}
     for (group, of), (account_id, until) in held:
-        alike.setdefault((group, account_id, until // MINUTE_S), []).append(of)
-    for (group, account_id, minute), names in alike.items():
-        until = (minute + 1) * MINUTE_S
+        alike.setdefault((group, account_id, until), []).append(of)
+    for (group, account_id, until), names in alike.items():
         for start in range(0, len(names), MOST_IN_LINE):
             some = names[start : start + MOST_IN_LINE]
             yield {"group": group, "account": account_id, "until": until, "of": some}

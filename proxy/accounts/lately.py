@@ -12,6 +12,9 @@ from proxy.clock import Clock
 Name = tuple[str, str | int]
 """A group, and what names a conversation there."""
 
+Held = tuple[str, float]
+"""An account's id, and until when in seconds since the epoch."""
+
 MOST: Final = 100_000
 """Of more conversations the oldest tenth is not counted any more; they take some 20 MB."""
 
@@ -21,25 +24,27 @@ class Lately:
 
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
-        self._turns: dict[Name, tuple[str, float]] = {}
+        self._turns: dict[Name, Held] = {}
         self._by_account: defaultdict[str, int] = defaultdict(int)
 
-    def turn(self, name: Name, account_id: str, until: float, *, after: Name | None) -> None:
+    def turn(self, name: Name, held: Held, *, after: Name | None) -> None:
         """Count a turn of the conversation that was called `after` before; None if it is a new one.
 
-        `until`, in seconds since the epoch, is when it is forgotten, never earlier than with the turn before.
+        It is forgotten at its end, which is never earlier than with the turn before.
         """
         turns, by_account = self._turns, self._by_account
+        if turns.get(name) is held and after in (None, name):
+            return
         if after is not None and after != name and (old := turns.pop(after, None)) is not None:
             by_account[old[0]] -= 1
         if (old := turns.pop(name, None)) is not None:
             by_account[old[0]] -= 1
-        turns[name] = (account_id, until)
-        by_account[account_id] += 1
+        turns[name] = held
+        by_account[held[0]] += 1
         if len(turns) > MOST:
             self._drop(islice(turns, MOST // 10))
 
-    def turns(self) -> list[tuple[Name, tuple[str, float]]]:
+    def turns(self) -> list[tuple[Name, Held]]:
         """All of them, each with its account and its end."""
         return list(self._turns.items())
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from proxy.accounts.conversations import LOG, MINUTE_S, MOST_IN_LINE, Conversations
 from proxy.storage.json_files import JsonFiles
 from tests.service import TestClock
@@ -56,4 +58,44 @@ async def test_many_conversations_are_few_lines(tmp_path: Path) -> None:
     assert len(conversations) == 3 * MOST_IN_LINE
     assert found(conversations, "red", None, (0, 9999)) == "acc_b"
     assert found(conversations, "red", None, (MOST_IN_LINE, 9999)) == "acc_a"
+    await storage.close()
+
+
+@pytest.mark.parametrize("second", [0, 1, 30, 59])
+async def test_a_conversation_lives_for_its_time_and_for_no_more_than_a_minute_longer(
+    tmp_path: Path, second: int
+) -> None:
+    clock = TestClock()
+    clock.advance(second)
+    storage, conversations = await loaded(tmp_path, clock)
+    conversations.keep([("red", "s")], "acc_a")
+    clock.advance(30)
+    conversations.keep([("red", "s")], "acc_a")
+    await conversations.save()
+    await storage.close()
+    storage, again = await loaded(tmp_path, clock)
+    clock.advance(TTL_S - 1)
+    assert [found(each, "red", "s", ()) for each in (conversations, again)] == ["acc_a", "acc_a"]
+    clock.advance(1 + MINUTE_S)
+    assert [found(each, "red", "s", ()) for each in (conversations, again)] == [None, None]
+    await storage.close()
+
+
+async def test_another_turn_in_one_minute_writes_nothing(tmp_path: Path) -> None:
+    clock = TestClock()
+    storage, conversations = await loaded(tmp_path, clock)
+    file = tmp_path / f"{LOG}.jsonl"
+
+    async def turn(account_id: str) -> int:
+        conversations.turn([("red", "s")], account_id, after=("red", "s"))
+        await conversations.save()
+        return len(file.read_bytes().splitlines())
+
+    first = await turn("acc_a")
+    assert await turn("acc_a") == first
+    assert await turn("acc_b") == first + 1
+    assert await turn("acc_a") == first + 2
+    clock.advance(MINUTE_S)
+    assert await turn("acc_a") == first + 3
+    assert (conversations.lately.count(), conversations.lately.count("acc_a")) == (1, 1)
     await storage.close()

@@ -25,7 +25,7 @@ class Minutes(Lately):
         self.clock = clock
 
     def had(self, name: Hashable, account_id: str, *, after: Hashable | None) -> None:
-        self.turn(name, account_id, self.clock.now() + 60, after=after)
+        self.turn(name, (account_id, self.clock.now() + 60), after=after)
 
 
 @pytest.fixture
