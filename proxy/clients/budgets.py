@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterable, Set
-from copy import copy
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -83,7 +81,8 @@ class _Account(Struct, gc=False):
     key_id: str
     day: Window = field(default_factory=Window)
     month: Window = field(default_factory=Window)
-    recent: deque[float] = field(default_factory=deque)
+    begun: list[float] = field(default_factory=list)  # when; an empty deque would take 600 bytes
+    old: int = 0  # so many of `begun` are a minute old
     is_due: bool = False  # at some time, its oldest request of the last minute is to be forgotten
     turned_on: int = -1  # the day of `day` and `month`, in days since the epoch
     running: int = 0
@@ -93,10 +92,20 @@ class _Account(Struct, gc=False):
 
     def forget_old(self, now: float) -> bool:
         """Forget the requests that began a minute or more before `now`, on the monotonic clock. Whether any did."""
-        before = len(self.recent)
-        while self.recent and self.recent[0] + MINUTE_S <= now:
-            self.recent.popleft()
-        return len(self.recent) != before
+        begun, old, count = self.begun, self.old, len(self.begun)
+        while old < count and begun[old] + MINUTE_S <= now:
+            old += 1
+        changed = old != self.old
+        if old * 2 > count:  # in large parts, so that it takes no longer for a key of many requests
+            del begun[:old]
+            old = 0
+        self.old = old
+        return changed
+
+    @property
+    def recent(self) -> int:
+        """The requests of the last minute, as of the last `forget_old`."""
+        return len(self.begun) - self.old
 
 
 class Budgets:
@@ -125,10 +134,10 @@ class Budgets:
         if limits.requests_per_minute is not None:
             now = self._clock.monotonic()
             account.forget_old(now)
-            if len(account.recent) >= limits.requests_per_minute:
-                wait_s = account.recent[-limits.requests_per_minute] + MINUTE_S - now
+            if account.recent >= limits.requests_per_minute:
+                wait_s = account.begun[-limits.requests_per_minute] + MINUTE_S - now
                 raise refusals.too_often(limits.requests_per_minute, wait_s)
-            account.recent.append(now)
+            account.begun.append(now)
             self._forget_in_time(account)
         is_shown = limits.requests_per_minute is not None or limits.concurrent_requests is not None
         if is_shown:
@@ -194,7 +203,7 @@ class Budgets:
         account.running, account.reservations = held.running, held.reservations
         account.reserved_tokens, account.reserved_usd = held.tokens, held.cost_usd
         # When each of the minute came is known where it came; here, that the newest is the last one to be forgotten.
-        account.recent = deque([self._clock.monotonic() - held.newest_s] * held.recent)
+        account.begun, account.old = [self._clock.monotonic() - held.newest_s] * held.recent, 0
         self._forget_in_time(account)
         self._changed.add(key_id)
 
@@ -245,7 +254,7 @@ class Budgets:
         tokens, usd = account.reserved_tokens, account.reserved_usd
         day_ends, month_ends = self._day_ends(), self._month_ends()
         amounts: dict[str, tuple[float, float, float | None]] = {
-            "requests_per_minute": (len(account.recent), 0, self._minute_ends(account)),
+            "requests_per_minute": (account.recent, 0, self._minute_ends(account)),
             "concurrent_requests": (account.running, 0, None),
             "tokens_per_day": (day.tokens, tokens, day_ends),
             "tokens_per_month": (month.tokens, tokens, month_ends),
@@ -285,7 +294,7 @@ class Budgets:
     def _forget_in_time(self, account: _Account) -> None:
         if account.recent and not account.is_due:
             account.is_due = True
-            self._due.setdefault(math.floor(account.recent[0] + MINUTE_S), []).append(account.key_id)
+            self._due.setdefault(math.floor(account.begun[account.old] + MINUTE_S), []).append(account.key_id)
 
     def reserved(self, key_id: str) -> tuple[int, int, float]:
         """The reservations of a key that are not settled: how many, their tokens and their US dollars."""
@@ -301,7 +310,7 @@ class Budgets:
     def spent(self, key_id: str) -> tuple[()] | tuple[Window, Window]:
         """What a key has spent in its last day and month, as copies; nothing if it has spent nothing."""
         account = self._accounts.get(key_id)
-        return () if account is None else (copy(account.day), copy(account.month))
+        return () if account is None else (_copy(account.day), _copy(account.month))
 
     def _turn_over(self, account: _Account) -> None:
         """Start a new day or month if one has begun. Open reservations stay."""
@@ -318,7 +327,7 @@ class Budgets:
         """When the newest request will be a minute old, in whole seconds since the epoch."""
         if not account.recent:
             return None
-        return math.ceil(self._clock.now() + account.recent[-1] + MINUTE_S - self._clock.monotonic())
+        return math.ceil(self._clock.now() + account.begun[-1] + MINUTE_S - self._clock.monotonic())
 
     def _today(self) -> datetime:
         now = datetime.fromtimestamp(self._clock.now(), UTC)
@@ -356,6 +365,11 @@ def _name_of(day: int) -> str:
 
 def _ignore(key_id: str) -> None:
     """Stand in for the listener until one is set."""
+
+
+def _copy(window: Window) -> Window:
+    """A tenth of what `copy.copy` takes: a save copies tens of thousands at once."""
+    return Window(window.name, window.tokens, window.cost_usd)
 
 
 def _over(amount: float, most: float | None) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 from datetime import UTC, datetime
 from typing import Any
 
@@ -471,6 +473,23 @@ def test_each_request_of_a_minute_is_forgotten_in_its_second(budgets: Budgets, c
         assert budgets.tick() == set()
         clock.advance(0.5)
     assert budgets.tick() == set()
+
+
+def test_a_minute_has_so_many_requests_whenever_they_come(budgets: Budgets, clock: TestClock) -> None:
+    rng, begun = random.Random(1), list[float]()
+    limits = KeyLimits(requests_per_minute=7)
+    for _ in range(2000):
+        clock.advance(rng.choice([0, 0.25, 1, 9, 30, 70]))
+        now = clock.monotonic()
+        begun = [each for each in begun if each + 60 > now]
+        if len(begun) < 7:
+            begin(budgets, limits)
+            begun.append(now)
+        else:
+            assert too_many(budgets, limits).retry_after_s == math.ceil(begun[-7] + 60 - now)
+        if rng.random() < 0.1:
+            budgets.tick()
+            assert metered(budgets, limits)["requests_per_minute"][0] == len(begun)
 
 
 def test_a_tick_tells_only_of_keys_whose_minute_has_passed(budgets: Budgets, clock: TestClock) -> None:
