@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, TypeVar
 
-from proxy.usage.counts import Ids, Sums, no_sums, plus
+from proxy.usage.counts import Ids, Key, Sums, no_sums, plus
 
 MINUTE: Final = 60
 QUARTER: Final = 15 * MINUTE
@@ -72,6 +72,11 @@ class Buckets:
             Level(DAY, 31 * DAY),
         )
         self.levels = {each.span_s: each for each in levels}
+
+    def counted_as(self, key: Key, now: float) -> Key:
+        """The key with the ids by which its requests count: `OTHER` for those above MOST_IDS."""
+        day = self.levels[DAY].bucket(key[0], now)
+        return key if day is None else (key[0], _told_apart(key[1], day))
 
     def add(self, t: float, rows: Mapping[Ids, Sums], now: float) -> Mapping[Ids, Sums]:
         """Add rows at `t`. Returns them by the ids under which they count: `OTHER` for those above MOST_IDS."""

@@ -104,8 +104,7 @@ class Series:
         # Caches by place and id: made at the start of a quarter of an hour or a minute, and valid until the next one.
         self._day_sums: tuple[int, dict[tuple[int, str], Sums]] = (0, {})
         self._minute_counts: tuple[int, dict[tuple[int, str], list[int]]] = (0, {})
-        # Sums by minute since the last query, not in the buckets yet.
-        self._unfolded: dict[Key, Sums] = {}
+        self._unfolded: dict[Key, Sums] = {}  # by minute, since the last query: not in the buckets yet
         self._new: dict[Key, Sums] = {}  # not on disk yet
         self._stages: dict[str, int] = {}  # by day, the stage (see `_stage`) that its log was compacted for
         self._storing = asyncio.Lock()  # between reading a log and replacing it, nobody may append to it
@@ -127,9 +126,12 @@ class Series:
         key = floor(self._clock.now() if at is None else at, MINUTE), (account, token, _clean(model))
         sums = self._unfolded.get(key)
         if sums is None:
-            if len(self._unfolded) >= MOST_UNFOLDED:
+            key = self._buckets.counted_as(
+                key, self._clock.now()
+            )  # of very many client keys, most make one row
+            if key not in self._unfolded and len(self._unfolded) >= MOST_UNFOLDED:
                 self._fold()
-            sums = self._unfolded[key] = no_sums()
+            sums = self._unfolded.setdefault(key, no_sums())
         add(sums, amounts)
 
     def _fold(self) -> None:
