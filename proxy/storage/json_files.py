@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 from proxy.clock import Clock, rfc3339
 from proxy.errors import StorageError
 from proxy.storage import files
-from proxy.storage.codec import Document, to_text, to_text_unread
+from proxy.storage.codec import Document, encode_lines, to_line, to_text, to_text_unread
 from proxy.storage.envelope import Keyring
 from proxy.storage.files import told
 from proxy.storage.folder import clear_spool, make_private, take, usable
@@ -63,6 +63,12 @@ class JsonFiles(LocalLeases):
         rekeyed = rekey(folder, keyring, self._journal, state.waiting, rfc3339(clock.now()))
         self.notices: Sequence[str] = (*notices, *state.notices, *rekeyed)
         self._records = state.records
+        # What is not durable is written often: its records are kept as they stand in the file.
+        self._lines = {
+            kind: {id: to_line(id, text) for id, text in self._records.pop(kind).items()}
+            for kind, layout in LAYOUTS.items()
+            if not layout.durable
+        }
         self._generations = state.generations
         self._identities = {path: files.identity(path) for path in state.generations}
         self._stamps = Stamps()
@@ -183,6 +189,9 @@ class JsonFiles(LocalLeases):
     # in the writer thread
 
     def _load(self, kind: Kind) -> dict[str, Record]:
+        if kind in self._lines:
+            records: dict[str, Record] = json.loads(b"{%b}" % b",".join(self._lines[kind].values()))
+            return records
         return {id: json.loads(text) for id, text in self._records[kind].items()}
 
     def _stored(self, kind: Kind) -> dict[str, Stored]:
@@ -258,27 +267,25 @@ class JsonFiles(LocalLeases):
             if aside and self._keyring:
                 rewrite_aside(self._folder, self._folder / aside, self._keyring)
             log.warning("changed by somebody else, so written anew from memory file=%s kept=%s", path, aside)
-        self._identities[path] = files.replace_both(path, self._encode(path, document))
-
-    def _encode(self, path: Path, document: Document) -> bytes:
-        return self._keyring.encode(document, self._name(path))
+        self._identities[path] = files.replace_both(path, self._keyring.encode(document, self._name(path)))
 
     def _name(self, path: Path) -> str:
         return str(path.relative_to(self._folder))
 
     def _update(self, kind: Kind, records: Mapping[str, Record | None]) -> None:
-        texts = self._records[kind].copy()
+        lines = self._lines[kind].copy()
         for id, record in records.items():
-            set_record(texts, checked(id), None if record is None else to_text_unread(record))
+            set_record(lines, id, None if record is None else to_line(checked(id), to_text_unread(record)))
         self._generation += 1
         path = LAYOUTS[kind].file(self._folder)
         try:
-            data = self._encode(path, Document(self._generation, texts))
+            data = encode_lines(self._generation, lines.values())
+            data = self._keyring.seal(data, self._name(path), self._generation)
             files.replace(path, data, durable=False)
             self._inventory.add(self._name(path))
         except OSError as error:
             raise StorageError(f"{kind} could not be saved in {self._folder}: {told(error)}") from error
-        self._records[kind] = texts
+        self._lines[kind] = lines
 
 
 async def _outcome(future: Future[T]) -> T:

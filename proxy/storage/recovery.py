@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from proxy.clock import Clock, rfc3339
 from proxy.errors import StorageError
@@ -40,6 +40,8 @@ from proxy.storage.layout import (
 from proxy.storage.log_survey import LogSurvey, survey_logs
 from proxy.storage.logs import Seen, parse
 from proxy.storage.protocols import Kind, Reader
+
+T = TypeVar("T")
 
 NAME: Final = re.compile(rf"({ID.pattern})\.json({re.escape(BACKUP)})?")
 
@@ -159,12 +161,12 @@ def look(
     return state
 
 
-def set_record(records: dict[str, str], id: str, text: str | None) -> None:
-    """Set the record, or remove it if `text` is None."""
-    if text is None:
+def set_record(records: dict[str, T], id: str, record: T | None) -> None:
+    """Set the record, or remove it if it is None."""
+    if record is None:
         records.pop(id, None)
     else:
-        records[id] = text
+        records[id] = record
 
 
 def set_aside(folder: Path, path: Path, stamp: str, *, keep: bool = False) -> str:
