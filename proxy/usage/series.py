@@ -119,16 +119,14 @@ class Series:
     def add(self, ids: Ids, amounts: Amounts, *, at: float | None = None) -> None:
         """Add amounts, `at` a time or now. The client chooses the model's name, so it may be anything.
 
-        Most requests repeat the ids of an earlier one of the same minute. So they are summed up first, and moved into
-        the buckets by the next query.
+        Most requests repeat the ids of an earlier one of the same minute, or are of client keys that are not told
+        apart. So they are summed up first, and moved into the buckets by the next query.
         """
         account, token, model = ids
         key = floor(self._clock.now() if at is None else at, MINUTE), (account, token, _clean(model))
         sums = self._unfolded.get(key)
         if sums is None:
-            key = self._buckets.counted_as(
-                key, self._clock.now()
-            )  # of very many client keys, most make one row
+            key = self._buckets.counted_as(key, self._clock.now())
             if key not in self._unfolded and len(self._unfolded) >= MOST_UNFOLDED:
                 self._fold()
             sums = self._unfolded.setdefault(key, no_sums())
