@@ -54,12 +54,14 @@ Held = tuple[str, float]
 
 
 class _Line(msgspec.Struct):
-    """The version, or names of a group whose conversations had their last turn with this account in one minute.
+    """The version, or names of conversations by group, which had their last turn with this account in one minute.
 
-    `turns`, for other instances: the name of a turn, that of the turn before, and until when it counts.
+    `turns`, for other instances: the name of a turn of `group`, that of the turn before, and until when it counts.
+    Before there were `groups`, a line had the names of one `group`, in `of`.
     """
 
     version: int = 0
+    groups: dict[str, list[str | int]] = {}
     group: str = ""
     of: list[str | int] = []
     account: str = ""
@@ -101,7 +103,8 @@ class Conversations:
     def _read(self, text: bytes) -> None:
         """Take a line, but for names that have had a turn here since: the line that tells of it comes later."""
         line = _LINE.decode(text)
-        self._written += len(line.of)
+        names = [(group, of) for group, some in (line.groups or {line.group: line.of}).items() for of in some]
+        self._written += len(names)
         if line.version > VERSION:
             raise StorageError(
                 f"{LOG}.jsonl is of version {line.version}: start the newer program that wrote it"
@@ -112,8 +115,7 @@ class Conversations:
                 self.lately.turn((line.group, of), (line.account, until), after=before)
         if line.until > self._clock.now():
             held = line.account, line.until
-            for of in line.of:
-                name = (line.group, of)
+            for name in names:
                 if name not in self._pending and self._accounts.get(name) != held:
                     _keep(self._accounts, name, held, MOST)
 
@@ -246,13 +248,15 @@ def _keep(known: dict[K, V], name: K, held: V, most: int) -> None:
 
 def _records(held: Iterable[tuple[Name, Held]]) -> Iterator[Record]:
     """Many names a line: a busy proxy writes thousands a second."""
-    alike: dict[tuple[str, str, float], list[str | int]] = {}
-    for (group, of), (account_id, until) in held:
-        alike.setdefault((group, account_id, until), []).append(of)
-    for (group, account_id, until), names in alike.items():
+    alike: dict[Held, list[Name]] = {}
+    for name, who in held:
+        alike.setdefault(who, []).append(name)
+    for (account_id, until), names in alike.items():
         for start in range(0, len(names), MOST_IN_LINE):
-            some = names[start : start + MOST_IN_LINE]
-            yield {"group": group, "account": account_id, "until": until, "of": some}
+            groups: dict[str, list[str | int]] = {}
+            for group, of in names[start : start + MOST_IN_LINE]:
+                groups.setdefault(group, []).append(of)
+            yield {"account": account_id, "until": until, "groups": groups}
 
 
 def _told(turns: Iterable[tuple[Name, str, float, Name | None]]) -> Iterator[Record]:

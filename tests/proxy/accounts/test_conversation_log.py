@@ -61,6 +61,38 @@ async def test_many_conversations_are_few_lines(tmp_path: Path) -> None:
     await storage.close()
 
 
+async def test_conversations_of_many_groups_are_few_lines_too(tmp_path: Path) -> None:
+    clock = TestClock()
+    storage, conversations = await loaded(tmp_path, clock)
+    for number in range(3 * MOST_IN_LINE):
+        conversations.keep([(f"group {number % 2000}", f"s{number}")], f"acc_{number % 2}")
+    await conversations.save()
+    await storage.close()
+    assert len((tmp_path / f"{LOG}.jsonl").read_bytes().splitlines()) == 1 + 4
+    storage, conversations = await loaded(tmp_path, clock)
+    for number in range(3 * MOST_IN_LINE):
+        assert found(conversations, f"group {number % 2000}", f"s{number}", ()) == f"acc_{number % 2}"
+    await storage.close()
+
+
+async def test_a_log_of_before_which_has_one_group_a_line_is_read(tmp_path: Path) -> None:
+    clock = TestClock()
+    storage = JsonFiles.open(tmp_path, clock=clock)
+    until = (clock.now() + TTL_S) // MINUTE_S * MINUTE_S + MINUTE_S
+    line = {"group": "red", "account": "acc_a", "until": until, "of": ["s", 2**64 - 1]}
+    await storage.append(LOG, [{"version": 1}, line])
+    await storage.close()
+    storage, conversations = await loaded(tmp_path, clock)
+    assert found(conversations, "red", "s", ()) == "acc_a"
+    conversations.keep([("red", "s")], "acc_b")
+    await conversations.save()
+    await storage.close()
+    storage, conversations = await loaded(tmp_path, clock)
+    assert found(conversations, "red", "s", ()) == "acc_b"
+    assert found(conversations, "red", "fork", (7, 2**64 - 1, 8)) == "acc_a"
+    await storage.close()
+
+
 @pytest.mark.parametrize("second", [0, 1, 30, 59])
 async def test_a_conversation_lives_for_its_time_and_for_no_more_than_a_minute_longer(
     tmp_path: Path, second: int
