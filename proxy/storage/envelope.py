@@ -13,7 +13,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -59,6 +59,11 @@ class Keyring:
     def encode(self, document: Document, name: str) -> bytes:
         """The bytes of the file `name`, which is relative to the data folder; a backup has its file's name."""
         return self.seal(codec.encode(document), name, document.generation)
+
+    def encode_lines(self, generation: int, records: Iterable[bytes], name: str) -> bytes | Iterator[bytes]:
+        """`encode` for records that are lines already, as `codec.to_line` makes them; in pieces if there is no key."""
+        pieces = codec.encode_lines(generation, records)
+        return iter(pieces) if self.id is None else self.seal(b"".join(pieces), name, generation)
 
     def decode(self, data: bytes, name: str, shown: str) -> Document:
         """The document in the file `name`, which errors call `shown`.

@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 from proxy.clock import Clock, rfc3339
 from proxy.errors import StorageError
 from proxy.storage import files
-from proxy.storage.codec import Document, encode_lines, to_line, to_text, to_text_unread
+from proxy.storage.codec import Document, to_line, to_text, to_text_unread
 from proxy.storage.envelope import Keyring
 from proxy.storage.files import told
 from proxy.storage.folder import clear_spool, make_private, take, usable
@@ -279,8 +279,7 @@ class JsonFiles(LocalLeases):
         self._generation += 1
         path = LAYOUTS[kind].file(self._folder)
         try:
-            data = encode_lines(self._generation, lines.values())
-            data = self._keyring.seal(data, self._name(path), self._generation)
+            data = self._keyring.encode_lines(self._generation, lines.values(), self._name(path))
             files.replace(path, data, durable=False)
             self._inventory.add(self._name(path))
         except OSError as error:

@@ -12,6 +12,8 @@ import pytest
 
 from proxy.clock import SystemClock
 from proxy.errors import StorageError
+from proxy.storage.codec import PIECE
+from proxy.storage.envelope import Keyring
 from proxy.storage.json_files import JsonFiles
 from proxy.storage.protocols import Kind, Record
 from proxy.storage.unsaved import Unsaved
@@ -138,3 +140,19 @@ async def test_records_are_made_into_json_off_the_loop(tmp_path: Path) -> None:
     finally:
         await storage.close()
     assert threads and threading.main_thread() not in threads
+
+
+@pytest.mark.parametrize("key", [None, bytes(range(32))], ids=["plain", "encrypted"])
+@pytest.mark.parametrize("count", [0, 1, PIECE, PIECE + 1, 2 * PIECE + 1])
+async def test_a_file_of_many_records_is_read_as_it_was_written(
+    tmp_path: Path, key: bytes | None, count: int
+) -> None:
+    records: dict[str, Record] = {f"id_{n}": {"n": n, "name": "é\n\"'"} for n in range(count)}
+    storage = JsonFiles.open(tmp_path, clock=SystemClock(), keyring=Keyring(key))
+    await storage.update("counters", records | {"gone": {}})
+    await storage.update("counters", {"gone": None, "id_0": {"n": -1}})
+    await storage.close()
+    storage = JsonFiles.open(tmp_path, clock=SystemClock(), keyring=Keyring(key))
+    assert list(storage.notices) == []
+    assert await storage.load("counters") == records | {"id_0": {"n": -1}}
+    await storage.close()
