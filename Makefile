@@ -86,7 +86,7 @@ edges: $(VENV)/.tests-requirements $(VENV)/.edges-packages ## try to smuggle req
 e2e-long: $(VENV)/.tests-requirements $(VENV)/.tests-packages ## run the browser tests in their long forms, and time them: three quarters of an hour
 	E2E_LONG=1 $(BIN)/python -m pytest -p no:randomly -rP --timeout 3600 tests/e2e
 
-bench: $(VENV)/.requirements $(VENV)/.bench-packages ## compare with nginx and caddy, write tests/bench/results: 20 minutes; OPTIONS="--only streams-1000" for less
+bench: $(VENV)/.requirements $(VENV)/.bench-packages ## compare with nginx and caddy, write tests/bench/results: 30 minutes; OPTIONS="--only streams-1000" for less
 	$(BIN)/python -m tests.bench.measure $(OPTIONS)
 
 bench-self: $(VENV)/.requirements ## measure this checkout against another: REV=<git revision>; two minutes

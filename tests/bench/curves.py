@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from proxy.assembly.periods import SAVE_COUNTERS_S
 from tests.bench.dashboards import dashboards
@@ -24,6 +25,7 @@ from tests.bench.figures import (
     cost,
     streams,
 )
+from tests.bench.programs import Counted
 from tests.bench.targets import Setup
 
 LEAVES = 0.2
@@ -134,19 +136,38 @@ def _body(course: Course, size: int) -> Values:
     return cost(counted) | {"mb_s": counted.per_s * size / 1e6}
 
 
-def _keys(course: Course, count: int) -> Values:
+Turn = Callable[[Course, int, bool], Counted]
+"""Measures a process at a size: for the first time, and again."""
+
+
+def _in_turns(turn: Turn, setup: Callable[[int], Setup], first: int) -> Callable[[Course, int], Values]:
+    """A size against the first one, each in a process of its own, in turns: a machine that drifts drifts for both."""
+
+    def measure(course: Course, size: int) -> Values:
+        if size == first:
+            return cost(turn(course, size, False)) | {OF_FIRST.key: 1.0}
+        with course.beside(setup(first)) as other:
+            turns = [(turn(other, first, again), turn(course, size, again)) for again in (False, True)]
+        ratios = [here.cpu_us_each / there.cpu_us_each for there, here in turns]
+        return cost(turns[-1][1]) | {OF_FIRST.key: median(ratios)}
+
+    return measure
+
+
+def _keys(course: Course, count: int, again: bool) -> Counted:
     """Each of `count` keys has asked before it is measured, and asks in turn. The time has a save of counters in it."""
-    return cost(course.load("requests", 32, seconds=max(course.seconds, SAVE_COUNTERS_S), first=count))
+    seconds = max(course.seconds, SAVE_COUNTERS_S)
+    return course.load("requests", 32, seconds=seconds, first=0 if again else count)
 
 
 def _plain(course: Course, _: int) -> Values:
     return cost(course.load("requests", 32))
 
 
-def _sessions(course: Course, count: int) -> Values:
+def _sessions(course: Course, count: int, again: bool) -> Counted:
     """Each of `count` User-Agents has asked before, and asks in turn. The time has a save of sessions in it."""
     seconds = max(course.seconds, SAVE_COUNTERS_S)
-    return cost(course.load("requests", 32, seconds=seconds, agents=count, first=count))
+    return course.load("requests", 32, seconds=seconds, agents=count, first=0 if again else count)
 
 
 def _watched(course: Course, count: int) -> Values:
@@ -155,6 +176,7 @@ def _watched(course: Course, count: int) -> Values:
 
 
 REQUEST = (US_REQUEST, PER_S)
+OF_FIRST = Metric("of_first", "CPU against the first", "×", 2)
 EVENT = (CPU, US_EVENT, P99, ARRIVED)
 
 CURVES = (
@@ -211,24 +233,24 @@ CURVES = (
         "growth-keys",
         "Client keys that have asked before, in turn",
         "client keys",
-        REQUEST,
+        (OF_FIRST, *REQUEST),
         (10, 100, 1000, 10_000, 100_000),
-        _keys,
+        _in_turns(_keys, lambda size: Setup(keys=size), 10),
         "A key is found by its hash, whatever their number. Of 100,000, which ask one after the other, what a request "
         "touches has left the processor's caches, and every 5 s a file of 20 MB is written with their counters.",
         setup=lambda size: Setup(keys=size),
-        fixed_s=lambda size: SAVE_COUNTERS_S + size / 1500,
+        fixed_s=lambda size: 4 * SAVE_COUNTERS_S + size / 1500,
     ),
     Curve(
         "growth-sessions",
         "Sessions of so many clients, asking in turn",
         "clients",
-        REQUEST,
+        (OF_FIRST, *REQUEST),
         (1, 10, 100, 1000, 10_000),
-        _sessions,
+        _in_turns(_sessions, lambda _: Setup(), 1),
         "A session is found by its client. The table holds 4,096, so that with more clients each request makes one "
         "anew, which no event tells, and ends the longest unused.",
-        fixed_s=lambda size: SAVE_COUNTERS_S + size / 1500,
+        fixed_s=lambda size: 4 * SAVE_COUNTERS_S + size / 1500,
     ),
     Curve(
         "growth-dashboards",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from tests.bench.programs import Counted, Mode, Upstream, load, silent_streams
 from tests.bench.seeds import KEY
-from tests.bench.targets import Behind, Setup, Target
+from tests.bench.targets import Behind, Setup, Target, ours
 from tests.bench.versions import BenchError
 
 PACE_US = 50_000
@@ -52,6 +53,14 @@ class Course:
     seconds: float
     """Of one measurement."""
     core: int | None
+    """Of upstream and load."""
+    target_core: int | None = None
+
+    @contextlib.contextmanager
+    def beside(self, setup: Setup) -> Iterator[Course]:
+        """Another process of ours, set up so, on the same core: to be measured in turns with this one."""
+        with ours(setup, self.behind, self.target_core) as target:
+            yield replace(self, target=target, setup=setup)
 
     def load(
         self,

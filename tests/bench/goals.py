@@ -76,7 +76,9 @@ def _spread(name: str) -> Callable[[Medians], float]:
     (curve,) = (each for each in CURVES if each.name == name)
 
     def value(medians: Medians) -> float:
-        return 100 * spread([(size, medians[f"{name}-{size}", "ours"]["cpu_us"]) for size in curve.sizes])
+        return 100 * spread(
+            [(size, medians[f"{name}-{size}", "ours"][curve.metrics[0].key]) for size in curve.sizes]
+        )
 
     return value
 

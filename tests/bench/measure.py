@@ -104,7 +104,7 @@ def perform(step: Step, seconds: float, target_core: int | None, other_core: int
         _behind(other_core, setup.tls) as behind,
         STARTERS[step.target](setup, behind, target_core) as target,
     ):
-        return step.figure.measure(Course(target, behind, setup, seconds, other_core))
+        return step.figure.measure(Course(target, behind, setup, seconds, other_core, target_core))
 
 
 def run(

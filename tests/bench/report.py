@@ -32,6 +32,7 @@ CPU is that of the target's process, user and system. Delay is from the upstream
 events that came, of those that were due. A goal of streams whose events are behind is not reached, since what is late
 is handed on together and looks cheap. Upstream and load are C, on loopback; `direct` is without any proxy: what
 upstream and load take. † upstream and load used more than {full:.0%} of their core, so that they may be the limit.
+Of keys and sessions, each size is measured in turns with the first one, in two processes on one core.
 What is said below to be by design is what the code does; whether it is what bends a line was not measured apart.
 
 - ours: {ours_on}
