@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from tests.bench import report
-from tests.bench.curves import CURVES, line
+from tests.bench.curves import CURVES, in_turns, line
 from tests.bench.dashboards import dashboards
-from tests.bench.figures import PLAIN, TLS, Metric, merged
+from tests.bench.figures import PLAIN, TLS, Course, Metric, merged
 from tests.bench.goals import GOALS, Goal
 from tests.bench.measure import Progress, Step, chosen, steps
 from tests.bench.peers import caddy_command, executable, nginx_command
 from tests.bench.plots import Even, Scale, plot
-from tests.bench.programs import load, silent_streams, upstream
+from tests.bench.programs import Counted, Upstream, load, silent_streams, upstream
 from tests.bench.results import Results
-from tests.bench.targets import Behind, Setup, ask, ours
+from tests.bench.targets import Behind, Setup, Target, ask, ours
 from tests.bench.versions import ROOT, BenchError
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc compiles upstream and load")
@@ -296,3 +299,22 @@ def test_peers_ask_the_upstream_by_the_scheme_that_it_speaks(
     assert f"reverse_proxy {scheme}://127.0.0.1:2 " in (tmp_path / "Caddyfile").read_text()
     for file in ("nginx.conf", "Caddyfile"):
         assert ("/certificate.pem" in (tmp_path / file).read_text()) is (certificate is not None)
+
+
+def test_a_size_is_measured_in_turns_with_the_first_one() -> None:
+    costs = {10: iter([100.0, 200.0]), 1000: iter([110.0, 260.0])}
+    asked: list[tuple[int, int, bool]] = []
+
+    class Beside(Course):
+        @contextlib.contextmanager
+        def beside(self, setup: Setup) -> Iterator[Course]:
+            yield replace(self, setup=setup)
+
+    def turn(course: Course, size: int, again: bool) -> Counted:
+        asked.append((course.setup.keys, size, again))
+        return Counted(count=1_000_000, seconds=1.0, cpu_s=next(costs[size]), others_cpu_s=0.1)
+
+    measure = in_turns(turn, lambda size: Setup(keys=size), 10)
+    course = Beside(Target("ours", 0, 0, 0.0), Behind(Upstream(0, 0)), Setup(keys=1000), 1.0, None)
+    assert measure(course, 1000)["of_first"] == pytest.approx(1.2)
+    assert asked == [(10, 10, False), (1000, 1000, False), (10, 10, True), (1000, 1000, True)]
