@@ -298,7 +298,7 @@ class Connection(ClientSocket):
         """Answer in the delegate's place, if it has not begun to, and close."""
         _log_refusal(self.context.remote_ip, error)
         if isinstance(error, NotHttp):
-            return self.abort()
+            return self._linger()  # the answer to an earlier request may be under way
         request, self._request = self._request, None
         asked = self._head if request is None else request.head
         last = b"" if request is not None and request.head_written else last_answer(error, asked.method)

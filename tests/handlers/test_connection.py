@@ -414,6 +414,21 @@ async def test_what_is_evidently_not_http_ends_at_once(data: bytes) -> None:
         assert await rest(wire) == b""
 
 
+@pytest.mark.parametrize("junk", [b"\x16\x03\x01", b"\xff\xfe"])
+async def test_what_is_not_http_takes_no_answer_from_the_request_before_it(junk: bytes) -> None:
+    """A socket that is closed over what nobody has read is reset: its client fails to write, and may not read."""
+
+    def talk(port: int) -> bytes:
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(get() + junk + b"x" * 5_000_000)
+            client.shutdown(socket.SHUT_WR)
+            return b"".join(iter(lambda: client.recv(1 << 16), b""))
+
+    async with listening(Recorder()) as port:
+        said = await asyncio.to_thread(talk, port)
+    assert said.startswith(b"HTTP/1.1 200 OK") and said.endswith(b"/a")
+
+
 async def test_when_files_run_out_few_tries_are_made_at_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
