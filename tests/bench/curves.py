@@ -140,13 +140,13 @@ Turn = Callable[[Course, int, bool], Counted]
 """Measures a process at a size: for the first time, and again."""
 
 
-def in_turns(turn: Turn, setup: Callable[[int], Setup], first: int) -> Callable[[Course, int], Values]:
-    """A size against the first one, each in a process of its own, in turns: a machine that drifts drifts for both."""
+def in_turns(turn: Turn, first: int, setup: Setup) -> Callable[[Course, int], Values]:
+    """A size in turns with the first one, set up so, each in its own process: a machine that drifts drifts for both."""
 
     def measure(course: Course, size: int) -> Values:
         if size == first:
             return cost(turn(course, size, False)) | {OF_FIRST.key: 1.0}
-        with course.beside(setup(first)) as other:
+        with course.beside(setup) as other:
             turns = [(turn(other, first, again), turn(course, size, again)) for again in (False, True)]
         ratios = [here.cpu_us_each / there.cpu_us_each for there, here in turns]
         return cost(turns[-1][1]) | {OF_FIRST.key: median(ratios)}
@@ -235,7 +235,7 @@ CURVES = (
         "client keys",
         (OF_FIRST, *REQUEST),
         (10, 100, 1000, 10_000, 100_000),
-        in_turns(_keys, lambda size: Setup(keys=size), 10),
+        in_turns(_keys, 10, Setup(keys=10)),
         "A key is found by its hash, whatever their number. Of 100,000, which ask one after the other, what a request "
         "touches has left the processor's caches, and every 5 s a file of 20 MB is written with their counters.",
         setup=lambda size: Setup(keys=size),
@@ -247,7 +247,7 @@ CURVES = (
         "clients",
         (OF_FIRST, *REQUEST),
         (1, 10, 100, 1000, 10_000),
-        in_turns(_sessions, lambda _: Setup(), 1),
+        in_turns(_sessions, 1, Setup()),
         "A session is found by its client. The table holds 4,096, so that with more clients each request makes one "
         "anew, which no event tells, and ends the longest unused.",
         fixed_s=lambda size: 4 * SAVE_COUNTERS_S + size / 1500,

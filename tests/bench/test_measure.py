@@ -314,7 +314,7 @@ def test_a_size_is_measured_in_turns_with_the_first_one() -> None:
         asked.append((course.setup.keys, size, again))
         return Counted(count=1_000_000, seconds=1.0, cpu_s=next(costs[size]), others_cpu_s=0.1)
 
-    measure = in_turns(turn, lambda size: Setup(keys=size), 10)
+    measure = in_turns(turn, 10, Setup(keys=10))
     course = Beside(Target("ours", 0, 0, 0.0), Behind(Upstream(0, 0)), Setup(keys=1000), 1.0, None)
     assert measure(course, 1000)["of_first"] == pytest.approx(1.2)
     assert asked == [(10, 10, False), (1000, 1000, False), (10, 10, True), (1000, 1000, True)]
