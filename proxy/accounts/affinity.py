@@ -14,7 +14,8 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from proxy.accounts.account import Status
-from proxy.accounts.conversations import LONGEST_SESSION, Conversations, Name
+from proxy.accounts.conversations import LONGEST_SESSION, Conversations
+from proxy.accounts.lately import Name
 from proxy.accounts.pool import Pool
 from proxy.accounts.resources import Resources
 from proxy.errors import Forbidden, InsufficientStorage, InvalidRequest, NotFound, RequestError

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
-from proxy.accounts.lately import Lately
+from proxy.accounts.lately import Held, Lately, Name
 from proxy.clock import Clock
 from proxy.errors import StorageError
 from proxy.storage.protocols import Record, Storage
@@ -37,20 +37,12 @@ LONGEST_SESSION = 256
 MOST_LOOKED_UP = 512
 """So many of a conversation's last messages may have been edited before it is taken for a new one."""
 
-Name = tuple[str, str | int]
-"""What names a conversation: a group, and its session there, or the hash of its first messages. A plain tuple of such
-is nothing that the garbage collector looks at."""
-
 
 class Writer(NamedTuple):
     """Who has a message: the group that asked for it, and the account that wrote it."""
 
     group: str
     account_id: str
-
-
-Held = tuple[str, float]
-"""An account's id, and until when in seconds since the epoch: a whole minute."""
 
 
 class _Line(msgspec.Struct):
@@ -73,14 +65,13 @@ _LINE: Final = msgspec.json.Decoder(_Line)
 
 
 class Conversations:
-    """The account of each conversation; `ttl_s` after its last turn it is forgotten."""
+    """The account of each conversation; `ttl_s` after its last turn, or within a minute from then, it is forgotten."""
 
     def __init__(self, storage: Storage, *, clock: Clock, ttl_s: float) -> None:
         self._storage = storage
         self._clock = clock
         self.ttl_s = ttl_s
-        # The latest are at the end. Names share what holds them, by account: each turn changes as little of memory
-        # that no cache has as it can.
+        # The latest are at the end. Names share what holds them, by account: most turns make nothing new.
         self._accounts: dict[Name, Held] = {}
         self._holds: dict[str, Held] = {}
         self._messages: dict[str, tuple[Writer, float]] = {}

@@ -10,10 +10,11 @@ from typing import Final
 from proxy.clock import Clock
 
 Name = tuple[str, str | int]
-"""A group, and what names a conversation there."""
+"""What names a conversation: a group, and its session there, or the hash of its first messages. A plain tuple of such
+is nothing that the garbage collector looks at."""
 
 Held = tuple[str, float]
-"""An account's id, and until when in seconds since the epoch."""
+"""The id of the account that a conversation is with, and until when it is remembered, in seconds since the epoch."""
 
 MOST: Final = 100_000
 """Of more conversations the oldest tenth is not counted any more; they take some 20 MB."""
