@@ -152,7 +152,7 @@ class CurlClient(CurlAsyncHTTPClient):
         self._watched: set[int] = set()
         self._asleep: set[int] = set()  # nothing is wanted of them: idle, or their transfer is paused
         self._idle: set[int] = set()  # of connections that are kept for the next request
-        self._next = 0  # where the next turn begins among those that are ready
+        self._left: list[tuple[int, int]] = []  # ready, and had no turn
         self._loop.add_reader(self._sockets.fileno(), self._on_sockets)
         super().initialize(max_clients=0)
 
@@ -245,23 +245,29 @@ class CurlClient(CurlAsyncHTTPClient):
 
     def _on_sockets(self) -> None:
         until = self._loop.time() + TURN_S
-        while ready := self._sockets.poll(0):
-            # First, since any call into libcurl may begin a request on an idle connection.
-            for fd, _ in ready:
-                if fd in self._idle:
-                    self._shut(fd)
-                elif fd in self._asleep:
-                    self._unwatch(fd)
-            # epoll tells those that have more to come in the same order each time.
-            start = self._next % len(ready)
-            self._next = 0
-            for at, (fd, events) in enumerate(ready[start:] + ready[:start], start + 1):
+        while ready := self._look():
+            for at, (fd, events) in enumerate(ready, 1):
                 if fd in self._watched:
                     self._act(fd, _ACTIONS[events & 31])
                     self._hand_on()  # at once: the next socket's turn is this one's delay
                 if self._loop.time() > until:
-                    self._next = at
+                    self._left = ready[at:]
                     return
+
+    def _look(self) -> list[tuple[int, int]]:
+        """The sockets on which something has come, first those that had no turn yet, and what."""
+        ready = self._sockets.poll(0)
+        # Before anything else, since any call into libcurl may begin a request on an idle connection.
+        for fd, _ in ready:
+            if fd in self._idle:
+                self._shut(fd)
+            elif fd in self._asleep:
+                self._unwatch(fd)
+        left, self._left = self._left, []
+        if not left:
+            return ready
+        before = {fd for fd, _ in left}
+        return left + [each for each in ready if each[0] not in before]
 
     def _on_time(self) -> None:
         self._due = None

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 from tornado.curl_httpclient import CurlAsyncHTTPClient
@@ -93,6 +94,43 @@ async def test_answers_that_come_without_a_pause_keep_no_other_from_coming(
             pipe.cancel()
         for exchange in exchanges:
             exchange.close()
+
+
+async def test_who_has_waited_longest_is_served_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while more comes for those that were served, and while nothing does."""
+    monkeypatch.setattr("proxy.upstream.driver.TURN_S", -1.0)  # one socket a turn
+    writers: dict[str, asyncio.StreamWriter] = {}
+    served: list[str] = []
+    all_served = asyncio.Event()
+
+    async def begin(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        path = head.split()[1].decode()
+        writers[path] = writer
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+
+    def note(path: str, data: bytes) -> bool:
+        served.append(path)
+        if path in again and len(data) == 1:
+            again.remove(path)
+            writers[path].write(b"2")
+        if len(served) == len(paths) + len(paths[::2]):
+            all_served.set()
+        return True
+
+    async with client_of(begin) as client, asyncio.TaskGroup() as tasks:
+        paths = [f"/{n}" for n in range(12)]
+        again = set(paths[::2])
+        for path in paths:
+            exchange = client.open(Request("GET", path, []))
+            await exchange.head()
+            tasks.create_task(exchange.pipe(partial(note, path)))
+        await asyncio.sleep(0)
+        for path in paths:
+            writers[path].write(b"1")
+        await all_served.wait()
+        assert served == paths + paths[::2]
+        for path in paths[1::2]:
+            writers[path].write(b"2")
 
 
 async def test_hundreds_at_once_each_get_their_own_answer() -> None:
