@@ -90,9 +90,9 @@ class Connection(ClientSocket):
         super().connection_made(transport)
         if self.gone or self._places.take(self):
             self.expire_in(HEAD_S)
-        else:
-            self._phase = Phase.ENDED
-            self.transport.write(last_answer(Unavailable("too many connections", retry_after_s=1)))
+            return
+        self._linger(last_answer(Unavailable("too many connections", retry_after_s=1)))
+        if not self._places.turn_away(self):
             self.transport.close()
 
     def data_received(self, data: bytes) -> None:

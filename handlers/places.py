@@ -14,6 +14,9 @@ from proxy.http.addresses import Network, address_group, within
 
 TELL_EVERY_S = 10.0
 
+TURNED_AWAY = 16
+"""Of those for whom there was no place, how many at once may take their time to read so."""
+
 log = logging.getLogger(__name__)
 
 Strangers = OrderedDict[ClientSocket, None]
@@ -43,6 +46,7 @@ class Places:
         self._taken: dict[ClientSocket, str] = {}  # with the address that it counts for
         self._strangers: Strangers = OrderedDict()
         self._addresses: dict[str, _Address] = {}
+        self._turned_away: set[ClientSocket] = set()
         self._told_at = -math.inf
 
     def take(self, client: ClientSocket) -> bool:
@@ -65,6 +69,13 @@ class Places:
                 address.strangers[client] = self._strangers[client] = None
         return free
 
+    def turn_away(self, client: ClientSocket) -> bool:
+        """Whether a client that got no place may stay until it has read so."""
+        may_stay = len(self._turned_away) < TURNED_AWAY
+        if may_stay:
+            self._turned_away.add(client)
+        return may_stay
+
     def vouch(self, client: ClientSocket) -> None:
         """Let a client, who has shown a valid key, give way to nobody."""
         if client.vouched:
@@ -77,6 +88,7 @@ class Places:
 
     def leave(self, client: ClientSocket) -> None:
         """Free the client's place, if it has one."""
+        self._turned_away.discard(client)
         self.vouch(client)
         name = self._taken.pop(client, None)
         if name is not None:

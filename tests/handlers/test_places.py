@@ -10,12 +10,13 @@ from ipaddress import ip_network
 import pytest
 
 from handlers.client_socket import ClientSocket, Context
-from handlers.places import Places
+from handlers.places import TURNED_AWAY, Places
 from tests.delegate import Recorder, Seen, listening
 from tests.service import until
 from tests.wire import Wire, connect, request_bytes
 
 GET = request_bytes("GET", "/a")
+MB = 1 << 20
 
 
 class Guest(ClientSocket):
@@ -103,6 +104,14 @@ async def test_a_trusted_proxy_has_no_limit_of_an_address_and_gives_way_to_nobod
     assert not places.take(Guest("192.0.2.1"))
 
 
+async def test_a_few_who_got_no_place_may_stay_to_read_so() -> None:
+    places = Places(8)
+    guests = [Guest("10.0.0.1") for _ in range(TURNED_AWAY + 2)]
+    assert [places.turn_away(guest) for guest in guests] == [True] * TURNED_AWAY + [False] * 2
+    places.leave(guests[0])
+    assert places.turn_away(guests[-1])
+
+
 async def test_what_is_left_leaves_nothing() -> None:
     places = Places(4)
     for _ in range(100):
@@ -184,6 +193,11 @@ async def test_a_connection_too_many_is_told_so(monkeypatch: pytest.MonkeyPatch)
                 assert answer.header("retry-after") == "1"
                 await answer.read()
                 assert await ended(wire) == b""
+        for _ in range(3):  # and has time to read so, whatever it goes on to send
+            async with connect(port) as wire:
+                await wire.send(request_bytes("POST", "/", [("Content-Length", str(4 * MB))]))
+                assert (await wire.answer()).status == 503
+                await wire.send(bytes(4 * MB))
         wires[0].reset()
         await until(lambda: front.requests[0].connection.gone and front.requests[0].server.gone)
         async with connect(port) as wire:
