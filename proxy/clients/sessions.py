@@ -229,9 +229,15 @@ class Sessions:
             self.clean()
 
     def clean(self) -> None:
-        """Drop expired sessions. Called every second: it checks 4,096 sessions within 1 ms."""
-        end = self._clock.now() - self.ttl_s
-        for session in [s for s in self._sessions.values() if s.last_seen_at <= end and not s.in_flight]:
+        """Drop expired sessions. Called every second, so it looks no further than at the first that is to stay."""
+        now, expired = self._clock.now(), list[Session]()
+        for session in self._sessions.values():  # the longest unused first
+            if session.in_flight or session.last_seen_at > now:  # the clock was set back
+                continue
+            if session.last_seen_at + self.ttl_s > now:
+                break
+            expired.append(session)
+        for session in expired:
             self._drop(session)
             self._tell("ended", session, f"a session of {session.client.address} ended by itself", SYSTEM)
 

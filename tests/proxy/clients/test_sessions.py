@@ -65,6 +65,10 @@ def visit(sessions: Sessions, client: Client) -> None:
     place.leave()
 
 
+def called(user_agent: str) -> Client:
+    return Client(CLIENT.key_id, CLIENT.address, user_agent)
+
+
 def only(sessions: Sessions) -> Session:
     (session,) = sessions
     return session
@@ -254,6 +258,24 @@ def test_it_lives_as_long_as_a_request_of_it_runs(sessions: Sessions, clock: Tes
     clock.advance(1)
     sessions.clean()
     assert len(sessions) == 0
+
+
+def test_neither_a_running_one_nor_a_clock_that_was_set_back_keeps_others_from_ending(
+    sessions: Sessions, clock: TestClock
+) -> None:
+    visit(sessions, called("from the future"))
+    clock.jump(-3600)
+    place = enter(sessions, called("runs"))
+    for name in ("old", "older"):
+        visit(sessions, called(name))
+    clock.advance(TTL_S)
+    visit(sessions, called("new"))
+    sessions.clean()
+    assert [each.client.user_agent for each in sessions] == ["from the future", "runs", "new"]
+    place.leave()
+    clock.advance(TTL_S)
+    sessions.clean()
+    assert [each.client.user_agent for each in sessions] == ["from the future"]
 
 
 def test_after_its_end_the_same_client_has_a_new_one(sessions: Sessions, clock: TestClock) -> None:
