@@ -12,7 +12,7 @@ import msgspec
 
 from proxy.accounts.lately import Held, Lately, Name
 from proxy.clock import Clock
-from proxy.errors import StorageError
+from proxy.errors import StorageError, StoreAway
 from proxy.storage.protocols import Record, Storage
 
 K = TypeVar("K")
@@ -29,9 +29,11 @@ MESSAGE_LIVES_S = 3600.0
 """A thread of messages lives for five minutes; what diagnoses a cache asks for older ones."""
 
 MOST_OBSOLETE = 50_000
-MOST_IN_LINE = 1000
-MINUTE_S = 60
+MOST_IN_LINE = 100
+MOST_AT_ONCE = 1000
+"""Names, and turns, that are told to other instances in one call."""
 
+MINUTE_S = 60
 
 LONGEST_SESSION = 256
 MOST_LOOKED_UP = 512
@@ -92,7 +94,10 @@ class Conversations:
         self._storage.follow_log(LOG, self._read, own=True)
 
     def _read(self, text: bytes) -> None:
-        """Take a line, but for names that have had a turn here since: the line that tells of it comes later."""
+        """Take a line, but for names that have had a turn here since: the line that tells of it comes later.
+
+        What has ended ends what an earlier line said, which may have been to last longer.
+        """
         line = _LINE.decode(text)
         names = [(group, of) for group, some in (line.groups or {line.group: line.of}).items() for of in some]
         self._written += len(names)
@@ -104,11 +109,14 @@ class Conversations:
             if until > self._clock.now():
                 before = None if after is None else (line.group, after)
                 self.lately.turn((line.group, of), (line.account, until), after=before)
-        if line.until > self._clock.now():
-            held = line.account, line.until
-            for name in names:
-                if name not in self._pending and self._accounts.get(name) != held:
-                    _keep(self._accounts, name, held, MOST)
+        held = line.account, line.until
+        for name in names:
+            if name in self._pending:
+                continue
+            if line.until <= self._clock.now():
+                self._accounts.pop(name, None)
+            elif self._accounts.get(name) != held:
+                _keep(self._accounts, name, held, MOST)
 
     def __len__(self) -> int:
         return len(self._accounts)
@@ -163,6 +171,9 @@ class Conversations:
             if self._accounts.get(name) is not held or self._is_shared:
                 _keep(self._accounts, name, held, MOST)
                 self._pending[name] = held
+        if len(self._pending) > MOST:  # nothing was saved for long
+            _make_room(self._pending, MOST)
+            self._is_behind = True
         return held
 
     def writer_of(self, message_id: str) -> Writer | None:
@@ -176,31 +187,42 @@ class Conversations:
         _keep(self._messages, message_id, (Writer(group, account_id), until), MOST_MESSAGES)
 
     async def save(self) -> None:
-        """Append what has changed; a power cut may lose it. Raises StorageError: then all is written the next time."""
-        pending, self._pending = self._pending, {}
-        if not pending and not self._is_behind:
-            return
+        """Append what has changed; a power cut may lose it. Raises StorageError: then it is written the next time."""
         if self._is_shared:
-            return await self._tell(pending)
+            return await self._tell()
+        pending, is_behind = self._pending, self._is_behind
+        if not pending and not is_behind:
+            return
+        self._pending, self._is_behind = {}, False
         try:
-            if self._is_long or self._is_behind or not self._written:
+            if self._is_long or is_behind or not self._written:
                 await self._replace()
             else:
                 await self._append(pending)
         except BaseException:  # also if it was cancelled
             self._is_behind = True
             raise
-        self._is_behind = False
 
-    async def _tell(self, pending: dict[Name, Held]) -> None:
-        """Append it, for other instances too, whose lines are there as well. A line twice does no harm."""
-        turns, self._turns = self._turns, deque(maxlen=MOST)
-        try:
-            await self._storage.append(LOG, chain(_records(pending.items()), _told(turns)))
-        except BaseException:
-            self._turns.extendleft(reversed(turns))
-            self._pending = dict(islice((pending | self._pending).items(), MOST))
-            raise
+    async def _tell(self) -> None:
+        """Append it, for other instances too, whose lines are there as well. A line twice does no harm.
+
+        In parts, each of which a slow store takes in time; and while it is away nothing is made ready for it.
+        """
+        for _ in range(0, max(len(self._pending), len(self._turns)), MOST_AT_ONCE):
+            if (away := self._storage.away) is not None:
+                raise StoreAway(away)
+            names = dict(islice(self._pending.items(), MOST_AT_ONCE))
+            turns = list(islice(self._turns, MOST_AT_ONCE))
+            for name in names:
+                del self._pending[name]
+            for _ in turns:
+                self._turns.popleft()
+            try:
+                await self._storage.append(LOG, chain(_records(names.items()), _told(turns)))
+            except BaseException:
+                self._pending = names | self._pending
+                self._turns = deque(chain(turns, self._turns), maxlen=MOST)
+                raise
         if self._is_long:
             await self._replace()
 
@@ -233,8 +255,12 @@ def _keep(known: dict[K, V], name: K, held: V, most: int) -> None:
     known.pop(name, None)
     known[name] = held
     if len(known) > most:
-        for old in tuple(islice(known, most // 100)):
-            del known[old]
+        _make_room(known, most)
+
+
+def _make_room(known: dict[K, V], most: int) -> None:
+    for old in tuple(islice(known, most // 100)):
+        del known[old]
 
 
 def _records(held: Iterable[tuple[Name, Held]]) -> Iterator[Record]:

@@ -17,7 +17,9 @@ from proxy.storage.redis_wire import Reply
 BLOCK_S: Final = 1.0
 """The longest silence of the store: one read a second where nothing happens, and a cut is noticed soon after."""
 
-AT_ONCE: Final = 500
+AT_ONCE: Final = 100
+"""Changes, and lines of each log, that are taken in one step of the loop."""
+
 FIRST_AGAIN_S: Final = 0.25
 LAST_AGAIN_S: Final = 1.0
 """Between two tries to reach a store that is away."""

@@ -18,7 +18,7 @@ from proxy.storage.protocols import Record
 from proxy.storage.redis import RedisLink, script
 from proxy.storage.redis_wire import Part, Reply
 
-PAGE: Final = 1000
+PAGE: Final = 200
 """Entries that are read at once."""
 
 Take = Callable[[bytes], object]
@@ -99,7 +99,7 @@ class RedisLogs:
     ) -> Coroutine[Any, Any, None]:
         key = self._key(checked(log))
         try:
-            sent = self._append(key, log, lines, self._instance)
+            sent = self._append(key, log, _texts(lines), self._instance)
         except (TypeError, ValueError) as error:
             return _raise(error)
         return self._done(sent, self._durability.confirm(self._lane) if durable else None)
@@ -114,8 +114,7 @@ class RedisLogs:
     ) -> Coroutine[Any, Any, str]:
         """See peers.Chained."""
         keys = [self._key(checked(log)), self._link.key("logs"), self._link.key("tip")]
-        texts = [to_text_unread(line) for line in lines]
-        sent = self._lane.run(script("chain"), keys, [log, self._instance, follows, makes, *texts])
+        sent = self._lane.run(script("chain"), keys, [log, self._instance, follows, makes, *_texts(lines)])
         return self._chained(sent, self._durability.confirm(self._lane) if durable else None)
 
     async def _chained(self, sent: asyncio.Future[Reply], confirmed: asyncio.Future[None] | None) -> str:
@@ -172,10 +171,9 @@ class RedisLogs:
         return self._key(log)
 
     def _append(
-        self, key: str, name: str, lines: Iterable[Record], instance: str, first: bytes = b""
+        self, key: str, name: str, texts: Iterable[str], instance: str, first: bytes = b""
     ) -> asyncio.Future[Reply]:
         """Append lines in one step; `name` is that of the log, "" for one that is not to be listed yet."""
-        texts = [to_text_unread(line) for line in lines]
         keys = [key, self._link.key("logs")]
         return self._lane.run(script("append"), keys, [name, instance, first, *texts])
 
@@ -201,7 +199,7 @@ class RedisLogs:
         taken = min(last, known) if known > FIRST else last
         new, first = self._link.key("new", self._instance, log), _text((last[0], last[1] + 1))
         await self._lane.call("DEL", new)
-        while some := await asyncio.to_thread(lambda: list(islice(lines, AT_ONCE * 10))):
+        while some := await asyncio.to_thread(lambda: _texts(islice(lines, AT_ONCE * 10))):
             await self._append(new, "", some, "", first)
             first = b""
         keys = [self._key(log), new, self._link.key("logs"), self._link.key("replaced")]
@@ -231,6 +229,10 @@ class RedisLogs:
 
     def _key(self, log: str) -> str:
         return self._link.key("log", log)
+
+
+def _texts(lines: Iterable[Record]) -> list[str]:
+    return [to_text_unread(line) for line in lines]
 
 
 def entries_of(replies: Reply) -> list[Entry]:

@@ -131,3 +131,20 @@ async def test_another_turn_in_one_minute_writes_nothing(tmp_path: Path) -> None
     assert await turn("acc_a") == first + 3
     assert (conversations.lately.count(), conversations.lately.count("acc_a")) == (1, 1)
     await storage.close()
+
+
+async def test_a_conversation_that_has_left_an_account_does_not_come_back_to_it(tmp_path: Path) -> None:
+    """Also if it was to stay there for longer: `affinity_ttl` was changed, or the clock was set back."""
+    clock = TestClock()
+    storage, conversations = await loaded(tmp_path, clock)
+    conversations.ttl_s = 10 * TTL_S
+    conversations.keep([("red", "s")], "acc_a")
+    await conversations.save()
+    conversations.ttl_s = TTL_S
+    conversations.keep([("red", "s")], "acc_b")
+    await conversations.save()
+    await storage.close()
+    clock.advance(2 * TTL_S)
+    storage, conversations = await loaded(tmp_path, clock)
+    assert found(conversations, "red", "s", ()) is None
+    await storage.close()

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from proxy.accounts.conversations import MOST, Conversations
+from proxy.accounts.conversations import MOST, MOST_AT_ONCE, Conversations
 from proxy.accounts.resources import DAY_S, Resources
-from proxy.errors import StorageError
+from proxy.errors import StorageError, StoreAway
 from proxy.storage.protocols import Record
+from tests.memory import traced
 from tests.service import TestClock, until
 
 
@@ -18,10 +19,13 @@ class Logs:
     """The logs of a storage, in memory. An append waits until `may_go`, and fails while the disk is `full`."""
 
     is_shared = False
+    away: str | None = None
 
     def __init__(self) -> None:
         self.lines: list[Record] = []
         self.full = False
+        self.appended = 0
+        self.full_after: int | None = None
         self.replaced = 0
         self.waiting = 0
         self.is_shared = False
@@ -34,6 +38,8 @@ class Logs:
         self.waiting -= 1
         if self.full:
             raise StorageError("no space left on device")
+        self.appended += 1
+        self.full = self.appended == self.full_after
         self.lines += lines
 
     async def replace_log(self, log: str, lines: Iterable[Record]) -> None:
@@ -185,3 +191,80 @@ async def test_what_changes_while_all_is_written_anew_is_written_as_it_is_then(
     await saving
     await conversations.save()
     assert dict(written(logs)) == {"changed": "b", "same": "a", "new": "b"}
+
+
+async def test_a_save_that_hangs_lets_no_more_wait_than_are_held(
+    conversations: Conversations, logs: Logs
+) -> None:
+    conversations.keep([("g", "first")], "a")
+    await conversations.save()
+    logs.may_go.clear()
+    conversations.keep([("g", "second")], "a")
+    saving = asyncio.create_task(conversations.save())
+    await until(lambda: logs.waiting)
+    with traced() as taken:
+        for n in range(2 * MOST):
+            conversations.keep([("g", n)], "a")
+        once = taken()
+        for n in range(2 * MOST, 4 * MOST):
+            conversations.keep([("g", n)], "a")
+        assert taken() < 1.2 * once
+    logs.may_go.set()
+    await saving
+    await conversations.save()
+    assert len(written(logs)) == len(conversations)
+    assert written(logs)[-1] == (4 * MOST - 1, "a")
+
+
+# ---- where instances share them
+
+
+@pytest.fixture
+def shared(logs: Logs, clock: TestClock) -> Conversations:
+    logs.is_shared = True
+    return Conversations(logs, clock=clock, ttl_s=3600)  # type: ignore[arg-type]
+
+
+def have_turns(conversations: Conversations, count: int) -> None:
+    for n in range(count):
+        conversations.turn([("g", n)], "a", after=None)
+
+
+def turns(logs: Logs) -> list[object]:
+    return [of for line in logs.lines for of, *_ in line.get("turns", ())]
+
+
+async def test_others_are_told_in_parts(shared: Conversations, logs: Logs) -> None:
+    have_turns(shared, 3 * MOST_AT_ONCE)
+    await shared.save()
+    assert logs.appended == 3
+    assert [of for of, _ in written(logs)] == turns(logs) == [*range(3 * MOST_AT_ONCE)]
+    await shared.save()
+    assert logs.appended == 3
+
+
+async def test_what_others_were_told_before_the_store_failed_is_not_told_again(
+    shared: Conversations, logs: Logs
+) -> None:
+    have_turns(shared, 3 * MOST_AT_ONCE)
+    logs.full_after = 2
+    with pytest.raises(StorageError):
+        await shared.save()
+    logs.full = False
+    await shared.save()
+    assert [of for of, _ in written(logs)] == turns(logs) == [*range(3 * MOST_AT_ONCE)]
+
+
+async def test_while_the_store_is_away_nothing_is_made_for_it_and_the_latest_wait(
+    shared: Conversations, logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs.away = "it is away"
+    have_turns(shared, MOST + 2 * MOST_AT_ONCE)
+    with monkeypatch.context() as patch, pytest.raises(StoreAway):
+        patch.delattr("proxy.accounts.conversations._records")
+        await shared.save()
+    logs.away = None
+    await shared.save()
+    latest = MOST + 2 * MOST_AT_ONCE - 1
+    assert written(logs)[-1] == (latest, "a") and turns(logs)[-1] == latest
+    assert len(written(logs)) <= MOST and len(turns(logs)) == MOST
