@@ -37,6 +37,14 @@ def rfc3339(epoch_s: float) -> str:
     return f"{_to_the_second(whole)}.{millis:03d}Z"
 
 
+def at_most_after(newest: float, now: float) -> float:
+    """By when to tell what is old: `now`, but no later than a day after the `newest` there is.
+
+    A clock that is ahead, as one may be after a boot, would have everything removed.
+    """
+    return min(now, newest + 86_400)
+
+
 @lru_cache(maxsize=1024)  # a second's log lines share it, and an account's view has six
 def _to_the_second(epoch_s: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(epoch_s))

@@ -57,7 +57,7 @@ class DayFiles:
     def newest(self, most: int) -> list[bytes]:
         """The last lines, oldest first, as they are in the files."""
         newest: list[bytes] = []
-        for day in reversed(self._days()):
+        for day in reversed(self.days()):
             path = self._folder / f"{day}{SUFFIX}"
             with _failing(path):
                 newest[:0] = _tail(path, most - len(newest))
@@ -67,13 +67,13 @@ class DayFiles:
 
     def remove_before(self, day: str) -> None:
         """Remove the files of earlier days."""
-        for each in self._days():
+        for each in self.days():
             if each < day:
                 path = self._folder / f"{each}{SUFFIX}"
                 with _failing(path):
                     path.unlink(missing_ok=True)
 
-    def _days(self) -> list[str]:
+    def days(self) -> list[str]:
         """The days that have a file, in order. Other files in the folder are ignored."""
         with _failing(self._folder):
             if not self._folder.is_dir():

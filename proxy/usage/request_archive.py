@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import Final
 
-from proxy.clock import Clock, rfc3339
+from proxy.clock import Clock, at_most_after, rfc3339
 from proxy.errors import StorageError
 from proxy.storage.day_files import DayFiles
 from proxy.usage.request_log import MOST, Kept, RequestLog
+from proxy.usage.series import day_of, start_of
 from proxy.usage.stored_request import kept_of
 
 AT_ONCE: Final = 500
@@ -76,11 +77,15 @@ class RequestArchive:
 
     async def remove_old(self) -> None:
         """Remove the days that are kept no longer."""
-        first = rfc3339(self._clock.now() - self._keep_s)[:10]
         try:
-            await asyncio.to_thread(self._stored.remove_before, first)
+            await asyncio.to_thread(self._remove_old, self._clock.now())
         except StorageError as error:
             log.warning("old days of the request log are not removed error=%s", error)
+
+    def _remove_old(self, now: float) -> None:
+        starts = [start for day in self._stored.days() if (start := start_of(day)) is not None]
+        if starts:
+            self._stored.remove_before(day_of(at_most_after(max(starts), now) - self._keep_s))
 
 
 def _by_day(kept: list[Kept]) -> Iterator[tuple[str, list[Kept]]]:

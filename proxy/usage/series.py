@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal, TypeAlias
 
-from proxy.clock import Clock, rfc3339
+from proxy.clock import Clock, at_most_after, rfc3339
 from proxy.errors import StorageError
 from proxy.storage.protocols import Record, Storage
 from proxy.usage.buckets import (
@@ -259,8 +259,9 @@ class Series:
     async def load(self, storage: Storage) -> None:
         """Load the logs, once at startup. A log that cannot be read is left alone, with an error in the log."""
         async with self._storing:
-            for day in await self._days(storage):
-                for t, rows in _by_time(await self._compact(storage, day)).items():
+            days, now = await self._days(storage)
+            for day in days:
+                for t, rows in _by_time(await self._compact(storage, day, now)).items():
                     self._buckets.add(t, rows, self._clock.now())
 
     async def flush(self, storage: Storage) -> None:
@@ -288,9 +289,10 @@ class Series:
         Raises StorageError.
         """
         async with self._storing:
-            for day in await self._days(storage):
-                if self._stages.get(day) != _stage(day, self._buckets, self._clock.now()):
-                    await self._compact(storage, day)
+            days, now = await self._days(storage)
+            for day in days:
+                if self._stages.get(day) != _stage(day, self._buckets, now):
+                    await self._compact(storage, day, now)
 
     def _sums(self, place: int, start: int, end: int) -> dict[str | None, Sums]:
         found = (item for bucket in self._buckets.between(start, end) for item in bucket[place].items())
@@ -303,22 +305,20 @@ class Series:
             log.warning("usage saved at last")
         self.unsaved = reason
 
-    async def _days(self, storage: Storage) -> list[str]:
-        """The days that have a log; those that are too old are removed."""
-        kept = []
-        oldest = self._buckets.levels[DAY].oldest(self._clock.now())
-        for name in await storage.logs():
-            start = _start_of(name)
-            if start is not None and start < oldest:
-                await storage.remove_log(name)
-                self._stages.pop(name, None)
-            elif start is not None:
-                kept.append(name)
-        return kept
+    async def _days(self, storage: Storage) -> tuple[list[str], float]:
+        """The days that have a log, and the time by which they are old; those that are too old are removed."""
+        starts = {name: start for name in await storage.logs() if (start := start_of(name)) is not None}
+        now = at_most_after(max(starts.values(), default=0), self._clock.now())
+        oldest = self._buckets.levels[DAY].oldest(now)
+        for name in [name for name, start in starts.items() if start < oldest]:
+            await storage.remove_log(name)
+            self._stages.pop(name, None)
+            del starts[name]
+        return list(starts), now
 
-    async def _compact(self, storage: Storage, day: str) -> dict[Key, Sums]:
+    async def _compact(self, storage: Storage, day: str, now: float) -> dict[Key, Sums]:
         """Merge the lines of a log to the resolution that memory keeps. Returns their sums."""
-        stage = _stage(day, self._buckets, now := self._clock.now())
+        stage = _stage(day, self._buckets, now)
 
         def at(key: Key) -> Key:
             return self._buckets.coarse(key[0], now), key[1]
@@ -344,7 +344,7 @@ class Series:
 
 def _stage(day: str, buckets: Buckets, now: float) -> int:
     """How many levels do not hold that day any more, so that its lines need not be as detailed as them."""
-    end = (_start_of(day) or 0) + DAY
+    end = (start_of(day) or 0) + DAY
     return sum(end <= each.oldest(now) for each in buckets.levels.values())
 
 
@@ -382,7 +382,7 @@ def day_of(t: float) -> str:
     return rfc3339(t)[:10]
 
 
-def _start_of(day: str) -> int | None:
+def start_of(day: str) -> int | None:
     """0:00 UTC of a day such as 2026-11-22, in seconds since the epoch; None if it is not a day."""
     try:
         start = int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp())

@@ -91,6 +91,16 @@ async def test_old_days_go_while_it_runs_too(world: World) -> None:
     assert world.stored() == [3, 4]
 
 
+async def test_a_clock_that_is_ahead_removes_no_more_than_a_day_early(world: World) -> None:
+    for _ in range(2):
+        world.end()
+        world.clock.advance(DAY_S)
+    await world.archive.save()
+    world.clock.jump(60 * DAY_S)
+    await world.archive.remove_old()
+    assert world.stored() == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
