@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -229,15 +229,8 @@ class Sessions:
             self.clean()
 
     def clean(self) -> None:
-        """Drop expired sessions. Called every second, so it looks no further than at the first that is to stay."""
-        now, expired = self._clock.now(), list[Session]()
-        for session in self._sessions.values():  # the longest unused first
-            if session.in_flight or session.last_seen_at > now:  # the clock was set back
-                continue
-            if session.last_seen_at + self.ttl_s > now:
-                break
-            expired.append(session)
-        for session in expired:
+        """Drop expired sessions."""
+        for session in _expired(self._sessions.values(), self._clock.now(), self.ttl_s):
             self._drop(session)
             self._tell("ended", session, f"a session of {session.client.address} ended by itself", SYSTEM)
 
@@ -398,6 +391,18 @@ def _record(snapshot: Snapshot) -> Record:
         "last_seen_at": last_seen_at,
         "requests": requests,
     }
+
+
+def _expired(longest_unused_first: Iterable[Session], now: float, ttl_s: float) -> list[Session]:
+    """Looked for every second, so not beyond the first that is to stay."""
+    found = []
+    for session in longest_unused_first:
+        if session.in_flight or session.last_seen_at > now:  # the clock was set back
+            continue
+        if session.last_seen_at + ttl_s > now:
+            break
+        found.append(session)
+    return found
 
 
 def read_session(id: str, record: Record) -> Session:
