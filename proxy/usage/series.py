@@ -59,6 +59,7 @@ RINGS: Final[Mapping[RingName, tuple[int, int]]] = {
 MODEL_LENGTH: Final = 80  # the longest known, of Bedrock, has some sixty
 MOST_UNSAVED: Final = 10_000  # rows; some 4 MB
 MOST_UNFOLDED: Final = 1000  # rows
+MOST_AT_ONCE: Final = 500  # rows, in one call to the storage
 
 log = logging.getLogger(__name__)
 
@@ -265,18 +266,23 @@ class Series:
                     self._buckets.add(t, rows, self._clock.now())
 
     async def flush(self, storage: Storage) -> None:
-        """Append new sums to the logs. What cannot be written is kept for the next flush; `unsaved` says why."""
+        """Append new sums to the logs, in parts; none while the store is away.
+
+        What cannot be written is kept for the next flush; `unsaved` says why.
+        """
         async with self._storing:
             self._fold()
-            for day in sorted({day_of(t) for t, _ in self._new}):
-                rows = {key: self._new.pop(key) for key in tuple(self._new) if day_of(key[0]) == day}
+            for day, keys in _by_day(self._new):
+                if storage.away is not None:
+                    return self._failed(storage.away)
                 self._stages.pop(day, None)
+                # Those that are not there any more are in rows with fewer details, which the next flush saves.
+                rows = {key: self._new.pop(key) for key in keys if key in self._new}
                 try:
                     await storage.append(day, (to_line(key, sums) for key, sums in rows.items()))
                 except StorageError as error:
                     self._new = add_up([*self._new.items(), *rows.items()], lambda key: key)
-                    self._failed(str(error))
-                    return
+                    return self._failed(str(error))
             self._failed(None)
 
     async def left(self) -> list[str]:
@@ -284,10 +290,7 @@ class Series:
         return [] if self.unsaved is None else ["the usage since it was saved last"]
 
     async def compact(self, storage: Storage) -> None:
-        """Merge the lines of each log to the resolution that memory keeps, and remove logs that are too old.
-
-        Raises StorageError.
-        """
+        """Merge the lines of each log as memory keeps them, and remove logs that are too old. Raises StorageError."""
         async with self._storing:
             days, now = await self._days(storage)
             for day in days:
@@ -313,8 +316,7 @@ class Series:
         for name in [name for name, start in starts.items() if start < oldest]:
             await storage.remove_log(name)
             self._stages.pop(name, None)
-            del starts[name]
-        return list(starts), now
+        return [name for name, start in starts.items() if start >= oldest], now
 
     async def _compact(self, storage: Storage, day: str, now: float) -> dict[Key, Sums]:
         """Merge the lines of a log to the resolution that memory keeps. Returns their sums."""
@@ -362,6 +364,18 @@ def _by_time(rows: Mapping[Key, Sums]) -> dict[int, dict[Ids, Sums]]:
     for (t, ids), sums in rows.items():
         found.setdefault(t, {})[ids] = sums
     return found
+
+
+def _by_day(keys: Iterable[Key]) -> list[tuple[str, list[Key]]]:
+    """The keys of each day, no more at once than go into one call."""
+    days: dict[str, list[Key]] = {}
+    for key in keys:
+        days.setdefault(day_of(key[0]), []).append(key)
+    return [
+        (day, found[at : at + MOST_AT_ONCE])
+        for day, found in sorted(days.items())
+        for at in range(0, len(found), MOST_AT_ONCE)
+    ]
 
 
 def _add_bucket(sums: Sums, bucket: Bucket | None, place: int, id: str) -> None:

@@ -22,7 +22,7 @@ from proxy.errors import StorageError, Unprocessable
 from proxy.storage.json_files import JsonFiles
 from proxy.storage.protocols import Record
 from proxy.usage.counts import Counts, amounts_of
-from proxy.usage.series import MOST_UNFOLDED, Report, Ring, Row, Series
+from proxy.usage.series import MOST_AT_ONCE, MOST_UNFOLDED, Report, Ring, Row, Series
 from tests.memory import traced
 from tests.service import TestClock
 
@@ -37,6 +37,7 @@ class Shelf:
 
     def __init__(self) -> None:
         self.files: dict[str, list[str]] = {}
+        self.away: str | None = None
         self.full = False
         self.unreadable: set[str] = set()
 
@@ -698,6 +699,31 @@ async def test_logs_are_removed_once_no_answer_needs_them(
         assert (TODAY in shelf.files) == is_left
         clock.advance(DAY)
     assert shelf.files["notes"] == ["mine"]
+
+
+async def test_many_rows_are_saved_in_parts_and_while_the_store_is_away_none_is_made(
+    series: Series, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts: list[int] = []
+    append = shelf.append
+
+    async def count(log: str, lines: Iterable[Record]) -> None:
+        some = list(lines)
+        parts.append(len(some))
+        await append(log, some)
+
+    monkeypatch.setattr(shelf, "append", count)
+    for n in range(2 * MOST_AT_ONCE + 7):
+        ask(series, token=f"t{n % 900}", account=f"a{n // 900}")
+    shelf.away = "it is away"
+    with monkeypatch.context() as patch:
+        patch.delattr("proxy.usage.series.to_line")
+        await series.flush(shelf)
+    assert (series.unsaved, parts) == ("it is away", [])
+    shelf.away = None
+    await series.flush(shelf)
+    assert (series.unsaved, parts) == (None, [MOST_AT_ONCE, MOST_AT_ONCE, 7])
+    assert sum(json.loads(line)["ok"] for line in shelf.files[TODAY]) == 2 * MOST_AT_ONCE + 7
 
 
 async def test_old_logs_are_removed_at_the_start(series: Series, shelf: Shelf, clock: TestClock) -> None:
