@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import select
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
@@ -24,6 +22,7 @@ from tornado.curl_httpclient import CurlAsyncHTTPClient
 
 from proxy.errors import StartError, UpstreamError, UpstreamGarbled, UpstreamLost, UpstreamUnreachable
 from proxy.upstream.exchange import Exchange, Header, Request, parse_head
+from proxy.upstream.sockets import Sockets, borrowed
 from proxy.upstream.trust import Trust
 
 MIN_LIBCURL = (8, 21)
@@ -57,19 +56,6 @@ _BLANK = (b"\r\n", b"\n")
 
 # Fewer bytes than a callback was given: the transfer fails with E_WRITE_ERROR.
 _NOT_TAKEN = 0
-
-_WATCHED = {
-    pycurl.POLL_IN: select.EPOLLIN,
-    pycurl.POLL_OUT: select.EPOLLOUT,
-    pycurl.POLL_INOUT: select.EPOLLIN | select.EPOLLOUT,
-}
-_UNREADABLE = select.EPOLLHUP | select.EPOLLERR
-# What libcurl is told for each combination of events; it finds errors by reading.
-_ACTIONS = [
-    (pycurl.CSELECT_IN if events & (select.EPOLLIN | _UNREADABLE) else 0)
-    | (pycurl.CSELECT_OUT if events & select.EPOLLOUT else 0)
-    for events in range(32)
-]
 
 
 def check_libcurl() -> str:
@@ -148,11 +134,7 @@ class CurlClient(CurlAsyncHTTPClient):
         self._due: asyncio.Handle | None = None
         self._is_soon = False
         self._idle_look: asyncio.TimerHandle | None = None
-        self._sockets = select.epoll()
-        self._watched: set[int] = set()
-        self._asleep: set[int] = set()  # nothing is wanted of them: idle, or their transfer is paused
-        self._idle: set[int] = set()  # of connections that are kept for the next request
-        self._left: list[tuple[int, int]] = []  # ready, and had no turn
+        self._sockets = Sockets()
         self._loop.add_reader(self._sockets.fileno(), self._on_sockets)
         super().initialize(max_clients=0)
 
@@ -164,7 +146,7 @@ class CurlClient(CurlAsyncHTTPClient):
     @property
     def idle(self) -> int:
         """Connections that are kept for the next request; among them may be some that libcurl has closed."""
-        return len(self._idle)
+        return self._sockets.idle
 
     def open(self, request: Request) -> Exchange:
         """Start one exchange; the caller closes it. Raises ValueError where a header cannot be sent as one line."""
@@ -192,6 +174,10 @@ class CurlClient(CurlAsyncHTTPClient):
         if self._trust is not None:
             self._trust.close()
 
+    def was_shut(self, port: int) -> bool:
+        """Whether the connection from this port of ours was idle and is dead; once."""
+        return self._sockets.was_shut(port)
+
     # the handles
 
     def let_go(self, handle: _Handle) -> None:
@@ -199,8 +185,7 @@ class CurlClient(CurlAsyncHTTPClient):
         del self._running[handle.curl]
         fd = handle.curl.getinfo(pycurl.ACTIVESOCKET)
         self._multi.remove_handle(handle.curl)
-        if fd in self._asleep:  # and watched, unless it is closed: the number is none that comes up then
-            self._idle.add(fd)
+        self._sockets.keep(fd)
         if handle.end() and len(self._kept) < KEPT_HANDLES:
             self._kept.append(handle)
         else:
@@ -213,21 +198,7 @@ class CurlClient(CurlAsyncHTTPClient):
     # what libcurl asks for
 
     def _handle_socket(self, event: int, fd: int, multi: object, data: object) -> None:
-        """Watch a socket, or let it sleep: most of them are wanted again soon, with the next request."""
-        if event == pycurl.POLL_REMOVE:
-            self._asleep.add(fd)
-            return
-        self._asleep.discard(fd)
-        self._idle.discard(fd)
-        events = _WATCHED.get(event, 0)
-        if fd in self._watched:
-            try:
-                self._sockets.modify(fd, events)
-            except FileNotFoundError:  # another socket got the number of one that was closed
-                self._sockets.register(fd, events)
-        else:
-            self._watched.add(fd)
-            self._sockets.register(fd, events)
+        self._sockets.want(event, fd)
 
     def _set_timeout(self, msecs: int) -> None:
         """Have `_on_time` called in so many milliseconds in place of the time set before; -1: not at all."""
@@ -245,54 +216,24 @@ class CurlClient(CurlAsyncHTTPClient):
 
     def _on_sockets(self) -> None:
         until = self._loop.time() + TURN_S
-        while ready := self._look():
-            for at, (fd, events) in enumerate(ready, 1):
-                if fd in self._watched:
-                    self._act(fd, _ACTIONS[events & 31])
+        while ready := self._sockets.ready():
+            for at, (fd, action) in enumerate(ready, 1):
+                if fd in self._sockets.watched:
+                    self._act(fd, action)
                     self._hand_on()  # at once: the next socket's turn is this one's delay
                 if self._loop.time() > until:
-                    self._left = ready[at:]
+                    self._sockets.leave(ready[at:])
                     return
-
-    def _look(self) -> list[tuple[int, int]]:
-        """The sockets on which something has come, first those that had no turn yet, and what."""
-        ready = self._sockets.poll(0)
-        # Before anything else, since any call into libcurl may begin a request on an idle connection.
-        for fd, _ in ready:
-            if fd in self._idle:
-                self._shut(fd)
-            elif fd in self._asleep:
-                self._unwatch(fd)
-        left, self._left = self._left, []
-        if not left:
-            return ready
-        before = {fd for fd, _ in left}
-        return left + [each for each in ready if each[0] not in before]
 
     def _on_time(self) -> None:
         self._due = None
-        if self._idle:
+        if self._sockets.some_are_idle:
             self._on_sockets()
         self._act(pycurl.SOCKET_TIMEOUT, 0)
         self._hand_on()
         # The loop's clock and libcurl's differ: where it was called too early, it does not ask again.
         if self._due is None and (msecs := self._multi.timeout()) >= 0:
             self._set_timeout(max(1, msecs))
-
-    def _shut(self, fd: int) -> None:
-        """Have libcurl find an idle connection dead on which something came.
-
-        That is the upstream's end of it, or bytes that nobody asked for, which would be taken for the next answer.
-        """
-        self._idle.discard(fd)
-        self._unwatch(fd)
-        with contextlib.suppress(OSError), _borrowed(fd) as idle:
-            idle.shutdown(socket.SHUT_RDWR)
-
-    def _unwatch(self, fd: int) -> None:
-        self._watched.discard(fd)
-        with contextlib.suppress(OSError):  # closed meanwhile
-            self._sockets.unregister(fd)
 
     def _act(self, fd: int, action: int) -> None:
         try:
@@ -355,6 +296,7 @@ class _Handle:
     __slots__ = (
         "_client",
         "_interim",
+        "_is_sent",
         "_keeps",
         "_lines",
         "_method",
@@ -374,6 +316,7 @@ class _Handle:
         self._lines: list[bytes] = []
         self.has_head = False
         self._interim = 0
+        self._is_sent = False
         self._keeps = True
         self._method = ""
         self._target = ""
@@ -401,6 +344,7 @@ class _Handle:
             (pycurl.BUFFERSIZE, 16 * 1024),
             (pycurl.UPLOAD_BUFFERSIZE, 16 * 1024),  # libcurl's minimum: 40 KB less for each stream
             (pycurl.SOCKOPTFUNCTION, _set_socket_options),
+            (pycurl.PREREQFUNCTION, self._on_send),
             (pycurl.HEADERFUNCTION, self._on_header),
             (pycurl.WRITEFUNCTION, self._on_body),
         ):
@@ -410,7 +354,7 @@ class _Handle:
         """Make ready for one request: only what differs from the one before is set."""
         curl, body, method = self.curl, request.body, request.method
         self.exchange = exchange = Exchange(self, request)
-        self.has_head = False
+        self.has_head = self._is_sent = False
         self._interim = 0
         if isinstance(body, bytes):
             curl.setopt(pycurl.POSTFIELDS, body)
@@ -455,6 +399,7 @@ class _Handle:
             return False
         if self.exchange.body is not None and not isinstance(self.exchange.body, bytes):
             self.exchange.body.seek(0)
+        self._is_sent = False
         return True
 
     def look_behind_the_answer(self) -> None:
@@ -476,10 +421,13 @@ class _Handle:
         """What libcurl's error says of the upstream; 0 is none."""
         if errno == 0:
             return None if self.has_head else UpstreamLost("the answer had no head")
+        if errno == pycurl.E_ABORTED_BY_CALLBACK:  # it would have been sent again
+            return UpstreamLost("a kept connection ended before an answer")
         text = f"{message or 'transfer failed'} (curl {errno})"
         if self.curl.getinfo(pycurl.REQUEST_SIZE) == 0:
             return UpstreamUnreachable(text)
-        if errno == pycurl.E_WRITE_ERROR:  # a callback of ours did not take it
+        # A callback of ours did not take it, or libcurl met what stands in no line of a head.
+        if errno in (pycurl.E_WRITE_ERROR, pycurl.E_FTP_WEIRD_SERVER_REPLY):
             return UpstreamGarbled("no head that can be read among what came")
         if self._lines and (errno not in _BROKEN_OFF or sum(map(len, self._lines)) > LONG_HEAD_BYTES):
             return UpstreamGarbled(text)
@@ -496,6 +444,16 @@ class _Handle:
         self._client.soon()
 
     # libcurl's callbacks
+
+    def _on_send(self, address: str, own_address: str, port: int, own_port: int) -> int:
+        """Allow one send of what has an effect: libcurl makes five more if kept connections end without an answer.
+
+        Whether to send it again is for whoever counts the tries.
+        """
+        if self._method in ("GET", "HEAD") or self._client.was_shut(own_port):
+            return pycurl.PREREQFUNC_OK  # on one that was shut, nothing can be sent
+        is_again, self._is_sent = self._is_sent, True
+        return pycurl.PREREQFUNC_ABORT if is_again else pycurl.PREREQFUNC_OK
 
     def _on_header(self, line: bytes) -> int | None:
         if self.has_head:
@@ -559,18 +517,8 @@ def _header_lines(headers: list[Header]) -> list[str] | list[bytes]:
 
 def _set_socket_options(fd: int, purpose: int) -> int:
     # A dead path must not hold a stream for ever, nor a dead pooled connection a request.
-    with _borrowed(fd) as own:
+    with borrowed(fd) as own:
         own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
         own.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)
     return pycurl.SOCKOPT_OK
-
-
-@contextlib.contextmanager
-def _borrowed(fd: int) -> Iterator[socket.socket]:
-    """One of libcurl's sockets, which stays open: a duplicate would need a free number when there may be none."""
-    own = socket.socket(fileno=fd)
-    try:
-        yield own
-    finally:
-        own.detach()

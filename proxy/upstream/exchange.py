@@ -10,7 +10,7 @@ from typing import BinaryIO, Protocol
 from msgspec import Struct
 
 from proxy.errors import UpstreamError, UpstreamLost, UpstreamSilent
-from proxy.http.lines import Line, line_of
+from proxy.http.lines import VALUE, Line, line_of
 
 HIGH_WATER = 64 * 1024
 """Bytes of an answer that may wait for the reader; above, the transfer pauses until the reader takes them."""
@@ -275,11 +275,12 @@ class Exchange:
 
 
 def parse_head(lines: list[bytes]) -> Head:
-    """A head as libcurl hands it over, line by line. A line without a colon is dropped."""
+    """A head as libcurl hands it over, line by line. Lines without a colon are dropped, and a reason that is not text."""
     text = b"".join(lines).decode("latin-1")
     first, *rest = text.split("\n")
     match = _STATUS_LINE.match(first.rstrip("\r"))
     if match is None:
         return Head(0, "", [])
     found = [line for line in map(line_of, rest) if line is not None]
-    return Head(int(match[1]), match[2] or "", found, text)
+    reason = match[2] or ""
+    return Head(int(match[1]), reason if VALUE.fullmatch(reason) else "", found, text)

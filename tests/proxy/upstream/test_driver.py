@@ -7,18 +7,22 @@ import contextlib
 import gc
 import hashlib
 import resource
+import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 
+import pycurl
 import pytest
 from tornado.curl_httpclient import CurlAsyncHTTPClient
 
 from proxy.errors import UpstreamGarbled, UpstreamLost, UpstreamSilent, UpstreamUnreachable
 from proxy.upstream.driver import CurlClient
 from proxy.upstream.exchange import Request
+from proxy.upstream.sockets import Sockets
+from tests.service import until
 from tests.serving import serving
 
 MB = 1_000_000
@@ -58,6 +62,15 @@ async def whole(client: CurlClient, request: Request | None = None) -> bytes:
         return body
     finally:
         exchange.close()
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Enough for 1,200 pairs of sockets."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def say_path(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -388,6 +401,7 @@ STATUS_LINES = [
     b"HTTP/1.1 200\tOK",
     b"http/1.1 200 OK",
     b"HTTP/1.1 101 S",
+    b"HTTP/1.1 200 O\rK",
 ]
 
 
@@ -478,6 +492,93 @@ async def test_what_nobody_asked_for_is_no_answer_either_when_files_run_out() ->
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, before)
         assert await whole(client, Request("GET", "/2", [])) == b"/2"
+
+
+@pytest.mark.parametrize("rest", [100, 40_000])
+async def test_what_nobody_asked_for_is_no_answer_either_if_it_came_while_the_reader_had_stopped(
+    rest: int,
+) -> None:
+    """The end of the answer waits in libcurl then, so that it asks for the socket no more."""
+    writers: list[asyncio.StreamWriter] = []
+
+    async def begin(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        if b" /long " not in head:
+            return await say_path(head, reader, writer)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\nfirst" % (5 + rest))
+
+    async with client_of(begin) as client:
+        exchange, taken, stopped = client.open(Request("GET", "/long", [])), bytearray(), True
+
+        def take(data: bytes) -> bool:
+            taken.extend(data)
+            return not stopped
+
+        await exchange.head()
+        reading = asyncio.ensure_future(exchange.pipe(take))
+        await until(lambda: taken)
+        for more in (bytes(rest), ok(b"stray")):
+            writers[0].write(more)
+            for _ in range(20):  # turns, in which the driver looks and takes nothing
+                await asyncio.sleep(0)
+        stopped = False
+        exchange.resume()
+        await reading
+        exchange.close()
+        assert taken == b"first" + bytes(rest)
+        for n in range(3):
+            assert await whole(client, Request("GET", f"/{n}", [])) == b"/%d" % n
+
+
+def test_what_nobody_asked_for_is_seen_among_any_number_that_are_ready(many_files: None) -> None:
+    sockets = Sockets()
+    pairs = [socket.socketpair() for _ in range(1200)]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        pairs.append((client, server.accept()[0]))
+    try:
+        for ours, theirs in pairs:
+            sockets.want(pycurl.POLL_IN, ours.fileno())
+            theirs.send(b"x")
+        last = pairs[-1][0].fileno()
+        sockets.want(pycurl.POLL_REMOVE, last)
+        sockets.keep(last)
+        assert len(sockets.ready()) == len(pairs)
+        assert sockets.idle == 0 and last not in sockets.watched
+        assert pairs[-1][1].recv(1) == b""
+    finally:
+        sockets.close()
+        for pair in pairs:
+            for each in pair:
+                each.close()
+
+
+@pytest.mark.parametrize("in_file", [False, True])
+async def test_a_request_is_sent_once_however_many_kept_connections_die_of_it(in_file: bool) -> None:
+    seen: list[bytes] = []
+    come, go = 0, asyncio.Event()
+
+    async def die_of_posts(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal come
+        if head.startswith(b"GET"):
+            come += 1
+            if come == 8:
+                go.set()
+            await go.wait()
+            return await say_path(head, reader, writer)
+        seen.append(await reader.readexactly(4))
+        writer.close()
+
+    async with client_of(die_of_posts) as client:
+        await asyncio.gather(*(whole(client, Request("GET", f"/{n}", [])) for n in range(8)))
+        with tempfile.TemporaryFile() as file:
+            file.write(b"body")
+            file.seek(0)
+            body = file if in_file else b"body"
+            with pytest.raises(UpstreamLost):
+                await whole(client, Request("POST", "/", [], body, 4))
+        assert seen == [b"body"]
+        assert await whole(client, Request("GET", "/then", [])) == b"/then"
 
 
 async def test_an_end_while_nothing_is_asked_costs_no_request() -> None:

@@ -68,7 +68,7 @@ REPLIES: dict[str, tuple[bytes, Seen | str]] = {
     "empty reason": (b"HTTP/1.1 200 \r\n" + TWO, Seen()),
     "latin-1 reason": (b"HTTP/1.1 200 caf\xe9\r\n" + TWO, Seen()),
     "utf-8 reason": (b"HTTP/1.1 200 caf\xc3\xa9\r\n" + TWO, Seen()),
-    "control in reason": (b"HTTP/1.1 200 a\x01\x7f\x9bb\r\n" + TWO, ANY),
+    "control in reason": (b"HTTP/1.1 200 a\x01\x7f\x9bb\r\n" + TWO, Seen()),
     "CR in reason": (b"HTTP/1.1 200 a\rX-Evil: 1\r\n" + TWO, ANY),
     "NUL in reason": (b"HTTP/1.1 200 a\0b\r\n" + TWO, BAD_GATEWAY),
     "long reason": (b"HTTP/1.1 200 " + b"x" * 50_000 + b"\r\n" + TWO, Seen()),
@@ -595,3 +595,4 @@ def test_a_head_is_parsed_as_received() -> None:
     head = parse_head(lines)
     assert (head.status, head.reason) == (200, "Fine then")
     assert [(line.name, line.value) for line in head.lines] == [("X-A", "1"), ("x-a", ""), ("X-B", "a:b")]
+    assert parse_head([b"HTTP/1.1 200 \x01\x7f\r\n"]).reason == ""
