@@ -89,7 +89,7 @@ class Connection(ClientSocket):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         if self.gone or self._places.take(self):
-            self.expire_in(HEAD_S)
+            self.expire_in(LAST_IDLE_S if self.is_last else HEAD_S)
             return
         self._linger(last_answer(Unavailable("too many connections", retry_after_s=1)))
         if not self._places.turn_away(self):

@@ -71,6 +71,7 @@ class Listener:
         self._sweep: asyncio.TimerHandle | None = None
         self._none_open = asyncio.Event()
         self._is_closed = False
+        self._is_ending = False
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         # A stream holds two sockets, and a fifth is left for files and the upstream's idle connections.
         self._places = Places(max(8, int(soft * 0.8) // 2), trusted_proxies)
@@ -93,7 +94,8 @@ class Listener:
             loop.call_soon(each.close)
 
     def end_soon(self) -> None:
-        """Have each open connection end with its next answer."""
+        """Have each connection end with its next answer: the open ones, and those that are being accepted."""
+        self._is_ending = True
         for connection in self._open:
             end_soon(connection)
 
@@ -117,6 +119,7 @@ class Listener:
     def _accepted(self) -> asyncio.Protocol:
         connection = Connection(self._delegate, self._places, self._ended)
         self._open.add(connection)
+        connection.is_last = self._is_ending
         if self._is_closed:
             connection.abort()
         return connection

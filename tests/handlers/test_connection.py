@@ -29,6 +29,7 @@ import handlers.framing
 import handlers.server
 from handlers.client_socket import HIGH_WATER, LOW_WATER
 from handlers.framing import MAX_HEAD_BYTES, MOST_HEADERS, TORNADO_PRIVATES, RequestHeaders
+from handlers.server import Listener
 from tests.delegate import Recorder, Seen, listening, nothing
 from tests.service import until
 from tests.wire import Answer, Wire, connect
@@ -1190,3 +1191,22 @@ async def test_who_comes_as_the_last_are_closed_is_closed_too(turns: int) -> Non
     with client, contextlib.suppress(ConnectionResetError):
         async with asyncio.timeout(5):
             assert await loop.sock_recv(client, 1) == b""
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_connection_that_is_just_being_accepted_ends_with_its_next_answer_too(turns: int) -> None:
+    """When a process hands over: asyncio tells of a connection in the turn after the one in which it accepts it."""
+    listener = Listener(Recorder())
+    with socket.create_server(("127.0.0.1", 0)) as listening_socket:
+        await listener.listen([listening_socket])
+        client = socket.create_connection(listening_socket.getsockname())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        listener.end_soon()
+        wire = Wire(*await asyncio.open_connection(sock=client))
+        answer = await wire.request("GET", "/a")
+        assert (answer.status, answer.header("connection")) == (200, "close")
+        wire.writer.close()
+        listener.stop()
+        async with asyncio.timeout(5):
+            await listener.close_all_connections()
