@@ -275,7 +275,7 @@ class Exchange:
 
 
 def parse_head(lines: list[bytes]) -> Head:
-    """A head as libcurl hands it over, line by line. Lines without a colon are dropped, and a reason that is not text."""
+    """A head as libcurl gives it, line by line. A line without a colon is dropped, and a reason that is not text."""
     text = b"".join(lines).decode("latin-1")
     first, *rest = text.split("\n")
     match = _STATUS_LINE.match(first.rstrip("\r"))
