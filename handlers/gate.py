@@ -65,6 +65,10 @@ class AdminGate:
                 return Actor("sign_in", sign_in.id, address, name, sign_in)
         raise Unauthenticated("sign in, or send the admin key as X-API-Key")
 
+    def is_admin_key(self, key: str) -> bool:
+        """Whether this is the admin key itself."""
+        return self._admin_key.opens(key)
+
     def admits(self, actor: Actor) -> bool:
         """Whether the client key that an admin came with is one of an admin still. True for who came otherwise."""
         if actor.kind != "key" or actor.id is None:

@@ -14,7 +14,7 @@ from proxy.clients.budgets import Budgets, KeyLimits
 from proxy.clients.keys import ClientKey, ClientKeys, KeyStatus, Role
 from proxy.clients.rotation import Rotation
 from proxy.clients.sessions import Sessions
-from proxy.errors import NotFound
+from proxy.errors import Conflict, NotFound
 
 MAX_LIMIT = 1000
 
@@ -148,6 +148,8 @@ class TokenList(TokenHandler):
 
     async def post(self) -> None:
         new = self.body(NewToken)
+        if new.key is not None and self.gate.is_admin_key(new.key):
+            raise Conflict("this is the admin key: choose another, or leave it out to have one made")
         client_key, key = await self.keys.add(key=new.key, **new.changes())
         await self.answer_changed({"token": self.view(client_key) | {"key": key}}, 201)
 

@@ -74,6 +74,11 @@ class Section(BaseModel):
         }
 
 
+def _wrong(text: str, *keys: str) -> PydanticCustomError:
+    """What is wrong between the keys of a section, told at the first of `keys` that is set; a variable goes first."""
+    return PydanticCustomError("wrong_together", "{error}", {"error": text, "keys": keys})
+
+
 class Server(Section):
     host: Host = "127.0.0.1"  # where it listens
     port: Port = 4000  # 0 takes any free one
@@ -103,6 +108,12 @@ class Auth(Section):
             raise ValueError("api_key and api_key_file are both set: leave one")
         if not self.api_key and not self.api_key_file:
             raise PydanticCustomError("missing", "no admin key")
+        for number, declared in enumerate(self.client_keys, 1):
+            if declared.key == self.key:
+                raise _wrong(
+                    f"number {number} has the admin key, which opens more: give it one of its own",
+                    "client_keys",
+                )
         return self
 
     @property
@@ -362,13 +373,18 @@ def _places(path: Path | None, written: Written, variables: Mapping[str, str]) -
 
 def _variables(environ: Mapping[str, str]) -> dict[str, str]:
     """Those of a known section; all others are none of ours."""
-    known = {key.upper().replace(".", "__") for key in keys()}
+    known = {_variable(key) for key in keys()}
     sections = {name.partition("__")[0] for name in known}
     ours = {name: environ[name] for name in environ if "__" in name and name.partition("__")[0] in sections}
     for name in sorted(ours.keys() - known):
         nearest = _nearest(name.upper(), sorted(known))
         raise SettingsError(f"{name} is not a known variable; the nearest one is {nearest}")
     return ours
+
+
+def _variable(key: str) -> str:
+    """`SECTION__KEY` for `section.key`."""
+    return key.upper().replace(".", "__", 1)
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
@@ -382,9 +398,11 @@ def _problem(
     # An unknown key first: what is missing may only be misspelt.
     first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     key = ".".join(map(str, first["loc"][:2]))
-    variable = key.upper().replace(".", "__")
+    if first["type"] == "wrong_together":
+        among = [f"{key}.{name}" for name in first["ctx"]["keys"]]
+        key = min(among, key=lambda each: (_variable(each) not in variables, not written.is_set(each)))
     here = written.place(path, key)
-    where = variable if variable in variables else f"{here}: {key}" if path else key
+    where = _variable(key) if _variable(key) in variables else f"{here}: {key}" if path else key
     if first["type"] == "extra_forbidden":
         nearest = _nearest(key.lower(), [*Settings.model_fields, *keys()])
         return f"{here}: {key} is not a known key; the nearest one is {nearest}"

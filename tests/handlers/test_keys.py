@@ -101,6 +101,13 @@ async def test_a_key_that_exists_is_a_conflict(tmp_path: Path) -> None:
         assert KEY.encode() not in answer.body
 
 
+async def test_the_admin_key_is_a_conflict_too(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        answer = await service.admin("POST", "/api/tokens", {"name": "client", "key": ADMIN_KEY})
+        assert (answer.status, answer.json()["error"]["type"]) == (409, "conflict_error")
+        assert ADMIN_KEY.encode() not in answer.body
+
+
 @pytest.mark.parametrize("key", ["", "fifteen-letters", "x" * 257, "sixteen letters!", "sixteen-lettérs!!"])
 async def test_a_key_that_will_not_do_is_refused_and_not_repeated(tmp_path: Path, key: str) -> None:
     async with serve(tmp_path) as service:

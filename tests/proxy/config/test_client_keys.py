@@ -162,6 +162,21 @@ def test_a_bad_declaration_is_refused_with_its_place(config: Path, text: str, pr
     assert refused(config, text).startswith(problem)
 
 
+def test_the_admin_key_is_no_client_key(config: Path) -> None:
+    text = f"[{{name: laptop, key: {KEY}}}, {{name: server, key: {ADMIN['AUTH__API_KEY']}}}]"
+    assert refused(config, text) == "number 2 has the admin key, which opens more: give it one of its own"
+
+
+def test_nor_is_the_one_that_a_file_holds(config: Path) -> None:
+    held = config.with_name("admin-key")
+    held.write_text(f"{KEY}\n")
+    config.write_text(f"auth:\n  api_key_file: {held}\n  client_keys: [{{name: laptop, key: {KEY}}}]\n")
+    with pytest.raises(SettingsError) as caught:
+        load_settings(config, {})
+    assert str(caught.value).startswith(f"{config}, line 3: auth.client_keys: number 1 has the admin key")
+    assert "SECRET" not in "".join(traceback.format_exception(caught.value))
+
+
 def test_a_misspelt_member_comes_with_the_nearest(config: Path) -> None:
     text = f"[{{name: a, key: {KEY}, limits: {{request_per_minute: 1}}}}]"
     assert refused(config, text).endswith("the nearest one is requests_per_minute")
