@@ -73,7 +73,9 @@ class Accounts(AdminHandler):
         self.answer({"accounts": [self.figures.account(account) for account in self.pool]})
 
     async def post(self) -> None:
-        kind = self.json().get("type", "oauth")
+        given = self.json()
+        # A key is only taken as one if the body says so; a login's code may come without a type.
+        kind = given.get("type", None if "api_key" in given else "oauth")
         if kind not in ("api_key", "oauth"):
             raise Unprocessable("type: api_key or oauth is needed")
         if kind == "api_key":

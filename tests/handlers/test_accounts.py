@@ -105,6 +105,14 @@ async def test_space_around_name_and_key_is_none_of_them(tmp_path: Path) -> None
         assert stored(tmp_path, account["id"])["credential"] == {"api_key": NEW["api_key"]}
 
 
+@pytest.mark.parametrize("type", [{}, {"type": None}, {"type": "key"}], ids=["absent", "null", "another"])
+async def test_a_key_without_its_type_is_told_of_the_type(tmp_path: Path, type: dict[str, Any]) -> None:
+    async with serve(tmp_path, accounts=[]) as service:
+        body = {"name": NEW["name"], "api_key": NEW["api_key"]} | type
+        error = (await service.admin("POST", "/api/accounts", body)).json()["error"]
+        assert error["message"] == "type: api_key or oauth is needed"
+
+
 @pytest.mark.parametrize(
     ("change", "type"),
     [({"name": "A"}, "name_taken"), ({"api_key": upstream_key("a")}, "conflict_error")],
