@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from handlers.base import AdminHandler, Admins, RequestBody
 from proxy.clients.budgets import Budgets, KeyLimits
 from proxy.clients.keys import ClientKey, ClientKeys, KeyStatus, Role
 from proxy.clients.rotation import Rotation
 from proxy.clients.sessions import Sessions
-from proxy.errors import Conflict, NotFound
+from proxy.errors import Conflict, NotFound, Unprocessable
 
 MAX_LIMIT = 1000
 
 FIRST, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
 """What can be stored as a time."""
+
+_RFC_3339 = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+)  # §5.6
 
 MOST_MODELS = 100
 MAX_MODEL = 128
@@ -38,6 +44,16 @@ MOST_OVERLAP_S = 90 * 86_400
 """A key that works for longer is none that was replaced."""
 
 
+def _written(at: object) -> object:
+    # Read as it is, a number or a text of digits would be seconds since 1970: "2030" is a time in that year's January.
+    if not isinstance(at, str) or not _RFC_3339.fullmatch(at):
+        raise PydanticCustomError("rfc_3339", "a time such as 2030-01-01T00:00:00Z is needed")
+    return at
+
+
+Expiry = Annotated[AwareDatetime, Field(strict=False, ge=FIRST, le=LAST), BeforeValidator(_written)]
+
+
 class Limits(RequestBody):
     """What a key may use at most; null is no limit."""
 
@@ -53,7 +69,7 @@ class TokenFields(RequestBody):
     """What may be set when a key is made and changed later."""
 
     role: Literal["user", "admin", "metrics"] | None = None
-    expires_at: AwareDatetime | None = Field(default=None, strict=False, ge=FIRST, le=LAST)
+    expires_at: Expiry | None = None
     limits: Limits | None = None
     models: list[Annotated[str, Field(min_length=1, max_length=MAX_MODEL)]] | None = Field(
         default=None, max_length=MOST_MODELS
@@ -150,6 +166,8 @@ class TokenList(TokenHandler):
         new = self.body(NewToken)
         if new.key is not None and self.gate.is_admin_key(new.key):
             raise Conflict("this is the admin key: choose another, or leave it out to have one made")
+        if new.expires_at is not None and new.expires_at.timestamp() <= self.clock.now():
+            raise Unprocessable("expires_at: it has passed, so the key would never work")
         client_key, key = await self.keys.add(key=new.key, **new.changes())
         await self.answer_changed({"token": self.view(client_key) | {"key": key}}, 201)
 

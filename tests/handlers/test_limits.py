@@ -110,7 +110,8 @@ async def test_a_key_works_until_it_expires(tmp_path: Path) -> None:
 
 async def test_an_expired_admins_key_opens_nothing(tmp_path: Path) -> None:
     async with serve(tmp_path) as service:
-        await made(service, role="admin", expires_at="2027-01-15T08:00:00Z")
+        await made(service, role="admin", expires_at="2027-01-15T08:00:01Z")
+        service.clock.advance(1)
         assert (await service.admin("GET", "/api/tokens", key=KEY)).status == 401
 
 
@@ -121,6 +122,38 @@ async def test_an_expiry_that_is_no_time_with_a_zone_is_refused(tmp_path: Path, 
     async with serve(tmp_path) as service:
         answer = await service.admin("POST", "/api/tokens", {"name": "n", "expires_at": at})
         assert (answer.status, "expires_at" in answer.json()["error"]["message"]) == (422, True)
+
+
+@pytest.mark.parametrize(
+    "at", ["2030", 2030, 0, 1_900_000_000, 1.9e9, "1900000000", "2030-01-01", "20300101T000000Z"]
+)
+async def test_an_expiry_is_a_text_of_rfc_3339(tmp_path: Path, at: object) -> None:
+    async with serve(tmp_path) as service:
+        token = await made(service)
+        answers = [
+            await service.admin("POST", "/api/tokens", {"name": "n", "expires_at": at}),
+            await service.admin("PUT", f"/api/tokens/{token['id']}", {"expires_at": at}),
+        ]
+        wanted = "expires_at: a time such as 2030-01-01T00:00:00Z is needed"
+        assert [check_refusal(answer, 422, "invalid_request_error", retry=None) for answer in answers] == [
+            wanted
+        ] * 2
+
+
+@pytest.mark.parametrize("at", ["2020-01-01T00:00:00Z", "2027-01-15T08:00:00Z", "2027-01-15T09:00:00+02:00"])
+async def test_a_new_key_has_not_expired(tmp_path: Path, at: str) -> None:
+    async with serve(tmp_path) as service:
+        answer = await service.admin("POST", "/api/tokens", {"name": "n", "expires_at": at})
+        told = "expires_at: it has passed, so the key would never work"
+        assert check_refusal(answer, 422, "invalid_request_error", retry=None) == told
+
+
+@pytest.mark.parametrize(
+    "at", ["2030-01-01T00:00:00Z", "2030-01-01t00:00:00z", "2030-01-01 00:00:00.000000+00:00"]
+)
+async def test_an_expiry_may_be_written_as_rfc_3339_allows(tmp_path: Path, at: str) -> None:
+    async with serve(tmp_path) as service:
+        assert (await made(service, expires_at=at))["expires_at"] == "2030-01-01T00:00:00.000Z"
 
 
 @pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
