@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BeforeValidator, Field
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from handlers.base import AdminHandler, Admins, RequestBody
 from proxy.clients.budgets import Budgets, KeyLimits
 from proxy.clients.keys import ClientKey, ClientKeys, KeyStatus, Role
+from proxy.clients.models import MAX_PATTERN, MEANING, is_pattern
 from proxy.clients.rotation import Rotation
 from proxy.clients.sessions import Sessions
 from proxy.errors import Conflict, NotFound, Unprocessable
@@ -28,7 +29,6 @@ _RFC_3339 = re.compile(
 )  # §5.6
 
 MOST_MODELS = 100
-MAX_MODEL = 128
 """Each request of the key is compared with each."""
 
 NULLABLE = frozenset({"expires_at", "group"})
@@ -54,6 +54,15 @@ def _written(at: object) -> object:
 Expiry = Annotated[AwareDatetime, Field(strict=False, ge=FIRST, le=LAST), BeforeValidator(_written)]
 
 
+def _pattern(model: str) -> str:
+    if not is_pattern(model):
+        raise PydanticCustomError("model", f"a name or a pattern such as claude-haiku-* is needed: {MEANING}")
+    return model
+
+
+Model = Annotated[str, Field(min_length=1, max_length=MAX_PATTERN), AfterValidator(_pattern)]
+
+
 class Limits(RequestBody):
     """What a key may use at most; null is no limit."""
 
@@ -71,9 +80,7 @@ class TokenFields(RequestBody):
     role: Literal["user", "admin", "metrics"] | None = None
     expires_at: Expiry | None = None
     limits: Limits | None = None
-    models: list[Annotated[str, Field(min_length=1, max_length=MAX_MODEL)]] | None = Field(
-        default=None, max_length=MOST_MODELS
-    )
+    models: list[Model] | None = Field(default=None, max_length=MOST_MODELS)
     group: str | None = None
     tags: list[str] | None = None
 

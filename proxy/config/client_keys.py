@@ -13,6 +13,7 @@ from pydantic import PlainValidator, WithJsonSchema
 
 from proxy.clients.budgets import NO_LIMITS, KeyLimits
 from proxy.clients.keys import Role
+from proxy.clients.models import MEANING, PATTERN, is_pattern
 from proxy.clients.secret import MAX_KEY, MIN_KEY
 from proxy.errors import Unprocessable
 from proxy.storage.names import MAX_NAME, MOST_TAGS, clean_name, clean_tags
@@ -69,8 +70,10 @@ def _one(item: object) -> DeclaredKey:
     if role not in _ROLES:
         raise ValueError(f"has a role other than {' or '.join(_ROLES)}")
     models = item.get("models") or []
-    if not isinstance(models, list) or not all(isinstance(model, str) and model for model in models):
-        raise ValueError("needs as models a list of names or patterns, such as [claude-haiku-*]")
+    if not isinstance(models, list) or not all(isinstance(each, str) and is_pattern(each) for each in models):
+        raise ValueError(
+            f"needs as models a list of names or patterns, such as [claude-haiku-*]: of {MEANING}"
+        )
     limits, group, tags = (
         _limits(item.get("limits") or {}),
         _group(item.get("group")),
@@ -130,7 +133,7 @@ def _schema() -> dict[str, object]:
     members: dict[str, object] = {
         "key": text | {"minLength": MIN_KEY, "maxLength": MAX_KEY},
         "role": {"enum": list(_ROLES)},
-        "models": texts,
+        "models": texts | {"items": text | {"pattern": f"^{PATTERN}$"}},
         "tags": texts,
         "limits": {"type": "object", "additionalProperties": False, "properties": limits},
     }

@@ -492,6 +492,35 @@ async def test_models_are_a_list_of_names(tmp_path: Path, models: object) -> Non
         assert (answer.status, "models" in answer.json()["error"]["message"]) == (422, True)
 
 
+NO_MODELS = [
+    " claude-haiku-*",
+    "claude haiku",
+    "claude-opus-5[1m]",
+    "claude-a,claude-b",
+    "claude-öpus",
+    "a\n",
+]
+
+
+@pytest.mark.parametrize("pattern", NO_MODELS)
+async def test_a_pattern_that_no_models_name_can_match_is_refused(tmp_path: Path, pattern: str) -> None:
+    async with serve(tmp_path) as service:
+        token = await made(service)
+        answers = [
+            await service.admin("POST", "/api/tokens", {"name": "n", "models": ["claude-opus-5", pattern]}),
+            await service.admin("PUT", f"/api/tokens/{token['id']}", {"models": ["claude-opus-5", pattern]}),
+        ]
+        for answer in answers:
+            told = check_refusal(answer, 422, "invalid_request_error", retry=None)
+            assert told.startswith("models.1: a name or a pattern such as claude-haiku-* is needed")
+
+
+async def test_a_star_stands_for_any_text_wherever_it_is(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        models = ["claude-*-5-5", "*opus*", "us.anthropic.claude-3:0@20250101", "*"]
+        assert (await made(service, models=models))["models"] == models
+
+
 # ---- what is counted of all that
 
 

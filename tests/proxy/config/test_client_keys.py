@@ -53,7 +53,7 @@ def test_everything_that_a_key_may_have_is_taken(config: Path) -> None:
     - name: laptop
       key: {KEY}
       role: admin
-      models: [claude-haiku-*, claude-sonnet-5-5]
+      models: [claude-haiku-*, claude-*-5-5]
       limits:
         requests_per_minute: 60
         concurrent_requests: 5
@@ -69,7 +69,7 @@ def test_everything_that_a_key_may_have_is_taken(config: Path) -> None:
             "laptop",
             KEY,
             "admin",
-            ("claude-haiku-*", "claude-sonnet-5-5"),
+            ("claude-haiku-*", "claude-*-5-5"),
             KeyLimits(60, 5, 1_000_000, 20_000_000, 0.5, 100.0),
             "team a",
             ("eu", "us"),
@@ -143,6 +143,10 @@ def test_a_key_is_not_in_what_is_printed_of_it(config: Path) -> None:
         (f"[{{name: a, key: {KEY}, models: [[{OTHER}]]}}]", "number 1 needs as models a list"),
         (f"[{{name: a, key: {KEY}, models: ['']}}]", "number 1 needs as models a list"),
         (f"[{{name: a, key: {KEY}, models: [a, ~]}}]", "number 1 needs as models a list"),
+        (f"[{{name: a, key: {KEY}, models: ['claude {OTHER}']}}]", "number 1 needs as models a list"),
+        (f"[{{name: a, key: {KEY}, models: ['{OTHER}[1m]']}}]", "number 1 needs as models a list"),
+        (f"[{{name: a, key: {KEY}, models: ['{OTHER}, a']}}]", "number 1 needs as models a list"),
+        (f"[{{name: a, key: {KEY}, models: [{'x' * 129}]}}]", "number 1 needs as models a list"),
         (f"[{{name: a, key: {KEY}, group: [{OTHER}]}}]", "number 1 needs as group 1 to 64 printable"),
         (f"[{{name: a, key: {KEY}, group: {'x' * 65}}}]", "number 1 needs as group 1 to 64 printable"),
         (f"[{{name: a, key: {KEY}, tags: {OTHER}}}]", "number 1 needs as tags a list"),
