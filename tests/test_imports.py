@@ -16,7 +16,7 @@ BASE = {
     f"proxy.{name}"
     for name in (
         "errors", "clock", "jobs", "lag", "logs", "line_writer", "floods", "redaction", "failpoints", "feed",
-        "histogram", "slices",
+        "histogram", "slices", "event_kinds",
     )
 }  # fmt: skip
 

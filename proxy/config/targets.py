@@ -9,6 +9,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Annotated, Final
 from zoneinfo import ZoneInfo
 
@@ -16,6 +17,7 @@ from pydantic import PlainValidator, WithJsonSchema
 
 from proxy.config.types import HOSTNAME, is_local, webhook_url
 from proxy.errors import Unprocessable
+from proxy.event_kinds import KINDS
 from proxy.storage.names import MAX_NAME, clean_name
 
 MOST_TARGETS = 20
@@ -165,9 +167,15 @@ def _token(item: Mapping[str, object]) -> str | None:
 
 
 def _events(value: object) -> tuple[str, ...]:
-    if isinstance(value, list) and all(isinstance(each, str) and _PATTERN.fullmatch(each) for each in value):
-        return tuple(value)
-    raise ValueError("needs as events a list of kinds or patterns, such as [account.invalid, pool.*]")
+    if not isinstance(value, list) or not all(
+        isinstance(each, str) and _PATTERN.fullmatch(each) for each in value
+    ):
+        raise ValueError("needs as events a list of kinds or patterns, such as [account.invalid, pool.*]")
+    for pattern in value:
+        if not any(fnmatchcase(kind, pattern) for kind in KINDS):
+            nearest = difflib.get_close_matches(pattern, KINDS, n=1, cutoff=0.0)[0]
+            raise ValueError(f"has in events what is no kind of event; the nearest one is {nearest}")
+    return tuple(value)
 
 
 def _quiet(item: Mapping[str, object]) -> tuple[int, int] | None:

@@ -130,6 +130,13 @@ EMAIL = "kind: email, host: a.example, from: a@b.example, to: c@d.example"
         (f"[{{kind: ntfy, {URL}, token: 'SECRET x'}}]", "number 1 needs as token ASCII"),
         (f"[{{kind: slack, {URL}, events: account.invalid}}]", "number 1 needs as events a list"),
         (f"[{{kind: slack, {URL}, events: ['[a']}}]", "number 1 needs as events a list"),
+        (
+            f"[{{kind: slack, {URL}, events: [account.*, account.invaild]}}]",
+            "number 1 has in events what is no kind of event; the nearest one is account.invalid",
+        ),
+        (f"[{{kind: slack, {URL}, events: [foo.bar]}}]", "number 1 has in events what is no kind of event"),
+        (f"[{{kind: slack, {URL}, events: ['acount.*']}}]", "number 1 has in events what is no kind"),
+        (f"[{{kind: slack, {URL}, events: [account]}}]", "number 1 has in events what is no kind of event"),
         (f"[{{kind: slack, {URL}, quiet: 22-7}}]", "number 1 needs as quiet two times"),
         (f"[{{kind: slack, {URL}, quiet: '24:00-07:00'}}]", "number 1 needs as quiet two times"),
         (f"[{{kind: slack, {URL}, quiet: '07:00-07:00'}}]", "number 1 needs as quiet two times"),
@@ -168,6 +175,13 @@ def test_a_bad_target_is_refused_with_its_place_and_without_a_secret(
     config = tmp_path / "config.yaml"
     assert str(caught.value).startswith(f"{config}, line 2: notifications.targets: {problem}")
     assert "SECRET" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    "event", ["*", "account.*", "*.invalid", "account.refresh_*", "*audit*", "toke?.added"]
+)
+def test_a_pattern_that_fits_some_kind_of_event_is_taken(tmp_path: Path, event: str) -> None:
+    assert declared(tmp_path, f"[{{kind: slack, {URL}, events: ['{event}']}}]")
 
 
 def test_a_mail_server_of_this_machine_may_have_a_password_without_tls(tmp_path: Path) -> None:
