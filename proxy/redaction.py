@@ -34,8 +34,10 @@ _SHAPES = re.compile(
 
 # The value of a header that holds a secret, up to its closing quote or the end of the line. The name may follow the
 # letter of an escape, as in b'…\\r\\nx-api-key: …'.
+# A comma after a name without quotes may be that of a sentence, which goes on with a plain word.
 _HEADERS = re.compile(
-    r"((?:authorization|x-api-key|(?:set-)?cookie)\b['\"]*\s*[:=,]\s*)"
+    r"((?:authorization|x-api-key|(?:set-)?cookie)\b"
+    r"(?:['\"]*\s*[:=]|['\"]+\s*,|\s*,(?!\s*(?-i:[a-z]){1,15}(?:\s|$)))\s*)"
     r"(?:b?(['\"])(?:\\.|(?!\2).)*|.+)",
     re.IGNORECASE,
 )
