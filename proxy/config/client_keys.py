@@ -15,6 +15,7 @@ from proxy.clients.budgets import NO_LIMITS, KeyLimits
 from proxy.clients.keys import Role
 from proxy.clients.models import MEANING, PATTERN, is_pattern
 from proxy.clients.secret import MAX_KEY, MIN_KEY
+from proxy.config.types import read_json
 from proxy.errors import Unprocessable
 from proxy.storage.names import MAX_NAME, MOST_TAGS, clean_name, clean_tags
 
@@ -38,12 +39,14 @@ class DeclaredKey:
 
 
 def _client_keys(value: object) -> tuple[DeclaredKey, ...]:
-    if not isinstance(value, list):
+    items = read_json(value)
+    if not isinstance(items, list):
         raise ValueError(
-            "it has to be a list, each with a name and a key, and role, models, limits, group and tags if wanted"
+            "it has to be a list, in a variable as JSON, each with a name and a key, and role, models, limits, group "
+            "and tags if wanted"
         )
     keys: list[DeclaredKey] = []
-    for number, item in enumerate(value, 1):
+    for number, item in enumerate(items, 1):
         try:
             new = _one(item)
         except ValueError as error:

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import PlainValidator, WithJsonSchema
 
-from proxy.config.types import HOSTNAME, is_local, webhook_url
+from proxy.config.types import HOSTNAME, is_local, read_json, webhook_url
 from proxy.errors import Unprocessable
 from proxy.event_kinds import KINDS
 from proxy.storage.names import MAX_NAME, clean_name
@@ -79,12 +79,14 @@ def secrets_of(url: str) -> list[str]:
 
 
 def _targets(value: object) -> tuple[DeclaredTarget, ...]:
-    if not isinstance(value, list) or len(value) > MOST_TARGETS:
+    items = read_json(value)
+    if not isinstance(items, list) or len(items) > MOST_TARGETS:
         raise ValueError(
-            f"it has to be a list of up to {MOST_TARGETS}, each with a kind, such as slack, and a url"
+            f"it has to be a list of up to {MOST_TARGETS}, in a variable as JSON, each with a kind, such as slack, "
+            "and a url"
         )
     found: list[DeclaredTarget] = []
-    for number, item in enumerate(value, 1):
+    for number, item in enumerate(items, 1):
         try:
             new = _one(item, number)
             if new.name in [each.name for each in found]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -125,6 +126,29 @@ def _items(value: object) -> object:
     if not isinstance(value, list):
         raise ValueError("it has to be a list, such as [first, second]")
     return value
+
+
+def read_json(value: object) -> object:
+    """What a variable holds of a key that has keys of its own; None if its text is no JSON, "" is an empty list.
+
+    What is no text is as it was. Numbers and switches become text, as those of a file are.
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        read: object = json.loads(
+            value.strip() or "[]", parse_int=str, parse_float=str, object_pairs_hook=_members
+        )
+    except (ValueError, RecursionError):
+        return None
+    return read
+
+
+def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = {name: str(each).lower() if isinstance(each, bool) else each for name, each in pairs}
+    if len(members) < len(pairs):
+        raise ValueError("a member stands there a second time")
+    return members
 
 
 def _address(host: str) -> Address | None:

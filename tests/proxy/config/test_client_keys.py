@@ -201,11 +201,40 @@ def test_only_money_has_fractions(config: Path, member: str) -> None:
     assert problem == f"number 1 needs as {member} a whole number"
 
 
-def test_a_variable_cannot_hold_them_and_is_named(config: Path) -> None:
+def test_a_variable_holds_them_as_json() -> None:
+    limits = '{"requests_per_minute": 60, "cost_usd_per_day": 0.5}'
+    text = f'[{{"name": "a", "key": "{KEY}", "models": ["claude-*"], "group": null, "limits": {limits}}}]'
+    settings = load_settings(None, ADMIN | {"AUTH__CLIENT_KEYS": text})
+    limited = KeyLimits(requests_per_minute=60, cost_usd_per_day=0.5)
+    assert settings.auth.client_keys == (DeclaredKey("a", KEY, models=("claude-*",), limits=limited),)
+    assert settings.place("auth.client_keys") == "AUTH__CLIENT_KEYS"
+
+
+def test_an_empty_variable_has_none() -> None:
+    assert load_settings(None, ADMIN | {"AUTH__CLIENT_KEYS": ""}).auth.client_keys == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (KEY, "it has to be a list, in a variable as JSON, each with a name and a key"),
+        (f'{{"name": "a", "key": "{KEY}"}}', "it has to be a list, in a variable as JSON"),
+        (f'[{{"name": "a", "key": "{KEY}"}},]', "it has to be a list, in a variable as JSON"),
+        (f'[{{"name": "a", "key": "{KEY}", "key": "{KEY}"}}]', "it has to be a list, in a variable as JSON"),
+        ("[" * 100_000, "it has to be a list, in a variable as JSON"),
+        (f'[{{"name": "a", "key": "{KEY}", "role": true}}]', "number 1 has a role other than"),
+        (
+            f'[{{"name": "a", "key": "{KEY}", "limits": {{"tokens_per_day": NaN}}}}]',
+            "number 1 needs as tokens",
+        ),
+    ],
+    ids=lambda text: text[:30],
+)
+def test_a_variable_that_holds_something_else_is_named_and_not_repeated(text: str, problem: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        load_settings(None, ADMIN | {"AUTH__CLIENT_KEYS": f'[{{"name": "a", "key": "{KEY}"}}]'})
-    assert str(caught.value).startswith("AUTH__CLIENT_KEYS: it has to be a list")
-    assert "SECRET" not in str(caught.value)
+        load_settings(None, ADMIN | {"AUTH__CLIENT_KEYS": text})
+    assert str(caught.value).startswith(f"AUTH__CLIENT_KEYS: {problem}")
+    assert "SECRET" not in "".join(traceback.format_exception(caught.value))
 
 
 yaml_text = st.text("nameky:SECRT{}[], ~'\"\n\x01-ö1", max_size=30)

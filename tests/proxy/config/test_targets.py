@@ -184,6 +184,24 @@ def test_a_pattern_that_fits_some_kind_of_event_is_taken(tmp_path: Path, event: 
     assert declared(tmp_path, f"[{{kind: slack, {URL}, events: ['{event}']}}]")
 
 
+def test_a_variable_holds_them_as_json() -> None:
+    slack = f'{{"kind": "slack", "url": "https://hooks.example{PATH}", "quiet_errors": true}}'
+    mail = '{"kind": "email", "host": "a.example", "port": 26, "from": "a@b.example", "to": ["c@d.example"]}'
+    settings = load_settings(None, {"AUTH__API_KEY": KEY, "NOTIFICATIONS__TARGETS": f"[{slack}, {mail}]"})
+    first, second = settings.notifications.targets
+    assert first == DeclaredTarget("slack", "slack 1", f"https://hooks.example{PATH}", quiet_errors=True)
+    assert second.mailbox is not None and second.mailbox.port == 26
+
+
+def test_a_variable_that_holds_something_else_is_told_what_it_has_to_be() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(None, {"AUTH__API_KEY": KEY, "NOTIFICATIONS__TARGETS": f"https://hooks.example{PATH}"})
+    assert str(caught.value).startswith(
+        "NOTIFICATIONS__TARGETS: it has to be a list of up to 20, in a variable as JSON, each with a kind"
+    )
+    assert PATH not in "".join(traceback.format_exception(caught.value))
+
+
 def test_a_mail_server_of_this_machine_may_have_a_password_without_tls(tmp_path: Path) -> None:
     text = "[{kind: email, host: 127.0.0.1, from: a@b.example, to: c@d.example, tls: none, user: u, password: p}]"
     assert declared(tmp_path, text)
