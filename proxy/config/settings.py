@@ -105,7 +105,7 @@ class Auth(Section):
     @model_validator(mode="after")
     def _one_key(self) -> Self:
         if self.api_key and self.api_key_file:
-            raise ValueError("api_key and api_key_file are both set: leave one")
+            raise _wrong("api_key and api_key_file are both set: leave one", "api_key_file", "api_key")
         if not self.api_key and not self.api_key_file:
             raise PydanticCustomError("missing", "no admin key")
         for number, declared in enumerate(self.client_keys, 1):
@@ -162,7 +162,11 @@ class Storage(Section):
     @model_validator(mode="after")
     def _one_key(self) -> Self:
         if self.encryption_key and self.encryption_key_file:
-            raise ValueError("encryption_key and encryption_key_file are both set: leave one")
+            raise _wrong(
+                "encryption_key and encryption_key_file are both set: leave one",
+                "encryption_key_file",
+                "encryption_key",
+            )
         return self
 
     @property
@@ -195,7 +199,9 @@ class Retry(Section):
     @model_validator(mode="after")
     def _delays_grow(self) -> Self:
         if self.max_delay < self.base_delay:
-            raise ValueError("max_delay is below base_delay: raise the one or lower the other")
+            raise _wrong(
+                "max_delay is below base_delay: raise the one or lower the other", "max_delay", "base_delay"
+            )
         return self
 
 

@@ -39,6 +39,8 @@ ENCRYPTION_KEY = re.compile(
 )  # 32 bytes, for AES-256
 MAX_KEY_FILE_BYTES = 65_536
 NEW_KEY = 'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
+# What begins like a path, and is not as long and mixed as a key in base64, which may begin with a slash.
+PATH = re.compile(r"(?!(?=.*[a-z])(?=.*[A-Z])(?=.*[0-9])[A-Za-z0-9+/=]{16,}$)(?:~|\.{1,2})?/")
 # Whole keys as documentation and examples show them, in lower case and without punctuation.
 SAMPLE = re.compile(
     "(?:please)?(?:change|replace)(?:me|this).*|(?:put)?your(?:secret|admin|api|own|proxy|key).*"
@@ -304,12 +306,14 @@ def _admin_key(value: object) -> SecretStr:
 
 
 def _admin_key_file(value: object) -> SecretStr:
-    """The admin key in a file. No error repeats the path, which may be a key in the wrong place."""
+    """The admin key in a file. An error repeats the path only if it cannot be a key in the wrong place."""
+    path = _folder(value)
     try:
-        with _folder(value).open("rb") as file:
+        with path.open("rb") as file:
             text = file.read(MAX_KEY_FILE_BYTES).decode("ascii", "replace").strip()
     except OSError as error:
-        raise ValueError(f"it cannot be read: {error.strerror}: name a file that holds the key") from None
+        what = path if PATH.match(_text(value)) else "it"
+        raise ValueError(f"{what} cannot be read: {error.strerror}: name a file that holds the key") from None
     return _admin_key(text)
 
 

@@ -489,7 +489,7 @@ async def test_a_broken_file_changes_nothing_and_says_where(
     async with serve(tmp_path / "data", config=config) as service:
         for text, said in {
             "retry:\n  max_attempts: 2\nserver:\n  port: 70000\n": "line 4: server.port: '70000' will not do",
-            "retry:\n  max_attempts: 2\n  base_delay: 2m": "line 1: retry: max_delay is below base_delay",
+            "retry:\n  max_attempts: 2\n  base_delay: 2m": "line 3: retry.base_delay: max_delay is below base_delay",
             "retry:\n  max_attempts: 2\n x": "line 3, column 2: not valid YAML",
             f"retry: {{max_attempts: 2}}\nauth:\n  api_kee: {SECRET}": "line 3: auth.api_kee is not a known key",
         }.items():

@@ -177,7 +177,7 @@ def test_an_unreadable_file_is_named_with_the_reason(config: Path) -> None:
         ("server: {host: {a: b}}", ", line 1: server.host: it has to be one line of text"),
         ('server: {host: "a\\nb"}', ", line 1: server.host: it has to be one line of text"),
         ("server: {trusted_proxies: {a: b}}", ", line 1: server.trusted_proxies: it has to be a list"),
-        ("retry: {base_delay: 2m}", ", line 1: retry: max_delay is below base_delay"),
+        ("retry: {base_delay: 2m}", ", line 1: retry.base_delay: max_delay is below base_delay"),
     ],
 )
 def test_a_malformed_file_is_refused_in_one_line(config: Path, text: str, problem: str) -> None:
@@ -200,6 +200,42 @@ def test_any_file_loads_or_is_refused_in_one_line(
         load_settings(config, {"AUTH__API_KEY": KEY})
     except SettingsError as error:
         assert str(error).isprintable()
+
+
+# Between keys
+
+
+DELAYS = "max_delay is below base_delay: raise the one or lower the other"
+BOTH = "api_key and api_key_file are both set: leave one"
+
+
+@pytest.mark.parametrize(
+    ("text", "variables", "told"),
+    [
+        ("retry:\n  max_delay: 1s\n  base_delay: 2s", {}, f"FILE, line 2: retry.max_delay: {DELAYS}"),
+        ("retry:\n  base_delay: 2m", {}, f"FILE, line 2: retry.base_delay: {DELAYS}"),
+        ("retry:\n  budget: 1", {"RETRY__MAX_DELAY": "100ms"}, f"RETRY__MAX_DELAY: {DELAYS}"),
+        ("retry:\n  max_delay: 1m", {"RETRY__BASE_DELAY": "2m"}, f"RETRY__BASE_DELAY: {DELAYS}"),
+        (f"auth:\n  api_key: {KEY}\n  api_key_file: HELD", {}, f"FILE, line 3: auth.api_key_file: {BOTH}"),
+        ("auth:\n  api_key_file: HELD", {"AUTH__API_KEY": KEY}, f"AUTH__API_KEY: {BOTH}"),
+        (f"auth:\n  api_key: {KEY}", {"AUTH__API_KEY_FILE": "HELD"}, f"AUTH__API_KEY_FILE: {BOTH}"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_what_two_keys_disagree_in_is_told_where_it_was_set(
+    config: Path, text: str, variables: dict[str, str], told: str
+) -> None:
+    held = config.with_name("admin-key")
+    held.write_text(KEY)
+    config.write_text(text.replace("HELD", str(held)))
+    given = {name: value.replace("HELD", str(held)) for name, value in variables.items()}
+    with pytest.raises(SettingsError) as caught:
+        load_settings(config, given if "auth" in text else {"AUTH__API_KEY": KEY} | given)
+    assert str(caught.value) == told.replace("FILE, ", f"{config}, ")
+
+
+def test_without_a_file_the_variable_is_named() -> None:
+    assert refusal(RETRY__MAX_DELAY="100ms") == f"RETRY__MAX_DELAY: {DELAYS}"
 
 
 # Secrets

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.config.settings import load_settings
 from proxy.errors import SettingsError
 from tests.settings import load, refusal
 
@@ -291,7 +292,26 @@ def test_there_is_one_present_key(tmp_path: Path) -> None:
     assert "it holds several keys" in refusal(STORAGE__ENCRYPTION_KEY_FILE=str(file))
     file.write_text(HEX)
     both = refusal(STORAGE__ENCRYPTION_KEY=HEX, STORAGE__ENCRYPTION_KEY_FILE=str(file))
-    assert "encryption_key and encryption_key_file are both set: leave one" in both
+    told = "encryption_key and encryption_key_file are both set: leave one"
+    assert both == f"STORAGE__ENCRYPTION_KEY_FILE: {told}"
+
+
+def test_the_file_of_the_admin_key_is_named_if_it_cannot_be_read(tmp_path: Path) -> None:
+    for path, reason in {"/nope": "No such file or directory", str(tmp_path): "Is a directory"}.items():
+        with pytest.raises(SettingsError) as caught:
+            load_settings(None, {"AUTH__API_KEY_FILE": path})
+        told = f"{path} cannot be read: {reason}: name a file that holds the key"
+        assert str(caught.value) == f"AUTH__API_KEY_FILE: {told}"
+
+
+@pytest.mark.parametrize(
+    "key", ["Zx9Zx8qWm2LpR7tUv", "my-own-long-key-of-tests", "/aZ8+tCh1dR5mJ0vK2xQ7wB4nL9pF6sY3gT1uH5eM8o="]
+)
+def test_a_key_in_place_of_its_file_is_not_repeated(key: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(None, {"AUTH__API_KEY_FILE": key})
+    told = "it cannot be read: No such file or directory: name a file that holds the key"
+    assert str(caught.value) == f"AUTH__API_KEY_FILE: {told}"
 
 
 def test_no_encryption_key_is_in_the_text_of_the_settings(tmp_path: Path) -> None:
