@@ -49,6 +49,7 @@ class Keyring:
     """
 
     def __init__(self, key: bytes | None = None, old: Sequence[bytes] = ()) -> None:
+        self._key = key
         self.id = None if key is None else key_id(key)
         self.old = [key_id(each) for each in old]
         self._ciphers = {key_id(each): _cipher(each) for each in (*old, *([key] if key else []))}
@@ -60,10 +61,10 @@ class Keyring:
         """The bytes of the file `name`, which is relative to the data folder; a backup has its file's name."""
         return self.seal(codec.encode(document), name, document.generation)
 
-    def encode_lines(self, generation: int, records: Iterable[bytes], name: str) -> bytes | Iterator[bytes]:
-        """`encode` for records that are lines already, as `codec.to_line` makes them; in pieces if there is no key."""
+    def encode_lines(self, generation: int, records: Iterable[bytes], name: str) -> Iterator[bytes]:
+        """`encode` for records that are lines already, as `codec.to_line` makes them; in pieces."""
         pieces = codec.encode_lines(generation, records)
-        return iter(pieces) if self.id is None else self.seal(b"".join(pieces), name, generation)
+        return iter(pieces if self._key is None else self._sealed(self._key, pieces, name, generation))
 
     def decode(self, data: bytes, name: str, shown: str) -> Document:
         """The document in the file `name`, which errors call `shown`.
@@ -83,8 +84,12 @@ class Keyring:
 
     def seal(self, content: bytes, name: str, generation: int) -> bytes:
         """The content in an envelope; as it is if there is no key."""
-        if self.id is None:
-            return content
+        return (
+            content if self._key is None else b"".join(self._sealed(self._key, [content], name, generation))
+        )
+
+    def _sealed(self, key: bytes, content: Iterable[bytes], name: str, generation: int) -> list[bytes]:
+        """An envelope in pieces. To encrypt or write 20 MB in one call would hold all threads until it is done."""
         head = {
             "version": SEALED_VERSION,
             "cipher": CIPHER,
@@ -93,11 +98,10 @@ class Keyring:
             "generation": generation,
         }
         nonce = os.urandom(NONCE_BYTES)
-        sealed = self._ciphers[self.id].encrypt(nonce, content, _associated(head))
-        envelope = head | {"nonce": _base64(nonce), "content": _base64(sealed)}
-        # Put together by hand: for a million bytes, json.dumps would take ten times as long.
-        start = json.dumps(head | {"crc32": _crc32(envelope), "nonce": envelope["nonce"]})
-        return f'{start[:-1]}, "content": "{envelope["content"]}"}}\n'.encode()
+        pieces = list(_encrypted(key, nonce, _associated(head), content))
+        head["nonce"] = _base64(nonce)
+        start = json.dumps(head | {"crc32": _crc32(head, pieces)})
+        return [f'{start[:-1]}, "content": "'.encode(), *pieces, b'"}\n']
 
     def open(self, data: bytes, shown: str) -> Opened:
         """The content of an envelope. Raises as `decode`."""
@@ -123,10 +127,11 @@ class Keyring:
         )
 
     def _unknown(self, key: str, shown: str) -> str:
-        known = f"what is set is key {' and '.join(self._ciphers)}" if self else "no key is set"
+        known = f"what is set is that of id {' and '.join(self._ciphers)}" if self else "no key is set"
         return (
-            f"{shown} is encrypted with key {key}, and {known}: set {key} as storage.encryption_key to go on with it, "
-            "or as storage.encryption_key_old to replace it; if it is lost, start with an empty storage.data_folder"
+            f"{shown} is encrypted with the key of id {key}, and {known}: set that key as storage.encryption_key to go "
+            "on with it, or as storage.encryption_key_old to replace it; if it is lost, start with an empty "
+            "storage.data_folder"
         )
 
 
@@ -147,6 +152,21 @@ def _cipher(key: bytes) -> AESGCM:
     return AESGCM(key)
 
 
+def _encrypted(key: bytes, nonce: bytes, associated: bytes, content: Iterable[bytes]) -> Iterator[bytes]:
+    """What AESGCM makes of the content, in base64."""
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+    encryptor = Cipher(algorithms.AES(key), modes.GCM(nonce)).encryptor()
+    encryptor.authenticate_additional_data(associated)
+    rest = b""
+    for piece in content:
+        data = rest + encryptor.update(piece)
+        whole = len(data) - len(data) % 3
+        yield base64.b64encode(data[:whole])
+        rest = data[whole:]
+    yield base64.b64encode(rest + encryptor.finalize() + encryptor.tag)
+
+
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
@@ -165,11 +185,13 @@ def _parse(data: bytes) -> dict[str, Any]:
     if not isinstance(envelope, dict) or {name: type(value) for name, value in envelope.items()} != MEMBERS:
         raise ValueError("it has not the members that an encrypted file has")
     # The checksum tells damage, for which a backup serves, from a wrong key, for which it would not.
-    if envelope["crc32"] != _crc32(envelope):
+    if envelope["crc32"] != _crc32(envelope, [envelope["content"].encode()]):
         raise ValueError("its checksum is wrong, and an encrypted file cannot be edited by hand")
     return envelope
 
 
-def _crc32(envelope: dict[str, Any]) -> int:
-    head = json.dumps([envelope[name] for name in (*HEAD, "nonce")])
-    return zlib.crc32(envelope["content"].encode(), zlib.crc32(head.encode()))
+def _crc32(envelope: dict[str, Any], content: Iterable[bytes]) -> int:
+    crc = zlib.crc32(json.dumps([envelope[name] for name in (*HEAD, "nonce")]).encode())
+    for piece in content:
+        crc = zlib.crc32(piece, crc)
+    return crc

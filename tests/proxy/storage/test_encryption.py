@@ -17,7 +17,7 @@ import pytest
 
 from proxy.clock import Clock
 from proxy.errors import StorageError
-from proxy.storage.codec import Document
+from proxy.storage.codec import Document, to_line
 from proxy.storage.codec import encode as encode_plain
 from proxy.storage.envelope import Keyring, key_id
 from proxy.storage.inspection import inspect
@@ -29,6 +29,15 @@ KEY, NEW_KEY, STRANGE_KEY = bytes(range(32)), bytes(range(32, 64)), bytes(range(
 SECRETS = [f"sk-ant-api03-canary-{n}-Wq8Zr2Lp6Tn4Vb1Xc9Yd7Mf5Kg3Hj0Sa" for n in range(9)]
 DOCUMENT = Document(7, {"a": json.dumps({"key": SECRETS[0]})})
 NAME = "accounts/a.json"
+
+FORMER = (
+    b'{"version": 2, "cipher": "AES-256-GCM", "key": "187e9263043121ab", "name": "accounts/a.json", "g'
+    b'eneration": 7, "crc32": 4251665735, "nonce": "EkwkSWtqvtsS56xv", "content": "1wExalg+DmH9IwAI/9g'
+    b"NGp3KXHOeG2ZO08zcxxolm2vFjzERnZpls6z+qw+2CKjrxU8ljMbj1pLCuhq+h7fgZqA64fG+Dmyg9Mbd322Q/JoqDZJUesu"
+    b'Vmp0vNPyv2AXmzLc9NIN8/nDImFTcouZNh2cJOlv4DxEqpecOE5cwIX2ls+3c+mX59FembOo0UCvkd+q64G3AxTQnTL8L"}'
+    b"\n"
+)
+"""As it was written before, by AESGCM in one call."""
 
 Open = Callable[..., JsonFiles]
 
@@ -141,6 +150,18 @@ async def opened_once(open_files: Open, *keys: bytes | None) -> JsonFiles:
 def test_an_envelope_opens_to_what_was_put_in() -> None:
     assert Keyring(KEY).decode(sealed(), NAME, NAME) == DOCUMENT
     assert Keyring(NEW_KEY, [KEY]).decode(sealed(), NAME, NAME) == DOCUMENT
+
+
+def test_large_content_is_encrypted_and_written_in_pieces() -> None:
+    lines = [to_line(f"tok_{n}", json.dumps({"requests": n, "name": "x" * (n % 7)})) for n in range(20_000)]
+    pieces = list(Keyring(KEY).encode_lines(7, lines, NAME))
+    assert max(map(len, pieces)) < sum(map(len, pieces)) / 10
+    document = Keyring(KEY).decode(b"".join(pieces), NAME, NAME)
+    assert [to_line(*item) for item in document.records.items()] == lines
+
+
+def test_what_the_version_before_has_encrypted_opens() -> None:
+    assert Keyring(KEY).decode(FORMER, NAME, NAME) == DOCUMENT
 
 
 def test_the_same_content_is_never_encrypted_alike() -> None:
@@ -264,9 +285,9 @@ async def test_a_start_without_the_key_names_file_key_and_fix_and_changes_nothin
         inspect(filled, Keyring(keys[0] if keys else None, keys[1:]))  # type: ignore[arg-type]
     assert str(inspected.value) == str(refused.value)
     told = str(refused.value)
-    assert told.startswith(f"{filled / kept} is encrypted with key {key_id(KEY)}, and ")
-    assert ("no key is set" if not keys else f"what is set is key {key_id(STRANGE_KEY)}") in told
-    assert f"set {key_id(KEY)} as storage.encryption_key to go on" in told
+    assert told.startswith(f"{filled / kept} is encrypted with the key of id {key_id(KEY)}, and ")
+    assert ("no key is set" if not keys else f"what is set is that of id {key_id(STRANGE_KEY)}") in told
+    assert "set that key as storage.encryption_key to go on" in told
     assert all(form not in told for key in (KEY, STRANGE_KEY) for form in (key.hex(), repr(key)))
     assert contents(filled) == before
 
