@@ -83,7 +83,7 @@ async def open_clients(given: Given) -> AsyncIterator[Clients]:
 
 def _key_counters(given: Given, keys: ClientKeys, budgets: Budgets, jobs: Jobs) -> KeyCounters:
     """The counters and budgets of client keys, and when they are saved."""
-    counters = KeyCounters(keys, budgets)
+    counters = KeyCounters(keys, budgets, stored=given.counters)
 
     async def save_last() -> None:
         given.late.begin()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from msgspec import UNSET, Struct, UnsetType, to_builtins
 
 from proxy.clients.budgets import Budgets, Window, read_window
@@ -24,12 +26,12 @@ class Counted(Struct, gc=False):
 
 
 class KeyCounters:
-    """Notes which keys' counters change, and saves those."""
+    """Notes which keys' counters change, and saves those. `stored`: ids that may be in storage."""
 
-    def __init__(self, keys: ClientKeys, budgets: Budgets) -> None:
+    def __init__(self, keys: ClientKeys, budgets: Budgets, *, stored: Iterable[str]) -> None:
         self._keys = keys
         self._budgets = budgets
-        self._unsaved = Unsaved("counters", self._counted, to_builtins)
+        self._unsaved = Unsaved("counters", self._counted, to_builtins, stored)
         keys.on_use(self._unsaved.add)
         budgets.on_spend(self._unsaved.add)
 

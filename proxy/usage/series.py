@@ -266,10 +266,7 @@ class Series:
                     self._buckets.add(t, rows, self._clock.now())
 
     async def flush(self, storage: Storage) -> None:
-        """Append new sums to the logs, in parts; none while the store is away.
-
-        What cannot be written is kept for the next flush; `unsaved` says why.
-        """
+        """Append new sums to the logs, in parts. What cannot be written is kept for the next; `unsaved` says why."""
         async with self._storing:
             self._fold()
             for day, keys in _by_day(self._new):

@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import asdict
 
+from proxy.clients.budgets import Budgets
+from proxy.clients.counters import KeyCounters
 from proxy.clients.keys import ClientKeys, KeyStatus, Role, key_record, load_keys
 from proxy.errors import Conflict, NotFound, StorageError, Unprocessable
-from tests.disk import Disk, make_tokens
+from tests.disk import Disk, FullDisk, make_tokens
 from tests.service import TestClock
 
 KEY = "cp-a-key-of-a-client-8Jw2"
@@ -220,6 +222,22 @@ async def test_uses_are_counted_and_survive_a_restart(
     after = make_tokens(disk, clock)
     view = after.view(after[token.id])
     assert (view["requests"], view["last_used_at"]) == (2, "2027-01-15T08:00:00.000Z")
+
+
+async def test_the_counters_of_a_key_go_with_it_also_if_the_disk_was_full(
+    disk: Disk, clock: TestClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token, _ = await make_tokens(disk, clock).add("client")
+    await disk.update("counters", {token.id: {"requests": 7}})
+    tokens = make_tokens(disk, clock)
+    budgets = Budgets(disk["counters"], clock=clock)
+    counters = KeyCounters(tokens, budgets, stored=disk["counters"])
+    await tokens.remove(token.id)
+    with monkeypatch.context() as patch, pytest.raises(StorageError):
+        patch.setattr(disk, "update", FullDisk().put)
+        await counters.save(disk)
+    await counters.save(disk)
+    assert disk["counters"] == {}
 
 
 async def test_the_use_of_a_deleted_key_is_dropped(tokens: ClientKeys) -> None:
