@@ -84,8 +84,9 @@ class Sockets:
                 self._shut(fd)
             elif fd in self._asleep:
                 self._unwatch(fd)
+        ready = [(fd, _ACTIONS[events & 31]) for fd, events in found]
         left, self._left = self._left, {}
-        return [*(left | {fd: _ACTIONS[events & 31] for fd, events in found}).items()]
+        return [*(left | dict(ready)).items()] if left else ready
 
     def leave(self, ready: list[Ready]) -> None:
         """Those that have had no turn are the next to have one."""
