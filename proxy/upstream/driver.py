@@ -227,7 +227,7 @@ class CurlClient(CurlAsyncHTTPClient):
 
     def _on_time(self) -> None:
         self._due = None
-        if self._sockets.some_are_idle:
+        if self._sockets.idle:
             self._on_sockets()
         self._act(pycurl.SOCKET_TIMEOUT, 0)
         self._hand_on()

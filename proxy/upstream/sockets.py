@@ -47,10 +47,6 @@ class Sockets:
         """Connections that are kept for the next request; among them may be some that libcurl has closed."""
         return len(self._idle)
 
-    @property
-    def some_are_idle(self) -> bool:
-        return bool(self._idle)
-
     def close(self) -> None:
         self._epoll.close()
 
