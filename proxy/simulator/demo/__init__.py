@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import secrets
 import tempfile
 from collections import defaultdict
@@ -30,6 +31,11 @@ from .traffic import Traffic
 from .world import DAY_S, DEMO_KEY, KEYS, ORGANIZATIONS, SEATS, Seat
 
 CONFIG: Final = Path(__file__).parents[3] / "conf" / "demo.yaml"
+ADMIN_KEY: Final = "AUTH__API_KEY"
+TAKEN: Final = re.compile(rf"(SERVER|LOGGER)__(?!WORKERS$).*|{ADMIN_KEY}")
+"""Variables that a demo takes; more than one worker would need a shared store."""
+OURS: Final = tuple(f"{section.upper()}__" for section in Settings.model_fields)
+
 TOKEN_LIFE_S: Final = 3600
 """Of an access token: short, so that refreshes are seen."""
 
@@ -41,6 +47,7 @@ class Demo:
         self._clock = clock
         self._rng = rng
         self._credentials: dict[str, str | Grant] = {}
+        self._unused: list[str] = []
         self._keys = {key.name: f"cp-{secrets.token_urlsafe(32)}" for key in KEYS}
         self.simulator = Simulator(
             clock=clock,
@@ -88,10 +95,16 @@ class Demo:
             await storage.append(day, lines)
 
     def settings(self, data_folder: Path, environ: Mapping[str, str]) -> Settings:
-        """`conf/demo.yaml`, with the simulator for the Claude API and its OAuth server."""
+        """`conf/demo.yaml`, with the simulator for the Claude API and its OAuth server.
+
+        Of the environment it takes where to listen, how to log and the admin key: the rest may be of a production whose
+        accounts, store and receivers of notifications are no business of a demo.
+        """
+        taken = {name: value for name, value in environ.items() if TAKEN.fullmatch(name)}
+        self._unused = sorted(name for name in environ.keys() - taken.keys() if name.startswith(OURS))
         variables = {
-            "AUTH__API_KEY": secrets.token_urlsafe(24),
-            **environ,
+            ADMIN_KEY: secrets.token_urlsafe(24),
+            **taken,
             "CLAUDE__BASE_URL": self.simulator.base_url,
             "OAUTH__CLIENT_ID": self.simulator.client_id,
             "OAUTH__AUTHORIZE_URL": self.simulator.authorize_url,
@@ -113,9 +126,10 @@ class Demo:
 
     def welcome(self, url: str, admin_key: str) -> str:
         """What is there to see, and to try."""
+        unused = f"set and not used here: {', '.join(self._unused)}\n" if self._unused else ""
         return f"""
 This is a demo: the accounts, their clients and the Claude API are simulated, and nothing is kept.
-
+{unused}
   dashboard   {url}/
   admin key   {admin_key}
 

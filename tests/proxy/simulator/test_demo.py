@@ -145,6 +145,25 @@ async def test_logins_have_used_their_quota_for_a_week(tmp_path: Path) -> None:
         assert tightest["Platform team"] == 0.87 and tightest["Research"] == 0.96
 
 
+async def test_it_is_told_where_to_listen_and_nothing_of_what_is_in_production(tmp_path: Path) -> None:
+    """A demo that joined a production store refreshed the accounts there at its simulator."""
+    told = {"SERVER__PORT": "4321", "LOGGER__LEVEL": "info", "AUTH__API_KEY": "an-admin-key-of-the-demo-4Kd"}
+    theirs = {
+        "AUTH__API_KEY_FILE": str(tmp_path / "key"),
+        "NOTIFICATIONS__WEBHOOK_URL": "https://hooks.example.com/secret",
+        "SERVER__WORKERS": "4",
+        "STORAGE__URL": "redis://store.lan:6379",
+    }
+    async with filled(tmp_path, TestClock()) as (demo, _):
+        settings = demo.settings(tmp_path, {"PATH": "/bin", **told, **theirs})
+        assert settings == demo.settings(tmp_path, told)
+        assert [str(settings.server.port), settings.logger.level, settings.auth.key] == [*told.values()]
+        demo.settings(tmp_path, {"PATH": "/bin", **told, **theirs})
+        text = demo.welcome("http://127.0.0.1:4321", settings.auth.key)
+    assert f"set and not used here: {', '.join(theirs)}\n" in text
+    assert "hooks.example.com" not in text and "store.lan" not in text
+
+
 async def test_without_a_folder_for_its_data_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", "/proc/missing")
     with pytest.raises(StartError, match="set TMPDIR to one that can be written"):
