@@ -22,6 +22,7 @@ from handlers.server import Listening, sockets_at
 from handlers.supervisor import Supervisor
 from proxy.clock import Clock
 from proxy.errors import StartError
+from proxy.logs import say
 
 FIRST_AGAIN_S: Final = 0.5
 LAST_AGAIN_S: Final = 30.0
@@ -131,7 +132,6 @@ class Workers:
 
     def _start(self, worker: Worker) -> None:
         parent = os.getpid()
-        sys.stdout.flush()
         pid = os.fork()
         if pid == 0:
             _exit(self._work, worker.number, parent)
@@ -148,7 +148,6 @@ def _exit(work: Callable[[int], int], number: int, parent: int) -> None:
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
-        sys.stdout.flush()
         logging.shutdown()
         os._exit(status)
 
@@ -164,7 +163,7 @@ def _end_with(parent: int) -> None:
 def announce(text: str, worker: int | None) -> None:
     """Tell what is served, once, and the parent that this worker serves. `worker`: its number; None if it is none."""
     if not worker:
-        print(text, flush=True)
+        say(text)
     if worker is not None:
         log.info("worker serves number=%d", worker)
         os.kill(os.getppid(), SERVES)

@@ -26,6 +26,7 @@ __all__ = [
     "ReadyRecord",
     "TextLine",
     "redact",
+    "say",
     "say_last",
     "set_up",
     "write_as",
@@ -48,7 +49,7 @@ LOOKED_AT = 2 * MOST_OF_A_TEXT
 """No such text is longer. More than is shown, so that of a key at its end no half is left."""
 
 FLUSH_S = 1.0
-"""How long the end of the process waits for who reads the log."""
+"""How long the end of the process waits for who reads the log, and a start for who reads what it prints."""
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +100,12 @@ class _AtOnce(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         say_last(self.format(record))
+
+
+def say(text: str) -> None:
+    """Print to stdout what a server works without, within FLUSH_S for each part of it: nobody may read it."""
+    if sys.stdout is not None:
+        write_in_time(sys.stdout.fileno(), f"{text}\n", FLUSH_S)
 
 
 def say_last(text: str) -> None:

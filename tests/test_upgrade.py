@@ -9,16 +9,19 @@ import re
 import signal
 import socket
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from proxy.clock import SystemClock
 from proxy.simulator import Simulator
-from tests.process import Running, running, write_config
+from tests.bench.versions import free_port
+from tests.process import RUN, Running, environ, running, write_config
 from tests.redis_server import RedisServer
 from tests.service import until
 from tests.upgrades import Load, started
+from tests.wire import Cut, fetch
 
 UPGRADES = int(os.environ.get("UPGRADES", "5"))
 CLIENT_KEY = "cp-a-client-key-of-upgrade-tests-9Kd"
@@ -132,6 +135,61 @@ async def test_a_signal_has_it_replaced_by_a_process_that_it_starts_itself(
         os.kill(successor, signal.SIGTERM)
         await told.until("STOPPING=1")
         assert await process.ended() == 0  # nobody else has its output any more
+
+
+@contextlib.contextmanager
+def unread(kind: str) -> Iterator[int]:
+    """A descriptor that takes nothing of what is printed."""
+    if kind == "a full disk":
+        fd = os.open("/dev/full", os.O_WRONLY)
+    else:
+        read, fd = os.pipe()
+        os.close(read)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize("kind", ["a full disk", "a pipe without a reader"])
+async def test_neither_a_start_nor_an_upgrade_needs_who_reads_what_it_prints(
+    tmp_path: Path, kind: str
+) -> None:
+    """The successor died of what it wanted to say, after the process before it had given up."""
+    log, variables = tmp_path / "stderr.log", {"SERVER__PORT": str(free_port())}
+    config = str(write_config(tmp_path))
+    async with contextlib.AsyncExitStack() as stack:
+        stdout, stderr = stack.enter_context(unread(kind)), stack.enter_context(log.open("wb"))
+        command = (*RUN, "--config", config)
+        first = await asyncio.create_subprocess_exec(
+            *command, env=environ(tmp_path, variables), stdout=stdout, stderr=stderr
+        )
+        stack.callback(killed, first.pid)
+        process = Running(first, log)
+        process.port = int(variables["SERVER__PORT"])
+        await serving(process)
+        first.send_signal(signal.SIGUSR2)
+        await until(lambda: "follows" in process.stderr, within_s=30)
+        successor = int(re.findall(r"process (\d+) follows", process.stderr)[0])
+        stack.callback(killed, successor)
+        assert await first.wait() == 0
+        await serving(process)
+        os.kill(successor, signal.SIGTERM)
+        await until(lambda: not lives(successor), within_s=20)
+        assert "Traceback" not in process.stderr
+
+
+async def serving(process: Running) -> None:
+    """Return once it answers, or who follows it on the same socket."""
+    async with asyncio.timeout(30):
+        while not await answers(process.port):
+            pass
+
+
+async def answers(port: int) -> bool:
+    with contextlib.suppress(OSError, Cut):
+        return (await fetch(port, "GET", "/health/ready")).status == 200
+    return False
 
 
 async def test_a_successor_that_cannot_start_changes_nothing(tmp_path: Path) -> None:

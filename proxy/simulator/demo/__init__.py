@@ -20,6 +20,7 @@ from proxy.clients.keys import Role, declared_key, key_record
 from proxy.clock import Clock, rfc3339
 from proxy.config.settings import Settings, load_settings
 from proxy.errors import StartError
+from proxy.logs import say
 from proxy.simulator import Grant, Simulator
 from proxy.simulator.limits import Meter
 from proxy.storage.json_files import JsonFiles
@@ -115,7 +116,7 @@ class Demo:
 
     async def show(self, url: str, admin_key: str, stop: asyncio.Event) -> None:
         """Say what is there to see, and use the proxy at `url` until `stop`."""
-        print(self.welcome(url, admin_key), flush=True)
+        say(self.welcome(url, admin_key))
         async with self.traffic(url):
             await stop.wait()
 
