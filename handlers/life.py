@@ -36,7 +36,7 @@ async def live(
         await (stop.wait() if until is None else until(port, stop))
         if not successor.is_there:
             supervisor.tell("STOPPING=1")
-        if place.inherited or successor.is_there:
+        if supervisor.keeps_sockets or successor.is_there:
             await server.hand_over()
             await parts.late.go_on(parts.series, server.drain)
         else:

@@ -20,6 +20,10 @@ FIRST_FD = 3
 SOCKETS, PIPE = "CLAUDE_PROXY_SOCKETS", "CLAUDE_PROXY_PIPE"
 """Variables for the process that follows this one: the descriptors of the sockets, and of the pipe to this one."""
 
+KEPT = "CLAUDE_PROXY_SOCKETS_KEPT"
+"""Set if somebody who starts the next process keeps the sockets, as systemd does. The process that follows inherits it:
+its sockets come from this one, and that does not tell who made them."""
+
 FOLLOWS_WITHIN_S = GIVEN_UP_WITHIN_S + 60.0
 """How long systemd waits for a process that follows another one, until that says that it lives."""
 
@@ -30,15 +34,20 @@ WATCHDOG_SHARE = 0.5
 def inherited_sockets(environ: MutableMapping[str, str]) -> list[socket.socket]:
     """The listening sockets that this process was started with; none if it has to bind its own.
 
-    The variables are removed, so that no child takes itself for meant. Raises StartError if one does not listen on TCP.
+    The variables are removed, so that no child takes itself for meant. KEPT is set, or stays as the process before this
+    one had it. Raises StartError if one does not listen on TCP.
     """
     pid, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
     environ.pop("LISTEN_FDNAMES", None)
     if descriptors := environ.pop(SOCKETS, ""):
         return [_listening(int(each)) for each in descriptors.split(",")]
+    environ.pop(KEPT, None)
     if pid != str(os.getpid()) or not count.isdecimal():
         return []
-    return [_listening(FIRST_FD + each) for each in range(int(count))]
+    found = [_listening(FIRST_FD + each) for each in range(int(count))]
+    if found:
+        environ[KEPT] = "1"
+    return found
 
 
 def _listening(fd: int) -> socket.socket:
@@ -66,6 +75,8 @@ class Supervisor:
         watches = bool(self._address) and wait_us.isdecimal() and pid == str(os.getpid())
         self.every_s = int(wait_us) / 1e6 * WATCHDOG_SHARE if watches else None
         """How often to say that the process lives; None if nobody wants to hear it."""
+        self.keeps_sockets = KEPT in environ
+        """Whether connections that nobody accepts wait for the next process."""
 
     def tell(self, state: str) -> None:
         """Send a state such as `READY=1`. One that cannot be told is not: who does not hear it decides."""

@@ -9,19 +9,19 @@ import re
 import signal
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from proxy.clock import SystemClock
-from proxy.simulator import Simulator
+from proxy.simulator import Simulator, Steady
 from tests.bench.versions import free_port
 from tests.process import RUN, Running, environ, running, write_config
 from tests.redis_server import RedisServer
-from tests.service import until
+from tests.service import MESSAGE_HEADERS, SteppedClock, message, until
 from tests.upgrades import Load, started
-from tests.wire import Cut, fetch
+from tests.wire import Cut, connect, fetch
 
 UPGRADES = int(os.environ.get("UPGRADES", "5"))
 CLIENT_KEY = "cp-a-client-key-of-upgrade-tests-9Kd"
@@ -135,6 +135,58 @@ async def test_a_signal_has_it_replaced_by_a_process_that_it_starts_itself(
         os.kill(successor, signal.SIGTERM)
         await told.until("STOPPING=1")
         assert await process.ended() == 0  # nobody else has its output any more
+
+
+@contextlib.asynccontextmanager
+async def stream(port: int) -> AsyncIterator[AsyncIterator[bytes]]:
+    """The events of an answer that has begun."""
+    async with connect(port) as wire:
+        headers = [*MESSAGE_HEADERS, ("x-api-key", CLIENT_KEY)]
+        events = (await wire.request("POST", "/v1/messages", headers, message(stream=True))).events()
+        assert b"message_start" in await anext(events)
+        yield events
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["its own socket", "a socket that somebody keeps"])
+async def test_on_sigterm_a_successor_hands_over_only_what_somebody_keeps(
+    tmp_path: Path, given: bool
+) -> None:
+    """Of its own socket nobody would take the connections, so it answers them with 503 itself."""
+    clock, config = SteppedClock(), str(write_config(tmp_path))
+    simulator = Simulator(clock=clock)
+    async with contextlib.AsyncExitStack() as stack:
+        await simulator.start(port=0)
+        stack.push_async_callback(simulator.stop)
+        stack.callback(clock.free)
+        simulator.add_api_key(ACCOUNT_KEY, organization="team")
+        if given:
+            kept = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            begun = started(tmp_path, 0, kept, "--config", config, **settings(simulator))
+        else:
+            begun = running(tmp_path, "--config", config, **settings(simulator))
+        process = await stack.enter_async_context(begun)
+        await serving(process)
+        new = {"name": "key", "type": "api_key", "api_key": ACCOUNT_KEY}
+        assert (await process.admin("POST", "/api/accounts", new)).status == 201
+        assert (await process.admin("POST", "/api/tokens", {"name": "n", "key": CLIENT_KEY})).status == 201
+        process.signal(signal.SIGUSR2)
+        await until(lambda: "follows" in process.stderr, within_s=30)
+        successor = int(re.findall(r"process (\d+) follows", process.stderr)[0])
+        stack.callback(killed, successor)
+        await until(lambda: not lives(process.pid), within_s=20)
+        simulator.script(None, Steady(events=5, interval_s=1))
+        async with stream(process.port) as events:
+            os.kill(successor, signal.SIGTERM)
+            if not given:
+                async with asyncio.timeout(10):
+                    while (await process.send("GET", "/health/ready")).status != 503:
+                        pass
+            else:
+                await until(lambda: process.stderr.count("handing over") == 2, within_s=10)
+            clock.free()
+            assert [event async for event in events][-1].startswith(b"event: message_stop")
+        await until(lambda: not lives(successor), within_s=20)
+        assert process.stderr.count("handing over") == 1 + given
 
 
 @contextlib.contextmanager
