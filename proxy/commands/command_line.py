@@ -91,16 +91,17 @@ def parse() -> argparse.Namespace:
     add = parser.add_mutually_exclusive_group(required=True).add_argument
     add("--config", type=Path, metavar="FILE", help="serve with this configuration (YAML)")
     add("--demo", action="store_true", help="serve sample accounts of a built-in simulator of the Claude API")
+    add = parser.add_mutually_exclusive_group().add_argument
     for flag, command in COMMANDS.items():
         told = f"{command.told}, then exit"
         if command.takes_file:
-            parser.add_argument(flag, dest="only", metavar="FILE", type=_asked(flag), help=told)
+            add(flag, dest="only", metavar="FILE", type=_asked(flag), help=told)
         else:
-            parser.add_argument(flag, dest="only", action="store_const", const=Asked(flag), help=told)
+            add(flag, dest="only", action="store_const", const=Asked(flag), help=told)
+    told = "copy everything to an empty storage, each a folder, a URL, storage.data_folder or storage.url; then exit"
+    add(MIGRATE, nargs=2, metavar=("FROM", "TO"), help=told)
     told = "print a JSON schema of configurations, for editors, then exit"
     parser.add_argument("--print-schema", action=_PrintSchema, nargs=0, help=told)
-    told = "copy everything to an empty storage, each a folder, a URL, storage.data_folder or storage.url; then exit"
-    parser.add_argument("--migrate", nargs=2, metavar=("FROM", "TO"), help=told)
     told = "whose file it is that --import reads; without it, its content tells"
     parser.add_argument("--import-from", choices=[*FORMATS], help=told)
     told = "with --import: only tell which accounts can be taken, and write nothing"
