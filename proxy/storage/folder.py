@@ -14,7 +14,7 @@ from pathlib import Path
 from proxy.errors import StorageError
 from proxy.http.body import SPOOLED
 from proxy.storage.files import FILE_MODE, make_folder, told
-from proxy.storage.layout import LOCK, SPOOL, SUBFOLDERS
+from proxy.storage.layout import LOCK, OF_NOBODY, OURS, ROOT_FILES, SPOOL, SUBFOLDERS
 
 
 class FolderInUse(StorageError):
@@ -40,6 +40,7 @@ def take(folder: Path) -> int:
     """
     make_folder(folder)
     _refuse_foreign(folder)
+    _refuse_other_use(folder)
     fd = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
     try:
         _lock(fd, folder)
@@ -66,6 +67,7 @@ def held_unchanged(folder: Path) -> Iterator[None]:
         if nearest == folder:
             for path in _ours(folder):
                 _refuse_foreign(path)
+            _refuse_other_use(folder)
         if (folder / LOCK).exists():
             fd = os.open(folder / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             held.callback(os.close, fd)
@@ -130,10 +132,29 @@ def clear_spool(folder: Path) -> None:
 
 
 def _ours(folder: Path) -> Iterator[Path]:
-    """The folders, and the regular files in them; other folders in it, such as lost+found, are not ours."""
+    """The folders, and the regular files in them; what else is in the root, such as lost+found, is not ours."""
     for place in filter(Path.exists, (folder, *(folder / name for name in SUBFOLDERS))):
         yield place
-        yield from (path for path in place.iterdir() if path.is_file() and not path.is_symlink())
+        for path in place.iterdir():
+            named = place != folder or path.name in ROOT_FILES
+            if named and path.is_file() and not path.is_symlink():
+                yield path
+
+
+def _refuse_other_use(folder: Path) -> None:
+    """Raise StorageError if the folder is full of other things: they would be made private, and it is no accident.
+
+    Names that begin with another character than a letter or digit are those of editors, file systems and NAS.
+    """
+    names = {name for name in os.listdir(folder) if name[0].isalnum()}
+    others = sorted(names - OF_NOBODY)
+    if not others or names & OURS:
+        return
+    shown = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+    raise StorageError(
+        f"data folder {folder} holds {shown}, and nothing of this program: set storage.data_folder to a new or an "
+        "empty folder"
+    )
 
 
 def _refuse_foreign(path: Path) -> int:

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from proxy.errors import StorageError
+from proxy.storage.envelope import Keyring
+from proxy.storage.inspection import inspect
 from proxy.storage.json_files import JsonFiles
 
 NOBODY = 65534
@@ -109,6 +111,68 @@ async def test_another_users_folder_in_it_is_not_ours_to_judge(
     (made / "lost+found").mkdir(0o700)
     os.chown(made / "lost+found", NOBODY, NOBODY)
     assert not open_files().notices
+
+
+# ---- whose folder it is
+
+
+@pytest.mark.parametrize(
+    "names", [["notes.txt"], ["etc/", "tmp/", "usr/"], ["projects/", ".bashrc"]], ids=str
+)
+@pytest.mark.parametrize("look", [False, True], ids=["start", "check"])
+def test_a_folder_of_somebody_else_is_refused_and_stays_as_it_is(
+    open_files: Callable[[], JsonFiles], folder: Path, names: list[str], look: bool
+) -> None:
+    folder.mkdir()
+    for name in names:
+        (folder / name).mkdir() if name.endswith("/") else (folder / name).write_text("theirs")
+    for path in (folder, *folder.iterdir()):
+        path.chmod(0o755)
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(
+        StorageError, match=rf"{folder} holds {names[0].strip('/')}.*: set storage\.data_folder"
+    ):
+        inspect(folder, Keyring()) if look else open_files()
+    assert sorted(folder.rglob("*")) == before
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (folder, *before)} == {0o755}
+
+
+@pytest.mark.parametrize(
+    "name", ["lost+found", ".gitkeep", "@eaDir", "#recycle", "config", "config.yaml", "tmp"]
+)
+def test_a_folder_with_nothing_that_matters_is_taken(
+    open_files: Callable[[], JsonFiles], folder: Path, name: str
+) -> None:
+    (folder / name).mkdir(parents=True)
+    inspect(folder, Keyring())
+    open_files()
+
+
+REMAINS = ["accounts", "tokens.json", "tokens.json.bak", "counters.json", "inventory.json", "journal.bin"]
+
+
+@pytest.mark.parametrize("name", [*REMAINS, "quarantine", "usage", "events", "handed", "requests"])
+def test_whatever_is_left_of_ours_the_folder_is_ours(
+    open_files: Callable[[], JsonFiles], made: Path, tmp_path: Path, name: str
+) -> None:
+    (made / "requests").mkdir()
+    made.rename(tmp_path / "before")
+    made.mkdir()
+    (tmp_path / "before" / name).rename(made / name)
+    (made / "notes.txt").write_text("a stranger's")
+    inspect(made, Keyring())
+    open_files()
+
+
+@as_root
+def test_a_strangers_file_in_our_folder_stays_as_it_is(
+    open_files: Callable[[], JsonFiles], made: Path
+) -> None:
+    (made / "notes.txt").write_text("a stranger's")
+    (made / "notes.txt").chmod(0o644)
+    os.chown(made / "notes.txt", NOBODY, NOBODY)
+    assert not open_files().notices
+    assert stat.S_IMODE((made / "notes.txt").stat().st_mode) == 0o644
 
 
 async def test_a_data_folder_may_be_a_symbolic_link(
