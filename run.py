@@ -62,7 +62,7 @@ async def _configured(
     with set_up(settings.logger.level, settings.logger.format, settings.secrets()):
         if only is None:
             return await _serve(settings, place=place)
-        print(*await command_line.run(settings, only), sep="\n")
+        await command_line.run(settings, only)
 
 
 async def _demo() -> None:

@@ -5,6 +5,7 @@ ProxyError
 │   ├── SettingsError         the configuration
 │   └── StorageError          the data folder or the shared store (also raised at run time, when a write fails)
 │       └── StoreAway         the shared store does not answer
+├── NotDone                   a command ran and has not done all that was asked: exit status 1
 ├── UnsavedError              the process ends and something could not be saved: exit status 1
 ├── UpstreamError             one exchange with the upstream failed (the relay judges what follows)
 │   ├── UpstreamUnreachable   nothing was sent: DNS, refused, TLS, reset before the request
@@ -34,6 +35,7 @@ ProxyError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 E = TypeVar("E", bound="ProxyError")
@@ -68,6 +70,16 @@ class StoreAway(StorageError):
     def __init__(self, why: str) -> None:
         super().__init__(f"the shared store is away: {why}")
         self.why = why.removesuffix(".")
+
+
+class NotDone(ProxyError):
+    """A command has not done all that was asked; `told`: the lines that it has to say nevertheless."""
+
+    exit_status = 1
+
+    def __init__(self, message: str, told: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.told = told
 
 
 class UnsavedError(ProxyError):

@@ -15,7 +15,7 @@ from proxy import __version__
 from proxy.accounts.account import Account, ApiKey
 from proxy.storage.codec import Document, encode, to_text
 from tests.canaries import holders, leaked
-from tests.process import ROOT, forked, refusal, refused, run, run_fork, running, write_config
+from tests.process import ROOT, RUN, environ, forked, refusal, refused, run, run_fork, running, write_config
 from tests.service import ADMIN_KEY
 
 ACCOUNT_KEY = "sk-ant-api03-canary-Wq8Zr2Lp6Tn4Vb1Xc9Yd7Mf5Kg3Hj0Sa"
@@ -27,6 +27,17 @@ def test_an_audit_log_that_is_nowhere_is_not_taken_for_a_whole_one(tmp_path: Pat
     config = write_config(tmp_path)
     line = refusal(tmp_path, "--config", str(config), "--verify-audit")
     assert line == f"data folder {tmp_path / 'data'} is not there: set storage.data_folder to the right one"
+
+
+@pytest.mark.parametrize(
+    "flags", ["--verify-audit", "--migrate storage.data_folder elsewhere", "--check", ""]
+)
+def test_a_folder_that_cannot_be_looked_for_is_one_line(tmp_path: Path, flags: str) -> None:
+    """As where its parent may not be read, which root may."""
+    folder = tmp_path / ("x" * 300)
+    config = ("--config", str(write_config(tmp_path)))
+    line = refusal(tmp_path, *config, *flags.split(), STORAGE__DATA_FOLDER=str(folder))
+    assert line.startswith(f"data folder {folder} cannot be used (") and "File name too long" in line
 
 
 # ---- flags
@@ -61,6 +72,17 @@ def test_version_prints_the_version(tmp_path: Path) -> None:
 )
 def test_a_bad_flag_is_one_line_that_names_it(tmp_path: Path, arguments: str, said: str) -> None:
     assert said in refusal(tmp_path, *arguments.split())
+
+
+@pytest.mark.parametrize("flag", ["--version", "--help", "--print-schema", "--print-config", "--check"])
+def test_what_cannot_be_printed_is_one_line(tmp_path: Path, flag: str) -> None:
+    command = [*RUN, "--config", str(write_config(tmp_path)), flag]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(  # noqa: S603 - our own program
+            command, env=environ(tmp_path, {}), stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+    assert done.returncode == 1
+    assert done.stderr == "claude-proxy: stdout takes no more (No space left on device)\n"
 
 
 @pytest.mark.parametrize("arguments", [[], ["--demo"], ["--config", "conf/config.yaml", "--check"]], ids=str)

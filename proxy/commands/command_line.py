@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +16,7 @@ from proxy.accounts.foreign.formats import FORMATS
 from proxy.commands import backups, look, moving
 from proxy.config import effective, schema
 from proxy.config.settings import Settings
-from proxy.errors import StartError, UnsavedError
+from proxy.errors import NotDone, StartError, UnsavedError
 from proxy.logs import say_last
 
 MIGRATE: Final = "--migrate"
@@ -64,7 +66,7 @@ class _PrintSchema(argparse.Action):
     """Needs no configuration: it tells an editor what may stand in one."""
 
     def __call__(self, parser: argparse.ArgumentParser, *args: object, **kwargs: object) -> NoReturn:
-        print(schema.text(), end="")
+        show([schema.text().rstrip("\n")])
         parser.exit()
 
 
@@ -74,12 +76,27 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise StartError(f"{message}: see {self.prog} --help")
 
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """End once what `--help` or `--version` has printed is written. Raises NotDone."""
+        show([])
+        super().exit(status, message)
+
+
+def show(lines: Sequence[str]) -> None:
+    """Print what a command was asked for, and what is printed before. Raises NotDone if nobody takes it."""
+    try:
+        print(*(f"{line}\n" for line in lines), sep="", end="", flush=True)
+    except OSError as error:
+        # The interpreter's end would try it once more, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise NotDone(f"stdout takes no more ({error.strerror})") from None
+
 
 def exit_status(work: Callable[[], int | None]) -> int:
-    """What `work` returns or 0; 2 if it could not start, or 1 if something could not be saved at the end."""
+    """What `work` returns or 0; 2 if it could not start, or 1 if not all could be done or saved."""
     try:
         return work() or 0
-    except (StartError, UnsavedError) as error:
+    except (StartError, NotDone, UnsavedError) as error:
         say_last(f"claude-proxy: {error}")
         return error.exit_status
 
@@ -123,8 +140,18 @@ def _asked(flag: str) -> Callable[[str], Asked]:
     return lambda file: Asked(flag, Path(file))
 
 
-async def run(settings: Settings, asked: Asked) -> list[str]:
-    """Do it. Returns the lines to print. Raises StartError."""
+async def run(settings: Settings, asked: Asked) -> None:
+    """Do it, and print what came of it. Raises StartError, NotDone."""
+    try:
+        lines = await _done(settings, asked)
+    except NotDone as error:
+        show(error.told)
+        raise
+    show(lines)
+
+
+async def _done(settings: Settings, asked: Asked) -> list[str]:
+    """Do it. Returns the lines to print. Raises StartError, NotDone."""
     match asked.flag:
         case "--print-config":
             return effective.lines(settings)

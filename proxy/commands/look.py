@@ -8,16 +8,18 @@ from proxy.commands.places import STORE, counted, inspected, live_records, opene
 from proxy.config.settings import Settings
 from proxy.errors import StartError
 from proxy.storage.audit import verified, verified_in
-from proxy.storage.folder import FolderInUse
+from proxy.storage.folder import FolderInUse, usable
 from proxy.upstream.trust import check_certificates
 
 
 async def verify(settings: Settings) -> str:
     """What is said of an audit log that is as it was written. Raises StartError, which says what does not fit."""
     folder = settings.storage.data_folder
-    if settings.storage.address is None and not folder.exists():
-        raise StartError(f"data folder {folder} is not there: set storage.data_folder to the right one")
     if settings.storage.address is None:
+        with usable(folder):
+            is_there = folder.exists()
+        if not is_there:
+            raise StartError(f"data folder {folder} is not there: set storage.data_folder to the right one")
         return verified(folder)
     async with opened(settings, STORE) as storage:
         return await verified_in(storage, place(settings))

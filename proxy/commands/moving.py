@@ -17,6 +17,7 @@ from proxy.config.settings import Settings
 from proxy.errors import StartError
 from proxy.feed import Changed
 from proxy.storage import backup
+from proxy.storage.folder import usable
 from proxy.storage.migrate import migrate
 from proxy.storage.protocols import Record
 
@@ -24,8 +25,11 @@ from proxy.storage.protocols import Record
 async def migrate_all(settings: Settings, source: str, target: str) -> list[str]:
     """Copy everything from one storage to another, empty one. Raises StartError."""
     folder = folder_at(settings, source)
-    if folder is not None and not (folder.is_dir() and any(folder.iterdir())):
-        raise StartError(f"data folder {folder} has nothing to move: is it the right one?")
+    if folder is not None:
+        with usable(folder):
+            is_empty = not (folder.is_dir() and any(folder.iterdir()))
+        if is_empty:
+            raise StartError(f"data folder {folder} has nothing to move: is it the right one?")
     async with opened(settings, source) as old, opened(settings, target) as new:
         counts = await migrate(old, new)
     lines = [f"{name:17} {count}" for name, count in counts.items() if count]
