@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,9 +14,10 @@ from typing import Final
 from proxy.errors import StorageError
 from proxy.storage import files
 from proxy.storage.chain import START, Chain
-from proxy.storage.folder import usable
-from proxy.storage.layout import DAY, EVENTS, event_log
-from proxy.storage.protocols import Storage
+from proxy.storage.folder import is_ours, usable
+from proxy.storage.layout import DAY, EVENTS, LAYOUTS, backup, event_log
+from proxy.storage.protocols import Kind, Storage
+from proxy.storage.recovery import stored
 
 REMOVED: Final = "audit.removed"
 """The kind of the event that tells of days removed by age; `after.last_sha256` is the hash of their last line."""
@@ -53,7 +54,12 @@ def verified(folder: Path) -> str:
     """What is said of an audit log that is as it was written. Raises StorageError, which says what does not fit."""
     with usable(folder):
         verdict = verify(folder)
-    return _told(verdict, str(folder))
+        if not is_ours(folder):
+            raise StorageError(
+                f"data folder {folder} holds nothing of this program: set storage.data_folder to the right one"
+            )
+        kept = {kind for kind, path in stored(folder) if path.exists() or backup(path).exists()}
+    return _told(verdict, str(folder), kept)
 
 
 async def verified_in(storage: Storage, name: str) -> str:
@@ -66,17 +72,24 @@ async def verified_in(storage: Storage, name: str) -> str:
             look.at(f"{EVENTS} of {day}, line {next(numbers)}", line + b"\n")
 
         await storage.each_line(event_log(day), take)
-    return _told(look.verdict(), name)
+    kept = {kind for kind in LAYOUTS if await storage.load(kind)}
+    return _told(look.verdict(), name, kept)
 
 
-def _told(verdict: Verdict, name: str) -> str:
+def _told(verdict: Verdict, name: str, kept: Collection[Kind]) -> str:
+    """`kept`: the kinds of which there are records; no durable one is made without an event."""
     if verdict.problems:
         shown = "; ".join(verdict.problems[:MOST_SHOWN])
         more = (
             f"; and {len(verdict.problems) - MOST_SHOWN} more" if len(verdict.problems) > MOST_SHOWN else ""
         )
         raise StorageError(f"the audit log in {name} is not as it was written: {shown}{more}")
-    return f"ok, {verdict.events} events"
+    of = [kind for kind in LAYOUTS if kind in kept and LAYOUTS[kind].durable]
+    if of and not verdict.events:
+        raise StorageError(
+            f"the audit log in {name} is gone: there are {', '.join(of)}, and no event that tells of them"
+        )
+    return f"ok, {verdict.events} event{'s' * (verdict.events != 1)}"
 
 
 class _Look:

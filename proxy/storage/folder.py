@@ -141,14 +141,18 @@ def _ours(folder: Path) -> Iterator[Path]:
                 yield path
 
 
+def is_ours(folder: Path) -> bool:
+    """Whether anything in the folder is of this program."""
+    return not OURS.isdisjoint(os.listdir(folder))
+
+
 def _refuse_other_use(folder: Path) -> None:
     """Raise StorageError if the folder is full of other things: they would be made private, and it is no accident.
 
     Names that begin with another character than a letter or digit are those of editors, file systems and NAS.
     """
-    names = {name for name in os.listdir(folder) if name[0].isalnum()}
-    others = sorted(names - OF_NOBODY)
-    if not others or names & OURS:
+    others = sorted(name for name in os.listdir(folder) if name[0].isalnum() and name not in OF_NOBODY)
+    if not others or is_ours(folder):
         return
     shown = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
     raise StorageError(

@@ -81,8 +81,8 @@ _FILES: Final = [each.name for each in (*LAYOUTS.values(), *ROOT_LOGS.values()) 
 ROOT_FILES: Final = frozenset({*_FILES, *(f"{each}{BACKUP}" for each in _FILES), INVENTORY, JOURNAL, LOCK})
 """What the root of a data folder may have beside folders."""
 
-OURS: Final = frozenset({*ROOT_FILES, *SUBFOLDERS, REQUESTS} - {SPOOL})
-"""Each of these tells that a folder is a data folder. One called `tmp` tells nothing: `/` and `/var` have one too."""
+OURS: Final = frozenset({*ROOT_FILES, *SUBFOLDERS, REQUESTS} - {LOCK, SPOOL})
+"""Each of these tells that a folder is a data folder. The others are common: `/` and `/var` have a `tmp` too."""
 
 OF_NOBODY: Final = frozenset({"lost+found", SPOOL, "config", "config.yaml", "config.yml"})
 """What may be in a folder before it becomes a data folder."""

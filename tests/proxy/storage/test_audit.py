@@ -12,9 +12,10 @@ import pytest
 
 from proxy.errors import StorageError
 from proxy.jobs import Jobs
-from proxy.storage.audit import REMOVED, verified, verify
+from proxy.storage.audit import REMOVED, verified, verified_in, verify
 from proxy.storage.chained_log import ChainedLog
 from proxy.storage.json_files import JsonFiles
+from proxy.storage.redis_store import RedisStore
 
 DAYS = ("2026-11-27", "2026-11-28", "2026-11-29")
 
@@ -47,10 +48,46 @@ THREE_EACH = [day for day in DAYS for _ in range(3)]
 
 
 async def test_what_is_as_it_was_written_is_ok(begin: Callable[[], ChainedLog], folder: Path) -> None:
+    log = begin()
     assert verified(folder) == "ok, 0 events"
-    await write(begin(), *THREE_EACH)
+    await write(log, DAYS[0])
+    assert verified(folder) == "ok, 1 event"
+    await write(log, *THREE_EACH[1:], first=2)
     assert verified(folder) == "ok, 9 events"
     assert json.loads(lines(folder, DAYS[0])[0])["prev_sha256"] == "0" * 64
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["its files", "its folder"])
+async def test_a_log_that_is_gone_is_not_ok_if_there_is_something_that_it_told_of(
+    open_files: Callable[[], JsonFiles], folder: Path, whole: bool
+) -> None:
+    storage = open_files()
+    await storage.put("accounts", "acc_1", {})
+    await write(ChainedLog(storage, Jobs()), *THREE_EACH)
+    assert verified(folder) == "ok, 9 events"
+    for path in (folder / "events").iterdir():
+        path.unlink()
+    if whole:
+        (folder / "events").rmdir()
+    with pytest.raises(StorageError, match=f"the audit log in {folder} is gone: there are accounts"):
+        verified(folder)
+
+
+def test_a_folder_of_somebody_else_has_no_audit_log(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "passwd").write_text("root:x:0:0")
+    with pytest.raises(StorageError, match=f"data folder {folder} holds nothing of this program"):
+        verified(folder)
+
+
+async def test_the_log_of_a_shared_store_that_is_gone_is_not_ok_either(
+    open_shared: Callable[[], RedisStore],
+) -> None:
+    storage = open_shared()
+    assert await verified_in(storage, "the store") == "ok, 0 events"
+    await storage.put("tokens", "key_1", {})
+    with pytest.raises(StorageError, match="the audit log in the store is gone: there are tokens"):
+        await verified_in(storage, "the store")
 
 
 def edited(line: bytes) -> bytes:
