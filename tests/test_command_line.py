@@ -152,7 +152,7 @@ def test_a_check_that_finds_nothing_says_what_would_be_done(tmp_path: Path) -> N
     for part in (
         "http://127.0.0.1:4321",
         "https://api.anthropic.com",
-        f"{tmp_path / 'data'}: 0 accounts, 0 client keys",
+        f"{tmp_path / 'data'}: 0 accounts, 0 client keys; it is not there yet\n",
     ):
         assert part in done.stdout
     assert not leaked(done.stdout, [ADMIN_KEY])
@@ -255,7 +255,7 @@ def account_file(home: Path, *, version: int = 1, **changes: object) -> Path:
 def test_an_account_as_it_is_stored_is_accepted(tmp_path: Path) -> None:
     account_file(tmp_path)
     done = run_fork(tmp_path, "--config", str(write_config(tmp_path)), "--check")
-    assert done.returncode == 0 and "1 accounts" in done.stdout
+    assert done.returncode == 0 and "1 account, 0 client keys" in done.stdout
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\x00" * 100, b'{"version": 1}', b"[]"])
@@ -325,7 +325,7 @@ async def test_with_a_key_no_credential_is_on_disk_and_nothing_starts_without_it
     assert refusal(tmp_path, *start, "--check", STORAGE__ENCRYPTION_KEY=other) == refused
     checked = run_fork(tmp_path, *start, "--check", STORAGE__ENCRYPTION_KEY=ENCRYPTION_KEY)
     assert (checked.returncode, checked.stderr) == (0, "")
-    assert "1 accounts, 1 client keys" in checked.stdout
+    assert "1 account, 1 client key" in checked.stdout
     assert "encryption        key " in checked.stdout and "; files to be encrypted: 0" in checked.stdout
     assert state(data) | {data / ".lock": before[data / ".lock"]} == before  # it has the last start's number
     assert not leaked(
@@ -397,7 +397,7 @@ async def test_a_configuration_is_checked_while_a_proxy_uses_its_data_folder(tmp
     async with running(tmp_path, "--config", str(config)):
         done = run_fork(tmp_path, "--config", str(config), "--check")
         assert (done.returncode, done.stderr) == (0, "")
-        assert "1 accounts, 0 client keys; a proxy is using it" in done.stdout
+        assert "1 account, 0 client keys; a proxy is using it" in done.stdout
         config.write_text("auth: [")
         assert "line 1" in refusal(tmp_path, "--config", str(config), "--check")
 
@@ -409,16 +409,14 @@ async def test_a_backup_fills_an_empty_data_folder_with_the_same(tmp_path: Path)
         made = {"name": "key", "key": CLIENT_KEY}
         assert (await process.admin("POST", "/api/tokens", made)).status == 201
         done = run_fork(tmp_path, "--config", str(config), "--backup", str(file), BACKUP_PASSPHRASE=WORDS)
-        assert (done.returncode, done.stderr) == (0, "") and "1 accounts, 1 client keys" in done.stdout
+        assert (done.returncode, done.stderr) == (0, "") and "1 account, 1 client key" in done.stdout
         other = ("--config", str(config), "--restore", str(file))
         busy = refusal(tmp_path, *other, BACKUP_PASSPHRASE=WORDS)
         assert "is in use by process" in busy
         process.signal(signal.SIGTERM)
         assert await process.ended() == 0
     stopped = ("--config", str(config), "--backup", str(tmp_path / "stopped.json"))
-    assert (
-        run_fork(tmp_path, *stopped, BACKUP_PASSPHRASE=WORDS).stdout.count("1 accounts, 1 client keys") == 1
-    )
+    assert run_fork(tmp_path, *stopped, BACKUP_PASSPHRASE=WORDS).stdout.count("1 account, 1 client key") == 1
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert not leaked(file.read_bytes() + done.stdout.encode(), [ACCOUNT_KEY, CLIENT_KEY, WORDS, ADMIN_KEY])
     again = refusal(tmp_path, "--config", str(config), "--backup", str(file), BACKUP_PASSPHRASE=WORDS)
@@ -428,12 +426,13 @@ async def test_a_backup_fills_an_empty_data_folder_with_the_same(tmp_path: Path)
     there = {"STORAGE__DATA_FOLDER": str(tmp_path / "new"), "STORAGE__ENCRYPTION_KEY": ENCRYPTION_KEY}
     restore = ("--config", str(config), "--restore", str(file))
     done = run_fork(tmp_path, *restore, BACKUP_PASSPHRASE=WORDS, **there)
-    assert (done.returncode, done.stderr) == (0, "") and "1 accounts, 1 client keys" in done.stdout
+    assert (done.returncode, done.stderr) == (0, "") and "1 account, 1 client key" in done.stdout
     assert holders(tmp_path / "new", [ACCOUNT_KEY]) == []
     async with forked(tmp_path, "--config", str(config), **there) as process:
         [account] = (await process.admin("GET", "/api/accounts")).json()["accounts"]
         assert (account["id"], account["name"]) == ("acc_1", "team")
         [event] = (await process.admin("GET", "/api/admin/events?kind=server.restored")).json()["events"]
+        assert event["text"] == "1 account and 1 client key were restored from a backup"
         assert event["after"] == {"accounts": 1, "client_keys": 1}
         assert event["actor"] == {"kind": "admin", "id": None, "name": "command line", "address": None}
         answer = await process.send("GET", "/v1/nothing", [("x-api-key", CLIENT_KEY)])

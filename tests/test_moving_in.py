@@ -8,6 +8,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.canaries import leaked
 from tests.instances import instances
 from tests.process import refusal, run_fork, running, write_config
@@ -21,6 +23,7 @@ OAUTH = {
     "OAUTH__TOKEN_URL": "https://127.0.0.1:9/token",
     "OAUTH__AUTHORIZE_URL": "https://127.0.0.1:9/authorize",
 }
+WORDS = {"BACKUP_PASSPHRASE": "five words of the tests"}
 BY_COMMAND = {"kind": "admin", "id": None, "name": "command line", "address": None}
 
 
@@ -51,6 +54,7 @@ async def test_accounts_of_another_program_are_told_first_and_then_added(tmp_pat
     account_file(tmp_path)
     asked = ("--config", str(config), "--import", str(file))
     without = run_fork(tmp_path, *asked, "--dry-run")
+    assert (without.returncode, without.stderr) == (0, "")
     assert "0 of 1 accounts can be taken" in without.stdout and "oauth.client_id" in without.stdout
     async with running(tmp_path, "--config", str(config), **OAUTH) as process:
         dry = run_fork(tmp_path, *asked, "--dry-run", **OAUTH)
@@ -65,6 +69,7 @@ async def test_accounts_of_another_program_are_told_first_and_then_added(tmp_pat
     assert (done.returncode, done.stderr) == (0, "") and "1 of 1 accounts were added" in done.stdout
     again = run_fork(tmp_path, *asked, **OAUTH)
     assert "it is there already" in again.stdout and "0 of 1 accounts" in again.stdout
+    assert (again.returncode, again.stderr) == (1, f"claude-proxy: no account of {file} was added\n")
     assert not leaked(without.stdout + dry.stdout + done.stdout + again.stdout, TOKENS.values())
     async with running(tmp_path, "--config", str(config), **OAUTH) as process:
         accounts = (await process.admin("GET", "/api/accounts")).json()["accounts"]
@@ -104,6 +109,19 @@ async def test_accounts_that_are_added_to_a_shared_store_are_seen_by_all_at_once
         assert "0 of 1 accounts" in again.stdout
     audit = run_fork(tmp_path, "--config", str(config), "--verify-audit", **store)
     assert audit.stdout.startswith("ok, "), audit
+
+
+@pytest.mark.parametrize("flags", [(), ("--import-from", "claude-proxy-go")], ids=["told apart", "named"])
+def test_for_a_backup_or_an_export_of_our_own_the_right_way_is_named(
+    tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    account_file(tmp_path)
+    asked = ("--config", str(write_config(tmp_path)))
+    file = tmp_path / "backup.json"
+    done = run_fork(tmp_path, *asked, "--backup", str(file), **WORDS)
+    assert done.returncode == 0, done.stderr
+    line = refusal(tmp_path, *asked, "--import", str(file), *flags)
+    assert line.startswith(f"{file} is a backup or an export of this program: --restore fills")
 
 
 def test_a_dry_run_writes_no_event(tmp_path: Path) -> None:

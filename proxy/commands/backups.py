@@ -10,7 +10,7 @@ from typing import Final
 
 from proxy.assembly.audit import audited
 from proxy.assembly.given import READERS
-from proxy.commands.places import counted, live_records, opened, own, place, records
+from proxy.commands.places import counted, live_records, numbered, opened, own, place, records
 from proxy.config.settings import Settings
 from proxy.errors import StartError, Unprocessable
 from proxy.feed import Happened
@@ -46,7 +46,11 @@ async def restore(settings: Settings, file: Path) -> list[str]:
     async with opened(settings, own(settings)) as storage, audited(storage, settings) as feed:
         await backup.fill(storage, found)
         counts = {"accounts": len(found["accounts"]), "client_keys": len(found["tokens"])}
-        text = f"{counts['accounts']} accounts and {counts['client_keys']} client keys were restored from a backup"
+        accounts, keys = (
+            numbered(counts["accounts"], "account"),
+            numbered(counts["client_keys"], "client key"),
+        )
+        text = f"{accounts} and {keys} were restored from a backup"
         feed.tell(Happened("server.restored", text, "warning", after=counts))
     return [
         f"restored to {place(settings, short=True)}: {counted(await records(settings))}",

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from proxy.assembly.told import url, way_out
 from proxy.assembly.tracing import tracing_of
-from proxy.commands.places import STORE, counted, inspected, live_records, opened, place, shared_records
+from proxy.commands.places import (
+    STORE,
+    counted,
+    inspected,
+    live_records,
+    numbered,
+    opened,
+    place,
+    shared_records,
+)
 from proxy.config.settings import Settings
 from proxy.errors import StartError
 from proxy.storage.audit import verified, verified_in
@@ -43,13 +52,11 @@ async def check(settings: Settings) -> list[str]:
     except FolderInUse:  # as before an upgrade
         held = counted(await live_records(settings))
         return [*places, f"{folder}: {held}; a proxy is using it, so no more of it was checked"]
+    absent = "" if settings.storage.data_folder.exists() else "; it is not there yet"
     return [
         *found.notices,
         *places,
-        f"{folder}: {counted(found.records)}",
-        *(
-            f"                  {name}: {lines} line{'s' * (lines != 1)}"
-            for name, lines in found.logs.items()
-        ),
+        f"{folder}: {counted(found.records)}{absent}",
+        *(f"                  {name}: {numbered(lines, 'line')}" for name, lines in found.logs.items()),
         f"encryption        {found.encryption}",
     ]

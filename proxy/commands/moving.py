@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,9 +13,9 @@ from proxy.accounts.foreign.source import read_source
 from proxy.accounts.foreign.summary import offered, told
 from proxy.assembly.audit import audited
 from proxy.clock import SystemClock
-from proxy.commands.places import folder_at, live_records, opened, own
+from proxy.commands.places import address_at, folder_at, live_records, opened, own
 from proxy.config.settings import Settings
-from proxy.errors import StartError
+from proxy.errors import NotDone, StartError
 from proxy.feed import Changed
 from proxy.storage import backup
 from proxy.storage.folder import usable
@@ -24,6 +25,7 @@ from proxy.storage.protocols import Record
 
 async def migrate_all(settings: Settings, source: str, target: str) -> list[str]:
     """Copy everything from one storage to another, empty one. Raises StartError."""
+    _refuse_same(settings, source, target)
     folder = folder_at(settings, source)
     if folder is not None:
         with usable(folder):
@@ -39,9 +41,22 @@ async def migrate_all(settings: Settings, source: str, target: str) -> list[str]
     ]
 
 
+def _refuse_same(settings: Settings, source: str, target: str) -> None:
+    """Raise StartError if both are one place."""
+    places = [address_at(settings, each) or folder_at(settings, each) for each in (source, target)]
+    if len({os.path.realpath(each) if isinstance(each, Path) else each for each in places}) == 1:
+        kind = "data folder" if isinstance(places[0], Path) else "shared store"
+        raise StartError(f"--migrate: both are {kind} {places[0]}: name two places")
+
+
 async def take_in(settings: Settings, file: Path, format: str | None, *, dry_run: bool) -> list[str]:
-    """Add accounts of another program; a `dry_run` only tells which. Raises StartError."""
+    """Add accounts of another program; a `dry_run` only tells which. Raises StartError, NotDone."""
     source = read_source(file)
+    if source.documents and all(map(backup.is_one, source.documents.values())):
+        raise StartError(
+            f"{file} is a backup or an export of this program: --restore fills an empty data folder from it, and the "
+            "dashboard imports it to one that is in use"
+        )
     offers = [*offered(source, format, file), *source.refused]
     needed = {"oauth.client_id": settings.oauth.client_id, "oauth.token_url": settings.oauth.token_url}
     missing = tuple(name for name, value in needed.items() if value is None)
@@ -52,11 +67,19 @@ async def take_in(settings: Settings, file: Path, format: str | None, *, dry_run
         return judge(offers, pool, here, SystemClock().now(), lambda kind: f"{kind}_{secrets.token_hex(8)}")
 
     found = judged((await live_records(settings))["accounts"])
-    if dry_run or not found.taken:
+    if dry_run:
         return told(found, done=False)
+    if not found.taken:
+        raise _none_added(file, found)
     async with opened(settings, own(settings)) as storage, audited(storage, settings) as feed:
         found = judged(await storage.load("accounts"))  # others may have added some
+        if not found.taken:
+            raise _none_added(file, found)
         for account, _ in found.taken:
             await backup.fill(storage, {"accounts": [account.record()]})
             feed.publish(Changed(None, account))
     return told(found, done=True)
+
+
+def _none_added(file: Path, found: Judged) -> NotDone:
+    return NotDone(f"no account of {file} was added", told(found, done=False))

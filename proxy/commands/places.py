@@ -33,14 +33,7 @@ def own(settings: Settings) -> str:
 @contextlib.asynccontextmanager
 async def opened(settings: Settings, place: str) -> AsyncIterator[Storage]:
     """A folder, a store by its URL, or either as it is set. Raises StartError."""
-    address = settings.storage.address if place == STORE else None
-    if place == STORE and address is None:
-        raise StartError(f"{STORE} is not set")
-    if "://" in place:
-        try:
-            address = StoreAddress.read(place)
-        except ValueError as error:
-            raise StartError(f"--migrate: a URL will not do: {error}") from None
+    address = address_at(settings, place)
     if address is not None:
         storage = await _shared(address, settings, STORE if place == STORE else "--migrate")
     else:
@@ -61,6 +54,18 @@ async def _shared(address: StoreAddress, settings: Settings, named_by: str) -> S
         raise StartError(
             f"shared store {address} cannot be reached ({away.why}): is it running, and is {named_by} right?"
         ) from away
+
+
+def address_at(settings: Settings, place: str) -> StoreAddress | None:
+    """The address of the shared store that this place is; None if it is a folder. Raises StartError."""
+    if place == STORE and settings.storage.address is None:
+        raise StartError(f"{STORE} is not set")
+    if place == STORE or "://" not in place:
+        return settings.storage.address if place == STORE else None
+    try:
+        return StoreAddress.read(place)
+    except ValueError as error:
+        raise StartError(f"--migrate: a URL will not do: {error}") from None
 
 
 def folder_at(settings: Settings, place: str) -> Path | None:
@@ -105,4 +110,9 @@ def counted(records: Records) -> str:
     """How many accounts and keys these are, for people."""
     accounts = load_accounts(records["accounts"])
     keys = load_keys(records["tokens"].values())
-    return f"{len(accounts)} accounts, {len(keys)} client keys"
+    return f"{numbered(len(accounts), 'account')}, {numbered(len(keys), 'client key')}"
+
+
+def numbered(count: int, noun: str) -> str:
+    """So many of them, for people."""
+    return f"{count} {noun}{'s' * (count != 1)}"

@@ -10,7 +10,7 @@ from typing import Any, Final
 from proxy.errors import StartError, StorageError, Unprocessable
 from proxy.storage import files
 from proxy.storage.layout import checked
-from proxy.storage.passphrase import Records, seal, unseal
+from proxy.storage.passphrase import HEAD, Records, seal, unseal
 from proxy.storage.protocols import Kind, Reader, Record, Storage
 
 KINDS: Final[tuple[Kind, ...]] = ("accounts", "tokens")
@@ -48,6 +48,11 @@ def read(file: Path, passphrase: str, readers: Mapping[Kind, Reader]) -> Records
     except ValueError as error:
         raise StartError(f"{file} holds a record that cannot be read: {error}") from None
     return found
+
+
+def is_one(document: object) -> bool:
+    """Whether this is the JSON of a backup or an export."""
+    return isinstance(document, Mapping) and document.get("format") == HEAD["format"]
 
 
 async def fill(storage: Storage, records: Records) -> None:

@@ -115,7 +115,7 @@ async def test_the_command_moves_a_pool_that_goes_on_serving(
     assert "accounts          1" in done.stdout and "is the same" in done.stdout
     assert "is something already" in refusal(tmp_path, *move, **store)
     checked = run_fork(tmp_path, "--config", config, "--check", **store)
-    assert f"shared store      {redis_server.url}: 1 accounts, 1 client keys" in checked.stdout
+    assert f"shared store      {redis_server.url}: 1 account, 1 client key" in checked.stdout
     async with serve(
         tmp_path / "other",
         accounts=(),
@@ -136,6 +136,25 @@ def test_a_url_that_will_not_do_is_not_repeated(tmp_path: Path) -> None:
         tmp_path, "--config", str(write_config(tmp_path)), "--migrate", "storage.url", "storage.data_folder"
     )
     assert told == "storage.url is not set"
+
+
+@pytest.mark.parametrize(
+    ("places", "said"),
+    [
+        ("storage.data_folder DATA", "data folder DATA"),
+        ("DATA HERE/link", "data folder DATA"),
+        ("storage.url redis://me:secret@127.0.0.1:1/0", "shared store redis://127.0.0.1:1/0"),
+    ],
+)
+def test_what_is_moved_to_itself_is_refused_as_that(tmp_path: Path, places: str, said: str) -> None:
+    """It said that the folder was in use, by the very process that said so."""
+    config, data = str(write_config(tmp_path)), tmp_path / "data"
+    (data / "accounts").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(data)
+    source, target = places.replace("DATA", str(data)).replace("HERE", str(tmp_path)).split()
+    url = {"STORAGE__URL": "redis://me:secret@127.0.0.1:1/0"}
+    told = refusal(tmp_path, "--config", config, "--migrate", source, target, **url)
+    assert told == f"--migrate: both are {said.replace('DATA', str(data))}: name two places"
 
 
 def test_nothing_is_moved_from_a_folder_that_is_not_there_or_is_empty(tmp_path: Path) -> None:
@@ -172,9 +191,9 @@ async def test_a_backup_of_a_shared_store_fills_an_empty_one(
     config = str(write_config(tmp_path))
     file = str(tmp_path / "backup.json")
     done = run_fork(tmp_path, "--config", config, "--backup", file, **variables)
-    assert "1 accounts, 1 client keys" in done.stdout, done.stderr
+    assert "1 account, 1 client key" in done.stdout, done.stderr
     assert "is not empty: set storage.name" in refusal(
         tmp_path, "--config", config, "--restore", file, **variables
     )
     done = run_fork(tmp_path, "--config", config, "--restore", file, STORAGE__NAME="other", **variables)
-    assert "1 accounts, 1 client keys" in done.stdout, done.stderr
+    assert "1 account, 1 client key" in done.stdout, done.stderr
