@@ -103,6 +103,7 @@ async def test_the_commands_of_a_page_run_one_after_the_other(page: Path, tmp_pa
         service.simulator.add_api_key(upstream_key("docs"), organization="docs")
         file_id = await a_file(service)
         samples = {"sk-ant-api03-…": upstream_key("docs"), "cp-…": CLIENT_KEY, "file_011C…": file_id}
+        await service.parts.archive.saved()  # the clock, which stands, would do so after a second
         # Commands that want the data folder for themselves get a copy of the one that is served.
         shutil.copytree(tmp_path / "served", tmp_path / ".claude-proxy/data")
         commands = script(page, {"127.0.0.1:4000": f"127.0.0.1:{service.port}"} | samples)
