@@ -318,10 +318,10 @@ async def test_with_a_key_no_credential_is_on_disk_and_nothing_starts_without_it
     assert holders(data, [ACCOUNT_KEY, CLIENT_KEY, ENCRYPTION_KEY]) == []
     before = state(data)
     none = refusal(tmp_path, *start)
-    assert none.startswith(f"{data}/journal.bin is encrypted with key ") and "no key is set" in none
+    assert none.startswith(f"{data}/journal.bin is encrypted with the key of id ") and "no key is set" in none
     other = ENCRYPTION_KEY.swapcase()
     refused = refusal(tmp_path, *start, STORAGE__ENCRYPTION_KEY=other)
-    assert refused.startswith(f"{data}/journal.bin is encrypted with key ")
+    assert refused.startswith(f"{data}/journal.bin is encrypted with the key of id ")
     assert refusal(tmp_path, *start, "--check", STORAGE__ENCRYPTION_KEY=other) == refused
     checked = run_fork(tmp_path, *start, "--check", STORAGE__ENCRYPTION_KEY=ENCRYPTION_KEY)
     assert (checked.returncode, checked.stderr) == (0, "")
