@@ -106,7 +106,7 @@ async def _kept_requests(
         return
     stored = DayFiles(storage.data_folder / REQUEST_DAYS)
     archive = RequestArchive(requests, stored, clock=given.clock, keep_s=storage.keep_requests)
-    await archive.remove_old()
+    await archive.remove_old(at_start=True)
     await archive.open()
     leaving.push_async_callback(archive.close)
     given.late.at_end.append(archive.close)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, TypeVar
 
-from proxy.usage.counts import Ids, Key, Sums, no_sums, plus
+from proxy.usage.counts import Ids, Key, Sums, no_sums, plus, total
 
 MINUTE: Final = 60
 QUARTER: Final = 15 * MINUTE
@@ -87,14 +87,11 @@ class Buckets:
         for ids, sums in rows.items():
             _add(told, _told_apart(ids, day), sums)
         # First what is new, then that to each level: of many rows, most have an account and a model in common.
-        new: Bucket = ({}, {}, {}, {})
-        for ids, sums in told.items():
-            for sums_by_id, id in zip(new, (None, *ids), strict=True):
-                _add(sums_by_id, id, sums)
-        for level in self.levels.values():
-            for kept, added in zip(level.bucket(t, now) or (), new, strict=False):
-                for id, sums in added.items():
-                    _add(kept, id, sums)
+        for place, new in enumerate(_by_each_id(told)):
+            for level in self.levels.values():
+                if (bucket := level.bucket(t, now)) is not None:
+                    for id, sums in new.items():
+                        _add(bucket[place], id, sums)
         return told
 
     def between(self, start: int, end: int) -> Iterator[Bucket]:
@@ -114,6 +111,15 @@ class Buckets:
 def _add(sums_by_id: dict[A, Sums], id: A, sums: Sums) -> None:
     before = sums_by_id.get(id)
     sums_by_id[id] = sums if before is None else plus(before, sums)
+
+
+def _by_each_id(rows: Mapping[Ids, Sums]) -> list[dict[str | None, Sums]]:
+    """The sums of all rows, and of those of each account, client key and model, as a bucket has them."""
+    found: tuple[dict[str | None, list[Sums]], ...] = ({None: list(rows.values())}, {}, {}, {})
+    for ids, sums in rows.items():
+        for by_id, id in zip(found[1:], ids, strict=True):
+            by_id.setdefault(id, []).append(sums)
+    return [{id: total(some) for id, some in by_id.items()} for by_id in found]
 
 
 def _told_apart(ids: Ids, day: Bucket) -> Ids:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -170,6 +170,11 @@ def add(sums: Sums, amounts: Amounts) -> None:
 
 def plus(sums: Sums, others: Sums) -> Sums:
     return array("d", map(operator.add, sums, others))
+
+
+def total(rows: Sequence[Sums]) -> Sums:
+    """The sum of one row or more: of many, far sooner than by `plus`."""
+    return rows[0] if len(rows) == 1 else array("d", map(sum, zip(*rows, strict=True)))
 
 
 def counts_of(sums: Sums | None) -> Counts:

@@ -75,17 +75,18 @@ class RequestArchive:
         if self._failing:
             log.error("requests lost lines=%d", self._lost + self._requests.newest - self._saved)
 
-    async def remove_old(self) -> None:
-        """Remove the days that are kept no longer."""
+    async def remove_old(self, *, at_start: bool = False) -> None:
+        """Remove the days that are kept no longer: `at_start`, when a clock may be ahead, by the newest day there."""
         try:
-            await asyncio.to_thread(self._remove_old, self._clock.now())
+            await asyncio.to_thread(self._remove_old, self._clock.now(), at_start)
         except StorageError as error:
             log.warning("old days of the request log are not removed error=%s", error)
 
-    def _remove_old(self, now: float) -> None:
-        starts = [start for day in self._stored.days() if (start := start_of(day)) is not None]
-        if starts:
-            self._stored.remove_before(day_of(at_most_after(max(starts), now) - self._keep_s))
+    def _remove_old(self, now: float, at_start: bool) -> None:
+        if at_start:
+            starts = [start for day in self._stored.days() if (start := start_of(day)) is not None]
+            now = at_most_after(max(starts, default=0), now)
+        self._stored.remove_before(day_of(now - self._keep_s))
 
 
 def _by_day(kept: list[Kept]) -> Iterator[tuple[str, list[Kept]]]:

@@ -297,7 +297,9 @@ async def test_a_damaged_file_without_the_key_is_not_taken_for_empty(open_files:
     for name in ("accounts/a.json", "counters.json"):
         (filled / name).write_bytes((filled / name).read_bytes()[:-9])
     before = contents(filled)
-    with pytest.raises(StorageError, match=r"a\.json\.bak is encrypted with the key|journal\.bin is encrypted"):
+    with pytest.raises(
+        StorageError, match=r"a\.json\.bak is encrypted with the key|journal\.bin is encrypted"
+    ):
         open_files()
     assert contents(filled) == before
 
