@@ -147,12 +147,12 @@ def is_ours(folder: Path) -> bool:
 
 
 def _refuse_other_use(folder: Path) -> None:
-    """Raise StorageError if the folder is full of other things: they would be made private, and it is no accident.
+    """Raise StorageError if the folder is open to others, and full of other things: it would be made private.
 
     Names that begin with another character than a letter or digit are those of editors, file systems and NAS.
     """
     others = sorted(name for name in os.listdir(folder) if name[0].isalnum() and name not in OF_NOBODY)
-    if not others or is_ours(folder):
+    if not others or is_ours(folder) or not folder.stat().st_mode & 0o077:
         return
     shown = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
     raise StorageError(

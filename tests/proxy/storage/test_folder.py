@@ -148,6 +148,16 @@ def test_a_folder_with_nothing_that_matters_is_taken(
     open_files()
 
 
+def test_a_private_folder_is_taken_whatever_is_in_it(
+    open_files: Callable[[], JsonFiles], folder: Path
+) -> None:
+    folder.mkdir(mode=0o700)
+    (folder / "admin.key").write_text("ours to keep")
+    inspect(folder, Keyring())
+    open_files()
+    assert (folder / "admin.key").read_text() == "ours to keep"
+
+
 REMAINS = ["accounts", "tokens.json", "tokens.json.bak", "counters.json", "inventory.json", "journal.bin"]
 
 
