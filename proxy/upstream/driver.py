@@ -426,10 +426,12 @@ class _Handle:
         text = f"{message or 'transfer failed'} (curl {errno})"
         if self.curl.getinfo(pycurl.REQUEST_SIZE) == 0:
             return UpstreamUnreachable(text)
-        # A callback of ours did not take it, or libcurl met what stands in no line of a head.
-        if errno in (pycurl.E_WRITE_ERROR, pycurl.E_FTP_WEIRD_SERVER_REPLY):
+        if errno == pycurl.E_WRITE_ERROR:  # a callback of ours did not take it
             return UpstreamGarbled("no head that can be read among what came")
-        if self._lines and (errno not in _BROKEN_OFF or sum(map(len, self._lines)) > LONG_HEAD_BYTES):
+        is_long = sum(map(len, self._lines)) > LONG_HEAD_BYTES
+        if errno == pycurl.E_FTP_WEIRD_SERVER_REPLY or (
+            self._lines and (errno not in _BROKEN_OFF or is_long)
+        ):
             return UpstreamGarbled(text)
         return UpstreamLost(text)
 
