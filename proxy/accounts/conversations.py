@@ -105,15 +105,16 @@ class Conversations:
             raise StorageError(
                 f"{LOG}.jsonl is of version {line.version}: start the newer program that wrote it"
             )
+        now = self._clock.now()
         for of, after, until in line.turns:
-            if until > self._clock.now():
+            if until > now:
                 before = None if after is None else (line.group, after)
                 self.lately.turn((line.group, of), (line.account, until), after=before)
         held = line.account, line.until
         for name in names:
             if name in self._pending:
                 continue
-            if line.until <= self._clock.now():
+            if line.until <= now:
                 self._accounts.pop(name, None)
             elif self._accounts.get(name) != held:
                 _keep(self._accounts, name, held, MOST)
