@@ -144,6 +144,14 @@ def written(logs: Logs) -> list[tuple[str, str]]:
     ]
 
 
+async def hanging_save(conversations: Conversations, logs: Logs) -> asyncio.Task[None]:
+    """A save that has begun, and waits until it `may_go`."""
+    logs.may_go.clear()
+    saving = asyncio.create_task(conversations.save())
+    await until(lambda: logs.waiting)
+    return saving
+
+
 async def test_while_the_disk_is_full_no_more_conversations_are_held_than_ever(
     conversations: Conversations, logs: Logs
 ) -> None:
@@ -166,10 +174,8 @@ async def test_while_the_disk_is_full_no_more_conversations_are_held_than_ever(
 async def test_a_save_that_was_cancelled_is_made_up_for(conversations: Conversations, logs: Logs) -> None:
     conversations.keep([("g", "1")], "a")
     await conversations.save()
-    logs.may_go.clear()
     conversations.keep([("g", "2")], "a")
-    saving = asyncio.create_task(conversations.save())
-    await until(lambda: logs.waiting)
+    saving = await hanging_save(conversations, logs)
     saving.cancel()
     await asyncio.wait([saving])
     logs.may_go.set()
@@ -182,9 +188,7 @@ async def test_what_changes_while_all_is_written_anew_is_written_as_it_is_then(
 ) -> None:
     for name in "changed", "same":
         conversations.keep([("g", name)], "a")
-    logs.may_go.clear()
-    saving = asyncio.create_task(conversations.save())
-    await until(lambda: logs.waiting)
+    saving = await hanging_save(conversations, logs)
     conversations.keep([("g", "changed")], "b")
     conversations.keep([("g", "new")], "b")
     logs.may_go.set()
@@ -199,10 +203,8 @@ async def test_a_save_that_hangs_lets_no_more_wait_than_are_held(
     monkeypatch.setattr("proxy.accounts.conversations.MOST", 5000)
     conversations.keep([("g", "first")], "a")
     await conversations.save()
-    logs.may_go.clear()
     conversations.keep([("g", "second")], "a")
-    saving = asyncio.create_task(conversations.save())
-    await until(lambda: logs.waiting)
+    saving = await hanging_save(conversations, logs)
     with traced() as taken:
         for n in range(10_000):
             conversations.keep([("g", n)], "a")
