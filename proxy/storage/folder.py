@@ -157,7 +157,7 @@ def _refuse_other_use(folder: Path) -> None:
     shown = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
     raise StorageError(
         f"data folder {folder} holds {shown}, and nothing of this program: set storage.data_folder to a new or an "
-        "empty folder"
+        "empty folder, or chmod 700 this one if it is meant"
     )
 
 
