@@ -202,7 +202,7 @@ US_EVENT = Metric("cpu_us", "CPU an event", "µs", 1)
 CPU = Metric("cpu_percent", "CPU", "%", 1)
 ARRIVED = Metric("arrived_percent", "arrived", "%")
 KB_EACH = Metric("kb_each", "memory each", "KB", 1)
-ALL = ("direct", "nginx", "caddy", "ours")
+ALL = ("direct", "nginx", "caddy", "bare", "ours")
 
 PLAIN = (
     Figure("requests", "Plain requests, 32 at once", (PER_S, US_REQUEST), _requests, targets=ALL),
@@ -221,6 +221,7 @@ PLAIN = (
         (CPU, P99, ARRIVED),
         streams(2000),
         fixed_s=RAMP_S + SETTLE_S,
+        targets=ALL[1:],
     ),
     Figure("idle-1000", "1,000 idle streams", (KB_EACH,), _idle, windows=0, fixed_s=1.6),
     Figure("gone", "Client gone → upstream closed", (P50, P99), _gone, windows=0.5),

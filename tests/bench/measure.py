@@ -76,7 +76,7 @@ def steps(figures: Sequence[Figure], targets: Sequence[str], rounds: int) -> lis
         for number in range(rounds)
         for figure in figures
         for target in figure.targets
-        if target in (*targets, "direct")
+        if target in (*targets, "bare", "direct")
     ]
 
 

@@ -24,14 +24,16 @@ CHAPTER = ROOT / "docs/performance.md"
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 LIMITED = ("per_s", "mb_s", "arrived_percent")
 """Metrics that upstream and load may limit."""
-COLUMNS = ("ours", "nginx", "caddy", "direct")
+COLUMNS = ("ours", "bare", "nginx", "caddy", "direct")
 
 HOW = """\
 Each figure of each target has a fresh process; medians over the rounds ({rounds}, of {seconds} s each). Cores: {cores}.
 CPU is that of the target's process, user and system. Delay is from the upstream's send to arrival; "arrived" are the
 events that came, of those that were due. A goal of streams whose events are behind is not reached, since what is late
 is handed on together and looks cheap. Upstream and load are C, on loopback; `direct` is without any proxy: what
-upstream and load take. † upstream and load used more than {full:.0%} of their core, so that they may be the limit.
+upstream and load take; `bare` is the least that ours could cost: asyncio, llhttp and libcurl as a relay without
+accounts, keys, limits, back-pressure and records. † upstream and load used more than {full:.0%} of their core, so that
+they may be the limit.
 Of keys and sessions, each size is measured in turns with the first one, in two processes on one core.
 What is said below to be by design is what the code does; whether it is what bends a line was not measured apart.
 

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -159,6 +160,17 @@ def caddy(_: Setup, behind: Behind, core: int | None) -> Iterator[Target]:
 
 
 @contextlib.contextmanager
+def bare(_: Setup, behind: Behind, core: int | None) -> Iterator[Target]:
+    """What ours is made of, without anything of ours."""
+    with _peer("bare", _bare_command, behind, core) as target:
+        yield target
+
+
+def _bare_command(_home: Path, port: int, upstream_port: int, _certificate: Path | None) -> list[str]:
+    return [sys.executable, str(ROOT / "tests" / "bench" / "bare.py"), str(port), str(upstream_port)]
+
+
+@contextlib.contextmanager
 def direct(_: Setup, behind: Behind, core: int | None) -> Iterator[Target]:
     """The upstream itself: what the load and the machine take."""
     yield Target("direct", behind.upstream.port, behind.upstream.pid, 0.0)
@@ -168,5 +180,6 @@ STARTERS: Mapping[str, Callable[[Setup, Behind, int | None], contextlib.Abstract
     "ours": ours,
     "nginx": nginx,
     "caddy": caddy,
+    "bare": bare,
     "direct": direct,
 }

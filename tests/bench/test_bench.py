@@ -13,6 +13,7 @@ from tests.bench.masks import answer_lines, difference
 from tests.bench.programs import Counted, Mode, cpu_s, load, program, upstream
 from tests.bench.recorder import Heard, recording, talk
 from tests.bench.self import CASES, Results
+from tests.bench.targets import Behind, Setup, bare
 from tests.bench.versions import ROOT, BenchError, checkout, short_name
 
 needs_git = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no git checkout")
@@ -29,6 +30,16 @@ def test_the_load_counts_what_the_upstream_says(mode: Mode) -> None:
     assert counted.count > 0
     assert counted.seconds >= 0.2
     assert counted.cpu_s > 0
+
+
+@needs_gcc
+@pytest.mark.parametrize("mode", ["requests", "events"])
+def test_the_libraries_alone_relay_what_the_upstream_says(mode: Mode) -> None:
+    with upstream(pace_ms=5) as behind, bare(Setup(), Behind(behind), None) as target:
+        counted = load(
+            target.port, target.pid, behind, key="k", connections=4, seconds=0.2, warm_s=0.05, mode=mode
+        )
+    assert counted.count > 0
 
 
 @needs_gcc

@@ -42,7 +42,7 @@ def test_a_figure_is_measured_and_reported(tmp_path: Path) -> None:
         *("--into", str(tmp_path)),
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "[  2/2] round 1 requests" in done.stdout
+    assert "[  3/3] round 1 requests" in done.stdout
     assert Results.read(tmp_path / report.RESULTS).medians()["requests", "ours"]["per_s"] > 0
     assert "Plain requests, 32 at once: CPU each, µs" in (tmp_path / "report.md").read_text()
 
