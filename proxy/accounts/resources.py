@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from proxy.clock import Clock
-from proxy.errors import StorageError
+from proxy.errors import StorageError, StoreAway
 from proxy.storage.protocols import Record, Storage
 
 LOG = "resources"
@@ -22,6 +22,9 @@ DAY_S = 86_400
 LIVES_DAYS: Final[Mapping[str, int]] = {"batches": 31, "containers": 31}
 """After so many days an id is forgotten: a batch ends within one, and its results go 29 days after it was made
 (platform.claude.com/docs/en/build-with-claude/batch-processing); a container lives for 30."""
+
+MOST_AT_ONCE = 1000
+"""Lines that are appended in one call."""
 
 MOST_OBSOLETE = 1000
 """Lines that say nothing any more are removed once there are more of them than this, and than of the others."""
@@ -235,25 +238,29 @@ class Resources:
     async def save(self) -> None:
         """Append what is new, durably. Raises StorageError: then it is tried again with the next one.
 
-        One at a time: what came while another was on its way to the disk is written together.
+        One at a time, in parts, each of which a slow store takes in time: what comes before the last one goes with it.
         """
         async with self._saving:
-            pending, self._pending = self._pending, []
-            if not pending:
-                return
-            lines = pending if self._lines else [{"version": VERSION}, *pending]
             try:
-                await self._storage.append(LOG, lines, durable=True)
-            except (
-                BaseException
-            ) as error:  # also if the client left: nobody would hear whether it was written
-                self._pending = pending + self._pending
-                if isinstance(error, StorageError):
-                    self._failed(error)
+                for _ in range(0, len(self._pending), MOST_AT_ONCE):
+                    await self._append()
+            except StorageError as error:
+                self._failed(error)
                 raise
-            self._lines += len(lines)
-            self._untold.difference_update(str(line["id"]) for line in pending if "id" in line)
             self.unsaved = None
+
+    async def _append(self) -> None:
+        if (away := self._storage.away) is not None:  # then nothing is made ready for it
+            raise StoreAway(away)
+        pending, self._pending = self._pending[:MOST_AT_ONCE], self._pending[MOST_AT_ONCE:]
+        lines = pending if self._lines else [{"version": VERSION}, *pending]
+        try:
+            await self._storage.append(LOG, lines, durable=True)
+        except BaseException:  # also if the client left: nobody would hear whether it was written
+            self._pending = pending + self._pending
+            raise
+        self._lines += len(lines)
+        self._untold.difference_update(str(line["id"]) for line in pending if "id" in line)
 
     def _failed(self, error: StorageError) -> None:
         if self.unsaved is None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
+from proxy.accounts import resources as places
 from proxy.accounts.conversations import MOST, MOST_AT_ONCE, Conversations
 from proxy.accounts.resources import DAY_S, Resources
 from proxy.errors import StorageError, StoreAway
@@ -220,6 +221,25 @@ async def test_a_save_that_hangs_lets_no_more_wait_than_are_held(
 
 
 # ---- where instances share them
+
+
+async def test_resources_are_saved_in_parts_and_while_the_store_is_away_none_is_made(
+    resources: Resources, logs: Logs
+) -> None:
+    ids = [f"file_{n}" for n in range(2 * places.MOST_AT_ONCE + 7)]
+    resources.learn(ids, "a", "g", "files")
+    logs.away = "it is away"
+    with pytest.raises(StoreAway):
+        await resources.save()
+    assert (logs.appended, logs.lines) == (0, []) and resources.unsaved is not None
+    logs.away, logs.full_after = None, 2
+    with pytest.raises(StorageError):
+        await resources.save()
+    assert resources.learn(ids[:1], "a", "g", "files") is False and resources.learn(ids[-1:], "a", "g", "files")
+    logs.full = False
+    await resources.save()
+    assert logs.appended == 3 and resources.unsaved is None
+    assert [line["id"] for line in logs.lines if "id" in line] == ids
 
 
 @pytest.fixture
