@@ -41,7 +41,7 @@ class Transfer:
                 "tokens": [key_record(key) for key in keys],
             }
             file = await asyncio.to_thread(seal, records, passphrase)
-        text = f"{len(accounts)} accounts were exported with their credentials"
+        text = f"accounts were exported with their credentials: {len(accounts)}"
         after = {"accounts": len(accounts), "client_keys": len(keys)}
         self._feed.tell(Happened(EXPORTED, text, "warning", after=after))
         return file
