@@ -116,7 +116,9 @@ class OneAccount(AdminHandler):
                 "re-authorise it, or give it a key that works"
             )
         proxy = _proxy(change.proxy, account) if "proxy" in change.model_fields_set else None
-        preferences = change.preferred(self.pool[account_id].preferences)  # others may have changed meanwhile
+        account = self.pool[account_id]  # another admin may have edited it while the upstream was asked
+        self.check_unedited(account.etag, self.figures.account(account))
+        preferences = change.preferred(account.preferences)
         await self.pool.update(
             account_id, name=change.name, status=status, key=key, proxy=proxy, preferences=preferences
         )

@@ -11,6 +11,7 @@ from handlers.origin import Origins
 from proxy.clients.actor import Actor
 from proxy.clients.admin_key import AdminKey
 from proxy.clients.keys import ClientKey, ClientKeys, Role
+from proxy.clients.secret import sha256
 from proxy.clients.signins import ADMIN_KEY, SignIn, Signins
 from proxy.clients.throttle import Throttle
 from proxy.errors import Forbidden, InvalidRequest, RateLimited, Unauthenticated
@@ -52,10 +53,10 @@ class AdminGate:
         """
         keys = ClientHeaders(list(request.headers.get_all())).keys
         if keys:
-            client_key = self._admin(keys, address, self._throttle, roles)
+            client_key, shown = self._admin(keys, address, self._throttle, roles)
             if client_key is None:
                 return Actor("admin_key", None, address, ADMIN_KEY)
-            return Actor("key", client_key.id, address, client_key.name)
+            return Actor("key", client_key.id, address, client_key.name, key_sha256=sha256(shown))
         cookie = parse_cookie(request.headers.get("Cookie", "")).get(self.cookie_name(request))
         if cookie:
             self.same_origin(request)
@@ -70,15 +71,16 @@ class AdminGate:
         return self._admin_key.opens(key)
 
     def admits(self, actor: Actor) -> bool:
-        """Whether the client key that an admin came with is one of an admin still. True for who came otherwise."""
+        """Whether the client key that an admin has shown opens still. True for who came otherwise."""
         if actor.kind != "key" or actor.id is None:
             return True
-        client_key = self._keys.get(actor.id)
-        return client_key is not None and client_key.role is Role.ADMIN and self._keys.usable(client_key)
+        client_key = self._keys.opens(actor.id, actor.key_sha256)
+        return client_key is not None and client_key.role is Role.ADMIN
 
     async def login(self, key: str, address: str) -> tuple[str, SignIn]:
         """Exchange an admin's key for a cookie. Raises Unauthenticated, Forbidden, RateLimited, StorageError."""
-        return await self.signins.begin(self._admin([key], address, self._login_throttle), address)
+        client_key, shown = self._admin([key], address, self._login_throttle)
+        return await self.signins.begin(client_key, address, shown=shown)
 
     def same_origin(self, request: HTTPServerRequest) -> None:
         """Raise Forbidden if the request is not of the dashboard's own page, InvalidRequest if its body is not JSON.
@@ -112,21 +114,23 @@ class AdminGate:
 
     def _admin(
         self, keys: Iterable[str], address: str, throttle: Throttle, roles: Sequence[Role] = ADMINS
-    ) -> ClientKey | None:
-        """The client key of one of the roles that is among `keys`; None if the admin key is.
+    ) -> tuple[ClientKey | None, str]:
+        """The client key of one of the roles that is among `keys`, None if the admin key is; and which of `keys` it is.
 
         Raises Unauthenticated, Forbidden or RateLimited.
         """
         keys = list(keys)
         for key in keys:
             if self._admin_key.opens(key):
-                return None
-        client_key = self._keys.accept(keys)
-        if client_key is not None:
+                return None, key
+        for key in keys:
+            client_key = self._keys.accept([key])
+            if client_key is None:
+                continue
             if client_key.role in roles:
                 if client_key.role is Role.METRICS:
                     self._keys.used(client_key)  # it is used for nothing else, and must not look forgotten
-                return client_key
+                return client_key, key
             needed = " or ".join(f"`{role.value}`" for role in roles)
             raise Forbidden(f"this client key has no access to the admin API: role {needed} is needed")
         group = address_group(address)

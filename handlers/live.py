@@ -54,11 +54,14 @@ class Feed(AdminHandler, WebSocketHandler):
         self.dashboards.look()
         live.sum_up()
         known = self.query.text("epoch") == live.epoch
-        frames = [self.dashboards.hello()]
+        frames, topics = [self.dashboards.hello()], set[str]()
         for each in filter(None, self.query.text("topics").split(",")):
             topic, _, rev = each.rpartition(":")
             if topic not in live or not rev.isascii() or not rev.isdigit() or len(rev) > 15:
                 raise InvalidRequest(f"topics: no such topic and revision: {each[:64]!r}")
+            if topic in topics:  # each is answered whole
+                raise InvalidRequest(f"topics: {topic} stands twice")
+            topics.add(topic)
             await in_slices(live.reading([topic]))
             await in_slices(live.making(topic, since := int(rev) if known else 0))
             frames += live.frames(topic, since)[1]

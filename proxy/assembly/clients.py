@@ -78,7 +78,8 @@ async def open_clients(given: Given) -> AsyncIterator[Clients]:
         leaving.push_async_callback(jobs.close)
         if session.cleanup_interval < periods.TICK_S:
             jobs.every("clean sessions", session.cleanup_interval, sessions.tick)
-        yield Clients(keys, Rotation(keys, clock=given.clock), signins, budgets, counters, sessions, shared)
+        rotation = Rotation(keys, clock=given.clock, on_expired=signins.end_with)
+        yield Clients(keys, rotation, signins, budgets, counters, sessions, shared)
 
 
 def _key_counters(given: Given, keys: ClientKeys, budgets: Budgets, jobs: Jobs) -> KeyCounters:

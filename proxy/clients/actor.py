@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from proxy.clients.signins import SignIn
@@ -14,7 +14,7 @@ class Actor:
     """The caller of the admin API, and the address that the request comes from.
 
     `id` is that of the client key or of the sign-in; None for the admin key. `name` is that of the key that was shown,
-    now or at the sign-in. `sign_in` is None for both keys.
+    now or at the sign-in. `sign_in` is None for both keys. `key_sha256` is of a client key that was shown now.
     """
 
     kind: Literal["admin_key", "key", "sign_in"]
@@ -22,6 +22,7 @@ class Actor:
     address: str
     name: str
     sign_in: SignIn | None = None
+    key_sha256: str = field(default="", repr=False)
 
     @property
     def who(self) -> Who:

@@ -207,6 +207,13 @@ class ClientKeys:
             client_key.expires_at is None or client_key.expires_at > self._clock.now()
         )
 
+    def opens(self, key_id: str, digest: str) -> ClientKey | None:
+        """The key, if it is usable and the one with this hash is it, or a former one that still works."""
+        client_key = self.get(key_id)
+        if client_key is None or not client_key.opens(digest, self._clock.now()):
+            return None
+        return client_key if self.usable(client_key) else None
+
     def used(self, client_key: ClientKey) -> None:
         """Count one request of the key."""
         use = self._use.get(client_key.id)

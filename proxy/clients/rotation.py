@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Final
 
@@ -22,9 +23,13 @@ log = logging.getLogger(__name__)
 class Rotation:
     """Replaces the secrets of client keys, and ends those that were replaced when their time is over."""
 
-    def __init__(self, keys: ClientKeys, *, clock: Clock) -> None:
+    def __init__(
+        self, keys: ClientKeys, *, clock: Clock, on_expired: Callable[[str, Collection[str]], None]
+    ) -> None:
+        """`on_expired` is called with the id of a key and the hashes of its former ones whose time has run out."""
         self._keys = keys
         self._clock = clock
+        self._on_expired = on_expired
         self._next_end = self._first_end()
 
     async def rotate(self, key_id: str, overlap_s: float) -> str:
@@ -66,6 +71,7 @@ class Rotation:
         for old in [each for each in self._keys if any(former.ends_at <= now for former in each.former)]:
             self._keys.put(replace(old, former=tuple(each for each in old.former if each.ends_at > now)))
             self._ended(old)
+            self._on_expired(old.id, [each.key_sha256 for each in old.former if each.ends_at <= now])
         self._next_end = self._first_end()
 
     async def _exchange(self, old: ClientKey, new: ClientKey) -> None:

@@ -9,11 +9,12 @@ import logging
 import re
 import secrets
 from asyncio import Task
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
 
 from proxy.clients.admin_key import AdminKey
 from proxy.clients.keys import ClientKey, ClientKeys, Role
+from proxy.clients.secret import sha256
 from proxy.clock import Clock
 from proxy.feed import Feed, Happened, Who
 from proxy.storage.fields import Fields
@@ -44,6 +45,8 @@ class SignIn:
     key_id: str | None  # the client key that signed in; None for the admin key
     admin_key_mac: str
     created_at: float
+    key_sha256: str | None = field(default=None, repr=False)
+    """Of the client key as it was shown, which may be replaced; None of the admin key, and if it began long ago."""
 
     @property
     def shown_id(self) -> str:
@@ -82,8 +85,10 @@ class Signins:
         """Call `follower` with the id of each sign-in that ends, for whatever reason."""
         self._followers.append(follower)
 
-    async def begin(self, client_key: ClientKey | None, address: str) -> tuple[str, SignIn]:
-        """Start a sign-in. Only here is its cookie returned. Raises StorageError."""
+    async def begin(
+        self, client_key: ClientKey | None, address: str, *, shown: str = ""
+    ) -> tuple[str, SignIn]:
+        """Start a sign-in; `shown` is the client key itself. Only here is its cookie returned. Raises StorageError."""
         for each in sorted(self._table.values(), key=lambda each: self._seen_at[each.id])[: 1 - MAX_SIGNINS]:
             self._forget(each)
         cookie = secrets.token_urlsafe(32)
@@ -92,6 +97,7 @@ class Signins:
             key_id=None if client_key is None else client_key.id,
             admin_key_mac=self._admin_key.mac(cookie),
             created_at=self._clock.now(),
+            key_sha256=None if client_key is None else sha256(shown),
         )
         self._see(new.id)
         await self._table.add(new.id, new, undo=lambda: self._drop(new.id))
@@ -135,6 +141,12 @@ class Signins:
         """End the sign-ins with a client key, except one."""
         for each in tuple(self._table.values()):
             if each.key_id == key_id and each != but:
+                self._forget(each)
+
+    def end_with(self, key_id: str, hashes: Collection[str]) -> None:
+        """End the sign-ins with a client key that showed one of its former keys, or of which that is not known."""
+        for each in tuple(self._table.values()):
+            if each.key_id == key_id and (each.key_sha256 is None or each.key_sha256 in hashes):
                 self._forget(each)
 
     def end_all(self) -> None:
@@ -226,7 +238,11 @@ def read_signin(id: str, record: Record) -> SignIn:
     if fields.text("id") != id:
         raise ValueError("id is another sign-in's")
     return SignIn(
-        id, fields.text_or_none("token_id"), fields.text("admin_key_mac"), fields.time("created_at")
+        id,
+        fields.text_or_none("token_id"),
+        fields.text("admin_key_mac"),
+        fields.time("created_at"),
+        fields.text_or_none("key_sha256") if "key_sha256" in fields else None,
     )
 
 

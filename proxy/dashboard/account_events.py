@@ -45,6 +45,8 @@ def _edits(old: Account, new: Account, subject: Subject) -> Iterator[Happened]:
     if isinstance(new.credential, ApiKey) and new.credential != old.credential:
         yield Happened("account.rekeyed", f"{new.name} has a new key", subject=subject, after=REPLACED)
     before, after = changes(_edited(old), _edited(new))
+    if old.proxy != new.proxy and "proxy" not in after:  # it looks the same, as its credential is not shown
+        after |= {"proxy_credential": "replaced"}
     if after:
         text = f"{new.name} was changed: {', '.join(after)}"
         yield Happened("account.changed", text, "info", subject, before, after)

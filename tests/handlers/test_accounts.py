@@ -378,6 +378,27 @@ async def test_a_name_is_text_in_any_script_and_comes_back_as_it_is(tmp_path: Pa
 # ---- two admins at once
 
 
+async def test_an_edit_that_was_made_while_a_key_was_verified_is_a_conflict_too(tmp_path: Path) -> None:
+    clock, new = SteppedClock(), upstream_key("new")
+    async with serve(tmp_path, accounts=["a"], clock=clock) as service:
+        (old,) = (await service.admin("GET", "/api/accounts")).json()["accounts"]
+        service.simulator.add_api_key(new, organization="a")
+        service.simulator.script(new, Slow(7))
+
+        async def edit(**fields: str) -> Answer:
+            headers = [("X-API-Key", ADMIN_KEY), ("If-Match", f'"{old["etag"]}"')]
+            body = json.dumps(fields).encode()
+            return await fetch(service.port, "PUT", f"/api/accounts/{old['id']}", headers, body)
+
+        slow = asyncio.create_task(edit(api_key=new, name="first", note="one"))
+        await clock.asleep(7)
+        assert (await edit(name="second")).status == 200
+        clock.advance(7)
+        assert (await slow).status == 409
+        (now,) = (await service.admin("GET", "/api/accounts")).json()["accounts"]
+        assert (now["name"], now["note"]) == ("second", old["note"])
+
+
 @pytest.mark.parametrize("thing", ["accounts", "tokens"])
 async def test_an_edit_of_what_another_has_edited_is_a_conflict_that_shows_it(
     tmp_path: Path, thing: str

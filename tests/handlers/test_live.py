@@ -280,6 +280,12 @@ async def test_a_poll_for_what_is_no_topic_is_told_so(tmp_path: Path, topics: st
         assert answer.status == 400 and "topics: no such topic" in answer.json()["error"]["message"]
 
 
+async def test_a_poll_that_names_a_topic_twice_is_refused(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        answer = await service.admin("GET", "/api/live?topics=accounts:0,stats:0,accounts:7")
+        assert (answer.status, answer.json()["error"]["message"]) == (400, "topics: accounts stands twice")
+
+
 async def test_polling_notices_what_time_has_changed(tmp_path: Path) -> None:
     async with serve(tmp_path, accounts=["a"]) as service:
         service.simulator.script(upstream_key("a"), quota_429(reset_in=60))

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from handlers.dashboards import SIGNED_OUT
 from proxy.simulator import Stall
 from tests.canaries import holders
+from tests.dashboards import dashboard
 from tests.disk import full_disk
 from tests.service import MESSAGE_HEADERS, Service, message, serve, until, upstream_key
 from tests.wire import fetch
@@ -96,6 +98,36 @@ async def test_an_admin_who_rotates_the_own_key_stays_signed_in_to_read_the_new_
         answer = await service.page("POST", f"{path}/rotate", {"overlap": 0}, cookie=cookie)
         assert (answer.status, answer.json()["token"]["key"][:3]) == (200, "cp-")
         assert (await service.page("GET", "/api/auth/me", cookie=cookie)).status == 200
+
+
+async def test_with_the_time_of_a_former_key_end_the_sign_ins_that_have_shown_it(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        path = await made(service, role="admin")
+        before = await service.login(KEY)
+        token = await rotated(service, path, {"overlap": 600})
+        after = await service.login(token["key"])
+
+        async def signed_in() -> list[int]:
+            return [(await service.page("GET", "/api/auth/me", cookie=each)).status for each in (before, after)]
+
+        service.clock.advance(599)
+        service.tick()
+        assert await signed_in() == [200, 200]
+        service.clock.advance(1)
+        service.tick()
+        assert await signed_in() == [401, 200]
+
+
+@pytest.mark.parametrize("overlap", [0, 600])
+async def test_a_dashboard_that_came_with_a_former_key_is_closed_with_it(tmp_path: Path, overlap: int) -> None:
+    async with serve(tmp_path) as service:
+        path = await made(service, role="admin")
+        async with dashboard(service, cookie="", X_API_Key=KEY) as page:
+            await page.hello("tokens")
+            await rotated(service, path, {"overlap": overlap})
+            service.clock.advance(overlap)
+            service.tick()
+            assert await page.closed() == SIGNED_OUT
 
 
 async def test_former_keys_end_when_an_admin_says_so(tmp_path: Path) -> None:

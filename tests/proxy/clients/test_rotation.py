@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Collection
 
 import pytest
 
@@ -18,8 +19,16 @@ DAY_S = 86_400.0
 
 
 @pytest.fixture
-def rotation(tokens: ClientKeys, clock: TestClock) -> Rotation:
-    return Rotation(tokens, clock=clock)
+def expired() -> list[tuple[str, Collection[str]]]:
+    """The former keys whose time has run out: the id of their key, and their hashes."""
+    return []
+
+
+@pytest.fixture
+def rotation(
+    tokens: ClientKeys, clock: TestClock, expired: list[tuple[str, Collection[str]]]
+) -> Rotation:
+    return Rotation(tokens, clock=clock, on_expired=lambda id, hashes: expired.append((id, hashes)))
 
 
 def opens(tokens: ClientKeys, *keys: str) -> list[bool]:
@@ -133,7 +142,7 @@ async def test_a_former_key_that_has_ended_is_forgotten_once_told_and_off_the_di
     rotation.tick()
     assert len(tokens[client.id].former) == len(disk["tokens"][client.id]["former"]) == 1
     again = make_tokens(disk, clock)
-    late = Rotation(again, clock=clock)
+    late = Rotation(again, clock=clock, on_expired=lambda id, hashes: None)
     clock.advance(DAY_S)
     late.tick()
     await asyncio.sleep(0)
