@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from heapq import nsmallest
 from statistics import linear_regression
 from typing import Any, Final
 
 from proxy.accounts.account import Account, Status
 from proxy.accounts.pool import Pool
-from proxy.accounts.quota import Quota, is_of_a_model, is_of_minutes
+from proxy.accounts.quota import Quota, is_of_a_model, is_of_minutes, room
 from proxy.clock import Clock, rfc3339
 from proxy.feed import Feed
 
@@ -42,8 +43,6 @@ class Capacity:
     def sample(self) -> None:
         """Compute it anew: called periodically, since it looks at all accounts."""
         known = [account for account in self._pool if account.works and self._pool.quotas[account.id]]
-        if known:
-            self._note(sum(map(self._left, known)) / len(known))
         self._view = self._sampled(known)
         self._feed.touch("stats", "capacity")
 
@@ -51,12 +50,18 @@ class Capacity:
         """`left`: the mean over `known` of the `accounts` in service, a fraction; None if nothing is known.
 
         `empty_at`: when nothing is left at the pace of the last half hour; None if it does not fall. `resets`: the next
-        ones of what limits an account, windows of minutes apart.
+        ones of what limits an account. Windows of minutes count in neither of the two.
         """
         return self._view
 
-    def _left(self, account: Account) -> float:
-        return 0.0 if account.status is Status.RATE_LIMITED else self._pool.room(account.id)
+    def _mean(self, accounts: list[Account], room: Callable[[Account], float]) -> float:
+        limited = Status.RATE_LIMITED
+        return sum(0.0 if each.status is limited else room(each) for each in accounts) / len(accounts)
+
+    def _lasting(self, account: Account) -> Quota:
+        """The windows of the account but those of minutes: a pace over limits that refill says nothing."""
+        quota = self._pool.quotas[account.id]
+        return {name: window for name, window in quota.items() if not is_of_minutes(name)}
 
     def _note(self, mean: float) -> None:
         now = self._clock.monotonic()
@@ -65,9 +70,14 @@ class Capacity:
             self._means.popleft()
 
     def _sampled(self, known: list[Account]) -> dict[str, Any]:
-        lasts_s = self._lasts_s() if known else None
+        now = self._clock.now()
+        lasting = [account for account in known if self._lasting(account)]
+        if lasting:
+            self._note(self._mean(lasting, lambda account: room(self._lasting(account), now)))
+        lasts_s = self._lasts_s() if lasting else None
+        left = self._mean(known, lambda account: self._pool.room(account.id)) if known else None
         return {
-            "left": round(self._means[-1][1], 3) if known else None,
+            "left": None if left is None else round(left, 3),
             "known": len(known),
             "accounts": sum(account.works for account in self._pool),
             "empty_at": None if lasts_s is None else rfc3339(self._clock.now() + lasts_s),

@@ -103,6 +103,26 @@ class ClientKey:
             "former_keys": [old.masked for old in self.former],
         }
 
+    def view(self, used_at: Callable[[str], float | None]) -> dict[str, Any]:
+        """What an admin may see: an allow-list without key and hash. `used_at` tells it of a former key's hash."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "key": self.masked,
+            "role": self.role.value,
+            "status": self.status.value,
+            "expires_at": None if self.expires_at is None else rfc3339(self.expires_at),
+            "limits": self.limits.view(),
+            "models": list(self.models),
+            "group": self.group,
+            "tags": list(self.tags),
+            "declared": self.declared,
+            "former_keys": [old.view(used_at(old.key_sha256)) for old in self.former],
+            "created_at": rfc3339(self.created_at),
+            "updated_at": rfc3339(self.updated_at),
+            "etag": self.etag,
+        }
+
     def opens(self, digest: str, now: float) -> bool:
         """Whether the key with this hash is the present one, or a former one that still works."""
         return hmac.compare_digest(self.key_sha256, digest) or any(
@@ -191,28 +211,26 @@ class ClientKeys:
         """
         for key in keys:
             digest = sha256(key)
-            key_id = self._hashes.get(digest)
-            client_key = None if key_id is None else self[key_id]
-            if client_key is None or not client_key.opens(digest, self._clock.now()):
-                continue
-            if self.usable(client_key):
+            client_key = self.opened(digest)
+            if client_key is not None:
                 if digest != client_key.key_sha256:
                     self._hashes.used(digest, self._clock.now())
                 return client_key
         return None
+
+    def opened(self, digest: str) -> ClientKey | None:
+        """The usable client key that is presented by the key with this hash; None if none is."""
+        key_id = self._hashes.get(digest)
+        client_key = None if key_id is None else self[key_id]
+        if client_key is None or not client_key.opens(digest, self._clock.now()):
+            return None
+        return client_key if self.usable(client_key) else None
 
     def usable(self, client_key: ClientKey) -> bool:
         """Whether the key is active and not expired."""
         return client_key.status is KeyStatus.ACTIVE and (
             client_key.expires_at is None or client_key.expires_at > self._clock.now()
         )
-
-    def opens(self, key_id: str, digest: str) -> ClientKey | None:
-        """The key, if it is usable and the one with this hash is it, or a former one that still works."""
-        client_key = self.get(key_id)
-        if client_key is None or not client_key.opens(digest, self._clock.now()):
-            return None
-        return client_key if self.usable(client_key) else None
 
     def used(self, client_key: ClientKey) -> None:
         """Count one request of the key."""
@@ -230,24 +248,10 @@ class ClientKeys:
     def view(self, client_key: ClientKey) -> dict[str, Any]:
         """What an admin may see: an allow-list without key and hash."""
         use = self._use[client_key.id]
-        return {
-            "id": client_key.id,
-            "name": client_key.name,
-            "key": client_key.masked,
-            "role": client_key.role.value,
-            "status": client_key.status.value,
-            "expires_at": None if client_key.expires_at is None else rfc3339(client_key.expires_at),
-            "limits": client_key.limits.view(),
-            "models": list(client_key.models),
-            "group": client_key.group,
-            "tags": list(client_key.tags),
-            "declared": client_key.declared,
-            "former_keys": [old.view(self._hashes.used_at(old.key_sha256)) for old in client_key.former],
+        last_used_at = None if use.last_used_at is None else rfc3339(use.last_used_at)
+        return client_key.view(self._hashes.used_at) | {
             "requests": use.requests,
-            "last_used_at": None if use.last_used_at is None else rfc3339(use.last_used_at),
-            "created_at": rfc3339(client_key.created_at),
-            "updated_at": rfc3339(client_key.updated_at),
-            "etag": client_key.etag,
+            "last_used_at": last_used_at,
         }
 
     def find(

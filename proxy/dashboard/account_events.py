@@ -44,9 +44,12 @@ def _edits(old: Account, new: Account, subject: Subject) -> Iterator[Happened]:
         yield Happened("account.renamed", text, "info", subject, *names)
     if isinstance(new.credential, ApiKey) and new.credential != old.credential:
         yield Happened("account.rekeyed", f"{new.name} has a new key", subject=subject, after=REPLACED)
+    if (
+        old.proxy != new.proxy and _edited(old)["proxy"] == _edited(new)["proxy"]
+    ):  # of which no credential is shown
+        text = f"the outbound proxy of {new.name} has another credential"
+        yield Happened("account.changed", text, "info", subject, after={"proxy_credential": "replaced"})
     before, after = changes(_edited(old), _edited(new))
-    if old.proxy != new.proxy and "proxy" not in after:  # it looks the same, as its credential is not shown
-        after |= {"proxy_credential": "replaced"}
     if after:
         text = f"{new.name} was changed: {', '.join(after)}"
         yield Happened("account.changed", text, "info", subject, before, after)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal, TypeAlias
@@ -246,18 +247,12 @@ class Series:
         """The span of a report. Raises Unprocessable, as `span_of` does."""
         return span_of(self._buckets.levels, start=start, end=end, interval=interval, now=self._clock.now())
 
-    async def read(
-        self, storage: Storage, days: Iterable[str], take: Callable[[bytes], object]
-    ) -> dict[Key, Sums]:
-        """Hand the lines of the logs of some days to `take`, as `Storage.each_line` does.
-
-        Returns the sums that are not in any log yet. Raises StorageError.
-        """
+    @contextlib.asynccontextmanager
+    async def unsaved_rows(self) -> AsyncIterator[dict[Key, Sums]]:
+        """The sums that are in no log yet: none is written as long as the logs are read with them."""
         async with self._storing:
-            for day in days:
-                await storage.each_line(day, take)
             self._fold()
-            return dict(self._new)
+            yield dict(self._new)
 
     async def load(self, storage: Storage) -> None:
         """Load the logs, once at startup. A log that cannot be read is left alone, with an error in the log."""

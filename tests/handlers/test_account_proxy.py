@@ -56,8 +56,10 @@ async def test_an_account_has_one_of_its_own(tmp_path: Path, caplog: pytest.LogC
             assert await set_proxy(service, seen) == seen  # as it was shown
             other = url(way).replace(PASSWORD, f"{PASSWORD}-2")
             assert await set_proxy(service, other) == seen
-            [told, *_] = (await service.admin("GET", "/api/admin/events?kind=account.changed")).json()["events"]
-            assert (told["before"], told["after"]) == ({}, {"proxy_credential": "replaced"})
+            [told, *_] = (await service.admin("GET", "/api/admin/events?kind=account.changed")).json()[
+                "events"
+            ]
+            assert (told["before"], told["after"]) == (None, {"proxy_credential": "replaced"})
             assert await set_proxy(service, url(way)) == seen
             answer = await service.admin("PUT", path(service), {"name": "b"})  # not named: it stays
             assert answer.json()["account"]["proxy"] == seen

@@ -132,15 +132,25 @@ async def test_what_is_no_pair_is_422(tmp_path: Path, by: str) -> None:
         assert (answer.status, "by: one of" in answer.json()["error"]["message"]) == (422, True)
 
 
-@pytest.mark.parametrize("bound", ["MOST_LINES", "MOST_ROWS"])
+async def test_days_are_summed_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = TestClock()
+    async with serve(tmp_path, clock=clock) as service:
+        await traffic(service)
+    async with serve(tmp_path, accounts=[], clock=clock) as service:  # all is on disk, two lines a day
+        monkeypatch.setattr(breakdown, "MOST_LINES", 2)
+        rows = (await usage(service, "by=token,model&from=2027-01-15"))["rows"]
+        assert told(rows) == PAIRS
+
+
+@pytest.mark.parametrize(("bound", "most"), [("MOST_LINES", 1), ("MOST_IN_ALL", 2), ("MOST_ROWS", 2)])
 async def test_too_much_at_once_is_422_but_one_key_alone_is_answered(
-    tmp_path: Path, bound: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, bound: str, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = TestClock()
     async with serve(tmp_path, clock=clock) as service:
         ids = await traffic(service)
     async with serve(tmp_path, accounts=[], clock=clock) as service:  # all is on disk
-        monkeypatch.setattr(breakdown, bound, 2)
+        monkeypatch.setattr(breakdown, bound, most)
         answer = await service.admin("GET", "/api/admin/usage?by=token,model&from=2027-01-15")
         assert (answer.status, "choose" in answer.json()["error"]["message"]) == (422, True)
         query = f"by=token,model&from=2027-01-15&token={ids['ci']}"

@@ -108,7 +108,9 @@ async def test_with_the_time_of_a_former_key_end_the_sign_ins_that_have_shown_it
         after = await service.login(token["key"])
 
         async def signed_in() -> list[int]:
-            return [(await service.page("GET", "/api/auth/me", cookie=each)).status for each in (before, after)]
+            return [
+                (await service.page("GET", "/api/auth/me", cookie=each)).status for each in (before, after)
+            ]
 
         service.clock.advance(599)
         service.tick()
@@ -119,7 +121,9 @@ async def test_with_the_time_of_a_former_key_end_the_sign_ins_that_have_shown_it
 
 
 @pytest.mark.parametrize("overlap", [0, 600])
-async def test_a_dashboard_that_came_with_a_former_key_is_closed_with_it(tmp_path: Path, overlap: int) -> None:
+async def test_a_dashboard_that_came_with_a_former_key_is_closed_with_it(
+    tmp_path: Path, overlap: int
+) -> None:
     async with serve(tmp_path) as service:
         path = await made(service, role="admin")
         async with dashboard(service, cookie="", X_API_Key=KEY) as page:

@@ -63,6 +63,21 @@ async def test_it_is_the_mean_of_what_the_tightest_windows_leave(accounts: Accou
     assert accounts.left() == 0.4
 
 
+async def test_limits_that_refill_each_minute_have_no_pace(accounts: Accounts, clock: TestClock) -> None:
+    key = await accounts.add("key")
+
+    def remain(count: int) -> None:
+        minute = Window(limit=1000, remaining=count, resets_at=clock.now() + 45)
+        accounts.pool.quotas.set(key.id, {"requests": minute})
+
+    for count in range(1000, 400, -10):
+        remain(count)
+        accounts.capacity.sample()
+        clock.advance(30)
+    remain(500)
+    assert accounts.left() == 0.5 and accounts.capacity.view()["empty_at"] is None
+
+
 async def test_an_account_of_which_nothing_is_known_does_not_count(accounts: Accounts) -> None:
     assert accounts.left() is None
     await accounts.add("new")

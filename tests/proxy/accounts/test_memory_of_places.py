@@ -235,7 +235,9 @@ async def test_resources_are_saved_in_parts_and_while_the_store_is_away_none_is_
     logs.away, logs.full_after = None, 2
     with pytest.raises(StorageError):
         await resources.save()
-    assert resources.learn(ids[:1], "a", "g", "files") is False and resources.learn(ids[-1:], "a", "g", "files")
+    assert resources.learn(ids[:1], "a", "g", "files") is False and resources.learn(
+        ids[-1:], "a", "g", "files"
+    )
     logs.full = False
     await resources.save()
     assert logs.appended == 3 and resources.unsaved is None

@@ -25,9 +25,7 @@ def expired() -> list[tuple[str, Collection[str]]]:
 
 
 @pytest.fixture
-def rotation(
-    tokens: ClientKeys, clock: TestClock, expired: list[tuple[str, Collection[str]]]
-) -> Rotation:
+def rotation(tokens: ClientKeys, clock: TestClock, expired: list[tuple[str, Collection[str]]]) -> Rotation:
     return Rotation(tokens, clock=clock, on_expired=lambda id, hashes: expired.append((id, hashes)))
 
 
