@@ -45,6 +45,7 @@ from proxy.usage.counts import (
     to_line,
     total,
 )
+from proxy.usage.report import Report, Taken
 from proxy.usage.request import RequestRecord
 from proxy.usage.spans import Interval, Span, span_of
 
@@ -64,24 +65,6 @@ MOST_UNFOLDED: Final = 5000  # rows: to fold so many holds the loop for 30 ms
 MOST_AT_ONCE: Final = 500  # rows, in one call to the storage
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One account, client key or model; `buckets` are those with requests, by their start."""
-
-    id: str | None
-    counts: Counts
-    buckets: tuple[tuple[int, Counts], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Usage of the requested span, rounded outwards to bucket boundaries. Rows are sorted by id."""
-
-    start: int
-    end: int
-    rows: tuple[Row, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,19 +212,20 @@ class Series:
 
         Raises Unprocessable if the span is empty, in the future, not kept at that interval, or too large.
         """
+        return self.taken(by, start=start, end=end, interval=interval).report()
+
+    def taken(self, by: By, *, start: float, end: float, interval: Interval | None = None) -> Taken:
+        """What `rows` are made of, which may be done elsewhere. Raises Unprocessable."""
         span = self.span(start=start, end=end, interval=interval)
         self._fold()
-        sums = self._sums(PLACE[by], span.start, span.end)
-        buckets: dict[str | None, list[tuple[int, Counts]]] = {id: [] for id in sums}
-        if interval is not None:
-            span.check(len(sums))
-            for t in span.starts:
-                for id, part in self._sums(PLACE[by], t, t + span.bucket_s).items():
-                    buckets[id].append((t, counts_of(part)))
-        ids = sorted(sums, key=lambda id: id or "")
-        return Report(
-            span.start, span.end, tuple(Row(id, counts_of(sums[id]), tuple(buckets[id])) for id in ids)
-        )
+        parts = [(t, t + span.bucket_s) for t in span.starts] if interval else [(span.start, span.end)]
+        buckets: list[tuple[int, Mapping[str | None, Sums]]] = []
+        for start, end in parts:
+            for bucket in self._buckets.between(start, end):
+                if interval:
+                    span.check(len(bucket[PLACE[by]]))
+                buckets.append((start, bucket[PLACE[by]].copy()))
+        return Taken(span, buckets, interval is not None)
 
     def span(self, *, start: float, end: float, interval: Interval | None) -> Span:
         """The span of a report. Raises Unprocessable, as `span_of` does."""

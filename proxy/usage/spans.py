@@ -18,7 +18,9 @@ INTERVALS: Final[Mapping[Interval, tuple[int, int]]] = {
 }
 """The length in seconds, and the level that it is summed from."""
 
-MOST_CELLS: Final = 50_000  # rows times buckets of a report; more would hold the event loop for too long
+MOST_CELLS: Final = (
+    50_000  # rows times buckets of a report; more would be a second of a thread, and megabytes
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ from proxy.errors import StorageError, Unprocessable
 from proxy.storage.json_files import JsonFiles
 from proxy.storage.protocols import Record
 from proxy.usage.counts import Counts, amounts_of
-from proxy.usage.series import MOST_AT_ONCE, MOST_UNFOLDED, Report, Ring, Row, Series
+from proxy.usage.report import Report, Row
+from proxy.usage.series import MOST_AT_ONCE, MOST_UNFOLDED, Ring, Series
 from tests.memory import traced
 from tests.service import TestClock
 
@@ -218,6 +219,16 @@ def test_an_interval_adds_the_buckets_with_requests(series: Series, clock: TestC
     (row,) = series.rows("token", start=START, end=clock.now(), interval="hour").rows
     assert row.buckets == ((int(START), Counts(ok=1)), (int(START) + 3 * HOUR, Counts(ok=2)))
     assert row.counts == Counts(ok=3)
+
+
+@pytest.mark.parametrize("interval", [None, "hour"])
+def test_what_was_taken_for_a_report_stays_as_it_was(series: Series, interval: Any) -> None:
+    ask(series, Counts(ok=1))
+    taken = series.taken("account", start=START, end=START + 1, interval=interval)
+    ask(series, Counts(ok=2))
+    ask(series, Counts(ok=4), account="b")
+    (row,) = taken.report().rows
+    assert (row.counts.ok, [counts.ok for _, counts in row.buckets]) == (1, [1] if interval else [])
 
 
 @pytest.mark.parametrize("second", [0, 1, 59])
