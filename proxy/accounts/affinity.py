@@ -291,15 +291,19 @@ class Affinity:
         return asking.target.is_known or bool(groups)
 
     def accounts_of(self, asking: Asking, placement: Placement) -> list[str]:
-        """The accounts in which the group may see some of the collection, its home first. None: anyone may be asked."""
+        """The accounts in which the group may see some of the collection, its home first. None: anyone may be asked.
+
+        One that is known to have some is among them also if it does not work: without it the list would be cut short.
+        """
         if placement.strict and placement.account_id is not None:
             return [placement.account_id]
         home, collection = self._home(asking), asking.target.collection or ""
-        held = None if self.shared else set(self.resources.accounts_of(asking.group, collection))
+        groups = self.resources.groups_of(collection) if self.shared else (asking.group,)
+        known = {id for group in groups for id in self.resources.accounts_of(group, collection)}
         found = (
             account.id
             for account in self._pool
-            if account.works and account.serves(asking.tags) and (held is None or account.id in held)
+            if account.serves(asking.tags) and (account.id in known or (self.shared and account.works))
         )
         return sorted(found, key=lambda id: id != home)
 

@@ -74,7 +74,8 @@ class Resources:
         self._clock = clock
         self._held: dict[str, Holding] = {}
         self._shared: dict[Key, Holding] = {}
-        self._accounts: dict[tuple[str, str], Counter[str]] = {}  # by group and collection
+        # by group and collection, then by account
+        self._accounts: dict[tuple[str, str], dict[str, set[Holding]]] = {}
         self._groups: dict[str, Counter[str]] = {}  # by collection
         self._by_account: Counter[str] = Counter()
         self._homes: dict[str, str] = {}
@@ -171,7 +172,8 @@ class Resources:
 
     def accounts_of(self, group: str, collection: str) -> Iterable[str]:
         """The accounts in which the group has some of a collection."""
-        return self._accounts.get((group, collection), ())
+        accounts = self._accounts.get((group, collection), {})
+        return [id for id, holdings in accounts.items() if not all(map(self._is_over, holdings))]
 
     def groups_of(self, collection: str) -> Iterable[str]:
         """The groups that have some of a collection."""
@@ -202,8 +204,9 @@ class Resources:
         if not holding.count:
             del self._shared[holding.account_id, holding.group, holding.collection, holding.day]
         if holding.count == max(by, 0):  # the first one, or none is left
-            whose = (holding.group, holding.collection)
-            _add(self._accounts.setdefault(whose, Counter()), holding.account_id, by)
+            accounts = self._accounts.setdefault((holding.group, holding.collection), {})
+            some = accounts.setdefault(holding.account_id, set())
+            some.add(holding) if by > 0 else some.remove(holding)
             _add(self._groups.setdefault(holding.collection, Counter()), holding.group, by)
 
     def _is_over(self, holding: Holding) -> bool:

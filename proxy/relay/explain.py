@@ -70,11 +70,14 @@ class Explainer:
             return _Found(asking, error=NotFound(text))
         except RequestError as refusal:
             return _Found(asking, error=refusal)
-        if affinity.merges(asking, placement):
-            accounts = affinity.accounts_of(asking, placement)
-            if accounts:
-                return _Found(asking, (), placement, "list", accounts)
         matters = Asked(asking.peek.model, inbound.route, inbound.betas).matters
+        accounts = affinity.accounts_of(asking, placement) if affinity.merges(asking, placement) else ()
+        if accounts:
+            away = next((id for id in accounts if not self._pool.is_usable(id, matters)), None)
+            if away is None:
+                return _Found(asking, matters, placement, "list", accounts)
+            error = exhausted(self._pool, self._clock.now(), matters, tags=asking.tags, only=away)
+            return _Found(asking, matters, placement, "list", error=error)
         chosen = self._chosen(asking, placement, matters)
         if chosen is not None:
             return _Found(asking, matters, placement, placement.why, (chosen.id,))

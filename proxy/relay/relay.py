@@ -7,8 +7,9 @@ from functools import partial
 from http.client import responses
 from urllib.parse import quote
 
+from proxy.accounts.account import Account
 from proxy.accounts.affinity import Affinity, Asking, Placement, Unlocated, missing
-from proxy.errors import BadGateway, NotFound, RequestError, StorageError
+from proxy.errors import BadGateway, NotFound, RequestError, StorageError, Unavailable
 from proxy.http.beginnings import Beginnings
 from proxy.http.body import Body
 from proxy.http.headers import ClientHeaders
@@ -23,6 +24,9 @@ from proxy.usage.request import RequestRecord
 
 PATHS = {"batches": "messages/batches"}
 """Where the resources of a collection are, if that is not its name."""
+
+SAYS_NO = (400, 404, 410)
+"""Statuses by which an account says that it does not have what an id names; 400 if no id of its looks like that."""
 
 
 class Relay:
@@ -69,23 +73,36 @@ class Relay:
             await self._locate(where, asking, inbound)
 
     async def _locate(self, unknown: Unlocated, asking: Asking, inbound: Inbound) -> None:
-        """Find the account that has an id, by asking each of them. Raises NotFound if none has it."""
-        refusal: RequestError | None = None
+        """Find the account that has an id, by asking each of them.
+
+        Raises NotFound if each says that it has not, else what kept one from saying so.
+        """
+        refusals: list[RequestError] = []
         path = f"/v1/{PATHS.get(unknown.collection, unknown.collection)}/{quote(unknown.id, safe='')}"
-        for account in tuple(self.means.pool):
-            if not (account.works and account.serves(asking.tags)):
-                continue
+        for account in [each for each in self.means.pool if each.serves(asking.tags)]:
             try:
-                there = Placement("resource", account.id, strict=True)
-                found = await self.fetch(inbound, path, there)
+                is_there = await self._has(account, unknown.id, path, inbound)
             except RequestError as error:
-                refusal = error  # it is limited, or cannot be asked now: another one may have it
+                refusals.append(error)  # another one may have it
                 continue
-            if found.status == 200:
+            if is_there:
                 self.affinity.resources.forget(unknown.id)  # what is known of it is not true any more
                 self.affinity.resources.learn([unknown.id], account.id, asking.group, unknown.collection)
                 return
-        raise refusal or missing(unknown.id, unknown.collection)
+        if not refusals:
+            raise missing(unknown.id, unknown.collection)
+        # What passes goes before what does not: then another try may find it.
+        raise min(refusals, key=lambda each: each.should_retry is False)
+
+    async def _has(self, account: Account, id: str, path: str, inbound: Inbound) -> bool:
+        """Whether an account has what is at `path`. Raises RequestError if it cannot be asked, or does not say."""
+        who = f"account {account.name!r}, which may have {id},"
+        if not account.works:
+            raise Unavailable(f"{who} is {account.status.value}", should_retry=False)
+        found = await self.fetch(inbound, path, Placement("resource", account.id, strict=True))
+        if found.status != 200 and found.status not in SAYS_NO:
+            raise Unavailable(f"{who} answered {found.status}")
+        return found.status == 200
 
     async def listed(
         self, inbound: Inbound, record: RequestRecord, asking: Asking, placement: Placement

@@ -36,6 +36,21 @@ def account_id(service: Service, name: str) -> str:
     return next(each.id for each in service.parts.pool if each.name == name)
 
 
+async def made_beside(service: Service, name: str) -> str:
+    """The id of a file that was made in an account of the upstream without the proxy."""
+    port = int(service.simulator.base_url.rpartition(":")[2])
+    headers = [("x-api-key", upstream_key(name)), ("content-type", FORM)]
+    made = await fetch(port, "POST", "/v1/files", headers, form(("file", "a.txt", b"x")))
+    return str(made.json()["id"])
+
+
+async def put_out_of_service(service: Service, name: str, state: str) -> None:
+    if state == "invalid":
+        service.parts.pool.invalidate(account_id(service, name), "401")
+    else:
+        await service.admin("PUT", f"/api/accounts/{account_id(service, name)}", {"status": state})
+
+
 async def test_an_account_that_is_removed_while_it_is_asked_costs_a_truthful_answer(tmp_path: Path) -> None:
     async with serve(tmp_path, accounts=THREE, retry__max_attempts="3") as service:
         made = await upload(service, "a")
@@ -67,12 +82,86 @@ async def test_without_isolation_an_id_is_not_said_to_be_missing_if_not_all_coul
     tmp_path: Path,
 ) -> None:
     async with serve(tmp_path, accounts=THREE, balancer__isolation="none") as service:
-        port = int(service.simulator.base_url.rpartition(":")[2])
-        headers = [("x-api-key", upstream_key("c")), ("content-type", FORM)]
-        made = await fetch(port, "POST", "/v1/files", headers, form(("file", "a.txt", b"x")))
+        made = await made_beside(service, "c")
         service.parts.pool.limit(account_id(service, "c"), service.clock.now() + 50, "5h")
-        answer = await service.send("GET", f"/v1/files/{made.json()['id']}")
+        answer = await service.send("GET", f"/v1/files/{made}")
         assert (answer.status, answer.header("retry-after")) == (429, "50")
+
+
+@pytest.mark.parametrize("status", [403, 500, 529])
+async def test_without_isolation_an_answer_that_says_nothing_of_the_id_leaves_it_open(
+    tmp_path: Path, status: int
+) -> None:
+    async with serve(tmp_path, accounts=THREE, balancer__isolation="none") as service:
+        made = await made_beside(service, "c")
+        service.simulator.always(upstream_key("c"), Error(status), path="/v1/files")
+        answer = await service.send("GET", f"/v1/files/{made}")
+        assert (answer.status, answer.header("x-should-retry")) == (503, None)
+        assert answer.json()["error"]["message"] == f"account 'c', which may have {made}, answered {status}"
+        service.simulator.calm(upstream_key("c"))
+        assert (await service.send("GET", f"/v1/files/{made}")).status == 200
+
+
+@pytest.mark.parametrize("state", ["invalid", "inactive"])
+async def test_without_isolation_an_account_out_of_service_leaves_an_unknown_id_open(
+    tmp_path: Path, state: str
+) -> None:
+    async with serve(tmp_path, accounts=THREE, balancer__isolation="none") as service:
+        made = await made_beside(service, "c")
+        await put_out_of_service(service, "c", state)
+        answer = await service.send("GET", f"/v1/files/{made}")
+        assert (answer.status, answer.header("x-should-retry")) == (503, "false")
+        assert answer.json()["error"]["message"] == f"account 'c', which may have {made}, is {state}"
+        service.parts.pool.limit(account_id(service, "b"), service.clock.now() + 50, "5h")
+        assert (await service.send("GET", f"/v1/files/{made}")).status == 429, "b may have it, and comes back"
+        await service.admin("PUT", f"/api/accounts/{account_id(service, 'c')}", {"status": "active"})
+        assert (await service.send("GET", f"/v1/files/{made}")).status == 200
+
+
+@pytest.mark.parametrize("status", [400, 404, 410])
+async def test_without_isolation_an_id_that_every_account_denies_is_missing(
+    tmp_path: Path, status: int
+) -> None:
+    async with serve(tmp_path, accounts=THREE, balancer__isolation="none") as service:
+        service.simulator.always(None, Error(status), path="/v1/files")
+        assert (await service.send("GET", "/v1/files/file_nowhere")).status == 404
+
+
+@pytest.mark.parametrize("state", ["invalid", "inactive"])
+@pytest.mark.parametrize("isolation", ["per_key", "none"])
+async def test_a_list_of_which_an_account_out_of_service_has_a_part_is_not_cut_short(
+    tmp_path: Path, isolation: str, state: str
+) -> None:
+    async with serve(tmp_path, accounts=THREE, balancer__isolation=isolation) as service:
+        for name in ("a", "b"):
+            await upload(service, name)
+        await put_out_of_service(service, "c", state)
+        listed = await service.send("GET", "/v1/files")
+        assert (listed.status, len(listed.json()["data"])) == (200, 2), "nothing is known of c"
+        await put_out_of_service(service, "b", state)
+        listed = await service.send("GET", "/v1/files")
+        assert (listed.status, listed.header("x-should-retry")) == (503, "false")
+        why = f"account 'b', which alone can answer this, is {state}"
+        assert listed.json()["error"]["message"] == why
+        asked = {"path": "/v1/files", "headers": {"x-api-key": CLIENT_KEY}}
+        explained = await service.admin("POST", "/api/admin/explain", asked)
+        assert explained.json()["error"] == {"status": 503, "type": "api_error", "message": why}
+        verdicts = {each["name"]: each["verdict"] for each in explained.json()["accounts"]}
+        assert verdicts == {"a": "elsewhere", "b": state, "c": state}
+        assert (await service.send("GET", "/v1/messages/batches")).status == 200
+
+
+async def test_a_list_is_not_kept_by_an_account_out_of_service_whose_part_of_it_is_over(
+    tmp_path: Path,
+) -> None:
+    body = json.dumps({"requests": [{"custom_id": "1", "params": json.loads(message())}]}).encode()
+    async with serve(tmp_path, accounts=("a", "b")) as service:
+        picked = [*MESSAGE_HEADERS, ("x-proxy-account", "b")]
+        assert (await service.send("POST", "/v1/messages/batches", picked, body)).status == 200
+        await put_out_of_service(service, "b", "invalid")
+        assert (await service.send("GET", "/v1/messages/batches")).status == 503
+        service.clock.advance(33 * 86_400)
+        assert (await service.send("GET", "/v1/messages/batches")).status == 200
 
 
 async def test_without_isolation_a_batch_that_is_over_is_looked_up_once_more(tmp_path: Path) -> None:
