@@ -191,6 +191,12 @@ def is_generated(id: str) -> bool:
     return _GENERATED.fullmatch(id) is not None
 
 
+def collection_of(type: str) -> str | None:
+    """The collection of the resources that the API says to be of this type; None if it is known to have none."""
+    collection = f"{type}s"
+    return collection if collection in _COLLECTIONS else None
+
+
 def is_of_api(path: str) -> bool:
     """Whether a path that is not below `/v1/` is the Claude API's, asked for with a wrong base URL."""
     return not path.startswith("/v1/") and bool(_WITHOUT_V1.fullmatch(path) or _BEFORE_V1.fullmatch(path))

@@ -1,4 +1,4 @@
-"""Learns ids from answers: of what was created, of what an answer's tools have made, of the message itself.
+"""Learns ids from answers: of what was created, of what an answer's tools or a run have made, of the message itself.
 
 A client that knows of a resource may use it at once, and after a restart: so no byte that names a new one reaches it
 before the id is on disk.
@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -22,7 +23,7 @@ from proxy.errors import BadGateway, StorageError, UpstreamError
 from proxy.http.decoding import ERRORS, FREE_BYTES, MAX_RATIO, Undecodable, decoded, decoder
 from proxy.http.listing import list_query
 from proxy.http.scan import ABSENT, text
-from proxy.http.target import is_generated
+from proxy.http.target import collection_of, is_generated
 from proxy.relay.answer import Answer, Source, Whole
 from proxy.relay.merge import Fetched, page_of
 from proxy.upstream.exchange import Exchange
@@ -40,6 +41,10 @@ _MADE: Final = re.compile(
 _MESSAGE_ID: Final = re.compile(rb'"id"\s*:\s*"([^"\\]{1,256})"')
 _MADE_IN: Final = {b"file_id": "files", b"container": "containers"}
 
+_MAKES: Final = {"session_id": "sessions", "memory_store_id": "memory_stores"}
+"""Members of a run, a dream and their like, or of its `outputs`, that name what it has made. Others name what was there
+before, such as an environment: that may have been made beside the proxy, and be used by every group."""
+
 
 class _Item(Struct):
     id: Raw = ABSENT
@@ -52,15 +57,20 @@ class _Created(_Item):
 
 
 _CREATED: Final = msgspec.json.Decoder(_Created)
+_MEMBERS: Final = msgspec.json.Decoder(dict[str, Raw])
+_OUTPUTS: Final = msgspec.json.Decoder(list[dict[str, Raw]])
 
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
     """What an answer may teach. `collection`: the answer is one of it, or a list of some. `made`: ids of what tools of
-    the server have made. `message`: the id of the message, by which another request goes on from it.
+    the server have made. `message`: the id of the message, by which another request goes on from it. `about`: the id of
+    the resource that it is about, which may have made others; `below`: the name of what the request asks of it.
     """
 
     collection: str | None = None
+    about: str | None = None
+    below: str = ""
     made: bool = False
     message: bool = False
 
@@ -75,9 +85,13 @@ def lesson_of(asking: Asking) -> Lesson | None:
         return None
     if asking.makes:
         return Lesson(collection=target.collection)
-    if target.collection in ("sessions", "batches") and target.resource is not None:
-        return Lesson(made=True)
-    return None
+    if target.resource is None:
+        return None
+    made, last = target.collection in ("sessions", "batches"), target.segments[-1]
+    is_below = asking.method == "POST" and target.segments[-2] == target.resource
+    if is_below or (asking.method in ("GET", "POST") and last == target.resource):
+        return Lesson(made=made, about=target.resource, below=last)
+    return Lesson(made=True) if made else None
 
 
 def may_teach(asking: Asking) -> bool:
@@ -99,7 +113,8 @@ async def learn(affinity: Affinity, asking: Asking, account_id: str, answer: Ans
         return
     pupil = _Pupil(affinity, lesson, asking.group, account_id)
     streamed = answer.content_type.lower().startswith("text/event-stream")
-    source, by_piece = answer.source, lesson.collection is None and (streamed or not asking.is_turn)
+    is_whole = asking.is_turn or (lesson.about is not None and "json" in answer.content_type.lower())
+    source, by_piece = answer.source, lesson.collection is None and (streamed or not is_whole)
     body = None if by_piece else await whole(source)
     if body is not None:
         answer.source = Whole(body)
@@ -118,13 +133,33 @@ async def learn_listed(affinity: Affinity, asking: Asking, account_id: str, answ
     names = [name for name, _ in target.named]
     is_of_session = target.collection == "files" and names == ["scope_id"] and not list_query(target).named
     known = [json.dumps(id).encode() for _, id in target.named if affinity.resources.get(id) is not None]
-    ids = [
-        item.id
+    items = [
+        item
         for item in (page.items if page is not None and known else ())
         if is_generated(item.id) and (is_of_session or any(id in bytes(item.raw) for id in known))
     ]
-    if affinity.resources.learn(ids, account_id, asking.group, target.collection or ""):
+    learn = partial(affinity.resources.learn, account_id=account_id, group=asking.group)
+    is_new = learn([item.id for item in items], collection=target.collection or "")
+    for item in items:
+        if affinity.owns(asking.group, account_id, item.id):
+            with contextlib.suppress(DecodeError):
+                for id, collection in _made_by(_MEMBERS.decode(item.raw)):
+                    is_new |= learn([id], collection=collection)
+    if is_new:
         await save(affinity)
+
+
+def _made_by(members: dict[str, Raw]) -> Iterator[tuple[str, str]]:
+    """The ids, each with its collection, of what something has made that has these members."""
+    try:
+        outputs = _OUTPUTS.decode(members.get("outputs", b"[]"))
+    except DecodeError:
+        outputs = []
+    for each in (members, *outputs):
+        for name, collection in _MAKES.items():
+            id = text(each.get(name, ABSENT), LONGEST_ID)
+            if id is not None and is_generated(id):
+                yield id, collection
 
 
 async def save(affinity: Affinity) -> None:
@@ -167,6 +202,8 @@ class _Pupil:
         """Take an answer that is there whole. Whether it named anything new."""
         try:
             found = decoded(body, encoding.lower(), 2 * MOST_BYTES)
+            if self._lesson.about is not None:
+                return self._is_told(_MEMBERS.decode(found)) | (self._lesson.made and self._notes(found))
             told = _CREATED.decode(found)
             ids = [text(each.id, LONGEST_ID) for each in (told, *(told.data or ()))]
         except (Undecodable, DecodeError, RecursionError):
@@ -176,6 +213,20 @@ class _Pupil:
         new = self._lesson.made and self._notes(found)
         if self._lesson.collection is not None:
             new |= self._knows(filter(None, ids), self._lesson.collection)
+        return new
+
+    def _is_told(self, members: dict[str, Raw]) -> bool:
+        """Take what is told of a resource. If that is known, what it has made is its group's."""
+        lesson, resources = self._lesson, self._affinity.resources
+        holding = resources.get(lesson.about or "")
+        if holding is None:
+            return False
+        id, type = (text(members.get(name, ABSENT), LONGEST_ID) or "" for name in ("id", "type"))
+        made = [(id, collection_of(type) or lesson.below)] if is_generated(id) else []
+        made.extend(_made_by(members))
+        new = False
+        for each, collection in made:
+            new |= resources.learn([each], self._account_id, holding.group, collection)
         return new
 
     def hears(self, data: bytes) -> bool:
