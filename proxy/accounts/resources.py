@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from proxy.clock import Clock
+from proxy.clock import Clock, at_most_after
 from proxy.errors import StorageError, StoreAway
 from proxy.storage.protocols import Record, Storage
 
@@ -94,7 +94,9 @@ class Resources:
         follows its own lines as well.
         """
         await self._storage.each_line(LOG, self._read)
-        for id in [id for id, holding in self._held.items() if self._is_over(holding)]:
+        newest = max((holding.day for holding in self._shared.values()), default=0) * DAY_S
+        now = at_most_after(newest, self._clock.now())
+        for id in [id for id, holding in self._held.items() if _is_over(holding, now)]:
             self._drop(id)
         if self._lines - self._live > max(MOST_OBSOLETE, self._live):
             await self._storage.replace_log(LOG, self._all())  # nothing changes them until all is loaded
@@ -143,7 +145,7 @@ class Resources:
     def get(self, id: str) -> Holding | None:
         """Where the resource lives; None if it is not known."""
         holding = self._held.get(id)
-        return None if holding is None or self._is_over(holding) else holding
+        return None if holding is None or _is_over(holding, self._clock.now()) else holding
 
     def learn(self, ids: Iterable[str], account_id: str, group: str, collection: str) -> bool:
         """Remember resources, if they are new. Whether any is not on disk yet: `save` before a client knows of it."""
@@ -172,8 +174,8 @@ class Resources:
 
     def accounts_of(self, group: str, collection: str) -> Iterable[str]:
         """The accounts in which the group has some of a collection."""
-        accounts = self._accounts.get((group, collection), {})
-        return [id for id, holdings in accounts.items() if not all(map(self._is_over, holdings))]
+        now, accounts = self._clock.now(), self._accounts.get((group, collection), {})
+        return [id for id, some in accounts.items() if not all(_is_over(holding, now) for holding in some)]
 
     def groups_of(self, collection: str) -> Iterable[str]:
         """The groups that have some of a collection."""
@@ -208,10 +210,6 @@ class Resources:
             some = accounts.setdefault(holding.account_id, set())
             some.add(holding) if by > 0 else some.remove(holding)
             _add(self._groups.setdefault(holding.collection, Counter()), holding.group, by)
-
-    def _is_over(self, holding: Holding) -> bool:
-        lives = LIVES_DAYS.get(holding.collection)
-        return lives is not None and holding.day + lives < self._clock.now() // DAY_S
 
     # homes
 
@@ -273,6 +271,11 @@ class Resources:
     async def left(self) -> list[str]:
         """What is not on disk yet, for people."""
         return [f"where {len(self._pending)} files, batches and the like live"] if self._pending else []
+
+
+def _is_over(holding: Holding, now: float) -> bool:
+    lives = LIVES_DAYS.get(holding.collection)
+    return lives is not None and holding.day + lives < now // DAY_S
 
 
 def _add(counts: Counter[str], what: str, by: int) -> None:

@@ -73,11 +73,35 @@ async def test_batches_and_containers_are_forgotten_in_time_and_their_lines_go(t
     await resources.save()
     clock.advance(33 * DAY)
     assert resources.get("msgbatch_1") is None and resources.get("file_1") is not None
+    assert [*resources.accounts_of("red", "batches")] == []
+    resources.learn(["file_2"], "acc_a", "red", "files")
+    await resources.save()
     await storage.close()
     storage, resources = await loaded(tmp_path, clock)
-    assert len(resources) == 1
+    assert len(resources) == 2
     await storage.close()
-    assert len((tmp_path / "resources.jsonl").read_text().splitlines()) == 2
+    assert len((tmp_path / "resources.jsonl").read_text().splitlines()) == 3
+
+
+async def test_a_start_with_a_clock_that_is_ahead_forgets_nothing(tmp_path: Path) -> None:
+    clock = TestClock()
+    storage, resources = await loaded(tmp_path, clock)
+    ids = [f"msgbatch_{n}" for n in range(1500)]
+    resources.learn([*ids, "file_1"], "acc_a", "red", "batches")
+    for id in ids[1:]:
+        resources.forget(id)
+    await resources.save()
+    await storage.close()
+    clock.jump(40 * DAY)
+    storage, resources = await loaded(tmp_path, clock)
+    assert resources.get("msgbatch_0") is None, "by this clock it is over"
+    clock.jump(-40 * DAY)
+    assert resources.get("msgbatch_0") is not None
+    await storage.close()
+    assert len((tmp_path / "resources.jsonl").read_text().splitlines()) == 3, "it was written anew"
+    storage, resources = await loaded(tmp_path, clock)
+    assert resources.get("msgbatch_0") is not None
+    await storage.close()
 
 
 async def test_what_a_full_disk_did_not_take_is_written_with_the_next(
