@@ -81,7 +81,7 @@ class Credentials:
         if self._pool.is_current(account):
             if found.ok:
                 await self._pool.change(account.id, Account.checked)
-            elif found.status == 401 and not isinstance(account.credential, OAuthTokens):
+            elif found.works is False and not isinstance(account.credential, OAuthTokens):
                 self._pool.invalidate(account.id, found.message)
         return found
 

@@ -38,6 +38,11 @@ class Finding:
     ok: bool = False
     refused: bool = False
 
+    @property
+    def works(self) -> bool | None:
+        """True if the API accepts the credential, False if it answers 401, None if nobody can tell."""
+        return True if self.ok else False if self.status == 401 and self.refused else None
+
 
 class Probe:
     """Runs one probe per credential and proxy at a time; concurrent callers share its result."""
@@ -59,9 +64,8 @@ class Probe:
         return await asyncio.shield(task)
 
     async def works(self, account: Account) -> bool | None:
-        """True if the API accepts the account's credential, False if it answers 401, None if nobody can tell."""
-        found = await self.ask(account.sent, account.proxy)
-        return True if found.ok else False if found.status == 401 else None
+        """Whether the API accepts the account's credential, as `Finding.works`."""
+        return (await self.ask(account.sent, account.proxy)).works
 
     async def _ask(self, credential: Credential, proxy: str | None) -> Finding:
         headers = to_upstream([("anthropic-version", API_VERSION)], credential)
@@ -81,14 +85,17 @@ class Probe:
         head = await exchange.head()
         status, latency_ms, headers = head.status, self._ms_since(began), AnswerHeaders(head.lines)
         told = f"GET /v1/models answered {status}"
-        if "json" not in headers.get("content-type").lower():
-            return Finding(status, latency_ms, f"{told}, and not as the API does", refused=status == 401)
+        odd = Finding(status, latency_ms, f"{told}, and not as the API does")
+        if status != 401 and "json" not in headers.get("content-type").lower():
+            return odd
         if 200 <= status < 300:
             return Finding(status, latency_ms, told, ok=True)
         start = b""
         while len(start) < JUDGED_BYTES and (data := await exchange.read()):
             start += data
         error = read_error(start, headers.get("content-encoding"), headers.get("content-type"))
+        if error.is_page:
+            return odd
         kind, now = credential.kind, self._clock.now()
         verdict = judge(status, headers, error, account_kind=kind, asked=Asked(), now=now)
         why = verdict.evidence.replace(credential.secret, "[...]")

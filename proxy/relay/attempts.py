@@ -420,11 +420,8 @@ class Attempts:
         if not passes and pool.recovers_in(matters, but=but) is not None:
             # An account that rests has not refused this request for good: the client is told when to come back.
             raise exhausted(pool, now, matters, but=but, tags=self._tags, only=self._placement.only)
-        if verdict.action in (Action.REFRESH_THEN_NEXT, Action.CONFIRM_KEY_THEN_NEXT):
-            # The client's own key is fine: a 401 would say otherwise, and clients would ask for another.
-            raise Unavailable(
-                f"no account's credential is accepted: {verdict.evidence}", retry_after_s=TOKEN_RETRY_S
-            )
+        if (withheld := _withheld(head.status, verdict)) is not None:
+            raise withheld
         return await self._hand_over(account, exchange, head, headers)
 
 
@@ -436,6 +433,19 @@ def _final(error: UpstreamError, *, may_resend: bool) -> RequestError | None:
         return BadGateway(f"the upstream's answer cannot be read: {error}")
     if isinstance(error, UpstreamLost) and not may_resend:
         return BadGateway(f"the connection to the upstream was lost after the request was sent: {error}")
+    return None
+
+
+def _withheld(status: int, verdict: Verdict) -> RequestError | None:
+    """What the client is told in place of an account's 401; None if the answer may be handed on.
+
+    The client's own key is fine: a 401 would say otherwise, and clients would ask for another.
+    """
+    if verdict.action in (Action.REFRESH_THEN_NEXT, Action.CONFIRM_KEY_THEN_NEXT):
+        told = f"no account's credential is accepted: {verdict.evidence}"
+        return Unavailable(told, retry_after_s=TOKEN_RETRY_S)
+    if status == 401 and verdict.action is Action.RETRY:
+        return BadGateway(f"the upstream refuses: {verdict.evidence}")
     return None
 
 

@@ -23,13 +23,15 @@ _ECHO = re.compile(r"[:\"`(\[{<\u201c]|(?<!\w)'")
 class ApiError(NamedTuple):
     """`error.type`, `error.message` and `error.details.error_code` of a body; empty if it has none.
 
-    `is_json`: the body is JSON, or says that it is, as everything that comes from the API itself.
+    `is_json`: the body is JSON, or says that it is, as everything that comes from the API itself. `is_page`: it is
+    neither JSON nor empty, so that something before the API has written it.
     """
 
     type: str = ""
     message: str = ""
     code: str = ""
     is_json: bool = False
+    is_page: bool = False
 
     @property
     def own_words(self) -> str:
@@ -51,7 +53,8 @@ def read_error(body_start: bytes, encoding: str, content_type: str = "") -> ApiE
         body = json.loads(start)
     except (ValueError, RecursionError):
         # It was cut, or is in an encoding that is not read here.
-        return ApiError(is_json=says_json or start[:64].lstrip().startswith(b"{"))
+        is_json = says_json or start[:64].lstrip().startswith(b"{")
+        return ApiError(is_json=is_json, is_page=not is_json and bool(start.strip()))
     error = body.get("error") if isinstance(body, dict) else None
     if not isinstance(error, dict):
         return ApiError(is_json=says_json or isinstance(body, dict))

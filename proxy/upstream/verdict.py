@@ -5,6 +5,7 @@ status                                       account   action
 401                                          oauth     REFRESH_THEN_NEXT
 401                                          api_key   CONFIRM_KEY_THEN_NEXT
 401 to the `Origin` header                   any       NEXT_ACCOUNT
+401 that is an edge's page                   any       RETRY
 402, 403                                     any       NEXT_ACCOUNT
 400, 402, 403 with a dead credential         any       NEXT_ACCOUNT, with `invalid_reason`
 400, 402, 403, 429 without credit            any       BENCH_THEN_NEXT until the day that is named
@@ -160,6 +161,9 @@ def _plain(action: Action, status: int) -> Verdict:
 
 
 def _judge_401(error: ApiError, account_kind: CredentialKind) -> Verdict:
+    if error.is_page:
+        # The API answers in JSON. An edge that wants a sign-in of its own says nothing about the credential.
+        return Verdict(Action.RETRY, "401 of an edge, not of the API")
     evidence = error.describe(401)
     if _CORS.match(error.message):
         return Verdict(Action.NEXT_ACCOUNT, evidence)

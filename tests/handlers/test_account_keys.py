@@ -115,6 +115,7 @@ UNPROVEN: dict[str, Fault] = {
     "overloaded": Error(529),
     "limited": Error(429),
     "an edge's page": PAGE,
+    "an edge's 401": Error(401, html=True),
     "no such path": Error(404),
     "a page": Raw(b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 5\r\n\r\nhello"),
     "elsewhere": Raw(b"HTTP/1.1 302 Found\r\nlocation: /login\r\ncontent-length: 0\r\n\r\n"),

@@ -71,6 +71,7 @@ NO_CREDIT = "Your credit balance is too low to access the Anthropic API. Please 
 PAGE = Error(429, html=True, headers=(("retry-after", "17"),))
 CUT_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 ROWS = {
+    "401 page": Row(Error(401, html=True), 502, words="401 of an edge, not of the API", is_try=True),
     "402": Row(refusal(402, NO_CREDIT), 402, "rate_limited", HOUR, "402 billing_error", NO_CREDIT),
     "402 page": Row(Error(402, html=True), 402),
     "403": Row(refusal(403, "no"), 403, words="no"),

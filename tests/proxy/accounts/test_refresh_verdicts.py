@@ -95,7 +95,11 @@ async def test_a_fresh_token_that_only_one_route_refuses_is_valid(tmp_path: Path
         assert len(service.simulator.ledger.token_calls()) == 1
 
 
-@pytest.mark.parametrize("fault", [Error(500), Reset(), Error(403)], ids=["500", "reset", "403"])
+@pytest.mark.parametrize(
+    "fault",
+    [Error(500), Reset(), Error(403), Error(401, html=True)],
+    ids=["500", "reset", "403", "401 page"],
+)
 async def test_a_fresh_token_is_valid_where_nobody_can_tell(tmp_path: Path, fault: Fault) -> None:
     async with serve(tmp_path, accounts=["key"]) as service:
         _, grant = await service.add_login("a")

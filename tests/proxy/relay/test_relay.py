@@ -151,6 +151,7 @@ OTHER_ANSWERS = {
     "bare 429": Case(bare_429()),
     "throttle": Case(throttle_429(), "rate_limited", "429", 5),
     "401": Case(Error(401), "invalid", "confirmed by GET /v1/models"),
+    "401 page": Case(Error(401, html=True)),
     "402": Case(Error(402), "rate_limited", "402 billing_error", HOUR),
     "403": Case(Error(403)),
     "403 page": Case(Error(403, html=True)),
@@ -285,8 +286,21 @@ async def test_only_a_401_confirms_a_401(tmp_path: Path, fault: Fault) -> None:
         service.simulator.always(A, Error(401), path="/v1/messages")
         service.simulator.always(A, fault, path="/v1/models")
         await service.message()
-        is_401 = isinstance(fault, Error) and fault.status == 401
-        assert service.status("a") == ("invalid" if is_401 else "active")
+        assert service.status("a") == "active"
+
+
+async def test_a_401_page_of_an_edge_on_every_route_costs_no_account_and_no_token(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=TWO) as service:
+        await service.add_login("login")
+        for path in ("/v1/messages", "/v1/models"):
+            service.simulator.always(None, Error(401, html=True), path=path)
+        answer = await service.message()
+        assert error_of(answer)[:2] == (502, "api_error")
+        assert answer.header("x-should-retry") is None
+        assert {entry.path for entry in service.simulator.ledger} == {"/v1/messages"}
+        service.simulator.calm()
+        assert (await service.message()).status == 200
+        assert [service.status(name) for name in (*TWO, "login")] == ["active"] * 3
 
 
 # --- rate limits ------------------------------------------------------------------------------------------

@@ -192,6 +192,31 @@ def test_any_other_401_is_about_the_credential(message: str) -> None:
     assert judged(401, body=body, kind="api_key").action is Action.CONFIRM_KEY_THEN_NEXT
 
 
+@pytest.mark.parametrize("kind", ["oauth", "api_key"])
+@pytest.mark.parametrize("body", [b"<html>Sign in</html>", gzip.compress(b"<html>"), b"Unauthorized"])
+def test_a_401_that_is_a_page_of_an_edge_says_nothing_about_the_credential(
+    kind: CredentialKind, body: bytes
+) -> None:
+    headers = {"content-type": "text/html", "content-encoding": "gzip" if body[:1] == b"\x1f" else ""}
+    assert judged(401, headers, body, kind=kind) == Verdict(Action.RETRY, "401 of an edge, not of the API")
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("text/html", b""),
+        ("", b" \r\n"),
+        ("text/html", b'{"type":"error","error":{"type":"authentication_error"}}'),
+        ("text/html", b'{"type":"error","err'),
+        ("application/json", b"\x00\x01 in an encoding of its own"),
+    ],
+)
+def test_a_401_that_is_empty_or_json_is_about_the_credential(content_type: str, body: bytes) -> None:
+    headers = {"content-type": content_type}
+    assert judged(401, headers, body).action is Action.REFRESH_THEN_NEXT
+    assert judged(401, headers, body, kind="api_key").action is Action.CONFIRM_KEY_THEN_NEXT
+
+
 # ---- 402 and 403
 
 DEAD = [
