@@ -27,6 +27,7 @@ _LONGEST = 100
 
 _PARTS = re.compile(r"([0-9]+)([mhdw])(?:[_-]([a-z0-9]+))?")
 _UNITS = {"m": "minute", "h": "hour", "d": "day", "w": "week"}
+_UNITS_S = {"m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 _SOME_MODELS = "oi"
 
 Fields = dict[str, str]
@@ -55,6 +56,12 @@ def title(limit: str) -> str:
     if model is None:
         return span
     return f"{'some models' if model == _SOME_MODELS else model.capitalize()}, {span}"
+
+
+def length_s(window: str) -> float | None:
+    """How long a window such as `5h` or `7d_opus` lasts; None if its name does not say."""
+    match = _PARTS.fullmatch(window)
+    return None if match is None else int(match[1]) * _UNITS_S[match[2]]
 
 
 class Limits:

@@ -32,11 +32,11 @@ from typing import NamedTuple
 from proxy.clock import rfc3339
 from proxy.http.headers import AnswerHeaders, CredentialKind
 from proxy.upstream.error_body import ApiError
-from proxy.upstream.limits import Limits, moment, number, skew_s, title
+from proxy.upstream.limits import Limits, length_s, moment, number, skew_s, title
 from proxy.upstream.refusals import Lack, access_from, lack_of
 
 LONGEST_LIMIT_S = 35 * 86_400.0
-"""A spend limit ends with the month; a time further ahead is nonsense."""
+"""A spend limit ends with the month; a time further ahead is nonsense, and ignored."""
 
 MESSAGES = "POST messages"
 """The route whose 429 is about the account: every account serves it, and nothing else uses up its quota."""
@@ -44,6 +44,8 @@ MESSAGES = "POST messages"
 JUDGED_BY_BODY = frozenset({400, 401, 402, 403, 404, 429})
 
 _SHORTEST_LIMIT_S = 1.0
+# A window ends within its own length; a clock without `Date` beside it may be wrong by a bit.
+_WINDOW_SLACK_S = 3600.0
 # What `x-should-retry: true` alone means: a short throttle (emaspa/trmnl-claude#2), which names no time.
 _UNNAMED_THROTTLE_S = 5.0
 
@@ -194,7 +196,7 @@ def _judge_refusal(status: int, error: ApiError, asked: Asked, now: float) -> Ve
 
 def _access_from(error: ApiError, now: float) -> float | None:
     at = access_from(error)
-    return None if at is None or at <= now else min(at, now + LONGEST_LIMIT_S)
+    return at if at is not None and now < at <= now + LONGEST_LIMIT_S else None
 
 
 def _beta(error: ApiError, asked: Asked) -> str | None:
@@ -244,8 +246,9 @@ def _judge_429_without_window(
     if until is None and not headers.limits and headers.get("x-should-retry") == "true":
         until = now + _UNNAMED_THROTTLE_S
     evidence = _limit_evidence(error.describe(429), until)
-    # Classic limits, or a rejected `unified-status`, are the account's own, also without a time.
-    if until is not None or lacks or limits.classic or _is_top_rejected(limits):
+    # Classic limits, a rejected `unified-status` or a `retry-after` are the account's own, also without a sane time.
+    own = limits.classic or _is_top_rejected(limits) or any(limits.retries(now))
+    if until is not None or lacks or own:
         return Verdict(Action.BENCH_THEN_NEXT, evidence, until, by_quota=True)
     evidence = f"{evidence}, no limit is said to be used up"
     return Verdict(Action.SKIP_THEN_NEXT, evidence, matter=asked.of_model, is_throttle=True)
@@ -280,29 +283,39 @@ def _allows_shared(limits: Limits) -> bool:
 
 
 def _limited_until(limits: Limits, rejected: set[str], now: float) -> float | None:
-    """The first time that is ahead, the most exact source first; a second from now where all have passed."""
+    """The first time that is ahead, the most exact source first; a second from now if all have passed, None if none
+    is named."""
     named = list(_named_resets(limits, rejected, now))
     if not named:
         return None
-    until = next((at for at in named if at > now), now)
-    return min(max(until, now + _SHORTEST_LIMIT_S), now + LONGEST_LIMIT_S)
+    return max(next((at for at in named if at > now), now), now + _SHORTEST_LIMIT_S)
 
 
 def _named_resets(limits: Limits, rejected: set[str], now: float) -> Iterator[float]:
+    """The times that each source names; none that is further ahead than what refuses can last."""
+    sane_until = {window: now + _longest_s(window) for window in rejected}
+    latest = max(sane_until.values(), default=now + LONGEST_LIMIT_S)
+    ends = ((moment(limits.windows.get(w, {}).get("reset", "")), sane) for w, sane in sane_until.items())
     # Every window that refuses must have passed, so the last of them counts.
-    yield from _latest(moment(limits.windows.get(window, {}).get("reset", "")) for window in rejected)
+    yield from _latest((at for at, sane in ends if at is not None and at <= sane), latest)
     if _is_top_rejected(limits):
-        yield from _latest([moment(limits.unified.get("reset", ""))])
-    yield from limits.retries(now)
+        yield from _latest([moment(limits.unified.get("reset", ""))], latest)
+    yield from (at for at in limits.retries(now) if at <= latest)
     resets = {limit: moment(fields["reset"]) for limit, fields in limits.classic.items() if "reset" in fields}
     spent = [limit for limit in resets if number(limits.classic[limit].get("remaining", "")) == 0]
     # Token counts are rounded to thousands: a limit can be hit before it says 0.
-    yield from _latest(resets[limit] for limit in spent or resets)
+    yield from _latest((resets[limit] for limit in spent or resets), latest)
 
 
-def _latest(moments: Iterable[float | None]) -> list[float]:
-    known = [each for each in moments if each is not None]
-    return [max(known)] if known else []
+def _longest_s(window: str) -> float:
+    length = length_s(window)
+    return LONGEST_LIMIT_S if length is None else min(length + _WINDOW_SLACK_S, LONGEST_LIMIT_S)
+
+
+def _latest(moments: Iterable[float | None], end: float) -> list[float]:
+    """The latest of the moments that are known and not after `end`, as a list; empty if there is none."""
+    sane = [each for each in moments if each is not None and each <= end]
+    return [max(sane)] if sane else []
 
 
 def _limit_evidence(what: str, until: float | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.upstream.limits import Limits, moment, number, title
+from proxy.upstream.limits import Limits, length_s, moment, number, title
 
 L = "anthropic-ratelimit-"
 U = f"{L}unified-"
@@ -93,3 +93,18 @@ def test_a_moment_is_unix_seconds_or_rfc_3339(text: str, at: float | None) -> No
 )
 def test_a_limit_has_a_name_in_words(name: str, words: str) -> None:
     assert title(name) == words
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds"),
+    [
+        ("5h", 18_000),
+        ("7d", 604_800),
+        ("7d_opus", 604_800),
+        ("1w", 604_800),
+        ("90m", 5400),
+        ("requests", None),
+    ],
+)
+def test_the_name_of_a_window_says_how_long_it_is(name: str, seconds: float | None) -> None:
+    assert length_s(name) == seconds
