@@ -152,12 +152,13 @@ class Account:
         return self if name == self.name else replace(self, name=name, updated_at=now)
 
     def rekeyed(self, key: ApiKey, now: float) -> Account:
-        """Use another key, which the caller has proven. An INVALID account becomes ACTIVE."""
+        """Use another key, which the caller has proven. An INVALID account becomes ACTIVE, and a limit of the old key
+        ends.
+        """
         if key == self.credential:
-            account = self.checked()
-        else:
-            account = replace(self, credential=key, unchecked=False, updated_at=now)
-        return account.activated(now) if account.status is Status.INVALID else account
+            return self.activated(now).checked() if self.status is Status.INVALID else self.checked()
+        account = replace(self, credential=key, unchecked=False, updated_at=now)
+        return account if self.status is Status.INACTIVE else account.activated(now)
 
     def checked(self) -> Account:
         """Note that the API has accepted the credential."""

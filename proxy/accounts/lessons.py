@@ -20,13 +20,13 @@ class Lessons:
 
     `refused`: accounts that it does not ask again; those in `by_quota` may be asked once they have recovered. `again`:
     one to be asked at once, with a new token. `held`: refusals that are about the account only if another one serves
-    the same request, as pairs of its id and the verdict.
+    the same request, as pairs of the account and the verdict.
     """
 
     refused: Set[str] = frozenset()
     by_quota: Set[str] = frozenset()
     replayed: Set[str] = frozenset()
-    held: tuple[tuple[str, Verdict], ...] = ()
+    held: tuple[tuple[Account, Verdict], ...] = ()
     again: str | None = None
     token_error: ProxyError | None = None
 
@@ -50,6 +50,8 @@ class Teacher:
     async def teach(self, lessons: Lessons, account: Account, verdict: Verdict) -> None:
         """Draw the lesson of a refusal, which is any verdict but HAND_ON and RETRY."""
         pool = self._pool
+        if not pool.keeps_key(account):
+            return  # what its old key was told says nothing of the new one, which may be asked
         if verdict.action is Action.REFRESH_THEN_NEXT:
             await self._renew(lessons, account, verdict)
             if lessons.again is not None:
@@ -64,7 +66,7 @@ class Teacher:
                 return
             case Action.SKIP_THEN_NEXT if verdict.matter is not None:
                 if verdict.limited_until is None:
-                    lessons.held += ((account.id, verdict),)
+                    lessons.held += ((account, verdict),)
                 else:
                     pool.skip(account.id, verdict.matter, verdict.limited_until, verdict.evidence)
             case Action.CONFIRM_KEY_THEN_NEXT:
@@ -77,9 +79,9 @@ class Teacher:
     def served(self, lessons: Lessons, account_id: str, matters: tuple[str, ...]) -> None:
         """Note that the account has served the request: so what others refused is a matter of theirs."""
         self._pool.served(account_id, matters)
-        for id, verdict in lessons.held:
-            if verdict.matter is not None:
-                self._pool.strike(id, verdict.matter, self.rate_limit_default_s, verdict.evidence)
+        for account, verdict in lessons.held:
+            if verdict.matter is not None and self._pool.keeps_key(account):
+                self._pool.strike(account.id, verdict.matter, self.rate_limit_default_s, verdict.evidence)
 
     async def _confirm(self, account: Account, verdict: Verdict) -> None:
         """The API refuses a key: it is dead if `GET /v1/models` refuses it too."""

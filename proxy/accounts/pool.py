@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
-from proxy.accounts.account import Account, Status
+from proxy.accounts.account import Account, ApiKey, Status
 from proxy.accounts.balancer import Balancer
 from proxy.accounts.cooldown import Cooldowns
 from proxy.accounts.quotas import Quotas
@@ -159,13 +159,13 @@ class Pool(AccountTable):
         self.touch(account_id)
         return InFlight(self, account_id, self.uses.begin(account_id, self._clock.now()))
 
-    def saw(self, account_id: str, headers: AnswerHeaders) -> None:
-        """Update the account's quota from an answer's headers."""
-        if account_id in self._table:
-            self.quotas.saw(account_id, headers)
-            if self._table[account_id].unchecked and headers.get("anthropic-organization-id"):
-                self.change(account_id, Account.checked)  # it names whose key it has accepted
-            self.touch(account_id)
+    def saw(self, account: Account, headers: AnswerHeaders) -> None:
+        """Update the quota of the account that was asked from its answer's headers."""
+        if self.keeps_key(account):
+            self.quotas.saw(account.id, headers)
+            if self._table[account.id].unchecked and headers.get("anthropic-organization-id"):
+                self.change(account.id, Account.checked)  # it names whose key it has accepted
+            self.touch(account.id)
 
     def room(self, account_id: str) -> float:
         """The fraction of its limits that the account has left, from 0 to 1; 1 if nothing is known."""
@@ -255,6 +255,9 @@ class Pool(AccountTable):
             self._counts[old.status] -= 1
             if new is None or (new.status, new.credential) != (old.status, old.credential):
                 self._refusals.end(old.id)
+            if new is not None and isinstance(new.credential, ApiKey) and new.credential != old.credential:
+                self._cooldowns.forget(old.id)  # what was learnt of the old key's limits
+                self.quotas.hear(old.id, {}, self._clock.now())
         if new is not None:
             self._counts[new.status] += 1
             self.uses.add(new.id)

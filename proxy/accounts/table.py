@@ -56,6 +56,13 @@ class AccountTable(ABC):
         found = self._table.get(account.id)
         return found is not None and found.credential == account.credential
 
+    def keeps_key(self, account: Account) -> bool:
+        """Whether the account is there and has got no other key than `account` has: then an answer to that one is
+        about it. New tokens of a login have the same limits.
+        """
+        same = isinstance(account.credential, OAuthTokens) or self.is_current(account)
+        return same and account.id in self._table
+
     @property
     def writable(self) -> bool:
         """Whether the data folder takes writes: nothing is unsaved, and nothing waits in the journal."""

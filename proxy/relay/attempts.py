@@ -336,7 +336,7 @@ class Attempts:
                 raise means.echoed(account, head.status)
             headers = AnswerHeaders(head.lines)
             attempt.request_id = headers.get("request-id")[:LONGEST_ID]
-            means.pool.saw(account.id, headers)
+            means.pool.saw(account, headers)
             if head.status == 200 and exchange.begins_with(first_event.GOOD_STARTS):
                 verdict = SERVED
             else:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from proxy.simulator import Error, Fault, Raw, Reset, Slow
+from proxy.simulator import Error, Fault, Raw, Reset, Slow, bare_429, model_429, no_credit, no_plan
 from tests.canaries import leaked
 from tests.service import ADMIN_KEY, CLIENT_KEY, Service, SteppedClock, kept, serve, upstream_key
 from tests.wire import Answer
@@ -274,7 +274,7 @@ async def test_a_new_key_keeps_id_history_and_what_is_not_the_keys(tmp_path: Pat
         after = answer.json()["account"]
         same = ("id", "name", "requests", "created_at", "last_used_at", "etag")
         assert (answer.status, [after[name] for name in same]) == (200, [before[name] for name in same])
-        assert after["status"] == ("active" if state == "invalid" else state)
+        assert after["status"] == ("inactive" if state == "inactive" else "active")
         assert not leaked(answer.body.decode(), [NEW_KEY])
         assert kept(tmp_path, "accounts", id)["credential"] == {"api_key": NEW_KEY}
         await service.admin("PUT", path, {"status": "active"})
@@ -312,7 +312,18 @@ async def test_the_same_key_again_revives_an_invalid_account(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "told", [Error(401), Error(403, message="This organization has been disabled.")], ids=["401", "disabled"]
+    "told",
+    [
+        Error(401),
+        Error(403),
+        Error(403, message="This organization has been disabled."),
+        Error(429, headers=(("retry-after", "2592000"),)),
+        model_429(),
+        no_credit(),
+        no_plan(),
+        bare_429(),
+    ],
+    ids=["401", "403", "disabled", "429", "model's 429", "no credit", "no plan", "bare 429"],
 )
 async def test_what_the_old_key_is_told_says_nothing_of_the_new_one(tmp_path: Path, told: Error) -> None:
     clock = SteppedClock()
@@ -326,6 +337,26 @@ async def test_what_the_old_key_is_told_says_nothing_of_the_new_one(tmp_path: Pa
         clock.advance(9)
         assert (await request).status == 200
         assert service.status("a") == "active"
+        assert sorted([(await service.message()).header("x-proxy-account") for _ in "ab"]) == ["a", "b"]
+
+
+async def test_a_request_that_the_old_key_of_the_only_account_refused_is_served_by_the_new_one(
+    tmp_path: Path,
+) -> None:
+    clock = SteppedClock()
+    async with serve(tmp_path, clock=clock) as service:
+        service.simulator.script(
+            upstream_key("a"), Slow(9, then=Error(429, headers=(("retry-after", "2592000"),)))
+        )
+        service.simulator.add_api_key(NEW_KEY, organization="a")
+        request = asyncio.create_task(service.message())
+        await clock.asleep(9)
+        await service.admin("PUT", path_of(service, "a"), {"api_key": NEW_KEY})
+        clock.advance(9)
+        assert (await request).status == 200
+        assert [entry.credential for entry in service.simulator.ledger.inference()][-1] == NEW_KEY
+        account = await view(service, "a")
+        assert (account["status"], account["rate_limited_until"]) == ("active", None)
 
 
 async def test_an_account_that_is_deleted_while_its_new_key_is_proven_stays_deleted(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ ARROWS = {
     (Status.INVALID, "an admin activates it"): Status.ACTIVE,
     (Status.INACTIVE, "an admin activates it"): Status.ACTIVE,
     (Status.INVALID, "its new key works"): Status.ACTIVE,
+    (Status.RATE_LIMITED, "its new key works"): Status.ACTIVE,
     (Status.INVALID, "its own key works"): Status.ACTIVE,
 }
 

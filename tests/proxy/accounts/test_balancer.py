@@ -296,7 +296,7 @@ async def both(pool: Pool, plain: Plain, clock: TestClock, step: tuple[Any, ...]
             unified = "anthropic-ratelimit-unified-5h"
             reset = str(round(NOW + 86_400))
             lines = [(f"{unified}-utilization", str(percent / 100)), (f"{unified}-reset", reset)]
-            pool.saw(id, answer_headers(lines))
+            pool.saw(pool[id], answer_headers(lines))
 
 
 @pytest.mark.parametrize("by_room", [False, True])

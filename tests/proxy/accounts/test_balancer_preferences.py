@@ -53,7 +53,7 @@ def chosen(pool: Pool, times: int = 1, **options: Any) -> str:
 def has_left(pool: Pool, id: str, left: float, *, resets_in: float = 3600) -> None:
     unified = "anthropic-ratelimit-unified-5h"
     lines = [(f"{unified}-utilization", f"{1 - left}"), (f"{unified}-reset", str(round(NOW + resets_in)))]
-    pool.saw(id, answer_headers(lines))
+    pool.saw(pool[id], answer_headers(lines))
 
 
 # ---- priority

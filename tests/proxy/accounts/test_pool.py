@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.accounts.account import Account, OAuthTokens, Status
+from proxy.accounts.account import Account, ApiKey, OAuthTokens, Status
 from proxy.accounts.exhausted import exhausted
 from proxy.accounts.pool import Pool
 from proxy.clock import rfc3339
 from proxy.errors import RateLimited, Unavailable
 from proxy.jobs import Jobs
+from tests.answer_headers import answer_headers
 from tests.disk import Disk, added, make_pool
 from tests.service import TestClock
 
@@ -159,6 +160,32 @@ async def test_what_was_refused_long_ago_is_forgotten(pool: Pool, clock: TestClo
     clock.advance(10)
     pool.tick()
     assert not pool.has_refusals
+
+
+async def test_a_new_key_begins_without_the_limits_of_the_old_one(pool: Pool, clock: TestClock) -> None:
+    [a] = await added(pool, "a")
+    used = answer_headers([("anthropic-ratelimit-requests-remaining", "0")])
+    old = pool[a]
+    pool.saw(old, used)
+    pool.skip(a, "route files", clock.now() + 60, "429")
+    pool.strike(a, "model opus", 60, "429")
+    pool.limit(a, clock.now() + 600, "429")
+    new = await pool.update(a, key=ApiKey("sk-ant-api03-new"))
+    assert (new.status, new.rate_limited_until) == (Status.ACTIVE, None)
+    assert chosen(pool, "route files", "model opus") == "a"
+    assert (pool.quotas[a], pool.has_matters) == ({}, False)
+    pool.saw(old, used)
+    assert pool.quotas[a] == {}
+
+
+async def test_new_tokens_of_a_login_keep_what_is_known_of_its_limits(pool: Pool, clock: TestClock) -> None:
+    login = await pool.add("login", OAuthTokens("one", "two", clock.now() + 60))
+    pool.skip(login.id, "route files", clock.now() + 60, "429")
+    tokens = OAuthTokens("three", "four", clock.now() + 3600)
+    await pool.change(login.id, lambda a: a.refresh_received(tokens, clock.now()))
+    pool.publish(login.id)
+    pool.saw(login, answer_headers([("anthropic-ratelimit-unified-5h-utilization", "0.5")]))
+    assert (pool.choose(("route files",)), pool.quotas[login.id]["5h"].used) == (None, 0.5)
 
 
 async def test_refusals_in_a_row_are_shown_until_the_account_serves_or_changes(

@@ -308,13 +308,13 @@ async def test_a_deleted_accounts_late_answer_leaves_nothing(pool: Pool) -> None
     account = await pool.add("a", ApiKey("sk-ant-api03-a"))
     await pool.remove(account.id)
     lines = [(f"{UNIFIED}5h-utilization", "1.0"), (f"{UNIFIED}5h-reset", "1800003600")]
-    pool.saw(account.id, answer_headers(lines))
+    pool.saw(account, answer_headers(lines))
     assert pool.room(account.id) == 1.0
 
 
 async def test_answers_of_different_limits_all_count(pool: Pool) -> None:
     account = await pool.add("a", ApiKey("sk-ant-api03-a"))
     for name, used in (("5h", "0.1"), ("7d", "0.2"), ("5h", "0.3")):
-        pool.saw(account.id, answer_headers([(f"{UNIFIED}{name}-utilization", used)]))
-    pool.saw(account.id, answer_headers([("request-id", "req_1")]))
+        pool.saw(account, answer_headers([(f"{UNIFIED}{name}-utilization", used)]))
+    pool.saw(account, answer_headers([("request-id", "req_1")]))
     assert {name: window.used for name, window in pool.quotas[account.id].items()} == {"5h": 0.3, "7d": 0.2}
