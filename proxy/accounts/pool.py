@@ -232,10 +232,7 @@ class Pool(AccountTable):
         return since if self._clock.now() - since >= self.idle_threshold_s else None
 
     def recovers_in(self, matters: tuple[str, ...] = (), *, but: Collection[str] = ()) -> float | None:
-        """Seconds until the first resting account can be asked for these matters, of those not in `but`.
-
-        None if none rests.
-        """
+        """Seconds until the first resting account not in `but` can be asked for these matters. None if none rests."""
         first = self.first_back(matters, but)
         return None if first is None else first[0]
 
@@ -253,10 +250,13 @@ class Pool(AccountTable):
     def _follow(self, old: Account | None, new: Account | None) -> None:
         if old is not None:
             self._counts[old.status] -= 1
-            if new is None or (new.status, new.credential) != (old.status, old.credential):
+            other_key = new is not None and _has_other_key(old, new)
+            other_way = new is not None and new.proxy != old.proxy
+            if new is None or other_way or (new.status, new.credential) != (old.status, old.credential):
                 self._refusals.end(old.id)
-            if new is not None and isinstance(new.credential, ApiKey) and new.credential != old.credential:
-                self._cooldowns.forget(old.id)  # what was learnt of the old key's limits
+            if new is None or other_key or other_way:
+                self._cooldowns.forget(old.id)
+            if other_key:
                 self.quotas.hear(old.id, {}, self._clock.now())
         if new is not None:
             self._counts[new.status] += 1
@@ -266,7 +266,6 @@ class Pool(AccountTable):
             self.quotas.file(new)
         elif old is not None:
             self.uses.forget(old.id)
-            self._cooldowns.forget(old.id)
             self._balancer.forget(old.id)
             self.quotas.forget(old.id)
 
@@ -286,3 +285,8 @@ class InFlight:
         self._use.in_flight -= 1
         self._pool.answered(self._account_id)
         self._pool.touch(self._account_id)
+
+
+def _has_other_key(old: Account, new: Account) -> bool:
+    """Whether the limits of the old key say nothing of the new one. New tokens of a login have those of the old."""
+    return isinstance(new.credential, ApiKey) and new.credential != old.credential

@@ -30,6 +30,7 @@ from proxy.errors import (
     UpstreamGarbled,
     UpstreamLost,
     UpstreamSilent,
+    UpstreamUnreachable,
     without_frames,
 )
 from proxy.feed import Feed, Happened
@@ -45,7 +46,7 @@ from proxy.upstream.driver import CurlClient
 from proxy.upstream.exchange import Exchange, Head
 from proxy.upstream.retry_budget import RetryBudget
 from proxy.upstream.unclassified import Unclassified
-from proxy.upstream.verdict import Action, Asked, Verdict
+from proxy.upstream.verdict import OWN_PROXY, Action, Asked, Verdict
 from proxy.usage.request import LONGEST_ID, Attempt, RequestRecord
 
 SHORT_WAIT_S = 5.0
@@ -251,6 +252,8 @@ class Attempts:
         account = self._choose(matters)
         while account is None and await pool.probation_ended():
             account = self._choose(matters)
+        if account is None:  # one that rests for its own proxy is asked if no other can be
+            account = self._choose(tuple(each for each in matters if each != OWN_PROXY))
         if account is not None:
             return pool.take(account.id, new=account.id != self._placement.account_id)
         return await self._recovered(matters) if self._record.attempts else None
@@ -343,7 +346,7 @@ class Attempts:
                 verdict = await means.judge(account, exchange, head.status, headers, self._asked)
         except UpstreamError as error:
             attempt.end(0, type(error).__name__, str(error), means.clock.monotonic())
-            self._upstream_failed(account, error)
+            await self._upstream_failed(account, error)
             return None
         attempt.end(head.status, verdict.action.value, verdict.evidence, means.clock.monotonic())
         if verdict.action is Action.HAND_ON:
@@ -363,24 +366,28 @@ class Attempts:
             self._patience.failed()
         else:
             await self._means.teacher.teach(self._lessons, account, verdict)
-        log.info(
-            "attempt failed account=%s attempt=%d action=%s evidence=%s",
-            account.id,
-            len(self._record.attempts),
-            verdict.action.value,
-            verdict.evidence,
-        )
+        told, count = "attempt failed account=%s attempt=%d action=%s evidence=%s", len(self._record.attempts)
+        log.info(told, account.id, count, verdict.action.value, verdict.evidence)
 
-    def _upstream_failed(self, account: Account, error: UpstreamError) -> None:
+    async def _upstream_failed(self, account: Account, error: UpstreamError) -> None:
         self._means.pool.answered(account.id)
         self._means.pool.failed(account.id)
-        log.warning(
-            "attempt failed account=%s attempt=%d error=%s", account.id, len(self._record.attempts), error
-        )
+        told, count = "attempt failed account=%s attempt=%d error=%s", len(self._record.attempts)
+        log.warning(told, account.id, count, error)
         if (final := _final(error, may_resend=self._may_resend)) is not None:
             raise final from error
         self._error = without_frames(error)
-        self._patience.failed()
+        verdict = _of_its_own_proxy(account, error)
+        if verdict is not None and await self._has_another(account):
+            await self._means.teacher.teach(self._lessons, account, verdict)
+        else:
+            self._patience.failed()
+
+    async def _has_another(self, account: Account) -> bool:
+        """Whether an account beside this one can be asked."""
+        pool, refused = self._means.pool, self._lessons.refused | {account.id}
+        other = pool.choose(await self._matters(), refused=refused, tags=self._tags)
+        return other is not None and not self._placement.strict
 
     async def _hand_over(
         self, account: Account, exchange: Exchange, head: Head, answered: AnswerHeaders
@@ -408,9 +415,8 @@ class Attempts:
         if self._last is None:
             back_s = pool.recovers_in(matters, but=self._barred)
             if isinstance(lessons.token_error, TokenTrouble) and back_s is None:
-                raise Unavailable(
-                    f"no account has a live token: {lessons.token_error}", retry_after_s=TOKEN_RETRY_S
-                )
+                told = f"no account has a live token: {lessons.token_error}"
+                raise Unavailable(told, retry_after_s=TOKEN_RETRY_S)
             raise exhausted(pool, now, matters, tags=self._tags, only=self._placement.only)
         account, exchange, head, headers, verdict = self._last
         if not any(a.works and a.id not in self._barred for a in pool):
@@ -434,6 +440,13 @@ def _final(error: UpstreamError, *, may_resend: bool) -> RequestError | None:
     if isinstance(error, UpstreamLost) and not may_resend:
         return BadGateway(f"the connection to the upstream was lost after the request was sent: {error}")
     return None
+
+
+def _of_its_own_proxy(account: Account, error: UpstreamError) -> Verdict | None:
+    """What it says of the account that its own outbound proxy leads nowhere; None if the way is that of others too."""
+    if account.proxy is None or not isinstance(error, UpstreamUnreachable):
+        return None
+    return Verdict(Action.SKIP_THEN_NEXT, f"its own outbound proxy: {error}", matter=OWN_PROXY)
 
 
 def _withheld(status: int, verdict: Verdict) -> RequestError | None:

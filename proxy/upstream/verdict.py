@@ -41,6 +41,9 @@ LONGEST_LIMIT_S = 35 * 86_400.0
 MESSAGES = "POST messages"
 """The route whose 429 is about the account: every account serves it, and nothing else uses up its quota."""
 
+OWN_PROXY = "way through its own proxy"
+"""What an account is passed over for whose own outbound proxy is down: a matter of every request."""
+
 JUDGED_BY_BODY = frozenset({400, 401, 402, 403, 404, 429})
 
 _SHORTEST_LIMIT_S = 1.0
@@ -121,7 +124,7 @@ class Asked(NamedTuple):
     def matters(self) -> tuple[str, ...]:
         """Everything that an account may be passed over for."""
         model = () if self.model is None else (f"model {self.model}",)
-        return (self.of_route, *model, *map("beta {}".format, self.betas))
+        return (OWN_PROXY, self.of_route, *model, *map("beta {}".format, self.betas))
 
 
 def judge(

@@ -11,8 +11,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from proxy.errors import StorageError
+from proxy.simulator import quota_429
 from tests.outbound import Outbound, outbound
-from tests.service import Service, serve
+from tests.service import Service, serve, upstream_key
 
 PASSWORD = "a-pass-word-of-a-proxy"
 
@@ -112,6 +113,90 @@ async def test_its_new_login_goes_by_it(tmp_path: Path) -> None:
         code = f"{found['code'][0]}#{found['state'][0]}"
         answer = await service.admin("POST", f"{path(service)}/reauthorize", {"code": code})
         assert (answer.status, len(own.asked)) == (200, 1)
+
+
+# ---- one that is down
+
+DEAD = f"http://team:{PASSWORD}@127.0.0.1:1"
+
+
+async def served_by(service: Service, count: int) -> list[tuple[str, str]]:
+    """Send so many messages, which are all served: the account and the attempts of each."""
+    answers = [await service.message() for _ in range(count)]
+    assert [answer.status for answer in answers] == [200] * count
+    return [(a.header("x-proxy-account") or "", a.header("x-proxy-attempts") or "") for a in answers]
+
+
+@pytest.mark.parametrize("others", ["b", "bcd"])
+async def test_an_account_whose_own_proxy_is_down_costs_others_no_request_and_no_wait(
+    tmp_path: Path, others: str
+) -> None:
+    async with serve(
+        tmp_path, accounts=["a", *others], retry__max_attempts="1", retry__budget="0"
+    ) as service:
+        await set_proxy(service, DEAD)
+        assert "a" not in {name for name, _ in await served_by(service, 60)}
+        assert service.clock.slept == []
+        assert service.status("a") == "active"
+
+
+async def test_an_account_whose_own_proxy_is_down_is_passed_over_longer_each_time_and_shown(
+    tmp_path: Path,
+) -> None:
+    async with serve(tmp_path, accounts=["a", "b"]) as service:
+        await set_proxy(service, DEAD)
+        for rest_s in (5, 10, 20, 40, 80):
+            assert (await service.admin("GET", "/health")).json()["status"] == "healthy"
+            assert ("b", "2") in await served_by(service, 2)
+            service.clock.advance(rest_s - 0.1)
+            assert await served_by(service, 3) == [("b", "1")] * 3
+            service.clock.advance(0.2)
+        assert (await service.admin("GET", "/health")).json()["status"] == "degraded"
+        account = (await service.admin("GET", path(service))).json()["account"]
+        assert account["status"] == "active"
+        assert account["status_reason"].startswith("refused 5 requests in a row: its own outbound proxy: ")
+        assert PASSWORD not in account["status_reason"]
+
+
+async def test_another_way_ends_the_rest_of_an_account_whose_own_proxy_was_down(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=["a", "b"]) as service:
+        await set_proxy(service, DEAD)
+        for _ in range(5):
+            await served_by(service, 2)
+            service.clock.advance(100)
+        await served_by(service, 2)
+        await set_proxy(service, None)
+        assert sorted(await served_by(service, 2)) == [("a", "1"), ("b", "1")]
+        assert (await service.admin("GET", "/health")).json()["status"] == "healthy"
+
+
+async def test_the_proxy_of_the_only_account_is_tried_as_often_as_the_upstream(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        await set_proxy(service, DEAD)
+        for _ in range(2):
+            answer = await service.message()
+            assert (answer.status, answer.header("x-proxy-attempts")) == (502, "5")
+        assert len(service.clock.slept) == 8
+        await service.add_account("b")
+        assert ("b", "2") in await served_by(service, 2)
+
+
+async def test_an_account_that_rests_for_its_proxy_is_asked_where_no_other_can_be(tmp_path: Path) -> None:
+    soon = {"retry__base_delay": "1ms", "retry__jitter_max": "0s"}
+    async with serve(tmp_path, accounts=["a", "b"], **soon) as service:
+        await set_proxy(service, DEAD)
+        await served_by(service, 2)
+        answers = [await service.message(headers=[("x-proxy-account", "a")])]
+        service.simulator.script(upstream_key("b"), quota_429(600), path="/v1/messages")
+        answers += [await service.message() for _ in range(2)]
+        assert [answer.status for answer in answers] == [502] * 3
+
+
+async def test_a_configured_proxy_that_is_down_says_nothing_of_the_accounts(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=["a", "b"], claude__proxy=DEAD) as service:
+        answer = await service.message()
+        assert (answer.status, answer.header("x-proxy-attempts")) == (502, "5")
+        assert len(service.clock.slept) == 4
 
 
 @pytest.mark.parametrize(

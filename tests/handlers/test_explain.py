@@ -173,7 +173,7 @@ async def test_each_account_has_its_verdict_and_says_until_when(tmp_path: Path) 
         pool.limit(of(service, "limited"), now + 60, "the 5h window is used up")
         pool.invalidate(of(service, "invalid"), "the key was refused")
         await pool.update(of(service, "off"), status=Status.INACTIVE)
-        matter = Asked(str(MESSAGE["model"]), MESSAGES, ()).matters[0]
+        matter = Asked(str(MESSAGE["model"]), MESSAGES, ()).of_route
         pool.skip(of(service, "resting"), matter, now + 30, "-")
         found = await ask(service, **TURN, body=MESSAGE)
         assert verdicts(found) == {
