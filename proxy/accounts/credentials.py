@@ -63,12 +63,14 @@ class Credentials:
         return key
 
     async def works(self, account: Account) -> bool:
-        """Whether the account's credential is accepted; a token is refreshed first."""
+        """Whether the account's credential is accepted; a token is refreshed first, if that can be had now."""
         if account.type == "oauth":
             try:
                 account = await self._refresher.refresh(account.id, forced=True)
-            except (TokenRefused, TokenTrouble):
+            except TokenRefused:
                 return False
+            except TokenTrouble:
+                account = self._pool[account.id]  # its token may be good all the same
         return await self._probe.works(account) is True
 
     async def test(self, account: Account) -> Finding:

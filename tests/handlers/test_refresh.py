@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.accounts.account import Status
+from proxy.accounts.account import OAuthTokens, Status
 from proxy.simulator import Answer, Error, Fault, Slow
 from tests.canaries import holders, leaked
 from tests.logins import HOUR, TOKEN, as_json, pair, stored
@@ -120,3 +120,22 @@ async def test_an_invalid_account_is_set_active_where_a_refresh_and_the_api_say_
             service.simulator.revoke(grant)
         answer = await service.admin("PUT", f"/api/accounts/{account.id}", {"status": "active"})
         assert (answer.status, service.status("a")) == ((200, "active") if works else (422, "invalid"))
+
+
+@pytest.mark.parametrize("works", [True, False])
+@pytest.mark.parametrize("refresh_token", [True, False])
+async def test_where_no_refresh_can_be_had_the_token_that_is_there_tells(
+    tmp_path: Path, refresh_token: bool, works: bool
+) -> None:
+    async with serve(tmp_path, accounts=[]) as service:
+        grant = service.simulator.add_oauth(organization="a")
+        second = grant.refresh_token if refresh_token else None
+        tokens = OAuthTokens(grant.access_token, second, service.clock.now() + 3600)
+        account = await service.parts.pool.add("a", tokens)
+        service.parts.pool.invalidate(account.id, "401")
+        service.simulator.always(None, Error(503), path=TOKEN)
+        if not works:
+            service.simulator.revoke(grant.access_token)
+        answer = await service.admin("PUT", f"/api/accounts/{account.id}", {"status": "active"})
+        assert (answer.status, service.status("a")) == ((200, "active") if works else (422, "invalid"))
+        assert len(service.simulator.ledger.token_calls()) == refresh_token
