@@ -34,6 +34,11 @@ class Lessons:
     def refused_for_good(self) -> Set[str]:
         return self.refused - self.by_quota
 
+    def lacks_token(self, error: ProxyError) -> None:
+        """Note why an account has no live token. A reason that passes stays: another try may help then."""
+        if not isinstance(self.token_error, TokenTrouble) or isinstance(error, TokenTrouble):
+            self.token_error = without_frames(error)
+
 
 class Teacher:
     """Tells the pool what a verdict means for an account, and a request where not to go again."""
@@ -101,7 +106,7 @@ class Teacher:
             try:
                 await refresher.refresh(account.id, failed=used)
             except (TokenRefused, TokenTrouble, NotFound) as error:
-                lessons.token_error = without_frames(error)
+                lessons.lacks_token(error)
             else:
                 lessons.again = account.id
         elif await self._probe.works(account) is False and pool.is_current(account):

@@ -313,7 +313,7 @@ class Attempts:
             log.warning("passed over without a live token account=%s reason=%s", account.id, error)
             self._means.pool.answered(account.id)
             self._lessons.refused |= {account.id}
-            self._lessons.token_error = without_frames(error)
+            self._lessons.lacks_token(error)
             return None
         except BaseException:  # nobody else would end the probation that its choice began
             self._means.pool.answered(account.id)

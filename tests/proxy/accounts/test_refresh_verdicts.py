@@ -19,6 +19,7 @@ from tests.logins import (
     REFUSALS,
     TOKEN,
     TROUBLES,
+    as_json,
     cases,
     pair,
     sent_tokens,
@@ -141,6 +142,21 @@ async def test_a_401_is_followed_by_a_refused_refresh(tmp_path: Path) -> None:
         assert (await service.message()).status == 503
         assert service.status("a") == "invalid"
         assert pair(stored(tmp_path, account.id)) == before
+
+
+@pytest.mark.parametrize("order", ["passes, refused", "refused, passes"])
+async def test_a_token_server_in_trouble_is_told_whatever_another_grant_has_come_to(
+    tmp_path: Path, order: str
+) -> None:
+    answers = {"passes": Error(503), "refused": as_json({"error": "invalid_grant"}, 400)}
+    async with serve(tmp_path, accounts=[]) as service:
+        for name in "ab":
+            await service.add_login(name, expires_in=-10)
+        service.simulator.script(None, *(answers[each] for each in order.split(", ")), path=TOKEN)
+        answer = await service.message()
+        assert answer.status == 503
+        assert answer.json()["error"]["message"].startswith("no account has a live token: ")
+        assert (answer.header("x-should-retry"), answer.header("retry-after")) == (None, "5")
 
 
 async def test_an_account_deleted_while_its_token_is_refreshed_is_no_404_for_the_client(
