@@ -48,7 +48,7 @@ JUDGED_BY_BODY = frozenset({400, 401, 402, 403, 404, 429})
 
 _SHORTEST_LIMIT_S = 1.0
 # A window ends within its own length; a clock without `Date` beside it may be wrong by a bit.
-_WINDOW_SLACK_S = 3600.0
+_WINDOW_SLACK_S = 86_400.0
 # What `x-should-retry: true` alone means: a short throttle (emaspa/trmnl-claude#2), which names no time.
 _UNNAMED_THROTTLE_S = 5.0
 
