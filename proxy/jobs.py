@@ -40,8 +40,12 @@ class Jobs:
         work: Callable[[], Awaitable[None] | None],
         *,
         jitter: float = 0.0,
+        wait: bool = True,
     ) -> None:
-        """Run `work` every `interval_s` seconds, never twice at once; `jitter` is a fraction of that."""
+        """Run `work` every `interval_s` seconds, never twice at once; `jitter` is a fraction of that.
+
+        A shutdown waits for a round that runs, or cancels it where `wait` is False.
+        """
 
         async def run() -> None:
             try:
@@ -53,7 +57,10 @@ class Jobs:
             except Exception:
                 log.exception("job failed job=%s", name)
 
-        periodic = PeriodicCallback(lambda: self.start(name, run()), interval_s * 1000, jitter=jitter)
+        def begin() -> asyncio.Task[None]:
+            return self.start(name, run(), wait=wait)
+
+        periodic = PeriodicCallback(begin, interval_s * 1000, jitter=jitter)
         self._periodic.append(periodic)
         periodic.start()
 

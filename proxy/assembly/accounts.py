@@ -97,7 +97,6 @@ async def open_accounts(given: Given, client: CurlClient) -> AsyncIterator[Accou
         leaving.push_async_callback(jobs.close)
         jobs.every("save accounts again", periods.SAVE_AGAIN_S, partial(_save_again, pool, refresher))
         jobs.every("save counters of accounts", periods.SAVE_COUNTERS_S, partial(pool.save_counters, storage))
-        jobs.every("upkeep", upkeep.interval_s, upkeep.look, jitter=0.1)
         refresher.start()
         yield Accounts(pool, affinity, quota, refresher, Probe(client, jobs, clock), logins, upkeep)
 

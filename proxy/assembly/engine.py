@@ -19,6 +19,7 @@ from proxy.accounts.logins import Logins
 from proxy.accounts.pool import Pool
 from proxy.accounts.quota_watch import QuotaWatch
 from proxy.accounts.refresh import Refresher
+from proxy.accounts.upkeep import Upkeep
 from proxy.adjustments import Adjustable, http_options
 from proxy.assembly import periods
 from proxy.assembly.accounts import Accounts, open_accounts, open_client
@@ -205,8 +206,18 @@ def _begun(given: Given, accounts: Accounts, parts: Parts) -> Parts:
     parts.jobs.every(
         "forget counters", periods.SAVE_COUNTERS_S, partial(_orphans(given, parts).save, given.storage)
     )
-    parts.jobs.start("upkeep at start", accounts.upkeep.look())
+    _look_at_accounts(accounts.upkeep, parts.jobs)
     return parts
+
+
+def _look_at_accounts(upkeep: Upkeep, jobs: Jobs) -> None:
+    """Look at every account, now and from time to time.
+
+    A shutdown ends a look, which may take long, before anything else. The refreshes that it has begun are jobs of their
+    own, and are awaited; no other one begins.
+    """
+    jobs.start("upkeep at start", upkeep.look(), wait=False)
+    jobs.every("upkeep", upkeep.interval_s, upkeep.look, jitter=0.1, wait=False)
 
 
 async def _take_over(given: Given, entered: Entered, jobs: Jobs) -> None:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import random
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from proxy.accounts.login import LIFE_S
+from proxy.assembly.engine import Parts, engine
 from proxy.clients.signins import IDLE_S
+from proxy.config.settings import load_settings
+from proxy.simulator import Simulator, Slow
 from proxy.storage.codec import Document, encode, to_text
-from tests.service import Service, serve, until, upstream_key
+from tests.logins import DUE, HOUR, TOKEN, simulating, tokens_of
+from tests.service import ADMIN_KEY, Service, SteppedClock, serve, until, upstream_key
 
 SAVE = ("proxy.assembly.periods.SAVE_COUNTERS_S", 0.01)
 
@@ -36,6 +44,44 @@ async def test_a_tick_changes_what_time_has_changed(tmp_path: Path) -> None:
         service.tick()
         assert service.status("a") == "active"
         assert (len(parts.sessions), parts.logins.ids(), len(ended)) == (0, [], 1)
+
+
+@pytest.mark.parametrize("look", ["at the start", "periodic"])
+async def test_a_shutdown_ends_the_look_at_all_accounts(
+    tmp_path: Path, look: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, pause_s = SteppedClock(), 0.0
+    monkeypatch.setattr("proxy.accounts.refresh.SPREAD_S", pause_s)
+    async with simulating(Simulator(clock=clock, rng=random.Random(1))) as simulator:
+        environ = {
+            "AUTH__API_KEY": ADMIN_KEY,
+            "OAUTH__CLIENT_ID": simulator.client_id,
+            "OAUTH__AUTHORIZE_URL": simulator.authorize_url,
+            "OAUTH__TOKEN_URL": simulator.token_url,
+            "SCHEDULER__INTERVAL": "1h" if look == "at the start" else "10ms",
+            "STORAGE__DATA_FOLDER": str(tmp_path),
+        }
+
+        def running() -> AbstractAsyncContextManager[Parts]:
+            return engine(load_settings(None, environ), clock, random.Random(1))
+
+        async with running() as parts:
+            for number in range(6):
+                grant = simulator.add_oauth(organization=f"team-{number}")
+                await parts.pool.add(f"team-{number}", tokens_of(grant, clock.now() + HOUR))
+        simulator.always(None, Slow(5), path=TOKEN)
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(running())
+            if look == "periodic":
+                clock.advance(HOUR - DUE)
+            await clock.asleep(pause_s, count=2)
+            clock.advance(pause_s)
+            await clock.asleep(5, count=2)
+            closing = asyncio.create_task(stack.pop_all().aclose())
+            await asyncio.sleep(0)
+            clock.free()
+            await closing
+        assert len(simulator.ledger.token_calls()) == 2
 
 
 async def test_looking_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

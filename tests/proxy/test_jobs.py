@@ -132,3 +132,21 @@ async def test_closing_waits_for_a_round_that_runs(jobs: Jobs) -> None:
     await rounds.begin
     await jobs.close()
     assert (rounds.done, rounds.at_once) == (1, 0)
+
+
+async def test_closing_cancels_a_round_that_it_need_not_wait_for(
+    jobs: Jobs, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, others = asyncio.Event(), Rounds()
+
+    async def work() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    jobs.every("wait for ever", SOON_S, work, wait=False)
+    jobs.every("count", SOON_S, others)
+    await begun.wait()
+    await others.begin
+    async with asyncio.timeout(10):
+        await jobs.close()
+    assert (others.done, others.at_once, caplog.messages) == (1, 0, [])

@@ -181,6 +181,36 @@ async def test_a_shutdown_finishes_a_refresh_that_runs(tmp_path: Path) -> None:
     assert pair(stored(tmp_path, account.id)) == pair(grant) != old
 
 
+async def test_a_shutdown_begins_no_refresh_of_a_look_and_finishes_those_that_run() -> None:
+    async with world(clock := SteppedClock()) as w:
+        grants = [await w.add(f"team-{number}", life_s=DUE) for number in range(8)]
+        before = [pair(grant) for _, grant in grants]
+        w.simulator.always(None, Slow(5), path=TOKEN)
+        w.jobs.start("look", w.refresher.refresh_due(HOUR), wait=False)
+        await until(lambda: len(clock.slept) == 2)
+        clock.advance(SPREAD_S)
+        await w.held(2)
+        closing = asyncio.create_task(w.jobs.close())
+        await asyncio.sleep(0)
+        clock.free()
+        await closing
+        new = [a for (a, grant), old in zip(grants, before, strict=True) if pair(grant) != old]
+        assert w.calls == len(new) == 2
+        assert [pair(w.on_disk(a)) for a, _ in grants] == [pair(grant) for _, grant in grants]
+
+
+async def test_a_shutdown_begins_no_refresh_that_pauses_before_its_turn() -> None:
+    async with world(clock := SteppedClock()) as w:
+        await w.add(life_s=DUE)
+        w.jobs.start("look", w.refresher.refresh_due(HOUR), wait=False)
+        await until(lambda: clock.slept)
+        closing = asyncio.create_task(w.jobs.close())
+        await asyncio.sleep(0)
+        clock.free()
+        await closing
+        assert w.calls == 0
+
+
 async def test_who_waits_too_long_is_told_and_the_refresh_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proxy.accounts.refresh.LONGEST_WAIT_S", 0.05)
     async with world(SteppedClock()) as w:
