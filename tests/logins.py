@@ -17,6 +17,7 @@ from proxy.accounts.account import Account, OAuthTokens
 from proxy.accounts.oauth import OAuthServer, Registration
 from proxy.accounts.pool import Pool
 from proxy.accounts.refresh import Refresher
+from proxy.accounts.upkeep import Upkeep
 from proxy.jobs import Jobs
 from proxy.simulator import Answer, Entry, Error, Fault, Grant, Raw, Reset, ResetEarly, Simulator
 from proxy.storage.timed import Timed
@@ -239,6 +240,12 @@ class World:
             self.pool, self.server, jobs=self.jobs, clock=self.clock, rng=random.Random(1)
         )
         self.refresher.start()
+        self.upkeep = self.upkeep_of(random.Random(1))
+
+    def upkeep_of(self, rng: random.Random) -> Upkeep:
+        return Upkeep(
+            self.pool, self.refresher, interval_s=HOUR, deactivates=False, clock=self.clock, rng=rng
+        )
 
     async def stop(self) -> None:
         """As a shutdown: what runs is finished."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Coroutine
 from dataclasses import replace
@@ -20,7 +19,7 @@ from proxy.accounts.outcomes import Outcomes
 from proxy.accounts.pool import Pool
 from proxy.accounts.troubles import Troubles
 from proxy.clock import Clock, rfc3339
-from proxy.errors import NotFound, StorageError, TokenRefused, TokenTrouble
+from proxy.errors import StorageError, TokenRefused, TokenTrouble
 from proxy.failpoints import failstep
 from proxy.jobs import Jobs
 
@@ -32,10 +31,6 @@ LONGEST_WAIT_S = 75.0
 
 NOT_WRITABLE = "new tokens cannot be written, so no token is rotated"
 NOT_CONFIGURED = "oauth.client_id, oauth.authorize_url and oauth.token_url are not configured"
-
-AT_ONCE = 2
-SPREAD_S = 2.0
-"""The hourly job refreshes two accounts at a time, each after a random pause up to this long."""
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +57,6 @@ class Refresher:
         self._server = server
         self._jobs = jobs
         self._clock = clock
-        self._rng = rng
         self.outcomes = Outcomes()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._troubles = Troubles(clock=clock, rng=rng)
@@ -125,9 +119,9 @@ class Refresher:
         await asyncio.shield(self._run(account_id, "reauthorize", self._replace(account_id, tokens)))
         return self._pool[account_id]
 
-    def needs_refresh(self, account: Account) -> bool:
-        """Whether the account works and its token has expired or is about to."""
-        return account.works and self._due(account, REFRESH_AHEAD_S)
+    def needs_refresh(self, account: Account, within_s: float = REFRESH_AHEAD_S) -> bool:
+        """Whether the account works and its token has expired or does within `within_s`."""
+        return account.works and self._due(account, within_s)
 
     def is_running(self, account_id: str) -> bool:
         """Whether the account's token is being refreshed."""
@@ -136,23 +130,6 @@ class Refresher:
     def is_fresh(self, account: Account) -> bool:
         """Whether the token was refreshed less than LEAST_INTERVAL_S ago."""
         return 0 <= self._clock.now() - (account.last_refresh_at or 0.0) < LEAST_INTERVAL_S
-
-    async def refresh_due(self, within_s: float) -> None:
-        """Refresh every working account whose token expires within `within_s`, two at a time, in random order."""
-        due = [a.id for a in self._pool if a.works and self._due(a, within_s)]
-        self._rng.shuffle(due)
-
-        async def each() -> None:
-            while due:
-                account_id = due.pop()
-                await self._clock.sleep(self._rng.uniform(0, SPREAD_S))
-                if account_id in self._pool and self._pool[account_id].works:
-                    with contextlib.suppress(
-                        TokenRefused, TokenTrouble, NotFound
-                    ):  # logged and kept by _rotate
-                        await self.refresh(account_id)
-
-        await asyncio.gather(*(each() for _ in range(AT_ONCE)))
 
     def start(self) -> None:
         """Note when the stored tokens expire, and warn of refreshes that a crash interrupted."""

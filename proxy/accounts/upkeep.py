@@ -2,23 +2,60 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from random import Random
+
 from proxy.accounts.balancer import REFRESH_AHEAD_S
 from proxy.accounts.pool import Pool
 from proxy.accounts.refresh import Refresher
+from proxy.clock import Clock
+from proxy.errors import NotFound, TokenRefused, TokenTrouble
+
+AT_ONCE = 2
+SPREAD_S = 2.0
+"""Two tokens are refreshed at a time, each after a random pause up to this long."""
 
 
 class Upkeep:
     """Renews only the tokens that end before the next look. `deactivates`: idle accounts become inactive."""
 
-    def __init__(self, pool: Pool, refresher: Refresher, *, interval_s: float, deactivates: bool) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        refresher: Refresher,
+        *,
+        interval_s: float,
+        deactivates: bool,
+        clock: Clock,
+        rng: Random,
+    ) -> None:
         self._pool = pool
         self._refresher = refresher
         self.interval_s = interval_s
         self.deactivates = deactivates
+        self._clock = clock
+        self._rng = rng
 
     async def look(self) -> None:
         """Look at every account now."""
         self._pool.tick()
         if self.deactivates:
             self._pool.deactivate_idle()
-        await self._refresher.refresh_due(self.interval_s * 1.1 + REFRESH_AHEAD_S)
+        await self._refresh()
+
+    async def _refresh(self) -> None:
+        """Refresh every token that ends before the next look, two at a time, in random order."""
+        within_s = self.interval_s * 1.1 + REFRESH_AHEAD_S
+        due = [account.id for account in self._pool if self._refresher.needs_refresh(account, within_s)]
+        self._rng.shuffle(due)
+
+        async def some() -> None:
+            while due:
+                account_id = due.pop()
+                await self._clock.sleep(self._rng.uniform(0, SPREAD_S))
+                if account_id in self._pool and self._pool[account_id].works:
+                    with contextlib.suppress(TokenRefused, TokenTrouble, NotFound):  # logged by the refresh
+                        await self._refresher.refresh(account_id)
+
+        await asyncio.gather(*(some() for _ in range(AT_ONCE)))

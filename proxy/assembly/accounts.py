@@ -88,6 +88,8 @@ async def open_accounts(given: Given, client: CurlClient) -> AsyncIterator[Accou
         refresher,
         interval_s=settings.scheduler.interval,
         deactivates=settings.accounts.auto_deactivate,
+        clock=clock,
+        rng=given.rng,
     )
     async with contextlib.AsyncExitStack() as leaving:
         if oauth is not None:

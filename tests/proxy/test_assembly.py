@@ -51,7 +51,7 @@ async def test_a_shutdown_ends_the_look_at_all_accounts(
     tmp_path: Path, look: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock, pause_s = SteppedClock(), 0.0
-    monkeypatch.setattr("proxy.accounts.refresh.SPREAD_S", pause_s)
+    monkeypatch.setattr("proxy.accounts.upkeep.SPREAD_S", pause_s)
     async with simulating(Simulator(clock=clock, rng=random.Random(1))) as simulator:
         environ = {
             "AUTH__API_KEY": ADMIN_KEY,

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from proxy.accounts.account import OAuthTokens, Status
-from proxy.accounts.refresh import SPREAD_S, Refresher
+from proxy.accounts.refresh import Refresher
 from proxy.accounts.troubles import FIRST_BACKOFF_S, LAST_BACKOFF_S
+from proxy.accounts.upkeep import SPREAD_S
 from proxy.errors import NotFound, StorageError, TokenTrouble
 from proxy.simulator import Amend, Answer, Error, Grant, Real, Slow
 from tests.canaries import leaked
@@ -186,7 +187,7 @@ async def test_a_shutdown_begins_no_refresh_of_a_look_and_finishes_those_that_ru
         grants = [await w.add(f"team-{number}", life_s=DUE) for number in range(8)]
         before = [pair(grant) for _, grant in grants]
         w.simulator.always(None, Slow(5), path=TOKEN)
-        w.jobs.start("look", w.refresher.refresh_due(HOUR), wait=False)
+        w.jobs.start("look", w.upkeep.look(), wait=False)
         await until(lambda: len(clock.slept) == 2)
         clock.advance(SPREAD_S)
         await w.held(2)
@@ -202,7 +203,7 @@ async def test_a_shutdown_begins_no_refresh_of_a_look_and_finishes_those_that_ru
 async def test_a_shutdown_begins_no_refresh_that_pauses_before_its_turn() -> None:
     async with world(clock := SteppedClock()) as w:
         await w.add(life_s=DUE)
-        w.jobs.start("look", w.refresher.refresh_due(HOUR), wait=False)
+        w.jobs.start("look", w.upkeep.look(), wait=False)
         await until(lambda: clock.slept)
         closing = asyncio.create_task(w.jobs.close())
         await asyncio.sleep(0)
@@ -243,7 +244,7 @@ async def test_the_job_refreshes_only_what_ends_before_the_next(tmp_path: Path) 
         }
         grants = {name: await w.add(name, life_s=life_s) for name, life_s in names.items()}
         before = {name: pair(grant) for name, (_, grant) in grants.items()}
-        await w.refresher.refresh_due(HOUR * 1.1 + 60)
+        await w.upkeep.look()
         assert {name for name, (_, grant) in grants.items() if pair(grant) != before[name]} == {
             "ends",
             "just ends",
@@ -256,7 +257,7 @@ async def test_the_job_takes_two_at_a_time_each_after_a_pause() -> None:
         for number in range(7):
             await w.add(f"team-{number}", life_s=DUE)
         w.simulator.always(None, Slow(10), path=TOKEN)
-        job = asyncio.create_task(w.refresher.refresh_due(HOUR))
+        job = asyncio.create_task(w.upkeep.look())
         at_once = []
         while not job.done():
             clock.advance(0.25)
@@ -273,10 +274,9 @@ async def test_the_job_asks_in_another_order_each_time() -> None:
     orders = set()
     for seed in range(4):
         async with world() as w:
-            w.refresher = Refresher(w.pool, w.server, jobs=w.jobs, clock=w.clock, rng=random.Random(seed))
             for number in range(8):
                 await w.add(f"team-{number}", life_s=DUE)
-            await w.refresher.refresh_due(HOUR)
+            await w.upkeep_of(random.Random(seed)).look()
             orders.add(tuple(entry.organization for entry in w.simulator.ledger.token_calls()))
     assert len(orders) == 4
 
@@ -289,7 +289,7 @@ async def test_the_job_leaves_alone_what_does_not_work(status: str) -> None:
             await w.pool.update(a, status=Status.INACTIVE)
         else:
             w.pool.invalidate(a, "401")
-        await w.refresher.refresh_due(HOUR)
+        await w.upkeep.look()
         assert (w.calls, w.pool[a].status.value) == (0, status)
 
 
@@ -298,7 +298,7 @@ async def test_the_job_leaves_alone_what_was_taken_out_while_it_paused() -> None
     async with world(clock) as w:
         a, _ = await w.add("a", life_s=DUE)
         b, _ = await w.add("b", life_s=DUE)
-        job = asyncio.create_task(w.refresher.refresh_due(HOUR))
+        job = asyncio.create_task(w.upkeep.look())
         await until(lambda: len(clock.slept) == 2)
         await w.pool.update(a, status=Status.INACTIVE)
         await w.pool.remove(b)
@@ -311,7 +311,7 @@ async def test_the_job_keeps_alive_what_is_rate_limited() -> None:
     async with world() as w:
         a, grant = await w.add(life_s=DUE)
         w.pool.limit(a, w.clock.now() + HOUR, "429")
-        await w.refresher.refresh_due(HOUR)
+        await w.upkeep.look()
         assert (w.pool[a].status, pair(w.pool[a])) == (Status.RATE_LIMITED, pair(grant))
 
 
@@ -320,7 +320,7 @@ async def test_one_account_in_trouble_does_not_keep_the_job_from_the_others() ->
         grants = [await w.add(f"team-{number}", life_s=DUE) for number in range(6)]
         for number, fault in enumerate((Error(500), as_json({"error": "invalid_grant"}, 400), Answer(200))):
             w.simulator.script(grants[number][1], fault, path=TOKEN)
-        await w.refresher.refresh_due(HOUR)
+        await w.upkeep.look()
         assert [pair(w.pool[a]) == pair(grant) for a, grant in grants[3:]] == [True] * 3
         assert w.calls == 6
 
@@ -330,7 +330,7 @@ async def test_an_account_deleted_in_the_job_does_not_end_it(caplog: pytest.LogC
     async with world(clock) as w:
         ids = [(await w.add(f"team-{number}", life_s=DUE))[0] for number in range(4)]
         w.answer(*(Slow(5) for _ in range(2)))
-        job = asyncio.create_task(w.refresher.refresh_due(HOUR))
+        job = asyncio.create_task(w.upkeep.look())
         await until(lambda: len(clock.slept) == 2)
         clock.advance(SPREAD_S)
         await w.held(2)
@@ -556,7 +556,7 @@ async def test_a_jump_of_the_wall_clock_is_at_most_one_refresh_of_each_account(d
             w.clock.jump(jump)
             before = w.calls
             for _ in range(10):
-                await w.refresher.refresh_due(HOUR)
+                await w.upkeep.look()
                 for a in ids:
                     await w.use(a)
                 w.clock.advance(90)

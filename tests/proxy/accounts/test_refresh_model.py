@@ -221,7 +221,7 @@ class NothingIsLost(RuleBasedStateMachine):
         async def upkeep() -> None:
             await self.finish()
             before = {a: e.grant.refresh_token for a, e in self.expected.items()}
-            job = asyncio.create_task(self.world.refresher.refresh_due(HOUR))
+            job = asyncio.create_task(self.world.upkeep.look())
             while not job.done():
                 self.clock.advance(0.5)
                 await asyncio.sleep(0)
