@@ -123,6 +123,10 @@ class Refresher:
         """Whether the account works and its token has expired or does within `within_s`."""
         return account.works and self._due(account, within_s)
 
+    def may_try_again(self, account: Account) -> bool:
+        """Whether the account's last refresh failed, and the pause after it is over."""
+        return account.last_refresh_error is not None and self._troubles.now(account.id) is None
+
     def is_running(self, account_id: str) -> bool:
         """Whether the account's token is being refreshed."""
         return account_id in self._running

@@ -211,13 +211,14 @@ def _begun(given: Given, accounts: Accounts, parts: Parts) -> Parts:
 
 
 def _look_at_accounts(upkeep: Upkeep, jobs: Jobs) -> None:
-    """Look at every account, now and from time to time.
+    """Look at every account, now and from time to time, and at those whose refresh has failed between.
 
     A shutdown ends a look, which may take long, before anything else. The refreshes that it has begun are jobs of their
     own, and are awaited; no other one begins.
     """
     jobs.start("upkeep at start", upkeep.look(), wait=False)
     jobs.every("upkeep", upkeep.interval_s, upkeep.look, jitter=0.1, wait=False)
+    jobs.every("try refreshes again", periods.LOOK_AGAIN_S, upkeep.look_again, jitter=0.1, wait=False)
 
 
 async def _take_over(given: Given, entered: Entered, jobs: Jobs) -> None:

@@ -341,6 +341,67 @@ async def test_an_account_deleted_in_the_job_does_not_end_it(caplog: pytest.LogC
         assert w.calls == 4
 
 
+async def test_what_failed_at_the_job_is_tried_again_after_its_pause_and_not_at_the_next_only() -> None:
+    async with world() as w:
+        grants = [await w.add(f"team-{number}", life_s=HOUR) for number in range(3)]
+        w.simulator.script(grants[0][1], Error(500), Error(500), path=TOKEN)
+        await w.upkeep.look()
+        assert w.calls == 3
+        calls = []
+        for _ in range(12):
+            await w.upkeep.look_again()
+            calls.append(w.calls)
+            w.clock.advance(2)
+        assert calls[0] == 3 and calls[-1] == 5
+        assert [pair(w.pool[a]) for a, _ in grants] == [pair(grant) for _, grant in grants]
+
+
+async def test_no_token_that_could_be_refreshed_at_the_job_is_refreshed_between_two() -> None:
+    async with world() as w:
+        await w.add("due", life_s=HOUR)
+        a, _ = await w.add("not due", life_s=8 * HOUR)
+        w.answer(Error(500))
+        with pytest.raises(TokenTrouble):
+            await w.refresher.refresh(a)
+        w.clock.advance(7)
+        await w.upkeep.look_again()
+        assert w.calls == 1
+
+
+async def test_two_looks_are_one_after_the_other() -> None:
+    clock = SteppedClock()
+    async with world(clock) as w:
+        for number in range(6):
+            await w.add(f"team-{number}", life_s=DUE)
+        w.simulator.always(None, Slow(10, Error(500)), path=TOKEN)
+        looks = [
+            asyncio.create_task(each) for each in (w.upkeep.look(), w.upkeep.look_again(), w.upkeep.look())
+        ]
+        at_once = []
+        while not all(look.done() for look in looks):
+            clock.advance(0.25)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            at_once.append(w.simulator.open_requests)
+        assert max(at_once) == 2
+
+
+async def test_a_minute_of_trouble_at_the_job_takes_no_account_out_for_the_rest_of_the_hour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.assembly.periods.LOOK_AGAIN_S", 0.01)
+    async with serve(tmp_path, accounts=["key"]) as service:
+        account, grant = await service.add_login("a", expires_in=20 * 60)
+        old = pair(grant)
+        service.simulator.script(None, Error(503), path=TOKEN)
+        with pytest.raises(TokenTrouble):
+            await service.parts.refresher.refresh(account.id)
+        service.clock.advance(7)
+        await until(lambda: pair(service.parts.pool[account.id]) == pair(grant) != old)
+        service.clock.advance(30 * 60)
+        assert {(await service.message()).header("x-proxy-account") for _ in range(2)} == {"a", "key"}
+
+
 @pytest.mark.files
 async def test_the_job_runs_at_the_start_too(tmp_path: Path) -> None:
     clock = TestClock()
