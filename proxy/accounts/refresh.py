@@ -29,6 +29,12 @@ LEAST_INTERVAL_S = 60.0
 LONGEST_WAIT_S = 75.0
 """How long a request waits for a shared refresh: two calls to the OAuth server of 30 s each, and the disk."""
 
+SHORT_WAIT_S = 3.0
+"""How long a request waits for a refresh if the token lives on: longer than most take, so that it gets the new one."""
+
+LAST_S = 10.0
+"""A token with so little left is not used without waiting for the new one: it could end on its way."""
+
 NOT_WRITABLE = "new tokens cannot be written, so no token is rotated"
 NOT_CONFIGURED = "oauth.client_id, oauth.authorize_url and oauth.token_url are not configured"
 
@@ -70,8 +76,9 @@ class Refresher:
         account = self.settled(account)
         if not self._due(account, REFRESH_AHEAD_S):
             return account
+        wait_s = LONGEST_WAIT_S if self._lifetimes.ends(account, LAST_S) else SHORT_WAIT_S
         try:
-            return await self.refresh(account.id)
+            return await self.refresh(account.id, wait_s=wait_s)
         except TokenTrouble:
             if account.id not in self._pool:
                 raise
@@ -83,8 +90,15 @@ class Refresher:
             self._publish(account.id)  # not on disk yet, but the old token has expired
             return self._pool[account.id]
 
-    async def refresh(self, account_id: str, *, failed: str | None = None, forced: bool = False) -> Account:
-        """Refresh an account's token, or wait for the refresh that is running.
+    async def refresh(
+        self,
+        account_id: str,
+        *,
+        failed: str | None = None,
+        forced: bool = False,
+        wait_s: float | None = None,
+    ) -> Account:
+        """Refresh an account's token, or wait for the refresh that is running, for LONGEST_WAIT_S or `wait_s`.
 
         `failed` is the access token that the API rejected: if it has been replaced already, nothing is refreshed.
         `forced` skips the backoff, for admins. Raises TokenRefused, TokenTrouble, and NotFound if the account is
@@ -101,7 +115,7 @@ class Refresher:
             task = self._run(account_id, "refresh", self._alone.run(account_id, self._rotate))
             task.add_done_callback(partial(self.outcomes.count, account_id))
         try:
-            async with asyncio.timeout(LONGEST_WAIT_S):
+            async with asyncio.timeout(LONGEST_WAIT_S if wait_s is None else wait_s):
                 await asyncio.shield(task)
         except TimeoutError:
             raise TokenTrouble("the refresh takes too long") from None

@@ -223,6 +223,37 @@ async def test_who_waits_too_long_is_told_and_the_refresh_goes_on(monkeypatch: p
         await until(lambda: pair(w.pool[a]) == pair(grant))
 
 
+async def test_a_token_that_lives_is_used_if_the_token_server_takes_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("proxy.accounts.refresh.SHORT_WAIT_S", 0.0)
+    async with world(SteppedClock()) as w:
+        a, grant = await w.add(life_s=50)
+        old = grant.access_token
+        w.answer(Slow(5))
+        for _ in range(3):
+            assert await w.use(a) == old
+        await w.held()
+        w.clock.advance(5)
+        await until(lambda: pair(w.pool[a]) == pair(grant))
+        assert w.calls == 1
+
+
+@pytest.mark.parametrize(("life_s", "waits"), [(11, False), (10, True)])
+async def test_a_token_that_could_end_on_its_way_is_waited_for(
+    life_s: float, waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.accounts.refresh.SHORT_WAIT_S", 0.0)
+    async with world(SteppedClock()) as w:
+        a, grant = await w.add(life_s=life_s)
+        old = grant.access_token
+        w.answer(Slow(5))
+        using = asyncio.create_task(w.use(a))
+        await w.held()
+        w.clock.advance(5)
+        assert await using == (grant.access_token if waits else old)
+
+
 async def test_while_one_account_is_refreshed_another_answers(tmp_path: Path) -> None:
     clock = SteppedClock()
     async with serve(tmp_path, accounts=["key"], clock=clock) as service:
