@@ -76,7 +76,8 @@ class Account:
     """URL of the outbound proxy for its requests, with its password; None for the configured one, or for none."""
 
     received: OAuthTokens | None = None
-    """New tokens that are not known to be on disk yet. They are not used until then, but `record` contains them."""
+    """New tokens that are not known to be on disk yet. `record` contains them; they are used once they are there, or
+    once the old ones have ended or are refused."""
 
     unchecked: bool = False
     """Whether nothing has shown yet that the API accepts the key: an admin added it without a proof."""

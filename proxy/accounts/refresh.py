@@ -87,8 +87,7 @@ class Refresher:
                 return account  # the old token is still valid
             if account.received is None:
                 raise
-            self._publish(account.id)  # not on disk yet, but the old token has expired
-            return self._pool[account.id]
+            return self._publish(account.id)  # not on disk yet, but the old token has expired
 
     async def refresh(
         self,
@@ -100,7 +99,7 @@ class Refresher:
     ) -> Account:
         """Refresh an account's token, or wait for the refresh that is running, for LONGEST_WAIT_S or `wait_s`.
 
-        `failed` is the access token that the API rejected: if it has been replaced already, nothing is refreshed.
+        `failed` is the access token that the API rejected: if there is another already, nothing is refreshed.
         `forced` skips the backoff, for admins. Raises TokenRefused, TokenTrouble, and NotFound if the account is
         deleted meanwhile.
         """
@@ -109,6 +108,8 @@ class Refresher:
         if failed is not None and account.credential.access_token != failed:
             return account
         task = self._running.get(account_id)
+        if task is None and failed is not None and account.received is not None:
+            return self._publish(account_id)  # not on disk yet, but the old token is refused
         if task is None:
             if not forced:
                 self._may_start(account)
@@ -241,17 +242,17 @@ class Refresher:
             ):  # another instance has taken over, and was refused since these were given out
                 await self._activate(account_id)
 
-    def _publish(self, account_id: str) -> None:
+    def _publish(self, account_id: str) -> Account:
         account = self._pool.publish(account_id)
         self._lifetimes.learn(account)
         log.info("token refreshed account=%s expires_at=%s", account_id, rfc3339(account.expires_at or 0.0))
+        return account
 
     def settled(self, account: Account) -> Account:
         """The account. If tokens could not be saved at first but are on disk by now, it uses them from now on."""
         if account.received is None or account.id in self._running or account.id in self._pool.unsaved:
             return account
-        self._publish(account.id)
-        return self._pool[account.id]
+        return self._publish(account.id)
 
     async def _refused(self, account_id: str, used: OAuthTokens, why: str) -> None:
         """Handle a rejected refresh token: use newer tokens if storage has them, else make the account INVALID."""

@@ -52,9 +52,9 @@ class AccountTable(ABC):
         return account_id in self._table
 
     def is_current(self, account: Account) -> bool:
-        """Whether the account is there with the credential that `account` has."""
+        """Whether the account is there with the credential that `account` has, and no newer one has been received."""
         found = self._table.get(account.id)
-        return found is not None and found.credential == account.credential
+        return found is not None and found.received is None and found.credential == account.credential
 
     def keeps_key(self, account: Account) -> bool:
         """Whether the account is there and has got no other key than `account` has: then an answer to that one is
@@ -201,7 +201,7 @@ class AccountTable(ABC):
         self._feed.touch("accounts", account_id)
 
     def publish(self, account_id: str) -> Account:
-        """Start to use the received tokens: they are on disk, or the old token has expired."""
+        """Start to use the received tokens: they are on disk, or the old token has expired or is refused."""
         account = self[account_id].refresh_saved()
         self._table.publish(account_id, account)
         self.touch(account_id)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from proxy.accounts.account import Account
-from proxy.simulator import Grant, Slow
+from proxy.simulator import Error, Grant, Slow
 from tests.canaries import leaked
 from tests.logins import DUE, HOUR, TOKEN, full_disk, pair, sent_tokens, stored
 from tests.service import Service, SteppedClock, serve, until
@@ -143,6 +143,44 @@ async def test_tokens_that_cannot_be_saved_are_used_where_the_old_ones_have_ende
         monkeypatch.undo()
         await service.parts.pool.save_again()
         assert pair(stored(tmp_path, account.id)) == pair(grant)
+
+
+async def test_tokens_that_cannot_be_saved_are_used_where_the_old_ones_are_revoked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with unsaved(tmp_path, monkeypatch) as (service, account, grant):
+        found = service.parts.pool[account.id]
+        service.simulator.revoke(pair(found)[0])
+        answer = await service.message()
+        assert (answer.status, answer.header("x-proxy-attempts")) == (200, "2")
+        assert (await service.message()).header("x-proxy-attempts") == "1"
+        assert service.status("a") == "active" and pair(service.parts.pool[account.id]) == pair(grant)
+        assert len(service.simulator.ledger.token_calls()) == 1
+        monkeypatch.undo()
+        await service.parts.pool.save_again()
+        assert pair(stored(tmp_path, account.id)) == pair(grant)
+
+
+async def test_many_who_find_the_old_token_revoked_use_the_unsaved_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with unsaved(tmp_path, monkeypatch) as (service, account, _):
+        service.simulator.revoke(pair(service.parts.pool[account.id])[0])
+        answers = await asyncio.gather(*(service.message() for _ in range(20)))
+        assert {answer.status for answer in answers} == {200}
+        assert service.status("a") == "active"
+        monkeypatch.undo()
+
+
+async def test_an_old_token_that_is_told_to_be_revoked_condemns_no_unsaved_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with unsaved(tmp_path, monkeypatch) as (service, _, grant):
+        revoked = Error(403, "permission_error", "OAuth token has been revoked.")
+        service.simulator.script(grant, revoked)
+        await service.message()
+        assert service.status("a") == "active"
+        monkeypatch.undo()
 
 
 async def test_a_rename_with_tokens_that_wait_for_the_disk_brings_them_along(
