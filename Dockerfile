@@ -29,6 +29,6 @@ VOLUME /data
 EXPOSE 4000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s CMD \
-    ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:4000/health', timeout=4)"]
+    ["python", "-c", "import urllib.request as u; u.build_opener(u.ProxyHandler({})).open('http://127.0.0.1:4000/health', timeout=4)"]
 ENTRYPOINT ["claude-proxy"]
 CMD ["--config", "/opt/claude-proxy/lib/python3.11/site-packages/conf/container.yaml"]
