@@ -20,6 +20,9 @@ const short = new Intl.NumberFormat("en", { notation: "compact", maximumFraction
 /** @param {Moment} at */
 export const ms = (at) => (typeof at === "string" ? Date.parse(at) : Number(at));
 
+/** @param {Moment} at */
+export const isTime = (at) => at != null && !Number.isNaN(ms(at));
+
 const cents = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 const axis = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: AXIS_DIGITS });
 
@@ -97,12 +100,12 @@ export function until(at, now, past = "expired") {
 }
 
 /**
- * "14:02:11", with `zone` "14:02:11 UTC", and the day if it is not that of `now`.
+ * "14:02:11", with `zone` "14:02:11 UTC", and the day if it is not that of `now`; a dash for what is no time.
  * @param {Moment} at
  * @param {{utc?: boolean, zone?: boolean, seconds?: boolean, now?: number}} options
  */
 export function clock(at, { utc = false, zone = false, seconds = true, now = NaN } = {}) {
-	if (at == null) return NOTHING;
+	if (!isTime(at)) return NOTHING;
 	const timeZone = utc ? "UTC" : undefined;
 	/** @type {Intl.DateTimeFormatOptions} */
 	const options = { timeZone, hour: "2-digit", minute: "2-digit" };

@@ -1,18 +1,29 @@
 // @ts-check
 /** Which of the last requests are wanted, and how those that come join those that are there: pure. */
 
+import { isTime } from "./format.js";
+
 /** So many are shown at most while new ones come. */
 export const MOST = 1000;
 /** The filters, which are called the same in the address and in `api/admin/requests`. */
 export const FILTERS = /** @type {const} */ (
 	["key", "account", "session", "model", "status", "slow", "retried", "failure", "search", "from", "to"]);
 
+/** Those that are times. */
+const TIMES = /** @type {const} */ (["from", "to"]);
+
 /** @import { LoggedRequest } from "./types.js" */
 /** @typedef {Record<typeof FILTERS[number], string>} Wanted "" leaves nothing out */
 
-/** @param {URLSearchParams} query @returns {Wanted} */
-export const wantedIn = (query) =>
-	/** @type {Wanted} */ (Object.fromEntries(FILTERS.map((name) => [name, query.get(name)?.trim() ?? ""])));
+/** What is no time leaves nothing out. @param {URLSearchParams} query */
+export function wantedIn(query) {
+	const texts = FILTERS.map((name) => [name, query.get(name)?.trim() ?? ""]);
+	const wanted = /** @type {Wanted} */ (Object.fromEntries(texts));
+	for (const name of TIMES) {
+		if (!isTime(wanted[name])) wanted[name] = "";
+	}
+	return wanted;
+}
 
 /** The filters that leave something out, as a query of the API. @param {Wanted} wanted */
 export const queryOf = (wanted) => new URLSearchParams(Object.entries(wanted).filter(([, value]) => value));

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Locator, Page, expect
+from playwright.async_api import Browser, Locator, Page, Route, expect
 
 from proxy.simulator import Error, Fault, no_credit
 from proxy.usage.request import RequestRecord
@@ -81,6 +82,62 @@ async def test_the_day_and_the_time_of_an_older_one_are_both_seen(
         await expect(ended.first).to_have_text(re.compile(r"^16:15:\d\d$"), use_inner_text=True)
         cut = "(all) => all.filter((el) => el.scrollWidth > el.clientWidth).length"
         assert await ended.locator("*").evaluate_all(cut) == 0
+
+
+async def painted(service: Service, page: Page) -> None:
+    """Return once the page has been painted anew several times, each time for an account that is invalid now."""
+    for n, account in enumerate(service.parts.pool, 1):
+        service.parts.pool.invalidate(account.id, "a test")
+        await expect(page).to_have_title(re.compile(rf"^\({n}!\) "))
+
+
+async def test_they_are_asked_for_once_however_long_the_answer_takes(
+    tmp_path: Path, browser: Browser
+) -> None:
+    asked, go = list[str](), asyncio.Event()
+
+    async def slow(route: Route) -> None:
+        asked.append(route.request.url)
+        await go.wait()
+        await route.continue_()
+
+    async with dashboard(tmp_path, browser) as (service, page):
+        await answered(service, None)
+        await page.route("**/api/admin/requests?*", slow)
+        await goto(page, "requests")
+        await painted(service, page)
+        go.set()
+        await expect(rows(page)).to_have_count(1)
+        assert len(asked) == 1
+        await service.message()
+        await expect(rows(page)).to_have_count(2)
+        assert len(asked) == 1
+
+
+async def test_what_is_refused_says_why_and_waits_for_retry(tmp_path: Path, browser: Browser) -> None:
+    async with dashboard(tmp_path, browser, "requests?status=foo") as (service, page):
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        why = page.get_by_text(re.compile(r"^Could not load\. status: a number, a class such as 4xx"))
+        await expect(why).to_be_visible()
+        await painted(service, page)
+        await service.message()
+        await expect(page.get_by_label("Client key")).to_contain_text("tests")
+        assert asked == []
+        await page.get_by_role("button", name="Retry").click()
+        await expect(why).to_be_visible()
+        await page.get_by_label("Result").select_option("All that failed")
+        await expect(rows(page)).to_have_count(1)
+        assert len(asked) == 2
+
+
+async def test_a_span_that_is_none_leaves_nothing_out(tmp_path: Path, browser: Browser) -> None:
+    async with dashboard(tmp_path, browser, "requests?from=abc&to=2026-13-01T00:00:00Z") as (service, page):
+        await answered(service, None)
+        await expect(rows(page)).to_have_count(1)
+        await goto(page, "usage?from=abc&to=x")
+        await expect(page.get_by_role("button", name="last 24 h")).to_have_attribute("aria-pressed", "true")
+        await expect(page.get_by_role("img", name=re.compile("^Requests, last 24 h: 1"))).to_be_visible()
 
 
 async def test_they_wait_while_somebody_reads(tmp_path: Path, browser: Browser) -> None:

@@ -51,6 +51,7 @@ describe("clocks", () => {
 	test("they do not if it is today", () =>
 		assert.equal(clock("2026-03-01T00:00:00Z", { utc: true, now: NOW }), "00:00:00"));
 	test("nothing is a dash", () => assert.equal(clock(null), "–"));
+	test("what is no time is a dash", () => assert.equal(clock("abc", { utc: true, now: NOW }), "–"));
 });
 
 describe("times in texts", () => {

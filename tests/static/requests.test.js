@@ -41,6 +41,13 @@ test("the address has the filters, and only they are asked for", () => {
 	assert.equal(String(queryOf(wanted)), "key=tok_1");
 });
 
+test("a span that is none leaves nothing out", () => {
+	const wanted = wantedIn(new URLSearchParams("from=abc&to=2026-13-01T00:00:00Z"));
+	assert.deepEqual(wanted, NONE);
+	const { from } = wantedIn(new URLSearchParams("from=2026-09-28T10:30:01Z"));
+	assert.equal(from, "2026-09-28T10:30:01Z");
+});
+
 test("a bar of a chart leads to the requests of its time", () => {
 	const hash = hashOf({ start: 1_790_591_400, span_s: 60 }, { status: "failed" });
 	const query = new URLSearchParams(hash.split("?")[1]);

@@ -59,8 +59,10 @@ class Requests {
 		this.list = [];
 		/** Up to this number all are in the list that pass. */
 		this.newest = 0;
-		/** The server's run that the numbers are of. @type {string | null} */
+		/** The server's run that was asked for them. @type {string | null} */
 		this.epoch = null;
+		/** Whether the list is what it answered. */
+		this.loaded = false;
 		this.page = 0;
 		this.paused = false;
 		/** Whether the server has none that are older. */
@@ -88,7 +90,7 @@ class Requests {
 		for (const row of this.rows.values()) row.tick();
 		const { store, live } = this.app;
 		if (store.ready("requests")) this.follow();
-		else if (live.lostAt && this.parts.note.hidden) this.say("not_loaded", "retry");
+		else if (live.lostAt && this.parts.note.hidden) this.say(this.app.t("not_loaded"), "retry");
 	}
 
 	/** Whether rows stay where they are: somebody reads them. */
@@ -98,7 +100,7 @@ class Requests {
 
 	/** Takes in what has come, or says that it has. */
 	follow(anyway = false) {
-		if (this.loading || this.epoch === null) return;
+		if (this.loading || !this.loaded) return;
 		const live = unbroken([...this.items.values()]);
 		const news = live.filter((request) => request.id > this.newest && fits(this.wanted, request));
 		const gap = live.length > 0 && live[0].id > this.newest + 1;
@@ -143,15 +145,16 @@ class Requests {
 		if (this.app.store.ready("requests")) this.load();
 	}
 
-	/** Begins anew, with what the filters want. */
+	/** Begins anew, with what the filters want. What fails waits for Retry: each paint would ask again. */
 	async load() {
-		const { store } = this.app;
+		this.epoch = this.app.store.epoch;
+		this.loaded = false;
 		const found = await this.ask(this.wanted);
 		if (!found) return;
 		const live = unbroken([...this.items.values()]);
 		this.list = united(found, live.filter((request) => fits(this.wanted, request)));
 		this.newest = Math.max(live.at(-1)?.id ?? 0, found[0]?.id ?? 0);
-		this.epoch = store.epoch;
+		this.loaded = true;
 		this.page = 0;
 		this.announce(0, false);
 		this.draw();
@@ -179,8 +182,9 @@ class Requests {
 			if (mine !== this.turn) return null;
 			this.ended = requests.length < PAGE;
 			return requests;
-		} catch {
-			if (mine === this.turn) this.say("not_loaded", "retry");
+		} catch (error) {
+			const { message } = /** @type {Error} */ (error);
+			if (mine === this.turn) this.say(`${this.app.t("not_loaded")} ${message}`, "retry");
 			return null;
 		} finally {
 			if (mine === this.turn) this.loading = false;
@@ -200,6 +204,7 @@ class Requests {
 	}
 
 	draw() {
+		const { t } = this.app;
 		const { grid, body, range, previous, next, pager, note } = this.parts;
 		const from = this.page * PAGE;
 		const page = this.list.slice(from, from + PAGE);
@@ -209,20 +214,20 @@ class Requests {
 			requestRow(this.app, /** @type {LoggedRequest} */ (byId.get(id))));
 		if (!body.querySelector("[tabindex='0']")) body.firstElementChild?.setAttribute("tabindex", "0");
 		const n = `${this.list.length}${this.ended ? "" : "+"}`;
-		setText(range, this.app.t("range", { from: from + 1, to: from + page.length, n }));
+		setText(range, t("range", { from: from + 1, to: from + page.length, n }));
 		previous.disabled = this.page === 0;
 		next.disabled = this.ended && from + PAGE >= this.list.length;
 		pager.hidden = previous.disabled && next.disabled;
 		this.filters.offer(this.list);
 		grid.hidden = !page.length;
 		if (page.length) note.hidden = true;
-		else if (queryOf(this.wanted).size) this.say("rq_no_match", "clear_filters");
-		else this.say("no_requests", "connect");
+		else if (queryOf(this.wanted).size) this.say(t("rq_no_match"), "clear_filters");
+		else this.say(t("no_requests"), "connect");
 	}
 
 	/**
 	 * In the place of rows, or below them.
-	 * @param {"not_loaded" | "rq_no_match" | "no_requests"} text
+	 * @param {string} text
 	 * @param {"retry" | "clear_filters" | "connect"} does
 	 */
 	say(text, does) {
@@ -230,7 +235,7 @@ class Requests {
 		const { note, grid } = this.parts;
 		grid.hidden = !this.rows.size;
 		note.hidden = false;
-		note.replaceChildren(h("p", { role: "status" }, t(text)), h("button", { "data-act": does }, t(does)));
+		note.replaceChildren(h("p", { role: "status" }, text), h("button", { "data-act": does }, t(does)));
 	}
 
 	/** @param {Record<string, string>} change */

@@ -1,7 +1,7 @@
 // @ts-check
 /** What was used: over time, of all or split, and by whom. */
 import { h, panel } from "../dom.js";
-import { compact, money, number } from "../format.js";
+import { compact, isTime, money, number } from "../format.js";
 import { press } from "../ui/dialog.js";
 import { perCent } from "../ui/quota.js";
 import { sheet } from "../ui/sheet.js";
@@ -29,7 +29,7 @@ export default function mount(root, app) {
 	const { t } = app;
 	const query = app.query();
 	const [from, to] = [query.get("from") ?? "", query.get("to") ?? ""];
-	const isPart = Boolean(from && to);
+	const isPart = isTime(from) && isTime(to);
 	const range = NAMES.find((name) => name === query.get("range")) ?? "24h";
 	const by = SPLITS.find((name) => name === query.get("by"));
 	/** Shows the same in another way. @param {Record<string, string>} changes */
