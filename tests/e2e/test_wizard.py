@@ -257,14 +257,19 @@ async def test_an_api_key_becomes_an_account(tmp_path: Path, browser: Browser) -
         assert names(service) == ["by-key"]
 
 
+async def cancel(service: Service, page: Page, dialog: Locator) -> None:
+    """At the provider, which sends the browser back."""
+    state = parse_qs(urlsplit(await link(dialog)).query)["state"][0]
+    tab = await page.context.new_page()
+    await tab.goto(f"http://127.0.0.1:{service.port}/oauth/callback?error=access_denied&state={state}")
+    await tab.close()
+    await expect(dialog).to_contain_text("Authorisation was cancelled on ")
+
+
 async def test_who_cancels_at_the_provider_gets_a_way_on(tmp_path: Path, browser: Browser) -> None:
     async with dashboard(tmp_path, browser, "accounts", accounts=()) as (service, page):
         dialog = await begin(page, "team-new")
-        state = parse_qs(urlsplit(await link(dialog)).query)["state"][0]
-        tab = await page.context.new_page()
-        await tab.goto(f"http://127.0.0.1:{service.port}/oauth/callback?error=access_denied&state={state}")
-        await tab.close()
-        await expect(dialog).to_contain_text("Authorisation was cancelled on ")
+        await cancel(service, page, dialog)
         # The link is of no use any more, and nobody will be sent back.
         await expect(dialog.get_by_role("link", name="Open ")).to_be_hidden()
         await expect(dialog).not_to_contain_text(
@@ -275,6 +280,31 @@ async def test_who_cancels_at_the_provider_gets_a_way_on(tmp_path: Path, browser
         await expect(dialog).not_to_contain_text("Authorisation was cancelled")
         await finish(dialog, "#".join(code_of(await authorised(service, dialog))))
         await expect(dialog).to_contain_text("team-new added")
+
+
+async def test_each_link_that_is_cancelled_is_told(tmp_path: Path, browser: Browser) -> None:
+    async with dashboard(tmp_path, browser, "accounts", accounts=()) as (service, page):
+        dialog = await begin(page, "team-new")
+        for _ in range(2):
+            await cancel(service, page, dialog)
+            await expect(dialog.get_by_role("link", name="Open ")).to_be_hidden()
+            await dialog.get_by_role("button", name="Get a new link").click()
+            await expect(dialog).not_to_contain_text("Authorisation was cancelled")
+
+
+async def test_what_became_of_a_link_is_not_told_over_what_came_after(
+    tmp_path: Path, browser: Browser
+) -> None:
+    async with dashboard(tmp_path, browser, "accounts") as (service, page):
+        dialog = await begin(page, "team-new")
+        code = "#".join(code_of(await authorised(service, dialog)))
+        await cancel(service, page, dialog)
+        await finish(dialog, code)
+        await expect(dialog).to_contain_text("This link expired")
+        service.parts.pool.invalidate(next(iter(service.parts.pool)).id, "a test")
+        await expect(page).to_have_title(re.compile(r"^\(1!\) "))  # it was painted anew
+        await expect(dialog).to_contain_text("This link expired")
+        await expect(dialog).not_to_contain_text("Authorisation was cancelled")
 
 
 async def test_each_error_stands_under_the_field_that_it_is_about(tmp_path: Path, browser: Browser) -> None:

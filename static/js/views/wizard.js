@@ -16,8 +16,8 @@ const TICK_MS = 1000;
 /** @import { Account, App, LaterText } from "../types.js" */
 
 /**
- * A login that has begun.
- * @typedef {{flow_id: string, state: string, authorization_url: string, expires_at: string, host: string}} Flow
+ * A login that has begun; `told` is what became of it, as far as it was shown.
+ * @typedef {{flow_id: string, state: string, authorization_url: string, expires_at: string, host: string, told: string}} Flow
  *
  * @typedef {Pick<Failure, "type" | "message" | "details">} Refusal
  * @typedef {"choose" | "authorise" | "done"} StepName
@@ -114,7 +114,7 @@ class Wizard {
 		this.flow = null;
 		/** What is shown only while it is waited for. @type {HTMLElement[]} */
 		this.whileOpen = [];
-		/** What the server said last of it. */
+		/** The refusal that was shown last. */
 		this.told = "";
 		/** The account that came of it. @type {Account | null} */
 		this.account = null;
@@ -155,9 +155,10 @@ class Wizard {
 		return this.app.api("GET", `oauth/authorize?${query}`).then((begun) => this.authorise(begun), this.failed);
 	}
 
-	/** @param {Omit<Flow, "host">} begun */
+	/** @param {Omit<Flow, "host" | "told">} begun */
 	authorise(begun) {
-		this.flow = { ...begun, host: new URL(begun.authorization_url).host };
+		this.flow = { ...begun, host: new URL(begun.authorization_url).host, told: "" };
+		this.told = "";
 		this.show("authorise");
 		this.paste.tell();
 		this.tick();
@@ -224,12 +225,15 @@ class Wizard {
 
 	/** The login may be finished, or fail, by the way back alone. */
 	watchFlow() {
-		const flow = this.flow && this.app.store.items("flows").get(this.flow.flow_id);
+		const mine = this.flow;
+		const flow = mine && this.app.store.items("flows").get(mine.flow_id);
 		if (!flow) return;
 		const account = this.accounts.get(flow.account_id ?? "");
 		if (flow.status === "done" && account) this.finished(account);
 		const { error_type: type = "", error_message: message } = flow;
-		if (!message || this.told.startsWith(message)) return;
+		if (!message || message === mine.told) return;
+		mine.told = message;
+		if (this.told.startsWith(message)) return; // it was the answer to what was pasted
 		this.failed({ type, message, details: { ...flow, type, message } });
 	}
 
