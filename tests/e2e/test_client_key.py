@@ -102,6 +102,28 @@ async def test_its_page_has_a_meter_for_each_limit_that_is_changed_there(
         await expect(changes.get_by_role("listitem")).to_have_count(2)
 
 
+async def test_a_wrong_limit_is_told_though_the_limits_are_closed(tmp_path: Path, browser: Browser) -> None:
+    async with dashboard(tmp_path, browser, "tokens") as (service, page):
+        await page.get_by_role("button", name="Create client key").first.click()
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_label("Name", exact=True).fill("ci")
+        limits = dialog.get_by_text("Limits (optional)")
+        await limits.click()
+        await dialog.get_by_label("Requests per minute").fill("0")
+        await limits.click()
+        await expect(dialog.get_by_label("Requests per minute")).to_be_hidden()
+        await dialog.get_by_role("button", name="Create client key").click()
+        await expect(dialog.get_by_label("Requests per minute")).to_be_focused()
+        await dialog.get_by_label("Requests per minute").fill("")
+        await dialog.get_by_label("US dollars per day").fill("0")
+        await dialog.get_by_role("button", name="Create client key").click()
+        await expect(dialog).to_contain_text("limits.cost_usd_per_day: ")  # the server says what is wrong with it
+        await dialog.get_by_label("US dollars per day").fill("0.005")
+        await dialog.get_by_role("button", name="Create client key").click()
+        await expect(dialog).to_contain_text("shown only once")
+        assert ci(service).limits.cost_usd_per_day == 0.005
+
+
 async def two_days(service: Service) -> None:
     await service.parts.keys.add("ci", KEY)
     await ask(service, "claude-sonnet-5-5", 2)

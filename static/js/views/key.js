@@ -8,7 +8,8 @@ import { copyable, snippets } from "./connect.js";
 /** @import { App, ClientKey } from "../types.js" */
 
 const COUNT = { min: 1 };
-const COST = { min: 0.01, step: "any" };
+/** Any amount: the server says that it has to be above 0. */
+const COST = { min: 0, step: "any" };
 const LIMITS = /** @type {const} */ ([
 	["requests_per_minute", COUNT],
 	["concurrent_requests", COUNT],
@@ -99,6 +100,8 @@ function formOf({ t }, token, open) {
 		field(t(limit), { type: "number", name: limit, value: token?.limits?.[limit], ...attributes }));
 	const limited = open || Object.values(token?.limits ?? {}).some(Boolean);
 	if (open) limits[0].input.autofocus = true;
+	const fold = h("details", { open: limited }, h("summary", t("limits")),
+		h("div.tiles.pairs", limits.map(({ el }) => el)));
 
 	function values() {
 		const until = expires.input.value;
@@ -108,17 +111,23 @@ function formOf({ t }, token, open) {
 			group: typed(group) || null,
 			tags: tags.read(),
 			models: models.read(),
-			limits: Object.fromEntries(limits.map(({ input }) => [input.name, Number(input.value) || null])),
+			limits: Object.fromEntries(limits.map(({ input }) => [input.name, input.value === "" ? null : Number(input.value)])),
 		};
 		// The field has no time of day: sent only if it was changed.
 		if (until === day) return result;
 		return { ...result, expires_at: until ? `${until}T00:00:00Z` : null };
 	}
 
+	/** Shows what is wrong; in what is closed the browser could not. */
+	function valid() {
+		if (fold.querySelector(":invalid")) fold.open = true;
+		return Boolean(name.input.form?.reportValidity());
+	}
+
 	return {
 		name,
 		values,
-		valid: () => Boolean(name.input.form?.reportValidity()),
+		valid,
 		content: [
 			name.el,
 			role.el,
@@ -126,8 +135,7 @@ function formOf({ t }, token, open) {
 			group.el,
 			tags.el,
 			models.el,
-			h("details", { open: limited }, h("summary", t("limits")),
-				h("div.tiles.pairs", limits.map(({ el }) => el))),
+			fold,
 		],
 	};
 }
