@@ -67,6 +67,11 @@ export const panel = (title, ...content) => h("section.panel", h("h3", title), c
 /** An element of the page's frame, which is always there. @param {string} id */
 export const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
 
+/** Closes it as Esc does, unless its `oncancel` keeps it. @param {HTMLDialogElement} dialog */
+export function dismiss(dialog) {
+	if (dialog.dispatchEvent(new Event("cancel", { cancelable: true }))) dialog.close();
+}
+
 /**
  * Sets the text of a node, or of an element that holds nothing else. The node stays, and so does a selection.
  * @param {Node | null} node

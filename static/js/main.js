@@ -1,7 +1,7 @@
 // @ts-check
 /** The page: boot and routes. Builds `app`, which every view is handed. */
 import { api } from "./api.js";
-import { act, byId, h, setAttr } from "./dom.js";
+import { act, byId, dismiss, h, setAttr } from "./dom.js";
 import { ago, clock, day, ms, until } from "./format.js";
 import { VIEWS, header } from "./header.js";
 import { connect } from "./live.js";
@@ -171,7 +171,10 @@ function show(name, root, next) {
 	for (const link of document.querySelectorAll("nav a")) {
 		setAttr(link, "aria-current", link.getAttribute("href") === `#/${tab}` && "page");
 	}
-	for (const dialog of document.querySelectorAll("dialog")) dialog.close();
+	for (const dialog of document.querySelectorAll("dialog")) {
+		if (name === "login") dialog.close();
+		else dismiss(dialog);
+	}
 	byId("more").hidePopover();
 	live.want([...FRAME_TOPICS, ...view.topics]);
 	patch(store.all());

@@ -231,6 +231,8 @@ export default {
 	cost_usd_per_month: "US dollars per month",
 	key_made: "Key for '{name}'",
 	key_once: "This key is shown only once. Copy it now.",
+	key_leave: "Close without copying the key?",
+	key_lost: "Nobody can show it again.",
 	key_effect: "Its clients are refused from now on (sessions now: {n}). This cannot be undone.",
 
 	// one client key

@@ -117,11 +117,52 @@ async def test_a_wrong_limit_is_told_though_the_limits_are_closed(tmp_path: Path
         await dialog.get_by_label("Requests per minute").fill("")
         await dialog.get_by_label("US dollars per day").fill("0")
         await dialog.get_by_role("button", name="Create client key").click()
-        await expect(dialog).to_contain_text("limits.cost_usd_per_day: ")  # the server says what is wrong with it
+        await expect(dialog).to_contain_text("limits.cost_usd_per_day: ")  # so says the server
         await dialog.get_by_label("US dollars per day").fill("0.005")
         await dialog.get_by_role("button", name="Create client key").click()
         await expect(dialog).to_contain_text("shown only once")
         assert ci(service).limits.cost_usd_per_day == 0.005
+
+
+async def test_a_key_that_was_not_copied_is_not_lost_unasked(tmp_path: Path, browser: Browser) -> None:
+    async with dashboard(tmp_path, browser, "overview") as (_, page):
+        await goto(page, "tokens")
+        await page.get_by_role("button", name="Create client key").first.click()
+        dialogs = page.get_by_role("dialog")
+        await dialogs.get_by_label("Name", exact=True).fill("ci")
+        await dialogs.get_by_role("button", name="Create client key").click()
+        await expect(dialogs).to_contain_text("shown only once")
+        key = await dialogs.locator("pre").first.inner_text()
+        for way in ("Escape", "back", "Escape"):
+            await (page.go_back() if way == "back" else page.keyboard.press(way))
+            await expect(dialogs.last).to_contain_text("Close without copying the key?")
+            await page.keyboard.press("Escape")  # closes the question only
+            await expect(dialogs).to_have_count(1)
+            await expect(dialogs.locator("pre").first).to_have_text(key)
+        await dialogs.get_by_text("Connect a client").click()
+        await dialogs.get_by_role("tab", name="Others").click()
+        await dialogs.get_by_role("button", name="Copy Base URL").click()  # that is not the key
+        await page.keyboard.press("Escape")
+        await dialogs.last.get_by_role("button", name="Cancel").click()
+        await dialogs.get_by_role("button", name="Copy Client key").first.click()
+        await expect(dialogs.locator(".snippet").first).to_contain_text("Copied")
+        await page.keyboard.press("Escape")
+        await expect(dialogs).to_have_count(0)
+
+
+async def test_a_new_secret_that_was_not_copied_is_not_lost_unasked(tmp_path: Path, browser: Browser) -> None:
+    async with dashboard(tmp_path, browser, prepare=furnish) as (_, page):
+        await opened(page)
+        dialogs = page.get_by_role("dialog")
+        await page.get_by_role("main").get_by_role("button", name="Rotate").click()
+        await page.keyboard.press("Escape")  # nothing to lose yet
+        await expect(dialogs).to_have_count(0)
+        await page.get_by_role("main").get_by_role("button", name="Rotate").click()
+        await dialogs.get_by_role("button", name="Rotate").click()
+        await expect(dialogs).to_contain_text("shown only once")
+        await page.keyboard.press("Escape")
+        await dialogs.last.get_by_role("button", name="Close").click()
+        await expect(dialogs).to_have_count(0)
 
 
 async def two_days(service: Service) -> None:

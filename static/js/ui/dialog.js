@@ -1,7 +1,7 @@
 // @ts-check
 /** Modal dialogs on the native <dialog>. */
 import { diff } from "../diff.js";
-import { h, setText } from "../dom.js";
+import { dismiss, h, setText } from "../dom.js";
 
 /** @import { Child } from "../dom.js" */
 /** @import { App } from "../types.js" */
@@ -96,8 +96,8 @@ export function tagsField(label, tags, hint) {
 }
 
 /**
- * A dialog to be shown, in steps if need be, and closed with a text. `guard` is asked before Esc closes it; it keeps
- * only Close when the item of `topic` with `id`, or all those with `ids`, are deleted. `conflict` says what another admin
+ * A dialog to be shown, in steps if need be, and closed with a text. `guard` is asked before Esc or another view
+ * closes it; it keeps only Close when the item of `topic` with `id`, or all those with `ids`, are deleted. `conflict` says what another admin
  * has made of it; if left out, all that has changed since the dialog was made.
  * @param {App} app
  * @param {{guard?: () => boolean | Promise<boolean>, topic?: string, id?: string, ids?: string[], conflict?: Conflict}} options
@@ -137,6 +137,12 @@ class Dialog {
 		this.el = h("dialog");
 		/** Aborted when it is closed, or only to be closed. */
 		this.life = new AbortController();
+		// Left to itself, the browser closes what is guarded at a second Esc.
+		this.el.onkeydown = (event) => {
+			if (event.key !== "Escape" || event.isComposing) return;
+			event.preventDefault();
+			dismiss(this.el);
+		};
 		/** @type {Promise<string>} */
 		this.closed = new Promise((resolve) => {
 			this.el.onclose = () => resolve(this.remove());
@@ -151,11 +157,15 @@ class Dialog {
 		return this.el.returnValue;
 	}
 
-	/** @param {() => boolean | Promise<boolean>} may be closed by Esc */
+	/** @param {() => boolean | Promise<boolean>} may be closed by Esc, or for another view */
 	guard(may) {
+		let asking = false;
 		this.el.oncancel = async (event) => {
 			event.preventDefault();
-			if (await may()) this.el.close();
+			if (asking) return;
+			asking = true;
+			if (this.life.signal.aborted || await may()) this.el.close();
+			asking = false;
 		};
 	}
 

@@ -15,12 +15,14 @@ const NAMED = ["base_url", "client_key"];
 /** @import { App, ClientKey, LoggedRequest, Mount, TextKey } from "../types.js" */
 
 /**
- * Copies the element's text. Where the clipboard is closed, as over plain HTTP, it is selected.
+ * Copies the element's text, and tells it a "copy" as the browser does of what is copied by hand. Where the clipboard
+ * is closed, as over plain HTTP, the text is selected.
  * @param {HTMLElement} el
  */
 export async function copy(el) {
 	try {
 		await navigator.clipboard.writeText(el.textContent ?? "");
+		el.dispatchEvent(new Event("copy", { bubbles: true }));
 		return true;
 	} catch {
 		getSelection()?.selectAllChildren(el);

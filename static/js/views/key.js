@@ -59,7 +59,7 @@ export function edit(app, token, limits = false) {
 }
 
 /**
- * Shows a key in full: nobody can do that again.
+ * Shows a key in full: nobody can do that again, so what was not copied is not closed by mistake.
  * @param {App} app
  * @param {Box} box
  * @param {ClientKey} made
@@ -72,6 +72,11 @@ function showOnce(app, box, made) {
 	const scrapes = made.role === "metrics";
 	const help = h("details", h("summary", t(scrapes ? "scrape" : "connect")),
 		scrapes ? copyable(app, "prometheus.yml", scrapeConfig(made.key)) : snippets(app, made.key));
+	let copied = false;
+	box.el.addEventListener("copy", ({ target }) => {
+		copied ||= /** @type {Node} */ (target).textContent?.includes(made.key) ?? false;
+	});
+	box.guard(() => copied || confirm(app, { title: t("key_leave"), text: t("key_lost"), label: t("close") }));
 	box.show(t("key_made", made), [h("p", t("key_once")), key, help], [{ label: t("done"), kind: "primary" }]);
 }
 
