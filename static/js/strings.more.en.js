@@ -198,6 +198,7 @@ export default {
 	request_count: "Requests",
 	last_seen: "Last seen",
 	in_use: "in use",
+	all_sessions: "All {n} sessions",
 	no_sessions: "No client is connected. See Connect a client.",
 
 	// client keys

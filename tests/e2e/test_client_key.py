@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 from playwright.async_api import Browser, Page, expect
 
 from proxy.clients.budgets import KeyLimits
 from proxy.clients.keys import ClientKey
+from proxy.clients.sessions import Client
 from tests.e2e.dashboard import RunningClock, dashboard, goto, row
 from tests.service import MESSAGE_HEADERS, Service, message
 
@@ -163,6 +165,38 @@ async def test_a_new_secret_that_was_not_copied_is_not_lost_unasked(tmp_path: Pa
         await page.keyboard.press("Escape")
         await dialogs.last.get_by_role("button", name="Close").click()
         await expect(dialogs).to_have_count(0)
+
+
+def enter(service: Service, key_id: str, account_id: str, agent: str) -> None:
+    """A session that is over."""
+    client = Client(key_id, "10.0.0.1", agent)
+    place = service.parts.sessions.enter(client, limited=False, cut=lambda: None)
+    place.answered_by(account_id)
+    place.leave()
+
+
+@pytest.mark.parametrize("of", ["tokens", "accounts"])
+async def test_of_many_sessions_the_newest_are_shown_and_a_link_finds_all(
+    tmp_path: Path, browser: Browser, of: str
+) -> None:
+    async with dashboard(tmp_path, browser, prepare=furnish) as (service, page):
+        mine = ci(service)
+        other, _ = await service.parts.keys.add("ci-2")
+        account, another = service.parts.pool
+        for n in range(25):
+            service.clock.advance(1)
+            enter(service, mine.id, account.id, f"agent {n} of a")
+            enter(service, other.id, another.id, "ci of team-a")
+        id = mine.id if of == "tokens" else account.id
+        await goto(page, f"{of}/{id}")
+        panel = page.locator("section.panel", has=page.get_by_role("heading", name=re.compile("^Sessions")))
+        await expect(panel.get_by_role("listitem")).to_have_count(20)
+        await expect(panel.get_by_role("listitem").first).to_contain_text("agent 24 of a")
+        await panel.get_by_role("link", name="All 25 sessions").click()
+        found = page.get_by_role("main").locator("tbody tr")
+        await expect(found).to_have_count(25)
+        await expect(found.filter(has_text=" of a")).to_have_count(25)
+        await expect(found.filter(has_text="ci of team-a")).to_have_count(0)
 
 
 async def two_days(service: Service) -> None:

@@ -5,13 +5,14 @@ import { h, panel, setText } from "../dom.js";
 import { number, sentence, share, timed } from "../format.js";
 import { dayOf, status } from "../ui/cells.js";
 import { press } from "../ui/dialog.js";
+import { sessionsOf } from "../ui/sessions_of.js";
 import { filler } from "../ui/sheet.js";
 import { useOf } from "../ui/usage_charts.js";
 import { explain } from "./explain.js";
 import { edit, percent } from "./preferences.js";
 import { historyOf, windowsOf } from "./quota.js";
 
-/** @import { Account, App, Dirty, LoggedEvent, Mount, Session, TextKey } from "../types.js" */
+/** @import { Account, App, Dirty, Mount, TextKey } from "../types.js" */
 /** @import { Line } from "../ui/sheet.js" */
 
 /** @param {(string | null | false)[]} parts */
@@ -59,7 +60,13 @@ export default function mount(root, app, id = "") {
 	const past = historyOf(app, id);
 	const unused = h("p.muted");
 	const use = useOf(app, "account", id, ["u_requests", "u_tries", "u_cost_usd", "u_ttfb"]);
-	const [changes, sessions] = [eventsOf(app, id), sessionsOf(app, id)];
+	const changes = eventsOf(app, id);
+	const sessions = sessionsOf(app, "account_id", id, {
+		title: t("a_sessions"),
+		none: t("a_no_sessions"),
+		text: ({ id: session, ip, user_agent, in_flight: n }) =>
+			join(session.slice(0, 8), ip, user_agent, t("a_running", { n })),
+	});
 	const body = h("div.account", controls.el, reason, h("div.view", quota.el, past.el, changes.el),
 		h("div.view", about.el, sessions.el), unused, use.el);
 	root.append(h("a.back", { href: "#/accounts" }, `← ${t("accounts")}`), title, body);
@@ -148,57 +155,23 @@ function controlsOf(app, id) {
 }
 
 /**
- * A panel of lines with a time each.
- * @param {string} title
- * @param {() => Line[]} lines
- * @param {() => string} none what to say without lines
- */
-function listOf(title, lines, none) {
-	const ul = h("ul.list");
-	const note = h("p.muted");
-	const fill = filler(ul, () => h("li", h("time"), h("span")));
-	return {
-		el: panel(title, note, ul),
-		patch() {
-			const shown = lines();
-			fill(shown);
-			setText(note, shown.length ? "" : none());
-		},
-	};
-}
-
-/**
- * Those of a topic that belong to the account, the newest first.
- * @template {LoggedEvent | Session} Item
- * @param {Map<string, Item>} items
- * @param {(item: Item) => unknown} is
- */
-const mine = (items, is) => [...items].filter(([, item]) => is(item)).reverse();
-
-/**
+ * What happened to it, the newest first.
  * @param {App} app
  * @param {string} id
  */
 function eventsOf({ t, store, clock }, id) {
 	const items = store.items("events");
+	const ul = h("ul.list");
+	const note = h("p.muted");
+	const fill = filler(ul, () => h("li", h("time"), h("span")));
 	const when = (/** @type {string | undefined} */ at) => clock(at, { zone: false });
-	/** @type {() => Line[]} */
-	const lines = () => mine(items, ({ subject }) => subject?.id === id)
-		.map(([key, event]) => [key, [when(event.at), sentence(event, clock)]]);
-	return listOf(t("a_events"), lines, () => {
-		const [oldest] = items.values();
-		return t("a_no_events", { at: when(oldest?.at) });
-	});
-}
-
-/**
- * @param {App} app
- * @param {string} id
- */
-function sessionsOf({ t, store, clock }, id) {
-	/** @type {() => Line[]} */
-	const lines = () => mine(store.items("sessions"), ({ account_id: account }) => account === id)
-		.map(([key, { last_seen_at, ip, user_agent, in_flight: n }]) =>
-			[key, [clock(last_seen_at, { zone: false }), join(key.slice(0, 8), ip, user_agent, t("a_running", { n }))]]);
-	return listOf(t("a_sessions"), lines, () => t("a_no_sessions"));
+	return {
+		el: panel(t("a_events"), note, ul),
+		patch() {
+			const [oldest] = items.values();
+			const mine = [...items.values()].filter(({ subject }) => subject?.id === id).reverse();
+			fill(mine.map((event) => /** @type {Line} */ ([event.id, [when(event.at), sentence(event, clock)]])));
+			setText(note, mine.length ? "" : t("a_no_events", { at: when(oldest?.at) }));
+		},
+	};
 }

@@ -37,7 +37,8 @@ export default function mount(root, app) {
 		noun: t("session_noun"),
 		fields: FIELDS,
 		columns: columns(app, key, account),
-		search: (one) => [one.id, key(one), account(one), one.ip, one.user_agent].join(" "),
+		// By their ids as well: the pages of an account and a client key link to exactly their sessions.
+		search: (one) => [one.id, one.token_id, key(one), one.account_id, account(one), one.ip, one.user_agent].join(" "),
 		order,
 		primary: () => "revoke",
 		menu: () => ["requests", "revoke"],

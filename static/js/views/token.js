@@ -6,6 +6,7 @@ import { sentence } from "../format.js";
 import { dayOf } from "../ui/cells.js";
 import { press } from "../ui/dialog.js";
 import { metersOf } from "../ui/limits.js";
+import { sessionsOf } from "../ui/sessions_of.js";
 import { filler } from "../ui/sheet.js";
 import { edit, endFormer, rotate } from "./key.js";
 import { spendingOf } from "./spending.js";
@@ -52,7 +53,13 @@ export default function mount(root, app, id = "") {
 	const controls = controlsOf(app, id);
 	const meters = metersOf(app, () => edit(app, { ...items.get(id) }, true));
 	const spending = spendingOf(app, id);
-	const [changes, sessions] = [changesOf(app, id), sessionsOf(app, id)];
+	const changes = changesOf(app, id);
+	const account = (/** @type {string | null} */ on) => store.items("accounts").get(on ?? "")?.name;
+	const sessions = sessionsOf(app, "token_id", id, {
+		title: t("sessions"),
+		none: t("k_no_sessions"),
+		text: ({ ip, user_agent, account_id: on, in_flight: n }) => join(ip, user_agent, account(on), t("a_running", { n })),
+	});
 	const body = h("div.account", controls.el, h("div.view", meters.el, spending.el),
 		h("div.view", about, changes.el, sessions.el));
 	root.append(h("a.back", { href: "#/tokens" }, `← ${t("tokens")}`), title, body);
@@ -163,24 +170,4 @@ function changesOf(app, id) {
 
 	load();
 	return { el: panel(t("k_changes"), ul, note, more), patch };
-}
-
-/**
- * @param {App} app
- * @param {string} id
- */
-function sessionsOf({ t, store, clock }, id) {
-	const ul = h("ul.list");
-	const note = h("p.muted");
-	const fill = filler(ul, () => h("li", h("time"), h("span")));
-	const account = (/** @type {string | null} */ of) => store.items("accounts").get(of ?? "")?.name;
-	return {
-		el: panel(t("sessions"), ul, note),
-		patch() {
-			const mine = [...store.items("sessions")].filter(([, { token_id: key }]) => key === id).reverse();
-			fill(mine.map(([key, { last_seen_at: at, ip, user_agent, account_id: on, in_flight: n }]) => /** @type {Line} */ (
-				[key, [clock(at, { zone: false }), join(ip, user_agent, account(on), t("a_running", { n }))]])));
-			setText(note, mine.length ? "" : t("k_no_sessions"));
-		},
-	};
 }
