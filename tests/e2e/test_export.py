@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, Route, expect
 
 from tests.canaries import leaked
-from tests.e2e.dashboard import content, dashboard, goto
+from tests.e2e.dashboard import content, dashboard, goto, wall
 from tests.e2e.hostile import HOSTILE, as_agent, plant
 from tests.service import ADMIN_KEY, CLIENT_KEY
 
@@ -69,3 +70,33 @@ async def test_events_are_exported(tmp_path: Path, browser: Browser) -> None:
         await goto(page, "events")
         rows = json.loads(await exported(page, "JSON"))
         assert "account.added" in {row["kind"] for row in rows}
+
+
+def days_ago(days: int) -> str:
+    return (datetime.fromtimestamp(wall(), UTC) - timedelta(days=days)).strftime("%Y-%m-%dT00:00:00.000Z")
+
+
+async def test_usage_of_long_ago_is_exported_by_day(tmp_path: Path, browser: Browser) -> None:
+    span = f"from={days_ago(20)}&to={days_ago(10)}"
+    async with dashboard(tmp_path, browser, f"usage?{span}") as (_, page):
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        for form in ("CSV", "JSON"):
+            async with page.expect_download() as download:
+                await page.get_by_role("main").get_by_role("button", name=form).click()
+            file = await download.value
+            assert file.suggested_filename == f"usage-by-account.{form.lower()}"
+            text = await content(file)
+            assert text.startswith("id,name,start,") if form == "CSV" else json.loads(text)["by"] == "account"
+        assert all("interval=day" in url for url in asked if "format=" in url)
+
+
+async def test_an_export_of_usage_that_is_refused_says_why(tmp_path: Path, browser: Browser) -> None:
+    async def refuse(route: Route) -> None:
+        error = {"type": "invalid", "message": "that is too much at once: choose a shorter span"}
+        await route.fulfill(status=422, json={"error": error})
+
+    async with dashboard(tmp_path, browser, "usage?range=7d") as (_, page):
+        await page.route("**/api/admin/usage?*format=*", refuse)
+        await page.get_by_role("main").get_by_role("button", name="CSV").click()
+        await expect(page.get_by_role("alert").filter(has_text="choose a shorter span")).to_be_visible()

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
-import { added, bucketsOf, errorsOf, firstByte, fromCache, requestsOf, tokensIn, tokensOf } from "../../static/js/usage.js";
+import { added, bucketsOf, errorsOf, firstByte, fromCache, intervalKept, requestsOf, tokensIn, tokensOf } from "../../static/js/usage.js";
 
 const USAGE = { input_tokens: 10, cache_creation_input_tokens: 20, cache_read_input_tokens: 70, output_tokens: 5 };
 const BUCKET = { start: 60, span_s: 60, ok: 5, aborted: 1, client_error: 2, limited: 3, refused: 4, upstream_error: 6,
@@ -28,4 +28,18 @@ describe("usage", () => {
 	test("columns become buckets", () =>
 		assert.deepEqual(bucketsOf({ id: "a", name: "b", ok: [1, 2], cost_usd: [0, 0.5] }, 600, 60),
 			[{ start: 600, span_s: 60, ok: 1, cost_usd: 0 }, { start: 660, span_s: 60, ok: 2, cost_usd: 0.5 }]));
+});
+
+describe("the interval of an export", () => {
+	const now = Date.parse("2027-01-15T08:10:00Z");
+	const cases = {
+		minute: ["2027-01-15T08:09:00Z", "2027-01-15T06:10:00Z"],
+		hour: ["2027-01-15T06:09:00Z", "2027-01-07T08:10:00Z"],
+		day: ["2027-01-07T08:09:00Z", "2026-12-16T00:00:00Z"],
+	};
+	for (const [interval, times] of Object.entries(cases)) {
+		test(`is the shortest that is kept: ${interval}`, () => {
+			for (const from of times) assert.equal(intervalKept(Date.parse(from), now), interval, from);
+		});
+	}
 });

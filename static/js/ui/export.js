@@ -52,6 +52,13 @@ export const json = (rows) => JSON.stringify(rows, null, 2);
 /** @type {Record<string, (rows: Row[]) => string>} */
 const FORMS = { csv, json };
 
+/** Hands the browser a file. @param {string} name @param {string} text */
+export function save(name, text) {
+	const href = URL.createObjectURL(new Blob([text]));
+	h("a", { href, download: name }).click();
+	setTimeout(() => URL.revokeObjectURL(href), REVOKE_AFTER_MS);
+}
+
 /**
  * Asks for the format, and hands the browser a file.
  * @param {App} app
@@ -66,8 +73,5 @@ export async function offer(app, button, name, columns, records) {
 		app.t("export_as", { form: form.toUpperCase(), n: records.length });
 	const form = await menu(button, Object.keys(FORMS).map((value) => ({ value, label: label(value) })));
 	if (!form) return;
-	const text = FORMS[form](records.map((record) => flat(columns, record)));
-	const href = URL.createObjectURL(new Blob([text]));
-	h("a", { href, download: `${name}.${form}` }).click();
-	setTimeout(() => URL.revokeObjectURL(href), REVOKE_AFTER_MS);
+	save(`${name}.${form}`, FORMS[form](records.map((record) => flat(columns, record))));
 }

@@ -8,6 +8,7 @@ import {
 } from "../usage.js";
 import { bars } from "./chart.js";
 import { press } from "./dialog.js";
+import { tellFailure } from "./failure.js";
 import { perCent } from "./quota.js";
 
 const RELOAD_MS = 60_000;
@@ -219,9 +220,8 @@ export class UsageCharts {
 			note.replaceChildren();
 			this.options.loaded?.(found.from, found.to);
 			this.draw();
-		} catch {
-			if (asked !== this.asked || this.isFed()) return;
-			note.replaceChildren(app.t("u_charts_failed"), " ", press({ label: app.t("retry"), run: () => this.load() }));
+		} catch (error) {
+			if (asked === this.asked && !this.isFed()) tellFailure(app, note, "u_charts_failed", error, () => this.load());
 		}
 	}
 

@@ -1,28 +1,26 @@
 // @ts-check
 /** What was used: over time, of all or split, and by whom. */
 import { h, panel } from "../dom.js";
-import { compact, isTime, money, number } from "../format.js";
+import { compact, isTime, money, ms, number } from "../format.js";
 import { press } from "../ui/dialog.js";
+import { save } from "../ui/export.js";
+import { tellFailure } from "../ui/failure.js";
 import { perCent } from "../ui/quota.js";
 import { sheet } from "../ui/sheet.js";
 import { UsageCharts } from "../ui/usage_charts.js";
-import { fromCache, tokensIn } from "../usage.js";
+import { fromCache, intervalKept, tokensIn } from "../usage.js";
 
 const MOST_ROWS = 10;
 const SPLITS = /** @type {const} */ (["account", "token", "model"]);
 const FORMATS = ["csv", "json"];
-/** The interval of the export of each range. */
-const RANGES = { "1h": "minute", "24h": "hour", "7d": "hour", "30d": "day" };
+const RANGES = /** @type {const} */ (["1h", "24h", "7d", "30d"]);
 const HEADS = /** @type {const} */ (
 	["requests", "errors", "tokens_in", "from_cache", "tokens_out", "cost_usd"]);
-/** Longer than that, minutes are not kept. */
-const HOURS_MS = 7_200_000;
 
 /** @import { App, Mount, Translate } from "../types.js" */
 /** @import { Line } from "../ui/sheet.js" */
 
-/** @typedef {keyof typeof RANGES} RangeName */
-const NAMES = /** @type {RangeName[]} */ (Object.keys(RANGES));
+/** @typedef {typeof RANGES[number]} RangeName */
 
 /** @type {Mount} */
 export default function mount(root, app) {
@@ -30,14 +28,14 @@ export default function mount(root, app) {
 	const query = app.query();
 	const [from, to] = [query.get("from") ?? "", query.get("to") ?? ""];
 	const isPart = isTime(from) && isTime(to);
-	const range = NAMES.find((name) => name === query.get("range")) ?? "24h";
+	const range = RANGES.find((name) => name === query.get("range")) ?? "24h";
 	const by = SPLITS.find((name) => name === query.get("by"));
 	/** Shows the same in another way. @param {Record<string, string>} changes */
 	const turn = (changes) => {
 		const all = { range, by: by ?? "", ...(isPart && { from, to }), ...changes };
 		app.go(`#/usage?${new URLSearchParams(Object.entries(all).filter(([, value]) => value))}`);
 	};
-	const report = reportOf(app, by ?? "account", isPart ? "hour" : RANGES[range]);
+	const report = reportOf(app, by ?? "account");
 	const charts = new UsageCharts(app, {
 		label: (what) => `${what}, ${isPart ? spanOf(app, from, to) : t(`u_${range}`)}`,
 		zoom: (start, end) => turn({ from: start, to: end }),
@@ -67,7 +65,7 @@ const spanOf = ({ clock }, from, to) =>
  * @param {(changes: Record<string, string>) => void} turn
  */
 function rangeChips(t, range, turn) {
-	const chips = NAMES.map((name) => press({ label: t(`u_${name}`), "aria-pressed": `${name === range}`,
+	const chips = RANGES.map((name) => press({ label: t(`u_${name}`), "aria-pressed": `${name === range}`,
 		run: () => turn({ range: name, from: "", to: "" }) }));
 	return h("div.chips", { role: "group", "aria-label": t("u_range") }, chips);
 }
@@ -85,34 +83,46 @@ function splitControl(t, by, turn) {
 }
 
 /**
- * The top ten by account, client key or model in the time of the charts, and links to all.
+ * The top ten by account, client key or model in the time of the charts, and buttons that save all.
  * @param {App} app
  * @param {typeof SPLITS[number]} by
- * @param {string} interval
  */
-function reportOf(app, by, interval) {
+function reportOf(app, by) {
 	const { t } = app;
-	const links = FORMATS.map((format) =>
-		({ format, el: h("a", { download: `usage.${format}` }, format.toUpperCase()) }));
 	const title = `${t("u_top")} ${t(`u_by_${by}`)}`;
 	const top = sheet(title, [t("name"), ...HEADS.map((key) => t(`u_${key}`))]);
 	const note = h("p", { role: "alert" });
+	const buttons = FORMATS.map((format) =>
+		press({ label: format.toUpperCase(), class: "link", disabled: true, run: () => download(format) }));
+	/** What is reported, once the charts have told. */
+	let path = "";
+	let began = 0;
 
 	/** @param {string} from @param {string} to */
 	async function load(from, to) {
-		const path = `api/admin/usage?by=${by}&from=${from}&to=${to}`;
-		const steps = interval === "hour" && Date.parse(from) > app.now() - HOURS_MS ? "minute" : interval;
-		for (const { format, el } of links) el.href = `${path}&interval=${steps}&format=${format}`;
+		path = `api/admin/usage?by=${by}&from=${from}&to=${to}`;
+		began = ms(from);
+		for (const button of buttons) button.disabled = false;
 		try {
 			const { rows } = await app.api("GET", path);
 			top.fill(mostUsed(rows).map((row) => /** @type {Line} */ ([row.id, texts(row)])));
 			note.replaceChildren();
-		} catch {
-			note.replaceChildren(t("u_failed"), " ", press({ label: t("retry"), run: () => load(from, to) }));
+		} catch (error) {
+			tellFailure(app, note, "u_failed", error, () => load(from, to));
 		}
 	}
-	const controls = h("div.row", t("export"), links.map(({ el }) => el));
-	return { el: panel(title, top.el, note, controls), load };
+
+	/** @param {string} format */
+	async function download(format) {
+		try {
+			const file = await app.api("GET", `${path}&interval=${intervalKept(began, app.now())}&format=${format}`);
+			save(`usage-by-${by}.${format}`, typeof file === "string" ? file : JSON.stringify(file, null, 2));
+		} catch (error) {
+			app.toast({ text: /** @type {Error} */ (error).message, kind: "error" });
+		}
+	}
+
+	return { el: panel(title, top.el, note, h("div.row", t("export"), buttons)), load };
 }
 
 /** @param {any[]} rows */
