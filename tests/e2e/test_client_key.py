@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Route, expect
 
 from proxy.clients.budgets import KeyLimits
 from proxy.clients.keys import ClientKey
@@ -227,6 +227,22 @@ async def test_what_it_cost_yesterday_by_model(tmp_path: Path, browser: Browser)
         await page.reload()
         await expect(cost.get_by_role("button", name="Yesterday")).to_have_attribute("aria-pressed", "true")
         await expect(lines).to_have_count(4)
+
+
+async def test_why_the_cost_cannot_be_loaded(tmp_path: Path, browser: Browser) -> None:
+    async def refuse(route: Route) -> None:
+        error = {"type": "unprocessable", "message": "that is too much to be read at once"}
+        await route.fulfill(status=422, json={"error": error})
+
+    async with dashboard(tmp_path, browser, prepare=furnish) as (_, page):
+        await page.route("**/api/admin/usage?*", refuse)
+        await opened(page)
+        cost = page.locator("section.panel", has=page.get_by_role("heading", name="Cost by model"))
+        await expect(cost).to_contain_text("Could not load usage. that is too much to be read at once")
+        await page.unroute("**/api/admin/usage?*")
+        await cost.get_by_role("button", name="Retry").click()
+        await expect(cost).to_contain_text("No usage recorded in this range.")
+        await expect(cost.get_by_role("button", name="Retry")).to_have_count(0)
 
 
 async def test_it_is_rotated_shown_once_and_the_former_key_ended(tmp_path: Path, browser: Browser) -> None:

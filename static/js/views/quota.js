@@ -4,6 +4,7 @@ import { h, keyed, panel, setAttr, setText } from "../dom.js";
 import { ms, number } from "../format.js";
 import { bars } from "../ui/chart.js";
 import { press } from "../ui/dialog.js";
+import { tellFailure } from "../ui/failure.js";
 import { bar, fullAt, levelOf, nameOf, perCent, usedOf, wordsOf } from "../ui/quota.js";
 
 const RANGES = /** @type {const} */ (["24h", "7d"]);
@@ -99,9 +100,9 @@ export function historyOf(app, id) {
 				({ key: `s-${n}`, label: nameOf(window, t), of: (/** @type {Points} */ { points }) => points[n] }));
 			chart.patch(pointsOf(found), { series });
 			chart.el.hidden = !windows.length;
-			setText(note, windows.length ? "" : t("q_no_history"));
-		} catch {
-			if (mine === range) note.replaceChildren(t("q_failed"), " ", press({ label: t("retry"), run: load }));
+			note.replaceChildren(windows.length ? "" : t("q_no_history"));
+		} catch (error) {
+			if (mine === range) tellFailure(app, note, "q_failed", error, load);
 		}
 	}
 

@@ -1,11 +1,12 @@
 // @ts-check
 /** What a client key cost, by model: bars over a day or more, and a line for each model. */
-import { h, panel, setText } from "../dom.js";
+import { h, panel } from "../dom.js";
 import { compact, money, number } from "../format.js";
 import { hashOf } from "../requests.js";
 import { RANGES, barsOf, dearest, intervalOf, partsOf, spanOf, sumOf } from "../spending.js";
 import { bars } from "../ui/chart.js";
 import { press } from "../ui/dialog.js";
+import { tellFailure } from "../ui/failure.js";
 import { sheet } from "../ui/sheet.js";
 
 const RELOAD_MS = 60_000;
@@ -84,9 +85,9 @@ export function spendingOf(app, id) {
 			place.hidden = !parts.length;
 			if (parts.length) chartOf(parts).patch(barsOf(over, parts, interval));
 			drawTable(sums.rows);
-			setText(note, sums.rows.length ? "" : t("u_empty"));
-		} catch {
-			if (mine === range) note.replaceChildren(t("u_failed"), " ", press({ label: t("retry"), run: load }));
+			note.replaceChildren(sums.rows.length ? "" : t("u_empty"));
+		} catch (error) {
+			if (mine === range) tellFailure(app, note, "u_failed", error, load);
 		}
 	}
 
