@@ -1,9 +1,12 @@
 // @ts-check
 /** What a change has changed, as text. */
 
+/** @import { TextKey, Translate } from "./types.js" */
 /** @typedef {Record<string, unknown> | null | undefined} Fields */
 
 const NOTHING = "–";
+/** What fields are called, if not by their own name. @type {Record<string, TextKey>} */
+const NAMES = { key: "client_key", former_keys: "k_former", group: "k_group", expires_at: "k_expires", status: "state" };
 
 /** What stands there, members of objects by their path. @param {Fields} fields */
 function flat(fields) {
@@ -34,3 +37,13 @@ export function diff(before, after, whole = false, label = (name) => name) {
 		.map(([name, text]) => (before ? `${label(name)}: ${old.get(name) ?? NOTHING} → ${text}` : `${label(name)}: ${text}`))
 		.join("; ");
 }
+
+/**
+ * What a field of an account or a client key is called: in words, or as it is named if there are none.
+ * @param {Translate} t
+ */
+export const fieldsIn = (t) => (/** @type {string} */ name) => {
+	const key = /** @type {TextKey} */ (NAMES[name] ?? name.replace("limits.", ""));
+	const text = t(key);
+	return text === key ? name : text;
+};

@@ -29,7 +29,7 @@ async def test_a_change_is_told_with_who_made_it_and_what_was_before(
         await service.admin("PUT", f"/api/accounts/{account.id}", {"name": "crew"})
         found = events(page).first
         await expect(found).to_contain_text(f"{account.name} is called crew now")
-        await expect(found).to_contain_text(f"name: {account.name} → crew")
+        await expect(found).to_contain_text(f"Name: {account.name} → crew")
         await expect(found.locator(".c-by")).to_have_text("admin key127.0.0.1")
         await expect(found.get_by_role("link", name="crew")).to_have_attribute(
             "href", f"#/accounts/{account.id}"

@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
-import { diff } from "../../static/js/diff.js";
+import { diff, fieldsIn } from "../../static/js/diff.js";
+import more from "../../static/js/strings.more.en.js";
+import { addTexts, t } from "../../static/js/texts.js";
 
 suite("what a change has changed", () => {
 	test("a field, before and after", () => {
@@ -17,5 +19,13 @@ suite("what a change has changed", () => {
 		assert.equal(diff(null, { name: "crew" }), "");
 		assert.equal(diff({ name: "crew" }, null), "");
 		assert.equal(diff(null, { api_key: "replaced" }, true), "api_key: replaced");
+	});
+
+	test("in words, and what has none by its name", () => {
+		addTexts(more);
+		const before = { status: "active", limits: { tokens_per_day: null, other: 1 }, "limits.max_body_bytes": 1 };
+		const after = { status: "disabled", limits: { tokens_per_day: 5, other: 2 }, "limits.max_body_bytes": 2 };
+		assert.equal(diff(before, after, false, fieldsIn(t)), "Status: active → disabled; Tokens per day: – → 5; " +
+			"limits.other: 1 → 2; limits.max_body_bytes: 1 → 2");
 	});
 });

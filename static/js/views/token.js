@@ -1,6 +1,6 @@
 // @ts-check
 /** One client key: its limits, what it cost by model, who uses it, and who has changed it. */
-import { diff } from "../diff.js";
+import { diff, fieldsIn } from "../diff.js";
 import { h, panel, setAttr, setText } from "../dom.js";
 import { sentence } from "../format.js";
 import { dayOf } from "../ui/cells.js";
@@ -13,8 +13,6 @@ import { spendingOf } from "./spending.js";
 import { ICON, NEXT, send } from "./tokens.js";
 
 const PAGE = 20;
-/** What fields of events are called, if not by their own name. @type {Record<string, TextKey>} */
-const NAMES = { key: "client_key", former_keys: "k_former", group: "k_group", expires_at: "k_expires" };
 
 /** @import { App, ClientKey, LoggedEvent, Mount, TextKey } from "../types.js" */
 /** @import { Line } from "../ui/sheet.js" */
@@ -137,15 +135,12 @@ function changesOf(app, id) {
 	let before;
 	const more = press({ label: t("load_older"), run: load });
 
-	/** @param {string} name of a field */
-	const label = (name) => t(/** @type {TextKey} */ (NAMES[name] ?? name.replace("limits.", "")));
-
 	/** @param {LoggedEvent} event @returns {Line} */
 	const line = (event) => {
 		const { actor } = event;
 		const by = actor.kind === "system" ? t("by_itself") : join(actor.name ?? actor.id, actor.address);
 		return [event.id, [app.clock(event.at, { zone: false }), sentence(event, app.clock),
-			join(diff(event.before, event.after, false, label), t("k_by", { by }))]];
+			join(diff(event.before, event.after, false, fieldsIn(t)), t("k_by", { by }))]];
 	};
 
 	function patch() {
