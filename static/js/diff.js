@@ -38,12 +38,6 @@ export function diff(before, after, whole = false, label = (name) => name) {
 		.join("; ");
 }
 
-/**
- * What a field of an account or a client key is called: in words, or as it is named if there are none.
- * @param {Translate} t
- */
-export const fieldsIn = (t) => (/** @type {string} */ name) => {
-	const key = /** @type {TextKey} */ (NAMES[name] ?? name.replace("limits.", ""));
-	const text = t(key);
-	return text === key ? name : text;
-};
+/** What a field of an account or a client key is called, in words if there are some. @param {Translate} t */
+export const fieldsIn = (t) => (/** @type {string} */ name) =>
+	t(/** @type {TextKey} */ (NAMES[name] ?? name.replace("limits.", "")));

@@ -9,9 +9,6 @@ export const MOST = 1000;
 export const FILTERS = /** @type {const} */ (
 	["key", "account", "session", "model", "status", "slow", "retried", "failure", "search", "from", "to"]);
 
-/** Those that are times. */
-const TIMES = /** @type {const} */ (["from", "to"]);
-
 /** @import { LoggedRequest } from "./types.js" */
 /** @typedef {Record<typeof FILTERS[number], string>} Wanted "" leaves nothing out */
 
@@ -19,9 +16,8 @@ const TIMES = /** @type {const} */ (["from", "to"]);
 export function wantedIn(query) {
 	const texts = FILTERS.map((name) => [name, query.get(name)?.trim() ?? ""]);
 	const wanted = /** @type {Wanted} */ (Object.fromEntries(texts));
-	for (const name of TIMES) {
-		if (!isTime(wanted[name])) wanted[name] = "";
-	}
+	if (!isTime(wanted.from)) wanted.from = "";
+	if (!isTime(wanted.to)) wanted.to = "";
 	return wanted;
 }
 

@@ -97,7 +97,6 @@ export default {
 	q_none: "No answer has told a limit yet.",
 	q_history: "Quota over time",
 	q_no_history: "Nothing is known yet. It is noted every half minute.",
-	q_failed: "Could not load the history.",
 	q_left: "{left} of {limit} left",
 	q_line: "{label} at most {most}, now {now}",
 	added: "Added",
@@ -317,8 +316,6 @@ export default {
 	u_by_token: "by client key",
 	u_by_model: "by model",
 	u_empty: "No usage recorded in this range.",
-	u_failed: "Could not load usage.",
-	u_charts_failed: "Could not load the charts.",
 
 	// the last requests
 	model: "Model",

@@ -15,8 +15,7 @@ export const TOKENS = /** @type {const} */ (
 	["cache_read_input_tokens", "cache_creation_input_tokens", "input_tokens", "output_tokens"]);
 
 const HOUR_MS = 3_600_000;
-/** How long the server keeps usage by what is shorter than a day, the shortest first: see `proxy/usage/spans.py`. */
-const KEPT_MS = /** @type {const} */ ([["minute", 2 * HOUR_MS], ["hour", 8 * 24 * HOUR_MS]]);
+const DAY_MS = 24 * HOUR_MS;
 
 /** @import { Bucket } from "./types.js" */
 /** A bucket, a request, or what was used in a day. @typedef {any} Used */
@@ -79,8 +78,11 @@ export function bucketsOf(columns, from_s, span_s) {
 }
 
 /**
- * The shortest interval at which usage is kept back to `from`.
- * @param {number} from in ms
+ * The shortest interval at which usage is kept back to `from`, in ms: see `proxy/usage/spans.py`.
+ * @param {number} from
  * @param {number} now
  */
-export const intervalKept = (from, now) => KEPT_MS.find(([, kept]) => from >= now - kept)?.[0] ?? "day";
+export function intervalKept(from, now) {
+	if (now - from <= 2 * HOUR_MS) return "minute";
+	return now - from <= 8 * DAY_MS ? "hour" : "day";
+}

@@ -239,7 +239,7 @@ async def test_why_the_cost_cannot_be_loaded(tmp_path: Path, browser: Browser) -
         await page.route("**/api/admin/usage?*", refuse)
         await opened(page)
         cost = page.locator("section.panel", has=page.get_by_role("heading", name="Cost by model"))
-        await expect(cost).to_contain_text("Could not load usage. that is too much to be read at once")
+        await expect(cost).to_contain_text("Could not load. that is too much to be read at once")
         await page.unroute("**/api/admin/usage?*")
         await cost.get_by_role("button", name="Retry").click()
         await expect(cost).to_contain_text("No usage recorded in this range.")

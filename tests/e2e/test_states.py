@@ -107,11 +107,11 @@ async def test_usage_that_cannot_be_loaded(tmp_path: Path, browser: Browser) -> 
     async with dashboard(tmp_path, browser, allow="500") as (_, page):
         await page.route("**/api/admin/usage*", refuse)
         await goto(page, "usage")
-        await expect(page.get_by_text("Could not load usage.")).to_be_visible()
+        await expect(page.get_by_text("Could not load. It broke.")).to_be_visible()
         await fine(page)
         await page.unroute("**/api/admin/usage*")
         await page.get_by_role("button", name="Retry").click()
-        await expect(page.get_by_text("Could not load usage.")).not_to_be_visible()
+        await expect(page.get_by_text("Could not load. It broke.")).not_to_be_visible()
 
 
 async def test_an_account_that_was_not_used(tmp_path: Path, browser: Browser) -> None:

@@ -80,6 +80,18 @@ export function field(label, attributes, hint, tag = "input") {
 	return { el, input, tell, fail };
 }
 
+/**
+ * Says in `note` that its panel could not be loaded and why, with a button that tries again.
+ * @param {App} app
+ * @param {HTMLElement} note
+ * @param {unknown} error
+ * @param {() => unknown} again
+ */
+export function notLoaded({ t }, note, error, again) {
+	const { message } = /** @type {Error} */ (error);
+	note.replaceChildren(`${t("not_loaded")} ${message} `, press({ label: t("retry"), run: again }));
+}
+
 /** What is typed into a field, without space around it. @param {Field} field */
 export const typed = ({ input }) => input.value.trim();
 

@@ -7,8 +7,7 @@ import {
 	FAILURES, OUTCOMES, TOKENS, TRY, added, bucketsOf, errorsOf, failuresOf, firstByte, fromCache, requestsOf, tokensIn, tokensOf,
 } from "../usage.js";
 import { bars } from "./chart.js";
-import { press } from "./dialog.js";
-import { tellFailure } from "./failure.js";
+import { notLoaded, press } from "./dialog.js";
 import { perCent } from "./quota.js";
 
 const RELOAD_MS = 60_000;
@@ -221,7 +220,7 @@ export class UsageCharts {
 			this.options.loaded?.(found.from, found.to);
 			this.draw();
 		} catch (error) {
-			if (asked === this.asked && !this.isFed()) tellFailure(app, note, "u_charts_failed", error, () => this.load());
+			if (asked === this.asked && !this.isFed()) notLoaded(app, note, error, () => this.load());
 		}
 	}
 

@@ -5,12 +5,12 @@ import { h, panel, setText } from "../dom.js";
 import { number, sentence, share, timed } from "../format.js";
 import { dayOf, status } from "../ui/cells.js";
 import { press } from "../ui/dialog.js";
-import { sessionsOf } from "../ui/sessions_of.js";
 import { filler } from "../ui/sheet.js";
 import { useOf } from "../ui/usage_charts.js";
 import { explain } from "./explain.js";
 import { edit, percent } from "./preferences.js";
 import { historyOf, windowsOf } from "./quota.js";
+import { sessionsOf } from "./sessions.js";
 
 /** @import { Account, App, Dirty, Mount, TextKey } from "../types.js" */
 /** @import { Line } from "../ui/sheet.js" */
@@ -61,12 +61,7 @@ export default function mount(root, app, id = "") {
 	const unused = h("p.muted");
 	const use = useOf(app, "account", id, ["u_requests", "u_tries", "u_cost_usd", "u_ttfb"]);
 	const changes = eventsOf(app, id);
-	const sessions = sessionsOf(app, "account_id", id, {
-		title: t("a_sessions"),
-		none: t("a_no_sessions"),
-		text: ({ id: session, ip, user_agent, in_flight: n }) =>
-			join(session.slice(0, 8), ip, user_agent, t("a_running", { n })),
-	});
+	const sessions = sessionsOf(app, "account_id", id, t("a_sessions"), t("a_no_sessions"));
 	const body = h("div.account", controls.el, reason, h("div.view", quota.el, past.el, changes.el),
 		h("div.view", about.el, sessions.el), unused, use.el);
 	root.append(h("a.back", { href: "#/accounts" }, `← ${t("accounts")}`), title, body);

@@ -4,7 +4,6 @@ import { h, keyed, setAttr, setText } from "../dom.js";
 import { endOf } from "../requests.js";
 import { press } from "../ui/dialog.js";
 import { recipes } from "../ui/recipes.js";
-import { tabs } from "../ui/tabs.js";
 
 /** Where clients go: this page's address, without `/v1`. */
 const HERE = new URL(".", document.baseURI).href.slice(0, -1);
@@ -13,6 +12,9 @@ const PLACEHOLDER = "<YOUR_TOKEN>";
 const NAMED = ["base_url", "client_key"];
 
 /** @import { App, ClientKey, LoggedRequest, Mount, TextKey } from "../types.js" */
+/** @typedef {{name: string, label: string, content: HTMLElement}} Page */
+
+let groups = 0;
 
 /**
  * Copies the element's text, and tells it a "copy" as the browser does of what is copied by hand. Where the clipboard
@@ -28,6 +30,13 @@ export async function copy(el) {
 		getSelection()?.selectAllChildren(el);
 		return document.execCommand("copy");
 	}
+}
+
+/** A button that copies the element's text, and says so. @param {App} app @param {HTMLElement} el */
+export function copyButton({ t, toast }, el) {
+	const button = h("button.link", t("copy"));
+	button.onclick = async () => toast({ text: t(await copy(el) ? "copied" : "copy_manual") });
+	return button;
 }
 
 /**
@@ -192,4 +201,55 @@ function came({ t, clock }, { at, key_name, status, outcome, model, path, accoun
 	const about = { name: key_name, at: clock(at), what: model ?? path, status };
 	if (outcome === "ok") return `✓ ${t("c_came", { ...about, account: account_name ?? "–" })}`;
 	return `✕ ${t("c_failed", { ...about, reason: reason ?? t(`rq_was_${outcome}`) })}`;
+}
+
+/**
+ * Tabs by the ARIA pattern: one is in the tab order; arrow keys, Home and End choose. `first` or else the first one is
+ * shown; `chosen` is called with the name of another that is chosen.
+ * @param {string} label
+ * @param {Page[]} pages
+ * @param {string} [first]
+ * @param {(name: string) => void} [chosen]
+ */
+function tabs(label, pages, first = "", chosen = () => {}) {
+	groups += 1;
+	const ids = pages.map(({ name }) => `tab-${groups}-${name}`);
+	const panels = pages.map(({ content }, n) =>
+		h("div.tabpanel", { role: "tabpanel", id: `${ids[n]}-panel`, "aria-labelledby": ids[n], tabindex: 0 }, content));
+	const buttons = pages.map((page, n) =>
+		h("button", { type: "button", role: "tab", id: ids[n], "aria-controls": `${ids[n]}-panel` }, page.label));
+
+	/** @param {number} at */
+	function show(at) {
+		buttons.forEach((button, n) => {
+			setAttr(button, "aria-selected", String(n === at));
+			setAttr(button, "tabindex", n === at ? 0 : -1);
+			panels[n].hidden = n !== at;
+		});
+	}
+
+	/** @param {number} at */
+	function choose(at) {
+		show(at);
+		chosen(pages[at].name);
+	}
+
+	/** @param {KeyboardEvent} event */
+	function move(event) {
+		const now = buttons.findIndex((button) => button === event.target);
+		const last = pages.length - 1;
+		const to = { ArrowLeft: now ? now - 1 : last, ArrowRight: now < last ? now + 1 : 0, Home: 0, End: last }[event.key];
+		if (to === undefined || now < 0) return;
+		event.preventDefault();
+		buttons[to].focus();
+		choose(to);
+	}
+
+	buttons.forEach((button, n) => {
+		button.onclick = () => choose(n);
+	});
+	const list = h("div.tabs", { role: "tablist", "aria-label": label }, buttons);
+	list.onkeydown = move;
+	show(Math.max(0, pages.findIndex(({ name }) => name === first)));
+	return h("div", list, panels);
 }

@@ -3,8 +3,7 @@
 import { h, keyed, panel, setAttr, setText } from "../dom.js";
 import { ms, number } from "../format.js";
 import { bars } from "../ui/chart.js";
-import { press } from "../ui/dialog.js";
-import { tellFailure } from "../ui/failure.js";
+import { notLoaded, press } from "../ui/dialog.js";
 import { bar, fullAt, levelOf, nameOf, perCent, usedOf, wordsOf } from "../ui/quota.js";
 
 const RANGES = /** @type {const} */ (["24h", "7d"]);
@@ -102,7 +101,7 @@ export function historyOf(app, id) {
 			chart.el.hidden = !windows.length;
 			note.replaceChildren(windows.length ? "" : t("q_no_history"));
 		} catch (error) {
-			if (mine === range) tellFailure(app, note, "q_failed", error, load);
+			if (mine === range) notLoaded(app, note, error, load);
 		}
 	}
 

@@ -3,8 +3,9 @@
 import { h, panel, setText, svg } from "../dom.js";
 import { compact, number, timed, took } from "../format.js";
 import { endOf, reasonOf } from "../requests.js";
+import { notLoaded } from "../ui/dialog.js";
 import { costOf, kindOf, resultOf } from "../ui/request_row.js";
-import { copy } from "./connect.js";
+import { copyButton } from "./connect.js";
 import { tokensIn } from "../usage.js";
 
 /** The line of time is stretched to the place that there is. */
@@ -36,11 +37,9 @@ export default function mount(root, app, id = "") {
 			body.replaceChildren(result(app, request), facts(app, request), timeLine(app, request));
 		} catch (error) {
 			if (body.firstChild) return; // it is told still, after a restart
-			const gone = /** @type {import("../api.js").Failure} */ (error).status === 404;
-			const again = h("button", t("retry"));
-			again.onclick = load;
 			note.hidden = false;
-			note.replaceChildren(t(gone ? "rq_none" : "not_loaded"), " ", ...(gone ? [] : [again]));
+			if (/** @type {import("../api.js").Failure} */ (error).status === 404) note.replaceChildren(t("rq_none"));
+			else notLoaded(app, note, error, load);
 		}
 	}
 
@@ -74,10 +73,10 @@ const link = (text, href) => (href ? h("a", { href }, text) : text);
  * @param {App} app
  * @param {string} id
  */
-function copyableId({ t, toast }, id) {
-	const button = h("button.link", { "aria-label": t("copy_what", { what: id }) }, t("copy"));
+function copyableId(app, id) {
 	const text = h("code", id);
-	button.onclick = async () => toast({ text: t(await copy(text) ? "copied" : "copy_manual") });
+	const button = copyButton(app, text);
+	button.ariaLabel = app.t("copy_what", { what: id });
 	return h("span", text, " ", button);
 }
 

@@ -1,17 +1,21 @@
 // @ts-check
 /** Who is connected, under which client key, on which account. */
-import { h, setAttr, setText } from "../dom.js";
+import { h, panel, setAttr, setText } from "../dom.js";
 import { number } from "../format.js";
 import { plain } from "../ui/cells.js";
 import { natural } from "../ui/order.js";
+import { filler } from "../ui/sheet.js";
 import { table } from "../ui/table.js";
-import { copy } from "./connect.js";
+import { copyButton } from "./connect.js";
 
 const FIELDS = ["id", "token_id", "account_id", "ip", "user_agent", "requests", "in_flight", "created_at",
 	"last_seen_at", "expires_at"];
 const LOW = { cls: "low" };
+/** So many of one account or key are shown: thousands would keep the browser busy. */
+const MOST = 20;
 
 /** @import { App, Mount, Session, TextKey } from "../types.js" */
+/** @import { Line } from "../ui/sheet.js" */
 /** @import { Column } from "../ui/table.js" */
 /** @typedef {(session: Session) => string} Text */
 
@@ -82,13 +86,44 @@ const titled = (key, text, more) => ({ key, text, sort: text, title: text, ...mo
  * @param {App} app
  * @param {HTMLElement} td
  */
-function idCell({ t, toast }, td) {
+function idCell(app, td) {
 	const text = h("code");
-	const button = h("button.link", t("copy"));
-	button.onclick = async () => toast({ text: t(await copy(text) ? "copied" : "copy_manual") });
+	const button = copyButton(app, text);
 	td.append(text, button);
 	return (/** @type {Session} */ { id }) => {
 		setText(text, id);
-		setAttr(button, "aria-label", t("copy_what", { what: id.slice(0, 8) }));
+		setAttr(button, "aria-label", app.t("copy_what", { what: id.slice(0, 8) }));
+	};
+}
+
+/**
+ * The newest sessions of an account or a client key, and the way to all of them.
+ * @param {App} app
+ * @param {"account_id" | "token_id"} field what holds the id
+ * @param {string} id
+ * @param {string} title
+ * @param {string} none what to say without sessions
+ */
+export function sessionsOf({ t, store, clock }, field, id, title, none) {
+	const ul = h("ul.list");
+	const note = h("p.muted");
+	const all = h("a", { href: `#/sessions?q=${id}`, hidden: true });
+	const fill = filler(ul, () => h("li", h("time"), h("span")));
+	/** @param {Session} session */
+	const line = ({ id: session, last_seen_at: at, ip, user_agent, account_id: on, in_flight: n }) => {
+		const account = field === "token_id" && store.items("accounts").get(on ?? "")?.name;
+		const texts = [session.slice(0, 8), ip, user_agent, account, t("a_running", { n })];
+		return /** @type {Line} */ ([session, [clock(at, { zone: false }), texts.filter(Boolean).join(" · ")]]);
+	};
+	return {
+		el: panel(title, note, ul, all),
+		patch() {
+			const mine = [...store.items("sessions").values()].filter((session) => session[field] === id)
+				.sort((a, b) => (a.created_at < b.created_at ? -1 : 1));
+			fill(mine.slice(-MOST).reverse().map(line));
+			setText(note, mine.length ? "" : none);
+			setText(all, t("all_sessions", { n: mine.length }));
+			all.hidden = mine.length <= MOST;
+		},
 	};
 }

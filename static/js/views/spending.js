@@ -5,8 +5,7 @@ import { compact, money, number } from "../format.js";
 import { hashOf } from "../requests.js";
 import { RANGES, barsOf, dearest, intervalOf, partsOf, spanOf, sumOf } from "../spending.js";
 import { bars } from "../ui/chart.js";
-import { press } from "../ui/dialog.js";
-import { tellFailure } from "../ui/failure.js";
+import { notLoaded, press } from "../ui/dialog.js";
 import { sheet } from "../ui/sheet.js";
 
 const RELOAD_MS = 60_000;
@@ -87,7 +86,7 @@ export function spendingOf(app, id) {
 			drawTable(sums.rows);
 			note.replaceChildren(sums.rows.length ? "" : t("u_empty"));
 		} catch (error) {
-			if (mine === range) tellFailure(app, note, "u_failed", error, load);
+			if (mine === range) notLoaded(app, note, error, load);
 		}
 	}
 

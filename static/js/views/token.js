@@ -6,9 +6,9 @@ import { sentence } from "../format.js";
 import { dayOf } from "../ui/cells.js";
 import { press } from "../ui/dialog.js";
 import { metersOf } from "../ui/limits.js";
-import { sessionsOf } from "../ui/sessions_of.js";
 import { filler } from "../ui/sheet.js";
 import { edit, endFormer, rotate } from "./key.js";
+import { sessionsOf } from "./sessions.js";
 import { spendingOf } from "./spending.js";
 import { ICON, NEXT, send } from "./tokens.js";
 
@@ -52,12 +52,7 @@ export default function mount(root, app, id = "") {
 	const meters = metersOf(app, () => edit(app, { ...items.get(id) }, true));
 	const spending = spendingOf(app, id);
 	const changes = changesOf(app, id);
-	const account = (/** @type {string | null} */ on) => store.items("accounts").get(on ?? "")?.name;
-	const sessions = sessionsOf(app, "token_id", id, {
-		title: t("sessions"),
-		none: t("k_no_sessions"),
-		text: ({ ip, user_agent, account_id: on, in_flight: n }) => join(ip, user_agent, account(on), t("a_running", { n })),
-	});
+	const sessions = sessionsOf(app, "token_id", id, t("sessions"), t("k_no_sessions"));
 	const body = h("div.account", controls.el, h("div.view", meters.el, spending.el),
 		h("div.view", about, changes.el, sessions.el));
 	root.append(h("a.back", { href: "#/tokens" }, `← ${t("tokens")}`), title, body);

@@ -2,9 +2,8 @@
 /** What was used: over time, of all or split, and by whom. */
 import { h, panel } from "../dom.js";
 import { compact, isTime, money, ms, number } from "../format.js";
-import { press } from "../ui/dialog.js";
+import { notLoaded, press } from "../ui/dialog.js";
 import { save } from "../ui/export.js";
-import { tellFailure } from "../ui/failure.js";
 import { perCent } from "../ui/quota.js";
 import { sheet } from "../ui/sheet.js";
 import { UsageCharts } from "../ui/usage_charts.js";
@@ -108,7 +107,7 @@ function reportOf(app, by) {
 			top.fill(mostUsed(rows).map((row) => /** @type {Line} */ ([row.id, texts(row)])));
 			note.replaceChildren();
 		} catch (error) {
-			tellFailure(app, note, "u_failed", error, () => load(from, to));
+			notLoaded(app, note, error, () => load(from, to));
 		}
 	}
 
