@@ -108,9 +108,9 @@ export function tagsField(label, tags, hint) {
 }
 
 /**
- * A dialog to be shown, in steps if need be, and closed with a text. `guard` is asked before Esc or another view
- * closes it; it keeps only Close when the item of `topic` with `id`, or all those with `ids`, are deleted. `conflict` says what another admin
- * has made of it; if left out, all that has changed since the dialog was made.
+ * A dialog to be shown, in steps if need be, and closed with a text. `guard` is asked before Esc or another view closes
+ * it; it keeps only Close when the item of `topic` with `id`, or all those with `ids`, are deleted. `conflict` says what
+ * another admin has made of it; if left out, all that has changed since the dialog was made.
  * @param {App} app
  * @param {{guard?: () => boolean | Promise<boolean>, topic?: string, id?: string, ids?: string[], conflict?: Conflict}} options
  */
