@@ -206,10 +206,10 @@ def price(record: RequestRecord, now: float) -> None:
     """Set usage, charges and cost in the record of an ended inference request. `now` is in epoch seconds."""
     if not record.is_inference:
         return
-    # If the request ended before its answer was complete, the upstream bills it all the same.
-    answered_well = not record.was_answered or record.status < 300
-    usage = _usage(record, given_up=bool(record.attempts) and answered_well and not record.complete)
-    record.usage = usage
+    # If the request ended before its answer was complete, the upstream bills what it had by then all the same. The
+    # last try says whether it had it; what the client was told does not.
+    given_up = not record.complete and bool(record.attempts) and record.attempts[-1].is_billed
+    record.usage = usage = _usage(record, given_up=given_up)
     if usage is None:
         return
     billed = [

@@ -36,6 +36,8 @@ _FAILURES: Final[Mapping[str, Failure]] = {
     Action.BENCH_THEN_NEXT: "refused",
     Action.SKIP_THEN_NEXT: "refused",
 }
+_LEFT_THERE: Final = frozenset({"", _HAND_ON, "UpstreamLost", "UpstreamGarbled", "UpstreamSilent"})
+"""Verdicts after which the upstream has the whole request, as far as is known, and has not refused it."""
 
 
 @dataclass(slots=True)
@@ -58,6 +60,11 @@ class Attempt:
     def end(self, status: int, verdict: str, evidence: str, now: float) -> None:
         """Note what came of it."""
         self.status, self.verdict, self.evidence, self.ended_at = status, verdict, evidence, now
+
+    @property
+    def is_billed(self) -> bool:
+        """Whether the upstream bills it, whatever came of its answer: it was neither refused nor never sent."""
+        return self.verdict in _LEFT_THERE and self.status < 300
 
     @property
     def failure(self) -> Failure | None:

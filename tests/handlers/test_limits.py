@@ -380,6 +380,34 @@ async def test_a_client_that_leaves_pays_for_what_it_asked(tmp_path: Path) -> No
         assert service.parts.budgets.reserved(token["id"]) == (0, 0, 0.0)
 
 
+async def test_a_client_that_leaves_before_the_next_try_does_not_pay_for_one_that_was_refused(
+    tmp_path: Path,
+) -> None:
+    clock = SteppedClock()
+    async with serve(tmp_path, clock=clock, retry__base_delay="7s") as service, connect(service.port) as wire:
+        token = await made(service, limits={"tokens_per_day": 10_000})
+        service.simulator.always(None, Error(529))
+        headers = [("x-api-key", KEY), *MESSAGE_HEADERS]
+        await wire.send(request_bytes("POST", "/v1/messages", headers, message()))
+        await until(lambda: any(7 <= pause < 8 for pause in clock.slept))
+        wire.reset()
+        await until(lambda: service.running == 0)
+        assert (await used(service, token))["tokens_today"] == 0
+        assert service.parts.budgets.reserved(token["id"]) == (0, 0, 0.0)
+
+
+async def test_a_request_that_an_admin_ends_pays_for_what_the_upstream_has_of_it(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        token = await made(service, limits={"tokens_per_day": 10_000})
+        service.simulator.script(None, Silence())
+        asked = asyncio.create_task(ask(service))
+        await service.simulator.ledger.wait(lambda ledger: ledger and ledger[0].body_read)
+        (session,) = (await service.admin("GET", "/api/admin/sessions")).json()["sessions"]
+        await service.admin("DELETE", f"/api/sessions/{session['id']}")
+        assert (await asked).status == 503
+        assert (await used(service, token))["tokens_today"] == len(message()) // 4
+
+
 @pytest.mark.parametrize(
     "limits",
     [

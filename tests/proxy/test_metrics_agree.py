@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from proxy.simulator import Entry, Error, Fault, Real, Reset, quota_429
+from proxy.usage.allowance import BYTES_PER_TOKEN
 from tests.scrape import Scraped, scraped
 from tests.service import MESSAGE_HEADERS, Service, message, serve
 from tests.wire import Answer
@@ -41,7 +42,7 @@ class Got:
         self.tokens: Counter[tuple[str, str]] = Counter()
         self.unpriced = self.begun = 0
 
-    def take(self, model: str, answer: Answer) -> None:
+    def take(self, model: str, body: bytes, answer: Answer) -> None:
         family, sent = FAMILY_OF[model], answer.header("x-proxy-attempts") is not None
         outcome = {200: "ok", 429: "limited"}.get(answer.status)
         if outcome is None:
@@ -54,6 +55,9 @@ class Got:
             usage = usage_of(answer)
             for kind, name in (("input", "input_tokens"), ("output", "output_tokens")):
                 self.tokens[family, kind] += usage[name]
+        elif answer.status == 502:  # lost after it was sent: its prompt is estimated
+            self.unpriced += family == "other"
+            self.tokens[family, "input"] += len(body) // BYTES_PER_TOKEN
 
 
 def usage_of(answer: Answer) -> dict[str, Any]:
@@ -74,7 +78,7 @@ async def send(service: Service, rng: random.Random, got: Got) -> None:
         service.simulator.script(None, fault)
     model = rng.choice(list(FAMILY_OF))
     body = message(model=model, stream=rng.random() < 0.5, metadata={"user_id": f"u{rng.random()}"})
-    got.take(model, await service.send("POST", "/v1/messages", MESSAGE_HEADERS, body))
+    got.take(model, body, await service.send("POST", "/v1/messages", MESSAGE_HEADERS, body))
     service.simulator.calm(None)
     service.clock.advance(rng.choice((0.2, 5, 20)))
 

@@ -57,15 +57,23 @@ class World:
         return record
 
     def end(self, record: RequestRecord, status: int = 200, *, sent: bool = True) -> None:
-        """The request ends: after 1.5 seconds, an answer began after 0.25."""
+        """The request ends: after 1.5 seconds, an answer began after 0.25; the upstream's, if it was `sent`."""
         if sent:
-            record.attempts.append(Attempt("acc_1", "a"))
+            tried(record, status, "hand_on" if status else "")
         record.status = status
         record.first_byte_at, record.ended_at = record.began_at + 0.25, record.began_at + 1.5
         self.allowance.leave(record)
         price(record, self.clock.now())
         for sink in (self.allowance.settle, self.series.count, self.latency.count):
             sink(record)
+
+
+def tried(record: RequestRecord, status: int, verdict: str) -> None:
+    """A try of the request; without a verdict it was cut."""
+    attempt = Attempt("acc_1", "a")
+    if verdict:
+        attempt.end(status, verdict, "", record.began_at)
+    record.attempts.append(attempt)
 
 
 @pytest.fixture
@@ -555,6 +563,46 @@ async def test_what_the_upstream_never_had_is_not_billed(world: World) -> None:
     assert (total(world).aborted, total(world).estimated) == (1, 0)
     assert spent(world, token) == (0, 0.0)
     assert world.budgets.reserved(token.id) == (0, 0, 0.0)
+
+
+TRIES = [
+    ([(0, "")], True),
+    ([(200, "hand_on")], True),
+    ([(0, "UpstreamLost")], True),
+    ([(0, "UpstreamSilent")], True),
+    ([(0, "UpstreamGarbled")], True),
+    ([(0, "UpstreamLost"), (0, "UpstreamLost")], True),
+    ([(529, "retry"), (0, "")], True),
+    ([(0, "UpstreamUnreachable")], False),
+    ([(529, "retry")], False),
+    ([(200, "retry")], False),  # a stream whose first event is an error
+    ([(429, "bench_then_next")], False),
+    ([(400, "hand_on")], False),
+    ([(0, "UpstreamLost"), (529, "retry")], False),
+]
+
+
+@pytest.mark.parametrize("status", [0, 502, 503, 504])
+@pytest.mark.parametrize(("tries", "billed"), TRIES, ids=str)
+async def test_a_prompt_is_billed_once_if_the_last_try_left_it_with_the_upstream(
+    world: World, tries: list[tuple[int, str]], billed: bool, status: int
+) -> None:
+    token = key(MUCH)
+    record = await reserved(world, token)
+    for attempt in tries:
+        tried(record, *attempt)
+    world.end(record, status, sent=False)
+    assert spent(world, token)[0] == (SIZE // BYTES_PER_TOKEN if billed else 0)
+    assert total(world).estimated == billed
+
+
+async def test_what_was_sent_again_is_billed_as_its_answer_says(world: World) -> None:
+    token = key(MUCH)
+    record = await reserved(world, token)
+    tried(record, 0, "UpstreamLost")
+    measured(record, answer())
+    world.end(record)
+    assert (spent(world, token)[0], total(world).estimated) == (51, 0)
 
 
 async def test_a_whole_answer_that_is_no_message_is_not_billed(world: World) -> None:
