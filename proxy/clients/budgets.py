@@ -157,23 +157,23 @@ class Budgets:
         return end
 
     def reserve(self, key_id: str, limits: KeyLimits, *, tokens: int, cost_usd: float) -> Reservation:
-        """Reserve the most that a request may use. Raises RateLimited (`billing_error`) if that exceeds a budget."""
+        """Reserve the most that a request may use.
+
+        Raises RateLimited: a `billing_error` if that exceeds a budget even without what is reserved already.
+        """
         account = self._account(key_id)
         self._turn_over(account)
         # The month first: if both budgets are spent, the client must wait for the next month.
-        for window, period, ends, most_tokens, most_usd in (
-            (account.month, "month", self._month_ends, limits.tokens_per_month, limits.cost_usd_per_month),
-            (account.day, "day", self._day_ends, limits.tokens_per_day, limits.cost_usd_per_day),
-        ):
-            spent = _over(window.tokens + account.reserved_tokens + tokens, most_tokens)
-            if spent or _over(window.cost_usd + account.reserved_usd + cost_usd, most_usd):
-                resets_at = ends()
-                raise refusals.spent(
-                    "token" if spent else "cost",
-                    period,
-                    resets_at=resets_at,
-                    wait_s=resets_at - self._clock.now(),
-                )
+        windows = (
+            ("month", account.month, limits.tokens_per_month, limits.cost_usd_per_month),
+            ("day", account.day, limits.tokens_per_day, limits.cost_usd_per_day),
+        )
+        if (spent := _exceeded(windows, tokens, cost_usd)) is not None:
+            resets_at = self._month_ends() if spent[1] == "month" else self._day_ends()
+            raise refusals.spent(*spent, resets_at=resets_at, wait_s=resets_at - self._clock.now())
+        with_held = tokens + account.reserved_tokens, cost_usd + account.reserved_usd
+        if (held := _exceeded(windows, *with_held)) is not None:
+            raise refusals.held(*held)
         account.reservations += 1
         account.reserved_tokens += tokens
         account.reserved_usd += cost_usd
@@ -366,6 +366,18 @@ def _name_of(day: int) -> str:
 
 def _ignore(key_id: str) -> None:
     """Stand in for the listener until one is set."""
+
+
+def _exceeded(
+    windows: Iterable[tuple[str, Window, int | None, float | None]], tokens: int, cost_usd: float
+) -> tuple[str, str] | None:
+    """Unit and period of the first budget that does not hold so much more; None if all do."""
+    for period, window, most_tokens, most_usd in windows:
+        if _over(window.tokens + tokens, most_tokens):
+            return "token", period
+        if _over(window.cost_usd + cost_usd, most_usd):
+            return "cost", period
+    return None
 
 
 def _over(amount: float, most: float | None) -> bool:

@@ -31,6 +31,14 @@ def spent(unit: str, period: str, *, resets_at: float, wait_s: float) -> RateLim
     )
 
 
+def held(unit: str, period: str) -> RateLimited:
+    """The budget has room for the request once requests in flight give back what they do not use."""
+    return RateLimited(
+        f"the rest of the {unit} budget of this key for the {period} is held by requests in flight",
+        retry_after_s=1,
+    )
+
+
 def no_slot(most: int) -> RateLimited:
     """The client has all its slots taken."""
     return RateLimited(f"this client has {most} requests in flight, which is its limit", retry_after_s=1)

@@ -234,10 +234,11 @@ class SharedLimits:
                 return refusals.too_many(number)
             case "requests_per_minute":
                 return refusals.too_often(ticket.limits.requests_per_minute or 0, wait_s)
-        unit, _, period = limit.partition("_per_")
-        return refusals.spent(
-            "token" if unit == "tokens" else "cost", period, resets_at=number, wait_s=wait_s
-        )
+        amount, _, period = limit.partition("_per_")
+        unit = "token" if amount == "tokens" else "cost"
+        if number:
+            return refusals.spent(unit, period, resets_at=number, wait_s=wait_s)
+        return refusals.held(unit, period)
 
     async def _wait(self, ticket: Ticket) -> None:
         """Wait for a slot. The first of a client's waiting requests asks for all. Raises RateLimited."""

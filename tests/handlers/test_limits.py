@@ -298,7 +298,7 @@ async def test_200_requests_at_once_overrun_a_budget_for_50_by_nothing(tmp_path:
         right = [answer for answer in answers if answer.status == 200]
         assert (len(right), len(service.simulator.ledger.inference())) == (50, 50)
         assert {answer.json()["error"]["type"] for answer in answers if answer not in right} == {
-            "billing_error"
+            "rate_limit_error"
         }
         after = await used(service, token)
         assert after["tokens_today"] == sum(map(tokens_of, right))

@@ -15,7 +15,8 @@
 -- Asked again for the same id, it takes only what the request does not hold yet.
 -- Returns {'admitted'}; {'waiting'}: it is queued for a slot, ask again; {'over'}: it was settled before; {'behind'}:
 -- the store is not told yet what all instances hold (retake.lua), ask again; or {limit, microseconds to wait, n}, where n
--- is how many there are, or of a budget when it resets, in seconds since the epoch.
+-- is how many there are, or of a budget when it resets, in seconds since the epoch; 0 if it has room as soon as requests
+-- in flight give back what they have reserved.
 --
 --   open:<instance>   hash: tickets by request id          holders  set: the instances that have some
 --   alive:<instance>  its lease                            done:<id>  what became of a ticket (settle.lua)
@@ -82,11 +83,6 @@ local function count_in_minute()
   end
 end
 
-local function refused_by(limit, ends)
-  count_in_minute()
-  return {limit, ends * 1000000 - now, ends}
-end
-
 local reserves = ask.tokens and not ticket.tokens
 if reserves then
   local today = math.floor(now / 86400000000)
@@ -100,21 +96,25 @@ if reserves then
   for i = 1, 8 do spent[i] = tonumber(spent[i] or 0) end
   if spent[1] ~= today then spent[2], spent[3] = 0, 0 end
   if spent[4] ~= month then spent[5], spent[6] = 0, 0 end
-  local tokens, nano = spent[7] + ask.tokens, spent[8] + ask.nano
+  local month_ends, day_ends = next_month * 86400, (today + 1) * 86400
   -- The month first: if both budgets are spent, the client must wait for the next month.
-  local month_ends = next_month * 86400
-  if ask.tokens_per_month and spent[5] + tokens > ask.tokens_per_month then
-    return refused_by('tokens_per_month', month_ends)
+  local budgets = {
+    {'tokens_per_month', most = ask.tokens_per_month, used = spent[5] + ask.tokens, held = spent[7], ends = month_ends},
+    {'cost_usd_per_month', most = ask.nano_per_month, used = spent[6] + ask.nano, held = spent[8], ends = month_ends},
+    {'tokens_per_day', most = ask.tokens_per_day, used = spent[2] + ask.tokens, held = spent[7], ends = day_ends},
+    {'cost_usd_per_day', most = ask.nano_per_day, used = spent[3] + ask.nano, held = spent[8], ends = day_ends},
+  }
+  for _, each in ipairs(budgets) do
+    if each.most and each.used > each.most then
+      count_in_minute()
+      return {each[1], each.ends * 1000000 - now, each.ends}
+    end
   end
-  if ask.nano_per_month and spent[6] + nano > ask.nano_per_month then
-    return refused_by('cost_usd_per_month', month_ends)
-  end
-  local day_ends = (today + 1) * 86400
-  if ask.tokens_per_day and spent[2] + tokens > ask.tokens_per_day then
-    return refused_by('tokens_per_day', day_ends)
-  end
-  if ask.nano_per_day and spent[3] + nano > ask.nano_per_day then
-    return refused_by('cost_usd_per_day', day_ends)
+  for _, each in ipairs(budgets) do
+    if each.most and each.used + each.held > each.most then
+      count_in_minute()
+      return {each[1], 1000000, 0}
+    end
   end
 end
 

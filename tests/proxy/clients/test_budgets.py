@@ -169,6 +169,27 @@ def test_a_budget_is_used_to_its_last_bit_and_no_further(
     assert named in refused(budgets, limits, **size).message
 
 
+@pytest.mark.parametrize(("limits", "size", "named"), BUDGETS)
+def test_a_budget_that_requests_in_flight_hold_is_worth_another_try(
+    budgets: Budgets, limits: KeyLimits, size: dict[str, Any], named: str
+) -> None:
+    running = [reserved(budgets, limits, **size) for _ in range(10)]
+    error = refused(budgets, limits, **size)
+    assert (error.type, error.should_retry, error.retry_after_s) == ("rate_limit_error", None, 1)
+    assert error.message == f"the rest of {named} is held by requests in flight"
+    for each in running:
+        each.settle(**{"tokens": 0, "cost_usd": 0.0} | size)
+    assert refused(budgets, limits, **size).type == "billing_error"
+
+
+def test_a_spent_day_is_told_before_a_month_that_is_only_reserved(budgets: Budgets) -> None:
+    limits = KeyLimits(tokens_per_day=5, tokens_per_month=8)
+    reserved(budgets, limits, tokens=4).settle(tokens=4, cost_usd=0.0)
+    reserved(budgets, limits, tokens=1)
+    error = refused(budgets, limits, tokens=4)
+    assert (error.type, "for the day is spent" in error.message) == ("billing_error", True)
+
+
 def test_a_spent_budget_is_told_as_anthropics_gateway_tells_it(budgets: Budgets, clock: TestClock) -> None:
     at(clock, "2027-01-15T08:00:00.500")
     error = refused(budgets, TOKENS_A_DAY, tokens=101)

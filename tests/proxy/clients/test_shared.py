@@ -161,8 +161,8 @@ async def refused(text: str) -> AsyncIterator[None]:
     [
         (KeyLimits(concurrent_requests=2), "this key has 2 requests in flight", 1),
         (KeyLimits(requests_per_minute=2), "this key may send 2 requests a minute", 60),
-        (KeyLimits(tokens_per_day=20), "the token budget of this key for the day is spent", 57_600),
-        (KeyLimits(cost_usd_per_month=2.0), "resets 2027-02-01T00:00:00.000Z", 1_440_000),
+        (KeyLimits(tokens_per_day=20), "the token budget of this key for the day is held", 1),
+        (KeyLimits(cost_usd_per_month=2.0), "the cost budget of this key for the month is held", 1),
     ],
 )
 async def test_a_limit_holds_over_instances_to_the_unit(
@@ -173,8 +173,25 @@ async def test_a_limit_holds_over_instances_to_the_unit(
         await each.admit(limits, tokens=10, usd=1.0)
     with pytest.raises(RateLimited, match=text) as caught:
         await three.admit(limits, tokens=1, usd=1e-9)
-    assert caught.value.retry_after_s == wait_s
-    assert caught.value.type == ("billing_error" if "budget" in caught.value.message else "rate_limit_error")
+    assert (caught.value.type, caught.value.retry_after_s) == ("rate_limit_error", wait_s)
+
+
+@pytest.mark.parametrize(
+    ("limits", "text", "wait_s"),
+    [
+        (KeyLimits(tokens_per_day=20), "the token budget of this key for the day is spent", 57_600),
+        (KeyLimits(cost_usd_per_month=2.0), "resets 2027-02-01T00:00:00.000Z", 1_440_000),
+    ],
+)
+async def test_a_budget_is_spent_once_what_was_reserved_is_used(
+    pool: Pool, limits: KeyLimits, text: str, wait_s: float
+) -> None:
+    one, two, three = (pool.instance() for _ in range(3))
+    for each in (one, two):
+        await each.end(await each.admit(limits, tokens=10, usd=1.0), tokens=10, usd=1.0)
+    with pytest.raises(RateLimited, match=text) as caught:
+        await three.admit(limits, tokens=1, usd=1e-9)
+    assert (caught.value.type, caught.value.retry_after_s) == ("billing_error", wait_s)
 
 
 @pytest.mark.parametrize("told", [True, False])

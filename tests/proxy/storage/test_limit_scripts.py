@@ -21,6 +21,7 @@ from hypothesis.stateful import (
 from tests.limit_scripts import DAY_S, PREFIX, START, LimitScripts
 
 MINUTE_US = 60_000_000
+HELD_US = 1_000_000  # the wait for what requests in flight have reserved
 
 
 def at(text: str) -> float:
@@ -147,10 +148,12 @@ def test_a_budget_is_kept_to_the_unit(store: LimitScripts, period: str, unit: st
     asked = {"tokens": 0, "nano": 0, unit: 6} | most
     assert store.admit("a", **asked)[0] == "admitted"
     said = f"{'tokens' if unit == 'tokens' else 'cost_usd'}_per_{period}"
-    assert store.admit("b", **asked | {unit: 5}) == (said, 10_000_000)
+    assert store.admit("b", **asked | {unit: 5}) == (said, HELD_US)
+    assert store.admit("b", **asked | {unit: 11}) == (said, 10_000_000)
     assert store.admit("b", **asked | {unit: 4})[0] == "admitted"
     store.settle("a", **{unit: 3})
-    assert store.admit("c", **asked | {unit: 4}) == (said, 10_000_000)
+    assert store.admit("c", **asked | {unit: 8}) == (said, 10_000_000)
+    assert store.admit("c", **asked | {unit: 4}) == (said, HELD_US)
     assert store.admit("c", **asked | {unit: 3})[0] == "admitted"
     store.settle("b", "c")
     store.move(10)  # February
@@ -161,6 +164,15 @@ def test_a_budget_is_kept_to_the_unit(store: LimitScripts, period: str, unit: st
 def test_where_day_and_month_are_spent_the_month_is_told(store: LimitScripts) -> None:
     said, wait = store.admit("a", tokens=2, nano=0, tokens_per_day=1, tokens_per_month=1)
     assert (said, wait / 1e6) == ("tokens_per_month", at("2027-02-01") - store.now)
+
+
+def test_a_spent_day_is_told_before_a_month_that_is_only_reserved(store: LimitScripts) -> None:
+    asked = {"nano": 0, "tokens_per_day": 5, "tokens_per_month": 8}
+    store.admit("a", tokens=4, **asked)
+    store.settle("a", tokens=4)
+    store.admit("b", tokens=1, **asked)
+    said, wait = store.admit("c", tokens=4, **asked)
+    assert (said, wait / 1e6) == ("tokens_per_day", at("2027-01-16") - store.now)
 
 
 def test_what_was_used_before_a_limit_was_set_counts(store: LimitScripts) -> None:
@@ -430,12 +442,11 @@ class Model:
             if sum(t > now - 60 for t in self.sent) >= self.limits.minute:
                 return "requests_per_minute"
         if tokens is not None and each.tokens is None:
-            held = sum(r.tokens or 0 for r in self.open.values()) + tokens
-            today, this_month = self.spent(now)
-            month, day = this_month + held > self.limits.month, today + held > self.limits.day
-            if month or day:
+            held = sum(r.tokens or 0 for r in self.open.values())
+            refused = self.over(tokens, now) or self.over(tokens + held, now)
+            if refused:
                 self.sent += [] if old else [now]
-                return "tokens_per_month" if month else "tokens_per_day"
+                return refused
         waits = False
         if not each.slot:
             said = self.slot(each, wait_s, now)
@@ -454,6 +465,12 @@ class Model:
         if tokens is not None and each.tokens is None:
             each.tokens = tokens
         return "admitted"
+
+    def over(self, tokens: int, now: float) -> str | None:
+        today, this_month = self.spent(now)
+        if this_month + tokens > self.limits.month:
+            return "tokens_per_month"
+        return "tokens_per_day" if today + tokens > self.limits.day else None
 
     def slot(self, each: Asked, wait_s: float, now: float) -> str:
         mine = [r for r in self.open.values() if r.client == each.client]
