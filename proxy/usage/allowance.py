@@ -195,11 +195,9 @@ def counts(record: RequestRecord) -> bool:
 
 def spent(record: RequestRecord) -> tuple[int, float]:
     """The tokens and US dollars that an ended inference request is charged, after `price`."""
-    usage, cost = record.usage, record.cost_usd
-    if usage is not None and cost is None:
-        rate_in, rate_out = _fallback_rates()
-        cost = (usage.total - usage.output_tokens) * rate_in + usage.output_tokens * rate_out
-    return 0 if usage is None else usage.total, cost or 0.0
+    if record.usage is None:
+        return 0, 0.0
+    return record.usage.total, sum(map(_cost_or_fallback, record.charges))
 
 
 def price(record: RequestRecord, now: float) -> None:
@@ -233,6 +231,13 @@ def _usage(record: RequestRecord, *, given_up: bool) -> Usage | None:
     if usage is not None and usage.estimated and not usage.prompt_tokens:
         return replace(usage, input_tokens=tokens_in)
     return usage
+
+
+def _cost_or_fallback(charge: Charge) -> float:
+    if charge.cost_usd is not None:
+        return charge.cost_usd
+    rate_in, rate_out = _fallback_rates()
+    return charge.usage.prompt_tokens * rate_in + charge.usage.output_tokens * rate_out
 
 
 def _fallback_rates() -> tuple[float, float]:

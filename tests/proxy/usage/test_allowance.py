@@ -471,6 +471,22 @@ async def test_a_model_without_a_price_is_counted_and_marked_and_charged_at_a_pr
     assert spent(world, token) == (51, pytest.approx((17 * 5 + 34 * 25) / 1e6, abs=1e-6))
 
 
+async def test_what_has_a_price_is_charged_at_it_beside_a_model_without_one(world: World) -> None:
+    iterations = [
+        {"type": "advisor_message", "model": "claude-opus-5-5", "input_tokens": 100, "output_tokens": 10},
+        {"type": "message", "input_tokens": 20, "output_tokens": 2},
+    ]
+    usage = {"iterations": iterations, "server_tool_use": {"web_search_requests": 3}}
+    token = key(MUCH)
+    record = await reserved(world, token)
+    measured(record, answer(model="claude-of-tomorrow", usage={"output_tokens": 2} | usage))
+    world.end(record)
+    priced = Usage("claude-opus-5-5", 100, 10, web_search_requests=3)
+    known = prices.cost_usd(priced, at=world.clock.now()) or 0.0
+    assert record.cost_usd is None
+    assert spent(world, token) == (132, pytest.approx(known + (20 * 5 + 2 * 25) / 1e6, abs=1e-6))
+
+
 async def test_a_part_without_a_price_is_unpriced_under_its_own_model(world: World) -> None:
     iterations = [
         {"type": "advisor_message", "model": "claude-of-tomorrow", "input_tokens": 100, "output_tokens": 10},
