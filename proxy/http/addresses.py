@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -12,6 +13,9 @@ Network = IPv4Network | IPv6Network
 LONGEST: Final = 64
 """Characters of an address: the longest has 45, and then the name of its zone."""
 
+_WITH_PORT: Final = re.compile(r"([0-9.]+):[0-9]{1,5}|\[([^\[\]]*:[^\[\]]*)\](?::[0-9]{1,5})?")
+"""An IPv4 address with a port, as some fronts write a hop, or an IPv6 address in brackets (RFC 7239 §6)."""
+
 
 def client_address(peer: str, forwarded_for: Iterable[str], trusted: Sequence[Network]) -> str:
     """The peer. If it is a trusted proxy: the rightmost hop of `X-Forwarded-For` that is not one."""
@@ -21,12 +25,17 @@ def client_address(peer: str, forwarded_for: Iterable[str], trusted: Sequence[Ne
     address = peer
     for hop in reversed(hops):
         try:
-            address = plain(str(_ip(hop)))
+            address = plain(str(_ip(_without_port(hop))))
         except ValueError:
             break  # not an address, so neither this hop nor any to its left can be trusted
         if not within(address, trusted):
             break
     return address
+
+
+def _without_port(hop: str) -> str:
+    found = _WITH_PORT.fullmatch(hop)
+    return hop if found is None else found[1] or found[2]
 
 
 def plain(address: str) -> str:

@@ -39,6 +39,35 @@ def test_the_rightmost_hop_that_is_not_trusted_counts(
     assert client_address(peer, forwarded_for, TRUSTED) == address
 
 
+@pytest.mark.parametrize(
+    ("hop", "address"),
+    [
+        ("203.0.113.7:51234", "203.0.113.7"),
+        ("[2001:DB8::7]", "2001:db8::7"),
+        ("[2001:db8::7]:443", "2001:db8::7"),
+        ("[::ffff:203.0.113.7]:443", "203.0.113.7"),
+        ("[fe80::1%eth0]:443", "fe80::1%eth0"),
+        ("2001:db8::7:443", "2001:db8::7:443"),
+        ("::1", "::1"),
+    ],
+)
+def test_a_front_may_write_the_port_too(hop: str, address: str) -> None:
+    assert client_address("10.0.0.1", [f"6.6.6.6, {hop}, 10.0.0.2:80"], TRUSTED) == address
+
+
+@pytest.mark.parametrize(
+    "hop",
+    [
+        *("203.0.113.7:", "203.0.113.7:80:80", "203.0.113.7:x", "203.0.113.7:123456", "203.0.113:80"),
+        *("999.0.113.7:80", "[203.0.113.7]", "[203.0.113.7]:80", "[]", "[]:80", "[::1", "::1]", "[::1]80"),
+        *("[[::1]]", "[::1]:", "[::1]:x", "[::1] :80", "[::1]:80 x", "localhost:80", ":80", "1.2.3.4:٣"),
+        f"[fe80::1%{1000 * 'e'}]:80",
+    ],
+)
+def test_what_only_looks_like_an_address_with_a_port_is_none(hop: str) -> None:
+    assert client_address("10.0.0.1", [f"6.6.6.6, {hop}"], TRUSTED) == "10.0.0.1"
+
+
 def test_an_address_with_a_zone_of_any_length_is_none() -> None:
     assert client_address("10.0.0.1", ["fe80::1%eth0"], TRUSTED) == "fe80::1%eth0"
     assert client_address("10.0.0.1", ["fe80::1%" + 1000 * "e"], TRUSTED) == "10.0.0.1"
