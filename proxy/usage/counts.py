@@ -131,7 +131,10 @@ def amounts_of(counts: Counts | Sums) -> Amounts:
 
 
 def amounts_by_model(record: RequestRecord) -> dict[str | None, Amounts]:
-    """Amounts of an ended request: its outcome under its own model, tokens and cost under the model that used them."""
+    """Amounts of an ended request by model: its outcome under the one that answered, or was asked for if none did.
+
+    So requests stand beside what they have used. Tokens and cost of others, such as an advisor's, are under those.
+    """
     usage = record.usage
     request = [
         (_PLACE_OF[record.outcome], 1.0),
