@@ -17,6 +17,8 @@ from handlers.request import RequestConnection
 from proxy.clock import Clock
 from proxy.errors import RequestError, UpstreamLost
 from proxy.relay.answer import Answer
+from proxy.usage.batch_results import BatchResults
+from proxy.usage.completions import CompletionMeter
 from proxy.usage.meter import Meter
 from proxy.usage.request import RequestRecord
 
@@ -69,8 +71,13 @@ class ClientAnswer:
         kind, encoding = answer.content_type, answer.content_encoding
         record.is_stream = kind.lower().startswith("text/event-stream")
         self._is_stream = record.is_stream and encoding.lower() in ("", "identity")
-        if record.is_inference:
-            record.meter = Meter(kind, encoding, answer.status)
+        match record.form:
+            case "message":
+                record.meter = Meter(kind, encoding, answer.status)
+            case "completion":
+                record.meter = CompletionMeter(kind, encoding, answer.status)
+            case "results":
+                record.meter = BatchResults(encoding, answer.status, self._clock.now())
         start = answer.start()
         self._count(start)
         self._write_head(answer.status, answer.reason, answer.headers, answer.length, start)

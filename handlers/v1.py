@@ -276,7 +276,7 @@ class V1Request(HTTPMessageDelegate):
         if target.holds_results_url:
             origin = server.origins.told(self._connection.context.remote_ip, headers.first) or origin
         record.target = target
-        record.is_inference = target.is_inference(start_line.method)
+        record.form = target.form(start_line.method)
         client = Client(key.id, address_group(record.address), headers.first.get("user-agent", ""))
         limited = target.takes_slot(start_line.method)
         ended, lost = partial(self.cut, SESSION_ENDED, "admin"), partial(self.cut, PLACE_LOST, "proxy")
@@ -344,9 +344,9 @@ class V1Request(HTTPMessageDelegate):
             self._end()
 
     async def _reserve(self, inbound: Inbound) -> None:
-        """Look what an inference request asks for, and set it aside. Raises RequestError."""
+        """Look what is asked for, and set it aside: of a key with a budget that is a message. Raises RequestError."""
         record = self.record
-        if record.is_inference:
+        if record.form in ("message", "completion"):
             wanted = inbound.peek()
             if not isinstance(wanted, Peek):
                 wanted = await wanted

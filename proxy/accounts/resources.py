@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 import msgspec
@@ -48,7 +49,7 @@ class Holding:
 
 
 class _Line(msgspec.Struct, omit_defaults=True):
-    """A line of the log: the version, a resource, one that is gone, or a group's home."""
+    """A line of the log: the version, a resource, one that is gone, a group's home, or a batch that was counted."""
 
     version: int = 0
     id: str = ""
@@ -58,6 +59,7 @@ class _Line(msgspec.Struct, omit_defaults=True):
     day: int = 0
     gone: str = ""
     home: str = ""
+    counted: str = ""
 
 
 _LINE: Final = msgspec.json.Decoder(_Line)
@@ -80,6 +82,7 @@ class Resources:
         self._by_account: Counter[str] = Counter()
         self._homes: dict[str, str] = {}
         self._housed: Counter[str] = Counter()  # homes by account
+        self._counted: dict[str, int] = {}  # the day on which a batch was
         self._pending: list[Record] = []
         self._untold: set[str] = set()  # learnt, and not on disk yet
         self._saving = asyncio.Lock()
@@ -94,10 +97,13 @@ class Resources:
         follows its own lines as well.
         """
         await self._storage.each_line(LOG, self._read)
-        newest = max((holding.day for holding in self._shared.values()), default=0) * DAY_S
+        days = (holding.day for holding in self._shared.values())
+        newest = max(chain(days, self._counted.values()), default=0) * DAY_S
         now = at_most_after(newest, self._clock.now())
         for id in [id for id, holding in self._held.items() if _is_over(holding, now)]:
             self._drop(id)
+        today, lives = now // DAY_S, LIVES_DAYS["batches"]
+        self._counted = {id: day for id, day in self._counted.items() if day + lives >= today}
         if self._lines - self._live > max(MOST_OBSOLETE, self._live):
             await self._storage.replace_log(LOG, self._all())  # nothing changes them until all is loaded
             self._lines = self._live
@@ -114,7 +120,7 @@ class Resources:
 
     @property
     def _live(self) -> int:
-        return len(self._held) + len(self._homes)
+        return len(self._held) + len(self._homes) + len(self._counted)
 
     def _read(self, text: bytes) -> None:
         line = _LINE.decode(text)
@@ -127,6 +133,8 @@ class Resources:
             self._drop(line.gone)
         elif line.home:
             self._house(line.home, line.account)
+        elif line.counted:
+            self._counted[line.counted] = line.day
         elif line.id:
             self._hold(line.id, (line.account, line.group, line.in_, line.day))
 
@@ -134,6 +142,8 @@ class Resources:
         yield {"version": VERSION}
         for group, account_id in self._homes.items():
             yield {"home": group, "account": account_id}
+        for id, day in self._counted.items():
+            yield {"counted": id, "day": day}
         for id, holding in self._held.items():
             yield _record(id, holding)
 
@@ -163,6 +173,14 @@ class Resources:
         """Remove a resource that was deleted."""
         if self._drop(id):
             self._pending.append({"gone": id})
+
+    def count_once(self, batch_id: str) -> bool:
+        """Note that what the batch has used is counted; False if it was already. On disk after the next `save`."""
+        if batch_id in self._counted:
+            return False
+        day = self._counted[batch_id] = int(self._clock.now() // DAY_S)
+        self._pending.append({"counted": batch_id, "day": day})
+        return True
 
     def restore(self, lines: Iterable[Record]) -> None:
         """Take lines of the log that another process has made: on disk once `save` has returned."""

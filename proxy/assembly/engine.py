@@ -175,7 +175,7 @@ def _parts(given: Given, client: CurlClient, jobs: Jobs, entered: Entered) -> Pa
         failed_tries=usage.failed_tries,
         breakdown=Breakdown(usage.series, given.storage),
         request_log=usage.request_log,
-        sinks=sinks(given, usage, dashboard.topics),
+        sinks=sinks(given, accounts, usage, dashboard.topics),
         relay=adjustable.relay,
         health=dashboard.health,
         figures=dashboard.figures,

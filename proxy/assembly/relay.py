@@ -18,17 +18,21 @@ from proxy.relay.relay import Relay
 from proxy.upstream.driver import CurlClient
 from proxy.usage import access_log
 from proxy.usage.allowance import price
+from proxy.usage.batch_results import price_results
 from proxy.usage.request import RequestRecord, Sink
 
 Entered = tuple[Accounts, Clients, Usage, Dashboard]
 """The rooms, in the order in which they are entered."""
 
 
-def sinks(given: Given, usage: Usage, topics: Topics) -> tuple[Sink, ...]:
+def sinks(given: Given, accounts: Accounts, usage: Usage, topics: Topics) -> tuple[Sink, ...]:
     """What becomes of a request's record once it has ended, in this order: it is priced before anyone counts."""
 
     def priced(record: RequestRecord) -> None:
-        price(record, given.clock.now())
+        if record.form == "results":
+            price_results(record, accounts.affinity.resources.count_once)
+        else:
+            price(record, given.clock.now())
 
     found: tuple[Sink, ...] = (
         priced,

@@ -111,8 +111,8 @@ class Topics:
         return self._keys.view(client_key) | spent | self._lately("token", key_id)
 
     def ended(self, record: RequestRecord) -> None:
-        """Touch what an ended inference request may have changed: a sink."""
-        if record.is_inference and record.key is not None:
+        """Touch what an ended request that is counted may have changed: a sink."""
+        if record.form is not None and record.key is not None:
             self._feed.touch("tokens", record.key.id)
             self._feed.touch("usage", "")
             if record.account_id is not None:

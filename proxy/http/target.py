@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal, TypeAlias
 from urllib.parse import unquote, unquote_plus
 
 from proxy.errors import InvalidRequest, NotFound
@@ -28,7 +29,8 @@ _TWICE = re.compile(r"/v1/(?:messages/)?v1(?:/.*)?", re.IGNORECASE)
 _BEFORE_V1 = re.compile(r"/+(?:(?:api|anthropic)/+)?v1/.+")
 _WITHOUT_V1 = re.compile(r"/+(?:messages|models|complete|files|skills|chat/completions)(?:/.*)?")
 
-_TAKING_SLOTS = (("v1", "messages"), ("v1", "complete"), ("v1", "chat", "completions"))
+_COMPLETIONS = (("v1", "complete"), ("v1", "chat", "completions"))
+_TAKING_SLOTS = (("v1", "messages"), *_COMPLETIONS)
 _ADMIN = (("v1", "organizations"), ("v1", "oauth", "token"))
 
 # Whose paths name nothing that lives in one account.
@@ -45,6 +47,10 @@ _OF_THE_LIST = frozenset({"after_id", "before_id", "ids"})  # places in a list, 
 _ARGUMENT = re.compile("[^&;]+")
 MOST_ARGUMENTS = 500  # the API takes a hundred `ids[]`; 16,000 took 40 ms
 _INDEX = re.compile(r"\[[^\]]*\]\Z")
+
+Form: TypeAlias = Literal["message", "completion", "results"]
+"""Of an answer for which tokens are billed: a message, a completion (OpenAI's API, and the one before messages), or the
+results of a message batch."""
 
 NEVER_SENT = frozenset({"TRACE", "TRACK", "CONNECT"})
 """Methods that answer with what was sent, the credential among it, or that ask for a tunnel."""
@@ -85,9 +91,16 @@ class Target:
         """Whether the collection is one of those that the API is known to have."""
         return self.collection == "skills" or self.collection in _COLLECTIONS
 
-    def is_inference(self, method: str) -> bool:
-        """Whether the request is for a message, whose usage is counted."""
-        return method == "POST" and self.segments == ("v1", "messages")
+    def form(self, method: str) -> Form | None:
+        """The form of the answer, if what it has used is counted; else None."""
+        match method, self.segments:
+            case "POST", ("v1", "messages"):
+                return "message"
+            case "POST", segments if segments in _COMPLETIONS:
+                return "completion"
+            case "GET", ("v1", "messages", "batches", _, "results"):
+                return "results"
+        return None
 
     def takes_slot(self, method: str) -> bool:
         """Whether the request counts against a client's session limit."""

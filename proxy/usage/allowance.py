@@ -94,7 +94,7 @@ class Allowance:
 
     def settle(self, record: RequestRecord) -> None:
         """Charge the request's key what was used. A sink, called after `price`."""
-        if not record.is_inference or record.key is None:
+        if record.form is None or record.key is None:
             return
         self._count(record, record.key, *spent(record))
 
@@ -167,7 +167,7 @@ class SharedAllowance(Allowance):
 
     def settle(self, record: RequestRecord) -> None:
         super().settle(record)
-        if not record.is_inference and record.ticket is not None:
+        if record.form is None and record.ticket is not None:
             self._limits.settle(record.ticket, tokens=0, cost_usd=0.0)
         record.ticket = None  # it refers to the request's place, and that back to whoever holds the record
 
@@ -194,20 +194,25 @@ def counts(record: RequestRecord) -> bool:
 
 
 def spent(record: RequestRecord) -> tuple[int, float]:
-    """The tokens and US dollars that an ended inference request is charged, after `price`."""
+    """The tokens and US dollars that an ended request is charged, after `price`."""
     if record.usage is None:
         return 0, 0.0
     return record.usage.total, sum(map(_cost_or_fallback, record.charges))
 
 
 def price(record: RequestRecord, now: float) -> None:
-    """Set usage, charges and cost in the record of an ended inference request. `now` is in epoch seconds."""
-    if not record.is_inference:
+    """Set usage, charges and cost in the record of an ended request. `now` is in epoch seconds."""
+    if record.form is None:
         return
     # If the request ended before its answer was complete, the upstream bills what it had by then all the same. The
     # last try says whether it had it; what the client was told does not.
     given_up = not record.complete and bool(record.attempts) and record.attempts[-1].is_billed
-    record.usage = usage = _usage(record, given_up=given_up)
+    usage = _usage(record, given_up=given_up)
+    if record.form == "completion" and _is_untold(record, usage):
+        usage = Usage(model=record.model or "")
+        record.usage, record.charges = usage, (Charge(usage, None),)
+        return
+    record.usage = usage
     if usage is None:
         return
     billed = [
@@ -220,6 +225,13 @@ def price(record: RequestRecord, now: float) -> None:
     costs = [charge.cost_usd for charge in record.charges]
     known = [cost for cost in costs if cost is not None]
     record.cost_usd = sum(known) if len(known) == len(costs) else None
+
+
+def _is_untold(record: RequestRecord, usage: Usage | None) -> bool:
+    """Whether a completion cost something that its answer does not tell."""
+    if usage is None:
+        return record.was_answered and record.status < 300
+    return usage.estimated
 
 
 def _usage(record: RequestRecord, *, given_up: bool) -> Usage | None:

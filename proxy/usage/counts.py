@@ -31,7 +31,7 @@ class Counts:
     cache_creation_1h_tokens: int = 0
     cache_read_tokens: int = 0
     web_search_requests: int = 0
-    unpriced: int = 0  # requests that used a model without a price
+    unpriced: int = 0  # requests that used a model without a price, or did not tell what they used
     estimated: int = 0  # requests settled by an estimate
     stayed: int = 0  # later turns of conversations, with the account of the turn before
     moved: int = 0  # later turns of conversations, with another account

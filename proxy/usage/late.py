@@ -40,7 +40,7 @@ class Late:
 
     def count(self, record: RequestRecord) -> None:
         """Count what a late request has spent: a sink, called after it was priced."""
-        if self._is_late and record.is_inference and record.key is not None:
+        if self._is_late and record.form is not None and record.key is not None:
             self._add(record.key.id, *spent(record))
 
     async def go_on(self, series: Series, end: Callable[[], Awaitable[None]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final, Protocol
 
 import msgspec
 from msgspec import DecodeError
@@ -16,7 +16,7 @@ BYTES_PER_TOKEN = 4
 """Estimate for an answer that ends before it reports its usage. Anthropic's own gateway also counts about four
 characters a token (code.claude.com/docs/en/claude-apps-gateway-spend-limits)."""
 
-_LINE_BYTES = 100
+_LINE_BYTES: Final = 100
 """What a line costs beside its bytes of what may be decoded, since each takes time: 64 KB could become millions, which
 held the loop for 0.5 s. Streams that are compressed event by event have one in four bytes or more."""
 
@@ -66,20 +66,40 @@ class Usage:
         return sum(each.prompt_tokens + each.output_tokens for each in self.billed)
 
 
+class Reader(Protocol):
+    """Reads a body without its content encoding."""
+
+    @property
+    def is_whole(self) -> bool:
+        """False if the end of what it reads has not come; True too if that cannot be told."""
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes, cut anywhere."""
+
+    def settle(self, *, whole: bool) -> Usage | None:
+        """The usage, at the end; None if none is told. `whole`: all of the body has come."""
+
+
 class Meter:
     """Reads an answer's body as it passes. Never raises: what it cannot read, it does not count."""
 
     __slots__ = ("_decoder", "_left", "_reader")
 
+    line_bytes: ClassVar[int] = _LINE_BYTES
+
     def __init__(self, content_type: str, content_encoding: str, status: int) -> None:
         media_type = content_type.partition(";")[0].strip().lower()
-        self._reader: _Stream | _Body | None = None
-        if status == 200 and media_type == "text/event-stream":
-            self._reader = _Stream()
-        elif status == 200 and media_type == "application/json":
-            self._reader = _Body()
+        self._reader = self._reader_of(media_type) if status == 200 else None
         self._decoder = decoder(content_encoding.strip().lower())  # None once the rest is unreadable
         self._left = FREE_BYTES  # bytes that may yet be decoded
+
+    def _reader_of(self, media_type: str) -> Reader | None:
+        match media_type:
+            case "text/event-stream":
+                return _Stream()
+            case "application/json":
+                return JsonBody()
+        return None
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes, cut anywhere."""
@@ -91,7 +111,7 @@ class Meter:
         self._left += MAX_RATIO * len(data)
         try:
             for piece in self._decoder.decode(data):
-                self._left -= len(piece) + _LINE_BYTES * piece.count(b"\n")
+                self._left -= len(piece) + self.line_bytes * piece.count(b"\n")
                 if self._left < 0:
                     self._decoder = None
                     return
@@ -127,15 +147,15 @@ class _Stream(MessageStream):
         if not self.begun:
             return None
         if self.settled and not self.failed and (whole or self.ended):
-            return _usage(self.model, self.usage)
-        told = _count(self.usage, "output_tokens")
+            return usage_of(self.model, self.usage)
+        told = count_in(self.usage, "output_tokens")
         # The output that message_start counts is the beginning of the text that the deltas bring.
         before = told if self.settled else 0
         output = max(told, before + -(-self.delta_bytes // BYTES_PER_TOKEN))
-        return _usage(self.model, self.usage | {"output_tokens": output}, estimated=True)
+        return usage_of(self.model, self.usage | {"output_tokens": output}, estimated=True)
 
 
-class _Body:
+class JsonBody:
     """A message as one JSON object. A small one is kept whole, of a large one only the beginning and the end."""
 
     __slots__ = ("_head", "_size", "_tail")
@@ -162,22 +182,23 @@ class _Body:
                 del self._tail[:-_KEPT_BYTES]
 
     def settle(self, *, whole: bool) -> Usage | None:
-        message = self._read()
+        message = self.read()
         if name_in(message.type) != "message":
             return None
         model, usage = name_in(message.model), usage_in(message.usage)
         if isinstance(usage.get("output_tokens"), int):
-            return _usage(model, usage)
-        return _usage(model, {"output_tokens": self._size // BYTES_PER_TOKEN}, estimated=True)
+            return usage_of(model, usage)
+        return usage_of(model, {"output_tokens": self._size // BYTES_PER_TOKEN}, estimated=True)
 
     @property
     def is_whole(self) -> bool:
         """Whether it parses; of a large one, whether what follows its content does."""
         if self._size <= len(self._head) + len(self._tail):
             return _message(self._head + self._tail) is not None
-        return bool(self._read().usage)
+        return bool(self.read().usage)
 
-    def _read(self) -> Message:
+    def read(self) -> Message:
+        """What was told around the content."""
         head, tail = self._head, self._tail
         message = None
         if self._size == len(head) + len(tail):
@@ -205,17 +226,17 @@ def _around_content(head: bytes, tail: bytearray) -> Message:
     return before
 
 
-def _usage(model: str | None, fields: Json, *, estimated: bool = False) -> Usage:
+def usage_of(model: str | None, fields: Json, *, estimated: bool = False) -> Usage:
     """Read a message's `usage`. Fields that are missing, null or damaged count as 0."""
     created, created_1h = _created(fields)
     usage = Usage(
         model or "",
-        _count(fields, "input_tokens"),
-        _count(fields, "output_tokens"),
+        count_in(fields, "input_tokens"),
+        count_in(fields, "output_tokens"),
         created - created_1h,
         created_1h,
-        _count(fields, "cache_read_input_tokens"),
-        _count(fields.get("server_tool_use"), "web_search_requests"),
+        count_in(fields, "cache_read_input_tokens"),
+        count_in(fields.get("server_tool_use"), "web_search_requests"),
         _word(fields, "service_tier"),
         _word(fields, "inference_geo"),
         _word(fields, "speed"),
@@ -235,21 +256,22 @@ def _iterations(whole: Usage, iterations: list[object]) -> Iterator[Usage]:
         if isinstance(each, dict):
             model = each.get("model")
             name = model if isinstance(model, str) and model else whole.model
-            yield _usage(name, each | how | {"iterations": None}, estimated=whole.estimated)
+            yield usage_of(name, each | how | {"iterations": None}, estimated=whole.estimated)
 
 
 def _created(fields: Json) -> tuple[int, int]:
     """Tokens written to the cache, and how many of them for an hour."""
     split = fields.get("cache_creation")
-    hour = _count(split, "ephemeral_1h_input_tokens")
+    hour = count_in(split, "ephemeral_1h_input_tokens")
     if fields.get("cache_creation_input_tokens") is None:
-        return hour + _count(split, "ephemeral_5m_input_tokens"), hour
+        return hour + count_in(split, "ephemeral_5m_input_tokens"), hour
     # Only message_start has the split. What a message_delta counts beyond it is taken for 5-minute cache.
-    created = _count(fields, "cache_creation_input_tokens")
+    created = count_in(fields, "cache_creation_input_tokens")
     return created, min(hour, created)
 
 
-def _count(fields: object, name: str) -> int:
+def count_in(fields: object, name: str) -> int:
+    """A number of tokens or the like; 0 if it is missing or damaged."""
     value = fields.get(name) if isinstance(fields, dict) else None
     return value if type(value) is int and 0 < value < MOST_TOKENS else 0
 

@@ -132,7 +132,9 @@ class RequestMetrics(Collector):
         )
         cost = "Cost at list prices, in US dollars."
         yield counter("cost_usd", cost, of_both, self._named(self._cost_usd.items()))
-        unpriced = "Uses of models without a known price: what they cost is not in cost_usd."
+        unpriced = (
+            "Uses of models without a known price, or that told no tokens: what they cost is not in cost_usd."
+        )
         yield counter("unpriced", unpriced, (), [((), self._unpriced)])
         yield from self._histograms()
 

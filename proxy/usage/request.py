@@ -10,7 +10,7 @@ from typing import Final, Literal
 from proxy.clients.budgets import Reservation
 from proxy.clients.keys import ClientKey
 from proxy.clients.ticket import Ticket
-from proxy.http.target import Target
+from proxy.http.target import Form, Target
 from proxy.upstream.verdict import Action
 from proxy.usage.meter import Meter, Usage
 
@@ -95,6 +95,7 @@ class RequestRecord:
     `why` the request went to its account, and why its conversation was `moved` to it, are words of accounts.affinity;
     `stayed`: it is a later turn of a conversation, with the same account as the turn before.
     `parent` are the headers that name the client's trace, if it sent some.
+    `form` is that of an answer whose usage is counted, None if nothing of the request is.
     `error` is what went wrong, in a word, for the access log, and `reason` what its client was told of it.
     """
 
@@ -107,7 +108,7 @@ class RequestRecord:
     session_id: str | None = None
     parent: dict[str, str] | None = None
     target: Target | None = None
-    is_inference: bool = False
+    form: Form | None = None
     model: str | None = None
     body_bytes: int = 0
     attempts: list[Attempt] = field(default_factory=list)
@@ -130,6 +131,11 @@ class RequestRecord:
     reservation: Reservation | None = None
     leave_key: Callable[[], None] | None = None
     ticket: Ticket | None = None
+
+    @property
+    def is_inference(self) -> bool:
+        """Whether it is for a message: what that may use is known before, and reserved."""
+        return self.form == "message"
 
     @property
     def account_id(self) -> str | None:

@@ -97,8 +97,8 @@ class Series:
         self.unsaved: str | None = None  # why the last flush failed
 
     def count(self, record: RequestRecord) -> None:
-        """Count an ended inference request: a sink."""
-        if record.is_inference and record.key is not None:
+        """Count an ended request that may have used something: a sink."""
+        if record.form is not None and record.key is not None:
             for model, amounts in amounts_by_model(record).items():
                 self.add((record.account_id, record.key.id, model), amounts)
 

@@ -85,9 +85,7 @@ def _begin(
 
 def _record(began_at: float, key: ClientKey, account: Account) -> RequestRecord:
     """Of a request that the account has answered."""
-    record = RequestRecord(
-        began_at, method="POST", path="/v1/messages", key=key, model=MODEL, is_inference=True
-    )
+    record = RequestRecord(began_at, method="POST", path="/v1/messages", key=key, model=MODEL, form="message")
     attempt = Attempt(account.id, account.name, began_at)
     attempt.end(200, "hand_on", "", began_at)
     record.attempts.append(attempt)

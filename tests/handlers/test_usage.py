@@ -23,9 +23,19 @@ from proxy.simulator import Amend, Cut, Error, Grant, quota_429
 from proxy.usage import prices
 from proxy.usage.meter import Usage
 from tests import wire
-from tests.service import CLIENT_KEY, MESSAGE_HEADERS, Service, TestClock, message, serve, upstream_key
+from tests.service import (
+    CLIENT_KEY,
+    MESSAGE,
+    MESSAGE_HEADERS,
+    Service,
+    TestClock,
+    message,
+    serve,
+    upstream_key,
+)
 
 OTHER_KEY = "cp-another-client-key-of-tests-9pLk"
+MODEL = str(MESSAGE["model"])
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 START = TestClock().now()  # 2027-01-15T08:00:00Z
 BY = ("account", "token", "model")
@@ -299,6 +309,48 @@ async def test_counting_tokens_and_listing_models_is_no_use(tmp_path: Path) -> N
         for by in BY:
             assert (await usage(service, f"?by={by}"))["rows"] == []
             assert await table(service, f"?by={by}") == []
+
+
+@pytest.mark.parametrize("stream", [{}, {"stream": True, "stream_options": {"include_usage": True}}], ids=str)
+async def test_completions_are_counted(tmp_path: Path, stream: dict[str, Any]) -> None:
+    async with serve(tmp_path) as service:
+        answer = await service.send("POST", "/v1/chat/completions", MESSAGE_HEADERS, message(**stream))
+        assert answer.status == 200
+        (row,) = (await usage(service, "?by=model"))["rows"]
+    assert f'"prompt_tokens":{row["input_tokens"]},' in answer.body.decode().replace(" ", "")
+    assert (row["id"], row["requests"], row["unpriced_requests"]) == (MODEL, 1, 0)
+    known = Usage(MODEL, row["input_tokens"], row["output_tokens"])
+    assert row["cost_usd"] == pytest.approx(prices.cost_usd(known, at=START), abs=1e-6) != 0
+
+
+async def test_a_completion_that_tells_no_tokens_is_not_taken_for_free(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        body = message(stream=True)
+        assert (await service.send("POST", "/v1/chat/completions", MESSAGE_HEADERS, body)).status == 200
+        (row,) = (await usage(service, "?by=model"))["rows"]
+        assert (row["requests"], row["unpriced_requests"], row["cost_usd"]) == (1, 1, None)
+
+
+async def test_a_batch_is_counted_when_its_results_are_downloaded_and_only_once(tmp_path: Path) -> None:
+    params = json.loads(message())
+    body = {"requests": [{"custom_id": f"r{n}", "params": params} for n in range(20)]}
+    async with serve(tmp_path) as service:
+        made = await service.send("POST", "/v1/messages/batches", MESSAGE_HEADERS, json.dumps(body).encode())
+        path = f"/v1/messages/batches/{made.json()['id']}"
+        await service.send("GET", path, MESSAGE_HEADERS)
+        assert (await usage(service))["rows"] == []
+        for _ in range(2):
+            results = await service.send("GET", f"{path}/results", MESSAGE_HEADERS)
+        told = [json.loads(line)["result"]["message"]["usage"] for line in results.body.splitlines()]
+        (row,) = (await usage(service, "?by=model"))["rows"]
+        (account,) = (await usage(service, "?by=account"))["rows"]
+    costs = [
+        prices.cost_usd(Usage(MODEL, each["input_tokens"], each["output_tokens"]), at=START) for each in told
+    ]
+    assert (row["id"], row["requests"], row["unpriced_requests"]) == (MODEL, 1, 0)
+    assert row["output_tokens"] == sum(each["output_tokens"] for each in told)
+    assert row["cost_usd"] == pytest.approx(sum(cost or 0.0 for cost in costs) / 2, abs=1e-6) != 0
+    assert account["name"] == results.header("x-proxy-account")
 
 
 async def test_a_request_that_no_account_got_has_no_account(tmp_path: Path) -> None:

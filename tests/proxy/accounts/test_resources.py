@@ -83,6 +83,26 @@ async def test_batches_and_containers_are_forgotten_in_time_and_their_lines_go(t
     assert len((tmp_path / "resources.jsonl").read_text().splitlines()) == 3
 
 
+async def test_a_batch_is_counted_once_also_after_a_restart_and_as_long_as_its_results_live(
+    tmp_path: Path,
+) -> None:
+    clock = TestClock()
+    storage, resources = await loaded(tmp_path, clock)
+    assert [resources.count_once("msgbatch_1") for _ in range(2)] == [True, False]
+    await resources.save()
+    await storage.close()
+    storage, resources = await loaded(tmp_path, clock)
+    assert not resources.count_once("msgbatch_1")
+    assert resources.get("msgbatch_1") is None, "whose it is does not follow from that"
+    clock.advance(32 * DAY)
+    assert resources.count_once("msgbatch_2")
+    await resources.save()
+    await storage.close()
+    storage, resources = await loaded(tmp_path, clock)
+    assert [resources.count_once(f"msgbatch_{n}") for n in (1, 2)] == [True, False]
+    await storage.close()
+
+
 async def test_a_start_with_a_clock_that_is_ahead_forgets_nothing(tmp_path: Path) -> None:
     clock = TestClock()
     storage, resources = await loaded(tmp_path, clock)

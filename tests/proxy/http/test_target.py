@@ -307,20 +307,26 @@ def test_no_text_raises_anything_but_a_refusal(target: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "target", "counts"),
+    ("method", "target", "form"),
     [
-        ("POST", "/v1/messages", True),
-        ("POST", "/v1/messages?beta=true", True),
-        ("POST", "/v1/%6dessages", True),
-        ("GET", "/v1/messages", False),
-        ("post", "/v1/messages", False),
-        ("POST", "/v1/messages/count_tokens", False),
-        ("POST", "/v1/messages/batches", False),
-        ("POST", "/v1/files?x=/v1/messages", False),
+        ("POST", "/v1/messages", "message"),
+        ("POST", "/v1/messages?beta=true", "message"),
+        ("POST", "/v1/%6dessages", "message"),
+        ("GET", "/v1/messages", None),
+        ("post", "/v1/messages", None),
+        ("POST", "/v1/messages/count_tokens", None),
+        ("POST", "/v1/messages/batches", None),
+        ("POST", "/v1/files?x=/v1/messages", None),
+        ("POST", "/v1/chat/completions", "completion"),
+        ("POST", "/v1/complete", "completion"),
+        ("GET", "/v1/chat/completions", None),
+        ("GET", "/v1/messages/batches/msgbatch_1/results", "results"),
+        ("HEAD", "/v1/messages/batches/msgbatch_1/results", None),
+        ("GET", "/v1/messages/batches/msgbatch_1", None),
     ],
 )
-def test_only_post_messages_counts_as_inference(method: str, target: str, counts: bool) -> None:
-    assert parse(target, allow_admin_paths=False).is_inference(method) is counts
+def test_what_is_counted_has_a_form(method: str, target: str, form: str | None) -> None:
+    assert parse(target, allow_admin_paths=False).form(method) == form
 
 
 @pytest.mark.parametrize(

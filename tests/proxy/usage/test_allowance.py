@@ -20,6 +20,7 @@ from proxy.http.peek import Peek, peek
 from proxy.http.target import parse
 from proxy.usage import prices
 from proxy.usage.allowance import BYTES_PER_TOKEN, BYTES_PER_TOKEN_RESERVED, Allowance, price
+from proxy.usage.completions import CompletionMeter
 from proxy.usage.counts import Counts
 from proxy.usage.latency import Latency
 from proxy.usage.meter import Meter, Usage
@@ -48,7 +49,7 @@ class World:
     def begin(self, token: ClientKey, method: str, target: str) -> RequestRecord:
         parsed = parse(target, allow_admin_paths=True)
         record = RequestRecord(self.clock.monotonic(), method=method, key=token, target=parsed)
-        record.is_inference = parsed.is_inference(method)
+        record.form = parsed.form(method)
         return record
 
     def admitted(self, token: ClientKey, method: str, target: str) -> RequestRecord:
@@ -429,6 +430,43 @@ async def test_what_is_no_inference_is_not_counted(world: World, target: str) ->
     measured(record, answer())
     world.end(record)
     assert (total(world), rows(world)) == (Counts(), {})
+
+
+CHAT = ("POST", "/v1/chat/completions")
+COMPLETION = {"object": "chat.completion", "model": MODEL, "choices": []}
+
+
+def chatted(world: World, body: dict[str, Any], status: int = 200, *, whole: bool = True) -> RequestRecord:
+    """The record of a completion that has ended."""
+    record = world.admitted(key(), *CHAT)
+    record.model, record.body_bytes, record.complete = "gpt-5", 400, whole
+    record.meter = CompletionMeter("application/json", "", status)
+    record.meter.feed(json.dumps(body).encode())
+    world.end(record, status)
+    return record
+
+
+async def test_a_completion_is_counted_as_it_says(world: World) -> None:
+    chatted(world, COMPLETION | {"usage": {"prompt_tokens": 12, "completion_tokens": 34}})
+    counts, cost = rows(world)[MODEL], prices.cost_usd(Usage(MODEL, 12, 34), at=world.clock.now())
+    assert (counts.ok, counts.input_tokens, counts.output_tokens, counts.unpriced) == (1, 12, 34, 0)
+    assert counts.cost_usd == pytest.approx(cost)
+    assert spent(world, key()) == (46, pytest.approx(cost, abs=1e-6))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_a_completion_that_tells_no_tokens_is_unpriced(world: World, whole: bool) -> None:
+    record = chatted(world, COMPLETION, whole=whole)
+    counts = rows(world)["gpt-5"]
+    assert (counts.requests, counts.unpriced, counts.known_cost_usd) == (1, 1, None)
+    assert record.cost_told == "unpriced"
+
+
+async def test_a_completion_that_failed_costs_nothing(world: World) -> None:
+    record = chatted(world, {"error": {}}, 400)
+    counts = rows(world)["gpt-5"]
+    assert (counts.client_error, counts.unpriced, counts.known_cost_usd) == (1, 0, 0.0)
+    assert record.cost_told == "-"
 
 
 async def test_each_token_counts_for_the_model_that_is_billed_for_it(world: World) -> None:

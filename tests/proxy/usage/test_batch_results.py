@@ -1,0 +1,150 @@
+"""Counting what a message batch has used out of its results."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import tracemalloc
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from proxy.http.target import parse
+from proxy.usage import prices
+from proxy.usage.batch_results import MOST_MODELS, BatchResults, price_results
+from proxy.usage.body_lines import LONGEST_LINE
+from proxy.usage.meter import Usage
+from proxy.usage.request import RequestRecord
+from tests.service import TestClock
+
+SONNET, HAIKU = "claude-sonnet-5-5", "claude-haiku-5-5"
+NOW = TestClock().now()
+RESULTS = parse("/v1/messages/batches/msgbatch_01A/results", allow_admin_paths=False)
+
+
+def line(model: str = SONNET, content: str = "Hi", **usage: Any) -> bytes:
+    told = {"input_tokens": 100, "output_tokens": 10, "service_tier": "batch"} | usage
+    message = {"type": "message", "model": model, "content": [{"type": "text", "text": content}]}
+    result = {"type": "succeeded", "message": message | {"usage": told}}
+    return json.dumps({"custom_id": "r", "result": result}).encode() + b"\n"
+
+
+def failed(type: str) -> bytes:
+    return json.dumps({"custom_id": "r", "result": {"type": type}}).encode() + b"\n"
+
+
+def downloaded(
+    pieces: Iterable[bytes],
+    *,
+    complete: bool = True,
+    status: int = 200,
+    encoding: str = "",
+    first: bool = True,
+) -> RequestRecord:
+    """The record of a download that has ended."""
+    record = RequestRecord(0.0, method="GET", target=RESULTS, form="results", status=status)
+    record.meter = BatchResults(encoding, status, NOW)
+    for piece in pieces:
+        record.meter.feed(piece)
+    record.complete = complete
+    price_results(record, lambda id: first and id == "msgbatch_01A")
+    return record
+
+
+def cost(*usages: Usage) -> float:
+    costs = [prices.cost_usd(usage, at=NOW, batch=True) for usage in usages]
+    return sum(each or 0.0 for each in costs)
+
+
+def test_each_line_is_priced_as_of_a_batch_under_its_own_model() -> None:
+    record = downloaded(
+        [line(), line(HAIKU), line(), failed("errored"), failed("canceled"), failed("expired")]
+    )
+    assert [
+        (each.usage.model, each.usage.input_tokens, each.usage.output_tokens) for each in record.charges
+    ] == [
+        (SONNET, 200, 20),
+        (HAIKU, 100, 10),
+    ]
+    part = Usage(SONNET, 100, 10)
+    assert record.cost_usd == pytest.approx(cost(part, part, Usage(HAIKU, 100, 10)))
+    assert cost(part) == pytest.approx((prices.cost_usd(part, at=NOW) or 0.0) / 2)
+    assert record.usage is not None
+    assert (record.form, record.usage.model, record.usage.total) == ("results", SONNET, 330)
+
+
+def test_the_length_of_a_prompt_is_that_of_one_line() -> None:
+    half = Usage(HAIKU, 60_000, 10)
+    record = downloaded([line(HAIKU, input_tokens=60_000)] * 4)
+    assert record.cost_usd == pytest.approx(4 * cost(half))
+
+
+def test_searches_are_counted_beside_the_tokens() -> None:
+    record = downloaded([line(server_tool_use={"web_search_requests": 3})])
+    assert record.usage is not None
+    assert record.usage.web_search_requests == 3
+    assert record.cost_usd == pytest.approx(cost(Usage(SONNET, 100, 10)) + 0.03)
+
+
+@pytest.mark.parametrize("encoding", ["", "gzip"])
+def test_lines_may_be_cut_anywhere(encoding: str) -> None:
+    whole = (line() + line(HAIKU)).rstrip(b"\n")
+    body = gzip.compress(whole) if encoding else whole
+    record = downloaded((body[at : at + 1] for at in range(len(body))), encoding=encoding)
+    assert record.charges == downloaded([line(), line(HAIKU)]).charges
+
+
+@pytest.mark.parametrize(
+    "unread",
+    [
+        b"{not JSON}\n",
+        b'{"custom_id":"r","result":{"type":"succeeded","message":{"model":"m"}}}\n',
+        line(content="x" * LONGEST_LINE),
+        line("claude-nobody-knows"),
+    ],
+    ids=["no JSON", "no usage", "too long", "no price"],
+)
+def test_what_cannot_be_priced_is_not_taken_for_nothing(unread: bytes) -> None:
+    record = downloaded([line(), unread, line()])
+    assert record.cost_usd is None
+    costs = [each.cost_usd for each in record.charges]
+    assert costs == [pytest.approx(2 * cost(Usage(SONNET, 100, 10))), None]
+
+
+def test_of_more_models_than_are_told_apart_it_is_said_that_something_is_missing() -> None:
+    record = downloaded(line(f"m{n}") for n in range(MOST_MODELS + 9))
+    assert len(record.charges) == MOST_MODELS + 1
+    assert record.cost_usd is None
+
+
+def test_an_encoding_that_is_not_known_is_unpriced() -> None:
+    record = downloaded([line()], encoding="aes128gcm")
+    assert [each.cost_usd for each in record.charges] == [None]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        downloaded([line()], complete=False),
+        downloaded([line()], status=404),
+        downloaded([line()], first=False),
+        downloaded([failed("expired")]),
+        downloaded([]),
+    ],
+    ids=["cut", "refused", "counted before", "nothing billed", "empty"],
+)
+def test_other_downloads_are_not_counted(record: RequestRecord) -> None:
+    assert (record.form, record.usage, record.charges, record.cost_usd) == (None, None, (), None)
+
+
+def test_a_large_batch_takes_no_memory() -> None:
+    piece = line(content="word " * 2000) * 6
+    downloaded([piece])
+    tracemalloc.start()
+    try:
+        downloaded(piece for _ in range(300))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 20
