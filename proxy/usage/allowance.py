@@ -26,6 +26,9 @@ BYTES_PER_TOKEN_RESERVED = 2
 """A token of text is about four bytes, one of dense or non-Latin text about two. What a request brings that is not in
 its body (files, URLs, results of server tools) cannot be known before it."""
 
+MOST_PROMPT_TOKENS = 1_000_000
+"""No model takes a longer prompt. Pictures and documents in a body have far fewer tokens than their bytes would be."""
+
 FALLBACK_USD_PER_MTOK = (5.0, 25.0)
 """Prices (input, output) that a budget assumes for a model without a known price, as Anthropic's own gateway does."""
 
@@ -116,7 +119,7 @@ class Allowance:
 
     def _most(self, wanted: Peek) -> tuple[int, float]:
         """The most tokens and US dollars that the request may use, if each of its models does all of the work."""
-        tokens_in = -(-(wanted.size or 0) // BYTES_PER_TOKEN_RESERVED)
+        tokens_in = min(-(-(wanted.size or 0) // BYTES_PER_TOKEN_RESERVED), MOST_PROMPT_TOKENS)
         tokens_out = DEFAULT_MAX_TOKENS if wanted.max_tokens is None else wanted.max_tokens
         models, now = (wanted.model or "", *wanted.others), self._clock.now()
         rates = [prices.highest_rates(m, now, fast=wanted.fast) or _fallback_rates() for m in models]
@@ -237,7 +240,7 @@ def _is_untold(record: RequestRecord, usage: Usage | None) -> bool:
 def _usage(record: RequestRecord, *, given_up: bool) -> Usage | None:
     """The usage that the answer reports, or an estimate if it ended before it could."""
     usage = None if record.meter is None else record.meter.finish(record.complete)
-    tokens_in = record.body_bytes // BYTES_PER_TOKEN
+    tokens_in = min(record.body_bytes // BYTES_PER_TOKEN, MOST_PROMPT_TOKENS)
     if usage is None and given_up:
         return Usage(model=record.model or "", input_tokens=tokens_in, estimated=True)
     if usage is not None and usage.estimated and not usage.prompt_tokens:

@@ -194,7 +194,9 @@ def test_any_other_401_is_about_the_credential(message: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["oauth", "api_key"])
-@pytest.mark.parametrize("body", [b"<html>Sign in</html>", gzip.compress(b"<html>", mtime=0), b"Unauthorized"])
+@pytest.mark.parametrize(
+    "body", [b"<html>Sign in</html>", gzip.compress(b"<html>", mtime=0), b"Unauthorized"]
+)
 def test_a_401_that_is_a_page_of_an_edge_says_nothing_about_the_credential(
     kind: CredentialKind, body: bytes
 ) -> None:

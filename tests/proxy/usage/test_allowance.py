@@ -334,6 +334,16 @@ def test_no_answer_costs_more_than_was_set_aside(
     assert (prices.cost_usd(used, at=clock.now()) or 0.0) <= cost_usd + 1e-9
 
 
+async def test_no_more_is_set_aside_than_the_longest_prompt_has(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.usage.allowance.MOST_PROMPT_TOKENS", 1000)
+    picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "A" * 5000}}
+    content = [{"role": "user", "content": [picture]}]
+    tokens, _ = await most(world, request(max_tokens=100, messages=content))
+    assert tokens == 1000 + 100
+
+
 async def test_the_length_counts_that_a_compressed_body_has_without_it(world: World) -> None:
     plain = request(system="x" * 1_000_000)
     assert await most(world, gzip.compress(plain), "gzip") == await most(world, plain)
