@@ -47,6 +47,7 @@ def verify(folder: Path) -> Verdict:
     for path in _files(folder / EVENTS):
         for number, line in enumerate(_lines(path), 1):
             look.at(f"{EVENTS}/{path.name}, line {number}", line)
+        look.day_ended()
     return look.verdict()
 
 
@@ -72,6 +73,7 @@ async def verified_in(storage: Storage, name: str) -> str:
             look.at(f"{EVENTS} of {day}, line {next(numbers)}", line + b"\n")
 
         await storage.each_line(event_log(day), take)
+        look.day_ended()
     kept = {kind for kind in LAYOUTS if await storage.load(kind)}
     return _told(look.verdict(), name, kept)
 
@@ -102,6 +104,7 @@ class _Look:
         self._unread = ""  # the last line that is no event, until one follows
         self._is_cut = False  # whether that has no newline
         self._removed = START
+        self._ends: set[str | None] = set()  # the hashes of the last lines of the days
 
     def at(self, place: str, line: bytes) -> None:
         """Look at one line, with its newline if it has one."""
@@ -121,10 +124,15 @@ class _Look:
         self._unread = ""
         self._removed = _removed(text) or self._removed
 
+    def day_ended(self) -> None:
+        """What was looked at last is the last line of its day."""
+        self._ends.add(self._chain.head)
+
     def verdict(self) -> Verdict:
         if self._unread and not self._is_cut:
             self._problems.append(f"{self._unread}: it is no event")
-        if self._chain.first not in (None, START, self._removed):
+        # If the last day to be removed is there, the removal was interrupted: the days before it may be gone.
+        if self._chain.first not in (None, START, self._removed) and self._removed not in self._ends:
             self._problems.append(f"{self._first}: it does not begin the log: what was before it is gone")
         return Verdict(self._chain.lines, self._problems)
 

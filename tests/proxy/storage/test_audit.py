@@ -190,6 +190,23 @@ async def test_days_that_were_removed_by_age_are_no_gap_and_others_are(
         verified(folder)
 
 
+@pytest.mark.parametrize("shared", [False, True], ids=["files", "store"])
+async def test_a_removal_by_age_that_was_interrupted_is_no_gap(
+    open_files: Callable[[], JsonFiles], open_shared: Callable[[], RedisStore], shared: bool
+) -> None:
+    """The process may end between the event and the removal of a day, and between those of two days."""
+    storage = open_shared() if shared else open_files()
+    log = ChainedLog(storage, Jobs())
+    await write(log, *THREE_EACH)
+    days, last = await log.days_before(DAYS[2])
+    log.put(DAYS[2], event(10, kind=REMOVED, after={"last_sha256": last}), durable=True)
+    await log.saved()
+    for count, day in zip((10, 7), days, strict=True):
+        assert await verified_in(storage, "it") == f"ok, {count} events"
+        await log.remove([day])
+    assert await verified_in(storage, "it") == "ok, 4 events"
+
+
 async def test_what_cannot_be_written_is_kept_in_its_order(
     begin: Callable[[], ChainedLog], folder: Path
 ) -> None:
