@@ -58,8 +58,7 @@ def is_one(document: object) -> bool:
 async def fill(storage: Storage, records: Records) -> None:
     """Put the records into a storage that has none of these ids. Raises StorageError."""
     for kind, each in records.items():
-        for record in each:
-            await storage.put(kind, _id(record), record, known=0)
+        await storage.put_new(kind, {_id(record): record for record in each})
     if storage.degraded:
         raise StorageError("the data folder does not take everything: see its disk, and try again")
 

@@ -95,6 +95,9 @@ class HandOver:
     ) -> Outcome:
         return self._refused()
 
+    def put_new(self, kind: Kind, records: Mapping[str, Record]) -> Coroutine[Any, Any, None]:
+        return self._refused()
+
     def delete(self, kind: Kind, id: str, *, known: int | None = None) -> Outcome:
         return self._refused()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from proxy.storage import files
@@ -21,6 +22,7 @@ class Inventory:
         self._keyring = keyring
         self._stale = False  # not encrypted as the keyring says
         self._names: set[str] = set()
+        self._made: set[str] | None = None  # the files to be noted at once; None: each at its time
         self.damaged = False
 
     def read(self) -> frozenset[str]:
@@ -43,8 +45,20 @@ class Inventory:
 
     def add(self, name: str) -> None:
         """Note a file that was made just now. Raises OSError."""
-        if name not in self._names:
+        if self._made is not None:
+            self._made.add(name)
+        elif name not in self._names:
             self._write(self._names | {name})
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Note the files that are made in this block in one write at its end. Raises OSError."""
+        made = self._made = set[str]()
+        try:
+            yield
+        finally:
+            self._made = None
+        self.write(self._names | made)
 
     def drop(self, name: str) -> None:
         """Note that a file is about to be removed. Raises OSError."""

@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar
@@ -23,12 +24,13 @@ from proxy.storage.folder import clear_spool, make_private, take, usable
 from proxy.storage.group import Group
 from proxy.storage.inventory import Inventory
 from proxy.storage.journal import Change, Journal, Key
-from proxy.storage.layout import INVENTORY, JOURNAL, LAYOUTS, checked, kind_of
+from proxy.storage.layout import DISPOSABLE, INVENTORY, JOURNAL, LAYOUTS, checked, kind_of
 from proxy.storage.leases import LocalLeases
 from proxy.storage.logs import Logs
 from proxy.storage.protocols import NOTHING, Follower, Kind, Outcome, Reader, Record, Stored
-from proxy.storage.recovery import recover, set_aside, set_record
-from proxy.storage.rekey import is_current, rekey, rewrite_aside
+from proxy.storage.record_files import RecordFiles
+from proxy.storage.recovery import recover, set_record
+from proxy.storage.rekey import rekey
 from proxy.storage.stamps import Stamps
 
 P = ParamSpec("P")
@@ -50,7 +52,6 @@ class JsonFiles(LocalLeases):
         super().__init__(clock)
         self._folder = folder
         self._keyring = keyring
-        self._clock = clock
         self._lock: int | None = lock
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="storage")
         self._journal = Journal(folder / JOURNAL, keyring)
@@ -64,13 +65,9 @@ class JsonFiles(LocalLeases):
         self.notices: Sequence[str] = (*notices, *state.notices, *rekeyed)
         self._records = state.records
         # What is not durable is written often: its records are kept as they stand in the file.
-        self._lines = {
-            kind: {id: to_line(id, text) for id, text in self._records.pop(kind).items()}
-            for kind, layout in LAYOUTS.items()
-            if not layout.durable
-        }
+        self._lines = {kind: _lines(self._records.pop(kind)) for kind in DISPOSABLE}
         self._generations = state.generations
-        self._identities = {path: files.identity(path) for path in state.generations}
+        self._files = RecordFiles(folder, keyring, clock, state.generations)
         self._stamps = Stamps()
         self._waiting: dict[Key, Change] = {}
         self._generation = max(
@@ -127,6 +124,10 @@ class JsonFiles(LocalLeases):
     ) -> Outcome:
         text = to_text(record)
         return self._order(self._commit, kind_of(kind, durable=True), checked(id), text, known, fence)
+
+    def put_new(self, kind: Kind, records: Mapping[str, Record]) -> Coroutine[Any, Any, None]:
+        texts = {checked(id): to_text(record) for id, record in records.items()}
+        return self._order(self._commit_new, kind_of(kind, durable=True), texts)
 
     def delete(self, kind: Kind, id: str, *, known: int | None = None) -> Outcome:
         return self._order(self._commit, kind_of(kind, durable=True), checked(id), None, known)
@@ -218,6 +219,23 @@ class JsonFiles(LocalLeases):
         self._stamps.set(change.key, None if text is None else self._generation, fence)
         return self._generation
 
+    def _commit_new(self, kind: Kind, texts: dict[str, str]) -> None:
+        """Without the journal, which would not take them all."""
+        for id in texts:
+            self._stamps.check((kind, id), 0, None, partial(self._get, kind, id))
+        self._generation += 1
+        before = self._records[kind]
+        self._records[kind] = before | texts
+        try:
+            with self._inventory.at_once():
+                for id, text in texts.items():
+                    self._write(Change(kind, id, self._generation, text))
+        except OSError as error:
+            self._records[kind] = before
+            raise StorageError(f"{kind} could not be saved in {self._folder}: {told(error)}") from error
+        for id in texts:
+            self._stamps.set((kind, id), self._generation, None)
+
     def _store(self, changes: Iterable[Change]) -> None:
         """Write each change to its file, or to the journal if that fails. Raises OSError if the journal fails too."""
         waiting: dict[Key, Change] = {}
@@ -229,8 +247,7 @@ class JsonFiles(LocalLeases):
                 if self._waiting.get(change.key) != change:
                     log.warning(
                         "cannot write, so it goes to the journal record=%s/%s error=%s",
-                        change.kind,
-                        change.id,
+                        *change.key,
                         told(error),
                     )
         self._journal.write(waiting)
@@ -245,29 +262,16 @@ class JsonFiles(LocalLeases):
             return  # a later write of this file included it
         if layout.one_each and change.text is None:
             self._inventory.drop(self._name(path))
-            files.remove(path)
-            self._identities.pop(path, None)
+            self._files.remove(path)
             self._generations.pop(path, None)
             return
         if change.text is not None and layout.one_each:
             document = Document(change.generation, {change.id: change.text})
         else:
             document = Document(self._generation, self._records[change.kind])
-        self._replace(path, document)
+        self._files.write(path, document)
         self._inventory.add(self._name(path))
         self._generations[path] = document.generation
-
-    def _replace(self, path: Path, document: Document) -> None:
-        written, found = self._identities.pop(path, None), files.identity(path)
-        # After a write that failed it is not known what was there.
-        edited = written != found if written or not found else not is_current(path, self._keyring)
-        if edited:
-            stamp = rfc3339(self._clock.now())
-            aside = set_aside(self._folder, path, stamp, keep=True) if found else None
-            if aside and self._keyring:
-                rewrite_aside(self._folder, self._folder / aside, self._keyring)
-            log.warning("changed by somebody else, so written anew from memory file=%s kept=%s", path, aside)
-        self._identities[path] = files.replace_both(path, self._keyring.encode(document, self._name(path)))
 
     def _name(self, path: Path) -> str:
         return str(path.relative_to(self._folder))
@@ -285,6 +289,10 @@ class JsonFiles(LocalLeases):
         except OSError as error:
             raise StorageError(f"{kind} could not be saved in {self._folder}: {told(error)}") from error
         self._lines[kind] = lines
+
+
+def _lines(texts: Mapping[str, str]) -> dict[str, bytes]:
+    return {id: to_line(id, text) for id, text in texts.items()}
 
 
 async def _outcome(future: Future[T]) -> T:

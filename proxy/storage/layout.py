@@ -46,7 +46,8 @@ LAYOUTS: Final[Mapping[Kind, Layout]] = MappingProxyType(
         "quota": Layout("quota.json", durable=False),
     }
 )
-DURABLE: Final[Collection[Kind]] = ("logins", *(kind for kind, layout in LAYOUTS.items() if layout.durable))
+DISPOSABLE: Final[Collection[Kind]] = [kind for kind, layout in LAYOUTS.items() if not layout.durable]
+DURABLE: Final[Collection[Kind]] = ("logins", *(kind for kind in LAYOUTS if kind not in DISPOSABLE))
 """The durable kinds. Logins have no file: they last ten minutes, so no folder, backup or copy of a store has them."""
 
 ROOT_LOGS: Final[Mapping[str, Layout]] = MappingProxyType(

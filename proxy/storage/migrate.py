@@ -52,8 +52,7 @@ async def _filled(storage: Storage) -> list[str]:
 async def _copy(kind: Kind, source: Storage, target: Storage) -> None:
     records = await source.load(kind)
     if LAYOUTS[kind].durable:
-        for id, record in records.items():
-            await target.put(kind, id, record, known=0)
+        await target.put_new(kind, records)
         return
     items = list(records.items())
     for start in range(0, len(items), AT_ONCE):

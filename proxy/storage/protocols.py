@@ -107,6 +107,14 @@ class Records(Protocol):
         new record is there, until the next write.
         """
 
+    def put_new(self, kind: Kind, records: Mapping[str, Record]) -> Coroutine[Any, Any, None]:
+        """Set records that are not there yet, as when a storage is filled; durable when it is awaited.
+
+        It takes time in proportion to their number: with a `put` of each, their common file would be written as often.
+        Raises Outdated if one is there; StorageError if it failed, without a try of the place of last resort: then any
+        of them may be there.
+        """
+
     def delete(self, kind: Kind, id: str, *, known: int | None = None) -> Outcome:
         """Remove one record, if there is one; as durable as `put`. Raises as it does."""
 

@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 from collections.abc import AsyncIterator, Mapping
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -23,7 +24,7 @@ from proxy.storage.totals import TOTALS, Wanted
 
 CHANGES_KEPT: Final = 100_000
 PAGE: Final = 500
-"""Records that are read at once."""
+"""Records that are read or sent at once."""
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +121,11 @@ class RedisRecords:
     ) -> Outcome:
         value = self._keyring.encode(Document(0, {checked(id): to_text(record)}), f"{kind}/{id}")
         return self._write(kind, id, value, known, fence)
+
+    async def put_new(self, kind: Kind, records: Mapping[str, Record]) -> None:
+        each = iter(records.items())
+        while some := list(islice(each, PAGE)):
+            await asyncio.gather(*(self.put(kind, id, record, known=0) for id, record in some))
 
     def delete(self, kind: Kind, id: str, *, known: int | None = None) -> Outcome:
         return self._write(kind, checked(id), b"", known, None)

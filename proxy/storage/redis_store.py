@@ -53,7 +53,8 @@ class RedisStore:
         self.sums = RedisSums(link, self._logs, instance)
         self._changes = RedisChanges(link, self._records, self._logs, instance=instance, clock=clock)
         self.load, self.stored, self.get = self._records.load, self._records.stored, self._records.get
-        self.put, self.delete, self.update = self._records.put, self._records.delete, self._records.update
+        self.put, self.put_new = self._records.put, self._records.put_new
+        self.delete, self.update = self._records.delete, self._records.update
         self.logs, self.event_days = self._logs.logs, self._logs.event_days
         self.read_log, self.each_line = self._logs.read_log, self._logs.each_line
         self.append, self.replace_log = self._logs.append, self._logs.replace_log

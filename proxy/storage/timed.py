@@ -106,6 +106,9 @@ class Timed:
     ) -> Outcome:
         return self._timed("put", self._storage.put(kind, id, record, known=known, fence=fence))
 
+    def put_new(self, kind: Kind, records: Mapping[str, Record]) -> Coroutine[Any, Any, None]:
+        return self._timed("put", self._storage.put_new(kind, records))
+
     def delete(self, kind: Kind, id: str, *, known: int | None = None) -> Outcome:
         return self._timed("delete", self._storage.delete(kind, id, known=known))
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from proxy.storage.protocols import Kind, Storage
+from proxy.storage.protocols import Kind, Outdated, Storage
 
 DURABLE: list[Kind] = ["accounts", "tokens"]
 DISPOSABLE: list[Kind] = ["counters", "sessions", "quota"]
@@ -44,6 +44,32 @@ async def test_what_was_put_is_there_after_reopening(open_storage: Callable[[], 
     again = open_storage()
     assert await again.load(kind) == RECORDS
     assert not again.notices
+
+
+@every_durable_kind
+async def test_new_records_are_there_together_after_reopening(
+    open_storage: Callable[[], Storage], kind: Kind
+) -> None:
+    storage = open_storage()
+    many = {f"n{n}": {"n": n} for n in range(1200)} if kind == "tokens" else RECORDS
+    await storage.put_new(kind, many)
+    assert await storage.load(kind) == many
+    await storage.put(kind, "one-more", {}, known=0)
+    first = next(iter(many))
+    generation = (await storage.get(kind, first)).generation
+    await storage.put(kind, first, {"n": 2}, known=generation)
+    await storage.close()
+    again = open_storage()
+    assert await again.load(kind) == many | {"one-more": {}, first: {"n": 2}}
+    assert not again.notices
+
+
+@every_durable_kind
+async def test_new_records_replace_none_that_is_there(storage: Storage, kind: Kind) -> None:
+    await storage.put(kind, "a", {"n": 1})
+    with pytest.raises(Outdated):
+        await storage.put_new(kind, {"a": {"n": 2}})
+    assert await storage.load(kind) == {"a": {"n": 1}}
 
 
 @every_durable_kind
