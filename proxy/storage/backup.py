@@ -14,7 +14,8 @@ from proxy.storage.passphrase import HEAD, Records, seal, unseal
 from proxy.storage.protocols import Kind, Reader, Record, Storage
 
 KINDS: Final[tuple[Kind, ...]] = ("accounts", "tokens")
-MOST_BYTES: Final = 64 * 1024 * 1024
+MOST_BYTES: Final = 512 * 1024 * 1024
+"""Of a file: 700,000 client keys. To write or to read one takes some five times as much memory."""
 
 
 def write(file: Path, records: Mapping[Kind, Mapping[str, Record]], passphrase: str) -> None:
@@ -22,8 +23,14 @@ def write(file: Path, records: Mapping[Kind, Mapping[str, Record]], passphrase: 
     if file.exists() or file.is_symlink():
         raise StartError(f"{file} is there already: name a new file")
     sealed = seal({kind: list(records.get(kind, {}).values()) for kind in KINDS}, passphrase)
+    data = json.dumps(sealed).encode()
+    if len(data) > MOST_BYTES:
+        raise StartError(
+            f"{file} would be larger than {MOST_BYTES} bytes, and not be read again: stop the proxy and copy its data "
+            "folder instead"
+        )
     try:
-        files.replace(file.absolute(), json.dumps(sealed).encode(), durable=True)
+        files.replace(file.absolute(), data, durable=True)
     except OSError as error:
         raise StartError(f"{file} cannot be written: {files.told(error)}") from None
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from proxy.errors import StorageError
+from proxy.errors import StartError, StorageError
 from proxy.storage import backup, files
 from proxy.storage.json_files import JsonFiles
+
+PASSPHRASE = "five words of the tests"
 
 
 def records(count: int) -> list[dict[str, str]]:
@@ -49,3 +51,16 @@ async def test_a_full_disk_is_told_at_the_first_file(
         await backup.fill(storage, {"tokens": records(500)})
     assert tried == {"tokens.json": 1}
     assert await storage.load("tokens") == {}
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backup of 100,000 client keys was written, and then refused as too large."""
+    keys = {each["id"]: each for each in records(50)}
+    file, larger = tmp_path / "backup.json", tmp_path / "larger.json"
+    backup.write(file, {"tokens": keys}, PASSPHRASE)
+    monkeypatch.setattr(backup, "MOST_BYTES", file.stat().st_size)
+    found = backup.read(file, PASSPHRASE, {"tokens": lambda id, record: None})
+    assert found == {"accounts": [], "tokens": records(50)}
+    with pytest.raises(StartError, match=r"larger\.json would be larger than \d+ bytes"):
+        backup.write(larger, {"tokens": keys | {"r50": {"id": "r50"}}}, PASSPHRASE)
+    assert not larger.exists()
