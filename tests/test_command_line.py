@@ -439,6 +439,31 @@ async def test_a_backup_fills_an_empty_data_folder_with_the_same(tmp_path: Path)
         assert answer.status != 401
 
 
+def test_an_interrupted_restore_is_not_served_and_can_begin_anew(tmp_path: Path) -> None:
+    """What there was by then was served as if it were all, and a second restore was refused: it was not empty."""
+    config, file, new = write_config(tmp_path), tmp_path / "backup.json", tmp_path / "new"
+    account_file(tmp_path)
+    set_up = {"BACKUP_PASSPHRASE": WORDS, "STORAGE__DATA_FOLDER": str(new)}
+    assert run_fork(
+        tmp_path, "--config", str(config), "--backup", str(file), BACKUP_PASSPHRASE=WORDS
+    ).stdout.startswith("written")
+    restore = ("--config", str(config), "--restore", str(file))
+    for point in ("storage.backup.before:kill", "storage.finish.before:kill"):
+        assert run(tmp_path, *restore, CP_FAILPOINT=point, **set_up).returncode == -signal.SIGKILL
+        for asked in ((), ("--check",), ("--verify-audit",), ("--backup", str(tmp_path / "other.json"))):
+            told = refusal(tmp_path, "--config", str(config), *asked, **set_up)
+            assert told.startswith(f"data folder {new} is not whole: --restore has not ended. ")
+    assert "cannot be read" in refusal(
+        tmp_path, "--config", str(config), "--restore", str(tmp_path / "nothing.json"), **set_up
+    )
+    assert "is not whole" in refusal(tmp_path, "--config", str(config), "--check", **set_up)
+    done = run_fork(tmp_path, *restore, **set_up)
+    assert (done.returncode, done.stderr) == (0, "") and "1 account, 0 client keys" in done.stdout
+    checked = run_fork(tmp_path, "--config", str(config), "--check", **set_up)
+    assert "1 account, 0 client keys" in checked.stdout and " gone" not in checked.stdout
+    assert "is not empty" in refusal(tmp_path, *restore, **set_up)
+
+
 def test_a_backup_of_nothing_is_refused(tmp_path: Path) -> None:
     backup = ("--config", str(write_config(tmp_path)), "--backup", str(tmp_path / "backup.json"))
     line = refusal(tmp_path, *backup, BACKUP_PASSPHRASE=WORDS)

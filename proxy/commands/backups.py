@@ -10,14 +10,28 @@ from typing import Final
 
 from proxy.assembly.audit import audited
 from proxy.assembly.given import READERS
-from proxy.commands.places import counted, live_records, numbered, opened, own, place, records
+from proxy.commands.places import (
+    Records,
+    counted,
+    live_records,
+    numbered,
+    opened,
+    own,
+    place,
+    records,
+    unfinished,
+)
 from proxy.config.settings import Settings
 from proxy.errors import StartError, Unprocessable
 from proxy.feed import Happened
 from proxy.storage import backup
+from proxy.storage.filling import begin_anew
+from proxy.storage.folder import filled_by, usable
+from proxy.storage.layout import LAYOUTS
 from proxy.storage.passphrase import check_passphrase
 
 VARIABLE: Final = "BACKUP_PASSPHRASE"
+RESTORE: Final = "--restore"
 
 
 async def write(settings: Settings, file: Path) -> list[str]:
@@ -35,27 +49,45 @@ async def write(settings: Settings, file: Path) -> list[str]:
 
 async def restore(settings: Settings, file: Path) -> list[str]:
     """Fill an empty data folder or shared store from a backup or an export. Raises StartError."""
-    if any((await records(settings)).values()):
+    again = _is_interrupted(settings)
+    if not again:
+        _refuse_full(settings, await records(settings))
+    found = backup.read(file, _passphrase(twice=False), READERS)
+    if again:
+        begin_anew(settings.storage.data_folder, RESTORE)
+    async with opened(settings, own(settings)) as storage:
+        _refuse_full(settings, {kind: await storage.load(kind) for kind in LAYOUTS})  # now that it is locked
+        async with unfinished(storage, settings, own(settings), RESTORE), audited(storage, settings) as feed:
+            await backup.fill(storage, found)
+            feed.tell(_restored(len(found["accounts"]), len(found["tokens"])))
+    return [
+        f"restored to {place(settings, short=True)}: {counted(await records(settings))}",
+        "a refresh token works once: where else these OAuth logins are in use, stop that",
+    ]
+
+
+def _is_interrupted(settings: Settings) -> bool:
+    """Whether the data folder holds a part of an earlier restore. Raises StorageError."""
+    if settings.storage.address is not None:
+        return False
+    with usable(settings.storage.data_folder):
+        return filled_by(settings.storage.data_folder) == RESTORE
+
+
+def _refuse_full(settings: Settings, records: Records) -> None:
+    if any(records.values()):
         fix = (
             "set storage.data_folder to another one"
             if settings.storage.address is None
             else "set storage.name"
         )
         raise StartError(f"{place(settings)} is not empty: {fix}")
-    found = backup.read(file, _passphrase(twice=False), READERS)
-    async with opened(settings, own(settings)) as storage, audited(storage, settings) as feed:
-        await backup.fill(storage, found)
-        counts = {"accounts": len(found["accounts"]), "client_keys": len(found["tokens"])}
-        accounts, keys = (
-            numbered(counts["accounts"], "account"),
-            numbered(counts["client_keys"], "client key"),
-        )
-        text = f"{accounts} and {keys} were restored from a backup"
-        feed.tell(Happened("server.restored", text, "warning", after=counts))
-    return [
-        f"restored to {place(settings, short=True)}: {counted(await records(settings))}",
-        "a refresh token works once: where else these OAuth logins are in use, stop that",
-    ]
+
+
+def _restored(accounts: int, keys: int) -> Happened:
+    text = f"{numbered(accounts, 'account')} and {numbered(keys, 'client key')} were restored from a backup"
+    after = {"accounts": accounts, "client_keys": keys}
+    return Happened("server.restored", text, "warning", after=after)
 
 
 def _passphrase(*, twice: bool) -> str:

@@ -13,7 +13,7 @@ from proxy.accounts.foreign.source import read_source
 from proxy.accounts.foreign.summary import offered, told
 from proxy.assembly.audit import audited
 from proxy.clock import SystemClock
-from proxy.commands.places import address_at, folder_at, live_records, opened, own
+from proxy.commands.places import address_at, folder_at, live_records, opened, own, unfinished
 from proxy.config.settings import Settings
 from proxy.errors import NotDone, StartError
 from proxy.feed import Changed
@@ -33,7 +33,7 @@ async def migrate_all(settings: Settings, source: str, target: str) -> list[str]
         if is_empty:
             raise StartError(f"data folder {folder} has nothing to move: is it the right one?")
     async with opened(settings, source) as old, opened(settings, target) as new:
-        counts = await migrate(old, new)
+        counts = await migrate(old, new, unfinished(new, settings, target, "--migrate"))
     lines = [f"{name:17} {count}" for name, count in counts.items() if count]
     return [
         *lines,

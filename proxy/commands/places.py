@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Final
 
 from proxy.accounts.account import load_accounts
-from proxy.assembly.given import READERS, files_in, keyring, shared_at
+from proxy.assembly.given import READERS, files_in, keyring, pool_of, shared_at
 from proxy.clients.keys import load_keys
 from proxy.clock import SystemClock
 from proxy.config.settings import Settings
 from proxy.errors import StartError, StoreAway
+from proxy.storage import filling
 from proxy.storage.address import StoreAddress
 from proxy.storage.inspection import Inspection, inspect
 from proxy.storage.layout import LAYOUTS
@@ -44,6 +45,21 @@ async def opened(settings: Settings, place: str) -> AsyncIterator[Storage]:
         yield storage
     finally:
         await storage.close()
+
+
+@contextlib.asynccontextmanager
+async def unfinished(storage: Storage, settings: Settings, place: str, by: str) -> AsyncIterator[None]:
+    """Mark this opened, empty place until the block has ended without an error: no start takes a part for the whole.
+
+    Raises StorageError.
+    """
+    shared, folder = pool_of(storage), folder_at(settings, place)
+    if shared is not None:
+        async with shared.unfinished(by):
+            yield
+    elif folder is not None:
+        with filling.unfinished(folder, by):
+            yield
 
 
 async def _shared(address: StoreAddress, settings: Settings, named_by: str) -> Storage:

@@ -14,7 +14,7 @@ from typing import Final
 from proxy.errors import StorageError
 from proxy.storage import files
 from proxy.storage.chain import START, Chain
-from proxy.storage.folder import is_ours, usable
+from proxy.storage.folder import is_ours, refuse_unfinished, usable
 from proxy.storage.layout import DAY, EVENTS, LAYOUTS, backup, event_log
 from proxy.storage.protocols import Kind, Storage
 from proxy.storage.recovery import stored
@@ -54,6 +54,7 @@ def verify(folder: Path) -> Verdict:
 def verified(folder: Path) -> str:
     """What is said of an audit log that is as it was written. Raises StorageError, which says what does not fit."""
     with usable(folder):
+        refuse_unfinished(folder)
         verdict = verify(folder)
         if not is_ours(folder):
             raise StorageError(

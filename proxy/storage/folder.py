@@ -13,8 +13,9 @@ from pathlib import Path
 
 from proxy.errors import StorageError
 from proxy.http.body import SPOOLED
+from proxy.storage import files
 from proxy.storage.files import FILE_MODE, make_folder, told
-from proxy.storage.layout import LOCK, OF_NOBODY, OURS, ROOT_FILES, SPOOL, SUBFOLDERS
+from proxy.storage.layout import LOCK, OF_NOBODY, OURS, ROOT_FILES, SPOOL, SUBFOLDERS, UNFINISHED
 
 
 class FolderInUse(StorageError):
@@ -144,6 +145,22 @@ def _ours(folder: Path) -> Iterator[Path]:
 def is_ours(folder: Path) -> bool:
     """Whether anything in the folder is of this program."""
     return not OURS.isdisjoint(os.listdir(folder))
+
+
+def filled_by(folder: Path) -> str | None:
+    """The command that is filling the folder, or was interrupted as it did; None if there is none. Raises OSError."""
+    by = files.read(folder / UNFINISHED)
+    return None if by is None else by.decode(errors="replace")
+
+
+def refuse_unfinished(folder: Path) -> None:
+    """Raise StorageError if the folder may hold only a part of what is to be there; OSError."""
+    by = filled_by(folder)
+    if by is not None:
+        raise StorageError(
+            f"data folder {folder} is not whole: {by} has not ended. If that was interrupted, empty the folder and run "
+            "it again; --restore can be run again at once"
+        )
 
 
 def _refuse_other_use(folder: Path) -> None:

@@ -63,6 +63,7 @@ EVENT_LOG: Final = Layout("events/{id}.jsonl", durable=True)
 INVENTORY: Final = "inventory.json"
 JOURNAL: Final = "journal.bin"
 LOCK: Final = ".lock"
+UNFINISHED: Final = "unfinished"  # there while a command fills the folder: its text is the command
 QUARANTINE: Final = "quarantine"
 USAGE: Final = "usage"
 EVENTS: Final = "events"
@@ -79,7 +80,9 @@ SUBFOLDERS: Final = (
 )
 
 _FILES: Final = [each.name for each in (*LAYOUTS.values(), *ROOT_LOGS.values()) if not each.one_each]
-ROOT_FILES: Final = frozenset({*_FILES, *(f"{each}{BACKUP}" for each in _FILES), INVENTORY, JOURNAL, LOCK})
+ROOT_FILES: Final = frozenset(
+    {*_FILES, *(f"{each}{BACKUP}" for each in _FILES), INVENTORY, JOURNAL, LOCK, UNFINISHED}
+)
 """What the root of a data folder may have beside folders."""
 
 OURS: Final = frozenset({*ROOT_FILES, *SUBFOLDERS, REQUESTS} - {LOCK, SPOOL})

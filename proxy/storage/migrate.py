@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from proxy.errors import StorageError
@@ -20,11 +21,13 @@ AT_ONCE: Final = 500
 PATIENCE_S: Final = 60.0
 
 
-async def migrate(source: Storage, target: Storage) -> Mapping[str, int]:
+async def migrate(
+    source: Storage, target: Storage, unfinished: AbstractAsyncContextManager[None]
+) -> Mapping[str, int]:
     """Copy all records and logs. Returns how many there are, by kind and log. Raises StorageError.
 
     A target that is not empty is refused, and a source that is. After a failure the target holds a part: empty it, and
-    begin again.
+    begin again. `unfinished` is entered as the first is written, and left once all of it was compared.
     """
     if filled := await _filled(target):
         raise StorageError(
@@ -32,14 +35,15 @@ async def migrate(source: Storage, target: Storage) -> Mapping[str, int]:
         )
     if not await _filled(source):
         raise StorageError("there is nothing to move: name the folder or store that has it")
-    for kind in LAYOUTS:
-        await _copy(kind, source, target)
-    for log in await _logs(source):
-        await _Copied(log, target).all_of(source)
-    found, wanted = await _contents(target), await _contents(source)
-    differing = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-    if differing:
-        raise StorageError(f"what was written is not what was read: {', '.join(differing)}")
+    async with unfinished:
+        for kind in LAYOUTS:
+            await _copy(kind, source, target)
+        for log in await _logs(source):
+            await _Copied(log, target).all_of(source)
+        found, wanted = await _contents(target), await _contents(source)
+        names = wanted.keys() | found.keys()
+        if differing := sorted(name for name in names if wanted.get(name) != found.get(name)):
+            raise StorageError(f"what was written is not what was read: {', '.join(differing)}")
     return {name: count for name, (count, _) in found.items()}
 
 

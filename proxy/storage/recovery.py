@@ -24,6 +24,7 @@ from proxy.storage import files
 from proxy.storage.codec import Document, from_text, to_text
 from proxy.storage.envelope import Keyring
 from proxy.storage.findings import Finding
+from proxy.storage.folder import refuse_unfinished
 from proxy.storage.inventory import Inventory
 from proxy.storage.journal import Change, Journal, Key
 from proxy.storage.layout import (
@@ -186,6 +187,7 @@ def _survey(
     readers: Mapping[Kind, Reader],
     logs: LogSurvey,
 ) -> Survey:
+    refuse_unfinished(folder)
     waiting, listed = journal.read(), inventory.read()
     found = [_look(folder, kind, path, keyring, readers) for kind, path in stored(folder)]
     _refuse_unreadable(found, waiting)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from proxy.clock import Clock
 from proxy.errors import StorageError
+from proxy.failpoints import failstep
 from proxy.storage.address import StoreAddress
 from proxy.storage.durability import Durability
 from proxy.storage.envelope import Keyring
@@ -101,12 +103,26 @@ class RedisStore:
         await self._changes.close()
         await self.link.close()
 
+    @contextlib.asynccontextmanager
+    async def unfinished(self, by: str) -> AsyncIterator[None]:
+        """Mark it as filled by a command, until this block has ended without an error. Raises StorageError."""
+        await self.link.call("SET", self.link.key("unfinished"), by)
+        yield
+        with failstep("storage.finish"):
+            await self.link.call("DEL", self.link.key("unfinished"))
+
     async def _begin(self) -> None:
         await self.link.call("SET", self.link.key("version"), VERSION, "NX")
         version = await self.link.call("GET", self.link.key("version"))
         if version != VERSION.encode():
             raise StorageError(
                 f"the shared store has version {version!r}: start the newer program that wrote it"
+            )
+        by = await self.link.call("GET", self.link.key("unfinished"))
+        if isinstance(by, bytes):
+            raise StorageError(
+                f"the shared store is not whole: {by.decode()} has not ended. If that was interrupted, set "
+                "storage.name to a new name and run it again"
             )
         if count := await self._records.rekey():
             self.notices = (

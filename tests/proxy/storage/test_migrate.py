@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import signal
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from proxy.storage.layout import LAYOUTS, event_log
 from proxy.storage.migrate import migrate
 from proxy.storage.protocols import Storage
 from proxy.storage.redis_store import RedisStore
-from tests.process import refusal, run_fork, write_config
+from tests.process import refusal, run, run_fork, write_config
 from tests.redis_server import RedisServer
 from tests.service import serve
 
@@ -59,7 +61,7 @@ async def test_what_was_moved_there_and_back_is_the_same(
     old = JsonFiles.open(tmp_path / "old", clock=clock, keyring=Keyring(keys[0]))
     await filled(old)
     shared = open_shared(keys[1])
-    counts = await migrate(old, shared)
+    counts = await migrate(old, shared, nullcontext())
     assert counts == dict.fromkeys(LAYOUTS, 3) | {
         "resources": 1201,
         "conversations": 1,
@@ -67,7 +69,7 @@ async def test_what_was_moved_there_and_back_is_the_same(
         "events-2026-11-28": 3,
     }
     new = JsonFiles.open(tmp_path / "new", clock=clock, keyring=Keyring(keys[0]))
-    assert await migrate(shared, new) == counts
+    assert await migrate(shared, new, nullcontext()) == counts
     for kind in LAYOUTS:
         assert await new.load(kind) == await old.load(kind)
     for log in ("resources", "conversations", "2026-11-28", event_log("2026-11-28")):
@@ -85,7 +87,7 @@ async def test_what_holds_something_is_not_written_over(
     await shared.append("2026-11-28", [{"t": 1}])
     for source, target in ((files, shared), (shared, files)):
         with pytest.raises(StorageError, match="there is something already"):
-            await migrate(source, target)
+            await migrate(source, target, nullcontext())
     assert await shared.load("accounts") == {}
 
 
@@ -98,7 +100,7 @@ async def test_what_arrives_otherwise_than_it_was_is_told(
     await files.append("resources", [{"id": "a"}])
     monkeypatch.setattr(shared, "append", files.append)
     with pytest.raises(StorageError, match="not what was read: resources"):
-        await migrate(files, shared)
+        await migrate(files, shared, nullcontext())
 
 
 async def test_the_command_moves_a_pool_that_goes_on_serving(
@@ -125,6 +127,36 @@ async def test_the_command_moves_a_pool_that_goes_on_serving(
     ) as moved:
         assert [account.name for account in moved.parts.pool] == ["a"]
         assert moved.parts.keys.accept(["cp-a-client-key-of-tests-4fXw"]) is not None
+
+
+@pytest.mark.parametrize("to_store", [False, True], ids=["to a folder", "to a store"])
+async def test_what_a_move_has_filled_in_part_is_not_served(
+    tmp_path: Path, clock: Clock, redis_server: RedisServer, to_store: bool
+) -> None:
+    """It is interrupted as it removes its mark, which is the last of it."""
+    old, new = JsonFiles.open(tmp_path / "old", clock=clock), tmp_path / "new"
+    await old.append("2026-11-28", [{"t": 1}])
+    await old.close()
+    config, target = str(write_config(tmp_path)), redis_server.url if to_store else str(new)
+    there = {"STORAGE__URL": redis_server.url, "STORAGE__TIMEOUT": "5s"} if to_store else {}
+    there |= {"STORAGE__DATA_FOLDER": str(new)}
+    move = ("--config", config, "--migrate", str(tmp_path / "old"))
+    point = "storage.finish.before:kill"
+    assert run(tmp_path, *move, target, CP_FAILPOINT=point, **there).returncode == -signal.SIGKILL
+    for asked in ((), ("--check",), ("--restore", "backup.json"), ("--migrate", target, str(tmp_path / "x"))):
+        told = refusal(tmp_path, "--config", config, *asked, **there)
+        assert "is not whole: --migrate has not ended. If that was interrupted, " in told
+    assert "is not whole" in refusal(tmp_path, *move, target, **there)
+
+
+async def test_a_move_that_is_refused_leaves_no_mark(tmp_path: Path, clock: Clock) -> None:
+    for name in ("old", "new"):
+        storage = JsonFiles.open(tmp_path / name, clock=clock)
+        await storage.append("2026-11-28", [{"t": 1}])
+        await storage.close()
+    config, places = str(write_config(tmp_path)), (str(tmp_path / "old"), str(tmp_path / "new"))
+    assert "is something already" in refusal(tmp_path, "--config", config, "--migrate", *places)
+    assert not (tmp_path / "new" / "unfinished").exists()
 
 
 def test_a_url_that_will_not_do_is_not_repeated(tmp_path: Path) -> None:
