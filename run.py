@@ -12,6 +12,7 @@ try:
     from handlers.front import prepare_process
     from handlers.life import live
     from handlers.server import Listening
+    from handlers.signals import heeded
     from handlers.successor import set_apart, waiting_told
     from handlers.supervisor import GIVEN_UP_WITHIN_S, Supervisor, inherited_sockets
     from handlers.waiting import once_there
@@ -72,17 +73,16 @@ async def _demo() -> None:
 
 
 async def _serve(settings: Settings, demo: Demo | None = None, place: Listening | None = None) -> None:
-    clock, at = SystemClock(), settings.server
+    clock, at, told = SystemClock(), settings.server, waiting_told(os.environ)
     place = place or Listening(at.host, at.port, inherited_sockets(os.environ))
-    told = waiting_told(os.environ)
     former = Former(GIVEN_UP_WITHIN_S, told) if place.inherited and place.worker is None else None
     opened = partial(engine, settings, clock, random.Random(), former)
     away = partial(store_away, settings, clock)
-    async with once_there(opened, away, place, clock) as parts:
-        shown = (
-            None if demo is None else lambda *it: demo.show(url(settings, it[0]), settings.auth.key, it[1])
+    async with heeded(place.worker) as signals, once_there(opened, away, place, clock) as parts:
+        show = None if demo is None else lambda *it: demo.show(url(settings, it[0]), settings.auth.key, it[1])
+        await live(
+            parts, place, signals, Supervisor(os.environ), partial(announcement, settings, parts), show
         )
-        await live(parts, place, Supervisor(os.environ), partial(announcement, settings, parts), shown)
 
 
 if __name__ == "__main__":

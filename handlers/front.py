@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import gc
-import os
 import resource
-import signal
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -198,43 +194,3 @@ def _give_large_blocks_back() -> None:
     if hasattr(libc, "mallopt"):  # else it is not glibc
         libc.mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)
         libc.mallopt(M_TRIM_THRESHOLD, TRIM_BYTES)
-
-
-def signalled(hurried: asyncio.Event, reload: Callable[[], None]) -> asyncio.Event:
-    """Set by SIGTERM or SIGINT; one more of them sets `hurried`, the third ends the process at once.
-
-    SIGHUP calls `reload`. But if it comes because the process's terminal is gone, often more than once, it is as
-    SIGTERM. Under nohup it is ignored.
-    """
-    loop, seen, had_terminal = asyncio.get_running_loop(), asyncio.Event(), has_terminal()
-
-    def second() -> None:
-        hurried.set()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, os._exit, 1)
-
-    def first() -> None:
-        seen.set()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, second)
-
-    def hung_up() -> None:
-        if had_terminal and not has_terminal():
-            first()
-        else:
-            reload()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, first)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        loop.add_signal_handler(signal.SIGHUP, hung_up)
-    return seen
-
-
-def has_terminal() -> bool:
-    """Whether the process has a controlling terminal, whatever its files are (tty(4))."""
-    try:
-        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True

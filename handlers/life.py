@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from handlers.front import freeze_memory, make_server, signalled
+from handlers.front import freeze_memory, make_server
 from handlers.server import Listening
+from handlers.signals import Signals
 from handlers.successor import Successor
 from handlers.supervisor import Supervisor
 from handlers.workers import announce
@@ -16,6 +17,7 @@ from proxy.assembly.engine import Parts
 async def live(
     parts: Parts,
     place: Listening,
+    signals: Signals,
     supervisor: Supervisor,
     told: Callable[[int], str],
     until: Callable[[int, asyncio.Event], Awaitable[object]] | None = None,
@@ -24,7 +26,8 @@ async def live(
 
     `told` is what to say of the port; `until` is given the port, and what a signal sets.
     """
-    server, stop = make_server(parts), signalled(parts.hurried, parts.reload)
+    server, stop = make_server(parts), signals.stop
+    signals.serve(parts.hurried, parts.reload)
     successor = Successor(supervisor, server.descriptors)
     if until is None and place.worker is None:
         successor.on_signal(stop, parts.jobs.start)

@@ -15,10 +15,11 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
-from handlers.front import has_terminal
 from handlers.server import Listening, sockets_at
+from handlers.signals import has_terminal
 from handlers.supervisor import Supervisor
 from proxy.clock import Clock
 from proxy.errors import StartError
@@ -35,7 +36,10 @@ ENDS: Final = (signal.SIGTERM, signal.SIGINT)
 SERVES: Final = signal.SIGUSR1
 """What a worker sends to its parent when it serves."""
 
-HEARD: Final = frozenset({*ENDS, signal.SIGHUP, SERVES, signal.SIGCHLD})
+UPGRADES: Final = signal.SIGUSR2
+"""What a process that serves alone takes for the wish that another one follows it."""
+
+HEARD: Final = frozenset({*ENDS, signal.SIGHUP, SERVES, UPGRADES, signal.SIGCHLD})
 PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 log = logging.getLogger(__name__)
@@ -56,7 +60,13 @@ class Worker:
 class Workers:
     """`work` is what a worker does: it is given its number, and returns the exit status."""
 
-    def __init__(self, count: int, work: Callable[[int], int], supervisor: Supervisor, clock: Clock) -> None:
+    def __init__(
+        self,
+        count: int,
+        work: Callable[[int], int],
+        supervisor: Supervisor,
+        clock: Clock,
+    ) -> None:
         self._workers = [Worker(number) for number in range(count)]
         self._work = work
         self._supervisor = supervisor
@@ -89,6 +99,8 @@ class Workers:
             self._supervisor.tell("WATCHDOG=1")
         if heard is not None and heard.si_signo in (*ENDS, signal.SIGHUP):
             self._pass_on(signal.Signals(heard.si_signo))
+        elif heard is not None and heard.si_signo == UPGRADES:
+            log.error("SIGUSR2 ignored: with server.workers, an upgrade is a restart")
         elif heard is not None and heard.si_signo == SERVES and not self._served:
             self._served = True
             self._supervisor.tell("READY=1")
@@ -134,17 +146,19 @@ class Workers:
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _exit(self._work, worker.number, parent)
+            _exit(partial(self._work, worker.number), parent)
         worker.pid, worker.started_at, worker.start_at = pid, self._clock.monotonic(), None
 
 
-def _exit(work: Callable[[int], int], number: int, parent: int) -> None:
-    """What the new process does. It never returns, since what stands above it on the stack is the parent's."""
+def _exit(work: Callable[[], int], parent: int) -> None:
+    """What the new process does. It never returns, since what stands above it on the stack is the parent's.
+
+    Signals wait until `work` heeds them.
+    """
     status = 1
     try:
         _end_with(parent)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
-        status = work(number)
+        status = work()
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
@@ -170,7 +184,11 @@ def announce(text: str, worker: int | None) -> None:
 
 
 def run_workers(
-    count: int, place: Listening, work: Callable[[Listening], int], supervisor: Supervisor, clock: Clock
+    count: int,
+    place: Listening,
+    work: Callable[[Listening], int],
+    supervisor: Supervisor,
+    clock: Clock,
 ) -> int:
     """Returns the worst exit status once all have ended. `work` is told where to listen.
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
+
 from proxy.clock import SystemClock
 from proxy.simulator import Simulator, Steady
-from tests.process import Running, refusal, run_fork, running, write_config
+from tests.process import RUN, Running, environ, refusal, run_fork, running, write_config
 from tests.redis_server import RedisServer
 from tests.service import ADMIN_KEY, MESSAGE_HEADERS, PAGE_HEADERS, message, until
 from tests.wire import connect
@@ -118,6 +121,58 @@ async def test_all_workers_read_the_configuration_again(tmp_path: Path, redis_se
         await logged(parent, "configuration read again, changed: logger.format", 2)
         await served(parent)
         assert len(children(parent.pid)) == 2
+
+
+async def test_what_asks_for_a_successor_ends_no_worker(tmp_path: Path, redis_server: RedisServer) -> None:
+    async with workers(tmp_path, redis_server) as (parent, _):
+        started = children(parent.pid)
+        for pid in (*started, parent.pid):
+            os.kill(pid, signal.SIGUSR2)
+        await logged(parent, "SIGUSR2 ignored: with server.workers, an upgrade is a restart", 1)
+        await served(parent)
+        assert children(parent.pid) == started
+
+
+async def test_a_signal_to_all_processes_at_once_is_no_second_one(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    async with workers(tmp_path, redis_server) as (parent, simulator):
+        simulator.always(None, Steady(events=30, interval_s=0.02))
+        async with connect(parent.port) as wire:
+            answer = await wire.request("POST", "/v1/messages", HEADERS, message(stream=True))
+            for pid in (*children(parent.pid), parent.pid):  # as Ctrl-C in a terminal
+                os.kill(pid, signal.SIGINT)
+            assert b"message_stop" in await answer.read()
+        assert await parent.ended() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("count", [1, 2])
+async def test_a_wait_for_the_store_is_ended_in_order_and_by_nothing_else(
+    tmp_path: Path, count: int, number: signal.Signals
+) -> None:
+    arguments = ["--config", str(write_config(tmp_path))]
+    variables = {"SERVER__WORKERS": str(count), "STORAGE__URL": f"unix://{tmp_path}/nobody"}
+    with (tmp_path / "stderr.log").open("wb") as file:
+        process = await asyncio.create_subprocess_exec(
+            *(*RUN, *arguments), env=environ(tmp_path, {"PYTHONWARNINGS": "error"} | variables), stderr=file
+        )
+    waiting = Running(process, tmp_path / "stderr.log")
+    try:
+        await logged(waiting, "cannot start yet", 1)
+        for pid in (process.pid, *children(process.pid)):
+            os.kill(pid, signal.SIGHUP)
+            os.kill(pid, signal.SIGUSR2)
+        await logged(waiting, "SIGUSR2 ignored", 1)
+        await logged(waiting, "cannot start yet", 2)
+        waiting.signal(number)
+        async with asyncio.timeout(10):
+            assert await process.wait() == 0
+        assert "Traceback" not in waiting.stderr
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
 
 
 async def test_workers_do_not_outlive_a_parent_that_is_killed(
