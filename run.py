@@ -17,13 +17,14 @@ try:
     from handlers.supervisor import GIVEN_UP_WITHIN_S, Supervisor, inherited_sockets
     from handlers.waiting import once_there
     from handlers.workers import run_workers
+    from proxy.assembly.common import Common
     from proxy.assembly.engine import engine
     from proxy.assembly.given import Former, store_away
     from proxy.assembly.told import announcement, url
     from proxy.clock import SystemClock
     from proxy.commands import command_line
     from proxy.config.settings import Settings, load_settings
-    from proxy.logs import set_up, set_up_plain
+    from proxy.logs import set_up
     from proxy.simulator.demo import Demo, started
     from proxy.upstream.driver import check_libcurl
 except ImportError as error:
@@ -44,17 +45,17 @@ def _main() -> int | None:
     if options.demo:
         return asyncio.run(_demo())
     settings = load_settings(options.config, os.environ)
-    at, logger = settings.server, settings.logger
+    at = settings.server
     if options.only or at.workers == 1:
         return asyncio.run(_configured(settings, options.only))
-    set_up_plain(logger.level, logger.format, settings.secrets())
+    common = Common(settings)
     place, supervisor = Listening(at.host, at.port, inherited_sockets(os.environ)), Supervisor(os.environ)
-    return run_workers(at.workers, place, partial(_worker, settings), supervisor, SystemClock())
+    return run_workers(at.workers, place, partial(_worker, common), common.reload, supervisor, SystemClock())
 
 
-def _worker(settings: Settings, place: Listening) -> int:
-    again = settings.read_again().listening_at(place.port)
-    return command_line.exit_status(lambda: asyncio.run(_configured(again, None, place)))
+def _worker(common: Common, place: Listening) -> int:
+    settings = common.settings.listening_at(place.port)
+    return command_line.exit_status(lambda: asyncio.run(_configured(settings, None, place)))
 
 
 async def _configured(

@@ -58,17 +58,22 @@ class Worker:
 
 
 class Workers:
-    """`work` is what a worker does: it is given its number, and returns the exit status."""
+    """`work` is what a worker does: it is given its number, and returns the exit status.
+
+    `reload` has those that are started from now on know the configuration as it is now.
+    """
 
     def __init__(
         self,
         count: int,
         work: Callable[[int], int],
+        reload: Callable[[], None],
         supervisor: Supervisor,
         clock: Clock,
     ) -> None:
         self._workers = [Worker(number) for number in range(count)]
         self._work = work
+        self._reload = reload
         self._supervisor = supervisor
         self._clock = clock
         self._had_terminal = has_terminal()
@@ -116,6 +121,8 @@ class Workers:
         self._ending |= number in ENDS or (self._had_terminal and not has_terminal())
         if self._ending:
             self._supervisor.tell("STOPPING=1")
+        else:
+            self._reload()
         for each in self._workers:
             if self._ending:
                 each.start_at = None
@@ -187,10 +194,11 @@ def run_workers(
     count: int,
     place: Listening,
     work: Callable[[Listening], int],
+    reload: Callable[[], None],
     supervisor: Supervisor,
     clock: Clock,
 ) -> int:
-    """Returns the worst exit status once all have ended. `work` is told where to listen.
+    """Returns the worst exit status once all have ended. `work` is told where to listen, `reload` is as Workers has it.
 
     Raises StartError if they cannot have the port.
     """
@@ -205,7 +213,7 @@ def run_workers(
     with contextlib.ExitStack() as holding:
         for one in held:
             holding.enter_context(one)
-        return Workers(count, each, supervisor, clock).run()
+        return Workers(count, each, reload, supervisor, clock).run()
 
 
 def _reserved(host: str, port: int) -> tuple[int, list[socket.socket]]:

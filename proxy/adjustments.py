@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Final
 
 from proxy import logs
@@ -72,43 +73,50 @@ class Adjustable:
     def takers(self) -> dict[str, list[Taker]]:
         """By key, who takes it. They are called in the order of the table, each once for all keys that changed."""
         found: dict[str, list[Taker]] = {}
-        for keys, taker in self._table():
+        for keys, take in self._table():
+            taker = partial(take, self)
             for key in keys:
                 found.setdefault(key, []).append(taker)
         return found
 
-    def _table(self) -> Iterator[tuple[Iterable[str], Taker]]:
+    @classmethod
+    def live(cls) -> frozenset[str]:
+        """The keys that can change."""
+        return frozenset(key for keys, _ in cls._table() for key in keys)
+
+    @classmethod
+    def _table(cls) -> Iterator[tuple[Iterable[str], Callable[[Adjustable, Settings], None]]]:
         # First, since it alone can fail: nothing else has to be taken back then.
-        yield _named("notifications", "webhook_url", "secret", "targets", "repeat_after"), self._take_targets
-        yield (*SECRETS, "logger.format"), self._hide
-        yield ["logger.level"], lambda settings: logs.write_from(settings.logger.level)
-        yield _named("auth", "api_key", "api_key_file"), self._take_admin_key
-        yield ["auth.client_keys"], lambda settings: self.declared.declare(declared_keys(settings))
+        yield _named("notifications", "webhook_url", "secret", "targets", "repeat_after"), cls._take_targets
+        yield (*SECRETS, "logger.format"), cls._hide
+        yield ["logger.level"], lambda _, settings: logs.write_from(settings.logger.level)
+        yield _named("auth", "api_key", "api_key_file"), cls._take_admin_key
+        yield ["auth.client_keys"], lambda self, settings: self.declared.declare(declared_keys(settings))
         yield (
             _named(
                 "retry", "max_attempts", "base_delay", "max_delay", "jitter_max", "resend_posts", "budget"
             ),
-            lambda settings: self.relay.retry_as(retry(settings)),
+            lambda self, settings: self.relay.retry_as(retry(settings)),
         )
         yield (
             _named("session", "enabled", "max_concurrent", "queue_timeout", "session_ttl", "cleanup_enabled"),
-            self._take_session,
+            cls._take_session,
         )
         yield (
             _named("accounts", "idle_threshold", "auto_deactivate", "rate_limit_default", "quota_alert"),
-            self._take_accounts,
+            cls._take_accounts,
         )
-        yield ["balancer.strategy"], self._take_strategy
-        yield _named("balancer", "affinity", "affinity_ttl", "isolation"), self._take_affinity
-        yield ["storage.keep_events"], self._take_storage
-        yield _named("server", "request_timeout", "answer_timeout"), self._take_timeouts
+        yield ["balancer.strategy"], cls._take_strategy
+        yield _named("balancer", "affinity", "affinity_ttl", "isolation"), cls._take_affinity
+        yield ["storage.keep_events"], cls._take_storage
+        yield _named("server", "request_timeout", "answer_timeout"), cls._take_timeouts
         yield (
             [
                 *_named("server", "drain_timeout", "max_body_size", "trusted_proxies"),
                 *_named("server", "public_origins", "cors_origins"),
                 "claude.allow_admin_paths",
             ],
-            self._take_http,
+            cls._take_http,
         )
 
     def _hide(self, settings: Settings) -> None:

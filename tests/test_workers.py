@@ -123,6 +123,26 @@ async def test_all_workers_read_the_configuration_again(tmp_path: Path, redis_se
         assert len(children(parent.pid)) == 2
 
 
+async def test_a_worker_that_is_started_again_has_the_settings_of_the_others(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    async with workers(tmp_path, redis_server) as (parent, _):
+        config = write_config(tmp_path, "logger:\n  format: json\n")
+        right = config.read_text()
+        parent.signal(signal.SIGHUP)
+        await logged(parent, "configuration read again, changed: logger.format", 2)
+        config.write_text(right.replace("storage:", "storage:\n  name: another"))
+        parent.signal(signal.SIGHUP)
+        await logged(parent, "need a restart: server.port, storage.name", 2)
+        config.write_text(f"{right}  levle: info\n")
+        parent.signal(signal.SIGHUP)
+        await logged(parent, "configuration not taken", 2)
+        os.kill(children(parent.pid)[0], signal.SIGKILL)
+        await logged(parent, '"message": "worker serves number=0"', 1)
+        await served(parent)
+        assert "Traceback" not in parent.stderr
+
+
 async def test_what_asks_for_a_successor_ends_no_worker(tmp_path: Path, redis_server: RedisServer) -> None:
     async with workers(tmp_path, redis_server) as (parent, _):
         started = children(parent.pid)
