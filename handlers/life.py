@@ -10,7 +10,7 @@ from handlers.server import Listening
 from handlers.signals import Signals
 from handlers.successor import Successor
 from handlers.supervisor import Supervisor
-from handlers.workers import announce
+from handlers.workers import announce, reload_all
 from proxy.assembly.engine import Parts
 
 
@@ -28,6 +28,8 @@ async def live(
     """
     server, stop = make_server(parts), signals.stop
     signals.serve(parts.hurried, parts.reload)
+    if place.worker is not None:
+        parts.about.on_asked.append(reload_all)
     successor = Successor(supervisor, server.descriptors)
     if until is None and place.worker is None:
         successor.on_signal(stop, parts.jobs.start)

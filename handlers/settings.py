@@ -39,7 +39,10 @@ class ReadAgain(AdminHandler):
         self.about = about
 
     async def post(self) -> None:
-        await self.answer_changed({"changed": await self.about.reload()})
+        changed = await self.about.reload()
+        for told in self.about.on_asked:
+            told()
+        await self.answer_changed({"changed": changed})
 
 
 class TestNotification(AdminHandler):

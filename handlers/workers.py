@@ -190,6 +190,11 @@ def announce(text: str, worker: int | None) -> None:
         os.kill(os.getppid(), SERVES)
 
 
+def reload_all() -> None:
+    """Have all workers read the configuration again: called in one of them, which has."""
+    os.kill(os.getppid(), signal.SIGHUP)
+
+
 def run_workers(
     count: int,
     place: Listening,

@@ -123,6 +123,18 @@ async def test_all_workers_read_the_configuration_again(tmp_path: Path, redis_se
         assert len(children(parent.pid)) == 2
 
 
+async def test_a_reload_that_one_worker_is_asked_for_reaches_all(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    async with workers(tmp_path, redis_server) as (parent, _):
+        config, other = write_config(tmp_path), "another-Admin-key-of-tests-3Kx"
+        config.write_text(config.read_text().replace(ADMIN_KEY, other))
+        assert (await parent.admin("POST", "/api/admin/reload")).status == 200
+        await logged(parent, "configuration read again, changed: auth.api_key", 2)
+        answers = [await parent.admin("GET", "/api/accounts") for _ in range(10)]
+        assert {each.status for each in answers} == {401}
+
+
 async def test_a_worker_that_is_started_again_has_the_settings_of_the_others(
     tmp_path: Path, redis_server: RedisServer
 ) -> None:

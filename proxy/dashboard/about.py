@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ class About:
     """Keys of the configuration without which no OAuth account can be added."""
 
     notifier: Notifier
+    on_asked: list[Callable[[], None]] = field(default_factory=list)
+    """Who is told when a reload that an admin has asked for is done."""
 
     async def view(self) -> dict[str, Any]:
         """What an admin may see."""
