@@ -44,12 +44,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Listening:
-    """Where a server listens: on inherited sockets, if there are any. `worker`: its number among those of one port."""
+    """Where a server listens: on inherited sockets, if there are any.
+
+    `worker`: its number among those of one port, on which `others_serve` already if it was started after them.
+    """
 
     host: str
     port: int
     inherited: Sequence[socket.socket] = ()
     worker: int | None = None
+    others_serve: bool = False
 
     def sockets(self) -> list[socket.socket]:
         """Raises StartError."""

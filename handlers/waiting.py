@@ -42,7 +42,8 @@ async def once_there(
 ) -> AsyncIterator[T]:
     """What is opened, once `why` says nothing; until then every request gets a 503. Raises StartError.
 
-    If the store goes away while it is opened, that begins again. Inherited sockets keep connections waiting meanwhile.
+    If the store goes away while it is opened, that begins again. Inherited sockets keep connections waiting meanwhile,
+    and where others serve without the store they get all.
     """
     async with contextlib.AsyncExitStack() as stack:
         yield await _begun(stack, opened, partial(_wait, why, place, clock), clock)
@@ -68,7 +69,7 @@ async def _wait(why: Callable[[], Awaitable[str | None]], place: Listening, cloc
     if reason is None:
         return
     server = HTTPServer(_refuse)
-    if not place.inherited:
+    if not place.inherited and not place.others_serve:
         server.add_sockets(place.sockets())
     again_s = FIRST_AGAIN_S
     try:

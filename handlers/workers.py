@@ -58,7 +58,7 @@ class Worker:
 
 
 class Workers:
-    """`work` is what a worker does: it is given its number, and returns the exit status.
+    """`work` is what a worker does: it is given its number and whether others serve, and returns the exit status.
 
     `reload` has those that are started from now on know the configuration as it is now.
     """
@@ -66,7 +66,7 @@ class Workers:
     def __init__(
         self,
         count: int,
-        work: Callable[[int], int],
+        work: Callable[[int, bool], int],
         reload: Callable[[], None],
         supervisor: Supervisor,
         clock: Clock,
@@ -153,7 +153,7 @@ class Workers:
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _exit(partial(self._work, worker.number), parent)
+            _exit(partial(self._work, worker.number, self._served), parent)
         worker.pid, worker.started_at, worker.start_at = pid, self._clock.monotonic(), None
 
 
@@ -212,8 +212,8 @@ def run_workers(
     else:
         port, held = _reserved(place.host, place.port)
 
-    def each(number: int) -> int:
-        return work(replace(place, port=port, worker=number))
+    def each(number: int, others_serve: bool) -> int:
+        return work(replace(place, port=port, worker=number, others_serve=others_serve))
 
     with contextlib.ExitStack() as holding:
         for one in held:

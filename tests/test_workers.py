@@ -178,6 +178,19 @@ async def test_a_signal_to_all_processes_at_once_is_no_second_one(
         assert await parent.ended() == 0
 
 
+async def test_a_worker_that_is_started_again_without_the_store_leaves_requests_to_the_others(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    async with workers(tmp_path, redis_server) as (parent, _):
+        await served(parent)
+        redis_server.kill()
+        os.kill(children(parent.pid)[0], signal.SIGKILL)
+        await logged(parent, "cannot start yet", 1)
+        await served(parent)
+        redis_server.start()
+        await logged(parent, "worker serves", 3)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("count", [1, 2])
 async def test_a_wait_for_the_store_is_ended_in_order_and_by_nothing_else(
