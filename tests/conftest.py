@@ -1,10 +1,11 @@
-"""What every test gets without asking."""
+"""What every test gets without asking, and what it may ask for."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,3 +37,12 @@ def io_loop() -> Iterator[IOLoop]:
     with asyncio.Runner() as runner:
         runner.get_loop()
         yield IOLoop.current()
+
+
+@pytest.fixture
+def unused_port() -> Iterator[int]:
+    """A port that nobody listens on, and that nobody else is given."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # so that a test may listen there later
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]

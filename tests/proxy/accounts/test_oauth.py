@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import math
 import random
-import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -462,11 +461,3 @@ async def test_no_repr_shows_a_secret() -> None:
         grant = await w.exchange(w.code())
         secrets = [grant.tokens.access_token, grant.tokens.refresh_token, w.pkce.verifier]
         assert not leaked(repr((grant, grant.tokens, w.pkce, w.server, w.server.registration)), secrets)
-
-
-@pytest.fixture
-def unused_port() -> Iterator[int]:
-    """Where nobody listens."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        yield held.getsockname()[1]

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,15 +83,6 @@ def limited_for(service: Service, name: str) -> float | None:
     """Seconds for which the account is benched."""
     until = next(a.rate_limited_until for a in service.parts.pool if a.name == name)
     return None if until is None else until - service.clock.now()
-
-
-@pytest.fixture
-def unused_port() -> Iterator[int]:
-    """A port that nobody listens on, and that nobody else is given."""
-    with socket.socket() as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # so that a test may listen there later
-        held.bind(("127.0.0.1", 0))
-        yield held.getsockname()[1]
 
 
 # --- answers about the request ---------------------------------------------------------------------------
