@@ -105,17 +105,8 @@ class ClientKey:
 
     def view(self, used_at: Callable[[str], float | None]) -> dict[str, Any]:
         """What an admin may see: an allow-list without key and hash. `used_at` tells it of a former key's hash."""
-        return {
+        return self.told() | {
             "id": self.id,
-            "name": self.name,
-            "key": self.masked,
-            "role": self.role.value,
-            "status": self.status.value,
-            "expires_at": None if self.expires_at is None else rfc3339(self.expires_at),
-            "limits": self.limits.view(),
-            "models": list(self.models),
-            "group": self.group,
-            "tags": list(self.tags),
             "declared": self.declared,
             "former_keys": [old.view(used_at(old.key_sha256)) for old in self.former],
             "created_at": rfc3339(self.created_at),
