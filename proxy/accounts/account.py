@@ -304,6 +304,14 @@ class Account:
 AccountChanged: TypeAlias = Changed[Account]
 
 
+def share_limits(one: Account, other: Account) -> bool:
+    """Whether an answer to one state of an account says something of the limits of another state of it.
+
+    New tokens of a login have the limits of the old ones; another key has its own.
+    """
+    return isinstance(one.credential, OAuthTokens) or one.credential == other.credential
+
+
 def load_accounts(records: Mapping[str, Record]) -> list[tuple[str, Account]]:
     """The stored accounts with their ids, oldest first. Raises StorageError if a record is malformed."""
     accounts = []

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
-from proxy.accounts.account import Account, ApiKey, Status
+from proxy.accounts.account import Account, Status, share_limits
 from proxy.accounts.balancer import Balancer
 from proxy.accounts.cooldown import Cooldowns
 from proxy.accounts.quotas import Quotas
@@ -250,7 +250,7 @@ class Pool(AccountTable):
     def _follow(self, old: Account | None, new: Account | None) -> None:
         if old is not None:
             self._counts[old.status] -= 1
-            other_key = new is not None and _has_other_key(old, new)
+            other_key = new is not None and not share_limits(new, old)
             other_way = new is not None and new.proxy != old.proxy
             if new is None or other_way or (new.status, new.credential) != (old.status, old.credential):
                 self._refusals.end(old.id)
@@ -285,8 +285,3 @@ class InFlight:
         self._use.in_flight -= 1
         self._pool.answered(self._account_id)
         self._pool.touch(self._account_id)
-
-
-def _has_other_key(old: Account, new: Account) -> bool:
-    """Whether the limits of the old key say nothing of the new one. New tokens of a login have those of the old."""
-    return isinstance(new.credential, ApiKey) and new.credential != old.credential

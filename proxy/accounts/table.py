@@ -7,7 +7,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 
-from proxy.accounts.account import Account, ApiKey, OAuthTokens, Status
+from proxy.accounts.account import Account, ApiKey, OAuthTokens, Status, share_limits
 from proxy.accounts.names import free_name
 from proxy.accounts.preferences import Preferences
 from proxy.clock import Clock, rfc3339
@@ -57,11 +57,9 @@ class AccountTable(ABC):
         return found is not None and found.received is None and found.credential == account.credential
 
     def keeps_key(self, account: Account) -> bool:
-        """Whether the account is there and has got no other key than `account` has: then an answer to that one is
-        about it. New tokens of a login have the same limits.
-        """
-        same = isinstance(account.credential, OAuthTokens) or self.is_current(account)
-        return same and account.id in self._table
+        """Whether the account is there and has got no other key than `account` has: an answer to that is about it."""
+        found = self._table.get(account.id)
+        return found is not None and share_limits(account, found)
 
     @property
     def writable(self) -> bool:
