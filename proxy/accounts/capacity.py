@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from heapq import nsmallest
 from statistics import linear_regression
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from proxy.accounts.account import Account, Status
 from proxy.accounts.pool import Pool
@@ -25,6 +24,9 @@ MOST_S: Final = 7 * 86_400.0
 
 MOST_RESETS: Final = 3
 
+Known: TypeAlias = list[tuple[Account, Quota]]
+"""Accounts with their windows."""
+
 
 class Capacity:
     """Samples what is left, and tells at which pace it falls.
@@ -38,12 +40,17 @@ class Capacity:
         self._feed = feed
         self._clock = clock
         self._means: deque[tuple[float, float]] = deque()
-        self._view = self._sampled([])
+        self._view = self._sampled([], has_pace=False)
 
     def sample(self) -> None:
         """Compute it anew: called periodically, since it looks at all accounts."""
-        known = [account for account in self._pool if account.works and self._pool.quotas[account.id]]
-        self._view = self._sampled(known)
+        quotas = self._pool.quotas
+        known = [(each, quota) for each in self._pool if each.works and (quota := quotas[each.id])]
+        # A pace over limits that refill each minute says nothing.
+        lasting = [(each, left) for each, quota in known if (left := _without_minutes(quota))]
+        if lasting:
+            self._note(self._mean(lasting))
+        self._view = self._sampled(known, has_pace=bool(lasting))
         self._feed.touch("stats", "capacity")
 
     def view(self) -> dict[str, Any]:
@@ -54,14 +61,9 @@ class Capacity:
         """
         return self._view
 
-    def _mean(self, accounts: list[Account], room: Callable[[Account], float]) -> float:
-        limited = Status.RATE_LIMITED
-        return sum(0.0 if each.status is limited else room(each) for each in accounts) / len(accounts)
-
-    def _lasting(self, account: Account) -> Quota:
-        """The windows of the account but those of minutes: a pace over limits that refill says nothing."""
-        quota = self._pool.quotas[account.id]
-        return {name: window for name, window in quota.items() if not is_of_minutes(name)}
+    def _mean(self, known: Known) -> float:
+        now, limited = self._clock.now(), Status.RATE_LIMITED
+        return sum(0.0 if each.status is limited else room(quota, now) for each, quota in known) / len(known)
 
     def _note(self, mean: float) -> None:
         now = self._clock.monotonic()
@@ -69,15 +71,10 @@ class Capacity:
         while self._means[0][0] < now - PACE_S:
             self._means.popleft()
 
-    def _sampled(self, known: list[Account]) -> dict[str, Any]:
-        now = self._clock.now()
-        lasting = [account for account in known if self._lasting(account)]
-        if lasting:
-            self._note(self._mean(lasting, lambda account: room(self._lasting(account), now)))
-        lasts_s = self._lasts_s() if lasting else None
-        left = self._mean(known, lambda account: self._pool.room(account.id)) if known else None
+    def _sampled(self, known: Known, *, has_pace: bool) -> dict[str, Any]:
+        lasts_s = self._lasts_s() if has_pace else None
         return {
-            "left": None if left is None else round(left, 3),
+            "left": round(self._mean(known), 3) if known else None,
             "known": len(known),
             "accounts": sum(account.works for account in self._pool),
             "empty_at": None if lasts_s is None else rfc3339(self._clock.now() + lasts_s),
@@ -93,17 +90,21 @@ class Capacity:
         lasts_s = -means[-1] / slope if slope < 0 else MOST_S
         return lasts_s if lasts_s < MOST_S else None
 
-    def _resets(self, known: list[Account]) -> list[dict[str, Any]]:
+    def _resets(self, known: Known) -> list[dict[str, Any]]:
         now = self._clock.now()
         found = []
-        for account in known:
-            limiting = _limiting(self._pool.quotas[account.id], now)
+        for account, quota in known:
+            limiting = _limiting(quota, now)
             if limiting is not None:
                 found.append((*limiting, account))
         return [
             {"account_id": account.id, "name": account.name, "window": window, "at": rfc3339(at)}
             for at, window, account in nsmallest(MOST_RESETS, found, key=lambda each: each[0])
         ]
+
+
+def _without_minutes(quota: Quota) -> Quota:
+    return {name: window for name, window in quota.items() if not is_of_minutes(name)}
 
 
 def _limiting(quota: Quota, now: float) -> tuple[float, str] | None:
