@@ -23,13 +23,11 @@ class CompletionMeter(Meter):
 
     __slots__ = ()
 
-    def _reader_of(self, media_type: str) -> Reader | None:
-        match media_type:
-            case "text/event-stream":
-                return _Stream()
-            case "application/json":
-                return _Body()
-        return None
+    def _stream(self) -> Reader:
+        return _Stream()
+
+    def _body(self) -> Reader:
+        return _Body()
 
 
 class _Body(JsonBody):

@@ -96,10 +96,16 @@ class Meter:
     def _reader_of(self, media_type: str) -> Reader | None:
         match media_type:
             case "text/event-stream":
-                return _Stream()
+                return self._stream()
             case "application/json":
-                return JsonBody()
+                return self._body()
         return None
+
+    def _stream(self) -> Reader:
+        return _Stream()
+
+    def _body(self) -> Reader:
+        return JsonBody()
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes, cut anywhere."""
