@@ -102,14 +102,17 @@ async def test_a_worker_that_dies_is_started_again_and_the_others_serve(
         await served(parent)
 
 
+@pytest.mark.parametrize(("number", "to_all"), [(signal.SIGTERM, False), (signal.SIGINT, True)])
 async def test_streams_end_by_themselves_before_the_workers_do(
-    tmp_path: Path, redis_server: RedisServer
+    tmp_path: Path, redis_server: RedisServer, number: int, to_all: bool
 ) -> None:
+    """Also if a signal is sent to all processes, as by Ctrl-C in a terminal: that is no second one."""
     async with workers(tmp_path, redis_server) as (parent, simulator):
         simulator.always(None, Steady(events=30, interval_s=0.02))
         async with connect(parent.port) as wire:
             answer = await wire.request("POST", "/v1/messages", HEADERS, message(stream=True))
-            parent.signal(signal.SIGTERM)
+            for pid in (*children(parent.pid), parent.pid) if to_all else (parent.pid,):
+                os.kill(pid, number)
             assert b"message_stop" in await answer.read()
         assert await parent.ended() == 0
 
@@ -163,19 +166,6 @@ async def test_what_asks_for_a_successor_ends_no_worker(tmp_path: Path, redis_se
         await logged(parent, "SIGUSR2 ignored: with server.workers, an upgrade is a restart", 1)
         await served(parent)
         assert children(parent.pid) == started
-
-
-async def test_a_signal_to_all_processes_at_once_is_no_second_one(
-    tmp_path: Path, redis_server: RedisServer
-) -> None:
-    async with workers(tmp_path, redis_server) as (parent, simulator):
-        simulator.always(None, Steady(events=30, interval_s=0.02))
-        async with connect(parent.port) as wire:
-            answer = await wire.request("POST", "/v1/messages", HEADERS, message(stream=True))
-            for pid in (*children(parent.pid), parent.pid):  # as Ctrl-C in a terminal
-                os.kill(pid, signal.SIGINT)
-            assert b"message_stop" in await answer.read()
-        assert await parent.ended() == 0
 
 
 async def test_a_worker_that_is_started_again_without_the_store_leaves_requests_to_the_others(
