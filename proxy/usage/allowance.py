@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -212,22 +212,19 @@ def price(record: RequestRecord, now: float) -> None:
     given_up = not record.complete and bool(record.attempts) and record.attempts[-1].is_billed
     usage = _usage(record, given_up=given_up)
     if record.form == "completion" and _is_untold(record, usage):
-        usage = Usage(model=record.model or "")
-        record.usage, record.charges = usage, (Charge(usage, None),)
-        return
-    record.usage = usage
-    if usage is None:
-        return
-    billed = [
-        replace(each, web_search_requests=0) if each.web_search_requests else each for each in usage.billed
-    ]
-    record.charges = tuple(Charge(each, prices.cost_usd(each, at=now)) for each in billed)
+        untold = Usage(model=record.model or "")
+        record.charge(untold, (Charge(untold, None),))
+    elif usage is not None:
+        record.charge(usage, tuple(_charges(usage, now)))
+
+
+def _charges(usage: Usage, now: float) -> Iterator[Charge]:
     if usage.web_search_requests:
         searches = Usage(model=usage.model, web_search_requests=usage.web_search_requests)
-        record.charges = (Charge(searches, prices.searches_usd(searches)), *record.charges)
-    costs = [charge.cost_usd for charge in record.charges]
-    known = [cost for cost in costs if cost is not None]
-    record.cost_usd = sum(known) if len(known) == len(costs) else None
+        yield Charge(searches, prices.searches_usd(searches))
+    for each in usage.billed:
+        tokens = replace(each, web_search_requests=0) if each.web_search_requests else each
+        yield Charge(tokens, prices.cost_usd(tokens, at=now))
 
 
 def _is_untold(record: RequestRecord, usage: Usage | None) -> bool:

@@ -130,9 +130,6 @@ def price_results(record: RequestRecord, is_first: Callable[[str], bool]) -> Non
     if record.complete and batch_id and isinstance(meter, BatchResults):
         usage = meter.finish(complete=True)
         if usage is not None and is_first(batch_id):
-            record.usage, record.charges = usage, meter.charges
-            costs = [charge.cost_usd for charge in meter.charges]
-            known = [cost for cost in costs if cost is not None]
-            record.cost_usd = sum(known) if len(known) == len(costs) else None
+            record.charge(usage, meter.charges)
             return
     record.form = None

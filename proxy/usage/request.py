@@ -184,6 +184,13 @@ class RequestRecord:
             return "client_error"
         return "ok" if self.complete else "aborted"
 
+    def charge(self, usage: Usage, charges: tuple[Charge, ...]) -> None:
+        """Note what it has used and what that costs: in all None if it is not known of each."""
+        self.usage, self.charges = usage, charges
+        costs = [each.cost_usd for each in charges]
+        known = [cost for cost in costs if cost is not None]
+        self.cost_usd = sum(known) if len(known) == len(costs) else None
+
     def gone(self, why: str = "client gone") -> None:
         """Note that the client disconnected before the end, or was let go."""
         self.error = self.error or why
