@@ -72,7 +72,7 @@ class Breakdown:
             for day in days:
                 await self._storage.each_line(day, lines.take)
                 await lines.add_up()
-        return span, await asyncio.to_thread(_parts, lines.with_rows(unsaved.items()), within, span)
+        return span, await asyncio.to_thread(lambda: _parts(lines.with_rows(unsaved.items()), within, span))
 
 
 class _Lines:
@@ -113,7 +113,7 @@ class _Lines:
         return self.with_rows(row for line in lines if (row := from_line(parse(line))) is not None)
 
     def with_rows(self, rows: Iterable[tuple[Key, Sums]]) -> dict[Place, Sums]:
-        """The sums with these rows too, as far as they are asked for."""
+        """The sums with these rows too, as far as they are asked for. For a thread: there may be 400,000."""
         asked = ((self._place(key), sums) for key, sums in rows if self._is_asked(*key))
         return add_up(chain(self._sums.items(), asked), lambda place: place)
 
