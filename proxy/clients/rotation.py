@@ -38,14 +38,15 @@ class Rotation:
         Without overlap, all former ones end at once as well. It is on disk when this returns; if it cannot be stored,
         nothing has changed. Raises NotFound, Conflict, StorageError.
         """
-        old, now, key = self._keys.own(key_id), self._clock.now(), new_key()
+        now, key = self._clock.now(), new_key()
+        self._expire(self._keys.own(key_id), now)
+        old = self._keys.own(key_id)
         if old.status is KeyStatus.REVOKED:
             raise Conflict("a revoked key stays revoked: create a new one")
-        working = [each for each in old.former if each.ends_at > now]
-        if overlap_s and len(working) >= MOST_FORMER:
+        if overlap_s and len(old.former) >= MOST_FORMER:
             raise Conflict(f"{MOST_FORMER} former keys of it still work: end them first")
         ends_at = now + overlap_s
-        former = (*working, FormerKey(old.key_sha256, old.masked, ends_at)) if overlap_s else ()
+        former = (*old.former, FormerKey(old.key_sha256, old.masked, ends_at)) if overlap_s else ()
         new = replace(old, key_sha256=sha256(key), masked=masked(key), former=former, updated_at=now)
         await self._exchange(old, new)
         until = (
@@ -68,11 +69,16 @@ class Rotation:
         now = self._clock.now()
         if now < self._next_end:
             return
-        for old in [each for each in self._keys if any(former.ends_at <= now for former in each.former)]:
+        for key in list(self._keys):
+            self._expire(key, now)
+        self._next_end = self._first_end()
+
+    def _expire(self, old: ClientKey, now: float) -> None:
+        over = [each.key_sha256 for each in old.former if each.ends_at <= now]
+        if over:
             self._keys.put(replace(old, former=tuple(each for each in old.former if each.ends_at > now)))
             self._ended(old)
-            self._on_expired(old.id, [each.key_sha256 for each in old.former if each.ends_at <= now])
-        self._next_end = self._first_end()
+            self._on_expired(old.id, over)
 
     async def _exchange(self, old: ClientKey, new: ClientKey) -> None:
         """Set the new secret; if it cannot be stored, the old one again, since nobody gets to see the new one."""

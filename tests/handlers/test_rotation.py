@@ -120,6 +120,17 @@ async def test_with_the_time_of_a_former_key_end_the_sign_ins_that_have_shown_it
         assert await signed_in() == [401, 200]
 
 
+async def test_a_rotation_before_the_next_tick_ends_no_fewer_sign_ins(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        path = await made(service, role="admin")
+        before = await service.login(KEY)
+        await rotated(service, path, {"overlap": 60})
+        service.clock.advance(60.5)
+        await rotated(service, path, {"overlap": 60})
+        service.tick()
+        assert (await service.page("GET", "/api/auth/me", cookie=before)).status == 401
+
+
 @pytest.mark.parametrize("overlap", [0, 600])
 async def test_a_dashboard_that_came_with_a_former_key_is_closed_with_it(
     tmp_path: Path, overlap: int

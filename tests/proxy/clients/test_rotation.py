@@ -10,6 +10,7 @@ import pytest
 
 from proxy.clients.keys import ClientKeys, KeyStatus
 from proxy.clients.rotation import MOST_FORMER, Rotation
+from proxy.clients.secret import sha256
 from proxy.errors import Conflict, NotFound, StorageError
 from tests.disk import Disk, make_tokens
 from tests.service import TestClock
@@ -62,6 +63,18 @@ async def test_a_second_rotation_leaves_the_first_overlap_as_it_was_promised(
     third = await rotation.rotate(client.id, DAY_S)
     clock.advance(3600)
     assert opens(tokens, KEY, second, third) == [False, True, True]
+
+
+async def test_a_rotation_in_the_second_in_which_a_former_key_ends_tells_that_it_has_ended(
+    tokens: ClientKeys, rotation: Rotation, clock: TestClock, expired: list[tuple[str, Collection[str]]]
+) -> None:
+    client, _ = await tokens.add("client", KEY)
+    await rotation.rotate(client.id, 60)
+    clock.advance(60)
+    await rotation.rotate(client.id, DAY_S)
+    assert expired == [(client.id, [sha256(KEY)])]
+    rotation.tick()
+    assert len(expired) == 1 == len(tokens[client.id].former)
 
 
 async def test_former_keys_are_few(tokens: ClientKeys, rotation: Rotation, clock: TestClock) -> None:
