@@ -237,6 +237,8 @@ def _is_untold(record: RequestRecord, usage: Usage | None) -> bool:
 def _usage(record: RequestRecord, *, given_up: bool) -> Usage | None:
     """The usage that the answer reports, or an estimate if it ended before it could."""
     usage = None if record.meter is None else record.meter.finish(record.complete)
+    if usage is not None:
+        usage.model = usage.model or record.model or ""
     tokens_in = min(record.body_bytes // BYTES_PER_TOKEN, MOST_PROMPT_TOKENS)
     if usage is None and given_up:
         return Usage(model=record.model or "", input_tokens=tokens_in, estimated=True)

@@ -35,6 +35,7 @@ class _Body(JsonBody):
 
     __slots__ = ()
 
+    content = b'"choices"'
     is_whole = True
 
     def settle(self, *, whole: bool) -> Usage | None:

@@ -166,6 +166,9 @@ class JsonBody:
 
     __slots__ = ("_head", "_size", "_tail")
 
+    content: ClassVar[bytes] = b'"content"'
+    """The member that may be large."""
+
     def __init__(self) -> None:
         self._head: bytes | bytearray = b""
         self._tail = bytearray()
@@ -209,7 +212,7 @@ class JsonBody:
         message = None
         if self._size == len(head) + len(tail):
             message = _message(head + tail if tail else head)
-        return message or _around_content(bytes(head), tail)
+        return message or _around(self.content, bytes(head), tail)
 
 
 def _message(data: bytes | bytearray) -> Message | None:
@@ -219,9 +222,9 @@ def _message(data: bytes | bytearray) -> Message | None:
         return None
 
 
-def _around_content(head: bytes, tail: bytearray) -> Message:
-    """The fields of a message before `content`, and from `usage` on, which the API writes after the content."""
-    before = _message(head[: max(head.find(b'"content"'), 0)] + b'"content":0}') or Message()
+def _around(content: bytes, head: bytes, tail: bytearray) -> Message:
+    """The fields of a message before its content, and from `usage` on, which the API writes after the content."""
+    before = _message(head[: max(head.find(content), 0)] + content + b":0}") or Message()
     at = len(tail)
     for _ in range(8):  # `"usage"` may stand inside the content too; from there the braces do not match
         at = tail.rfind(b'"usage"', 0, at)

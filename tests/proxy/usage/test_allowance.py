@@ -464,6 +464,12 @@ async def test_a_completion_is_counted_as_it_says(world: World) -> None:
     assert spent(world, key()) == (46, pytest.approx(cost, abs=1e-6))
 
 
+async def test_a_completion_whose_model_cannot_be_read_is_of_the_one_that_was_asked_for(world: World) -> None:
+    long = {"choices": ["long " * 200_000]}
+    chatted(world, long | {"model": MODEL, "usage": {"prompt_tokens": 12, "completion_tokens": 34}})
+    assert rows(world)["gpt-5"].output_tokens == 34
+
+
 @pytest.mark.parametrize("whole", [True, False])
 async def test_a_completion_that_tells_no_tokens_is_unpriced(world: World, whole: bool) -> None:
     record = chatted(world, COMPLETION, whole=whole)
