@@ -55,6 +55,8 @@ class Allowance:
             )
         if counts(record):
             self._begin(record)
+        elif record.form == "results":
+            self._budgets.know(key.id)  # it is charged at the end, unless it is deleted by then
 
     def take(
         self, record: RequestRecord, place: Place, *, small: bool, here: bool

@@ -275,6 +275,25 @@ async def test_budgets_are_charged_what_the_client_sees(tmp_path: Path) -> None:
         }
 
 
+async def test_a_budget_is_charged_for_the_results_of_a_batch_that_another_key_made(tmp_path: Path) -> None:
+    params = json.loads(message())
+    body = json.dumps({"requests": [{"custom_id": f"r{n}", "params": params} for n in range(20)]}).encode()
+    async with serve(tmp_path) as service:
+        maker = await made(service, key="cp-another-key-of-tests-7Hq1", group="team")
+        token = await made(service, group="team", limits={"tokens_per_day": 1000})
+        post = await service.send(
+            "POST", "/v1/messages/batches", MESSAGE_HEADERS, body, key="cp-another-key-of-tests-7Hq1"
+        )
+        path = f"/v1/messages/batches/{post.json()['id']}"
+        await service.send("GET", path, MESSAGE_HEADERS, key=KEY)
+        results = await service.send("GET", f"{path}/results", MESSAGE_HEADERS, key=KEY)
+        told = [json.loads(line)["result"]["message"]["usage"] for line in results.body.splitlines()]
+        tokens = sum(each["input_tokens"] + each["output_tokens"] for each in told)
+        assert ((await used(service, token))["tokens_today"], len(told)) == (tokens, 20)
+        assert (await used(service, maker))["tokens_today"] == 0
+        assert (await ask(service)).status == 429
+
+
 def room_for_50(limit: str) -> float:
     """The budget that 50 requests of MESSAGE use up, by what is set aside for each."""
     tokens_in, tokens_out = -(-len(message()) // 2), int(str(MESSAGE["max_tokens"]))

@@ -24,7 +24,7 @@ from proxy.usage.completions import CompletionMeter
 from proxy.usage.counts import Counts
 from proxy.usage.latency import Latency
 from proxy.usage.meter import Meter, Usage
-from proxy.usage.request import Attempt, RequestRecord
+from proxy.usage.request import Attempt, Charge, RequestRecord
 from proxy.usage.series import Series
 from tests.service import TestClock
 
@@ -205,6 +205,23 @@ def test_what_only_looks_is_neither_counted_nor_blocked(world: World, method: st
         world.admitted(token, method, target)
     world.admitted(token, *POST)
     world.admitted(token, method, target)
+
+
+RESULTS = ("GET", "/v1/messages/batches/msgbatch_01A/results")
+
+
+@pytest.mark.parametrize(("deleted", "charged"), [(False, (46, 0.5)), (True, (0, 0.0))])
+def test_a_key_that_only_downloads_results_is_charged_unless_it_was_deleted(
+    world: World, deleted: bool, charged: tuple[int, float]
+) -> None:
+    token = key(MUCH)
+    record = world.admitted(token, *RESULTS)
+    if deleted:
+        world.budgets.forget(token.id)
+    usage = Usage(MODEL, 12, 34)
+    record.charge(usage, (Charge(usage, 0.5),))
+    world.allowance.settle(record)
+    assert spent(world, token) == charged
 
 
 def test_a_request_that_was_not_admitted_frees_nobodys_place(world: World) -> None:
