@@ -174,13 +174,14 @@ class Resources:
         if self._drop(id):
             self._pending.append({"gone": id})
 
-    def count_once(self, batch_id: str) -> bool:
-        """Note that what the batch has used is counted; False if it was already. On disk after the next `save`."""
-        if batch_id in self._counted:
-            return False
+    def is_counted(self, batch_id: str) -> bool:
+        """Whether what the batch has used is counted."""
+        return batch_id in self._counted
+
+    def note_counted(self, batch_id: str) -> None:
+        """Note that what the batch has used is counted. On disk after the next `save`."""
         day = self._counted[batch_id] = int(self._clock.now() // DAY_S)
         self._pending.append({"counted": batch_id, "day": day})
-        return True
 
     def restore(self, lines: Iterable[Record]) -> None:
         """Take lines of the log that another process has made: on disk once `save` has returned."""

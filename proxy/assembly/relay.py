@@ -28,9 +28,11 @@ Entered = tuple[Accounts, Clients, Usage, Dashboard]
 def sinks(given: Given, accounts: Accounts, usage: Usage, topics: Topics) -> tuple[Sink, ...]:
     """What becomes of a request's record once it has ended, in this order: it is priced before anyone counts."""
 
+    resources = accounts.affinity.resources
+
     def priced(record: RequestRecord) -> None:
         if record.form == "results":
-            price_results(record, accounts.affinity.resources.count_once)
+            price_results(record, resources.is_counted, resources.note_counted)
         else:
             price(record, given.clock.now())
 

@@ -19,6 +19,12 @@ from proxy.usage.message_stream import Message, name_in, usage_in
 from proxy.usage.meter import Meter, Reader, Usage, usage_of
 from proxy.usage.request import Charge, RequestRecord
 
+_BILLED: Final = b'"succeeded"'
+"""The type of the results that are billed, as JSON. What has another one is free."""
+
+_BILLED_BYTES: Final = 900
+"""What such a line costs beside any other one, of what may be decoded: to price it takes ten times as long."""
+
 MOST_MODELS = 64
 """Further ones are not told apart from lines that cannot be read."""
 
@@ -44,14 +50,20 @@ class BatchResults(Meter):
 
     __slots__ = ("_results",)
 
-    line_bytes = 1000  # to read one takes ten times as long as a line of a stream
-
     def __init__(self, content_encoding: str, status: int, now: float) -> None:
         self._results = _Results(now)
         super().__init__("", content_encoding, status)
 
     def _reader_of(self, media_type: str) -> Reader | None:
         return self._results
+
+    def _effort(self, piece: bytes) -> int:
+        return super()._effort(piece) + _BILLED_BYTES * min(piece.count(_BILLED), piece.count(b"\n"))
+
+    @property
+    def is_decoded(self) -> bool:
+        """Whether its encoding is known, and could be decoded so far."""
+        return self._decoder is not None
 
     @property
     def charges(self) -> tuple[Charge, ...]:
@@ -74,7 +86,7 @@ class _Results(BodyLines):
         except (DecodeError, RecursionError):
             self.has_skipped = self.has_skipped or not line.isspace()
             return
-        if name_in(result.type) != "succeeded":
+        if bytes(result.type) != _BILLED:
             return
         told = usage_in(result.message.usage)
         if not isinstance(told.get("output_tokens"), int):
@@ -89,12 +101,21 @@ class _Results(BodyLines):
             self._add(each, prices.cost_usd(each, at=self._now, batch=True))
 
     def settle(self, *, whole: bool) -> Usage | None:
-        self.close()
-        self.has_skipped = self.has_skipped or not whole
+        if whole:
+            self.close()
+        else:  # a part is not charged: a later download may tell all
+            model = next(iter(self._by_model), "")
+            self._by_model, self._searches = {model: Charge(Usage(model), None)}, 0
+            self.has_skipped = False
         if not self.charges:
             return None
         parts = tuple(charge.usage for charge in self.charges)
         return Usage(parts[0].model, web_search_requests=self._searches, iterations=parts)
+
+    @property
+    def is_whole(self) -> bool:
+        """False if the last line is cut; that further ones are missing cannot be told."""
+        return not self._held or self._held.isspace() or _is_json(self._held)
 
     @property
     def charges(self) -> tuple[Charge, ...]:
@@ -121,15 +142,28 @@ class _Results(BodyLines):
         charge.cost_usd = None if before is None or cost_usd is None else before + cost_usd
 
 
-def price_results(record: RequestRecord, is_first: Callable[[str], bool]) -> None:
+def _is_json(line: bytearray) -> bool:
+    try:
+        msgspec.json.decode(line, type=Raw)
+    except (DecodeError, RecursionError):
+        return False
+    return True
+
+
+def price_results(
+    record: RequestRecord, is_counted: Callable[[str], bool], note_counted: Callable[[str], None]
+) -> None:
     """Set usage, charges and cost in the record of an ended download, or that nothing of it is counted.
 
-    It is counted if it was whole, and `is_first` says so of the batch's id.
+    It is counted if it was whole, and its batch was not before. What could not be decoded to its end is unpriced, and
+    a later download of that batch is still counted. Lines that cannot be read would be the same in that one.
     """
     meter, batch_id = record.meter, record.target and record.target.resource
-    if record.complete and batch_id and isinstance(meter, BatchResults):
+    if record.complete and batch_id and isinstance(meter, BatchResults) and not is_counted(batch_id):
         usage = meter.finish(complete=True)
-        if usage is not None and is_first(batch_id):
+        if usage is not None:
             record.charge(usage, meter.charges)
+            if meter.is_decoded:
+                note_counted(batch_id)
             return
     record.form = None

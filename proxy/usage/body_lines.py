@@ -11,13 +11,16 @@ LONGEST_LINE = 4 << 20
 class BodyLines(ABC):
     """Takes a body in pieces that are cut anywhere, and reads each line as soon as it is whole."""
 
-    is_whole = True  # nothing tells where the last line ends
-
     def __init__(self) -> None:
         self._held = bytearray()
         self._is_overlong = False  # then nothing of it is held
         self.has_skipped = False
         """Whether there was a line that is too long, or that the reader could make nothing of."""
+
+    @property
+    def is_whole(self) -> bool:
+        """True, as nothing tells which line is the last one."""
+        return True
 
     @abstractmethod
     def read(self, line: bytes) -> None:

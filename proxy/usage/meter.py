@@ -85,8 +85,6 @@ class Meter:
 
     __slots__ = ("_decoder", "_left", "_reader")
 
-    line_bytes: ClassVar[int] = _LINE_BYTES
-
     def __init__(self, content_type: str, content_encoding: str, status: int) -> None:
         media_type = content_type.partition(";")[0].strip().lower()
         self._reader = self._reader_of(media_type) if status == 200 else None
@@ -117,13 +115,17 @@ class Meter:
         self._left += MAX_RATIO * len(data)
         try:
             for piece in self._decoder.decode(data):
-                self._left -= len(piece) + self.line_bytes * piece.count(b"\n")
+                self._left -= self._effort(piece)
                 if self._left < 0:
                     self._decoder = None
                     return
                 self._reader.feed(piece)
         except ERRORS:
             self._decoder = None
+
+    def _effort(self, piece: bytes) -> int:
+        """How much of what may be decoded it takes."""
+        return len(piece) + _LINE_BYTES * piece.count(b"\n")
 
     @property
     def may_be_whole(self) -> bool:

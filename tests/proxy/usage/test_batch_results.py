@@ -6,6 +6,7 @@ import gzip
 import json
 import tracemalloc
 from collections.abc import Iterable
+from random import Random
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from proxy.usage import prices
 from proxy.usage.batch_results import MOST_MODELS, BatchResults, price_results
 from proxy.usage.body_lines import LONGEST_LINE
 from proxy.usage.meter import Usage
-from proxy.usage.request import RequestRecord
+from proxy.usage.request import Charge, RequestRecord
 from tests.service import TestClock
 
 SONNET, HAIKU = "claude-sonnet-5-5", "claude-haiku-5-5"
@@ -34,21 +35,25 @@ def failed(type: str) -> bytes:
     return json.dumps({"custom_id": "r", "result": {"type": type}}).encode() + b"\n"
 
 
+BOMB = gzip.compress(line() + line(content="x" * 2_000_000) * 2)
+
+
 def downloaded(
     pieces: Iterable[bytes],
     *,
     complete: bool = True,
     status: int = 200,
     encoding: str = "",
-    first: bool = True,
+    counted: set[str] | None = None,
 ) -> RequestRecord:
-    """The record of a download that has ended."""
+    """The record of a download that has ended, of a batch that is not among the `counted` ones yet."""
+    counted = set() if counted is None else counted
     record = RequestRecord(0.0, method="GET", target=RESULTS, form="results", status=status)
     record.meter = BatchResults(encoding, status, NOW)
     for piece in pieces:
         record.meter.feed(piece)
     record.complete = complete
-    price_results(record, lambda id: first and id == "msgbatch_01A")
+    price_results(record, counted.__contains__, counted.add)
     return record
 
 
@@ -118,9 +123,54 @@ def test_of_more_models_than_are_told_apart_it_is_said_that_something_is_missing
     assert record.cost_usd is None
 
 
-def test_an_encoding_that_is_not_known_is_unpriced() -> None:
-    record = downloaded([line()], encoding="aes128gcm")
-    assert [each.cost_usd for each in record.charges] == [None]
+@pytest.mark.parametrize(
+    ("body", "encoding", "model"),
+    [(line(), "aes128gcm", ""), (BOMB, "gzip", SONNET)],
+    ids=["unknown", "bomb"],
+)
+def test_what_is_not_decoded_to_its_end_is_unpriced_and_can_be_counted_later(
+    body: bytes, encoding: str, model: str
+) -> None:
+    counted: set[str] = set()
+    for _ in range(2):
+        record = downloaded([body], encoding=encoding, counted=counted)
+        assert record.charges == (Charge(Usage(model), None),)
+        assert (record.usage and record.usage.total, record.cost_usd) == (0, None)
+    assert downloaded([line()], counted=counted).cost_usd is not None
+    assert counted == {"msgbatch_01A"}
+
+
+def test_what_was_decoded_and_cannot_be_read_is_counted_once() -> None:
+    counted: set[str] = set()
+    assert downloaded([line(), b"{not JSON}\n"], counted=counted).form == "results"
+    assert counted == {"msgbatch_01A"}
+
+
+def test_short_lines_that_compress_well_are_all_read() -> None:
+    random = Random(1)
+    lines = [line(content=random.randbytes(16).hex()) for _ in range(1000)]
+    free = [json.dumps({"custom_id": f"request-{n}", "result": {"type": "expired"}}) for n in range(10_000)]
+    body = gzip.compress("".join(f"{each}\n" for each in free).encode() + b"".join(lines))
+    assert len(body) < 30 * 1000 + 6 * 10_000
+    record = downloaded([body], encoding="gzip")
+    assert [(each.usage.input_tokens, each.cost_usd) for each in record.charges] == [
+        (100_000, pytest.approx(1000 * cost(Usage(SONNET, 100, 10))))
+    ]
+
+
+def test_a_compressed_batch_of_which_nothing_is_billed_is_not_counted() -> None:
+    free = [json.dumps({"custom_id": f"request-{n}", "result": {"type": "canceled"}}) for n in range(5000)]
+    body = gzip.compress("\n".join(free).encode())
+    assert downloaded([body], encoding="gzip").form is None
+
+
+@pytest.mark.parametrize(
+    ("end", "whole"), [(b"", True), (line().rstrip(b"\n"), True), (b"\r", True), (line()[:40], False)]
+)
+def test_a_line_that_is_cut_is_not_the_end(end: bytes, whole: bool) -> None:
+    meter = BatchResults("", 200, NOW)
+    meter.feed(line() + end)
+    assert meter.may_be_whole is whole
 
 
 @pytest.mark.parametrize(
@@ -128,11 +178,12 @@ def test_an_encoding_that_is_not_known_is_unpriced() -> None:
     [
         downloaded([line()], complete=False),
         downloaded([line()], status=404),
-        downloaded([line()], first=False),
+        downloaded([line()], counted={"msgbatch_01A"}),
+        downloaded([BOMB], encoding="gzip", counted={"msgbatch_01A"}),
         downloaded([failed("expired")]),
         downloaded([]),
     ],
-    ids=["cut", "refused", "counted before", "nothing billed", "empty"],
+    ids=["cut", "refused", "counted before", "not decoded, counted before", "nothing billed", "empty"],
 )
 def test_other_downloads_are_not_counted(record: RequestRecord) -> None:
     assert (record.form, record.usage, record.charges, record.cost_usd) == (None, None, (), None)
