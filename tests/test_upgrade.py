@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import signal
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from proxy.clock import SystemClock
-from proxy.simulator import Simulator, Steady
+from proxy.simulator import Simulator, Slow, Steady
 from tests.bench.versions import free_port
 from tests.process import RUN, Running, environ, running, write_config
 from tests.redis_server import RedisServer
@@ -187,6 +188,44 @@ async def test_on_sigterm_a_successor_hands_over_only_what_somebody_keeps(
             assert [event async for event in events][-1].startswith(b"event: message_stop")
         await until(lambda: not lives(successor), within_s=20)
         assert process.stderr.count("handing over") == 1 + given
+
+
+async def test_results_that_come_while_it_is_replaced_are_counted_once(tmp_path: Path) -> None:
+    clock, config = SteppedClock(), str(write_config(tmp_path))
+    simulator = Simulator(clock=clock)
+    headers = [*MESSAGE_HEADERS, ("x-api-key", CLIENT_KEY)]
+    async with contextlib.AsyncExitStack() as stack:
+        await simulator.start(port=0)
+        stack.push_async_callback(simulator.stop)
+        stack.callback(clock.free)
+        simulator.add_api_key(ACCOUNT_KEY, organization="team")
+        process = await stack.enter_async_context(
+            running(tmp_path, "--config", config, **settings(simulator))
+        )
+        new = {"name": "key", "type": "api_key", "api_key": ACCOUNT_KEY}
+        assert (await process.admin("POST", "/api/accounts", new)).status == 201
+        assert (await process.admin("POST", "/api/tokens", {"name": "n", "key": CLIENT_KEY})).status == 201
+        body = json.dumps({"requests": [{"custom_id": "r", "params": json.loads(message())}]}).encode()
+        made = await fetch(process.port, "POST", "/v1/messages/batches", headers, body)
+        path = f"/v1/messages/batches/{made.json()['id']}"
+        await fetch(process.port, "GET", path, headers)
+        simulator.script(None, Slow(5))
+        late = asyncio.create_task(fetch(process.port, "GET", f"{path}/results", headers))
+        await clock.asleep(5)
+        process.signal(signal.SIGUSR2)
+        await until(lambda: "follows" in process.stderr, within_s=30)
+        successor = int(re.findall(r"process (\d+) follows", process.stderr)[0])
+        stack.callback(killed, successor)
+        await serving(process)
+        clock.free()
+        assert (await late).status == 200
+        await until(lambda: not lives(process.pid), within_s=20)
+        await until(lambda: not list((tmp_path / "data/handed").glob("*")), within_s=10)
+        once = await spent(process)
+        assert (await fetch(process.port, "GET", f"{path}/results", headers)).status == 200
+        assert await spent(process) == once and once[1:] == (1, once[0].total())
+        os.kill(successor, signal.SIGTERM)
+        await until(lambda: not lives(successor), within_s=20)
 
 
 @contextlib.contextmanager

@@ -167,6 +167,7 @@ async def _affinity(given: Given, pool: Pool, jobs: Jobs) -> Affinity:
     await resources.load()
     await conversations.load()
     given.last_saves.add("resources", resources.save, resources.left)
+    given.late.saves.append(resources.save)
     given.last_saves.add("conversations", conversations.save)
     jobs.every("save resources", periods.SAVE_AGAIN_S, resources.save)
     interval_s = periods.TELL_CONVERSATIONS_S if storage.is_shared else periods.SAVE_COUNTERS_S

@@ -19,7 +19,8 @@ EVERY_S = 2.0
 
 
 class Late:
-    """Hands over what late requests use: as lines of the usage, and sums of what each key has spent.
+    """Hands over what late requests use: as lines of the usage, and sums of what each key has spent. Then what `saves`
+    add, such as which batches are counted.
 
     The budgets themselves are another process's by then.
     """
@@ -32,6 +33,8 @@ class Late:
         self._is_late = False
         self.at_end: list[Callable[[], Awaitable[None]]] = []
         """What is called when the last late request has ended."""
+        self.saves: list[Callable[[], Awaitable[None]]] = []
+        """What is saved after usage and spending."""
         self._spent: dict[str, tuple[int, float]] = {}
 
     def begin(self) -> None:
@@ -67,8 +70,12 @@ class Late:
     async def _save(self, series: Series) -> None:
         """What cannot be handed over is kept for the next time. Raises StorageError."""
         await series.flush(self._storage)
-        if not self._spent:
-            return
+        if self._spent:
+            await self._tell_spent()
+        for each in self.saves:
+            await each()
+
+    async def _tell_spent(self) -> None:
         handed, self._spent = self._spent, {}
         lines = [{"key": id, "tokens": tokens, "cost_usd": usd} for id, (tokens, usd) in handed.items()]
         try:
