@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final
@@ -86,6 +86,7 @@ class Resources:
         self._pending: list[Record] = []
         self._untold: set[str] = set()  # learnt, and not on disk yet
         self._saving = asyncio.Lock()
+        self._save_usage: Callable[[], Awaitable[None]] = _nothing
         self._lines = 0
         self.unsaved: str | None = None
         """Why the last write failed; None if it did not."""
@@ -183,6 +184,10 @@ class Resources:
         day = self._counted[batch_id] = int(self._clock.now() // DAY_S)
         self._pending.append({"counted": batch_id, "day": day})
 
+    def save_first(self, usage: Callable[[], Awaitable[None]]) -> None:
+        """Have `usage` saved before it is on disk that a batch is counted: else a crash between loses what it used."""
+        self._save_usage = usage
+
     def restore(self, lines: Iterable[Record]) -> None:
         """Take lines of the log that another process has made: on disk once `save` has returned."""
         for line in lines:
@@ -275,6 +280,8 @@ class Resources:
         pending, self._pending = self._pending[:MOST_AT_ONCE], self._pending[MOST_AT_ONCE:]
         lines = pending if self._lines else [{"version": VERSION}, *pending]
         try:
+            if any("counted" in line for line in pending):
+                await self._save_usage()
             await self._storage.append(LOG, lines, durable=True)
         except BaseException:  # also if the client left: nobody would hear whether it was written
             self._pending = pending + self._pending
@@ -290,6 +297,10 @@ class Resources:
     async def left(self) -> list[str]:
         """What is not on disk yet, for people."""
         return [f"where {len(self._pending)} files, batches and the like live"] if self._pending else []
+
+
+async def _nothing() -> None:
+    """Stand in for the usage until it is known how to save it."""
 
 
 def _is_over(holding: Holding, now: float) -> bool:

@@ -195,6 +195,7 @@ async def _enter(rooms: contextlib.AsyncExitStack, given: Given, client: CurlCli
     accounts = await rooms.enter_async_context(open_accounts(given, client))
     clients = await rooms.enter_async_context(open_clients(given))
     usage = await rooms.enter_async_context(open_usage(given, accounts.pool, clients))
+    accounts.affinity.resources.save_first(partial(usage.series.flush, given.storage))
     dashboard = await rooms.enter_async_context(open_dashboard(given, accounts, clients, usage))
     given.storage.listen()
     return accounts, clients, usage, dashboard

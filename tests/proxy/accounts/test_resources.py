@@ -105,6 +105,23 @@ async def test_a_batch_is_counted_once_also_after_a_restart_and_as_long_as_its_r
     await storage.close()
 
 
+async def test_usage_is_saved_before_it_is_on_disk_that_a_batch_is_counted(tmp_path: Path) -> None:
+    storage, resources = await loaded(tmp_path, TestClock())
+    log, before = tmp_path / "resources.jsonl", []
+
+    async def save_usage() -> None:
+        before.append(log.exists())
+
+    resources.save_first(save_usage)
+    resources.note_counted("msgbatch_1")
+    await resources.save()
+    assert (before, log.exists()) == ([False], True)
+    resources.learn(["file_1"], "acc_a", "red", "files")
+    await resources.save()
+    assert len(before) == 1, "only batches have usage"
+    await storage.close()
+
+
 async def test_a_start_with_a_clock_that_is_ahead_forgets_nothing(tmp_path: Path) -> None:
     clock = TestClock()
     storage, resources = await loaded(tmp_path, clock)
