@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 from xxhash import xxh3_64
 
-from proxy.http.conversation import MOST_HASHES, Message, Request, go_on, opened
+from proxy.http.conversation import MOST_HASHES, Message, Request, go_on, opened, picture_excess
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -36,6 +36,9 @@ _LOOKED_FOR_BYTES = 32 * 1024
 _MESSAGES: Final = re.compile(rb'"messages"[ \t\r\n]*+:[ \t\r\n]*+\[')
 _COMMA: Final = re.compile(rb',[ \t\r\n]*+(?=\{"role")')
 
+_MARK_ROLE: Final = b"0"  # no role that the API knows
+_MARK: Final = b'{"role":%b,"content":""},' % _MARK_ROLE
+
 _NOTHING_SAID: Final = xxh3_64()
 _NO_HASHES: Final = array("Q")
 
@@ -51,7 +54,7 @@ class Beginning(NamedTuple):
     """A request's bytes up to one of its messages, of which all before it were read.
 
     The first message is at `start`, the next one at `end`. `said` is the state of the hash there, `hashes` those of
-    the messages, `system` that of the system prompt, which may come behind.
+    the messages, `system` that of the system prompt, which may come behind. `excess` is that of their pictures.
     """
 
     start: int
@@ -60,6 +63,7 @@ class Beginning(NamedTuple):
     said: xxh3_64 = _NOTHING_SAID
     system: int = 0
     hashes: array[int] = _NO_HASHES
+    excess: int = 0
 
 
 class Beginnings:
@@ -121,8 +125,9 @@ class Turn(NamedTuple):
         """From where to where it need not be read."""
         return self.known.start, self.known.end
 
-    def read(self, data: bytes, most: int) -> tuple[Request, tuple[int, ...]] | None:
-        """The request without the messages that are known, or settled now; and the hashes of all: see `chain`.
+    def read(self, data: bytes, most: int) -> tuple[Request, tuple[int, ...], int] | None:
+        """The request without the messages that are known, or settled now; the hashes of all: see `chain`; and what
+        the pictures of those messages have too much: see `picture_excess`.
 
         None if it is to be read whole. Raises TooMany if there are more than `most` new messages and blocks;
         DecodeError and RecursionError.
@@ -133,7 +138,10 @@ class Turn(NamedTuple):
             return None
         # Both together have every member of the body: nothing that refers to something passes unseen.
         settled = _SETTLED.decode(b"".join((b"[", view[known.end : comma], b"]"))) if comma else []
-        request = _REQUEST.decode(b"".join((view[: known.start], view[end:])))
+        excess = known.excess + picture_excess(settled)
+        request = self._rest(view, end, is_marked=excess > 0)
+        if request is None:
+            return None
         said, left = opened(request.system, most)
         system = said.intdigest()
         if known.hashes:
@@ -144,9 +152,24 @@ class Turn(NamedTuple):
         hashes = (*known.hashes, *new)[-MOST_HASHES:]
         if new and len(request.messages) >= MOVING:
             tag, kept = self.beginnings.tag(data, end), array("Q", hashes)
-            self.beginnings.keep(self.keys, Beginning(known.start, end, tag, said.copy(), system, kept))
+            self.beginnings.keep(
+                self.keys, Beginning(known.start, end, tag, said.copy(), system, kept, excess)
+            )
         new, left = go_on(said, request.messages, left)
-        return request, (*hashes, *new)[-MOST_HASHES:]
+        return request, (*hashes, *new)[-MOST_HASHES:], excess
+
+    def _rest(self, view: memoryview, end: int, *, is_marked: bool) -> Request | None:
+        """The request without what is before `end`. If it `is_marked`, None if that is not of its messages.
+
+        What looks like messages may be elsewhere, such as in a tool's schema: it has no pictures.
+        """
+        start = self.known.start
+        if not is_marked:
+            return _REQUEST.decode(b"".join((view[:start], view[end:])))
+        request = _REQUEST.decode(b"".join((view[:start], _MARK, view[end:])))
+        if not request.messages or bytes(request.messages.pop(0).role) != _MARK_ROLE:
+            return None
+        return request
 
 
 def _keys(data: bytes) -> Keys:

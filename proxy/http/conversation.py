@@ -7,7 +7,7 @@ platform.claude.com/docs/en/api/messages/create
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Final
 
@@ -19,7 +19,13 @@ from proxy.http.scan import ABSENT
 MOST_HASHES = 4096
 """Of a conversation with more messages, the hashes of the last ones are kept."""
 
+PICTURE_BYTES: Final = 10_000
+"""The most bytes that a picture counts for. Two are reserved for a token, and no model takes a picture for more than
+some 4800 tokens: those that read the largest ones scale them to 2576 pixels
+(platform.claude.com/docs/en/build-with-claude/vision)."""
+
 _TEXT: Final = b'"text"'
+_PICTURE: Final = (b'"image"', b'"base64"')
 _QUOTE = ord('"')
 
 
@@ -253,6 +259,23 @@ def loose(request: Request) -> list[bytes]:
 
 _Take = Callable[[bytes], None]
 _Content = str | Sequence[Block] | Block | None
+
+
+def picture_excess(messages: Iterable[Message | AnyMessage]) -> int:
+    """The bytes of the pictures in some messages, beyond those that they count for."""
+    return sum(_excess(each.content) for each in messages if isinstance(each.content, list))
+
+
+def _excess(blocks: Sequence[Block]) -> int:
+    found = 0
+    for block in blocks:
+        source = block.source
+        if source is None:
+            if isinstance(block.content, list):  # what a tool has shown
+                found += _excess(block.content)
+        elif isinstance(source, Block) and (bytes(block.type), bytes(source.type)) == _PICTURE:
+            found += max(len(source.data) - PICTURE_BYTES, 0)
+    return found
 
 
 class TooMany(Exception):

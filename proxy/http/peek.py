@@ -17,7 +17,16 @@ from msgspec import DecodeError, Raw, Struct, ValidationError
 
 from proxy.http.beginnings import Beginnings
 from proxy.http.body import Body
-from proxy.http.conversation import AnyRequest, Bare, OddRequest, Request, TooMany, chain, loose
+from proxy.http.conversation import (
+    AnyRequest,
+    Bare,
+    OddRequest,
+    Request,
+    TooMany,
+    chain,
+    loose,
+    picture_excess,
+)
 from proxy.http.decoding import PIECE_BYTES, TooLarge, Undecodable, decoded_pieces
 from proxy.http.parts import asked
 from proxy.http.references import References, may_refer, references
@@ -46,6 +55,9 @@ LOOKED_THROUGH_AT_ONCE_BYTES = 64 * 1024
 MOST_STEPS_AT_ONCE = 1000
 """So much is looked through for references on the event loop: it takes 1 ms."""
 
+PICTURED_ABOVE_BYTES = 64 * 1024
+"""In a smaller body no picture is looked for: it is no more than some text."""
+
 _BOM = b"\xef\xbb\xbf"
 _MARKS = b'[]{},:"'
 _PLAIN = ("", "identity")
@@ -58,8 +70,9 @@ class Peek(Struct, frozen=True):
     """Members of a JSON body; None if missing, or if the body cannot be read.
 
     `others`: further models that may do a part of the work (server-side fallbacks, an advisor). `max_tokens`: the
-    highest one that is named. `fast`: whether any of the models may run fast. `size`: bytes of the decoded body; None
-    if it cannot be read, or asks for more models than are counted here.
+    highest one that is named. `fast`: whether any of the models may run fast. `size`: bytes of the decoded body, of
+    which a picture in a message counts for at most `PICTURE_BYTES`; None if it cannot be read, or asks for more models
+    than are counted here.
     """
 
     model: str | None = None
@@ -177,7 +190,8 @@ def _scan_at_once(data: bytes, wants_chain: bool, beginnings: Beginnings | None)
         try:
             read = known.read(data, MOST_BLOCKS_AT_ONCE)
             if read is not None and not _may_hide(data, read[0]):
-                return _told(read[0], len(data), wants_chain, at_once=True, hashes=read[1])
+                request, hashes, excess = read
+                return _told(request, len(data) - excess, wants_chain, at_once=True, hashes=hashes)
         except (DecodeError, RecursionError, TooMany):
             pass  # it is scanned like any other
     return _scan(data, wants_chain, at_once=True) if _is_little(data) else None
@@ -263,6 +277,8 @@ def _told(
     hashes: tuple[int, ...] = (),
 ) -> Peek | None:
     parts = asked(request)
+    if size > PICTURED_ABOVE_BYTES and isinstance(request, _CONVERSATIONS):
+        size -= picture_excess(request.messages)
     if isinstance(request, Request):
         loosely = [*loose(request), *parts.odd]
         refers_to = _look_through(b"[%b]" % b",".join(loosely), at_once) if loosely else _NOTHING

@@ -27,7 +27,7 @@ BYTES_PER_TOKEN_RESERVED = 2
 its body (files, URLs, results of server tools) cannot be known before it."""
 
 MOST_PROMPT_TOKENS = 1_000_000
-"""No model takes a longer prompt. Pictures and documents in a body have far fewer tokens than their bytes would be."""
+"""No model takes a longer prompt. Documents in a body may have far fewer tokens than their bytes would be."""
 
 FALLBACK_USD_PER_MTOK = (5.0, 25.0)
 """Prices (input, output) that a budget assumes for a model without a known price, as Anthropic's own gateway does."""

@@ -91,7 +91,8 @@ class Charge:
 class RequestRecord:
     """Created when a request's head has arrived. Fields are filled in as they become known.
 
-    Times are seconds of the monotonic clock, None until they have come. `body_bytes` are the request's, decoded.
+    Times are seconds of the monotonic clock, None until they have come. `body_bytes` are the request's, decoded, as a
+    `Peek` counts them.
     `why` the request went to its account, and why its conversation was `moved` to it, are words of accounts.affinity;
     `stayed`: it is a later turn of a conversation, with the same account as the turn before.
     `parent` are the headers that name the client's trace, if it sent some.

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from proxy.http import beginnings as module
 from proxy.http.beginnings import LEAST_BYTES, MOST, Beginnings
 from proxy.http.body import Bodies, Body
+from proxy.http.conversation import PICTURE_BYTES
 from proxy.http.peek import AT_ONCE_BYTES, MOST_BLOCKS_AT_ONCE, Peek, peek
 
 MARK = {"cache_control": {"type": "ephemeral"}}
@@ -148,6 +149,33 @@ def test_the_same_is_told_as_of_one_that_is_read_whole(
         whole = json.loads(request(messages))
         data = json.dumps(before | whole | after, separators=separators).encode()
         assert seen(data, beginnings) == seen(data, None)
+
+
+# ---- pictures
+
+SOURCE = {"type": "base64", "media_type": "image/png", "data": "A" * 100_000}
+PICTURE = {"role": "user", "content": [{"type": "image", "source": SOURCE}]}
+
+
+@pytest.mark.parametrize("at", [0, 4, 20, 36])
+def test_a_picture_counts_for_the_same_in_every_turn(at: int) -> None:
+    beginnings = Beginnings()
+    for count in (31, 33, 41, 43, 45):
+        data = request([*talk(count)[:at], PICTURE, *talk(count)[at + 1 :]])
+        assert seen(data, beginnings) == seen(data, None)
+        assert seen(data, None).size == len(data) - 100_002 + PICTURE_BYTES
+    assert len(beginnings) > 0
+
+
+def test_what_looks_like_a_picture_of_the_conversation_counts_for_all_its_bytes() -> None:
+    beginnings = Beginnings()
+    false = b",".join(json.dumps(each, separators=COMPACT).encode() for each in [PICTURE, *talk(30)])
+    schema = b'{"tools":[{"name":"n","input_schema":{"messages":[%b]}}],"messages":[' % false
+    for count in (3, 3, 5):
+        real = b",".join(json.dumps(each, separators=COMPACT).encode() for each in talk(count))
+        data = schema + real + b"]}"
+        assert seen(data, beginnings) == seen(data, None)
+        assert seen(data, beginnings).size == len(data)
 
 
 # ---- nothing that refers to something passes unseen

@@ -16,6 +16,7 @@ from proxy.clients.budgets import NO_LIMITS, Budgets, KeyLimits
 from proxy.clients.keys import ClientKey, Role, declared_key
 from proxy.errors import Forbidden, RateLimited, RequestError
 from proxy.http.body import Bodies, Body
+from proxy.http.conversation import PICTURE_BYTES
 from proxy.http.peek import Peek, peek
 from proxy.http.target import parse
 from proxy.usage import prices
@@ -355,10 +356,57 @@ async def test_no_more_is_set_aside_than_the_longest_prompt_has(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("proxy.usage.allowance.MOST_PROMPT_TOKENS", 1000)
-    picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "A" * 5000}}
-    content = [{"role": "user", "content": [picture]}]
-    tokens, _ = await most(world, request(max_tokens=100, messages=content))
+    tokens, _ = await most(world, request(max_tokens=100, system="x" * 5000))
     assert tokens == 1000 + 100
+
+
+def picture(size: int) -> dict[str, Any]:
+    source = {"type": "base64", "media_type": "image/png", "data": "A" * size}
+    return {"type": "image", "source": source}
+
+
+def seen(*content: dict[str, Any]) -> bytes:
+    """A request that brings these blocks."""
+    return request(messages=[{"role": "user", "content": content}])
+
+
+async def test_a_picture_is_set_aside_for_by_its_size_but_never_as_more_than_a_model_takes_it_for(
+    world: World,
+) -> None:
+    text = {"type": "text", "text": "What is this?"}
+    least, _ = await most(world, seen(picture(PICTURE_BYTES), text))
+    for large in (picture(1_000_000), {"type": "tool_result", "content": [picture(1_000_000)]}):
+        tokens, _ = await most(world, seen(large, text))
+        assert abs(tokens - least) < 40
+    assert (await most(world, seen(picture(100_000), *[picture(200_000)] * 3)))[0] == pytest.approx(
+        4 * PICTURE_BYTES / BYTES_PER_TOKEN_RESERVED, rel=0.03
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        {"type": "tool_use", "id": "t", "name": "n", "input": picture(200_000)},
+        {"type": "text", "text": json.dumps(picture(200_000))},
+        {"type": "document", "source": picture(200_000)["source"]},
+        {"type": "image", "source": picture(200_000)["source"] | {"type": "url"}},
+        {"type": "text", "text": "x", "data": "A" * 200_000},
+    ],
+    ids=["a call", "text", "a document", "an address", "no source"],
+)
+async def test_what_is_no_picture_is_set_aside_for_by_all_its_bytes(
+    world: World, text: dict[str, Any]
+) -> None:
+    assert (await most(world, seen(text)))[0] > 200_000 // BYTES_PER_TOKEN_RESERVED
+
+
+async def test_a_picture_whose_answer_never_came_is_charged_as_what_it_may_be(world: World) -> None:
+    token, data = key(MUCH), seen(*[picture(900_000)] * 4)
+    record = await reserved(world, token, data)
+    tried(record, 0, "")
+    world.end(record, 0, sent=False)
+    tokens, _ = spent(world, token)
+    assert tokens == pytest.approx(4 * PICTURE_BYTES / BYTES_PER_TOKEN, rel=0.03)
 
 
 async def test_the_length_counts_that_a_compressed_body_has_without_it(world: World) -> None:
