@@ -23,9 +23,9 @@ class Query:
     def __init__(self, handler: RequestHandler) -> None:
         self._handler = handler
 
-    def text(self, name: str) -> str:
-        """The argument as it is, without space around it; "" by default."""
-        given = self._handler.get_query_arguments(name)
+    def text(self, name: str, *, strip: bool = True) -> str:
+        """The argument as it is, without space around it unless `strip` is False; "" by default."""
+        given = self._handler.get_query_arguments(name, strip)
         if len(given) > 1:
             raise Unprocessable(
                 f"{name}: it is given {len(given)} times, and which one counts cannot be told"

@@ -38,7 +38,7 @@ class RequestList(AdminHandler):
             key=query.text("key"),
             account=query.text("account"),
             session=query.text("session"),
-            model=query.text("model"),
+            model=query.text("model", strip=False),
             status=self._status(),
             slow_ms=query.number("slow", 0, LONGEST_MS),
             retried=query.one_of("retried", ("true", "false")) == "true",

@@ -88,7 +88,7 @@ class Usage(AdminHandler):
         form = self.query.one_of("format", ("json", "csv"))
         end = self.query.time("to", self.clock.now())
         start = self.query.time("from", end - DEFAULT_SPAN_S[interval])
-        ids: dict[By, str] = {each: id for each in _BY if (id := self.query.text(each))}
+        ids: dict[By, str] = {each: id for each in _BY if (id := self.query.text(each, strip=False))}
         first, last, parts = await self._parts(by, Within(ids, start, end, interval))
         names, with_buckets = self._names(by, parts), interval is not None
         # In threads: a thousand rows by the hour are megabytes, which would block the event loop.

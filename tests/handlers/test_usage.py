@@ -353,6 +353,15 @@ async def test_a_batch_is_counted_when_its_results_are_downloaded_and_only_once(
     assert account["name"] == results.header("x-proxy-account")
 
 
+async def test_a_model_is_looked_for_by_the_very_name_that_a_client_gave_it(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        await service.send("POST", "/v1/messages", MESSAGE_HEADERS, message(model=" odd "))
+        (row,) = (await usage(service, "?by=model"))["rows"]
+        assert row["id"] == " odd "
+        assert (await usage(service, f"?by=model&model={quote(' odd ')}"))["rows"] == [row]
+        assert (await usage(service, "?by=model&model=odd"))["rows"] == []
+
+
 async def test_a_request_that_no_account_got_has_no_account(tmp_path: Path) -> None:
     async with serve(tmp_path, accounts=[]) as service:
         assert (await service.message()).status == 503
