@@ -89,7 +89,7 @@ class Target:
     @property
     def is_known(self) -> bool:
         """Whether the collection is one of those that the API is known to have."""
-        return self.collection == "skills" or self.collection in _COLLECTIONS
+        return self.collection is not None and is_collection(self.collection)
 
     def form(self, method: str) -> Form | None:
         """The form of the answer, if what it has used is counted; else None."""
@@ -202,6 +202,11 @@ def _holds_results_url(segments: tuple[str, ...]) -> bool:
 def is_generated(id: str) -> bool:
     """Whether it looks like an id that the API has made; `docx` and its like are the same for everybody."""
     return _GENERATED.fullmatch(id) is not None
+
+
+def is_collection(name: str) -> bool:
+    """Whether the API is known to have a collection of this name, whose resources have paths of their own."""
+    return name == "skills" or name in _COLLECTIONS
 
 
 def collection_of(type: str) -> str | None:

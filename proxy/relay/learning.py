@@ -23,7 +23,7 @@ from proxy.errors import BadGateway, StorageError, UpstreamError
 from proxy.http.decoding import ERRORS, FREE_BYTES, MAX_RATIO, Undecodable, decoded, decoder
 from proxy.http.listing import list_query
 from proxy.http.scan import ABSENT, text
-from proxy.http.target import collection_of, is_generated
+from proxy.http.target import Target, collection_of, is_collection, is_generated
 from proxy.relay.answer import Answer, Source, Whole
 from proxy.relay.merge import Fetched, page_of
 from proxy.upstream.exchange import Exchange
@@ -65,7 +65,9 @@ _OUTPUTS: Final = msgspec.json.Decoder(list[dict[str, Raw]])
 class Lesson:
     """What an answer may teach. `collection`: the answer is one of it, or a list of some. `made`: ids of what tools of
     the server have made. `message`: the id of the message, by which another request goes on from it. `about`: the id of
-    the resource that it is about, which may have made others; `below`: the name of what the request asks of it.
+    the resource that it is about, which may have made others; `below`: the name of what the request asks of it. It
+    is empty if what such a resource makes is known by its type: the rest, such as a store's memories, has no path of
+    its own, and would be kept when the store is long gone.
     """
 
     collection: str | None = None
@@ -90,7 +92,7 @@ def lesson_of(asking: Asking) -> Lesson | None:
     made, last = target.collection in ("sessions", "batches"), target.segments[-1]
     is_below = asking.method == "POST" and target.segments[-2] == target.resource
     if is_below or (asking.method in ("GET", "POST") and last == target.resource):
-        return Lesson(made=made, about=target.resource, below=last)
+        return Lesson(made=made, about=target.resource, below="" if target.is_known else last)
     return Lesson(made=True) if made else None
 
 
@@ -105,8 +107,8 @@ async def learn(affinity: Affinity, asking: Asking, account_id: str, answer: Ans
     Raises BadGateway if an answer that is read whole was cut.
     """
     target = asking.target
-    if asking.method == "DELETE" and target.resource is not None and target.segments[-1] == target.resource:
-        affinity.resources.forget(target.resource)
+    if asking.method == "DELETE":
+        _forget(affinity, target)
         return
     lesson = lesson_of(asking)
     if lesson is None:
@@ -122,6 +124,15 @@ async def learn(affinity: Affinity, asking: Asking, account_id: str, answer: Ans
             await pupil.save()
     elif isinstance(source, Exchange):
         answer.source = Tap(source, pupil, answer.content_encoding)
+
+
+def _forget(affinity: Affinity, target: Target) -> None:
+    """Forget what was deleted. What has a path of its own is not deleted by another one, but taken out of something."""
+    *_, name, id = target.segments
+    holding = affinity.resources.get(id)
+    is_within = holding is not None and holding.collection == name and not is_collection(name)
+    if id == target.resource or is_within:
+        affinity.resources.forget(id)
 
 
 async def learn_listed(affinity: Affinity, asking: Asking, account_id: str, answer: Fetched) -> None:
@@ -222,11 +233,12 @@ class _Pupil:
         if holding is None:
             return False
         id, type = (text(members.get(name, ABSENT), LONGEST_ID) or "" for name in ("id", "type"))
-        made = [(id, collection_of(type) or lesson.below)] if is_generated(id) else []
+        collection = collection_of(type) or lesson.below
+        made = [(id, collection)] if collection and is_generated(id) else []
         made.extend(_made_by(members))
         new = False
-        for each, collection in made:
-            new |= resources.learn([each], self._account_id, holding.group, collection)
+        for each, its in made:
+            new |= resources.learn([each], self._account_id, holding.group, its)
         return new
 
     def hears(self, data: bytes) -> bool:

@@ -129,6 +129,41 @@ async def test_what_is_known_already_stays_with_whom_it_is(tmp_path: Path, isola
         assert run and deployment and run.group == deployment.group
 
 
+async def test_what_lies_within_something_is_found_by_that_and_not_learnt(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=("a", "b")) as service:
+        where = await make(service, "memory_stores", STORE)
+        memory = f"/v1/memory_stores/{STORE}/memories"
+        answers(service, memory, {"id": "mem_018CZkZcDH3vPqd7xnEf", "type": "memory"})
+        assert (await send(service, "POST", memory)).status == 200
+        assert len(service.parts.affinity.resources) == 1, "it would be kept when the store is long gone"
+        assert await found(service, f"{memory}/mem_018CZkZcDH3vPqd7xnEf") == where
+
+
+async def test_what_is_made_below_something_of_a_new_kind_is_known_until_it_is_deleted(
+    tmp_path: Path,
+) -> None:
+    async with serve(tmp_path, accounts=("a", "b")) as service:
+        where = await make(service, "gadgets", "gdgt_019CZkZcDH3vPqd7xnEf")
+        below = "/v1/gadgets/gdgt_019CZkZcDH3vPqd7xnEf/parts"
+        answers(service, below, {"id": "part_020CZkZcDH3vPqd7xnEf", "type": "part"})
+        await send(service, "POST", below)
+        answers(service, "/v1/parts", {})
+        assert await found(service, "/v1/parts/part_020CZkZcDH3vPqd7xnEf") == where
+        assert (await send(service, "DELETE", f"{below}/part_020CZkZcDH3vPqd7xnEf")).status == 200
+        resources = service.parts.affinity.resources
+        assert resources.get("part_020CZkZcDH3vPqd7xnEf") is None and len(resources) == 1
+
+
+async def test_what_is_only_taken_out_of_something_stays_known(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=("a",)) as service:
+        await make(service, "sessions", SESSION)
+        await make(service, "files", "file_01made")
+        below = f"/v1/sessions/{SESSION}/files/file_01made"
+        answers(service, below, {})
+        assert (await send(service, "DELETE", below)).status == 200
+        assert service.parts.affinity.resources.get("file_01made")
+
+
 @pytest.mark.parametrize(
     "target", ["/v1/files/file_01made/content", "/v1/deployments/depl_01unknown", "/v1/files/file_01made/x/y"]
 )
