@@ -146,6 +146,16 @@ class RequestError(ProxyError):
         self.should_retry = should_retry
         self.retry_after_s = retry_after_s
 
+    def of_account(self, name: str) -> RequestError:
+        """The same error, whose message names the account that it is about."""
+        return type(self)(
+            self.message if repr(name) in self.message else f"account {name!r}: {self.message}",
+            should_retry=self.should_retry,
+            retry_after_s=self.retry_after_s,
+            type=self.type,
+            details=self.details,
+        )
+
 
 class InvalidRequest(RequestError):
     status = 400

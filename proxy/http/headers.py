@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import string
 from collections.abc import Sequence, Set
@@ -24,6 +25,10 @@ _LENGTH = re.compile(r"[0-9]{1,18}")
 _KEEP_ALIVE = ["keep-alive"]  # what most say, and no header
 
 _OAUTH_BETA = "oauth-2025-04-20"
+# RFC 9110 §13.1, §14.2
+_CONDITIONS = frozenset(
+    {"if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "range"}
+)
 _ACCOUNT_SAFE = (string.punctuation + " ").replace("%", "")
 
 # SDKs send one key, Claude Code sends up to two; more than this is someone trying keys.
@@ -89,6 +94,12 @@ class ClientHeaders:
         if lower_name not in self.first:
             return []
         return [value for name, value in self._passing if kind_of(name).lower == lower_name]
+
+    def unconditional(self) -> ClientHeaders:
+        """The same headers without those that ask for a part of an answer, or for none that the client has already."""
+        headers = copy.copy(self)
+        headers._passing = without(self._passing, _CONDITIONS)
+        return headers
 
     def trace_parent(self) -> dict[str, str] | None:
         """`traceparent` and `tracestate`, by which the request belongs to a trace of its client's (W3C Trace Context).

@@ -22,6 +22,7 @@ from proxy.errors import (
     BadGateway,
     GatewayTimeout,
     NotFound,
+    ProxyError,
     RequestError,
     TokenRefused,
     TokenTrouble,
@@ -408,15 +409,15 @@ class Attempts:
     async def _last_word(self) -> Answer:
         """What is left when every try failed: the upstream's own answer, or why there is none."""
         pool, lessons, matters = self._means.pool, self._lessons, await self._matters()
-        now = self._means.clock.now()
+        now, only = self._means.clock.now(), self._placement.only
+        who = None if only is None or only not in pool else pool[only].name
         if self._error is not None:
             what = "answer was cut" if isinstance(self._error, UpstreamLost) else "server cannot be reached"
             raise BadGateway(f"the upstream's {what}: {self._error}") from self._error
         if self._last is None:
             back_s = pool.recovers_in(matters, but=self._barred)
             if isinstance(lessons.token_error, TokenTrouble) and back_s is None:
-                told = f"no account has a live token: {lessons.token_error}"
-                raise Unavailable(told, retry_after_s=TOKEN_RETRY_S)
+                raise _without_token(lessons.token_error, who)
             raise exhausted(pool, now, matters, tags=self._tags, only=self._placement.only)
         account, exchange, head, headers, verdict = self._last
         if not any(a.works and a.id not in self._barred for a in pool):
@@ -426,7 +427,7 @@ class Attempts:
         if not passes and pool.recovers_in(matters, but=but) is not None:
             # An account that rests has not refused this request for good: the client is told when to come back.
             raise exhausted(pool, now, matters, but=but, tags=self._tags, only=self._placement.only)
-        if (withheld := _withheld(head.status, verdict)) is not None:
+        if (withheld := _withheld(head.status, verdict, who, lessons.token_error)) is not None:
             raise withheld
         return await self._hand_over(account, exchange, head, headers)
 
@@ -449,13 +450,25 @@ def _of_its_own_proxy(account: Account, error: UpstreamError) -> Verdict | None:
     return Verdict(Action.SKIP_THEN_NEXT, f"its own outbound proxy: {error}", matter=OWN_PROXY)
 
 
-def _withheld(status: int, verdict: Verdict) -> RequestError | None:
+def _without_token(error: TokenTrouble, who: str | None) -> RequestError:
+    """What the client is told if no account has a token for now; `who` is the one that alone may be asked."""
+    told = "no account has a live token" if who is None else f"account {who!r} has no live token"
+    return Unavailable(f"{told}: {error}", retry_after_s=TOKEN_RETRY_S)
+
+
+def _withheld(
+    status: int, verdict: Verdict, who: str | None, token_error: ProxyError | None
+) -> RequestError | None:
     """What the client is told in place of an account's 401; None if the answer may be handed on.
 
-    The client's own key is fine: a 401 would say otherwise, and clients would ask for another.
+    The client's own key is fine: a 401 would say otherwise, and clients would ask for another. `who` is the account
+    that alone may be asked: unless its token is yet to come, its credential is good, and this is refused all the same.
     """
     if verdict.action in (Action.REFRESH_THEN_NEXT, Action.CONFIRM_KEY_THEN_NEXT):
-        told = f"no account's credential is accepted: {verdict.evidence}"
+        whose = "no account's credential is" if who is None else f"the credential of account {who!r} is not"
+        told = f"{whose} accepted: {verdict.evidence}"
+        if who is not None and not isinstance(token_error, TokenTrouble):
+            return Unavailable(told, should_retry=False)
         return Unavailable(told, retry_after_s=TOKEN_RETRY_S)
     if status == 401 and verdict.action is Action.RETRY:
         return BadGateway(f"the upstream refuses: {verdict.evidence}")

@@ -50,7 +50,7 @@ class Lists:
             return await self._page(query, cursor, accounts, fetch, owns)
         except Refused as refused:
             if 200 < refused.answer.status < 300:  # a part of a page, whoever's items are in it
-                raise BadGateway("the upstream's list cannot be read: it is no whole page") from refused
+                raise BadGateway(f"{refused.answer.unreadable}: it is no whole page") from refused
             return refused.answer
 
     async def _page(

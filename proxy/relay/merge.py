@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
+from urllib.parse import unquote
 
 import msgspec
 
@@ -49,6 +50,11 @@ class Fetched:
     def header(self, lower_name: str) -> str:
         """The value of a header, empty if there is none."""
         return next((value for name, value in self.headers if name.lower() == lower_name), "")
+
+    @property
+    def unreadable(self) -> str:
+        """The beginning of what a client is told of a list that is none."""
+        return f"the list of account {unquote(self.header('x-proxy-account'))!r} cannot be read"
 
 
 Fetch = Callable[[str, str], Awaitable[Fetched]]
@@ -218,7 +224,7 @@ class Merge:
         except Refused as refused:
             is_first = reader is self._readers[0] and reader.read is None
             if refused.answer.status == 200 and not is_first:
-                raise BadGateway("an account's list cannot be read: it is no list") from refused
+                raise BadGateway(f"{refused.answer.unreadable}: it is no list") from refused
             raise
 
     async def head(self) -> Item | None:
@@ -292,4 +298,4 @@ async def page_of(answer: Fetched) -> ListPage | None:
             return read_page(answer.body, encoding)
         return await asyncio.to_thread(read_page, answer.body, encoding)
     except Undecodable as error:
-        raise BadGateway(f"the upstream's list cannot be read: {error}") from error
+        raise BadGateway(f"{answer.unreadable}: {error}") from error

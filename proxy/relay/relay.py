@@ -20,6 +20,7 @@ from proxy.relay.inbound import Inbound
 from proxy.relay.learning import learn_listed, whole
 from proxy.relay.lists import Lists
 from proxy.relay.merge import Fetched
+from proxy.upstream.error_body import read_error
 from proxy.usage.request import RequestRecord
 
 PATHS = {"batches": "messages/batches"}
@@ -100,8 +101,12 @@ class Relay:
         if not account.works:
             raise Unavailable(f"{who} is {account.status.value}", should_retry=False)
         found = await self.fetch(inbound, path, Placement("resource", account.id, strict=True))
+        if not read_error(found.body, found.header("content-encoding"), found.header("content-type")).is_json:
+            raise Unavailable(f"{who} answered {found.status}, and not as the API does")
         if found.status != 200 and found.status not in SAYS_NO:
-            raise Unavailable(f"{who} answered {found.status}")
+            # Who may not ask for such a thing will be told so again.
+            retry = False if found.status in (402, 403) else None
+            raise Unavailable(f"{who} answered {found.status}", should_retry=retry)
         return found.status == 200
 
     async def listed(
@@ -127,10 +132,11 @@ class Relay:
     ) -> Fetched:
         """GET `target` from an account for the client of `inbound`, with the headers of its request.
 
-        `for_` is told of the attempts. Raises RequestError if the account cannot be asked, or its answer is too large.
+        They ask for the whole, whatever the client has of its own. `for_` is told of the attempts. Raises RequestError,
+        which names the account, if that cannot be asked, or its answer is too large.
         """
-        means = self.means
-        asked = Inbound("GET", parse(target, allow_admin_paths=False), inbound.headers, None, inbound.origin)
+        means, headers = self.means, inbound.headers.unconditional()
+        asked = Inbound("GET", parse(target, allow_admin_paths=False), headers, None, inbound.origin)
         record = RequestRecord(means.clock.monotonic(), key=None if for_ is None else for_.key)
         try:
             async with Attempts(means, asked, record, None, there) as answer:
@@ -138,6 +144,10 @@ class Relay:
                 if body is None:
                     raise BadGateway("the upstream's answer is too large")
                 return Fetched(answer.status, answer.headers, body)
+        except RequestError as error:
+            if there.account_id is None or there.account_id not in means.pool:
+                raise
+            raise error.of_account(means.pool[there.account_id].name) from error
         finally:
             if for_ is not None:
                 for_.attempts += record.attempts

@@ -612,8 +612,9 @@ async def test_every_content_encoding_is_read_and_none_is_written() -> None:
 )
 async def test_a_page_that_cannot_be_read_is_a_bad_gateway(encoding: str, body: bytes) -> None:
     world = World(a=[item("a1")], b=[])
-    world.answer = lambda account_id, target: Fetched(200, [("content-encoding", encoding)], body)
-    with pytest.raises(BadGateway, match="cannot be read"):
+    headers = [("content-encoding", encoding), ("x-proxy-account", "caf%C3%A9")]
+    world.answer = lambda account_id, target: Fetched(200, headers, body)
+    with pytest.raises(BadGateway, match="the list of account 'café' cannot be read"):
         await world.page(BY_CURSOR)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -96,10 +97,84 @@ async def test_without_isolation_an_answer_that_says_nothing_of_the_id_leaves_it
         made = await made_beside(service, "c")
         service.simulator.always(upstream_key("c"), Error(status), path="/v1/files")
         answer = await service.send("GET", f"/v1/files/{made}")
-        assert (answer.status, answer.header("x-should-retry")) == (503, None)
+        retry = "false" if status == 403 else None  # another try would be told the same
+        assert (answer.status, answer.header("x-should-retry")) == (503, retry)
         assert answer.json()["error"]["message"] == f"account 'c', which may have {made}, answered {status}"
         service.simulator.calm(upstream_key("c"))
         assert (await service.send("GET", f"/v1/files/{made}")).status == 200
+
+
+PAGE = Canned(200, (("content-type", "text/html"),), b"<html>Sign in</html>")
+
+
+@pytest.mark.parametrize(
+    "fault", [Error(404, html=True), Error(403, html=True), PAGE], ids=["404", "403", "200"]
+)
+async def test_without_isolation_a_page_of_an_edge_says_nothing_of_an_id(
+    tmp_path: Path, fault: Error | Canned
+) -> None:
+    async with serve(tmp_path, accounts=("a", "b"), balancer__isolation="none") as service:
+        service.simulator.always(upstream_key("a"), fault, path="/v1/files")
+        answer = await service.send("GET", "/v1/files/file_01there")
+        assert (answer.status, answer.header("x-should-retry")) == (503, None)
+        why = f"account 'a', which may have file_01there, answered {fault.status}, and not as the API does"
+        assert answer.json()["error"]["message"] == why
+
+
+async def fails_by_its_proxy(service: Service) -> None:
+    given = {"proxy": "http://127.0.0.1:1"}
+    await service.admin("PUT", f"/api/accounts/{account_id(service, 'b')}", given)
+
+
+async def fails_by_its_key(service: Service) -> None:
+    service.simulator.always(upstream_key("b"), Error(401), path="/v1/files")
+
+
+async def fails_by_a_page(service: Service) -> None:
+    service.simulator.always(upstream_key("b"), Error(401, html=True), path="/v1/files")
+
+
+async def fails_by_its_token(service: Service) -> None:
+    await service.admin("DELETE", f"/api/accounts/{account_id(service, 'b')}")
+    await service.add_login("b", expires_in=-5)
+    service.simulator.always(None, Error(503), path="/v1/oauth/token")
+
+
+@pytest.mark.parametrize("path", ["/v1/files/file_01there", "/v1/files"])
+@pytest.mark.parametrize(
+    ("fails", "status", "retry", "told"),
+    [
+        (fails_by_its_proxy, 502, None, "account 'b': the upstream's server cannot be reached"),
+        (fails_by_its_key, 503, "false", "the credential of account 'b' is not accepted: 401"),
+        (fails_by_a_page, 502, None, "account 'b': the upstream refuses: 401 of an edge"),
+        (fails_by_its_token, 503, None, "account 'b' has no live token: the token server answered 503"),
+    ],
+)
+async def test_without_isolation_the_account_that_keeps_an_answer_is_named(
+    tmp_path: Path,
+    path: str,
+    fails: Callable[[Service], Awaitable[None]],
+    status: int,
+    retry: str | None,
+    told: str,
+) -> None:
+    async with serve(tmp_path, accounts=("a", "b"), balancer__isolation="none") as service:
+        await fails(service)
+        answer = await service.send("GET", path)
+        assert (answer.status, answer.header("x-should-retry")) == (status, retry), answer.body
+        assert answer.json()["error"]["message"].startswith(told)
+
+
+async def test_a_look_up_asks_for_all_of_an_answer_whatever_its_client_has_of_it(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=("a", "b"), balancer__isolation="none") as service:
+        made = await made_beside(service, "b")
+        part = {"Range": "bytes=0-3", "If-None-Match": '"1"'}
+        seen = len(service.simulator.ledger)
+        found = await service.send("GET", f"/v1/files/{made}/content", [*part.items()])
+        assert found.status == 200
+        *looked_up, asked = [dict(entry.headers) for entry in service.simulator.ledger][seen:]
+        assert len(looked_up) == 2 and not any(part.keys() & headers.keys() for headers in looked_up)
+        assert part.items() <= asked.items()
 
 
 @pytest.mark.parametrize("state", ["invalid", "inactive"])
