@@ -139,8 +139,11 @@ class Refresher:
         return account.works and self._due(account, within_s)
 
     def may_try_again(self, account: Account) -> bool:
-        """Whether the account's last refresh failed, and the pause after it is over."""
-        return account.last_refresh_error is not None and self._troubles.now(account.id) is None
+        """Whether the account's last refresh failed, the pause after it is over, and another may succeed."""
+        tokens = account.credential
+        may_succeed = self._server is not None and isinstance(tokens, OAuthTokens) and tokens.refresh_token
+        failed = account.last_refresh_error is not None
+        return bool(failed and may_succeed) and self._troubles.now(account.id) is None
 
     def is_running(self, account_id: str) -> bool:
         """Whether the account's token is being refreshed."""

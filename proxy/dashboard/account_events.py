@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,8 @@ LEVELS: dict[Status, Level] = {Status.RATE_LIMITED: "warning", Status.INVALID: "
 
 EDITED = ("priority", "weight", "reserve", "tags", "note", "proxy")
 """Fields of `Account.view` that admins edit and that have no event of their own."""
+
+_TOOK = re.compile(r"\bafter \d+ m(?:illi)?s(?:econds)?\b")  # as libcurl says it
 
 REPLACED = {"api_key": "replaced"}
 """All that is said of a secret."""
@@ -58,7 +61,7 @@ def _edits(old: Account, new: Account, subject: Subject) -> Iterator[Happened]:
 def _refreshes(old: Account, new: Account, subject: Subject) -> Iterator[Happened]:
     if old.last_refresh_at != new.last_refresh_at:
         yield Happened("account.refreshed", f"{new.name} has a new token", subject=subject)
-    if new.last_refresh_error is not None and new.updated_at != old.updated_at and _failed(old, new):
+    if new.last_refresh_error is not None and _reason(new) != _reason(old) and _failed(old, new):
         text = f"{new.name} was not refreshed: {new.last_refresh_error}"
         yield Happened("account.refresh_failed", text, "warning", subject)
 
@@ -82,6 +85,11 @@ def _all(account: Account) -> dict[str, Any]:
 def _edited(account: Account) -> dict[str, Any]:
     view = account.view()
     return {name: view[name] for name in EDITED if name in view}
+
+
+def _reason(account: Account) -> str:
+    """Why its last refresh failed. How long that took is another each time, and no news."""
+    return _TOOK.sub("", account.last_refresh_error or "")
 
 
 def _failed(old: Account, new: Account) -> bool:

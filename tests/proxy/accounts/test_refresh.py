@@ -387,6 +387,19 @@ async def test_what_failed_at_the_job_is_tried_again_after_its_pause_and_not_at_
         assert [pair(w.pool[a]) for a, _ in grants] == [pair(grant) for _, grant in grants]
 
 
+async def test_what_cannot_succeed_is_left_to_the_next_job() -> None:
+    async with world() as w:
+        grant = w.simulator.add_oauth(organization="a")
+        account = await w.pool.add("a", OAuthTokens(grant.access_token, None, w.clock.now() + HOUR))
+        w.refresher.learn(account)
+        for server, why in ((w.server, "no refresh token"), (None, "not configured")):
+            refresher = Refresher(w.pool, server, jobs=w.jobs, clock=w.clock, rng=random.Random(1))
+            with pytest.raises(TokenTrouble, match=why):
+                await refresher.refresh(account.id)
+            w.clock.advance(2 * LAST_BACKOFF_S)
+            assert not refresher.may_try_again(w.pool[account.id])
+
+
 async def test_no_token_that_could_be_refreshed_at_the_job_is_refreshed_between_two() -> None:
     async with world() as w:
         await w.add("due", life_s=HOUR)

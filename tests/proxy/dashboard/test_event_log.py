@@ -74,11 +74,12 @@ def test_a_change_is_one_event(new: Account, event: tuple[str, str, str]) -> Non
     assert told(OLD, new) == [event]
 
 
-def test_what_failed_again_for_the_same_reason_is_told_again() -> None:
-    failed = OLD.refresh_failed("503", NOW)
-    assert [kind for _, kind, _ in told(failed, failed.refresh_failed("503", NOW + 5))] == [
-        "account.refresh_failed"
-    ]
+def test_a_refresh_that_fails_is_told_once_for_each_reason() -> None:
+    failed = OLD.refresh_failed("cannot be reached: no answer after 10001 ms", NOW)
+    again = failed.refresh_failed("cannot be reached: no answer after 10002 ms", NOW + 5)
+    assert told(failed, again) == []
+    other = ("warning", "account.refresh_failed", "team was not refreshed: 503")
+    assert told(again, again.refresh_failed("503", NOW + 10)) == [other]
 
 
 def test_another_change_of_an_account_that_was_not_refreshed_is_no_failed_refresh() -> None:
