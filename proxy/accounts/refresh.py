@@ -163,8 +163,10 @@ class Refresher:
                 )
 
     def heard(self, change: AccountChanged) -> None:
-        """Go by what another instance's refresh has come to."""
+        """Go by another outbound proxy of an account, and by what another instance's refresh has come to."""
         old, new = change.old, change.new
+        if old is not None and new is not None and old.proxy != new.proxy:
+            self._troubles.over(new.id)  # what failed on the old way says nothing of the new one
         if not change.elsewhere or new is None:
             return
         if old is None or old.credential != new.credential:

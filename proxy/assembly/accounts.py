@@ -9,7 +9,7 @@ from functools import partial
 
 from proxy.accounts.account import LEASED, TOGETHER, Account, adopt, load_accounts, read_account
 from proxy.accounts.affinity import Affinity
-from proxy.accounts.alone import RENEW_S, Shared
+from proxy.accounts.alone import RENEW_S, Alone, Shared, Unshared
 from proxy.accounts.capacity import Capacity
 from proxy.accounts.conversations import Conversations
 from proxy.accounts.granted import Granted
@@ -150,11 +150,11 @@ async def _logins(given: Given, pool: Pool, granted: Granted, jobs: Jobs) -> Log
 
 
 def _refresher(given: Given, pool: Pool, oauth: OAuthServer | None, jobs: Jobs) -> Refresher:
-    if not given.storage.is_shared:
-        return Refresher(pool, oauth, jobs=jobs, clock=given.clock, rng=given.rng)
-    alone = Shared(pool, given.storage, given.clock)
-    jobs.every("renew leases", RENEW_S, alone.renew)
-    jobs.every("tidy leases", periods.SAVE_AGAIN_S, alone.tidy)
+    alone: Alone = Unshared()
+    if given.storage.is_shared:
+        alone = shared = Shared(pool, given.storage, given.clock)
+        jobs.every("renew leases", RENEW_S, shared.renew)
+        jobs.every("tidy leases", periods.SAVE_AGAIN_S, shared.tidy)
     refresher = Refresher(pool, oauth, alone=alone, jobs=jobs, clock=given.clock, rng=given.rng)
     given.feed.on_account_change(refresher.heard)
     return refresher

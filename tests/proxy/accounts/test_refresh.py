@@ -515,6 +515,18 @@ async def test_a_success_ends_the_pauses() -> None:
         assert w.calls == 7
 
 
+async def test_another_outbound_proxy_ends_the_pause(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=[]) as service:
+        account, _ = await service.add_login("a", expires_in=-5)
+        path = f"/api/accounts/{account.id}"
+        await service.admin("PUT", path, {"proxy": "http://127.0.0.1:1"})
+        assert (await service.message()).status == 503
+        await service.admin("PUT", path, {"note": "its proxy is down"})
+        assert (await service.message()).status == 503, "the pause after the failure"
+        await service.admin("PUT", path, {"proxy": None})
+        assert (await service.message()).status == 200
+
+
 async def test_an_admin_waits_for_no_pause() -> None:
     async with world() as w:
         a, grant = await w.add(life_s=DUE)
