@@ -312,6 +312,14 @@ def share_limits(one: Account, other: Account) -> bool:
     return isinstance(one.credential, OAuthTokens) or one.credential == other.credential
 
 
+def failed_between(old: Account, new: Account) -> bool:
+    """Whether what has become of the account is a refresh that failed, and nothing else."""
+    error = new.last_refresh_error
+    if error is None or new.updated_at == old.updated_at:
+        return False
+    return new == replace(old, refresh_began_at=None, last_refresh_error=error, updated_at=new.updated_at)
+
+
 def load_accounts(records: Mapping[str, Record]) -> list[tuple[str, Account]]:
     """The stored accounts with their ids, oldest first. Raises StorageError if a record is malformed."""
     accounts = []

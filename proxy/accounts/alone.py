@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
-from proxy.accounts.account import Account, Status
+from proxy.accounts.account import Account, Status, failed_between
 from proxy.accounts.pool import Pool
 from proxy.clock import Clock
 from proxy.errors import StorageError, TokenRefused, TokenTrouble
@@ -130,6 +130,8 @@ def _is_renewed(before: Account, now: Account) -> bool:
         return True
     if now.status is Status.INVALID and before.status is not Status.INVALID:
         raise TokenRefused(now.status_reason or "the grant is refused")
-    if now.last_refresh_error is not None and now.last_refresh_error != before.last_refresh_error:
-        raise TokenTrouble(now.last_refresh_error)
+    error = now.last_refresh_error
+    # It may have failed as the time before, and then says the same.
+    if error is not None and (error != before.last_refresh_error or failed_between(before, now)):
+        raise TokenTrouble(error)
     return False

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
-from proxy.accounts.account import Account, AccountChanged, ApiKey, Status
+from proxy.accounts.account import Account, AccountChanged, ApiKey, Status, failed_between
 from proxy.clock import rfc3339
 from proxy.feed import Happened, Level, Subject, changes
 
@@ -61,7 +60,7 @@ def _edits(old: Account, new: Account, subject: Subject) -> Iterator[Happened]:
 def _refreshes(old: Account, new: Account, subject: Subject) -> Iterator[Happened]:
     if old.last_refresh_at != new.last_refresh_at:
         yield Happened("account.refreshed", f"{new.name} has a new token", subject=subject)
-    if new.last_refresh_error is not None and _reason(new) != _reason(old) and _failed(old, new):
+    if _reason(new) != _reason(old) and failed_between(old, new):
         text = f"{new.name} was not refreshed: {new.last_refresh_error}"
         yield Happened("account.refresh_failed", text, "warning", subject)
 
@@ -90,13 +89,3 @@ def _edited(account: Account) -> dict[str, Any]:
 def _reason(account: Account) -> str:
     """Why its last refresh failed. How long that took is another each time, and no news."""
     return _TOOK.sub("", account.last_refresh_error or "")
-
-
-def _failed(old: Account, new: Account) -> bool:
-    """Whether the change is a refresh that failed."""
-    return new == replace(
-        old,
-        refresh_began_at=None,
-        last_refresh_error=new.last_refresh_error,
-        updated_at=new.updated_at,
-    )

@@ -11,7 +11,7 @@ import pytest
 
 from proxy.accounts.account import OAuthTokens
 from proxy.errors import TokenTrouble
-from proxy.simulator.faults import Slow
+from proxy.simulator.faults import Error, Slow
 from proxy.storage.address import StoreAddress
 from proxy.storage.redis import RedisLink
 from proxy.storage.redis_store import RedisStore
@@ -139,6 +139,28 @@ async def test_a_refresh_whose_lease_the_store_has_lost_is_waited_for(
         await refresh
         assert calls(services) == 1
         await until(lambda: tokens(services[1], account.id) == tokens(services[0], account.id))
+
+
+async def test_those_who_wait_share_a_failure_that_is_the_same_as_the_last(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    clock = SteppedClock()
+    async with instances(tmp_path, redis_server, 3, clock) as services:
+        account, _ = await services[0].add_login("a")
+        await everywhere(services, account.id)
+        services[0].simulator.always(None, Slow(5, Error(503)), path="/v1/oauth/token")
+        for number in (1, 2):
+            refreshes = [
+                asyncio.ensure_future(each.parts.refresher.refresh(account.id, forced=True))
+                for each in services
+            ]
+            await clock.asleep(5)
+            clock.advance(5)
+            async with asyncio.timeout(5):
+                outcomes = await asyncio.gather(*refreshes, return_exceptions=True)
+            assert [str(outcome) for outcome in outcomes] == ["the token server answered 503 api_error"] * 3
+            assert calls(services) == number
+            clock.advance(400)
 
 
 async def test_without_the_store_a_live_token_serves_and_none_is_rotated(
