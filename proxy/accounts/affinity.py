@@ -293,16 +293,19 @@ class Affinity:
     def accounts_of(self, asking: Asking, placement: Placement) -> list[str]:
         """The accounts in which the group may see some of the collection, its home first. None: anyone may be asked.
 
-        One that does not work is among them too: without it the list would be cut short, and nobody would know.
+        One that does not work is among them too: without it the list would be cut short, and nobody would know. Not one
+        that an admin has taken out and of which nothing is known.
         """
         if placement.strict and placement.account_id is not None:
             return [placement.account_id]
         home, collection = self._home(asking), asking.target.collection or ""
-        known = self.resources.accounts_of(asking.group, collection)
+        groups = self.resources.groups_of(collection) if self.shared else (asking.group,)
+        known = {id for group in groups for id in self.resources.accounts_of(group, collection)}
         found = (
             account.id
             for account in self._pool
-            if account.serves(asking.tags) and (self.shared or account.id in known)
+            if account.serves(asking.tags)
+            and (account.id in known or (self.shared and account.status is not Status.INACTIVE))
         )
         return sorted(found, key=lambda id: id != home)
 
