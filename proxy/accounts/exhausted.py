@@ -1,16 +1,44 @@
-"""What a client is told if no account can be asked for what it wants."""
+"""What a client is told if no account can be asked for what it wants, or none is left to be asked."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection
 
+from proxy.accounts.lessons import Lessons
 from proxy.accounts.pool import Pool
 from proxy.clock import rfc3339
-from proxy.errors import RateLimited, RequestError, Unavailable
+from proxy.errors import RateLimited, RequestError, TokenTrouble, Unavailable
 
 LONG_WAIT_S = 60.0
 """Clients wait as long as `retry-after` says. If the wait is longer than this, they are told not to retry."""
+
+TOKEN_RETRY_S = 5.0
+"""When a client may try again if an account has no live token for now, and none comes back earlier from a limit."""
+
+
+def none_left(
+    pool: Pool,
+    now: float,
+    matters: tuple[str, ...],
+    lessons: Lessons,
+    *,
+    but: Collection[str],
+    tags: Collection[str],
+    only: str | None,
+) -> RequestError:
+    """The error if a request has got no answer from any account, by what it has learnt; else as `exhausted`."""
+    back_s, trouble = pool.recovers_in(matters, but=but), lessons.token_error
+    if isinstance(trouble, TokenTrouble) and (back_s is None or back_s > TOKEN_RETRY_S):
+        name = name_of(pool, only)
+        told = "no account has a live token" if name is None else f"account {name!r} has no live token"
+        return Unavailable(f"{told}: {trouble}", retry_after_s=TOKEN_RETRY_S)
+    return exhausted(pool, now, matters, but=but, tags=tags, only=only)
+
+
+def name_of(pool: Pool, only: str | None) -> str | None:
+    """The name of the account that alone may be asked, if one is."""
+    return pool[only].name if only is not None and only in pool else None
 
 
 def exhausted(

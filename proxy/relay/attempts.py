@@ -13,7 +13,7 @@ from random import Random
 
 from proxy.accounts.account import Account, Status
 from proxy.accounts.affinity import Affinity, Asking, Placement
-from proxy.accounts.exhausted import exhausted
+from proxy.accounts.exhausted import TOKEN_RETRY_S, name_of, none_left
 from proxy.accounts.lessons import Lessons, Teacher
 from proxy.accounts.pool import InFlight, Pool
 from proxy.accounts.refresh import Refresher
@@ -55,9 +55,6 @@ SHORT_WAIT_S = 5.0
 
 TELL_EVERY_S = 60.0
 """How often admins are told that the upstream echoes credentials."""
-
-TOKEN_RETRY_S = 5.0
-"""When a client may try again where no account has a live token, and none is limited."""
 
 TRIES_AT_HOME = 2
 """A conversation is tried so often with its own account when the upstream fails, before it goes to another."""
@@ -277,11 +274,8 @@ class Attempts:
     async def _recovered(self, matters: tuple[str, ...]) -> Account | None:
         """Wait for the only account to come back from a limit, if that is soon; such a wait counts as a try."""
         pool, lessons = self._means.pool, self._lessons
-        usable = [a for a in pool if a.works and a.id not in self._barred]
         wait_s = pool.recovers_in(matters, but=lessons.refused_for_good | self._barred)
-        if len(usable) != 1 or wait_s is None or wait_s > SHORT_WAIT_S:
-            return None
-        if not self._patience.allows_wait():
+        if self._working != 1 or wait_s is None or wait_s > SHORT_WAIT_S or not self._patience.allows_wait():
             return None
         lessons.refused = lessons.refused_for_good
         await self._means.clock.sleep(wait_s)
@@ -294,6 +288,12 @@ class Attempts:
         if self._placement.only is not None:
             return {account.id for account in self._means.pool} - {self._placement.only}
         return {a.id for a in self._means.pool if not a.serves(self._tags)} if self._tags else frozenset()
+
+    @property
+    def _working(self) -> int:
+        """The number of accounts that may be asked, now or after a limit."""
+        barred = self._barred
+        return sum(a.works and a.id not in barred for a in self._means.pool)
 
     async def _matters(self) -> tuple[str, ...]:
         """What an account may be passed over for; empty as long as no account is for anything."""
@@ -409,25 +409,18 @@ class Attempts:
     async def _last_word(self) -> Answer:
         """What is left when every try failed: the upstream's own answer, or why there is none."""
         pool, lessons, matters = self._means.pool, self._lessons, await self._matters()
-        now, only = self._means.clock.now(), self._placement.only
-        who = None if only is None or only not in pool else pool[only].name
         if self._error is not None:
             what = "answer was cut" if isinstance(self._error, UpstreamLost) else "server cannot be reached"
             raise BadGateway(f"the upstream's {what}: {self._error}") from self._error
-        if self._last is None:
-            back_s = pool.recovers_in(matters, but=self._barred)
-            if isinstance(lessons.token_error, TokenTrouble) and back_s is None:
-                raise _without_token(lessons.token_error, who)
-            raise exhausted(pool, now, matters, tags=self._tags, only=self._placement.only)
-        account, exchange, head, headers, verdict = self._last
-        if not any(a.works and a.id not in self._barred for a in pool):
-            raise exhausted(pool, now, matters, tags=self._tags, only=self._placement.only)
-        passes = verdict.action is Action.RETRY or verdict.is_throttle
-        but = lessons.refused_for_good | self._barred
-        if not passes and pool.recovers_in(matters, but=but) is not None:
+        but = self._barred if self._last is None else self._barred | lessons.refused_for_good
+        waits = pool.recovers_in(matters, but=but) is not None
+        if self._last is None or self._working == 0 or (waits and not _passes(self._last[-1])):
             # An account that rests has not refused this request for good: the client is told when to come back.
-            raise exhausted(pool, now, matters, but=but, tags=self._tags, only=self._placement.only)
-        if (withheld := _withheld(head.status, verdict, who, lessons.token_error)) is not None:
+            now, tags, only = self._means.clock.now(), self._tags, self._placement.only
+            raise none_left(pool, now, matters, lessons, but=but, tags=tags, only=only)
+        account, exchange, head, headers, verdict = self._last
+        only = name_of(pool, self._placement.only)
+        if (withheld := _withheld(head.status, verdict, only, lessons.token_error)) is not None:
             raise withheld
         return await self._hand_over(account, exchange, head, headers)
 
@@ -450,10 +443,9 @@ def _of_its_own_proxy(account: Account, error: UpstreamError) -> Verdict | None:
     return Verdict(Action.SKIP_THEN_NEXT, f"its own outbound proxy: {error}", matter=OWN_PROXY)
 
 
-def _without_token(error: TokenTrouble, who: str | None) -> RequestError:
-    """What the client is told if no account has a token for now; `who` is the one that alone may be asked."""
-    told = "no account has a live token" if who is None else f"account {who!r} has no live token"
-    return Unavailable(f"{told}: {error}", retry_after_s=TOKEN_RETRY_S)
+def _passes(verdict: Verdict) -> bool:
+    """Whether what the upstream said may be otherwise in a moment."""
+    return verdict.action is Action.RETRY or verdict.is_throttle
 
 
 def _withheld(

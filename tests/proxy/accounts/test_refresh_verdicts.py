@@ -11,7 +11,19 @@ import pytest
 from proxy.accounts.account import Status
 from proxy.accounts.oauth import DEFAULT_LIFE_S
 from proxy.errors import TokenRefused, TokenTrouble
-from proxy.simulator import Amend, Error, Fault, Lost, Real, Reset, ResetEarly, Silence, Slow, Stall
+from proxy.simulator import (
+    Amend,
+    Error,
+    Fault,
+    Lost,
+    Real,
+    Reset,
+    ResetEarly,
+    Silence,
+    Slow,
+    Stall,
+    quota_429,
+)
 from tests.canaries import holders, leaked
 from tests.logins import (
     DUE,
@@ -27,7 +39,7 @@ from tests.logins import (
     tokens_of,
     world,
 )
-from tests.service import SteppedClock, serve, until
+from tests.service import SteppedClock, serve, until, upstream_key
 
 # ---- the API refuses a token in mid-life
 
@@ -157,6 +169,23 @@ async def test_a_token_server_in_trouble_is_told_whatever_another_grant_has_come
         assert answer.status == 503
         assert answer.json()["error"]["message"].startswith("no account has a live token: ")
         assert (answer.header("x-should-retry"), answer.header("retry-after")) == (None, "5")
+
+
+@pytest.mark.parametrize(
+    ("limit_s", "told"), [(18_000, (503, "5", None)), (3, (429, "3", None)), (None, (503, "5", None))]
+)
+async def test_a_login_without_a_token_for_now_is_back_before_a_long_limit_ends(
+    tmp_path: Path, limit_s: int | None, told: tuple[int, str, str | None]
+) -> None:
+    async with serve(tmp_path, accounts=["b"]) as service:
+        await service.add_login("a", expires_in=-10)
+        service.simulator.always(None, Error(503), path=TOKEN)
+        fault = Error(401) if limit_s is None else quota_429(limit_s)
+        service.simulator.always(upstream_key("b"), fault)
+        for _ in range(2):  # the limit is met by the first one, and known to the second
+            answer = await service.message()
+            seen = answer.status, answer.header("retry-after"), answer.header("x-should-retry")
+            assert seen == told
 
 
 async def test_an_account_deleted_while_its_token_is_refreshed_is_no_404_for_the_client(
