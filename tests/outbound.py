@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -14,13 +15,14 @@ from tests.serving import serving
 class Outbound:
     """A running proxy; `asked` is what it was asked for, as `host:port`, `heads` all that came before a tunnel.
 
-    `refuses`: what it answers to CONNECT in place of a tunnel. Every name is this machine's.
+    `refuses`: what it answers to CONNECT in place of a tunnel, `times` how often. Every name is this machine's.
     """
 
     port: int = 0
     asked: list[str] = field(default_factory=list)
     heads: list[bytes] = field(default_factory=list)
     refuses: bytes = b""
+    times: float = math.inf
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, of either kind."""
@@ -37,8 +39,10 @@ class Outbound:
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
         head = await reader.readuntil(b"\r\n\r\n")
         self.heads.append(head)
-        writer.write(self.refuses or b"HTTP/1.1 200 Connection established\r\nX-Of-The-Tunnel: 1\r\n\r\n")
-        return "" if self.refuses else head.split()[1].decode()
+        refuses = self.refuses if self.times > 0 else b""
+        self.times -= 1
+        writer.write(refuses or b"HTTP/1.1 200 Connection established\r\nX-Of-The-Tunnel: 1\r\n\r\n")
+        return "" if refuses else head.split()[1].decode()
 
     async def _socks(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
         methods = await reader.readexactly((await reader.readexactly(1))[0])

@@ -200,7 +200,7 @@ class Affinity:
         if held is not None:
             return "resource", *held
         if peek.previous_message is not None and len(self._pool) > 1:
-            if wrote is None or not self._pool.is_usable(wrote):
+            if wrote is None or not self._pool.is_usable(wrote) or self._pool.cooldowns.is_lost(wrote):
                 raise _no_thread(peek.previous_message)
             return "thread", wrote, peek.previous_message
         if before is not None and not asking.makes and self._may_have(before, asking):
@@ -343,8 +343,9 @@ class Affinity:
         home = self.resources.home(asking.group)
         if any(account.id == home for account in working):
             return home
-        active = [account for account in working if account.status is Status.ACTIVE]
-        return min((each.id for each in active or working), key=self.resources.homes_in, default=None)
+        is_lost = self._pool.cooldowns.is_lost
+        able = [each for each in working if each.status is Status.ACTIVE and not is_lost(each.id)]
+        return min((each.id for each in able or working), key=self.resources.homes_in, default=None)
 
     def _has_home(self, group: str) -> bool:
         home = self.resources.home(group)

@@ -1,7 +1,8 @@
 """How long accounts rest: cooldowns of accounts and of single matters on them, and probation after a long one.
 
-A matter is a model, a beta or a route that an account refuses while it serves all else. Kept in memory. After a
-restart, cooldowns of accounts are read from their records; those of matters are set again by the next answers.
+A matter is a model, a beta or a route that an account refuses while it serves all else, or its own outbound proxy. Kept
+in memory. After a restart, cooldowns of accounts are read from their records; those of matters are set again by the
+next answers.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 
 from proxy.accounts.account import Account, Status
 from proxy.clock import Clock
+from proxy.upstream.verdict import OWN_PROXY, by_any_way
 
 LONG_LIMIT_S = 300.0
 """After a cooldown of this length or more, one request tests the account and the others wait for it."""
@@ -26,6 +28,9 @@ FIRST_REST_S = 5.0
 
 MOST_MATTERS = 256
 """Clients choose models and paths. Of so many that rest, a further one is not remembered, and is asked for in vain."""
+
+LONGEST_WAY_REST_S = 60.0
+"""An account whose own proxy is down rests no longer than this: nobody says when it is back, and a try costs little."""
 
 STRIKES_KEPT_S = 3600.0
 """So long after a rest, a refusal is the first one again."""
@@ -136,21 +141,47 @@ class Cooldowns:
     def strike(self, account_id: str, matter: str, longest_s: float, reason: str) -> None:
         """Let the account rest for a matter without a named time: 5 s, doubled with each repetition up to `longest_s`.
 
-        If it rests already, this refusal came to an earlier request, and is no repetition.
+        If it rests already, this refusal came to an earlier request, and is no repetition. The first failure of its
+        own proxy may be a blip: it rests from the second one on.
         """
         if self._matter_until(account_id, matter) is not None:
             return
-        known = self._strikes.get((account_id, matter))
-        count = 0 if known is None else known.count
-        rest_s: float = min(FIRST_REST_S * 2 ** min(count, 32), max(longest_s, FIRST_REST_S))
-        end = self._rest(account_id, matter, self._clock.now() + rest_s, reason)
-        if matter in self._matters:
+        known, now = self._strikes.get((account_id, matter)), self._clock.now()
+        count = doublings = 0 if known is None else known.count
+        if matter == OWN_PROXY:
+            doublings, longest_s = count - 1, LONGEST_WAY_REST_S
+        end = self._moment(now)
+        if doublings >= 0:
+            rest_s: float = min(FIRST_REST_S * 2 ** min(doublings, 32), max(longest_s, FIRST_REST_S))
+            end = self._rest(account_id, matter, now + rest_s, reason)
+        if doublings < 0 or matter in self._matters:
             self._strikes[account_id, matter] = Strikes(count + 1, end)
 
     def served(self, account_id: str, matters: Iterable[str]) -> None:
         """Note that the account has served these matters: its next rest for one of them is a short one again."""
         for matter in matters:
             self._strikes.pop((account_id, matter), None)
+
+    def is_lost(self, account_id: str) -> bool:
+        """Whether the account's own proxy has failed again and again since something last came by it."""
+        strikes = self._strikes.get((account_id, OWN_PROXY))
+        return strikes is not None and strikes.count > 1
+
+    def tried(self, account_id: str) -> None:
+        """Note that a request goes to the account. If its proxy was lost, this one finds out for the others.
+
+        They pass the account over until something has come by it, or another rest is over: a connection may hang.
+        """
+        if self.is_lost(account_id):
+            self.strike(account_id, OWN_PROXY, LONGEST_WAY_REST_S, "a request tries it")
+
+    def reached(self, account_id: str) -> bool:
+        """Note that something came by the account's own proxy, which ends its rest. False if it had not failed."""
+        if self._strikes.pop((account_id, OWN_PROXY), None) is None:
+            return False
+        self._matters.get(OWN_PROXY, {}).pop(account_id, None)
+        self._drop_empty()
+        return True
 
     def drop_passed_matters(self) -> None:
         """Forget the cooldowns of matters that are over, and strikes that are long past."""
@@ -184,14 +215,18 @@ class Cooldowns:
         for matter in matters:
             until = self._matter_until(account_id, matter)
             if until is not None:
-                return f"it refused this {matter}", until
+                down = matter == OWN_PROXY
+                return "its own outbound proxy is down" if down else f"it refused this {matter}", until
         return None
 
-    def waits_s(self, matters: Iterable[str]) -> dict[str, float]:
-        """Seconds until each resting account can be asked for these matters, by its id; 0 if it can be now."""
+    def waits_s(self, matters: tuple[str, ...]) -> dict[str, float]:
+        """Seconds until each limited account can be asked for these matters, by its id; 0 if it can be now.
+
+        A rest for a proxy that is down is no limit: nobody knows its end.
+        """
         now = self._clock.now()
         ends = {id: self._until(cooldown.end) or now for id, cooldown in self._accounts.items()}
-        for matter in matters:
+        for matter in by_any_way(matters):
             for account_id in self._matters.get(matter, ()):
                 until = self._matter_until(account_id, matter)
                 if until is not None:

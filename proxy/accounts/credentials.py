@@ -80,6 +80,8 @@ class Credentials:
         except (TokenRefused, TokenTrouble) as error:
             return Finding(None, 0, str(error))
         found = await self._probe.ask(account.sent, account.proxy)
+        if found.status is not None:
+            self._pool.reached(account.id)
         if self._pool.is_current(account):
             if found.ok:
                 await self._pool.change(account.id, Account.checked)

@@ -8,7 +8,8 @@ from collections.abc import Collection
 from proxy.accounts.lessons import Lessons
 from proxy.accounts.pool import Pool
 from proxy.clock import rfc3339
-from proxy.errors import RateLimited, RequestError, TokenTrouble, Unavailable
+from proxy.errors import BadGateway, RateLimited, RequestError, TokenTrouble, Unavailable
+from proxy.upstream.verdict import OWN_PROXY
 
 LONG_WAIT_S = 60.0
 """Clients wait as long as `retry-after` says. If the wait is longer than this, they are told not to retry."""
@@ -33,6 +34,11 @@ def none_left(
         name = name_of(pool, only)
         told = "no account has a live token" if name is None else f"account {name!r} has no live token"
         return Unavailable(f"{told}: {trouble}", retry_after_s=TOKEN_RETRY_S)
+    down = [
+        each.evidence for account, each in lessons.held if each.matter == OWN_PROXY and account.id in pool
+    ]
+    if back_s is None and down:
+        return BadGateway(f"the upstream's server cannot be reached: {down[-1]}")
     return exhausted(pool, now, matters, but=but, tags=tags, only=only)
 
 

@@ -44,14 +44,14 @@ class Pool(AccountTable):
         self._counts = dict.fromkeys(Status, 0)
         self._balancer = Balancer(table)
         self.quotas = Quotas(table, self._balancer, by_room=most_remaining, clock=clock)
-        self._cooldowns = Cooldowns(clock)
+        self.cooldowns = Cooldowns(clock)
         self._refusals = Refusals(feed)
         for account in table.values():
             self._follow(None, account)
 
     def count(self) -> dict[Status, int]:
         """Number of accounts in each state; one whose cooldown is over counts as active."""
-        passed = sum(1 for _ in self._cooldowns.passed())
+        passed = sum(1 for _ in self.cooldowns.passed())
         counts = self._counts.copy()
         counts[Status.ACTIVE] += passed
         counts[Status.RATE_LIMITED] -= passed
@@ -93,7 +93,7 @@ class Pool(AccountTable):
         `matters` is what the request asks for, as `Asked.matters`; `tags` are its client key's. Only if no other is
         usable, `new` work gets an account's reserve. The caller calls `take` before its next await.
         """
-        is_away = self._cooldowns.is_away
+        is_away = self.cooldowns.is_away
         chosen = self._first(lambda id: id in refused or id in later or is_away(id, matters), tags, new)
         if chosen is None and later:
             chosen = self._first(
@@ -106,7 +106,7 @@ class Pool(AccountTable):
         active = self._balancer.first_active(self._clock.now(), away=away, tags=tags, new=new)
         if active is not None and not (new and self._balancer.is_held(active)):
             return active
-        passed = [id for id in self._cooldowns.passed() if self._table[id].serves(tags) and not away(id)]
+        passed = [id for id in self.cooldowns.passed() if self._table[id].serves(tags) and not away(id)]
         if active is not None:
             passed = [id for id in passed if not self._balancer.is_held(id)]
         return self._balancer.first_of(passed) or active
@@ -114,45 +114,37 @@ class Pool(AccountTable):
     def is_usable(self, account_id: str, matters: tuple[str, ...] = ()) -> bool:
         """Whether the account can be asked for these matters now."""
         account = self._table.get(account_id)
-        if account is None or self._cooldowns.is_away(account_id, matters):
+        if account is None or self.cooldowns.is_away(account_id, matters):
             return False
-        return account.status is Status.ACTIVE or self._cooldowns.has_passed(account_id)
-
-    def why_away(self, account_id: str, matters: tuple[str, ...]) -> tuple[str, float | None] | None:
-        """Why an active account cannot be asked for these matters, and until when; None if it can be."""
-        return self._cooldowns.why_away(account_id, matters)
+        return account.status is Status.ACTIVE or self.cooldowns.has_passed(account_id)
 
     def take(self, account_id: str, *, new: bool = True) -> Account:
         """Record a turn with new work. A cooldown that is over ends; after a long one, a probation begins."""
-        if self._cooldowns.has_passed(account_id):
+        if self.cooldowns.has_passed(account_id):
             self._recover(account_id)
         if new:
             self._balancer.took(account_id)
-        self._cooldowns.probations.begin(account_id)
+        self.cooldowns.probations.begin(account_id)
+        self.cooldowns.tried(account_id)
         return self[account_id]
 
     async def probation_ended(self) -> bool:
         """Wait for an account on probation to answer. False if none is on probation."""
-        return await self._cooldowns.probations.wait()
+        return await self.cooldowns.probations.wait()
 
     def answered(self, account_id: str) -> None:
         """Note an answer other than a rate limit: it ends the account's probation."""
-        self._cooldowns.probations.answered(account_id)
+        self.cooldowns.probations.answered(account_id)
 
     def served(self, account_id: str, matters: tuple[str, ...]) -> None:
         """Note that the account has served a request for these matters: what it refused before is forgiven."""
-        self._cooldowns.served(account_id, matters)
+        self.cooldowns.served(account_id, matters)
         self._refusals.end(account_id)
-
-    @property
-    def has_matters(self) -> bool:
-        """Whether a choice depends on what is asked for."""
-        return self._cooldowns.any_matter
 
     @property
     def has_refusals(self) -> bool:
         """Whether a success changes what is known of an account."""
-        return bool(self._refusals) or self._cooldowns.any_matter
+        return bool(self._refusals) or self.cooldowns.any_matter
 
     def begin(self, account_id: str) -> InFlight:
         """Count one request to the account; whoever begins it closes it."""
@@ -161,11 +153,18 @@ class Pool(AccountTable):
 
     def saw(self, account: Account, headers: AnswerHeaders) -> None:
         """Update the quota of the account that was asked from its answer's headers."""
+        self.reached(account.id)
         if self.keeps_key(account):
             self.quotas.saw(account.id, headers)
             if self._table[account.id].unchecked and headers.get("anthropic-organization-id"):
                 self.change(account.id, Account.checked)  # it names whose key it has accepted
             self.touch(account.id)
+
+    def reached(self, account_id: str) -> None:
+        """Note that something came by the account's own proxy, if it has one: it is not passed over for that now."""
+        if self.cooldowns.reached(account_id):
+            self._refusals.end(account_id)
+            self.touch(account_id)
 
     def room(self, account_id: str) -> float:
         """The fraction of its limits that the account has left, from 0 to 1; 1 if nothing is known."""
@@ -188,12 +187,12 @@ class Pool(AccountTable):
     def skip(self, account_id: str, matter: str, until: float, reason: str) -> None:
         """Set a cooldown of the account for one matter. In memory only: after a restart it is learnt again."""
         if account_id in self._table:
-            self._cooldowns.rest_for(account_id, matter, until, reason)
+            self.cooldowns.rest_for(account_id, matter, until, reason)
 
     def strike(self, account_id: str, matter: str, longest_s: float, reason: str) -> None:
         """Let the account rest for one matter that it refuses and another serves: 5 s, longer with each repetition."""
         if account_id in self._table:
-            self._cooldowns.strike(account_id, matter, longest_s, reason)
+            self.cooldowns.strike(account_id, matter, longest_s, reason)
 
     def refused(self, account_id: str, evidence: str) -> None:
         """Count one refusal of an account that stays active. Again and again, admins are told."""
@@ -209,13 +208,13 @@ class Pool(AccountTable):
 
     def tick(self) -> None:
         """Apply what is due by time, once a second: cooldowns end, and quota windows are reset."""
-        for account_id in tuple(self._cooldowns.passed()):
+        for account_id in tuple(self.cooldowns.passed()):
             self._recover(account_id)
-        self._cooldowns.drop_passed_matters()
+        self.cooldowns.drop_passed_matters()
         self.quotas.tick()
 
     def _recover(self, account_id: str) -> None:
-        self._cooldowns.recovered(account_id)
+        self.cooldowns.recovered(account_id)
         self.change(account_id, lambda a: a.activated(self._clock.now()))
 
     def deactivate_idle(self) -> None:
@@ -238,7 +237,7 @@ class Pool(AccountTable):
 
     def first_back(self, matters: tuple[str, ...], but: Collection[str]) -> tuple[float, str] | None:
         """The shortest rest in seconds, and the id of its account. None if none rests."""
-        waits_s = self._cooldowns.waits_s(matters).items()
+        waits_s = self.cooldowns.waits_s(matters).items()
         return min(
             ((wait_s, id) for id, wait_s in waits_s if self._table[id].works and id not in but), default=None
         )
@@ -254,14 +253,15 @@ class Pool(AccountTable):
             other_way = new is not None and new.proxy != old.proxy
             if new is None or other_way or (new.status, new.credential) != (old.status, old.credential):
                 self._refusals.end(old.id)
+                self.cooldowns.reached(old.id)
             if new is None or other_key or other_way:
-                self._cooldowns.forget(old.id)
+                self.cooldowns.forget(old.id)
             if other_key:
                 self.quotas.hear(old.id, {}, self._clock.now())
         if new is not None:
             self._counts[new.status] += 1
             self.uses.add(new.id)
-            self._cooldowns.file(new)
+            self.cooldowns.file(new)
             self._balancer.file(new)
             self.quotas.file(new)
         elif old is not None:

@@ -47,7 +47,7 @@ from proxy.upstream.driver import CurlClient
 from proxy.upstream.exchange import Exchange, Head
 from proxy.upstream.retry_budget import RetryBudget
 from proxy.upstream.unclassified import Unclassified
-from proxy.upstream.verdict import OWN_PROXY, Action, Asked, Verdict
+from proxy.upstream.verdict import OWN_PROXY, Action, Asked, Verdict, by_any_way
 from proxy.usage.request import LONGEST_ID, Attempt, RequestRecord
 
 SHORT_WAIT_S = 5.0
@@ -58,6 +58,9 @@ TELL_EVERY_S = 60.0
 
 TRIES_AT_HOME = 2
 """A conversation is tried so often with its own account when the upstream fails, before it goes to another."""
+
+ALL = slice(None)
+"""All tries of a request that are open."""
 
 log = logging.getLogger(__name__)
 
@@ -118,6 +121,8 @@ class Means:
         asked_for: Callable[[], Awaitable[Asked]],
     ) -> Verdict:
         """Say what an answer means. Raises UpstreamError."""
+        if status == 200 and exchange.begins_with(first_event.GOOD_STARTS):
+            return SERVED
         now, unclassified = self.clock.now(), self.unclassified
         return await judged(
             exchange,
@@ -201,8 +206,7 @@ class Attempts:
         self._lessons = Lessons()
         self._tried: set[str] = set()
         self._patience = Patience(means, record.id)
-        self._in_flight: InFlight | None = None
-        self._exchange: Exchange | None = None
+        self._open: list[tuple[Exchange, InFlight]] = []
         self._last: tuple[Account, Exchange, Head, AnswerHeaders, Verdict] | None = None
         self._error: UpstreamError | None = None
         self._may_resend = means.retry.resend_posts or inbound.method in ("GET", "HEAD")
@@ -217,24 +221,17 @@ class Attempts:
     async def __aexit__(self, *exc: object) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Free the account and the connection of the last try."""
-        if self._exchange is not None:
-            self._exchange.close()
-            self._exchange = None
-        if self._in_flight is not None:
-            self._in_flight.close()
-            self._in_flight = None
+    def close(self, tries: slice = ALL) -> None:
+        """Free the accounts and the connections of these tries, all if none are named."""
+        closing, self._open[tries] = self._open[tries], []
+        for exchange, in_flight in closing:
+            exchange.close()
+            in_flight.close()
 
     async def _answer(self) -> Answer:
-        while not self._patience.is_over:
-            account = await self._next_account()
-            if account is None:
-                break
-            account = await self._with_live_token(account)
-            if account is None:
-                continue
-            answer = await self._try(account)
+        while not self._patience.is_over and (account := await self._next_account()) is not None:
+            live = await self._with_live_token(account)
+            answer = None if live is None else await self._try(live)
             if answer is not None:
                 return answer
         return await self._last_word()
@@ -250,8 +247,8 @@ class Attempts:
         account = self._choose(matters)
         while account is None and await pool.probation_ended():
             account = self._choose(matters)
-        if account is None:  # one that rests for its own proxy is asked if no other can be
-            account = self._choose(tuple(each for each in matters if each != OWN_PROXY))
+        if account is None and self._last is None:  # no other can be asked, and none has answered
+            account = self._choose(by_any_way(matters))
         if account is not None:
             return pool.take(account.id, new=account.id != self._placement.account_id)
         return await self._recovered(matters) if self._record.attempts else None
@@ -297,7 +294,7 @@ class Attempts:
 
     async def _matters(self) -> tuple[str, ...]:
         """What an account may be passed over for; empty as long as no account is for anything."""
-        return (await self._asked()).matters if self._means.pool.has_matters else ()
+        return (await self._asked()).matters if self._means.pool.cooldowns.any_matter else ()
 
     async def _asked(self) -> Asked:
         """What the request asks for. Its body is looked at, if it was not yet."""
@@ -322,29 +319,28 @@ class Attempts:
 
     async def _try(self, account: Account) -> Answer | None:
         means = self._means
-        self.close()
-        self._last = self._error = None
+        if account.proxy is None:  # else the answer before is the last word, if the proxy leads nowhere
+            self.close()
+            self._last = None
+        self._error = None
         attempt = Attempt(account.id, account.name, means.clock.monotonic())
         self._record.attempts.append(attempt)
         self._tried.add(account.id)
-        self._in_flight = means.pool.begin(account.id)
         sent = account.sent
-        exchange = means.client.open(
-            self._inbound.request(sent, may_resend=self._may_resend, proxy=account.proxy)
-        )
-        self._exchange = exchange
+        request = self._inbound.request(sent, may_resend=self._may_resend, proxy=account.proxy)
+        exchange = means.client.open(request)
+        self._open.append((exchange, means.pool.begin(account.id)))
         try:
             head = await exchange.head()
+            self.close(slice(-1))  # of the answer before, whose place this one takes
+            self._last = None
             if sent.secret in head.text:
                 means.pool.failed(account.id)
                 raise means.echoed(account, head.status)
             headers = AnswerHeaders(head.lines)
             attempt.request_id = headers.get("request-id")[:LONGEST_ID]
             means.pool.saw(account, headers)
-            if head.status == 200 and exchange.begins_with(first_event.GOOD_STARTS):
-                verdict = SERVED
-            else:
-                verdict = await means.judge(account, exchange, head.status, headers, self._asked)
+            verdict = await means.judge(account, exchange, head.status, headers, self._asked)
         except UpstreamError as error:
             attempt.end(0, type(error).__name__, str(error), means.clock.monotonic())
             await self._upstream_failed(account, error)
@@ -377,18 +373,31 @@ class Attempts:
         log.warning(told, account.id, count, error)
         if (final := _final(error, may_resend=self._may_resend)) is not None:
             raise final from error
-        self._error = without_frames(error)
+        self.close(slice(-1, None))
         verdict = _of_its_own_proxy(account, error)
-        if verdict is not None and await self._has_another(account):
-            await self._means.teacher.teach(self._lessons, account, verdict)
-        else:
+        if verdict is None or not await self._goes_on_without(account):
+            self._error = without_frames(error)
             self._patience.failed()
+        elif self._placement.is_long and self._may_be_a_blip(account):
+            self._patience.backs_off = (
+                True  # which takes nothing from the budget: another account could be asked
+            )
+        else:
+            await self._means.teacher.teach(self._lessons, account, verdict)
 
-    async def _has_another(self, account: Account) -> bool:
-        """Whether an account beside this one can be asked."""
+    async def _goes_on_without(self, account: Account) -> bool:
+        """Whether another account can be asked, or one that may later and this one's own proxy is known to be down."""
+        if self._working < 2:
+            return False
         pool, refused = self._means.pool, self._lessons.refused | {account.id}
         other = pool.choose(await self._matters(), refused=refused, tags=self._tags)
-        return other is not None and not self._placement.strict
+        return other is not None or pool.cooldowns.is_lost(account.id)
+
+    def _may_be_a_blip(self, account: Account) -> bool:
+        """Whether the account's own proxy has failed this request once, at once, and others not again and again."""
+        tries = [each.began_at for each in self._record.attempts if each.account_id == account.id]
+        hung = self._means.clock.monotonic() - tries[-1] > SHORT_WAIT_S
+        return len(tries) < TRIES_AT_HOME and not hung and not self._means.pool.cooldowns.is_lost(account.id)
 
     async def _hand_over(
         self, account: Account, exchange: Exchange, head: Head, answered: AnswerHeaders
@@ -409,7 +418,7 @@ class Attempts:
     async def _last_word(self) -> Answer:
         """What is left when every try failed: the upstream's own answer, or why there is none."""
         pool, lessons, matters = self._means.pool, self._lessons, await self._matters()
-        if self._error is not None:
+        if self._last is None and self._error is not None:
             what = "answer was cut" if isinstance(self._error, UpstreamLost) else "server cannot be reached"
             raise BadGateway(f"the upstream's {what}: {self._error}") from self._error
         but = self._barred if self._last is None else self._barred | lessons.refused_for_good

@@ -14,7 +14,7 @@ from proxy.clients.keys import ClientKey
 from proxy.clock import Clock, rfc3339
 from proxy.errors import NotFound, RequestError
 from proxy.relay.inbound import Inbound
-from proxy.upstream.verdict import Asked
+from proxy.upstream.verdict import Asked, by_any_way
 
 View = dict[str, Any]
 
@@ -73,7 +73,7 @@ class Explainer:
         matters = Asked(asking.peek.model, inbound.route, inbound.betas).matters
         accounts = affinity.accounts_of(asking, placement) if affinity.merges(asking, placement) else ()
         if accounts:
-            away = next((id for id in accounts if not self._pool.is_usable(id, matters)), None)
+            away = next((id for id in accounts if not self._pool.is_usable(id, by_any_way(matters))), None)
             if away is None:
                 return _Found(asking, matters, placement, "list", accounts)
             error = exhausted(self._pool, self._clock.now(), matters, tags=asking.tags, only=away)
@@ -86,10 +86,14 @@ class Explainer:
         return _Found(asking, matters, placement, placement.why, error=error)
 
     def _chosen(self, asking: Asking, placement: Placement, matters: tuple[str, ...]) -> Account | None:
-        belongs_to = placement.account_id
-        if belongs_to is not None and self._pool.is_usable(belongs_to, matters):
-            return self._pool[belongs_to]
-        return None if placement.strict else self._pool.choose(matters, tags=asking.tags)
+        belongs_to, pool = placement.account_id, self._pool
+        for each in (matters, by_any_way(matters)):
+            if belongs_to is not None and pool.is_usable(belongs_to, each):
+                return pool[belongs_to]
+            chosen = None if placement.strict else pool.choose(each, tags=asking.tags)
+            if chosen is not None:
+                return chosen
+        return None
 
     def _named(self, account_id: str | None) -> View | None:
         if account_id is None or account_id not in self._pool:
@@ -111,7 +115,7 @@ class Explainer:
             verdict, until, reason = account.status.value, account.rate_limited_until, account.status_reason
         else:
             verdict = "resting"
-            reason, until = self._pool.why_away(account.id, found.matters) or (None, None)
+            reason, until = self._pool.cooldowns.why_away(account.id, found.matters) or (None, None)
         return {
             "id": account.id,
             "name": account.name,

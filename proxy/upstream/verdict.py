@@ -44,6 +44,12 @@ MESSAGES = "POST messages"
 OWN_PROXY = "way through its own proxy"
 """What an account is passed over for whose own outbound proxy is down: a matter of every request."""
 
+
+def by_any_way(matters: tuple[str, ...]) -> tuple[str, ...]:
+    """The matters without that proxy: an account that rests for it alone is asked if no other can be."""
+    return tuple(each for each in matters if each != OWN_PROXY)
+
+
 JUDGED_BY_BODY = frozenset({400, 401, 402, 403, 404, 429})
 
 _SHORTEST_LIMIT_S = 1.0

@@ -173,7 +173,7 @@ async def test_a_new_key_begins_without_the_limits_of_the_old_one(pool: Pool, cl
     new = await pool.update(a, key=ApiKey("sk-ant-api03-new"))
     assert (new.status, new.rate_limited_until) == (Status.ACTIVE, None)
     assert chosen(pool, "route files", "model opus") == "a"
-    assert (pool.quotas[a], pool.has_matters) == ({}, False)
+    assert (pool.quotas[a], pool.cooldowns.any_matter) == ({}, False)
     pool.saw(old, used)
     assert pool.quotas[a] == {}
 
