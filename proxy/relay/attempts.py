@@ -379,9 +379,7 @@ class Attempts:
             self._error = without_frames(error)
             self._patience.failed()
         elif self._placement.is_long and self._may_be_a_blip(account):
-            self._patience.backs_off = (
-                True  # which takes nothing from the budget: another account could be asked
-            )
+            self._patience.backs_off = True  # nothing of the budget is taken: another account could be asked
         else:
             await self._means.teacher.teach(self._lessons, account, verdict)
 
