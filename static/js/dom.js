@@ -67,6 +67,16 @@ export const panel = (title, ...content) => h("section.panel", h("h3", title), c
 /** An element of the page's frame, which is always there. @param {string} id */
 export const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
 
+/** @param {Element | null} el */
+export function focus(el) {
+	if (el instanceof HTMLElement) el.focus();
+}
+
+/** Focuses the view's heading, if what had the focus is gone. */
+export function refocus() {
+	if (document.activeElement === document.body) focus(document.querySelector("main h2"));
+}
+
 /** Closes it as Esc does, unless its `oncancel` keeps it. @param {HTMLDialogElement} dialog */
 export function dismiss(dialog) {
 	if (dialog.dispatchEvent(new Event("cancel", { cancelable: true }))) dialog.close();

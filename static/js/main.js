@@ -1,7 +1,7 @@
 // @ts-check
 /** The page: boot and routes. Builds `app`, which every view is handed. */
 import { api } from "./api.js";
-import { act, byId, dismiss, h, setAttr } from "./dom.js";
+import { act, byId, dismiss, h, refocus, setAttr } from "./dom.js";
 import { ago, clock, day, ms, until } from "./format.js";
 import { VIEWS, header } from "./header.js";
 import { connect } from "./live.js";
@@ -185,10 +185,9 @@ function show(name, root, next) {
 
 /** @param {Dirty} dirty */
 function patch(dirty) {
-	const { activeElement: focused, body } = document;
+	const focused = document.activeElement;
 	view?.patch(dirty);
-	// The row that had the focus may be gone.
-	if (focused !== body && document.activeElement === body) heading()?.focus();
+	if (focused !== document.body) refocus(); // the row that had it may be gone
 	frame.patch(heading()?.textContent ?? "");
 }
 

@@ -1,7 +1,7 @@
 // @ts-check
 /** Modal dialogs on the native <dialog>. */
 import { diff } from "../diff.js";
-import { dismiss, h, setText } from "../dom.js";
+import { dismiss, focus, h, refocus, setText } from "../dom.js";
 
 /** @import { Child } from "../dom.js" */
 /** @import { App } from "../types.js" */
@@ -164,8 +164,7 @@ class Dialog {
 	remove() {
 		this.life.abort();
 		this.el.remove();
-		// The row of the opener may be gone.
-		if (document.activeElement === document.body) focus(document, "main h2");
+		refocus(); // the row of the opener may be gone
 		return this.el.returnValue;
 	}
 
@@ -212,7 +211,7 @@ class Dialog {
 			document.body.append(el);
 			el.showModal();
 		}
-		focus(el, el.querySelector("[autofocus]") ? "[autofocus]" : "input, footer :last-child");
+		focus(el.querySelector("[autofocus]") ?? el.querySelector("input, footer :last-child"));
 	}
 
 	/**
@@ -234,16 +233,6 @@ class Dialog {
 				{ label: t("overwrite"), run: () => this.end(run, at, theirs.etag) });
 		}
 	}
-}
-
-/**
- * Focuses the first that the selector finds.
- * @param {ParentNode} within
- * @param {string} selector
- */
-function focus(within, selector) {
-	const el = within.querySelector(selector);
-	if (el instanceof HTMLElement) el.focus();
 }
 
 /**

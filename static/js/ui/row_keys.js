@@ -1,6 +1,6 @@
 // @ts-check
 /** What opens rows: a click, and the keys of a table whose rows do nothing else. */
-import { setAttr } from "../dom.js";
+import { focus, setAttr } from "../dom.js";
 
 const STEPS = new Map([["ArrowDown", 1], ["j", 1], ["ArrowUp", -1], ["k", -1]]);
 
@@ -48,9 +48,4 @@ export function rowClicks(body, open) {
 		if (!row || el.closest("a, button, input, label") || ctrlKey || metaKey || shiftKey || altKey) return;
 		if (!ends && !isSelecting()) open(row);
 	});
-}
-
-/** @param {Element | null} row */
-function focus(row) {
-	if (row instanceof HTMLElement) row.focus();
 }

@@ -3,13 +3,10 @@
 import { h, keyed, setAttr, setText } from "../dom.js";
 import { endOf } from "../requests.js";
 import { press } from "../ui/dialog.js";
-import { recipes } from "../ui/recipes.js";
 
 /** Where clients go: this page's address, without `/v1`. */
 const HERE = new URL(".", document.baseURI).href.slice(0, -1);
 const PLACEHOLDER = "<YOUR_TOKEN>";
-/** The names of recipes that are texts. @type {TextKey[]} */
-const NAMED = ["base_url", "client_key"];
 
 /** @import { App, ClientKey, LoggedRequest, Mount, TextKey } from "../types.js" */
 /** @typedef {{name: string, label: string, content: HTMLElement}} Page */
@@ -62,14 +59,10 @@ export function copyable({ t }, label, text) {
  */
 export function snippets(app, key, first, chosen) {
 	const { t } = app;
-	const label = (/** @type {string} */ name) => {
-		const text = NAMED.find((each) => each === name);
-		return text ? t(text) : name;
-	};
 	const pages = Object.entries(recipes(HERE, key)).map(([client, texts]) => ({
 		name: client,
 		label: t(/** @type {TextKey} */ (`c_${client}`)),
-		content: h("div.columns", texts.map(([name, text]) => copyable(app, label(name), text))),
+		content: h("div.columns", texts.map(([name, text]) => copyable(app, t(/** @type {TextKey} */ (name)), text))),
 	}));
 	return tabs(t("c_client"), pages, first, chosen);
 }
@@ -253,3 +246,54 @@ function tabs(label, pages, first = "", chosen = () => {}) {
 	show(Math.max(0, pages.findIndex(({ name }) => name === first)));
 	return h("div", list, panels);
 }
+
+/** By client, the keys of texts or names in code, each with what to type. @type {(url: string, key: string) =>
+ *	Record<string, [name: string, text: string][]>} */
+const recipes = (url, key) => ({
+	curl: [["curl", `curl -N "${url}/v1/messages" -H "Authorization: Bearer ${key}" \\
+  -H "anthropic-version: 2023-06-01" -H "content-type: application/json" \\
+  -d '{"model": "claude-haiku-4-5", "max_tokens": 100, "stream": true,
+       "messages": [{"role": "user", "content": "Hello"}]}'`]],
+	python: [["Python SDK", `from anthropic import Anthropic
+
+client = Anthropic(base_url="${url}", api_key="${key}")
+print(client.messages.create(
+    model="claude-haiku-4-5", max_tokens=100, messages=[{"role": "user", "content": "Hello"}]
+).content)`]],
+	typescript: [["TypeScript SDK", `import Anthropic from "@anthropic-ai/sdk";
+
+const client = new Anthropic({ baseURL: "${url}", apiKey: "${key}" });
+console.log(await client.messages.create({
+  model: "claude-haiku-4-5", max_tokens: 100, messages: [{ role: "user", content: "Hello" }],
+}));`]],
+	claude_code: [
+		["bash, zsh", `export ANTHROPIC_BASE_URL="${url}"
+export ANTHROPIC_AUTH_TOKEN="${key}"
+unset ANTHROPIC_API_KEY
+claude`],
+		["~/.claude/settings.json",
+			JSON.stringify({ env: { ANTHROPIC_BASE_URL: url, ANTHROPIC_AUTH_TOKEN: key } }, null, 2)],
+		["fish", `set -gx ANTHROPIC_BASE_URL "${url}"
+set -gx ANTHROPIC_AUTH_TOKEN "${key}"
+set -e ANTHROPIC_API_KEY
+claude`],
+		["PowerShell", `$env:ANTHROPIC_BASE_URL = "${url}"
+$env:ANTHROPIC_AUTH_TOKEN = "${key}"
+Remove-Item Env:ANTHROPIC_API_KEY -ErrorAction SilentlyContinue
+claude`],
+		["cmd", `set "ANTHROPIC_BASE_URL=${url}"
+set "ANTHROPIC_AUTH_TOKEN=${key}"
+set "ANTHROPIC_API_KEY="
+claude`],
+	],
+	others: [
+		["base_url", url],
+		["client_key", key],
+		["OpenAI SDK", `from openai import OpenAI
+
+client = OpenAI(base_url="${url}/v1", api_key="${key}")
+print(client.chat.completions.create(
+    model="claude-haiku-4-5", messages=[{"role": "user", "content": "Hello"}]
+).choices[0].message.content)`],
+	],
+});
