@@ -171,10 +171,7 @@ function show(name, root, next) {
 	for (const link of document.querySelectorAll("nav a")) {
 		setAttr(link, "aria-current", link.getAttribute("href") === `#/${tab}` && "page");
 	}
-	for (const dialog of document.querySelectorAll("dialog")) {
-		if (name === "login") dialog.close();
-		else dismiss(dialog);
-	}
+	document.querySelectorAll("dialog").forEach(dismiss);
 	byId("more").hidePopover();
 	live.want([...FRAME_TOPICS, ...view.topics]);
 	patch(store.all());

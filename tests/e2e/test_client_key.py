@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -151,6 +152,61 @@ async def test_a_key_that_was_not_copied_is_not_lost_unasked(tmp_path: Path, bro
         await expect(dialogs.locator(".snippet").first).to_contain_text("Copied")
         await page.keyboard.press("Escape")
         await expect(dialogs).to_have_count(0)
+
+
+@pytest.mark.parametrize("way", ["Escape", "Cancel", "back"])
+@pytest.mark.parametrize("made", ["created", "rotated"])
+async def test_a_secret_is_shown_though_its_dialog_was_left_before_it_came(
+    tmp_path: Path, browser: Browser, made: str, way: str
+) -> None:
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(route: Route) -> None:
+        if route.request.method == "POST":
+            asked.set()
+            await go.wait()
+        await route.continue_()
+
+    async with dashboard(tmp_path, browser, "overview", prepare=furnish) as (_, page):
+        await (goto(page, "tokens") if made == "created" else opened(page))
+        await page.route("**/api/tokens**", slow)
+        await page.route("**/rotate", slow)
+        label = {"created": "Create client key", "rotated": "Rotate"}[made]
+        await page.get_by_role("main").get_by_role("button", name=label).first.click()
+        dialog = page.get_by_role("dialog")
+        if made == "created":
+            await dialog.get_by_label("Name", exact=True).fill("new")
+        await dialog.get_by_role("button", name=label).click()
+        await asked.wait()
+        if way == "back":
+            await page.go_back()
+        elif way == "Cancel":
+            await dialog.get_by_role("button", name="Cancel").click()
+        else:
+            await page.keyboard.press("Escape")
+        await expect(dialog).to_have_count(0)
+        go.set()
+        await expect(dialog).to_contain_text("shown only once")
+        await expect(dialog.locator("pre").first).to_have_text(re.compile("^cp-"))
+
+
+async def test_a_secret_is_still_shown_when_the_sign_in_has_expired(tmp_path: Path, browser: Browser) -> None:
+    async with dashboard(tmp_path, browser, "tokens") as (service, page):
+        await page.get_by_role("button", name="Create client key").first.click()
+        dialogs = page.get_by_role("dialog")
+        await dialogs.get_by_label("Name", exact=True).fill("ci")
+        await dialogs.get_by_role("button", name="Create client key").click()
+        await expect(dialogs).to_contain_text("shown only once")
+        assert isinstance(service.clock, RunningClock)
+        service.clock.advance(13 * 3600)  # a sign-in that nobody uses lasts twelve hours
+        await expect(dialogs.last).to_contain_text("Close without copying the key?")
+        await expect(page.locator("body[data-view=login]")).to_be_attached()
+        await dialogs.last.get_by_role("button", name="Cancel").click()
+        await dialogs.get_by_role("button", name="Copy Client key").first.click()
+        await expect(dialogs.locator(".snippet").first).to_contain_text("Copied")
+        await page.keyboard.press("Escape")
+        await expect(dialogs).to_have_count(0)
+        await expect(page.get_by_label("Admin key")).to_be_visible()
 
 
 async def test_a_new_secret_that_was_not_copied_is_not_lost_unasked(tmp_path: Path, browser: Browser) -> None:

@@ -59,13 +59,17 @@ export function edit(app, token, limits = false) {
 }
 
 /**
- * Shows a key in full: nobody can do that again, so what was not copied is not closed by mistake.
+ * Shows a key in full: nobody can do that again, so what was not copied is not closed by mistake. It has a dialog of its
+ * own, for the `former` may have been left while the server made the key.
  * @param {App} app
- * @param {Box} box
+ * @param {Box} former
  * @param {ClientKey} made
  */
-function showOnce(app, box, made) {
+function showOnce(app, former, made) {
 	const { t } = app;
+	former.el.close(); // first: this one gives the focus back to what opened that
+	const guard = () => copied || confirm(app, { title: t("key_leave"), text: t("key_lost"), label: t("close") });
+	const box = dialog(app, { guard });
 	const key = copyable(app, t("client_key"), made.key);
 	const copy = key.querySelector("button");
 	if (copy) copy.autofocus = true;
@@ -76,7 +80,6 @@ function showOnce(app, box, made) {
 	box.el.addEventListener("copy", ({ target }) => {
 		copied ||= /** @type {Node} */ (target).textContent?.includes(made.key) ?? false;
 	});
-	box.guard(() => copied || confirm(app, { title: t("key_leave"), text: t("key_lost"), label: t("close") }));
 	box.show(t("key_made", made), [h("p", t("key_once")), key, help], [{ label: t("done"), kind: "primary" }]);
 }
 

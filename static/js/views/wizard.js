@@ -124,7 +124,8 @@ class Wizard {
 
 	leaves() {
 		const { app, t } = this;
-		return !this.flow || confirm(app, { title: t("w_leave"), text: t("w_lost"), label: t("stop") });
+		if (!this.flow || app.live.state === "signed-out") return true;
+		return confirm(app, { title: t("w_leave"), text: t("w_lost"), label: t("stop") });
 	}
 
 	way() {
