@@ -66,7 +66,7 @@ async def preferences(page: Page) -> None:
     await page.get_by_role("dialog").get_by_label("Note").fill("axe judges no empty one")
     await page.get_by_role("dialog").get_by_label("Outbound proxy").fill("nonsense")
     await page.get_by_role("dialog").get_by_role("button", name="Save").click()
-    await expect(page.get_by_role("dialog").get_by_text("proxy: use a URL")).to_be_visible()
+    await expect(page.get_by_role("dialog").get_by_text("use a URL")).to_be_visible()
 
 
 async def why_account(page: Page) -> None:

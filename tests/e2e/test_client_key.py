@@ -106,7 +106,7 @@ async def test_its_page_has_a_meter_for_each_limit_that_is_changed_there(
 
 
 async def test_a_wrong_limit_is_told_though_the_limits_are_closed(tmp_path: Path, browser: Browser) -> None:
-    async with dashboard(tmp_path, browser, "tokens") as (service, page):
+    async with dashboard(tmp_path, browser, "tokens", width=360) as (service, page):
         await page.get_by_role("button", name="Create client key").first.click()
         dialog = page.get_by_role("dialog")
         await dialog.get_by_label("Name", exact=True).fill("ci")
@@ -120,7 +120,12 @@ async def test_a_wrong_limit_is_told_though_the_limits_are_closed(tmp_path: Path
         await dialog.get_by_label("Requests per minute").fill("")
         await dialog.get_by_label("US dollars per day").fill("0")
         await dialog.get_by_role("button", name="Create client key").click()
-        await expect(dialog).to_contain_text("limits.cost_usd_per_day: ")  # so says the server
+        cost = dialog.get_by_label("US dollars per day")
+        told = re.compile("^Input should be greater than 0")  # so says the server
+        await expect(cost).to_have_accessible_description(told)
+        await expect(cost).to_be_focused()
+        await expect(dialog.get_by_text(told)).to_be_in_viewport()
+        await expect(dialog.get_by_label("Name", exact=True)).not_to_have_attribute("aria-invalid", "true")
         await dialog.get_by_label("US dollars per day").fill("0.005")
         await dialog.get_by_role("button", name="Create client key").click()
         await expect(dialog).to_contain_text("shown only once")

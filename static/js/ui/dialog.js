@@ -74,6 +74,7 @@ export function field(label, attributes, hint, tag = "input") {
 	/** @type {(text: string, ...buttons: Button[]) => void} */
 	const fail = (text, ...buttons) => {
 		tell(text, ...buttons);
+		input.closest("details")?.setAttribute("open", "");
 		input.focus();
 	};
 	input.oninput = () => tell();
@@ -147,6 +148,8 @@ class Dialog {
 		this.t = t;
 		this.store = store;
 		this.el = h("dialog");
+		/** By their names in the API. @type {Record<string, Field>} */
+		this.fields = {};
 		/** Aborted when it is closed, or only to be closed. */
 		this.life = new AbortController();
 		// Left to itself, the browser closes what is guarded at a second Esc.
@@ -194,17 +197,19 @@ class Dialog {
 	}
 
 	/**
-	 * An error of a button's `run` is shown at the field `at`.
+	 * An error of a button's `run` is shown at that of `fields` which its message begins with, or else at the field `at`.
 	 * @param {string} title
 	 * @param {Child} content
 	 * @param {Choice[]} choices
 	 * @param {Field} [at]
+	 * @param {Record<string, Field>} [fields]
 	 */
-	show(title, content, choices, at) {
+	show(title, content, choices, at, fields = {}) {
 		if (this.life.signal.aborted) return;
 		const { el } = this;
 		const foot = choices.map(({ value = "", run = () => value, ...button }) =>
 			press({ .../** @type {Button} */ (button), run: () => this.end(run, at) }));
+		this.fields = fields;
 		el.ariaLabel = title;
 		el.replaceChildren(h("form", { method: "dialog" }, h("h2", title), content, h("footer.row", foot)));
 		if (!el.open) {
@@ -228,7 +233,9 @@ class Dialog {
 		} catch (error) {
 			const { message, details } = /** @type {import("../api.js").Failure} */ (error);
 			const theirs = details?.current;
-			if (!theirs) return at?.fail(message);
+			const [, name = "", text = ""] = /^([\w.]+?)(?:\.\d+)?: (.*)/.exec(message) ?? [];
+			const wrong = this.fields[name];
+			if (!theirs) return wrong ? wrong.fail(text) : at?.fail(message);
 			at?.fail(this.conflict(theirs), { label: t("use_theirs"), run: () => el.close() },
 				{ label: t("overwrite"), run: () => this.end(run, at, theirs.etag) });
 		}

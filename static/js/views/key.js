@@ -4,7 +4,7 @@ import { h } from "../dom.js";
 import { confirm, dialog, field, tagsField, typed } from "../ui/dialog.js";
 import { copyable, snippets } from "./connect.js";
 
-/** @import { Box } from "../ui/dialog.js" */
+/** @import { Box, Field } from "../ui/dialog.js" */
 /** @import { App, ClientKey } from "../types.js" */
 
 const COUNT = { min: 1 };
@@ -55,7 +55,7 @@ export function edit(app, token, limits = false) {
 
 	const label = t(token ? "save" : "create_key");
 	box.show(token ? t("edit_what", token) : label, form.content,
-		[{ label: t("cancel") }, { label, kind: "primary", run }], form.name);
+		[{ label: t("cancel") }, { label, kind: "primary", run }], form.fields.name, form.fields);
 }
 
 /**
@@ -108,6 +108,9 @@ function formOf({ t }, token, open) {
 		field(t(limit), { type: "number", name: limit, value: token?.limits?.[limit], ...attributes }));
 	const limited = open || Object.values(token?.limits ?? {}).some(Boolean);
 	if (open) limits[0].input.autofocus = true;
+	/** @type {Record<string, Field>} */
+	const fields = { name, role, expires_at: expires, group, tags, models };
+	for (const limit of limits) fields[`limits.${limit.input.name}`] = limit;
 	const fold = h("details", { open: limited }, h("summary", t("limits")),
 		h("div.tiles.pairs", limits.map(({ el }) => el)));
 
@@ -133,18 +136,10 @@ function formOf({ t }, token, open) {
 	}
 
 	return {
-		name,
+		fields,
 		values,
 		valid,
-		content: [
-			name.el,
-			role.el,
-			expires.el,
-			group.el,
-			tags.el,
-			models.el,
-			fold,
-		],
+		content: [[name, role, expires, group, tags, models].map(({ el }) => el), fold],
 	};
 }
 

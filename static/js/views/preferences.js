@@ -57,20 +57,13 @@ export function edit(app, id) {
 		if (!form.valid()) return undefined;
 		const changes = changed(form.values(), before);
 		if (!Object.keys(changes).length) return id;
-		try {
-			const { account: saved } = await app.api("PUT", path, changes, { ifMatch });
-			app.toast({ text: t("saved", saved), undo: undoOf(changes) });
-			return id;
-		} catch (error) {
-			const { message } = /** @type {Error} */ (error);
-			const wrong = form.fields[message.split(":")[0]];
-			if (!wrong) throw error;
-			return wrong.fail(message);
-		}
+		const { account: saved } = await app.api("PUT", path, changes, { ifMatch });
+		app.toast({ text: t("saved", saved), undo: undoOf(changes) });
+		return id;
 	}
 
 	box.show(t("edit_what", account), form.content,
-		[{ label: t("cancel") }, { label: t("save"), kind: "primary", run }], form.fields.name);
+		[{ label: t("cancel") }, { label: t("save"), kind: "primary", run }], form.fields.name, form.fields);
 }
 
 /**
