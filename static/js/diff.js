@@ -1,7 +1,8 @@
 // @ts-check
 /** What a change has changed, as text. */
+import { timed } from "./format.js";
 
-/** @import { TextKey, Translate } from "./types.js" */
+/** @import { App, TextKey } from "./types.js" */
 /** @typedef {Record<string, unknown> | null | undefined} Fields */
 
 const NOTHING = "–";
@@ -38,6 +39,13 @@ export function diff(before, after, whole = false, label = (name) => name) {
 		.join("; ");
 }
 
-/** What a field of an account or a client key is called, in words if there are some. @param {Translate} t */
-export const fieldsIn = (t) => (/** @type {string} */ name) =>
-	t(/** @type {TextKey} */ (NAMES[name] ?? name.replace("limits.", "")));
+/**
+ * The same for people: fields of an account or a client key are named in words if there are some, times told as settings
+ * want them.
+ * @param {Pick<App, "t" | "clock">} app
+ * @param {Fields} before
+ * @param {Fields} after
+ * @param {boolean} [whole]
+ */
+export const changes = ({ t, clock }, before, after, whole) => timed(diff(before, after, whole,
+	(name) => t(/** @type {TextKey} */ (NAMES[name] ?? name.replace("limits.", "")))), clock);

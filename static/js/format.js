@@ -100,7 +100,7 @@ export function until(at, now, past = "expired") {
 }
 
 /**
- * "14:02:11", with `zone` "14:02:11 UTC", and the day if it is not that of `now`; a dash for what is no time.
+ * "14:02:11", with `zone` "14:02:11 UTC", and the day if it is not that of `now`, the year too; a dash for what is no time.
  * @param {Moment} at
  * @param {{utc?: boolean, zone?: boolean, seconds?: boolean, now?: number}} options
  */
@@ -115,6 +115,7 @@ export function clock(at, { utc = false, zone = false, seconds = true, now = NaN
 	if (now && day(ms(at)) !== day(now)) {
 		options.day = "numeric";
 		options.month = "short";
+		if (day(ms(at)).slice(-4) !== day(now).slice(-4)) options.year = "numeric";
 	}
 	return format(options, ms(at));
 }

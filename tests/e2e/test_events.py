@@ -53,6 +53,21 @@ async def test_days_and_times_follow_the_chosen_mode(tmp_path: Path, browser: Br
         await expect(day).to_be_visible()
 
 
+async def test_a_time_of_a_change_is_told_in_the_chosen_mode(tmp_path: Path, browser: Browser) -> None:
+    async with dashboard(tmp_path, browser, "events") as (service, page):
+        await goto(page, "events")
+        made = await service.admin(
+            "POST", "/api/tokens", {"name": "ci", "expires_at": "2030-01-01T00:00:00Z"}
+        )
+        path = f"/api/tokens/{made.json()['token']['id']}"
+        await service.admin("PUT", path, {"expires_at": "2031-01-01T00:00:00Z"})
+        found = events(page).filter(has_text="ci was changed")
+        local = "Expires: 1 Jan 2030, 05:45:00 GMT+5:45 → 1 Jan 2031, 05:45:00 GMT+5:45"
+        await expect(found).to_contain_text(local)
+        await (await display(page)).get_by_label("Times").select_option("utc")
+        await expect(found).to_contain_text("Expires: 1 Jan 2030, 00:00:00 UTC → 1 Jan 2031, 00:00:00 UTC")
+
+
 async def test_filters_are_in_the_address_and_hide_the_others(tmp_path: Path, browser: Browser) -> None:
     async with dashboard(tmp_path, browser, "events") as (service, page):
         await goto(page, "events")

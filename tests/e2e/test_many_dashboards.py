@@ -73,7 +73,7 @@ async def test_who_renames_what_another_has_renamed_is_asked(tmp_path: Path, bro
         await rename(service, "theirs")
         await dialog.get_by_role("button", name="Rename").click()
         await expect(dialog).to_contain_text("Changed by another admin")
-        await expect(dialog).to_contain_text("name: team-a → theirs")
+        await expect(dialog).to_contain_text("Name: team-a → theirs")
         assert [account.name for account in service.parts.pool] == ["theirs"]
         await dialog.get_by_role("button", name="Use theirs").click()
         await expect(row(mine, "theirs")).to_be_visible()

@@ -97,9 +97,9 @@ async def test_a_long_question_keeps_its_title_in_view_and_its_names_in_order(
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"priority": 5}, "Changed by another admin: priority: 0 → 5."),
-        ({"name": "crew"}, "Changed by another admin: name: team-a → crew."),
-        ({"note": "x", "tags": ["eu"]}, "Changed by another admin: tags: – → eu; note: – → x."),
+        ({"priority": 5}, "Changed by another admin: Priority: 0 → 5."),
+        ({"name": "crew"}, "Changed by another admin: Name: team-a → crew."),
+        ({"note": "x", "tags": ["eu"]}, "Changed by another admin: Tags: – → eu; Note: – → x."),
     ],
 )
 async def test_a_conflict_names_what_was_changed(

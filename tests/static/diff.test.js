@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
-import { diff, fieldsIn } from "../../static/js/diff.js";
+import { changes, diff } from "../../static/js/diff.js";
 import more from "../../static/js/strings.more.en.js";
 import { addTexts, t } from "../../static/js/texts.js";
 
@@ -25,7 +25,13 @@ suite("what a change has changed", () => {
 		addTexts(more);
 		const before = { status: "active", limits: { tokens_per_day: null }, "log.level": "info" };
 		const after = { status: "disabled", limits: { tokens_per_day: 5 }, "log.level": "debug" };
-		assert.equal(diff(before, after, false, fieldsIn(t)),
+		assert.equal(changes({ t, clock: String }, before, after),
 			"Status: active → disabled; Tokens per day: – → 5; log.level: info → debug");
+	});
+
+	test("with times as settings want them", () => {
+		const clock = (/** @type {any} */ at) => at.slice(0, 4);
+		const at = { expires_at: "2030-01-01T00:00:00.000Z" };
+		assert.equal(changes({ t, clock }, { expires_at: null }, at), "Expires: – → 2030");
 	});
 });

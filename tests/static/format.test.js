@@ -48,6 +48,8 @@ describe("clocks", () => {
 	test("they name the zone", () => assert.equal(clock(NOW, { utc: true, zone: true }), "12:00:00 UTC"));
 	test("they name the day if it is another one", () =>
 		assert.equal(clock("2026-02-28T12:00:00Z", { utc: true, now: NOW }), "28 Feb, 12:00:00"));
+	test("and the year if that is another one", () =>
+		assert.equal(clock("2030-01-01T00:00:00Z", { utc: true, now: NOW }), "1 Jan 2030, 00:00:00"));
 	test("they do not if it is today", () =>
 		assert.equal(clock("2026-03-01T00:00:00Z", { utc: true, now: NOW }), "00:00:00"));
 	test("nothing is a dash", () => assert.equal(clock(null), "–"));

@@ -1,6 +1,6 @@
 // @ts-check
 /** Modal dialogs on the native <dialog>. */
-import { diff } from "../diff.js";
+import { changes } from "../diff.js";
 import { dismiss, focus, h, refocus, setText } from "../dom.js";
 
 /** @import { Child } from "../dom.js" */
@@ -129,11 +129,12 @@ export function dialog(app, { guard, topic = "", id, ids = id ? [id] : [], confl
  * @param {string} [id]
  * @returns {Conflict}
  */
-function conflictWith({ store, t }, topic, id = "") {
+function conflictWith(app, topic, id = "") {
+	const { store, t } = app;
 	const edited = (/** @type {any} */ item) => Object.fromEntries(EDITED.map((name) => [name, item?.[name]]));
 	const before = edited(store.items(topic).get(id));
 	return (theirs) => {
-		const what = diff(before, edited(theirs));
+		const what = changes(app, before, edited(theirs));
 		return what ? t("conflict_with", { what }) : t("conflict");
 	};
 }

@@ -1,12 +1,12 @@
 // @ts-check
 /** What has happened and who did it, newest first: what the feed tells, then older pages of the audit log. */
-import { diff, fieldsIn } from "../diff.js";
+import { changes } from "../diff.js";
 import { act, h, keyed, setAttr, setText } from "../dom.js";
 import { sentence } from "../format.js";
 import { offer } from "../ui/export.js";
 import { folded } from "../ui/menu.js";
 
-/** @import { App, LoggedEvent, Mount, TextKey, Translate } from "../types.js" */
+/** @import { App, LoggedEvent, Mount, TextKey } from "../types.js" */
 
 /** A time without a connection. @typedef {{from: number, at: string}} Loss */
 /** A day's head is its name. @typedef {LoggedEvent | Loss | string} Entry */
@@ -236,13 +236,13 @@ function filtersOf(app, voice, changed, asked) {
 		asked: () => String(new URLSearchParams({ kind: kind.value, actor: actor.value })),
 		/** @param {LoggedEvent} event */
 		pass: (event) => event.level.startsWith(level.value) && event.kind.startsWith(kind.value) &&
-			event.actor.kind.startsWith(actor.value) && words(event, t).includes(search.value.trim().toLowerCase()),
+			event.actor.kind.startsWith(actor.value) && words(event, app).includes(search.value.trim().toLowerCase()),
 	};
 }
 
-/** What is searched of an event. @param {LoggedEvent} event @param {Translate} t */
-const words = ({ kind, text, actor, subject, before, after }, t) =>
-	[kind, text, actor.name, actor.id, actor.address, subject?.name, subject?.id, diff(before, after, true, fieldsIn(t))]
+/** What is searched of an event. @param {LoggedEvent} event @param {App} app */
+const words = ({ kind, text, actor, subject, before, after }, app) =>
+	[kind, text, actor.name, actor.id, actor.address, subject?.name, subject?.id, changes(app, before, after, true)]
 		.join(" ").toLowerCase();
 
 /**
@@ -273,7 +273,7 @@ function lossRow({ t, clock }, { from, at }) {
 function eventRow(app, event) {
 	const { t, clock } = app;
 	const { at, level, subject, actor, skipped: n } = event;
-	const change = diff(event.before, event.after, event.kind === "account.rekeyed", fieldsIn(t));
+	const change = changes(app, event.before, event.after, event.kind === "account.rekeyed");
 	/** @type {(name: TextKey, ...content: import("../dom.js").Child[]) => HTMLElement} */
 	const cell = (name, ...content) => h("td", { role: "cell", class: `c-${name}`, "data-label": t(name) }, content);
 	const name = subject?.name ?? subject?.id;

@@ -1,6 +1,6 @@
 // @ts-check
 /** One client key: its limits, what it cost by model, who uses it, and who has changed it. */
-import { diff, fieldsIn } from "../diff.js";
+import { changes } from "../diff.js";
 import { h, panel, setAttr, setText } from "../dom.js";
 import { sentence } from "../format.js";
 import { dayOf } from "../ui/cells.js";
@@ -135,7 +135,7 @@ function changesOf(app, id) {
 		const { actor } = event;
 		const by = actor.kind === "system" ? t("by_itself") : join(actor.name ?? actor.id, actor.address);
 		return [event.id, [app.clock(event.at, { zone: false }), sentence(event, app.clock),
-			join(diff(event.before, event.after, false, fieldsIn(t)), t("k_by", { by }))]];
+			join(changes(app, event.before, event.after), t("k_by", { by }))]];
 	};
 
 	function patch() {
