@@ -13,10 +13,11 @@ from proxy.simulator import Error, Fault, no_credit
 from proxy.usage.request import RequestRecord
 from proxy.usage.request_log import MOST_AT_ONCE, Wanted
 from tests.canaries import leaked
-from tests.e2e.dashboard import dashboard, goto
+from tests.e2e.cable import cable
+from tests.e2e.dashboard import OFFLINE, RunningClock, dashboard, goto, live, visit
 from tests.e2e.test_axe import barriers
 from tests.e2e.test_layout import in_all_shapes
-from tests.service import CLIENT_KEY, MESSAGE_HEADERS, Service, message, until, upstream_key
+from tests.service import CLIENT_KEY, MESSAGE_HEADERS, Service, message, serve, until, upstream_key
 
 PROMPT = "The-Prompt-of-this-test"
 
@@ -118,17 +119,45 @@ async def test_what_is_refused_says_why_and_waits_for_retry(tmp_path: Path, brow
     async with dashboard(tmp_path, browser, "requests?status=foo") as (service, page):
         why = page.get_by_text(re.compile(r"^Could not load\. status: a number, a class such as 4xx"))
         await expect(why).to_be_visible()
+        await expect(page.get_by_role("button", name="Older")).to_be_hidden()
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         service.simulator.script(None, Error(404))
         await service.message()
         await painted(service, page)
         assert asked == []
-        await page.get_by_role("button", name="Retry").click()
+        await page.get_by_role("button", name="Retry").press("Enter")
         await expect(why).to_be_visible()
+        await expect(page.get_by_role("heading", level=2)).to_be_focused()
         await page.get_by_label("Result").select_option("All that failed")
         await expect(rows(page)).to_have_count(1)
         assert len(asked) == 2
+
+
+async def test_a_filter_that_was_chosen_without_a_network_holds_with_the_next_connection(
+    tmp_path: Path, browser: Browser
+) -> None:
+    async with (
+        serve(tmp_path, accounts=("team-a",), clock=RunningClock()) as service,
+        cable(service.port) as line,
+        visit(browser, line, "requests", allow=OFFLINE) as page,
+    ):
+        await answered(service, None, Error(404))
+        await expect(rows(page)).to_have_count(2)
+        line.cut()
+        await page.get_by_label("Result").select_option("All that failed")
+        await expect(page.get_by_text("Could not load. The server cannot be reached.")).to_be_visible()
+        await expect(rows(page)).to_have_count(1)
+        await answered(service, Error(400))
+        asked: list[str] = []
+        page.on("response", lambda response: asked.append(response.url))
+        line.mend()
+        await live(page)
+        await expect(rows(page)).to_have_count(2)
+        await expect(page.get_by_text("Could not load.")).to_be_hidden()
+        await answered(service, None, Error(400))
+        await expect(rows(page)).to_have_count(3)
+        assert len([url for url in asked if "/api/admin/requests" in url]) == 1
 
 
 async def test_a_span_that_is_none_leaves_nothing_out(tmp_path: Path, browser: Browser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -110,8 +111,29 @@ async def test_usage_that_cannot_be_loaded(tmp_path: Path, browser: Browser) -> 
         await expect(page.get_by_text("Could not load. It broke.")).to_be_visible()
         await fine(page)
         await page.unroute("**/api/admin/usage*")
-        await page.get_by_role("button", name="Retry").click()
+        await page.get_by_role("button", name="Retry").press("Enter")
         await expect(page.get_by_text("Could not load. It broke.")).not_to_be_visible()
+        await expect(page.get_by_role("heading", level=2)).to_be_focused()
+
+
+async def test_usage_of_which_only_the_feed_comes(tmp_path: Path, browser: Browser) -> None:
+    go = asyncio.Event()
+
+    async def slow(route: Route) -> None:
+        await go.wait()
+        await refuse(route)
+
+    async with dashboard(tmp_path, browser, allow="500") as (service, page):
+        await service.message()
+        await page.route("**/api/admin/usage/chart*", slow)
+        await goto(page, "usage")
+        await expect(page.get_by_role("img", name=re.compile("^Requests, last 24 h: 1"))).to_be_visible()
+        go.set()  # now that the charts are fed
+        await expect(page.get_by_text("Could not load. It broke.")).to_be_visible()
+        await page.unroute("**/api/admin/usage/chart*")
+        await page.get_by_role("button", name="Retry").click()
+        await expect(page.get_by_role("table").last).to_contain_text("team-a")
+        await expect(page.get_by_role("button", name="CSV")).to_be_enabled()
 
 
 async def test_an_account_that_was_not_used(tmp_path: Path, browser: Browser) -> None:

@@ -90,7 +90,11 @@ export function field(label, attributes, hint, tag = "input") {
  */
 export function notLoaded({ t }, note, error, again) {
 	const { message } = /** @type {Error} */ (error);
-	note.replaceChildren(`${t("not_loaded")} ${message} `, press({ label: t("retry"), run: again }));
+	const run = async () => {
+		await again();
+		refocus(); // the button is gone
+	};
+	note.replaceChildren(`${t("not_loaded")} ${message} `, press({ label: t("retry"), run }));
 }
 
 /** What is typed into a field, without space around it. @param {Field} field */

@@ -220,7 +220,7 @@ export class UsageCharts {
 			this.options.loaded?.(found.from, found.to);
 			this.draw();
 		} catch (error) {
-			if (asked === this.asked && !this.isFed()) notLoaded(app, note, error, () => this.load());
+			if (asked === this.asked && (this.options.loaded || !this.isFed())) notLoaded(app, note, error, () => this.load());
 		}
 	}
 

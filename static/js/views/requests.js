@@ -1,6 +1,6 @@
 // @ts-check
 /** The last requests, newest first: who asked, which account answered, what it came to. */
-import { act, h, keyed, setText } from "../dom.js";
+import { act, h, keyed, refocus, setText } from "../dom.js";
 import { FILTERS, MOST, fits, queryOf, unbroken, united, wantedIn } from "../requests.js";
 import { offer } from "../ui/export.js";
 import { Filters } from "../ui/request_filters.js";
@@ -61,6 +61,8 @@ class Requests {
 		this.newest = 0;
 		/** The server's run that was asked for them. @type {string | null} */
 		this.epoch = null;
+		/** The breaks of the connection until then. */
+		this.losses = app.live.losses;
 		/** Whether the list is what it answered. */
 		this.loaded = false;
 		this.page = 0;
@@ -81,9 +83,7 @@ class Requests {
 	/** @param {Dirty} dirty */
 	patch(dirty) {
 		if (dirty.has("tokens") || dirty.has("accounts")) this.filters.offer(this.list);
-		if (!this.app.store.ready("requests")) return;
-		if (this.epoch !== this.app.store.epoch) this.load();
-		else if (dirty.has("requests")) this.follow();
+		if (dirty.has("requests") && this.app.store.ready("requests")) this.follow();
 	}
 
 	tick() {
@@ -100,6 +100,8 @@ class Requests {
 
 	/** Takes in what has come, or says that it has. */
 	follow(anyway = false) {
+		const { store: { epoch }, live: { losses } } = this.app;
+		if (this.epoch !== epoch || !(this.loaded || this.loading || this.losses === losses)) this.load();
 		if (this.loading || !this.loaded) return;
 		const live = unbroken([...this.items.values()]);
 		const news = live.filter((request) => request.id > this.newest && fits(this.wanted, request));
@@ -140,14 +142,19 @@ class Requests {
 		else this.follow(true);
 	}
 
-	retry() {
+	async retry() {
 		this.app.live.retry();
-		if (this.app.store.ready("requests")) this.load();
+		if (this.app.store.ready("requests")) await this.load();
+		refocus();
 	}
 
-	/** Begins anew, with what the filters want. What fails waits for Retry: each paint would ask again. */
+	/**
+	 * Begins anew, with what the filters want. What fails waits for Retry, or until a break of the connection has ended:
+	 * each paint would ask again.
+	 */
 	async load() {
 		this.epoch = this.app.store.epoch;
+		this.losses = this.app.live.losses;
 		this.loaded = false;
 		const found = await this.ask(this.wanted);
 		if (!found) return;
@@ -184,7 +191,9 @@ class Requests {
 			return requests;
 		} catch (error) {
 			const { message } = /** @type {Error} */ (error);
-			if (mine === this.turn) this.say(`${this.app.t("not_loaded")} ${message}`, "retry");
+			if (mine !== this.turn) return null;
+			this.draw();
+			this.say(`${this.app.t("not_loaded")} ${message}`, "retry");
 			return null;
 		} finally {
 			if (mine === this.turn) this.loading = false;
@@ -217,11 +226,13 @@ class Requests {
 		setText(range, t("range", { from: from + 1, to: from + page.length, n }));
 		previous.disabled = this.page === 0;
 		next.disabled = this.ended && from + PAGE >= this.list.length;
-		pager.hidden = previous.disabled && next.disabled;
+		pager.hidden = !page.length || (previous.disabled && next.disabled);
 		this.filters.offer(this.list);
 		grid.hidden = !page.length;
-		if (page.length) note.hidden = true;
-		else if (queryOf(this.wanted).size) this.say(t("rq_no_match"), "clear_filters");
+		note.hidden = page.length > 0;
+		note.replaceChildren(); // hidden alone, a button would keep the focus
+		if (page.length) return;
+		if (queryOf(this.wanted).size) this.say(t("rq_no_match"), "clear_filters");
 		else this.say(t("no_requests"), "connect");
 	}
 
@@ -243,6 +254,8 @@ class Requests {
 		this.app.setQuery(change);
 		this.wanted = wantedIn(this.app.query());
 		this.filters.show(this.wanted);
+		this.list = this.list.filter((request) => fits(this.wanted, request));
+		this.page = 0;
 		this.load();
 	}
 
