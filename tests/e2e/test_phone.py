@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, expect
 
-from tests.e2e.dashboard import dashboard, row
+from tests.e2e.dashboard import dashboard, goto, row
 from tests.e2e.furniture import furnish
-from tests.service import Service
+from tests.e2e.test_layout import overflows
+from tests.service import MESSAGE_HEADERS, Service, message
 
 PHONE = {"width": 390, "height": 844, "has_touch": True}
 LINE_PX = 62
@@ -79,3 +80,46 @@ async def test_a_wide_window_has_them_in_sight(tmp_path: Path, browser: Browser)
         await expect(page.get_by_role("button", name="Invalid")).to_be_visible()
         await expect(page.get_by_role("button", name="Filters")).to_be_hidden()
         await expect(page.get_by_label("Sort", exact=True)).to_be_hidden()
+
+
+LONG = "Platform team, production, batch jobs of the night (Frankfurt"
+
+BEYOND = "(el) => el.scrollWidth - el.clientWidth"
+"""By how many px an element scrolls sideways."""
+
+
+async def of_long_names(service: Service) -> None:
+    for n in (1, 2):
+        await service.add_account(f"team-{n}")
+        *_, account = service.parts.pool
+        await service.parts.pool.update(account.id, name=f"{LONG} {n})")
+        key = await service.add_key(f"{LONG} {n})")
+        await service.send("POST", "/v1/messages", MESSAGE_HEADERS, message(), key=key)
+
+
+@pytest.mark.parametrize(
+    ("view", "buttons"),
+    [("accounts", ["Delete", "Why this account", "Replace key", "Edit"]), ("tokens", ["Rotate", "Revoke"])],
+)
+async def test_a_dialog_about_a_long_name_is_not_wider_than_itself(
+    tmp_path: Path, browser: Browser, view: str, buttons: list[str]
+) -> None:
+    async with dashboard(tmp_path, browser, view, accounts=(), prepare=of_long_names, width=360) as (_, page):
+        await page.get_by_role("link", name=LONG).first.click()
+        dialog = page.get_by_role("dialog")
+        for name in buttons:
+            await page.get_by_role("main").get_by_role("button", name=name).first.click()
+            await expect(dialog).to_be_visible()
+            assert await dialog.evaluate(BEYOND) == 0, name
+            await page.keyboard.press("Escape")
+            await expect(page.locator("dialog")).to_have_count(0)
+
+
+@pytest.mark.parametrize("by", ["account", "token"])
+async def test_usage_by_what_has_a_long_name_does_not_scroll_sideways(
+    tmp_path: Path, browser: Browser, by: str
+) -> None:
+    async with dashboard(tmp_path, browser, accounts=(), prepare=of_long_names, width=360) as (_, page):
+        await goto(page, f"usage?by={by}")
+        await expect(page.get_by_role("button", name=LONG).first).to_be_visible()
+        assert await overflows(page) == []
