@@ -261,6 +261,24 @@ async def test_of_many_sessions_the_newest_are_shown_and_a_link_finds_all(
         await expect(found.filter(has_text="ci of team-a")).to_have_count(0)
 
 
+async def test_of_many_sessions_those_in_use_stand_first_whenever_they_began(
+    tmp_path: Path, browser: Browser
+) -> None:
+    async with dashboard(tmp_path, browser, prepare=furnish) as (service, page):
+        mine, (account, _) = ci(service), service.parts.pool
+        busy = Client(mine.id, "10.0.0.1", "the busy one")
+        service.parts.sessions.enter(busy, limited=False, cut=lambda: None).answered_by(account.id)
+        assert isinstance(service.clock, RunningClock)
+        for n in [*range(25), 0]:
+            service.clock.advance(1)
+            enter(service, mine.id, account.id, f"agent {n} of a")
+        await goto(page, f"tokens/{mine.id}")
+        panel = page.locator("section.panel", has=page.get_by_role("heading", name=re.compile("^Sessions")))
+        await expect(panel.get_by_role("listitem")).to_have_count(20)
+        for at, text in enumerate(["the busy one", "agent 0 of a", "agent 24 of a"]):
+            await expect(panel.get_by_role("listitem").nth(at)).to_contain_text(text)
+
+
 async def two_days(service: Service) -> None:
     await service.parts.keys.add("ci", KEY)
     await ask(service, "claude-sonnet-5-5", 2)

@@ -97,7 +97,7 @@ function idCell(app, td) {
 }
 
 /**
- * The newest sessions of an account or a client key, and the way to all of them.
+ * The sessions of an account or a client key, those in use first, then the last seen; and the way to all of them.
  * @param {App} app
  * @param {"account_id" | "token_id"} field what holds the id
  * @param {string} id
@@ -119,8 +119,8 @@ export function sessionsOf({ t, store, clock }, field, id, title, none) {
 		el: panel(title, note, ul, all),
 		patch() {
 			const mine = [...store.items("sessions").values()].filter((session) => session[field] === id)
-				.sort((a, b) => (a.created_at < b.created_at ? -1 : 1));
-			fill(mine.slice(-MOST).reverse().map(line));
+				.sort((a, b) => Number(b.in_flight > 0) - Number(a.in_flight > 0) || (a.last_seen_at < b.last_seen_at ? 1 : -1));
+			fill(mine.slice(0, MOST).map(line));
 			setText(note, mine.length ? "" : none);
 			setText(all, t("all_sessions", { n: mine.length }));
 			all.hidden = mine.length <= MOST;
