@@ -25,6 +25,8 @@ const settings = createSettings((key, value) => {
 	if (key === "theme") setAttr(document.documentElement, "data-theme", value !== "system" && value);
 	const select = document.getElementById(key);
 	if (select instanceof HTMLSelectElement) select.value = value;
+	// Somebody has signed in again in another tab.
+	if (key === "session" && value === "on" && live.state === "signed-out") app.enter();
 	view?.tick(live.now());
 });
 /** @type {Required<View> | undefined} */
@@ -103,8 +105,8 @@ const app = {
 	},
 	/** There is a session. */
 	enter() {
-		settings.set("session", "on");
 		live.start();
+		settings.set("session", "on");
 		route();
 	},
 };

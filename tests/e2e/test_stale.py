@@ -141,6 +141,19 @@ async def test_who_is_signed_out_sees_the_login_and_comes_back_to_where_they_wer
         await expect(row(page, "team-a")).to_have_count(0)
 
 
+async def test_who_signs_in_again_is_signed_in_in_all_tabs(tmp_path: Path, browser: Browser) -> None:
+    async with dashboard(tmp_path, browser, "accounts?q=team-b") as (service, page):
+        other = await page.context.new_page()
+        await other.goto(page.url)
+        await expect(row(other, "team-b")).to_be_visible()
+        service.clock.advance(13 * 3600)
+        for tab in (page, other):
+            await expect(tab.get_by_label("Admin key")).to_be_visible()
+        await sign_in(page)
+        for tab in (page, other):
+            await expect(row(tab, "team-b")).to_be_visible()
+
+
 async def test_a_dashboard_too_many_is_told(tmp_path: Path, browser: Browser) -> None:
     async with (
         serve(tmp_path, clock=RunningClock()) as service,
