@@ -331,3 +331,20 @@ async def test_each_error_stands_under_the_field_that_it_is_about(tmp_path: Path
         await add.click()
         await expect(key).to_have_accessible_description(re.compile("refuses"))
         await expect(name).not_to_have_attribute("aria-invalid", "true")
+
+
+async def test_whether_to_stop_is_not_asked_any_more_once_the_login_is_done(
+    tmp_path: Path, browser: Browser
+) -> None:
+    async with dashboard(tmp_path, browser, "accounts") as (service, page):
+        dialog = await begin(page, "team-new")
+        location = await authorised(service, dialog)
+        await page.keyboard.press("Escape")
+        await expect(dialog.last).to_contain_text("What you entered is lost.")
+        tab = await page.context.new_page()
+        await tab.goto(location)
+        await tab.close()
+        await expect(dialog).to_have_count(1)
+        await expect(dialog).to_contain_text("team-new added")
+        await dialog.get_by_role("button", name="Close").click()
+        await expect(row(page, "team-new")).to_be_focused()

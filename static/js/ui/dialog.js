@@ -215,6 +215,8 @@ class Dialog {
 		const foot = choices.map(({ value = "", run = () => value, ...button }) =>
 			press({ .../** @type {Button} */ (button), run: () => this.end(run, at) }));
 		this.fields = fields;
+		const above = el.nextElementSibling;
+		if (above instanceof HTMLDialogElement) dismiss(above); // it asks about what is shown no more
 		el.ariaLabel = title;
 		el.replaceChildren(h("form", { method: "dialog" }, h("h2", title), content, h("footer.row", foot)));
 		if (!el.open) {
