@@ -54,8 +54,7 @@ def _main() -> int | None:
 
 
 def _worker(common: Common, place: Listening) -> int:
-    settings = common.settings.listening_at(place.port)
-    return command_line.exit_status(lambda: asyncio.run(_configured(settings, None, place)))
+    return command_line.exit_status(lambda: asyncio.run(_configured(common.settings, None, place)))
 
 
 async def _configured(

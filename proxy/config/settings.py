@@ -313,10 +313,6 @@ class Settings(BaseSettings):
         settings._places = replace(self._places, by_key=places if theirs is None else places | {key: theirs})
         return settings
 
-    def listening_at(self, port: int) -> Settings:
-        """These settings with another port."""
-        return self.model_copy(update={"server": self.server.model_copy(update={"port": port})})
-
     @property
     def outbound_proxy(self) -> str | None:
         """The URL of `claude.proxy`, with its password."""
