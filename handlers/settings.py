@@ -39,10 +39,7 @@ class ReadAgain(AdminHandler):
         self.about = about
 
     async def post(self) -> None:
-        changed = await self.about.reload()
-        for told in self.about.on_asked:
-            told()
-        await self.answer_changed({"changed": changed})
+        await self.answer_changed({"changed": await self.about.reload()})
 
 
 class TestNotification(AdminHandler):

@@ -11,6 +11,14 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Final
 
+QUEUED: Final[int] = getattr(signal, "SIGRTMIN", 0)
+"""From here on each signal that is sent arrives, with its sender, however many come at once (signal(7)). macOS has none
+of them, nor what else workers need."""
+
+RELOADS: Final = QUEUED
+"""What a worker sends to its parent, and that to the other workers, if it was asked to read the configuration again. It
+is no SIGHUP, which nohup ignores, and which may say that a terminal is gone."""
+
 REPEATED_WITHIN_S: Final = 1.0
 """A worker gets one signal twice if it was sent to all processes at once, as by Ctrl-C or systemd's
 KillMode=control-group: its parent passes it on as well."""
@@ -23,8 +31,9 @@ class Signals:
 
     SIGTERM or SIGINT ends a start, or sets `stop` if that is over; one more of them sets `hurried`, the third ends the
     process at once. SIGHUP reads the configuration again, once the process serves. But if it comes because the
-    process's terminal is gone, often more than once, it is as SIGTERM. Under nohup it is ignored. SIGUSR2 does nothing:
-    the successor is begun by one that serves.
+    process's terminal is gone, often more than once, it is as SIGTERM. Under nohup it is ignored. RELOADS has a worker
+    read the configuration again since another one was asked to. SIGUSR2 does nothing: the successor is begun by one
+    that serves.
     """
 
     def __init__(self, *, is_worker: bool) -> None:
@@ -35,25 +44,30 @@ class Signals:
         self._is_worker = is_worker
         self._had_terminal = has_terminal()
         self._hurried: asyncio.Event | None = None
-        self._reload: Callable[[], None] | None = None
-        self._reads_later = False
+        self._reload: Callable[[bool], None] | None = None
+        self._reads_later: list[bool] = []
         self._ends = 0
         self._last = 0, 0.0
         self._heed()
 
-    def serve(self, hurried: asyncio.Event, reload: Callable[[], None]) -> None:
-        """Take note that the start is over. What a SIGHUP has asked for meanwhile is done now."""
+    def serve(self, hurried: asyncio.Event, reload: Callable[[bool], None]) -> None:
+        """Take note that the start is over. A `reload` that was asked for meanwhile is done now.
+
+        It is given whether it was this process that was asked.
+        """
         self._starting, self._hurried, self._reload = None, hurried, reload
         if self._reads_later:
-            reload()
+            reload(any(self._reads_later))
 
     def _heed(self) -> None:
-        heeded: dict[signal.Signals, Callable[[], None]] = {
+        heeded: dict[int, Callable[[], None]] = {
             number: partial(self._end, number) for number in (signal.SIGTERM, signal.SIGINT)
         }
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             heeded[signal.SIGHUP] = self._hang_up
-        if not self._is_worker:  # for a worker it stays blocked: its parent says what to do instead
+        if self._is_worker:  # SIGUSR2 stays blocked: its parent says what to do instead
+            heeded[RELOADS] = partial(self._read_again, False)
+        else:
             heeded[signal.SIGUSR2] = partial(
                 log.warning, "SIGUSR2 ignored: no process can follow this one now"
             )
@@ -84,10 +98,14 @@ class Signals:
         if self._had_terminal and not has_terminal():
             self._ends = max(self._ends, 1)
             self._stop()
-        elif self._reload is None:
-            self._reads_later = True
         else:
-            self._reload()
+            self._read_again(True)
+
+    def _read_again(self, was_asked: bool) -> None:
+        if self._reload is None:
+            self._reads_later.append(was_asked)
+        else:
+            self._reload(was_asked)
 
 
 @contextlib.asynccontextmanager

@@ -13,13 +13,13 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
 from handlers.server import Listening, sockets_at
-from handlers.signals import has_terminal
+from handlers.signals import QUEUED, RELOADS, has_terminal
 from handlers.supervisor import Supervisor
 from proxy.clock import Clock
 from proxy.errors import StartError
@@ -33,13 +33,13 @@ LIVED_S: Final = 60.0
 """What lived so long is started again as if for the first time."""
 
 ENDS: Final = (signal.SIGTERM, signal.SIGINT)
-SERVES: Final = signal.SIGUSR1
+SERVES: Final = QUEUED + 1
 """What a worker sends to its parent when it serves."""
 
 UPGRADES: Final = signal.SIGUSR2
 """What a process that serves alone takes for the wish that another one follows it."""
 
-HEARD: Final = frozenset({*ENDS, signal.SIGHUP, SERVES, UPGRADES, signal.SIGCHLD})
+HEARD: Final = frozenset({*ENDS, signal.SIGHUP, RELOADS, SERVES, UPGRADES, signal.SIGCHLD})
 PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,7 @@ class Worker:
 
     number: int
     pid: int | None = None
+    serves: bool = False
     started_at: float = 0.0
     deaths: int = 0
     start_at: float | None = None
@@ -60,7 +61,7 @@ class Worker:
 class Workers:
     """`work` is what a worker does: it is given its number and whether others serve, and returns the exit status.
 
-    `reload` has those that are started from now on know the configuration as it is now.
+    `reload` has those that are started from now on know the configuration as it is now: one that runs has taken it.
     """
 
     def __init__(
@@ -95,39 +96,64 @@ class Workers:
             self._hear(heard)
         return self._worst
 
-    def _hear(self, signals: set[signal.Signals]) -> None:
+    def _hear(self, signals: set[int]) -> None:
         """Wait for a signal or for the next start, and do what it asks for."""
         due = [each.start_at for each in self._workers if each.start_at is not None]
         wait_s = max(0.0, min(due) - self._clock.monotonic()) if due else 3600.0
         heard = signal.sigtimedwait(signals, min(wait_s, self._supervisor.every_s or wait_s))
         if self._served and self._supervisor.every_s is not None:
             self._supervisor.tell("WATCHDOG=1")
-        if heard is not None and heard.si_signo in (*ENDS, signal.SIGHUP):
-            self._pass_on(signal.Signals(heard.si_signo))
-        elif heard is not None and heard.si_signo == UPGRADES:
-            log.error("SIGUSR2 ignored: with server.workers, an upgrade is a restart")
-        elif heard is not None and heard.si_signo == SERVES and not self._served:
-            self._served = True
-            self._supervisor.tell("READY=1")
-            for each in self._workers[1:]:
-                self._start(each)
+        if heard is not None:
+            self._heed(heard.si_signo, heard.si_pid)
         self._reap()  # a signal stands for any number of deaths
         for each in self._workers:
             if each.start_at is not None and each.start_at <= self._clock.monotonic():
                 self._start(each)
 
-    def _pass_on(self, number: signal.Signals) -> None:
-        """Pass a signal on. None is started again after one that ends them."""
-        self._ending |= number in ENDS or (self._had_terminal and not has_terminal())
-        if self._ending:
-            self._supervisor.tell("STOPPING=1")
+    def _heed(self, number: int, sender: int) -> None:
+        if number in ENDS or (number == signal.SIGHUP and self._had_terminal and not has_terminal()):
+            self._end(number)
+        elif number == signal.SIGHUP:
+            self._ask_one()
+        elif number == RELOADS:
+            self._reload()
+            self._pass_on(RELOADS, [each for each in self._workers if each.pid != sender])
+        elif number == UPGRADES:
+            log.error("SIGUSR2 ignored: with server.workers, an upgrade is a restart")
+        elif number == SERVES:
+            self._serve(sender)
+
+    def _end(self, number: int) -> None:
+        """End all by this signal. None is started from now on."""
+        self._ending = True
+        self._supervisor.tell("STOPPING=1")
+        for each in self._workers:
+            each.start_at = None
+        self._pass_on(number, self._workers)
+
+    def _ask_one(self) -> None:
+        """Have one worker read the configuration again; RELOADS says when it has, and the others follow."""
+        alive = [each for each in self._workers if each.pid is not None]
+        if alive:
+            self._pass_on(signal.SIGHUP, [max(alive, key=lambda each: each.serves)])
         else:
             self._reload()
-        for each in self._workers:
-            if self._ending:
-                each.start_at = None
+
+    def _pass_on(self, number: int, workers: Iterable[Worker]) -> None:
+        for each in workers:
             if each.pid is not None:
                 os.kill(each.pid, number)
+
+    def _serve(self, pid: int) -> None:
+        """Take note that this process serves. The first that does is followed by the others."""
+        for each in self._workers:
+            each.serves |= each.pid == pid
+        if self._served or self._ending:
+            return
+        self._served = True
+        self._supervisor.tell("READY=1")
+        for each in self._workers[1:]:
+            self._start(each)
 
     def _reap(self) -> None:
         for each in self._workers:
@@ -135,7 +161,7 @@ class Workers:
                 continue
             pid, status = os.waitpid(each.pid, os.WNOHANG)
             if pid:
-                each.pid = None
+                each.pid, each.serves = None, False
                 self._died(each, os.waitstatus_to_exitcode(status))
 
     def _died(self, worker: Worker, status: int) -> None:
@@ -150,11 +176,17 @@ class Workers:
         log.error("worker died number=%d status=%d again_in_s=%g", worker.number, status, again_s)
 
     def _start(self, worker: Worker) -> None:
-        parent = os.getpid()
-        pid = os.fork()
+        parent, others_serve = os.getpid(), any(each.serves for each in self._workers)
+        worker.started_at, worker.start_at = self._clock.monotonic(), None
+        try:
+            pid = os.fork()
+        except OSError as error:  # EAGAIN: the system or the user has too many processes
+            log.error("cannot start a worker number=%d reason=%s", worker.number, error.strerror)
+            self._died(worker, 1)
+            return
         if pid == 0:
-            _exit(partial(self._work, worker.number, self._served), parent)
-        worker.pid, worker.started_at, worker.start_at = pid, self._clock.monotonic(), None
+            _exit(partial(self._work, worker.number, others_serve), parent)
+        worker.pid = pid
 
 
 def _exit(work: Callable[[], int], parent: int) -> None:
@@ -191,8 +223,8 @@ def announce(text: str, worker: int | None) -> None:
 
 
 def reload_all() -> None:
-    """Have all workers read the configuration again: called in one of them, which has."""
-    os.kill(os.getppid(), signal.SIGHUP)
+    """Have the other workers read the configuration again: called in one of them, which has."""
+    os.kill(os.getppid(), RELOADS)
 
 
 def run_workers(

@@ -6,17 +6,22 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from proxy.clock import SystemClock
 from proxy.simulator import Simulator, Steady
-from tests.process import RUN, Running, environ, refusal, run_fork, running, write_config
+from tests.process import ROOT, RUN, Running, environ, refusal, run_fork, running, write_config
 from tests.redis_server import RedisServer
 from tests.service import ADMIN_KEY, MESSAGE_HEADERS, PAGE_HEADERS, message, until
-from tests.wire import connect
+from tests.test_life import hangup
+from tests.wire import Cut, connect
 
 CLIENT_KEY = "cp-canary-Ue5Ri8To2Pa7Sd4Fg9Hj1Kl3Zx6Cv0BnQw3"
 ACCOUNT_KEY = "sk-ant-api03-canary-Wq8Zr2Lp6Tn4Vb1Xc9Yd7Mf5Kg3Hj0Sa"
@@ -50,6 +55,41 @@ async def workers(
             yield parent, simulator
     finally:
         await simulator.stop()
+
+
+PLAYED = """
+import os, signal, sys
+from handlers.supervisor import Supervisor
+from handlers.workers import SERVES, Workers
+from proxy.clock import SystemClock
+
+def work(number, others_serve):
+    print("worker", number, flush=True)
+    {work}
+    return 0
+
+{before}
+sys.exit(Workers(2, work, lambda: None, Supervisor(os.environ), SystemClock()).run())
+"""
+
+
+def played(home: Path, work: str, before: str = "") -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """What two workers print that do nothing but `work`, and what systemd is told of them."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        told.bind(str(home / "notify"))
+        done = subprocess.run(  # noqa: S603 - our own program
+            [sys.executable, "-c", PLAYED.format(work=work, before=before)],
+            env=environ(home, {"PYTHONPATH": str(ROOT), "NOTIFY_SOCKET": str(home / "notify")}),
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        told.setblocking(False)
+        states = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                states.append(told.recv(99).decode())
+    return done, states
 
 
 async def logged(process: Running, text: str, times: int) -> None:
@@ -117,6 +157,37 @@ async def test_streams_end_by_themselves_before_the_workers_do(
         assert await parent.ended() == 0
 
 
+def test_a_signal_before_the_first_worker_serves_lets_no_other_start(tmp_path: Path) -> None:
+    work = "os.kill(os.getppid(), signal.SIGTERM); signal.sigwait(HEARD); os.kill(os.getppid(), SERVES)"
+    done, told = played(tmp_path, work.replace("HEARD", "{signal.SIGTERM}"))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "worker 0\n", "")
+    assert told == ["STOPPING=1"]
+
+
+def test_a_worker_that_the_system_does_not_start_is_tried_again(tmp_path: Path) -> None:
+    work = "os.kill(os.getppid(), signal.SIGTERM if number else SERVES); signal.sigwait({signal.SIGTERM})"
+    fork = """
+forks, fork = [], os.fork
+def limited():
+    forks.append(1)
+    if len(forks) == 2:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+    return fork()
+os.fork = limited
+"""
+    done, told = played(tmp_path, work, fork)
+    assert (done.returncode, done.stdout) == (0, "worker 0\nworker 1\n"), done.stderr
+    assert done.stderr.startswith("cannot start a worker number=1 reason=Resource temporarily unavailable\n")
+    assert told == ["READY=1", "STOPPING=1"]
+
+
+def test_the_first_worker_that_the_system_does_not_start_ends_the_start(tmp_path: Path) -> None:
+    fork = "def limited():\n    raise BlockingIOError(11, 'no more')\nos.fork = limited"
+    done, told = played(tmp_path, "", fork)
+    assert (done.returncode, done.stdout, told) == (1, "", [])
+    assert done.stderr == "cannot start a worker number=0 reason=no more\n"
+
+
 async def test_all_workers_read_the_configuration_again(tmp_path: Path, redis_server: RedisServer) -> None:
     async with workers(tmp_path, redis_server) as (parent, _):
         write_config(tmp_path, "logger:\n  format: json\n")
@@ -124,18 +195,55 @@ async def test_all_workers_read_the_configuration_again(tmp_path: Path, redis_se
         await logged(parent, "configuration read again, changed: logger.format", 2)
         await served(parent)
         assert len(children(parent.pid)) == 2
+        assert [each["actor"]["kind"] for each in await reloads(parent)] == ["system"]
 
 
-async def test_a_reload_that_one_worker_is_asked_for_reaches_all(
-    tmp_path: Path, redis_server: RedisServer
+async def reloads(parent: Running, key: str = ADMIN_KEY) -> list[dict[str, Any]]:
+    """The events that tell of one."""
+    answer = await parent.send("GET", "/api/admin/events?kind=server.reloaded", [("X-API-Key", key)])
+    found: list[dict[str, Any]] = answer.json()["events"]
+    return found
+
+
+@pytest.mark.parametrize("action", [signal.SIG_DFL, signal.SIG_IGN], ids=["", "under nohup"])
+async def test_a_reload_that_one_worker_is_asked_for_reaches_all_and_is_told_once(
+    tmp_path: Path, redis_server: RedisServer, action: signal.Handlers
 ) -> None:
-    async with workers(tmp_path, redis_server) as (parent, _):
+    async with contextlib.AsyncExitStack() as stack:
+        with hangup(action):
+            parent, _ = await stack.enter_async_context(workers(tmp_path, redis_server, 3))
         config, other = write_config(tmp_path), "another-Admin-key-of-tests-3Kx"
         config.write_text(config.read_text().replace(ADMIN_KEY, other))
         assert (await parent.admin("POST", "/api/admin/reload")).status == 200
-        await logged(parent, "configuration read again, changed: auth.api_key", 2)
+        await logged(parent, "configuration read again, changed: auth.api_key", 3)
         answers = [await parent.admin("GET", "/api/accounts") for _ in range(10)]
         assert {each.status for each in answers} == {401}
+        assert [each["actor"]["kind"] for each in await reloads(parent, other)] == ["admin"]
+
+
+IN_BACKGROUND = "import subprocess, sys; subprocess.run(sys.argv[1:], process_group=0)"
+"""As a shell runs a command that ends in `&`: the kernel tells it nothing of the terminal's end."""
+
+
+async def test_a_reload_ends_nothing_if_the_terminal_is_gone(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    terminal, line = os.openpty()
+    async with contextlib.AsyncExitStack() as stack:
+        with hangup(signal.SIG_DFL):
+            shell = {"terminal": os.ttyname(line), "command": [sys.executable, "-c", IN_BACKGROUND, *RUN]}
+            begun = workers(tmp_path, redis_server, **shell)
+            running, _ = await stack.enter_async_context(begun)
+        [parent] = children(running.pid)
+        stack.callback(os.kill, parent, signal.SIGTERM)
+        os.close(line)
+        os.close(terminal)
+        await until(lambda: not alive(running.pid))
+        write_config(tmp_path, "logger:\n  format: json\n")
+        assert (await running.admin("POST", "/api/admin/reload")).status == 200
+        await logged(running, "configuration read again, changed: logger.format", 2)
+        await served(running)
+        assert len(children(parent)) == 2
 
 
 async def test_a_worker_that_is_started_again_has_the_settings_of_the_others(
@@ -151,7 +259,7 @@ async def test_a_worker_that_is_started_again_has_the_settings_of_the_others(
         await logged(parent, "need a restart: storage.name", 2)
         config.write_text(f"{right}  levle: info\n")
         parent.signal(signal.SIGHUP)
-        await logged(parent, "configuration not taken", 2)
+        await logged(parent, "configuration not taken", 1)
         os.kill(children(parent.pid)[0], signal.SIGKILL)
         await logged(parent, '"message": "worker serves number=0"', 1)
         await served(parent)
@@ -179,6 +287,29 @@ async def test_a_worker_that_is_started_again_without_the_store_leaves_requests_
         await served(parent)
         redis_server.start()
         await logged(parent, "worker serves", 3)
+
+
+async def test_workers_that_have_all_died_without_the_store_answer_nevertheless(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    async with workers(tmp_path, redis_server) as (parent, _):
+        redis_server.kill()
+        for pid in children(parent.pid):
+            os.kill(pid, signal.SIGKILL)
+        await logged(parent, "cannot start yet", 2)
+        async with asyncio.timeout(10):
+            while await health(parent) != 503:
+                pass
+        redis_server.start()
+        await logged(parent, "worker serves", 4)
+        assert await health(parent) == 200
+
+
+async def health(process: Running) -> int | None:
+    """The status of its answer; None if there is none."""
+    with contextlib.suppress(OSError, Cut):
+        return (await process.send("GET", "/health")).status
+    return None
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

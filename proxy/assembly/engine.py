@@ -126,9 +126,9 @@ class Parts:
         self.signins.clean()
         self.sessions.tick()
 
-    def reload(self) -> None:
+    def reload(self, was_asked: bool) -> None:
         """Read the configuration again, beside the caller. The log says what came of it."""
-        self.jobs.start("reload", self.about.reload())
+        self.jobs.start("reload", self.about.reload(was_asked=was_asked))
 
 
 @contextlib.asynccontextmanager
@@ -263,7 +263,7 @@ def _about(given: Given, adjustable: Adjustable) -> About:
         version=__version__,
         runtime=f"Python {python}, Tornado {tornado.version}, {check_libcurl()}",
         configuration=reload.view,
-        reload=reload.again,
+        read_again=reload.again,
         data_folder=settings.storage.data_folder,
         encryption=keyring(settings).id,
         missing_for_oauth=[f"oauth.{name}" for name, value in needed.items() if value is None],

@@ -32,16 +32,17 @@ class Reload:
         """The configuration in effect, each key with its value, masked if it is a secret, and its place."""
         return [asdict(each) | {"live": each.key in self._takers} for each in effective(self._settings)]
 
-    async def again(self) -> list[dict[str, Any]]:
+    async def again(self, tells: bool = True) -> list[dict[str, Any]]:
         """The keys that differ from what is in effect, `applied` if they have just changed; the others need a restart.
 
-        All that can change does, or nothing. Raises Unprocessable, which says what is wrong with the file and where.
+        All that can change does, or nothing. If it `tells`, that is an event. Raises Unprocessable, which says what is
+        wrong with the file and where.
         """
         async with self._reading:
             try:
                 read = await asyncio.to_thread(self._settings.read_again)
                 found = differing(self._settings, read)
-                self._take([each for each in found if each.key in self._takers], read)
+                self._take([each for each in found if each.key in self._takers], read, tells)
             except (SettingsError, StartError) as error:
                 log.error("configuration not taken, the one before stays: %s", error)
                 raise Unprocessable(str(error)) from None
@@ -50,7 +51,7 @@ class Reload:
             log.warning("configuration read again, these need a restart: %s", ", ".join(waiting))
         return [asdict(each) | {"applied": each.key in self._takers} for each in found]
 
-    def _take(self, found: Sequence[Effective], read: Settings) -> None:
+    def _take(self, found: Sequence[Effective], read: Settings, tells: bool) -> None:
         old = new = self._settings
         for each in found:
             new = new.taking(each.key, read)
@@ -66,7 +67,7 @@ class Reload:
         self._settings = new
         told = ", ".join(each.key for each in found)
         log.info("configuration read again, changed: %s", told or "nothing")
-        if found:
+        if found and tells:
             before = {each.key: each.value for each in effective(old)}
             self._feed.tell(
                 Happened(

@@ -17,13 +17,14 @@ class About:
     """`configuration` gives each key with its value, masked if it is a secret, its place, None for a default, and
     whether it can change while the proxy runs.
 
-    `reload` reads it again and gives the keys that differ, each with whether that is `applied`. Raises Unprocessable.
+    `read_again` gives the keys that differ, each with whether that is `applied`. Raises Unprocessable. It is given
+    whether it was this process that was asked.
     """
 
     version: str
     runtime: str
     configuration: Callable[[], list[dict[str, Any]]]
-    reload: Callable[[], Coroutine[Any, Any, list[dict[str, Any]]]]
+    read_again: Callable[[bool], Coroutine[Any, Any, list[dict[str, Any]]]]
     data_folder: Path
     encryption: str | None
     """The id of the key that files are encrypted with; None if they are plain."""
@@ -33,7 +34,15 @@ class About:
 
     notifier: Notifier
     on_asked: list[Callable[[], None]] = field(default_factory=list)
-    """Who is told when a reload that an admin has asked for is done."""
+    """Who is told when a reload that this process was asked for is done."""
+
+    async def reload(self, *, was_asked: bool = True) -> list[dict[str, Any]]:
+        """Read the configuration again. Raises Unprocessable."""
+        changed = await self.read_again(was_asked)
+        if was_asked:
+            for told in self.on_asked:
+                told()
+        return changed
 
     async def view(self) -> dict[str, Any]:
         """What an admin may see."""
