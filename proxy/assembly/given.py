@@ -32,6 +32,7 @@ from proxy.storage.folder import FolderInUse, make_spool
 from proxy.storage.handover import HandOver
 from proxy.storage.json_files import JsonFiles
 from proxy.storage.last_saves import LastSaves
+from proxy.storage.live import read_live
 from proxy.storage.protocols import Kind, Reader, Record, Storage
 from proxy.storage.timed import Timed
 from proxy.upstream.unclassified import Unclassified
@@ -130,7 +131,10 @@ async def open_given(
 
 
 async def _opened(settings: Settings, clock: Clock, former: Former | None) -> Storage:
-    """The shared store, or the data folder as soon as nobody else has it. Raises StorageError."""
+    """The shared store, or the data folder as soon as nobody else has it. Raises StorageError.
+
+    A folder that cannot be read is refused before the process that has it is asked to give it up.
+    """
     if settings.storage.address is not None:
         shared = await _storage(settings, clock)
         if former is not None:
@@ -144,6 +148,7 @@ async def _opened(settings: Settings, clock: Clock, former: Former | None) -> St
             if former is None or clock.monotonic() - began >= former.within_s:
                 raise
             if not waits:
+                read_live(folder, keyring(settings), READERS)
                 log.info("waiting until the process before this one gives up data folder %s", folder)
                 former.waited_for()
             waits = True
