@@ -13,7 +13,7 @@ try:
     from handlers.life import live
     from handlers.server import Listening
     from handlers.signals import heeded
-    from handlers.successor import set_apart, waiting_told
+    from handlers.successor import refuse_workers, set_apart, waiting_told
     from handlers.supervisor import GIVEN_UP_WITHIN_S, Supervisor, inherited_sockets
     from handlers.waiting import once_there
     from handlers.workers import run_workers
@@ -48,6 +48,7 @@ def _main() -> int | None:
     at = settings.server
     if options.only or at.workers == 1:
         return asyncio.run(_configured(settings, options.only))
+    refuse_workers(os.environ)
     common = Common(settings)
     place, supervisor = Listening(at.host, at.port, inherited_sockets(os.environ)), Supervisor(os.environ)
     return run_workers(at.workers, place, partial(_worker, common), common.reload, supervisor, SystemClock())

@@ -40,6 +40,7 @@ async def live(
     with parts.lag:
         await (stop.wait() if until is None else until(port, stop))
         if not successor.is_there:
+            successor.give_up()
             supervisor.tell("STOPPING=1")
         if supervisor.keeps_sockets or successor.is_there:
             await server.hand_over()

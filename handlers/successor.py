@@ -2,7 +2,7 @@
 
 The new process is the same command, of the program and the configuration as they are by then. It gets the listening
 sockets, and says when it has found nothing amiss and waits for the data folder; only then this one gives that up. If it
-ends before, this one goes on as if nothing had been asked.
+ends before, this one goes on as if nothing had been asked. If this one is told to end before, both do.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine, MutableMapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, MutableMapping, Sequence
 from typing import Any
 
 from handlers.supervisor import PIPE, SOCKETS, Supervisor
+from proxy.errors import StartError
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,12 @@ def waiting_told(environ: MutableMapping[str, str]) -> Callable[[], None]:
     return tell
 
 
+def refuse_workers(environ: Mapping[str, str]) -> None:
+    """Raise StartError if another process started this one to be followed by it: that would wait for it for ever."""
+    if PIPE in environ:
+        raise StartError("server.workers: an upgrade to workers is a restart")
+
+
 class Successor:
     """The process that follows this one, if there is to be one."""
 
@@ -69,13 +76,26 @@ class Successor:
 
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, begin)
 
+    def give_up(self) -> None:
+        """Have no process follow: end it if it is not there yet."""
+        if self._starting is not None:
+            self._starting.cancel()
+
     async def _start(self, stop: asyncio.Event) -> None:
         read, write = os.pipe()
         with os.fdopen(read, "rb", 0) as told:
             with os.fdopen(write, "wb"):
                 process = self._spawn(write)
-            await asyncio.to_thread(process.wait)  # the one that follows is a child of it
-            pid = await asyncio.to_thread(told.read, PID_BYTES)
+            try:
+                await _readable(read)
+            except asyncio.CancelledError:
+                log.info("the process that was to follow ends with this one")
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGTERM)
+                raise
+            finally:
+                process.wait()  # it has ended, or does now: the one that follows is a child of it
+            pid = told.read(PID_BYTES)
         if not pid:
             log.error("the process that was to follow ended before it could: this one goes on")
             return
@@ -91,4 +111,15 @@ class Successor:
             [sys.executable, *sys.orig_argv[1:]],
             env=os.environ | self._supervisor.variables | mine,
             pass_fds=[*descriptors, pipe],
+            process_group=0,  # the one that follows is in it too, and tells its own number only when it is there
         )
+
+
+async def _readable(fd: int) -> None:
+    """Return once there is something to be read, if only an end."""
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(fd, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(fd)

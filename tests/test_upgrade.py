@@ -17,6 +17,7 @@ import pytest
 
 from proxy.clock import SystemClock
 from proxy.simulator import Simulator, Slow, Steady
+from proxy.storage.codec import Document, encode, to_text
 from tests.bench.versions import free_port
 from tests.process import RUN, Running, environ, running, write_config
 from tests.redis_server import RedisServer
@@ -296,6 +297,70 @@ async def test_a_successor_that_cannot_start_changes_nothing(tmp_path: Path) -> 
         assert (await process.send("GET", "/health/ready")).status == 200
         process.signal(signal.SIGTERM)
         assert await process.ended() == 0
+
+
+ENCRYPTION_KEYS = (
+    "q83vEjRWeJASNFZ4kKvN7wEjRWeJq83vASNFZ4mrze8=",
+    "AAAAEjRWeJASNFZ4kKvN7wEjRWeJq83vASNFZ4mrze8=",
+)
+
+
+@pytest.mark.parametrize("amiss", ["another encryption key", "a malformed record"])
+async def test_a_successor_that_cannot_read_the_data_folder_changes_nothing(
+    tmp_path: Path, amiss: str
+) -> None:
+    right, other = (f"  encryption_key: {key}\n" for key in ENCRYPTION_KEYS)
+    config = write_config(tmp_path)
+    text = config.read_text()
+    if amiss == "another encryption key":
+        config.write_text(text.replace("server:", f"{right}server:"))
+    async with running(tmp_path, "--config", str(config)) as process:
+        new = {"name": "key", "type": "api_key", "api_key": ACCOUNT_KEY, "verify": False}
+        added = (await process.admin("POST", "/api/accounts", new)).json()["account"]["id"]
+        if amiss == "another encryption key":
+            config.write_text(text.replace("server:", f"{other}server:"))
+        else:
+            record = encode(Document(99, {added: to_text({"id": added})}))
+            (tmp_path / f"data/accounts/{added}.json").write_bytes(record)
+        process.signal(signal.SIGUSR2)
+        await until(lambda: "this one goes on" in process.stderr, within_s=30)
+        assert "waiting until" not in process.stderr
+        assert (await process.send("GET", "/health/ready")).status == 200
+
+
+async def test_workers_follow_no_process(tmp_path: Path, redis_server: RedisServer) -> None:
+    config = write_config(tmp_path)
+    async with running(tmp_path, "--config", str(config), STORAGE__URL=redis_server.url) as process:
+        write_config(tmp_path, "  workers: 2\n")
+        process.signal(signal.SIGUSR2)
+        await until(lambda: "this one goes on" in process.stderr, within_s=30)
+        assert "server.workers: an upgrade to workers is a restart" in process.stderr
+        assert (await process.send("GET", "/health/ready")).status == 200
+        process.signal(signal.SIGTERM)
+        assert await process.ended() == 0
+
+
+async def test_an_end_right_after_the_wish_for_a_successor_ends_both(tmp_path: Path) -> None:
+    async with running(tmp_path, "--config", str(write_config(tmp_path))) as process:
+        process.signal(signal.SIGUSR2)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        await until(lambda: children.read_text())
+        process.signal(signal.SIGTERM)
+        assert await process.ended() == 0  # nobody has its output any more
+
+
+async def test_an_end_ends_a_successor_that_waits_for_the_shared_store_too(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    config = str(write_config(tmp_path))
+    async with running(tmp_path, "--config", config, STORAGE__URL=redis_server.url) as process:
+        redis_server.kill()
+        process.signal(signal.SIGUSR2)
+        await until(lambda: "cannot start yet" in process.stderr, within_s=30)
+        process.signal(signal.SIGTERM)
+        await until(lambda: "the process that was to follow ends with this one" in process.stderr)
+        process.signal(signal.SIGTERM)  # what it has not saved yet waits for the store
+        assert await process.ended() in (0, 1)
 
 
 def logged(home: Path) -> str:
