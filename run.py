@@ -30,6 +30,8 @@ try:
 except ImportError as error:
     print(f"claude-proxy: {error}: `make run` installs what is missing and starts it", file=sys.stderr)
     sys.exit(2)
+except KeyboardInterrupt:
+    sys.exit(130)
 
 
 def main() -> int:
@@ -47,7 +49,7 @@ def _main() -> int | None:
     settings = load_settings(options.config, os.environ)
     at = settings.server
     if options.only or at.workers == 1:
-        return asyncio.run(_configured(settings, options.only))
+        return asyncio.run(_configured(settings, options.only, None))
     refuse_workers(os.environ)
     common = Common(settings)
     place, supervisor = Listening(at.host, at.port, inherited_sockets(os.environ)), Supervisor(os.environ)
@@ -58,9 +60,7 @@ def _worker(common: Common, place: Listening) -> int:
     return command_line.exit_status(lambda: asyncio.run(_configured(common.settings, None, place)))
 
 
-async def _configured(
-    settings: Settings, only: command_line.Asked | None, place: Listening | None = None
-) -> None:
+async def _configured(settings: Settings, only: command_line.Asked | None, place: Listening | None) -> None:
     with set_up(settings.logger.level, settings.logger.format, settings.secrets()):
         if only is None:
             return await _serve(settings, place=place)

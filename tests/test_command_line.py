@@ -15,7 +15,19 @@ from proxy import __version__
 from proxy.accounts.account import Account, ApiKey
 from proxy.storage.codec import Document, encode, to_text
 from tests.canaries import holders, leaked
-from tests.process import ROOT, RUN, environ, forked, refusal, refused, run, run_fork, running, write_config
+from tests.process import (
+    LEADS,
+    ROOT,
+    RUN,
+    environ,
+    forked,
+    refusal,
+    refused,
+    run,
+    run_fork,
+    running,
+    write_config,
+)
 from tests.service import ADMIN_KEY
 
 ACCOUNT_KEY = "sk-ant-api03-canary-Wq8Zr2Lp6Tn4Vb1Xc9Yd7Mf5Kg3Hj0Sa"
@@ -91,6 +103,83 @@ def test_without_its_dependencies_it_says_in_a_line_how_to_get_them(arguments: l
     done = subprocess.run([*bare, *arguments], capture_output=True, text=True, timeout=60)  # noqa: S603
     line = refused(done)
     assert "make run" in line and "No module named" in line
+
+
+# ---- Ctrl-C
+
+INTERRUPTED = "claude-proxy: interrupted\n"
+
+CTRL_C_AT_AN_IMPORT = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == "handlers.life":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+"""
+
+CTRL_C_AT_WORK = """
+import asyncio, os, signal, sys
+from proxy.commands.command_line import exit_status
+async def work():
+    os.kill(os.getpid(), signal.SIGINT)
+    await asyncio.sleep(60)
+sys.exit(exit_status(lambda: asyncio.run(work())))
+"""
+
+
+def test_while_it_is_loaded_it_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(CTRL_C_AT_AN_IMPORT)
+    done = run(tmp_path, "--config", str(write_config(tmp_path)), PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_while_a_command_works_it_is_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", CTRL_C_AT_WORK],
+        env=environ(tmp_path, {"PYTHONPATH": str(ROOT)}),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", INTERRUPTED)
+
+
+@pytest.mark.parametrize("flag", ["--backup", "--restore"])
+@pytest.mark.parametrize(
+    ("typed", "status", "said"),
+    [
+        (b"\x03", 130, INTERRUPTED),
+        (b"\x04", 2, "claude-proxy: no passphrase: the terminal gave none\n"),
+    ],
+    ids=["^C", "^D"],
+)
+def test_where_a_passphrase_is_asked_for_it_is_one_line(
+    tmp_path: Path, flag: str, typed: bytes, status: int, said: str
+) -> None:
+    terminal, line = os.openpty()
+    file = tmp_path / "backup"
+    file.write_text("{}")
+    leader = [sys.executable, "-c", LEADS, os.ttyname(line), *RUN]
+    process = subprocess.Popen(  # noqa: S603 - our own program
+        [*leader, "--config", str(write_config(tmp_path)), flag, str(file)],
+        env=environ(tmp_path, {}),
+        stdin=line,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        prompt = b""
+        while b"Passphrase of the file: " not in prompt:
+            prompt += os.read(terminal, 99)
+        os.write(terminal, typed)
+        _, stderr = process.communicate(timeout=10)
+        assert (process.returncode, stderr) == (status, said)
+    finally:
+        process.kill()
+        process.communicate()
+        os.close(line)
+        os.close(terminal)
 
 
 # ---- the configuration

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Final
@@ -96,10 +97,21 @@ def _passphrase(*, twice: bool) -> str:
     if text is None and not sys.stdin.isatty():
         raise StartError(f"no passphrase: set it as {VARIABLE}, or run this in a terminal, which asks for it")
     if text is None:
-        text = getpass.getpass("Passphrase of the file: ")
-        if twice and getpass.getpass("Once more: ") != text:
+        text = _asked("Passphrase of the file: ")
+        if twice and _asked("Once more: ") != text:
             raise StartError("the two passphrases differ: try again")
     try:
         return check_passphrase(text)
     except Unprocessable as error:
         raise StartError(str(error)) from None
+
+
+def _asked(prompt: str) -> str:
+    """What is typed. Raises KeyboardInterrupt at the first Ctrl-C, of which asyncio would only take note meanwhile."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return getpass.getpass(prompt)
+    except EOFError:
+        raise StartError("no passphrase: the terminal gave none") from None
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -21,6 +21,9 @@ from proxy.logs import say_last
 
 MIGRATE: Final = "--migrate"
 
+INTERRUPTED: Final = 130
+"""128 and the number of SIGINT, as shells have it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -93,12 +96,15 @@ def show(lines: Sequence[str]) -> None:
 
 
 def exit_status(work: Callable[[], int | None]) -> int:
-    """What `work` returns or 0; 2 if it could not start, or 1 if not all could be done or saved."""
+    """What `work` returns or 0; 2 if it could not start, or 1 if not all could be done or saved; 130 after Ctrl-C."""
     try:
         return work() or 0
     except (StartError, NotDone, UnsavedError) as error:
         say_last(f"claude-proxy: {error}")
         return error.exit_status
+    except KeyboardInterrupt:
+        say_last("claude-proxy: interrupted")
+        return INTERRUPTED
 
 
 def parse() -> argparse.Namespace:
