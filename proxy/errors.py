@@ -113,11 +113,15 @@ class TokenRefused(ProxyError):
 
 
 class TokenTrouble(ProxyError):
-    """The OAuth server gave no tokens, which says nothing about the grant."""
+    """The OAuth server gave no tokens, which says nothing about the grant.
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+    `passes`: another try may succeed, without an admin's doing.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None, passes: bool = True) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.passes = passes
 
 
 class RequestError(ProxyError):

@@ -138,15 +138,17 @@ class Cooldowns:
         log.info(what, account_id, matter, until - self._clock.now(), reason)
         return end
 
-    def strike(self, account_id: str, matter: str, longest_s: float, reason: str) -> None:
+    def strike(self, account_id: str, matter: str, longest_s: float, reason: str, at: float) -> None:
         """Let the account rest for a matter without a named time: 5 s, doubled with each repetition up to `longest_s`.
 
-        If it rests already, this refusal came to an earlier request, and is no repetition. The first failure of its
-        own proxy may be a blip: it rests from the second one on.
+        The refusal was `at` this time of the monotonic clock: one before the end of the latest rest came to an earlier
+        request, and is no repetition. The first failure of its own proxy may be a blip, which many requests may
+        meet: it rests from the next one on.
         """
-        if self._matter_until(account_id, matter) is not None:
-            return
         known, now = self._strikes.get((account_id, matter)), self._clock.now()
+        is_earlier = known is not None and at < known.end.monotonic
+        if is_earlier or self._matter_until(account_id, matter) is not None:
+            return
         count = doublings = 0 if known is None else known.count
         if matter == OWN_PROXY:
             doublings, longest_s = count - 1, LONGEST_WAY_REST_S
@@ -173,7 +175,8 @@ class Cooldowns:
         They pass the account over until something has come by it, or another rest is over: a connection may hang.
         """
         if self.is_lost(account_id):
-            self.strike(account_id, OWN_PROXY, LONGEST_WAY_REST_S, "a request tries it")
+            now = self._clock.monotonic()
+            self.strike(account_id, OWN_PROXY, LONGEST_WAY_REST_S, "a request tries it", now)
 
     def reached(self, account_id: str) -> bool:
         """Note that something came by the account's own proxy, which ends its rest. False if it had not failed."""

@@ -30,16 +30,26 @@ def none_left(
 ) -> RequestError:
     """The error if a request has got no answer from any account, by what it has learnt; else as `exhausted`."""
     back_s, trouble = pool.recovers_in(matters, but=but), lessons.token_error
-    if isinstance(trouble, TokenTrouble) and (back_s is None or back_s > TOKEN_RETRY_S):
-        name = name_of(pool, only)
-        told = "no account has a live token" if name is None else f"account {name!r} has no live token"
-        return Unavailable(f"{told}: {trouble}", retry_after_s=TOKEN_RETRY_S)
-    down = [
-        each.evidence for account, each in lessons.held if each.matter == OWN_PROXY and account.id in pool
-    ]
-    if back_s is None and down:
-        return BadGateway(f"the upstream's server cannot be reached: {down[-1]}")
+    if isinstance(trouble, TokenTrouble) and (back_s is None or (trouble.passes and back_s > TOKEN_RETRY_S)):
+        return Unavailable(_without_token(trouble, name_of(pool, only), back_s), retry_after_s=TOKEN_RETRY_S)
+    if back_s is None and (error := unreached(pool, lessons)) is not None:
+        return error
     return exhausted(pool, now, matters, but=but, tags=tags, only=only)
+
+
+def _without_token(trouble: TokenTrouble, name: str | None, back_s: float | None) -> str:
+    if name is not None:
+        return f"account {name!r} has no live token: {trouble}"
+    none = "no account has a live token" if back_s is None else "no account is free that has a live token"
+    return f"{none}: {trouble}"
+
+
+def unreached(pool: Pool, lessons: Lessons) -> RequestError | None:
+    """The error for a request that an account's own proxy has kept from it; None if none has."""
+    down = [
+        each.evidence for account, each, _ in lessons.held if each.matter == OWN_PROXY and account.id in pool
+    ]
+    return BadGateway(f"the upstream's server cannot be reached: {down[-1]}") if down else None
 
 
 def name_of(pool: Pool, only: str | None) -> str | None:

@@ -20,13 +20,13 @@ class Lessons:
 
     `refused`: accounts that it does not ask again; those in `by_quota` may be asked once they have recovered. `again`:
     one to be asked at once, with a new token. `held`: refusals that are about the account only if another one serves
-    the same request, as pairs of the account and the verdict.
+    the same request: of each the account, the verdict, and when it was, by the monotonic clock.
     """
 
     refused: Set[str] = frozenset()
     by_quota: Set[str] = frozenset()
     replayed: Set[str] = frozenset()
-    held: tuple[tuple[Account, Verdict], ...] = ()
+    held: tuple[tuple[Account, Verdict, float], ...] = ()
     again: str | None = None
     token_error: ProxyError | None = None
 
@@ -35,9 +35,13 @@ class Lessons:
         return self.refused - self.by_quota
 
     def lacks_token(self, error: ProxyError) -> None:
-        """Note why an account has no live token. A reason that passes stays: another try may help then."""
-        if not isinstance(self.token_error, TokenTrouble) or isinstance(error, TokenTrouble):
+        """Note why an account has no live token. The one that passes soonest stays: another try may help then."""
+        if _hope(error) >= _hope(self.token_error):
             self.token_error = without_frames(error)
+
+
+def _hope(error: ProxyError | None) -> int:
+    return 1 + error.passes if isinstance(error, TokenTrouble) else 0
 
 
 class Teacher:
@@ -71,7 +75,7 @@ class Teacher:
                 return
             case Action.SKIP_THEN_NEXT if verdict.matter is not None:
                 if verdict.limited_until is None:
-                    lessons.held += ((account, verdict),)
+                    lessons.held += ((account, verdict, self._clock.monotonic()),)
                 else:
                     pool.skip(account.id, verdict.matter, verdict.limited_until, verdict.evidence)
             case Action.CONFIRM_KEY_THEN_NEXT:
@@ -84,9 +88,10 @@ class Teacher:
     def served(self, lessons: Lessons, account_id: str, matters: tuple[str, ...]) -> None:
         """Note that the account has served the request: so what others refused is a matter of theirs."""
         self._pool.served(account_id, matters)
-        for account, verdict in lessons.held:
+        longest_s = self.rate_limit_default_s
+        for account, verdict, at in lessons.held:
             if verdict.matter is not None and self._pool.keeps_key(account):
-                self._pool.strike(account.id, verdict.matter, self.rate_limit_default_s, verdict.evidence)
+                self._pool.strike(account.id, verdict.matter, longest_s, verdict.evidence, at)
 
     async def _confirm(self, account: Account, verdict: Verdict) -> None:
         """The API refuses a key: it is dead if `GET /v1/models` refuses it too."""

@@ -189,10 +189,10 @@ class Pool(AccountTable):
         if account_id in self._table:
             self.cooldowns.rest_for(account_id, matter, until, reason)
 
-    def strike(self, account_id: str, matter: str, longest_s: float, reason: str) -> None:
-        """Let the account rest for one matter that it refuses and another serves: 5 s, longer with each repetition."""
+    def strike(self, account_id: str, matter: str, longest_s: float, reason: str, at: float) -> None:
+        """Let the account rest for one matter that it refused `at` a time, and another served: see `Cooldowns`."""
         if account_id in self._table:
-            self.cooldowns.strike(account_id, matter, longest_s, reason)
+            self.cooldowns.strike(account_id, matter, longest_s, reason, at)
 
     def refused(self, account_id: str, evidence: str) -> None:
         """Count one refusal of an account that stays active. Again and again, admins are told."""

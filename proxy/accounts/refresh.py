@@ -37,6 +37,7 @@ LAST_S = 10.0
 
 NOT_WRITABLE = "new tokens cannot be written, so no token is rotated"
 NOT_CONFIGURED = "oauth.client_id, oauth.authorize_url and oauth.token_url are not configured"
+NOT_RENEWABLE = "the account has no refresh token: re-authorise it before its token ends"
 
 log = logging.getLogger(__name__)
 
@@ -140,10 +141,8 @@ class Refresher:
 
     def may_try_again(self, account: Account) -> bool:
         """Whether the account's last refresh failed, the pause after it is over, and another may succeed."""
-        tokens = account.credential
-        may_succeed = self._server is not None and isinstance(tokens, OAuthTokens) and tokens.refresh_token
-        failed = account.last_refresh_error is not None
-        return bool(failed and may_succeed) and self._troubles.now(account.id) is None
+        paused = self._troubles.now(account.id) is not None
+        return account.last_refresh_error is not None and self._may_succeed(account) and not paused
 
     def is_running(self, account_id: str) -> bool:
         """Whether the account's token is being refreshed."""
@@ -204,9 +203,9 @@ class Refresher:
         assert isinstance(tokens, OAuthTokens)
         try:
             if self._server is None:
-                raise TokenTrouble(NOT_CONFIGURED)
+                raise TokenTrouble(NOT_CONFIGURED, passes=False)
             if tokens.refresh_token is None:
-                raise TokenTrouble("the account has no refresh token: re-authorise it before its token ends")
+                raise TokenTrouble(NOT_RENEWABLE, passes=False)
             await _intend(self._pool, account_id, self._clock.now())
             with failstep("refresh.call"):
                 received = await self._server.refresh(tokens, proxy=account.proxy)
@@ -242,9 +241,7 @@ class Refresher:
         if account_id in pool:
             with failstep("refresh.publish"):
                 self._publish(account_id)
-            if (
-                self._alone.patience_s
-            ):  # another instance has taken over, and was refused since these were given out
+            if self._alone.patience_s:  # another instance may have taken over, and been refused since
                 await self._activate(account_id)
 
     def _publish(self, account_id: str) -> Account:
@@ -278,11 +275,16 @@ class Refresher:
             self._pool.change(account_id, lambda a: a.refresh_failed(why, self._clock.now()))
 
     def _may_start(self, account: Account) -> None:
-        trouble = self._troubles.now(account.id)
-        if trouble is not None:
-            raise TokenTrouble(trouble)
+        if (trouble := self._troubles.now(account.id)) is not None:
+            raise TokenTrouble(trouble, passes=self._may_succeed(account))
         if account.refresh_began_at is None and self.is_fresh(account):
             raise TokenTrouble("the token was refreshed less than a minute ago")
+
+    def _may_succeed(self, account: Account) -> bool:
+        tokens = account.credential
+        return (
+            self._server is not None and isinstance(tokens, OAuthTokens) and tokens.refresh_token is not None
+        )
 
     def _due(self, account: Account, within_s: float) -> bool:
         """Whether the token expires within `within_s`, or the answer of an interrupted refresh may be lost."""

@@ -13,7 +13,7 @@ from random import Random
 
 from proxy.accounts.account import Account, Status
 from proxy.accounts.affinity import Affinity, Asking, Placement
-from proxy.accounts.exhausted import TOKEN_RETRY_S, name_of, none_left
+from proxy.accounts.exhausted import TOKEN_RETRY_S, name_of, none_left, unreached
 from proxy.accounts.lessons import Lessons, Teacher
 from proxy.accounts.pool import InFlight, Pool
 from proxy.accounts.refresh import Refresher
@@ -22,7 +22,6 @@ from proxy.errors import (
     BadGateway,
     GatewayTimeout,
     NotFound,
-    ProxyError,
     RequestError,
     TokenRefused,
     TokenTrouble,
@@ -247,7 +246,7 @@ class Attempts:
         account = self._choose(matters)
         while account is None and await pool.probation_ended():
             account = self._choose(matters)
-        if account is None and self._last is None:  # no other can be asked, and none has answered
+        if account is None and (self._last is None or not _may_pass(self._last[-1])):  # no other can be asked
             account = self._choose(by_any_way(matters))
         if account is not None:
             return pool.take(account.id, new=account.id != self._placement.account_id)
@@ -375,6 +374,9 @@ class Attempts:
             raise final from error
         self.close(slice(-1, None))
         verdict = _of_its_own_proxy(account, error)
+        if verdict is None:  # the answer before is not the last word: this account was reached
+            self.close()
+            self._last = None
         if verdict is None or not await self._goes_on_without(account):
             self._error = without_frames(error)
             self._patience.failed()
@@ -426,8 +428,7 @@ class Attempts:
             now, tags, only = self._means.clock.now(), self._tags, self._placement.only
             raise none_left(pool, now, matters, lessons, but=but, tags=tags, only=only)
         account, exchange, head, headers, verdict = self._last
-        only = name_of(pool, self._placement.only)
-        if (withheld := _withheld(head.status, verdict, only, lessons.token_error)) is not None:
+        if (withheld := _withheld(head.status, verdict, pool, lessons, self._placement.only)) is not None:
             raise withheld
         return await self._hand_over(account, exchange, head, headers)
 
@@ -455,18 +456,27 @@ def _passes(verdict: Verdict) -> bool:
     return verdict.action is Action.RETRY or verdict.is_throttle
 
 
-def _withheld(
-    status: int, verdict: Verdict, who: str | None, token_error: ProxyError | None
-) -> RequestError | None:
-    """What the client is told in place of an account's 401; None if the answer may be handed on.
+def _may_pass(verdict: Verdict) -> bool:
+    """Whether the account may answer this request some time."""
+    return _passes(verdict) or verdict.by_quota
 
-    The client's own key is fine: a 401 would say otherwise, and clients would ask for another. `who` is the account
+
+def _withheld(
+    status: int, verdict: Verdict, pool: Pool, lessons: Lessons, only: str | None
+) -> RequestError | None:
+    """What the client is told in place of an account's 401, or of its refusal of what is another's that could not be
+    reached; None if the answer may be handed on.
+
+    The client's own key is fine: a 401 would say otherwise, and clients would ask for another. `only` is the account
     that alone may be asked: unless its token is yet to come, its credential is good, and this is refused all the same.
     """
+    if verdict.is_foreign:
+        return unreached(pool, lessons)
     if verdict.action in (Action.REFRESH_THEN_NEXT, Action.CONFIRM_KEY_THEN_NEXT):
+        who = name_of(pool, only)
         whose = "no account's credential is" if who is None else f"the credential of account {who!r} is not"
         told = f"{whose} accepted: {verdict.evidence}"
-        if who is not None and not isinstance(token_error, TokenTrouble):
+        if who is not None and not isinstance(lessons.token_error, TokenTrouble):
             return Unavailable(told, should_retry=False)
         return Unavailable(told, retry_after_s=TOKEN_RETRY_S)
     if status == 401 and verdict.action is Action.RETRY:

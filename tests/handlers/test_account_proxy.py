@@ -14,13 +14,16 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from proxy.errors import StorageError
-from proxy.simulator import Error, Fault, NoModel, quota_429
+from proxy.simulator import Error, Fault, NoModel, Reset, quota_429
 from proxy.upstream import driver
 from tests.outbound import Outbound, outbound
 from tests.service import MESSAGE, MESSAGE_HEADERS, Service, TestClock, message, serve, upstream_key
 from tests.serving import serving
+from tests.wire import Answer
 
 PASSWORD = "a-pass-word-of-a-proxy"
+BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
+SESSION = "5f0c1c1e-0000-4000-8000-000000000001"
 
 
 def url(way: Outbound, user: str = f"team:{PASSWORD}@") -> str:
@@ -211,19 +214,68 @@ async def test_where_the_proxies_of_all_are_down_each_is_tried_once(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("fault", "status", "retry_after"),
-    [(Error(403), 403, None), (NoModel(), 404, None), (quota_429(3600), 429, "3600")],
+    ("fault", "status", "attempts", "retry_after"),
+    [(Error(403), 403, "3", None), (NoModel(), 404, "3", None), (quota_429(3600), 429, "2", "3600")],
 )
 async def test_what_the_others_say_is_the_answer_while_its_own_proxy_is_down(
-    tmp_path: Path, fault: Fault, status: int, retry_after: str | None
+    tmp_path: Path, fault: Fault, status: int, attempts: str, retry_after: str | None
 ) -> None:
     async with serve(tmp_path, accounts=["a", "b", "c"]) as service:
         await lose(service)
         for name in "bc":
             service.simulator.always(upstream_key(name), fault, path="/v1/messages")
         answer = await service.message()
-        assert (answer.status, answer.header("x-proxy-attempts")) == (status, "2")
+        assert (answer.status, answer.header("x-proxy-attempts")) == (status, attempts)
         assert (answer.header("retry-after"), service.clock.slept) == (retry_after, [])
+
+
+@pytest.mark.parametrize("fault", [Error(403), NoModel()])
+async def test_who_rests_for_its_proxy_is_asked_before_a_refusal_of_the_others_is_the_answer(
+    tmp_path: Path, fault: Fault
+) -> None:
+    async with outbound() as own, serve(tmp_path, accounts=["a", "b"]) as service:
+        own.refuses = BUSY
+        await lose(service, url(own))
+        own.refuses = b""
+        service.simulator.always(upstream_key("b"), fault, path="/v1/messages")
+        answer = await service.message()
+        assert (answer.status, answer.header("x-proxy-account"), answer.header("x-proxy-attempts")) == (
+            200,
+            "a",
+            "2",
+        )
+
+
+async def test_what_belongs_to_an_account_whose_proxy_is_down_is_refused_by_no_other(tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"max_tokens": 4000, "thinking": {"type": "enabled", "budget_tokens": 1024}}
+    first = {"role": "user", "content": "Think. Hello"}
+    async with outbound() as own, serve(tmp_path, accounts=["a", "b"]) as service:
+
+        async def turn_of(*messages: dict[str, Any]) -> Answer:
+            headers = [*MESSAGE_HEADERS, ("x-claude-code-session-id", SESSION)]
+            return await service.send("POST", "/v1/messages", headers, message(**asked, messages=messages))
+
+        thought = await turn_of(first)
+        assert thought.header("x-proxy-account") == "a"
+        own.refuses = BUSY
+        await lose(service, url(own))
+        then = {"role": "assistant", "content": thought.json()["content"]}
+        later = await turn_of(first, then, first)
+        assert later.status == 502 and "cannot be reached: its own outbound proxy" in later.body.decode()
+        own.refuses = b""
+        later = await turn_of(first, then, first)
+        assert (later.status, later.header("x-proxy-account")) == (200, "a")
+
+
+async def test_what_another_has_said_is_dropped_once_an_account_was_reached_by_its_proxy(
+    tmp_path: Path,
+) -> None:
+    async with outbound() as own, serve(tmp_path, accounts=["b", "a"]) as service:
+        await set_proxy(service, url(own))
+        service.simulator.always(upstream_key("b"), Error(403), path="/v1/messages")
+        service.simulator.always(upstream_key("a"), Reset(), path="/v1/messages")
+        answer = await service.message()
+        assert answer.status == 502 and "answer was cut" in answer.body.decode()
 
 
 async def test_what_another_has_said_is_kept_while_an_account_is_tried_by_its_proxy(tmp_path: Path) -> None:
@@ -298,8 +350,6 @@ async def test_a_configured_proxy_that_is_down_says_nothing_of_the_accounts(tmp_
 
 
 # ---- one that is down for a moment
-
-BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
 
 
 async def turn(service: Service, conversation: int) -> tuple[str | None, str | None]:

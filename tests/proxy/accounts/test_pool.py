@@ -17,6 +17,7 @@ from proxy.accounts.pool import Pool
 from proxy.clock import rfc3339
 from proxy.errors import RateLimited, Unavailable
 from proxy.jobs import Jobs
+from proxy.upstream.verdict import OWN_PROXY
 from tests.answer_headers import answer_headers
 from tests.disk import Disk, added, make_pool
 from tests.service import TestClock
@@ -113,34 +114,44 @@ async def test_a_refusal_that_repeats_rests_longer_and_a_success_makes_it_short_
 ) -> None:
     [a] = await added(pool, "a")
     for rest_s in (5, 10, 20, 40, 60, 60):  # no more than a minute
-        pool.strike(a, "opus", 60, "429")
+        pool.strike(a, "opus", 60, "429", clock.monotonic())
         assert pool.recovers_in(("opus",)) == pytest.approx(rest_s)
         clock.advance(rest_s)
     pool.served(a, ("sonnet",))
-    pool.strike(a, "opus", 60, "429")
+    pool.strike(a, "opus", 60, "429", clock.monotonic())
     assert pool.recovers_in(("opus",)) == pytest.approx(60)
     clock.advance(60)
     pool.served(a, ("opus",))
-    pool.strike(a, "opus", 60, "429")
+    pool.strike(a, "opus", 60, "429", clock.monotonic())
     assert pool.recovers_in(("opus",)) == pytest.approx(5)
 
 
 async def test_refusals_that_come_at_once_are_one(pool: Pool, clock: TestClock) -> None:
     [a] = await added(pool, "a")
     for _ in range(20):
-        pool.strike(a, "opus", 3600, "429")
+        pool.strike(a, "opus", 3600, "429", clock.monotonic())
         clock.advance(0.1)
     assert pool.recovers_in(("opus",)) == pytest.approx(3)
     clock.advance(3.1)
-    pool.strike(a, "opus", 3600, "429")
+    pool.strike(a, "opus", 3600, "429", clock.monotonic())
     assert pool.recovers_in(("opus",)) == pytest.approx(10)
+
+
+async def test_one_blip_of_an_own_proxy_that_many_requests_meet_is_one_failure(
+    pool: Pool, clock: TestClock
+) -> None:
+    [a] = await added(pool, "a")
+    for met_at in (clock.monotonic(), clock.monotonic(), clock.monotonic() + 5):
+        clock.advance(2)  # until another account has served it
+        pool.strike(a, OWN_PROXY, 3600, "down", met_at)
+        assert pool.cooldowns.is_lost(a) == (met_at > clock.monotonic() - 2)
 
 
 async def test_matters_without_end_are_not_remembered(pool: Pool, clock: TestClock) -> None:
     [a] = await added(pool, "a")
     for number in range(1000):
         pool.skip(a, f"route {number}", clock.now() + 60, "429")
-        pool.strike(a, f"model {number}", 60, "429")
+        pool.strike(a, f"model {number}", 60, "429", clock.monotonic())
     kept = [n for n in range(1000) for what in ("route", "model") if pool.choose((f"{what} {n}",)) is None]
     assert len(kept) == 256
     clock.advance(60)
@@ -151,8 +162,8 @@ async def test_matters_without_end_are_not_remembered(pool: Pool, clock: TestClo
 
 async def test_what_was_refused_long_ago_is_forgotten(pool: Pool, clock: TestClock) -> None:
     a, b = await added(pool, "a", "b")
-    pool.strike(a, "opus", 3600, "429")
-    pool.strike(b, "opus", 3600, "429")
+    pool.strike(a, "opus", 3600, "429", clock.monotonic())
+    pool.strike(b, "opus", 3600, "429", clock.monotonic())
     await pool.remove(b)
     clock.advance(3600)
     pool.tick()
@@ -168,7 +179,7 @@ async def test_a_new_key_begins_without_the_limits_of_the_old_one(pool: Pool, cl
     old = pool[a]
     pool.saw(old, used)
     pool.skip(a, "route files", clock.now() + 60, "429")
-    pool.strike(a, "model opus", 60, "429")
+    pool.strike(a, "model opus", 60, "429", clock.monotonic())
     pool.limit(a, clock.now() + 600, "429")
     new = await pool.update(a, key=ApiKey("sk-ant-api03-new"))
     assert (new.status, new.rate_limited_until) == (Status.ACTIVE, None)

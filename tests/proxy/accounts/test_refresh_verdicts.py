@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.accounts.account import Status
+from proxy.accounts.account import OAuthTokens, Status
 from proxy.accounts.oauth import DEFAULT_LIFE_S
 from proxy.errors import TokenRefused, TokenTrouble
 from proxy.simulator import (
@@ -186,6 +186,19 @@ async def test_a_login_without_a_token_for_now_is_back_before_a_long_limit_ends(
             answer = await service.message()
             seen = answer.status, answer.header("retry-after"), answer.header("x-should-retry")
             assert seen == told
+
+
+@pytest.mark.parametrize("lacks", ["refresh token", "configuration"])
+async def test_a_login_that_cannot_get_a_token_hides_no_limit(tmp_path: Path, lacks: str) -> None:
+    options = dict.fromkeys(("oauth__client_id", "oauth__authorize_url", "oauth__token_url"))
+    async with serve(tmp_path, accounts=["b"], **(options if lacks == "configuration" else {})) as service:
+        renewal = None if lacks == "refresh token" else "sk-ant-ort01-of-tests"
+        ended = OAuthTokens("sk-ant-oat01-of-tests", renewal, service.clock.now() - 10, "user:inference")
+        await service.parts.pool.add("a", ended)
+        service.simulator.always(upstream_key("b"), quota_429(3600))
+        for _ in range(2):
+            answer = await service.message()
+            assert (answer.status, answer.header("retry-after")) == (429, "3600")
 
 
 async def test_an_account_deleted_while_its_token_is_refreshed_is_no_404_for_the_client(
