@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from handlers.front import freeze_memory, make_server
 from handlers.server import Listening
@@ -29,13 +30,13 @@ async def live(
     server, stop = make_server(parts), signals.stop
     signals.serve(parts.hurried, parts.reload)
     if place.worker is not None:
-        parts.about.on_asked.append(reload_all)
+        parts.about.on_asked.append(partial(reload_all, place))
     successor = Successor(supervisor, server.descriptors)
     if until is None and place.worker is None:
         successor.on_signal(stop, parts.jobs.start)
     port = await server.listen_at(place)
     freeze_memory()
-    announce(told(port), place.worker)
+    announce(told(port), place)
     supervisor.ready(parts.jobs)
     with parts.lag:
         await (stop.wait() if until is None else until(port, stop))

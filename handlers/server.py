@@ -46,7 +46,8 @@ log = logging.getLogger(__name__)
 class Listening:
     """Where a server listens: on inherited sockets, if there are any.
 
-    `worker`: its number among those of one port, on which `others_serve` already if it was started after them.
+    `worker`: its number among those of one port, on which `others_serve` already if it was started after them, by the
+    process `parent`.
     """
 
     host: str
@@ -54,6 +55,7 @@ class Listening:
     inherited: Sequence[socket.socket] = ()
     worker: int | None = None
     others_serve: bool = False
+    parent: int | None = None
 
     def sockets(self) -> list[socket.socket]:
         """Raises StartError."""

@@ -213,18 +213,28 @@ def _end_with(parent: int) -> None:
         os._exit(1)
 
 
-def announce(text: str, worker: int | None) -> None:
-    """Tell what is served, once, and the parent that this worker serves. `worker`: its number; None if it is none."""
-    if not worker:
+def announce(text: str, place: Listening) -> None:
+    """Tell what is served, once, and the parent that this worker serves, if it is one."""
+    if not place.worker:
         say(text)
-    if worker is not None:
-        log.info("worker serves number=%d", worker)
-        os.kill(os.getppid(), SERVES)
+    if place.worker is not None:
+        log.info("worker serves number=%d", place.worker)
+        _tell(place.parent, SERVES)
 
 
-def reload_all() -> None:
+def reload_all(place: Listening) -> None:
     """Have the other workers read the configuration again: called in one of them, which has."""
-    os.kill(os.getppid(), RELOADS)
+    _tell(place.parent, RELOADS)
+
+
+def _tell(parent: int | None, number: int) -> None:
+    """Send it a signal unless it is dead. To systemd, which may have adopted this worker, SERVES means rescue mode.
+
+    No pidfd: an interpreter built for old kernels has no os.pidfd_open.
+    """
+    if parent is not None and parent == os.getppid():
+        with contextlib.suppress(ProcessLookupError):  # it has died just now
+            os.kill(parent, number)
 
 
 def run_workers(
@@ -243,9 +253,10 @@ def run_workers(
         held, port = list(place.inherited), int(place.inherited[0].getsockname()[1])
     else:
         port, held = _reserved(place.host, place.port)
+    place = replace(place, port=port, parent=os.getpid())
 
     def each(number: int, others_serve: bool) -> int:
-        return work(replace(place, port=port, worker=number, others_serve=others_serve))
+        return work(replace(place, worker=number, others_serve=others_serve))
 
     with contextlib.ExitStack() as holding:
         for one in held:

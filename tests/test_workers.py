@@ -92,6 +92,40 @@ def played(home: Path, work: str, before: str = "") -> tuple[subprocess.Complete
     return done, states
 
 
+ADOPTED = """
+import ctypes, os, signal
+from handlers.server import Listening
+from handlers.supervisor import Supervisor
+from handlers.workers import RELOADS, SERVES, announce, reload_all, run_workers
+from proxy.clock import SystemClock
+
+def work(place):
+    os.kill(os.getppid(), signal.SIGKILL)
+    signal.sigwait({signal.SIGTERM})
+    announce("", place)
+    reload_all(place)
+    return 7
+
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER, as systemd is one
+signal.pthread_sigmask(signal.SIG_BLOCK, {RELOADS, SERVES})
+if not os.fork():
+    run_workers(2, Listening("127.0.0.1", 0), work, lambda: None, Supervisor(os.environ), SystemClock())
+ends = sorted(os.waitstatus_to_exitcode(os.wait()[1]) for _ in range(2))
+print(ends, signal.sigpending() & {RELOADS, SERVES})
+"""
+
+
+def test_a_worker_whose_parent_was_killed_tells_whoever_adopts_it_nothing(tmp_path: Path) -> None:
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", ADOPTED],
+        env=environ(tmp_path, {"PYTHONPATH": str(ROOT)}),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert (done.stdout, done.stderr) == ("\n[-9, 7] set()\n", "")
+
+
 async def logged(process: Running, text: str, times: int) -> None:
     """Return once it has logged this so often."""
     await until(lambda: process.stderr.count(text) >= times, 30)
