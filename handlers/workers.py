@@ -80,6 +80,7 @@ class Workers:
         self._had_terminal = has_terminal()
         self._ending = False
         self._served = False
+        self._asked: int | None = None
         self._worst = 0
 
     def run(self) -> int:
@@ -116,6 +117,8 @@ class Workers:
         elif number == signal.SIGHUP:
             self._ask_one()
         elif number == RELOADS:
+            if sender == self._asked:
+                self._asked = None
             self._reload()
             self._pass_on(RELOADS, [each for each in self._workers if each.pid != sender])
         elif number == UPGRADES:
@@ -132,11 +135,17 @@ class Workers:
         self._pass_on(number, self._workers)
 
     def _ask_one(self) -> None:
-        """Have one worker read the configuration again; RELOADS says when it has, and the others follow."""
+        """Have one worker read the configuration again; RELOADS says when it has, and the others follow.
+
+        If it dies before, another one is asked. One that has found something wrong says nothing: the question stays.
+        """
         alive = [each for each in self._workers if each.pid is not None]
         if alive:
-            self._pass_on(signal.SIGHUP, [max(alive, key=lambda each: each.serves)])
+            asked = max(alive, key=lambda each: each.serves)
+            self._asked = asked.pid
+            self._pass_on(signal.SIGHUP, [asked])
         else:
+            self._asked = None
             self._reload()
 
     def _pass_on(self, number: int, workers: Iterable[Worker]) -> None:
@@ -163,6 +172,8 @@ class Workers:
             if pid:
                 each.pid, each.serves = None, False
                 self._died(each, os.waitstatus_to_exitcode(status))
+                if pid == self._asked and not self._ending:
+                    self._ask_one()
 
     def _died(self, worker: Worker, status: int) -> None:
         """Take note of an end; below zero, `status` is the number of the signal that was its cause."""

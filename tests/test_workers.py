@@ -92,6 +92,38 @@ def played(home: Path, work: str, before: str = "") -> tuple[subprocess.Complete
     return done, states
 
 
+def test_a_reload_that_is_asked_of_a_worker_that_dies_is_asked_of_another_one(tmp_path: Path) -> None:
+    work = """
+    os.kill(os.getppid(), SERVES)
+    if number:
+        os.kill(os.getppid(), signal.SIGHUP)
+    asked = signal.sigtimedwait({signal.SIGHUP, signal.SIGTERM}, 5)
+    if number:
+        print("asked" if asked else "not asked", flush=True)
+        os.kill(os.getppid(), signal.SIGTERM)"""
+    done, _ = played(tmp_path, work)
+    assert (done.returncode, done.stdout) == (0, "worker 0\nworker 1\nasked\n"), done.stderr
+    assert done.stderr == "worker died number=0 status=0 again_in_s=0.5\n"
+
+
+def test_a_reload_that_is_done_is_asked_of_no_other_worker(tmp_path: Path) -> None:
+    work = """
+    parent, heard = os.getppid(), {signal.SIGHUP, signal.SIGTERM}
+    os.kill(parent, SERVES if not others_serve or number else signal.SIGTERM)
+    if number:
+        os.kill(parent, signal.SIGHUP)
+        signal.sigwait({RELOADS})
+        [first] = {*map(int, open(f"/proc/{parent}/task/{parent}/children").read().split())} - {os.getpid()}
+        os.kill(first, signal.SIGKILL)
+        print(signal.sigwait(heard).name, flush=True)
+    elif signal.sigwait(heard) == signal.SIGHUP:
+        os.kill(parent, RELOADS)
+        signal.sigwait({signal.SIGTERM})"""
+    before = "from handlers.workers import RELOADS"
+    done, _ = played(tmp_path, work, before)
+    assert (done.returncode, done.stdout) == (0, "worker 0\nworker 1\nworker 0\nSIGTERM\n"), done.stderr
+
+
 ADOPTED = """
 import ctypes, os, signal
 from handlers.server import Listening
@@ -301,6 +333,19 @@ async def test_a_worker_that_is_started_again_has_the_settings_of_the_others(
         await logged(parent, '"message": "worker serves number=0"', 1)
         await served(parent)
         assert "Traceback" not in parent.stderr
+
+
+async def test_a_configuration_that_is_wrong_is_told_though_no_worker_is_there_to_read_it(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    async with workers(tmp_path, redis_server) as (parent, _):
+        write_config(tmp_path, "logger:\n  levle: info\n")
+        for pid in children(parent.pid):
+            os.kill(pid, signal.SIGKILL)
+        await logged(parent, "worker died", 2)
+        parent.signal(signal.SIGHUP)
+        await logged(parent, "configuration not taken, the one before stays: ", 1)
+        await logged(parent, "worker serves", 4)
 
 
 async def test_what_asks_for_a_successor_ends_no_worker(tmp_path: Path, redis_server: RedisServer) -> None:

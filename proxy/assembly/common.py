@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 
 from proxy.adjustments import Adjustable
 from proxy.config.effective import differing
 from proxy.config.settings import Settings
 from proxy.errors import StartError
 from proxy.logs import set_up_plain
+
+log = logging.getLogger(__name__)
 
 
 class Common:
@@ -19,13 +21,16 @@ class Common:
         self._log()
 
     def reload(self) -> None:
-        """Take from the file what workers that run take of it. They say what came of that, or what is wrong."""
-        with contextlib.suppress(StartError):
+        """Take from the file what workers that run take of it. They say what came of that, but there may be none."""
+        try:
             read, live = self.settings.read_again(), Adjustable.live()
-            for each in differing(self.settings, read):
-                if each.key in live:
-                    self.settings = self.settings.taking(each.key, read)
-            self._log()
+        except StartError as error:
+            log.error("configuration not taken, the one before stays: %s", error)
+            return
+        for each in differing(self.settings, read):
+            if each.key in live:
+                self.settings = self.settings.taking(each.key, read)
+        self._log()
 
     def _log(self) -> None:
         logger = self.settings.logger
