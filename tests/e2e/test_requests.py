@@ -205,6 +205,39 @@ async def test_older_ones_are_a_page_away(tmp_path: Path, browser: Browser) -> N
         await expect(older).to_be_disabled()
 
 
+async def test_older_than_those_that_are_still_asked_for_waits_for_them(
+    tmp_path: Path, browser: Browser
+) -> None:
+    asked, go = list[str](), asyncio.Event()
+
+    async def slow(route: Route) -> None:
+        asked.append(route.request.url)
+        await go.wait()
+        await route.continue_()
+
+    async def many(service: Service) -> None:
+        for _ in range(MOST_AT_ONCE + 50):
+            await service.send("GET", "/v1/models")
+
+    async with dashboard(tmp_path, browser, "requests", accounts=(), prepare=many) as (service, page):
+        await expect(rows(page)).to_have_count(100)
+        await page.route("**/api/admin/requests?*", slow)
+        await page.get_by_label("Result").select_option("All that failed")
+        older = page.get_by_role("button", name="Older")
+        await older.click()  # to a page that is in the list
+        await expect(page.get_by_text("101–200 of")).to_be_visible()
+        await older.click()
+        go.set()
+        await expect(page.get_by_text("1–100 of")).to_be_visible()
+        await older.blur()
+        await page.mouse.move(0, 0)
+        first = rows(page).locator("th").first
+        newest = await first.get_attribute("title")
+        await service.send("GET", "/v1/models")
+        await expect(first).not_to_have_attribute("title", str(newest))
+        assert len(asked) == 1
+
+
 async def test_keys_lead_through_the_rows_and_to_a_page(tmp_path: Path, browser: Browser) -> None:
     async with dashboard(tmp_path, browser, "requests", accounts=("team-a",)) as (service, page):
         await answered(service, None, Error(404))

@@ -209,7 +209,7 @@ class Requests {
 
 	next() {
 		if ((this.page + 1) * PAGE < this.list.length) this.turnTo(this.page + 1);
-		else this.older();
+		else if (this.loaded) this.older();
 	}
 
 	draw() {
