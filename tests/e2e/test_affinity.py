@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Route, WebSocketRoute, expect
 
 from proxy.accounts.account import Status
-from tests.e2e.dashboard import dashboard, goto, row
+from tests.e2e.dashboard import OFFLINE, dashboard, goto, live, row
 from tests.service import MESSAGE, MESSAGE_HEADERS, Service, message
 
 CACHED = [{"type": "text", "text": "Be brief. " * 2000, "cache_control": {"type": "ephemeral"}}]
@@ -106,3 +107,59 @@ async def test_times_in_reasons_are_told_as_everywhere(tmp_path: Path, browser: 
         await dialog.get_by_role("button", name="Explain").click()
         await expect(dialog).to_contain_text("429, resets 29 Sept, 05:45:00 GMT+5:45")
         await expect(dialog).not_to_contain_text("2026-09-29T")
+
+
+async def test_it_is_asked_while_the_feed_is_lost(tmp_path: Path, browser: Browser) -> None:
+    feeds: list[WebSocketRoute] = []
+
+    async def only_once(feed: WebSocketRoute) -> None:
+        if feeds:
+            await feed.close(code=1011)
+        else:
+            feed.connect_to_server()
+            feeds.append(feed)
+
+    one = ("team-a",)
+    async with dashboard(tmp_path, browser, "accounts", accounts=one, allow=OFFLINE) as (_, page):
+        await page.get_by_role("link", name="team-a").click()
+        await page.route_web_socket("**/api/live", only_once)
+        await page.reload()
+        await live(page)
+        await page.route("**/api/live?*", lambda route: route.abort())
+        await feeds[0].close(code=1011)
+        await expect(page.get_by_text("Reconnecting")).to_be_visible()
+        await page.get_by_role("main").get_by_role("button", name="Why this account?").click()
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_role("button", name="Explain").click()
+        await expect(dialog).to_contain_text("It is the only account.")
+
+
+async def test_the_dialog_does_not_wait_for_the_keys_but_the_question_does(
+    tmp_path: Path, browser: Browser
+) -> None:
+    go = asyncio.Event()
+
+    async def slow(route: Route) -> None:
+        await go.wait()
+        await route.continue_()
+
+    async with dashboard(tmp_path, browser, "accounts", accounts=("team-a",)) as (_, page):
+        await page.get_by_role("link", name="team-a").click()
+        await page.route("**/api/tokens?*", slow)
+        await page.get_by_role("main").get_by_role("button", name="Why this account?").click()
+        dialog = page.get_by_role("dialog")
+        async with page.expect_request("**/api/admin/explain") as asked:
+            await dialog.get_by_role("button", name="Explain").click()
+            go.set()
+        await expect(dialog).to_contain_text("It is the only account.")
+        chosen = dialog.get_by_label("Client key")
+        assert (await asked.value).post_data_json["token_id"] == await chosen.input_value()
+
+
+async def test_the_dialog_says_why_it_has_no_keys(tmp_path: Path, browser: Browser) -> None:
+    one = ("team-a",)
+    async with dashboard(tmp_path, browser, "accounts", accounts=one, allow=OFFLINE) as (_, page):
+        await page.get_by_role("link", name="team-a").click()
+        await page.route("**/api/tokens?*", lambda route: route.abort())
+        await page.get_by_role("main").get_by_role("button", name="Why this account?").click()
+        await expect(page.get_by_role("dialog")).to_contain_text("The server cannot be reached.")

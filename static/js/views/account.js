@@ -135,8 +135,7 @@ function controlsOf(app, id) {
 	const links = [h("a", { href: `#/requests?account=${id}` }, t("requests")),
 		h("a", { href: `#/requests?account=${id}&status=failed` }, t("rq_failed"))];
 	const el = h("div.row", badge.el, links, check, newKey, login, button("edit", () => edit(app, id)),
-		button("why_account", () => explain(app, id)), toggle,
-		button("delete", remove, "danger"));
+		press({ label: t("why_account"), run: () => explain(app, id) }), toggle, button("delete", remove, "danger"));
 	return {
 		el,
 		/** @param {Account} account */

@@ -1,5 +1,6 @@
 // @ts-check
 /** Asks the server which account a request would get, and shows why that one, and why no other. */
+import { api } from "../api.js"; // the app's sends no POST while the feed is lost, but this one changes nothing
 import { h } from "../dom.js";
 import { timed } from "../format.js";
 import { dialog, field, typed } from "../ui/dialog.js";
@@ -17,37 +18,29 @@ const MOST_KEYS = 1000;
  * @param {App} app
  * @param {string} [id] the account that it is asked about: it comes first after the chosen one
  */
-export async function explain(app, id) {
+export function explain(app, id) {
 	const { t } = app;
-	const keys = await usableKeys(app);
-	if (!keys) return;
-	const form = formOf(app, keys);
+	const form = formOf(app);
 	const answer = answerOf(app, id);
-	const box = dialog(app);
+	const keys = fill(form.key).catch(({ message }) => form.path.tell(message));
 	const run = async () => {
-		answer.fill(await app.api("POST", "api/admin/explain", form.question()));
+		await keys; // or the question would be without the one that is shown
+		answer.fill(await api("POST", "api/admin/explain", form.question()));
 	};
-	box.show(t("why_account"), [form.content, answer.el],
+	dialog(app).show(t("why_account"), [form.content, answer.el],
 		[{ label: t("close") }, { label: t("explain"), kind: "primary", run }], form.path);
 }
 
-/** Those that a client may send; undefined if they cannot be had. @param {App} app */
-async function usableKeys(app) {
-	try {
-		const { tokens } = await app.api("GET", `api/tokens?status=active&limit=${MOST_KEYS}`);
-		return /** @type {ClientKey[]} */ (tokens);
-	} catch (error) {
-		app.toast({ text: /** @type {Error} */ (error).message, kind: "error" });
-		return undefined;
-	}
+/** Offers the keys that a client may send. @param {HTMLSelectElement} select */
+async function fill(select) {
+	/** @type {{tokens: ClientKey[]}} */
+	const { tokens } = await api("GET", `api/tokens?status=active&limit=${MOST_KEYS}`);
+	select.append(...tokens.map(({ id, name }) => h("option", { value: id }, name)));
 }
 
-/**
- * @param {App} app
- * @param {ClientKey[]} keys
- */
-function formOf({ t }, keys) {
-	const key = h("select", keys.map(({ id, name }) => h("option", { value: id }, name)));
+/** @param {App} app */
+function formOf({ t }) {
+	const key = h("select");
 	const path = field(t("x_path"), { value: MESSAGES, required: true });
 	const session = field(t("x_session"), {}, t("x_session_hint"));
 	const body = field(t("x_body"), { rows: 4, spellcheck: "false" }, t("x_body_hint"), "textarea");
@@ -64,6 +57,7 @@ function formOf({ t }, keys) {
 		};
 	}
 	return {
+		key,
 		path,
 		question,
 		content: [h("label.field", t("client_key"), key), path.el,
