@@ -45,6 +45,17 @@ def run(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedPr
     )
 
 
+def program(home: Path, text: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a program that imports ours until it ends by itself."""
+    return subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", text, *arguments],
+        env=environ(home, {"PYTHONPATH": str(ROOT), **variables}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
 @cache
 def _forks() -> subprocess.Popen[str]:
     """An interpreter for all short lives of this process: see tests/forked.py."""

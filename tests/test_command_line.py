@@ -21,6 +21,7 @@ from tests.process import (
     RUN,
     environ,
     forked,
+    program,
     refusal,
     refused,
     run,
@@ -135,13 +136,7 @@ def test_while_it_is_loaded_it_says_nothing(tmp_path: Path) -> None:
 
 
 def test_while_a_command_works_it_is_one_line(tmp_path: Path) -> None:
-    done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-c", CTRL_C_AT_WORK],
-        env=environ(tmp_path, {"PYTHONPATH": str(ROOT)}),
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
+    done = program(tmp_path, CTRL_C_AT_WORK)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", INTERRUPTED)
 
 

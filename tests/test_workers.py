@@ -17,7 +17,7 @@ import pytest
 
 from proxy.clock import SystemClock
 from proxy.simulator import Simulator, Steady
-from tests.process import ROOT, RUN, Running, environ, refusal, run_fork, running, write_config
+from tests.process import RUN, Running, environ, program, refusal, run_fork, running, write_config
 from tests.redis_server import RedisServer
 from tests.service import ADMIN_KEY, MESSAGE_HEADERS, PAGE_HEADERS, message, until
 from tests.test_life import hangup
@@ -77,13 +77,8 @@ def played(home: Path, work: str, before: str = "") -> tuple[subprocess.Complete
     """What two workers print that do nothing but `work`, and what systemd is told of them."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
         told.bind(str(home / "notify"))
-        done = subprocess.run(  # noqa: S603 - our own program
-            [sys.executable, "-c", PLAYED.format(work=work, before=before)],
-            env=environ(home, {"PYTHONPATH": str(ROOT), "NOTIFY_SOCKET": str(home / "notify")}),
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
+        text = PLAYED.format(work=work, before=before)
+        done = program(home, text, NOTIFY_SOCKET=str(home / "notify"))
         told.setblocking(False)
         states = []
         with contextlib.suppress(BlockingIOError):
@@ -100,7 +95,8 @@ def test_a_reload_that_is_asked_of_a_worker_that_dies_is_asked_of_another_one(tm
     asked = signal.sigtimedwait({signal.SIGHUP, signal.SIGTERM}, 5)
     if number:
         print("asked" if asked else "not asked", flush=True)
-        os.kill(os.getppid(), signal.SIGTERM)"""
+        os.kill(os.getppid(), signal.SIGTERM)
+        signal.sigwait({signal.SIGTERM})"""
     done, _ = played(tmp_path, work)
     assert (done.returncode, done.stdout) == (0, "worker 0\nworker 1\nasked\n"), done.stderr
     assert done.stderr == "worker died number=0 status=0 again_in_s=0.5\n"
@@ -148,13 +144,7 @@ print(ends, signal.sigpending() & {RELOADS, SERVES})
 
 
 def test_a_worker_whose_parent_was_killed_tells_whoever_adopts_it_nothing(tmp_path: Path) -> None:
-    done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-c", ADOPTED],
-        env=environ(tmp_path, {"PYTHONPATH": str(ROOT)}),
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
+    done = program(tmp_path, ADOPTED)
     assert (done.stdout, done.stderr) == ("\n[-9, 7] set()\n", "")
 
 
@@ -436,7 +426,7 @@ def alive(pid: int) -> bool:
     """Whether it runs: one that has ended may wait for somebody to take note."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter if it ends while this is read
         return False
 
 

@@ -92,9 +92,8 @@ async def painted(service: Service, page: Page) -> None:
         await expect(page).to_have_title(re.compile(rf"^\({n}!\) "))
 
 
-async def test_they_are_asked_for_once_however_long_the_answer_takes(
-    tmp_path: Path, browser: Browser
-) -> None:
+async def held(page: Page) -> tuple[list[str], asyncio.Event]:
+    """The addresses of what is asked of the log from now on, which is answered once the event is set."""
     asked, go = list[str](), asyncio.Event()
 
     async def slow(route: Route) -> None:
@@ -102,9 +101,16 @@ async def test_they_are_asked_for_once_however_long_the_answer_takes(
         await go.wait()
         await route.continue_()
 
+    await page.route("**/api/admin/requests?*", slow)
+    return asked, go
+
+
+async def test_they_are_asked_for_once_however_long_the_answer_takes(
+    tmp_path: Path, browser: Browser
+) -> None:
     async with dashboard(tmp_path, browser) as (service, page):
         await answered(service, None)
-        await page.route("**/api/admin/requests?*", slow)
+        asked, go = await held(page)
         await goto(page, "requests")
         await painted(service, page)
         go.set()
@@ -188,11 +194,13 @@ async def test_they_wait_while_somebody_reads(tmp_path: Path, browser: Browser) 
         await expect(rows(page)).to_have_count(4)
 
 
-async def test_older_ones_are_a_page_away(tmp_path: Path, browser: Browser) -> None:
-    async def many(service: Service) -> None:
-        for _ in range(MOST_AT_ONCE + 50):
-            await service.send("GET", "/v1/models")
+async def many(service: Service) -> None:
+    """More than are loaded at once."""
+    for _ in range(MOST_AT_ONCE + 50):
+        await service.send("GET", "/v1/models")
 
+
+async def test_older_ones_are_a_page_away(tmp_path: Path, browser: Browser) -> None:
     async with dashboard(tmp_path, browser, "requests", accounts=(), prepare=many) as (_, page):
         await expect(rows(page)).to_have_count(100)
         await expect(page.get_by_text("1–100 of")).to_be_visible()
@@ -208,20 +216,9 @@ async def test_older_ones_are_a_page_away(tmp_path: Path, browser: Browser) -> N
 async def test_older_than_those_that_are_still_asked_for_waits_for_them(
     tmp_path: Path, browser: Browser
 ) -> None:
-    asked, go = list[str](), asyncio.Event()
-
-    async def slow(route: Route) -> None:
-        asked.append(route.request.url)
-        await go.wait()
-        await route.continue_()
-
-    async def many(service: Service) -> None:
-        for _ in range(MOST_AT_ONCE + 50):
-            await service.send("GET", "/v1/models")
-
     async with dashboard(tmp_path, browser, "requests", accounts=(), prepare=many) as (service, page):
         await expect(rows(page)).to_have_count(100)
-        await page.route("**/api/admin/requests?*", slow)
+        asked, go = await held(page)
         await page.get_by_label("Result").select_option("All that failed")
         older = page.get_by_role("button", name="Older")
         await older.click()  # to a page that is in the list

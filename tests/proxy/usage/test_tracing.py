@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,7 @@ from proxy.usage.request_log import Kept, RequestLog
 from proxy.usage.tracing import MOST_QUEUED, Tracing
 from tests.canaries import leaked
 from tests.collector import attributes, collecting
-from tests.process import ROOT, environ, refused, run, write_config
+from tests.process import program, refused, run, write_config
 from tests.service import (
     ADMIN_KEY,
     CLIENT_KEY,
@@ -238,13 +236,7 @@ async def main(folder, key):
 asyncio.run(main(*sys.argv[1:]))
 print([name for name in sys.modules if name.split(".")[0] in ("opentelemetry", "google", "requests")])
 """
-    done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-c", script, str(tmp_path / "data"), ADMIN_KEY],
-        env=environ(tmp_path, {"PYTHONPATH": str(ROOT)}),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = program(tmp_path, script, str(tmp_path / "data"), ADMIN_KEY)
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
 
 
