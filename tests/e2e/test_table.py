@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, expect
 
-from tests.e2e.dashboard import dashboard, goto, live, row
+from tests.e2e.dashboard import SIZES, dashboard, goto, live, row
 from tests.service import Service
 
 
@@ -115,3 +115,24 @@ async def test_a_conflict_names_what_was_changed(
         assert answer.status == 200
         await dialog.get_by_role("button", name="Rename").click()
         await expect(dialog.get_by_text(told)).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [390, *SIZES])
+async def test_what_acts_on_the_selected_covers_neither_the_last_row_nor_the_pager(
+    tmp_path: Path, browser: Browser, width: int
+) -> None:
+    async with dashboard(
+        tmp_path, browser, "accounts", accounts=(), prepare=many, width=width, has_touch=width < 600
+    ) as (_, page):
+        await page.get_by_role("checkbox", name="Select team-000").check()
+        bar = page.locator("main .bulk")
+        await expect(bar).to_be_visible()
+        await page.evaluate("() => scrollTo(0, document.documentElement.scrollHeight)")
+        boxes = [await each.bounding_box() for each in (row(page, "team-099"), bar)]
+        assert boxes[0] and boxes[1] and boxes[0]["y"] + boxes[0]["height"] <= boxes[1]["y"]
+        following = page.get_by_role("button", name="Next")
+        box = await following.bounding_box()
+        assert box is not None
+        # Playwright's own click would scroll until nothing covers it.
+        await page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        await expect(page.get_by_text("101–200 of 201")).to_be_visible()

@@ -1,6 +1,6 @@
 // @ts-check
 /** What is done to the rows of a table: selection, bulk actions, menus, keys. */
-import { h, setAttr, setText } from "../dom.js";
+import { focus, h, setAttr, setText } from "../dom.js";
 import { busy, press } from "./dialog.js";
 import { menu } from "./menu.js";
 
@@ -23,8 +23,6 @@ const GRAVE = ["delete", "revoke"];
 const rowOf = (node) => /** @type {HTMLElement} */ (node.closest("[data-id]"));
 /** @param {Element} node */
 const idOf = (node) => rowOf(node).dataset.id ?? "";
-/** @param {Element | null} el */
-const focus = (el) => el instanceof HTMLElement && el.focus();
 
 /**
  * @param {App} app

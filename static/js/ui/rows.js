@@ -1,10 +1,11 @@
 // @ts-check
-/** What a table is made of: what stands still, and its rows. */
-import { h, setAttr, setText } from "../dom.js";
+/** What a table is made of: what stands still, its rows, and what opens them: a click, and keys. */
+import { focus, h, setAttr, setText } from "../dom.js";
 import { folded } from "./menu.js";
 
 /** Of a control that changes something on the server, see `main.js`. */
 export const WRITES = { "data-write": true };
+const STEPS = new Map([["ArrowDown", 1], ["j", 1], ["ArrowUp", -1], ["k", -1]]);
 
 /** @import { Child } from "../dom.js" */
 /** @import { App, Translate } from "../types.js" */
@@ -124,4 +125,48 @@ export function makeRow({ store, t }, spec, id) {
 	}
 	patch();
 	return { el, box, more, cells, patch };
+}
+
+/**
+ * One row of `body` is a stop of the Tab key; Enter on a row follows its link.
+ * @param {App} app
+ * @param {HTMLElement} body
+ */
+export function rowKeys({ settings }, body) {
+	body.addEventListener("focusin", ({ target }) => {
+		body.querySelector("[tabindex='0']")?.setAttribute("tabindex", "-1");
+		const row = /** @type {Element} */ (target).closest("tr");
+		if (row) setAttr(row, "tabindex", 0);
+	});
+	body.addEventListener("keydown", (event) => {
+		const { key, ctrlKey, metaKey, altKey } = event;
+		const row = /** @type {Element} */ (event.target).closest("tr");
+		if (!row || ctrlKey || metaKey || altKey) return;
+		if (key.length === 1 && settings.get("shortcuts") === "off") return;
+		const step = STEPS.get(key);
+		if (step) focus(step > 0 ? row.nextElementSibling : row.previousElementSibling);
+		else if (key === "Enter" && event.target === row) row.querySelector("a")?.click();
+		else return;
+		event.preventDefault();
+	});
+}
+
+/**
+ * A click on a row of `body` calls `open`, unless it presses something in the row, selects text, or ends a selection or
+ * a menu.
+ * @param {HTMLElement} body
+ * @param {(row: HTMLElement) => unknown} open
+ */
+export function rowClicks(body, open) {
+	const isSelecting = () => getSelection()?.isCollapsed === false;
+	let ends = false;
+	body.addEventListener("pointerdown", () => {
+		ends = isSelecting() || document.querySelector("[role=menu]") !== null;
+	});
+	body.addEventListener("click", ({ target, ctrlKey, metaKey, shiftKey, altKey }) => {
+		const el = /** @type {Element} */ (target);
+		const row = el.closest("tr");
+		if (!row || el.closest("a, button, input, label") || ctrlKey || metaKey || shiftKey || altKey) return;
+		if (!ends && !isSelecting()) open(row);
+	});
 }

@@ -5,8 +5,7 @@
  * focus only when asked to. The style sheet has the widths: `.<topic>{--w-<key>:…}`. */
 import { act, h, keyed } from "../dom.js";
 import { calm, direction, sorted } from "./order.js";
-import { rowClicks } from "./row_keys.js";
-import { build, makeRow } from "./rows.js";
+import { build, makeRow, rowClicks } from "./rows.js";
 import { Frame, columnsOf } from "./table_frame.js";
 
 const PAGE = 100;

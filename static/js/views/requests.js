@@ -5,7 +5,7 @@ import { FILTERS, MOST, fits, queryOf, unbroken, united, wantedIn } from "../req
 import { offer } from "../ui/export.js";
 import { Filters } from "../ui/request_filters.js";
 import { requestHeads, requestRow } from "../ui/request_row.js";
-import { rowClicks, rowKeys } from "../ui/row_keys.js";
+import { rowClicks, rowKeys } from "../ui/rows.js";
 
 const PAGE = 100;
 const BONES = 8;
