@@ -1,7 +1,7 @@
 // @ts-check
 /** What an admin does: asks first where needed, sends it, says what came of it. */
 import { ms, span } from "./format.js";
-import { confirm, dialog, field, typed } from "./ui/dialog.js";
+import { confirm, conflictOf, dialog, field, typed } from "./ui/dialog.js";
 import { natural } from "./ui/order.js";
 
 /** More than so many are not deleted by a click: their number has to be typed. */
@@ -9,7 +9,7 @@ const MANY = 5;
 /** So that a token of 8 h is said to expire in "8h", not in 7h 59m 59s. */
 const ROUND_UP_MS = 30_000;
 
-/** @import { App, TextKey } from "./types.js" */
+/** @import { Account, App, TextKey } from "./types.js" */
 
 /** @typedef {"refresh" | "reactivate" | "deactivate" | "delete" | "revoke" | "rename" | "disable" | "enable" | "test" | "edit"} Verb */
 /** @typedef {"accounts" | "sessions" | "tokens"} TopicName */
@@ -75,10 +75,10 @@ class Subject {
 	}
 
 	/**
-	 * Sends one request for each; gives how many are done.
+	 * Sends one request for each; gives how many are done. `undo` is called with what each of these was answered.
 	 * @param {Verb} verb
 	 * @param {(id: string) => Promise<any>} request
-	 * @param {((done: string[]) => void) | false} [undo]
+	 * @param {((done: Map<string, any>) => void) | false} [undo]
 	 */
 	async send(verb, request, undo) {
 		const { app, topic } = this;
@@ -86,14 +86,14 @@ class Subject {
 		const items = this.items.filter(({ id }) => app.store.items(topic).has(id));
 		const count = items.length;
 		const results = await Promise.allSettled(items.map(({ id }) => request(id)));
-		const done = items.filter((_, at) => results[at].status === "fulfilled").map(({ id }) => id);
-		const n = done.length;
+		/** @type {Map<string, any>} */
+		const done = new Map(results.flatMap((result, at) =>
+			(result.status === "fulfilled" ? [[items[at].id, result.value]] : [])));
+		const n = done.size;
 		const [refused] = results.filter((result) => result.status === "rejected");
 		if (refused) this.tellFailure(refused.reason.message, count - n);
 		if (!n) return n;
-		const [first] = results;
-		const answer = first.status === "fulfilled" ? first.value : {};
-		const said = { what: n < count ? this.counted(n) : this.what, ...answer };
+		const said = { what: n < count ? this.counted(n) : this.what, ...done.get(items[0].id) };
 		app.toast({ text: app.t(`did_${verb}`, said), undo: undo && (() => undo(done)) });
 		return n;
 	}
@@ -109,21 +109,37 @@ class Subject {
 }
 
 /**
+ * Changes an item. What undoes a change has its answer, `saved`: if another admin has changed the item since, it stays.
+ * @param {App} app
+ * @param {string} path
+ * @param {object} change
+ * @param {{etag: string}} [saved]
+ */
+export async function put(app, path, change, saved) {
+	try {
+		return await app.api("PUT", path, change, { ifMatch: saved?.etag });
+	} catch (error) {
+		const theirs = /** @type {import("./api.js").Failure} */ (error).details?.current;
+		throw theirs ? new Error(conflictOf(app, saved, theirs)) : error;
+	}
+}
+
+/**
  * @param {App} app
  * @param {string | string[]} ids
  * @param {"active" | "inactive"} status
- * @param {boolean} asked whether nobody has to be asked any more
+ * @param {Map<string, {account: Account}>} [undone] the answers to what this undoes: nobody is asked any more
  */
-export async function setStatus(app, ids, status, asked = false) {
+export async function setStatus(app, ids, status, undone) {
 	const about = subject(app, ids, "accounts", status);
 	if (!about.count) return;
 	const off = status === "inactive";
 	const verb = off ? "deactivate" : "reactivate";
 	const last = off && about.last;
-	const sure = asked || !(about.many || last);
+	const sure = undone || !(about.many || last);
 	if (!sure && !await about.ask(verb, app.t(last ? "last_active" : "reversible"))) return;
-	await about.send(verb, (id) => app.api("PUT", `api/accounts/${id}`, { status }),
-		(done) => setStatus(app, done, off ? "active" : "inactive", true));
+	await about.send(verb, (id) => put(app, `api/accounts/${id}`, { status }, undone?.get(id)?.account),
+		(done) => setStatus(app, [...done.keys()], off ? "active" : "inactive", done));
 }
 
 /**
@@ -189,9 +205,9 @@ export function rename(app, id) {
 	const to = field(t("name"), { value: name, maxlength: 64 });
 	const run = async (ifMatch = etag) => {
 		const called = typed(to);
-		await app.api("PUT", path, { name: called }, { ifMatch });
+		const { account: saved } = await app.api("PUT", path, { name: called }, { ifMatch });
 		const back = async () => {
-			await app.api("PUT", path, { name });
+			await put(app, path, { name }, saved);
 			return { name: called, to: name };
 		};
 		app.toast({ text: t("did_rename", { name, to: called }), undo: () => subject(app, id).send("rename", back) });

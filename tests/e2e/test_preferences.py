@@ -54,6 +54,22 @@ async def test_an_account_is_edited_and_that_is_undone(tmp_path: Path, browser: 
         assert account(service).preferences == Preferences() and account(service).proxy is None
 
 
+async def test_undo_takes_nothing_back_that_another_admin_has_set_since(
+    tmp_path: Path, browser: Browser
+) -> None:
+    async with dashboard(tmp_path, browser, "accounts") as (service, page):
+        dialog = await opened(page)
+        await dialog.get_by_label("Priority").fill("3")
+        await dialog.get_by_role("button", name="Save").click()
+        await expect(page.get_by_role("button", name="Undo")).to_be_visible()
+        answer = await service.admin("PUT", f"/api/accounts/{account(service).id}", {"priority": 9})
+        assert answer.status == 200
+        await page.get_by_role("button", name="Undo").click()
+        told = "Changed by another admin: Priority: 3 → 9."
+        await expect(page.get_by_role("alert").get_by_text(told)).to_be_visible()
+        assert account(service).preferences == Preferences(priority=9)
+
+
 async def test_what_is_refused_is_told_at_its_field_and_what_is_the_same_is_not_sent(
     tmp_path: Path, browser: Browser
 ) -> None:

@@ -136,3 +136,22 @@ async def test_what_acts_on_the_selected_covers_neither_the_last_row_nor_the_pag
         # Playwright's own click would scroll until nothing covers it.
         await page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
         await expect(page.get_by_text("101–200 of 201")).to_be_visible()
+
+
+async def test_undo_of_a_rename_leaves_the_name_that_another_admin_has_given_since(
+    tmp_path: Path, browser: Browser
+) -> None:
+    async with dashboard(tmp_path, browser, "accounts") as (service, page):
+        account = next(each for each in service.parts.pool if each.name == "team-a")
+        await page.get_by_role("button", name="Actions for team-a").click()
+        await page.get_by_role("menuitem", name="Rename").click()
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_label("Name").fill("mine")
+        await dialog.get_by_role("button", name="Rename").click()
+        undo = page.get_by_role("button", name="Undo")
+        await expect(undo).to_be_visible()
+        assert (await service.admin("PUT", f"/api/accounts/{account.id}", {"name": "theirs"})).status == 200
+        await undo.click()
+        told = "Changed by another admin: Name: mine → theirs."
+        await expect(page.get_by_role("alert").get_by_text(told)).to_be_visible()
+        assert service.parts.pool[account.id].name == "theirs"

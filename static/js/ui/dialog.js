@@ -134,13 +134,20 @@ export function dialog(app, { guard, topic = "", id, ids = id ? [id] : [], confl
  * @returns {Conflict}
  */
 function conflictWith(app, topic, id = "") {
-	const { store, t } = app;
-	const edited = (/** @type {any} */ item) => Object.fromEntries(EDITED.map((name) => [name, item?.[name]]));
-	const before = edited(store.items(topic).get(id));
-	return (theirs) => {
-		const what = changes(app, before, edited(theirs));
-		return what ? t("conflict_with", { what }) : t("conflict");
-	};
+	const before = { ...app.store.items(topic).get(id) };
+	return (theirs) => conflictOf(app, before, theirs);
+}
+
+/**
+ * What another admin has made of an item.
+ * @param {App} app
+ * @param {any} before
+ * @param {any} theirs
+ */
+export function conflictOf(app, before, theirs) {
+	const edited = (/** @type {any} */ item) => Object.fromEntries(EDITED.map((name) => [name, item[name]]));
+	const what = changes(app, edited(before), edited(theirs));
+	return app.t(what ? "conflict_with" : "conflict", { what });
 }
 
 class Dialog {

@@ -1,6 +1,6 @@
 // @ts-check
 /** Edits what admins set for an account: its name, when it is chosen and for whom, its way to the upstream. */
-import { subject } from "../actions.js";
+import { put, subject } from "../actions.js";
 import { h } from "../dom.js";
 import { dialog, field, tagsField, typed } from "../ui/dialog.js";
 
@@ -44,12 +44,14 @@ export function edit(app, id) {
 	const conflict = (/** @type {Account} */ theirs) => t("conflict_with", { what: told(app, theirs, before) });
 	const box = dialog(app, { topic: "accounts", id, conflict });
 
-	/** What undoes the changes; a password that was never shown cannot be put back. @param {Partial<Edited>} changes */
-	function undoOf(changes) {
+	/** What undoes the changes; a password that was never shown cannot be put back.
+	 * @param {Partial<Edited>} changes
+	 * @param {Account} saved */
+	function undoOf(changes, saved) {
 		const names = /** @type {Names} */ (Object.keys(changes));
 		const former = Object.fromEntries(names.map((name) => [name, before[name]]));
 		if (String(former.proxy).includes(HIDDEN)) return null;
-		return () => subject(app, id).send("edit", () => app.api("PUT", path, former));
+		return () => subject(app, id).send("edit", () => put(app, path, former, saved));
 	}
 
 	/** @param {string} [ifMatch] */
@@ -58,7 +60,7 @@ export function edit(app, id) {
 		const changes = changed(form.values(), before);
 		if (!Object.keys(changes).length) return id;
 		const { account: saved } = await app.api("PUT", path, changes, { ifMatch });
-		app.toast({ text: t("saved", saved), undo: undoOf(changes) });
+		app.toast({ text: t("saved", saved), undo: undoOf(changes, saved) });
 		return id;
 	}
 

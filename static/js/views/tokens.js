@@ -1,6 +1,6 @@
 // @ts-check
 /** Client keys: who may use the proxy, how much, and what they did. */
-import { subject } from "../actions.js";
+import { put, subject } from "../actions.js";
 import { setAttr, setText } from "../dom.js";
 import { money, number } from "../format.js";
 import { DAY, named, plain, usage } from "../ui/cells.js";
@@ -78,15 +78,16 @@ export default function mount(root, app) {
  * @param {Verb} verb
  * @param {string | string[]} ids
  * @param {number} n how many sessions they have
+ * @param {Map<string, {token: ClientKey}>} [undone] the answers to what this undoes
  */
-export async function send(app, verb, ids, n) {
+export async function send(app, verb, ids, n, undone) {
 	const { status, back } = VERBS[verb];
 	const about = subject(app, ids, "tokens", status);
 	if (!about.count || (!back && !await about.ask(verb, app.t("key_effect", { n })))) return 0;
 	const request = (/** @type {string} */ id) => (status
-		? app.api("PUT", `api/tokens/${id}`, { status })
+		? put(app, `api/tokens/${id}`, { status }, undone?.get(id)?.token)
 		: app.api("DELETE", `api/tokens/${id}`));
-	return about.send(verb, request, back && ((done) => send(app, back, done, n)));
+	return about.send(verb, request, back && ((done) => send(app, back, [...done.keys()], n, done)));
 }
 
 /** @param {ClientKey} token @returns {TextKey[]} */
