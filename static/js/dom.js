@@ -22,6 +22,8 @@
  * @typedef {Map<any, Row>} Rows
  */
 
+/** @typedef {[id: string | number, texts: string[]]} Line */
+
 /**
  * `h("p.muted", { title }, "text", …)`; null and false among the children are skipped, lists flattened.
  * @template {string} Tag
@@ -139,6 +141,44 @@ export function keyed(container, ids, rows, make) {
 	}
 	if (!(focused instanceof HTMLElement) || focused === document.activeElement) return;
 	if (container.contains(focused)) focused.focus({ preventScroll: true });
+}
+
+/**
+ * Gives what fills `el` with lines; what `make` gives has a child for each text.
+ * @param {Element} el
+ * @param {() => HTMLElement} make
+ */
+export function filler(el, make) {
+	/** @type {Map<string | number, {el: HTMLElement}>} */
+	const rows = new Map();
+	return (/** @type {Line[]} */ lines) => {
+		keyed(el, lines.map(([id]) => id), rows, () => ({ el: make() }));
+		for (const [id, texts] of lines) {
+			const cells = rows.get(id)?.el.children ?? [];
+			texts.forEach((text, n) => setText(cells[n], text));
+		}
+	};
+}
+
+/**
+ * A table that is not shown without lines.
+ * @param {string} label
+ * @param {string[]} heads
+ */
+export function sheet(label, heads) {
+	const body = h("tbody");
+	const head = h("tr", heads.map((text) => h("th", { scope: "col" }, text)));
+	const el = h("div.scroll", { tabindex: 0, role: "group", "aria-label": label, hidden: true },
+		h("table", h("thead", head), body));
+	const fill = filler(body, () => h("tr", heads.map((_, n) => (n ? h("td") : h("th", { scope: "row" })))));
+	return {
+		el,
+		/** @param {Line[]} lines */
+		fill(lines) {
+			el.hidden = !lines.length;
+			fill(lines);
+		},
+	};
 }
 
 /**

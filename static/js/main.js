@@ -16,6 +16,8 @@ const ONE_OF = { accounts: "account", requests: "request", tokens: "token" };
 /** What the frame shows of any view, and the actions wait for. */
 const FRAME_TOPICS = ["accounts", "stats", "flows"];
 const SECOND_MS = 1000;
+/** A view that takes longer to load is told by its heading. */
+const SLOW_MS = 300;
 
 /** @import { App, ClockOptions, Dirty, Mount, Time, View } from "./types.js" */
 
@@ -34,6 +36,9 @@ let view;
 /** The number of the last call of `route`: one before that waits for its module shows nothing any more. */
 let turn = 0;
 let shown = false;
+/** Whether the view of the address could not be loaded. */
+let failed = false;
+let slow = 0;
 /** @type {Promise<unknown> | undefined} */
 let more;
 /** @type {Promise<void> | undefined} */
@@ -138,6 +143,8 @@ async function route() {
 	const mine = turn;
 	const { name, id } = target();
 	const wanted = live.state === "signed-out" ? "login" : name;
+	failed = false;
+	announceView(wanted);
 	const title = VIEWS.find((each) => each === wanted);
 	const root = h("section.view", title && h("h2", { tabindex: -1 }, t(title)));
 	/** @type {View | void} */
@@ -148,10 +155,26 @@ async function route() {
 		next = mount(root, app, id);
 	} catch (error) {
 		console.error(error);
+		failed = mine === turn;
 		const reload = h("button", { "data-act": "reload" }, t("reload"));
 		root.replaceChildren(h("h2", { tabindex: -1 }, t("view_failed")), reload);
 	}
 	if (mine === turn) show(wanted, root, next ?? {});
+}
+
+/** Marks the tab of the view that is to come; its heading stands there if it takes long. @param {string} name */
+function announceView(name) {
+	const tab = VIEWS.find((list) => list === name || ONE_OF[list] === name);
+	for (const link of document.querySelectorAll("nav a")) {
+		setAttr(link, "aria-current", link.getAttribute("href") === `#/${tab}` && "page");
+	}
+	clearTimeout(slow);
+	if (!tab || !shown) return; // the page itself has what stands there before the first view
+	slow = setTimeout(() => {
+		view = undefined;
+		byId("view").replaceChildren(h("section.view", h("h2", { tabindex: -1 }, t(tab)), h("div.bone")));
+		frame.patch(t(tab));
+	}, SLOW_MS);
 }
 
 /** @param {string} name @returns {Promise<Mount>} */
@@ -166,13 +189,10 @@ async function load(name) {
  * @param {View} next
  */
 function show(name, root, next) {
+	clearTimeout(slow);
 	view = { topics: [], patch() {}, tick() {}, ...next };
 	byId("view").replaceChildren(root);
 	document.body.dataset.view = name;
-	const tab = Object.keys(ONE_OF).find((list) => ONE_OF[list] === name) ?? name;
-	for (const link of document.querySelectorAll("nav a")) {
-		setAttr(link, "aria-current", link.getAttribute("href") === `#/${tab}` && "page");
-	}
 	document.querySelectorAll("dialog").forEach(dismiss);
 	byId("more").hidePopover();
 	live.want([...FRAME_TOPICS, ...view.topics]);
@@ -192,9 +212,12 @@ function patch(dirty) {
 
 function connectionChanged() {
 	const signedOut = live.state === "signed-out";
-	if (live.state === "live") later ??= loadLater();
+	if (live.state === "live") {
+		later ??= loadLater();
+		later.then(loadViews).catch(() => {}); // what fails, again with the next connection
+	}
 	if (signedOut) settings.set("session", "off");
-	if (signedOut !== (document.body.dataset.view === "login")) route();
+	if (signedOut !== (document.body.dataset.view === "login") || (failed && app.online())) route();
 	frame.state();
 }
 
@@ -218,6 +241,11 @@ async function loadLater() {
 	} catch {
 		later = undefined;
 	}
+}
+
+/** All views, one after the other: each is there at once then, also while there is no connection. */
+async function loadViews() {
+	for (const name of [...VIEWS, ...Object.values(ONE_OF)]) await import(`./views/${name}.js`);
 }
 
 async function signOut() {

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Route, expect
 
 from tests.e2e.cable import Cable, cable
 from tests.e2e.dashboard import (
@@ -203,3 +204,69 @@ async def test_what_could_not_be_loaded_is_loaded_with_the_next_connection(
         await goto(page, "accounts")
         await page.keyboard.press("?")
         await expect(page.locator("body[data-view=settings]")).to_be_attached()
+
+
+NOT_LOADED = OFFLINE + "|Failed to fetch dynamically"
+
+
+async def test_a_view_that_could_not_be_loaded_is_shown_with_the_next_connection(
+    tmp_path: Path, browser: Browser
+) -> None:
+    async with (
+        serve(tmp_path, accounts=("team-a",), clock=RunningClock()) as service,
+        cable(service.port) as line,
+        visit(browser, line, signed_in=False, allow=NOT_LOADED) as page,
+    ):
+        await page.route("**/js/views/sessions.js", lambda route: route.abort())
+        await sign_in(page)
+        await live(page)
+        await page.get_by_role("link", name="Sessions").click()
+        await expect(page.get_by_role("heading", name="This page could not be loaded")).to_be_visible()
+        await page.unroute_all()
+        line.cut()
+        await expect(page.get_by_text("Reconnecting")).to_be_visible()
+        line.mend()
+        await expect(page.get_by_role("heading", level=2, name="Sessions")).to_be_visible(timeout=10_000)
+
+
+async def test_a_view_that_was_never_visited_opens_without_a_connection(
+    tmp_path: Path, browser: Browser
+) -> None:
+    async with (
+        serve(tmp_path, accounts=("team-a",), clock=RunningClock()) as service,
+        cable(service.port) as line,
+        visit(browser, line, signed_in=False, allow=OFFLINE) as page,
+    ):
+        async with page.expect_event("requestfinished", lambda request: "views/token.js" in request.url):
+            await sign_in(page)
+        await live(page)
+        line.cut()
+        await expect(page.get_by_text("Reconnecting")).to_be_visible()
+        for view in ("Sessions", "Client keys", "Events"):
+            await page.get_by_role("link", name=view).click()
+            await expect(page.get_by_role("heading", level=2, name=view)).to_be_visible()
+
+
+async def test_a_view_that_loads_slowly_is_announced_at_once(tmp_path: Path, browser: Browser) -> None:
+    async with (
+        serve(tmp_path, accounts=("team-a",), clock=RunningClock()) as service,
+        visit(browser, service, signed_in=False) as page,
+    ):
+        goes_on = asyncio.Event()
+
+        async def slowly(route: Route) -> None:
+            await goes_on.wait()
+            await route.continue_()
+
+        await page.route("**/js/views/sessions.js", slowly)
+        await sign_in(page)
+        await live(page)
+        tab = page.get_by_role("link", name="Sessions")
+        await tab.click()
+        await expect(tab).to_have_attribute("aria-current", "page")
+        await expect(page.get_by_role("heading", level=2, name="Sessions")).to_be_visible()
+        await expect(page).to_have_title("Sessions – Claude Proxy")
+        await expect(page.get_by_role("table")).to_have_count(0)
+        goes_on.set()
+        await expect(page.get_by_role("table")).to_be_attached()
+        await expect(page.get_by_role("heading", level=2, name="Sessions")).to_be_focused()

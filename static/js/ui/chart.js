@@ -16,7 +16,7 @@ const SECOND_MS = 1000;
 
 /** @import { App } from "../types.js" */
 /** @import { Kind, Series } from "./chart_parts.js" */
-/** @import { Line } from "./sheet.js" */
+/** @import { Line } from "../dom.js" */
 
 /** A bucket, or what has such a time. @typedef {{start: number, span_s: number}} Bar */
 /** The time before: its bars, moved to where they are drawn; `of` if they are not of the series. @typedef

@@ -1,8 +1,7 @@
 // @ts-check
 /** What a chart is made of: a picture with its axes, keys that isolate a series, and what is read at the cursor. */
-import { h, setAttr, setText, svg } from "../dom.js";
+import { h, setAttr, setText, sheet, svg } from "../dom.js";
 import { STEPS } from "./scale.js";
-import { sheet } from "./sheet.js";
 
 /** The picture is stretched to the place that there is. */
 export const WIDTH = 720;

@@ -1,11 +1,10 @@
 // @ts-check
 /** One account: its facts, use, history, and who is on it now. */
 import * as actions from "../actions.js";
-import { h, panel, setText } from "../dom.js";
+import { filler, h, panel, setText } from "../dom.js";
 import { number, sentence, share, timed } from "../format.js";
 import { dayOf, status } from "../ui/cells.js";
 import { press } from "../ui/dialog.js";
-import { filler } from "../ui/sheet.js";
 import { useOf } from "../ui/usage_charts.js";
 import { explain } from "./explain.js";
 import { edit, percent } from "./preferences.js";
@@ -13,7 +12,7 @@ import { historyOf, windowsOf } from "./quota.js";
 import { sessionsOf } from "./sessions.js";
 
 /** @import { Account, App, Dirty, Mount, TextKey } from "../types.js" */
-/** @import { Line } from "../ui/sheet.js" */
+/** @import { Line } from "../dom.js" */
 
 /** @param {(string | null | false)[]} parts */
 const join = (...parts) => parts.filter(Boolean).join(" · ");

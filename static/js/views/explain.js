@@ -1,10 +1,9 @@
 // @ts-check
 /** Asks the server which account a request would get, and shows why that one, and why no other. */
 import { api } from "../api.js"; // the app's sends no POST while the feed is lost, but this one changes nothing
-import { h } from "../dom.js";
+import { h, sheet } from "../dom.js";
 import { timed } from "../format.js";
 import { dialog, field, typed } from "../ui/dialog.js";
-import { sheet } from "../ui/sheet.js";
 
 const MESSAGES = "/v1/messages";
 const SESSION = "x-claude-code-session-id";
@@ -12,7 +11,7 @@ const SESSION = "x-claude-code-session-id";
 const MOST_KEYS = 1000;
 
 /** @import { App, ClientKey, Explained, Explanation, TextKey } from "../types.js" */
-/** @import { Line } from "../ui/sheet.js" */
+/** @import { Line } from "../dom.js" */
 
 /**
  * @param {App} app

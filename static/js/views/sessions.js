@@ -1,10 +1,9 @@
 // @ts-check
 /** Who is connected, under which client key, on which account. */
-import { h, panel, setAttr, setText } from "../dom.js";
+import { filler, h, panel, setAttr, setText } from "../dom.js";
 import { number } from "../format.js";
 import { plain } from "../ui/cells.js";
 import { natural } from "../ui/order.js";
-import { filler } from "../ui/sheet.js";
 import { table } from "../ui/table.js";
 import { copyButton } from "./connect.js";
 
@@ -15,7 +14,7 @@ const LOW = { cls: "low" };
 const MOST = 20;
 
 /** @import { App, Mount, Session, TextKey } from "../types.js" */
-/** @import { Line } from "../ui/sheet.js" */
+/** @import { Line } from "../dom.js" */
 /** @import { Column } from "../ui/table.js" */
 /** @typedef {(session: Session) => string} Text */
 

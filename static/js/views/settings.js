@@ -1,9 +1,8 @@
 // @ts-check
 /** How this browser shows things, the server and its configuration, and help. */
-import { byId, h, panel, setText } from "../dom.js";
+import { byId, h, panel, setText, sheet } from "../dom.js";
 import { number, share } from "../format.js";
 import { notLoaded, press } from "../ui/dialog.js";
-import { sheet } from "../ui/sheet.js";
 import { exportAccounts, importAccounts } from "./transfer.js";
 
 /** A clock that differs by less does no harm. */

@@ -1,12 +1,11 @@
 // @ts-check
 /** What a client key cost, by model: bars over a day or more, and a line for each model. */
-import { h, panel } from "../dom.js";
+import { h, panel, sheet } from "../dom.js";
 import { compact, money, number } from "../format.js";
 import { hashOf } from "../requests.js";
 import { RANGES, barsOf, dearest, intervalOf, partsOf, spanOf, sumOf } from "../spending.js";
 import { bars } from "../ui/chart.js";
 import { notLoaded, press } from "../ui/dialog.js";
-import { sheet } from "../ui/sheet.js";
 
 const RELOAD_MS = 60_000;
 /** The axis reaches that in a bar, at least. */
@@ -16,7 +15,7 @@ const TOKENS = /** @type {const} */ (
 
 /** @import { App, UsageRow } from "../types.js" */
 /** @import { RangeName } from "../spending.js" */
-/** @import { Line } from "../ui/sheet.js" */
+/** @import { Line } from "../dom.js" */
 
 /** @param {Pick<UsageRow, "requests" | "cost_usd" | "unpriced_requests" | typeof TOKENS[number]>} row */
 const texts = (row) => [money(row.cost_usd, row.unpriced_requests), number(row.requests),

@@ -1,12 +1,11 @@
 // @ts-check
 /** One client key: its limits, what it cost by model, who uses it, and who has changed it. */
 import { changes } from "../diff.js";
-import { h, panel, setAttr, setText } from "../dom.js";
+import { filler, h, panel, setAttr, setText } from "../dom.js";
 import { sentence } from "../format.js";
 import { dayOf } from "../ui/cells.js";
 import { press } from "../ui/dialog.js";
 import { metersOf } from "../ui/limits.js";
-import { filler } from "../ui/sheet.js";
 import { edit, endFormer, rotate } from "./key.js";
 import { sessionsOf } from "./sessions.js";
 import { spendingOf } from "./spending.js";
@@ -15,7 +14,7 @@ import { ICON, NEXT, send } from "./tokens.js";
 const PAGE = 20;
 
 /** @import { App, ClientKey, LoggedEvent, Mount, TextKey } from "../types.js" */
-/** @import { Line } from "../ui/sheet.js" */
+/** @import { Line } from "../dom.js" */
 
 /** @param {(string | null | false | undefined)[]} parts */
 const join = (...parts) => parts.filter(Boolean).join(" · ");

@@ -1,11 +1,10 @@
 // @ts-check
 /** What was used: over time, of all or split, and by whom. */
-import { h, panel } from "../dom.js";
+import { h, panel, sheet } from "../dom.js";
 import { compact, isTime, money, ms, number } from "../format.js";
 import { notLoaded, press } from "../ui/dialog.js";
 import { save } from "../ui/export.js";
 import { perCent } from "../ui/quota.js";
-import { sheet } from "../ui/sheet.js";
 import { UsageCharts } from "../ui/usage_charts.js";
 import { fromCache, intervalKept, tokensIn } from "../usage.js";
 
@@ -17,7 +16,7 @@ const HEADS = /** @type {const} */ (
 	["requests", "errors", "tokens_in", "from_cache", "tokens_out", "cost_usd"]);
 
 /** @import { App, Mount, Translate } from "../types.js" */
-/** @import { Line } from "../ui/sheet.js" */
+/** @import { Line } from "../dom.js" */
 
 /** @typedef {typeof RANGES[number]} RangeName */
 
