@@ -194,6 +194,7 @@ export default {
 	f_connect: "Connect a client: its first request arrives",
 	f_answer: "See it answered",
 	f_done: "(done)",
+	and_more: "and {n} more",
 	all_limited: "All usable accounts are rate limited",
 	last_events: "Last events",
 	no_events: "Nothing has happened since {at} (server start).",

@@ -9,6 +9,7 @@ from playwright.async_api import Browser, Locator, Page, expect
 from tests.e2e.dashboard import dashboard
 from tests.e2e.furniture import furnish
 from tests.e2e.test_states import without_keys
+from tests.service import Service
 
 
 def card(page: Page, title: str) -> Locator:
@@ -38,6 +39,19 @@ async def test_what_needs_somebody_says_why_and_has_a_button(tmp_path: Path, bro
         await expect(needs).to_have_count(1)  # the simulator gives a new token
         await needs.get_by_role("button", name="Re-authorise").click()
         await expect(page.get_by_role("dialog")).to_contain_text("Re-authorise team-invalid")
+
+
+async def test_more_that_need_somebody_than_are_listed_are_counted(tmp_path: Path, browser: Browser) -> None:
+    async def troubled(service: Service) -> None:
+        for n in range(11):
+            account, _ = await service.add_account(f"team-{n}")
+            service.parts.pool.invalidate(account.id, "refused")
+
+    async with dashboard(tmp_path, browser, accounts=(), prepare=troubled) as (_, page):
+        needs = card(page, "Needs attention").get_by_role("listitem")
+        await expect(needs).to_have_count(9)
+        await needs.last.get_by_role("link", name="and 3 more").click()
+        await expect(page.locator("body[data-view=accounts]")).to_be_attached()
 
 
 async def test_the_first_steps_tick_themselves(tmp_path: Path, browser: Browser) -> None:

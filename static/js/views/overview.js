@@ -152,6 +152,7 @@ function solver(app, id, solve) {
 function needing({ store, t, now, clock, due }, counts) {
 	const troubled = [...store.items("accounts").values()].sort(bySeverity)
 		.flatMap((account) => /** @type {[Account, Trouble | null][]} */ ([[account, troubleOf(account, now())]]));
+	/** @type {Line[]} */
 	const lines = troubled.flatMap(([{ id, name, expires_at: end, status }, trouble]) => (trouble ? [{
 		id,
 		href: `#/accounts/${id}`,
@@ -159,7 +160,9 @@ function needing({ store, t, now, clock, due }, counts) {
 		more: t(trouble.text, { why: timed(trouble.why, clock), due: end ? due(end) : "" }),
 		kind: status === "invalid" ? "error" : "warn",
 		solve: trouble.solve,
-	}] : [])).slice(0, MOST);
+	}] : []));
+	const n = lines.length - MOST;
+	if (n > 0) lines.splice(MOST, n, { id: "", href: "#/accounts", name: t("and_more", { n }), more: "" });
 	if (counts.rate_limited && !counts.active) return [lines, t("all_limited")];
 	return [lines, lines.length ? "" : t("no_attention")];
 }
