@@ -42,6 +42,7 @@ EMPTY = {
 NO_MATCH = {
     "accounts?q=nobody&status=invalid": "No account matches 'nobody' and status Invalid.",
     "accounts?status=zzz": "No account matches status zzz.",
+    "accounts?status=__proto__": "No account matches status __proto__.",
     "tokens?q=nobody": "No client key matches 'nobody'.",
     "sessions?q=nobody": "No session matches 'nobody'.",
     "requests?search=nobody&status=failed": "No request matches.",
