@@ -127,7 +127,7 @@ async def test_what_is_refused_says_why_and_waits_for_retry(tmp_path: Path, brow
         await expect(why).to_be_visible()
         await expect(page.get_by_role("button", name="Older")).to_be_hidden()
         asked: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
+        page.on("request", lambda request: "/api/" in request.url and asked.append(request.url))
         service.simulator.script(None, Error(404))
         await service.message()
         await painted(service, page)
