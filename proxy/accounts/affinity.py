@@ -13,12 +13,13 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from proxy.accounts.account import Status
+from proxy.accounts.account import Account, Status
 from proxy.accounts.conversations import LONGEST_SESSION, Conversations
 from proxy.accounts.lately import Name
 from proxy.accounts.pool import Pool
 from proxy.accounts.resources import Resources
 from proxy.errors import Forbidden, InsufficientStorage, InvalidRequest, NotFound, RequestError
+from proxy.http.headers import account_names
 from proxy.http.peek import Peek
 from proxy.http.target import Target, is_generated
 
@@ -215,7 +216,7 @@ class Affinity:
 
     def _picked(self, name: str, held: tuple[str, str] | None) -> str:
         """The account that a request names by hand. Raises InvalidRequest."""
-        account = next((each for each in self._pool if name in (each.name, each.id)), None)
+        account = _account_named(self._pool, name)
         if account is None:
             raise InvalidRequest(f"x-proxy-account: there is no account {name[:64]!r}", should_retry=False)
         if held is not None and held[0] != account.id:
@@ -405,6 +406,15 @@ def _why_moved(pool: Pool, placement: Placement, *, failed: bool) -> Moved:
         case Status.INACTIVE:
             return "inactive"
     return "failed" if failed else "refused"
+
+
+def _account_named(pool: Pool, name: str) -> Account | None:
+    """The account of this name or id, as the value of a header may have it."""
+    for each in account_names(name):
+        found = next((account for account in pool if each in (account.name, account.id)), None)
+        if found is not None:
+            return found
+    return None
 
 
 def _referred(asking: Asking) -> Iterator[tuple[str, str | None]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import re
 import string
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from functools import lru_cache
 from typing import Literal
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from msgspec import Struct
 
@@ -209,6 +210,14 @@ class AnswerHeaders:
 @lru_cache(maxsize=1024)
 def _account_value(name: str) -> str:
     return quote(name.strip(), safe=_ACCOUNT_SAFE, errors="replace")
+
+
+def account_names(value: str) -> Iterator[str]:
+    """What a client may mean by this value: the text, or what was percent-encoded, as in answers, or sent as UTF-8."""
+    yield value
+    yield unquote(value)
+    with contextlib.suppress(UnicodeError):
+        yield value.encode("latin-1").decode()
 
 
 def _with_one_length(lines: list[tuple[str, str]], *, believed: bool) -> list[tuple[str, str]]:

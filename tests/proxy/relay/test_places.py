@@ -7,6 +7,7 @@ import json
 import logging
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -216,6 +217,29 @@ async def test_an_account_is_picked_by_name(tmp_path: Path) -> None:
         assert told(other) == (400, f"x-proxy-account names 'a', and {made.json()['id']} is in 'b'")
         nobody = await say(service, ("x-proxy-account", "z"))
         assert told(nobody) == (400, "x-proxy-account: there is no account 'z'")
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (b"B\xc3\xbcro 1", "Büro 1"),  # as UTF-8
+        (b"B\xfcro 1", "Büro 1"),  # as latin-1
+        (b"B%C3%BCro 1", "Büro 1"),  # as answers have it
+        (b"B%c3%bcro%201", "Büro 1"),
+        (b"50%off", "50%off"),
+        (b"50%25off", "50%25off"),  # the name itself goes before what it may stand for
+        (b"50%2525off", "50%25off"),
+    ],
+)
+async def test_an_account_is_picked_however_its_name_is_written(
+    tmp_path: Path, header: bytes, expected: str
+) -> None:
+    async with serve(tmp_path, accounts=("a", "b", "c", "d")) as service:
+        for each, name in zip(list(service.parts.pool), ("a", "50%off", "50%25off", "Büro 1"), strict=True):
+            await service.admin("PUT", f"/api/accounts/{each.id}", {"name": name})
+        answer = await say(service, ("x-proxy-account", header.decode("latin-1")))
+        assert answer.status == 200, answer.body
+        assert unquote(account(answer)) == expected
 
 
 async def test_without_isolation_an_unknown_id_is_looked_up_on_each_account_once(tmp_path: Path) -> None:
