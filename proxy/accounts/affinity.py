@@ -240,7 +240,7 @@ class Affinity:
     def _held(self, asking: Asking) -> tuple[str, str] | None:
         """The account that has what the request names, and the first id of it; None if it names nothing."""
         peek, target = asking.peek, asking.target
-        names = peek.named or target.resource or target.named or asking.profiles or len(target.segments) > 3
+        names = peek.named or target.resource or target.named or target.perhaps or asking.profiles
         if not (names or peek.too_many or peek.unreadable):
             return None  # the most frequent case
         if peek.too_many:
@@ -418,10 +418,10 @@ def _account_named(pool: Pool, name: str) -> Account | None:
 
 
 def _referred(asking: Asking) -> Iterator[tuple[str, str | None]]:
-    """Each id that the request names, and its collection; None if that is not known."""
+    """The ids that the request names, each with its collection; None if it counts only if it is known."""
     if asking.target.resource is not None:
         yield asking.target.resource, asking.target.collection
-    for segment in asking.target.segments[3:]:
+    for segment in asking.target.perhaps:
         yield segment, None
     for name, id in asking.target.named:
         if id:

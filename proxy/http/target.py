@@ -69,7 +69,8 @@ class Target:
     `free`: requests to it use no tokens, so a key with a budget or a list of models may send them.
     `collection`: what the path is of, such as `files` or `batches`; None if nothing of it lives in one account.
     `resource`: the id in it that says in which account; None if the path is the collection's own. `named`: further ids
-    that the query names, with the names of their arguments; an id may be empty.
+    that the query names, with the names of their arguments; an id may be empty. `perhaps`: further segments, which are
+    ids if they are known as such.
     """
 
     raw: str
@@ -80,6 +81,7 @@ class Target:
     collection: str | None = None
     resource: str | None = None
     named: tuple[tuple[str, str], ...] = ()
+    perhaps: tuple[str, ...] = ()
 
     @property
     def is_collection(self) -> bool:
@@ -140,7 +142,7 @@ def _parse(target: str, allow_admin_paths: bool) -> Target:
     if not allow_admin_paths and _is_admin(readings[-1]):
         raise NotFound("this path is not served here", should_retry=False)
     segments = tuple(readings[-1].split("/")[1:])
-    collection, resource = _resource(segments)
+    collection, resource, perhaps = _resource(segments)
     return Target(
         raw=target,
         path=path,
@@ -150,11 +152,12 @@ def _parse(target: str, allow_admin_paths: bool) -> Target:
         collection=collection,
         resource=resource,
         named=_named(target.partition("?")[2]),
+        perhaps=perhaps,
     )
 
 
-def _resource(segments: tuple[str, ...]) -> tuple[str | None, str | None]:
-    """The collection that a path is of, and the id in it.
+def _resource(segments: tuple[str, ...]) -> tuple[str | None, str | None, tuple[str, ...]]:
+    """The collection that a path is of, the id in it, and the segments that may be further ones.
 
     They are read as the most lenient server would: without parameters, and names in any case.
     """
@@ -163,12 +166,12 @@ def _resource(segments: tuple[str, ...]) -> tuple[str | None, str | None]:
     if collection == "messages" and below and below[0].casefold() == "batches":
         collection, below = "batches", below[1:]
     if collection in _OF_NOBODY:
-        return None, None
+        return None, None, tuple(below[1:])
     if not below:
-        return collection, None
+        return collection, None, ()
     if collection in _COLLECTIONS or is_generated(below[0]):
-        return collection, below[0]
-    return None, None
+        return collection, below[0], tuple(below[1:])
+    return None, None, tuple(below)
 
 
 def _named(query: str) -> tuple[tuple[str, str], ...]:

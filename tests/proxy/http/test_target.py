@@ -379,3 +379,20 @@ def test_a_collection_is_known_however_it_is_spelt(
     found = parse(f"/v1/{path}", allow_admin_paths=False)
     assert (found.collection, found.resource) == (collection, resource)
     assert found.is_collection is (collection is not None and resource is None)
+
+
+@pytest.mark.parametrize(
+    ("path", "perhaps"),
+    [
+        ("messages", ()),
+        ("messages/count_tokens", ()),
+        ("models/claude-1", ()),
+        ("models/claude-1/x", ("x",)),
+        ("files", ()),
+        ("files/file_01aB/content", ("content",)),
+        ("messages/batches/msgbatch_01aB", ()),
+        ("widgets/4711;v=1/parts", ("4711", "parts")),
+    ],
+)
+def test_further_segments_may_be_ids(path: str, perhaps: tuple[str, ...]) -> None:
+    assert parse(f"/v1/{path}", allow_admin_paths=False).perhaps == perhaps

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import pytest
 
 from proxy.errors import StorageError
+from proxy.simulator import Answer as Canned
 from proxy.simulator import Error, quota_429
 from proxy.storage.timed import Timed
 from tests.proxy.simulator.uploads import FORM, form
@@ -261,6 +262,45 @@ async def test_an_unknown_id_is_asked_of_the_only_account(tmp_path: Path) -> Non
         assert (await service.send("GET", f"/v1/files/{made.json()['id']}")).status == 200
         listed = await service.send("GET", "/v1/files")
         assert [each["id"] for each in listed.json()["data"]] == [made.json()["id"]]
+
+
+# ---- what is in no list of collections
+
+
+@pytest.mark.parametrize("id", ["550e8400-e29b-41d4-a716-446655440000", "4711"])
+async def test_an_id_of_a_new_collection_counts_whatever_it_looks_like(tmp_path: Path, id: str) -> None:
+    async with serve(tmp_path, accounts=THREE) as service:
+        made = await make_widget(service, id)
+        for path in (f"/v1/widgets/{id}", f"/v1/Widgets/{id};v=1", f"/v1/widgets/{id}/content"):
+            found = [account(await service.send("GET", path, JSON)) for _ in range(4)]
+            assert found == [made] * 4
+        other = await service.admin("POST", "/api/tokens", {"name": "other"})
+        key = other.json()["token"]["key"]
+        asked = len(service.simulator.ledger)
+        for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/content"), ("GET", ";v=1")):
+            answer = await service.send(method, f"/v1/widgets/{id}{path}", JSON, key=key)
+            assert told(answer) == (404, f"{id} not found")
+        assert len(service.simulator.ledger) == asked
+        assert (await service.send("DELETE", f"/v1/widgets/{id}", JSON)).status == 200
+        found = [account(await service.send("GET", f"/v1/widgets/{id}", JSON)) for _ in range(3)]
+        assert set(found) == set(THREE), "it is forgotten"
+
+
+async def make_widget(service: Service, id: str) -> str:
+    """Make one of a collection that is not known; the name of the account that has it."""
+    body = json.dumps({"id": id}).encode()
+    service.simulator.always(None, Canned(200, tuple(JSON), body), path="/v1/")
+    made = await service.send("POST", "/v1/widgets", JSON, b"{}")
+    assert made.status == 200, made.body
+    return account(made)
+
+
+async def test_a_segment_that_is_no_known_id_goes_round(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=THREE) as service:
+        await make_widget(service, "4711")
+        for path in ("/v1/widgets/list", "/v1/models/4711"):  # what models have belongs to nobody
+            found = {account(await service.send("GET", path, JSON)) for _ in range(3)}
+            assert found == set(THREE)
 
 
 # ---- conversations
