@@ -17,7 +17,7 @@ from proxy.accounts.account import Account, Status
 from proxy.accounts.conversations import LONGEST_SESSION, Conversations
 from proxy.accounts.lately import Name
 from proxy.accounts.pool import Pool
-from proxy.accounts.resources import Resources
+from proxy.accounts.resources import Holding, Resources
 from proxy.errors import Forbidden, InsufficientStorage, InvalidRequest, NotFound, RequestError
 from proxy.http.headers import account_names
 from proxy.http.peek import Peek
@@ -243,14 +243,16 @@ class Affinity:
         names = peek.named or target.resource or target.named or target.perhaps or asking.profiles
         if not (names or peek.too_many or peek.unreadable):
             return None  # the most frequent case
-        if peek.too_many:
+        if peek.too_many and (
+            len(self._pool) > 1 or (not self.shared and self.resources.has_others_than(asking.group))
+        ):
             raise InvalidRequest(
                 "the body names more files and the like than are looked up", should_retry=False
             )
         if peek.unreadable and len(self.resources) and not self.shared:
             raise InvalidRequest("the body has an encoding in which it may name anything", should_retry=False)
         found: dict[str, str] = {}
-        for id, collection in _referred(asking):
+        for id, collection in _referred(asking, self.resources):
             account_id = self._account_of(id, collection, asking)
             if account_id is not None:
                 found.setdefault(account_id, id)
@@ -417,7 +419,7 @@ def _account_named(pool: Pool, name: str) -> Account | None:
     return None
 
 
-def _referred(asking: Asking) -> Iterator[tuple[str, str | None]]:
+def _referred(asking: Asking, resources: Resources) -> Iterator[tuple[str, str | None]]:
     """The ids that the request names, each with its collection; None if it counts only if it is known."""
     if asking.target.resource is not None:
         yield asking.target.resource, asking.target.collection
@@ -428,11 +430,15 @@ def _referred(asking: Asking) -> Iterator[tuple[str, str | None]]:
             yield id, COLLECTION_OF.get(name)
     for id in filter(None, asking.profiles):
         yield id, "user_profiles"
+    # A body may name 100,000. Of those that are alike the first one decides.
+    alike = set[tuple[Holding | None, str | None]]()
     for name, id in asking.peek.named:
-        collection = COLLECTION_OF.get(name)
+        collection, holding = COLLECTION_OF.get(name), resources.get(id)
         if collection == "skills" and not is_generated(id):  # one of Anthropic's own, if it is not known
             collection = None
-        yield id, collection
+        if (holding, collection) not in alike:
+            alike.add((holding, collection))
+            yield id, collection
 
 
 def _no_thread(message_id: str) -> NotFound:

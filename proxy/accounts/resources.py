@@ -156,7 +156,9 @@ class Resources:
     def get(self, id: str) -> Holding | None:
         """Where the resource lives; None if it is not known."""
         holding = self._held.get(id)
-        return None if holding is None or _is_over(holding, self._clock.now()) else holding
+        if holding is None or holding.collection not in LIVES_DAYS:  # the clock is asked for few
+            return holding
+        return None if _is_over(holding, self._clock.now()) else holding
 
     def learn(self, ids: Iterable[str], account_id: str, group: str, collection: str) -> bool:
         """Remember resources, if they are new. Whether any is not on disk yet: `save` before a client knows of it."""
@@ -204,6 +206,10 @@ class Resources:
     def groups_of(self, collection: str) -> Iterable[str]:
         """The groups that have some of a collection."""
         return self._groups.get(collection, ())
+
+    def has_others_than(self, group: str) -> bool:
+        """Whether there are some of another group."""
+        return any(other != group for groups in self._groups.values() for other in groups)
 
     def count_of(self, account_id: str) -> int:
         """The number of resources in an account."""

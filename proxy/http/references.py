@@ -14,15 +14,18 @@ from msgspec import DecodeError, Raw
 
 from proxy.http.scan import text
 
-MOST_REFERENCES = 1000
-"""The most different ids that are kept of one body. A batch's requests name a few, again and again."""
+MOST_REFERENCES = 100_000
+"""The most different ids that are kept of one body: one for each request of the largest batch that the API takes
+(platform.claude.com/docs/en/build-with-claude/batch-processing). They take some 25 MB."""
 
 MOST_STEPS = 4_000_000
-"""The most brackets and names of interest that are looked at, which takes 4 s in a thread. A batch of 100,000 requests,
-the most that the API takes, has some 20 of them a request."""
+BYTES_A_STEP = 8
+"""The most names of interest, and brackets within their values, that are looked at: so many, and one more for so many
+bytes. A million take 1 s in a thread. The tools of a batch may have one in 20 bytes."""
 
 MOST_DEPTH = 10_000
-"""The deepest nesting that is followed. Parsers stop at 128 (serde), 1,000 (Python) or 10,000 (Go)."""
+"""The deepest nesting that is followed within such values. Parsers stop at 128 (serde), 1,000 (Python) or 10,000
+(Go)."""
 
 LONGEST_ID = 256
 """Characters of an id; those of the API have about 30."""
@@ -54,11 +57,10 @@ _SPACE: Final = re.compile(rb"[ \t\r\n]*+")
 _TO_BRACKET_OR_QUOTE: Final = re.compile(rb'[^"{}\[\]]*+')
 _TO_BRACKET: Final = re.compile(rb'[^"{}\[\]]*+(?:"[^"]*+"[^"{}\[\]]*+){0,1000}')
 _NAMES = b"|".join(name.encode() for name in sorted(("container", "agent", "agents", "skills", *OPAQUE)))
-_TO_INTEREST: Final = re.compile(
-    rb'[^"{}\[\]]*+(?:"(?!(?:%b)")[^"]*+"(?:(?<!_id")(?<!_ids")|(?<=tool_use_id"))[^"{}\[\]]*+){0,1000}'
-    % _NAMES
-)
-"""To the next bracket, the next string that may be the name of a member that is looked at, or any after 1,000."""
+_DULL = rb'"(?!(?:%b)")[^"]*+"(?:(?<!_id")(?<!_ids")|(?<=tool_use_id")|(?<="custom_id"))' % _NAMES
+_TO_NAME: Final = re.compile(rb'[^"]*+(?:%b[^"]*+){0,1000}' % _DULL)
+"""To the next string that may be the name of a member that is looked at, or any after 1,000."""
+_TO_BRACKET_OR_NAME: Final = re.compile(rb'[^"{}\[\]]*+(?:%b[^"{}\[\]]*+){0,1000}' % _DULL)
 
 
 class References(NamedTuple):
@@ -68,8 +70,11 @@ class References(NamedTuple):
     too_many: bool = False
 
 
-def references(pieces: Iterable[bytes], most_steps: int = MOST_STEPS) -> References:
-    """What the JSON in these pieces refers to. It raises nothing, whatever they hold, but what `pieces` raises."""
+def references(pieces: Iterable[bytes], most_steps: int | None = None) -> References:
+    """What the JSON in these pieces refers to. It raises nothing, whatever they hold, but what `pieces` raises.
+
+    None: as many steps as a body of this size may take in a thread.
+    """
     scan = _Scan(_Reader(pieces), most_steps)
     whole = scan.run()
     return References(tuple(scan.found)[:MOST_REFERENCES], not whole)
@@ -92,6 +97,8 @@ class _Reader:
         self._pieces = iter(pieces)
         self._data = b""
         self._at = 0
+        self.size = 0
+        """Bytes that were read."""
         self._cut: bytes | None = (
             b""  # an escape that has begun at the end of the last piece; None after the last
         )
@@ -147,6 +154,7 @@ class _Reader:
         if self._cut is None:
             return False
         piece = next(self._pieces, None)
+        self.size += len(piece or b"")
         data = self._cut + (piece or b"")
         cut = len(data) if piece is None else _escape_at_end(data)
         self._cut = None if piece is None else data[cut:]
@@ -183,66 +191,71 @@ class _Frame:
 class _Scan:
     """Walks through the JSON. `found` has (member's name, id) as keys."""
 
-    def __init__(self, reader: _Reader, most_steps: int) -> None:
+    def __init__(self, reader: _Reader, most_steps: int | None) -> None:
         self._reader = reader
         self._most_steps = most_steps
-        self._frames: list[_Frame | None] = []  # of what has begun; None if it is not looked at
+        # The first is that of a value which is looked at, and others are within it; None of one that is not.
+        self._frames: list[_Frame | None] = []
         self._steps = 0
         self.found: dict[tuple[str, str], None] = {}
 
     def run(self) -> bool:
         """Walk to the end. False if a bound was met before it."""
-        name = ""  # of the member whose value is next
-        while byte := self._reader.next(_TO_BRACKET_OR_QUOTE if self._frame else _TO_INTEREST):
+        while byte := self._reader.next(self._skipped()):
             if byte == _QUOTE:
-                name = self._string()
-                continue
-            self._reader.take()
-            if byte in _OPEN:
-                self._begin(name, is_list=byte == b"[")
-            elif self._frames:
+                self._string()
+            elif byte in _OPEN:
+                self._begin("", is_list=byte == b"[")
+            else:
                 self._end()
-            name = ""
-            self._steps += 1
             if self._is_beyond():
                 return False
         return not self._is_beyond()
+
+    def _skipped(self) -> re.Pattern[bytes]:
+        """What is passed over without a look. Outside of any value of interest brackets do not matter."""
+        if not self._frames:
+            return _TO_NAME
+        return _TO_BRACKET_OR_QUOTE if self._frames[-1] else _TO_BRACKET_OR_NAME
 
     @property
     def _frame(self) -> _Frame | None:
         return self._frames[-1] if self._frames else None
 
     def _is_beyond(self) -> bool:
-        return (
-            self._steps > self._most_steps
-            or len(self.found) > MOST_REFERENCES
-            or len(self._frames) > MOST_DEPTH
-        )
+        return self._has_no_step_left() or len(self.found) > MOST_REFERENCES or len(self._frames) > MOST_DEPTH
+
+    def _has_no_step_left(self) -> bool:
+        if self._most_steps is not None:
+            return self._steps > self._most_steps
+        return self._steps > MOST_STEPS + self._reader.size // BYTES_A_STEP
 
     def _begin(self, name: str, *, is_list: bool) -> None:
+        """Take the bracket that begins the value of a member, or an element."""
+        self._reader.take()
+        self._steps += 1
         frame = self._frame
         if not name and frame is not None and frame.is_list:
             name = frame.name
         self._frames.append(_Frame(name, is_list=is_list) if name else None)
 
     def _end(self) -> None:
+        self._reader.take()
+        self._steps += 1
         frame = self._frames.pop()
         if frame is not None and frame.skills and not frame.anthropic:
             for skill in frame.skills:
                 self._add("skill_id", skill)
 
-    def _string(self) -> str:
-        """Take a string, and if it is a member's name, its value too unless that is an object or a list.
-
-        Returns the name then, if such a value may hold references.
-        """
+    def _string(self) -> None:
+        """Take a string, and if it is a member's name, its value too; of one that may hold references, its bracket."""
         self._steps += _STEPS_OF_A_STRING
         found = self._reader.string()
         if self._reader.next(_SPACE) != _COLON:
             frame = self._frame
             if frame is not None and frame.is_list and frame.name != "skills":
                 self._add(frame.name, found)
-            return ""
+            return
         self._reader.take()
         name = found or ""
         match self._reader.next(_SPACE):
@@ -250,9 +263,8 @@ class _Scan:
                 self._member(name, self._reader.string())
             case b"{" | b"[" if name in OPAQUE:
                 self._pass_value()
-            case b"{" | b"[" if name == "skills" or _is_reference(name):
-                return name
-        return ""
+            case b"{" | b"[" as bracket if name == "skills" or _is_reference(name):
+                self._begin(name, is_list=bracket == b"[")
 
     def _pass_value(self) -> None:
         """Pass over an object or a list."""
@@ -264,7 +276,7 @@ class _Scan:
                 continue
             self._reader.take()
             depth += 1 if byte in _OPEN else -1
-            if depth == 0 or self._steps > self._most_steps:
+            if depth == 0 or self._has_no_step_left():
                 return
 
     def _member(self, name: str, value: str | None) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from proxy.accounts.account import Account
 from proxy.accounts.affinity import Affinity, Asking, Placement, Unlocated, missing
-from proxy.errors import BadGateway, NotFound, RequestError, StorageError, Unavailable
+from proxy.errors import BadGateway, InvalidRequest, NotFound, RequestError, StorageError, Unavailable
 from proxy.http.beginnings import Beginnings
 from proxy.http.body import Body
 from proxy.http.headers import ClientHeaders
@@ -25,6 +25,9 @@ from proxy.usage.request import RequestRecord
 
 PATHS = {"batches": "messages/batches"}
 """Where the resources of a collection are, if that is not its name."""
+
+MOST_LOCATED = 1000
+"""The most unknown ids of one request that are looked up: each costs a request to every account."""
 
 SAYS_NO = (400, 404, 410)
 """Statuses by which an account says that it does not have what an id names; 400 if no id of its looks like that."""
@@ -66,12 +69,13 @@ class Relay:
                 return asking, self.affinity.place(asking)
             with contextlib.suppress(StorageError):  # another instance may have learnt of it just now
                 await resources.catch_up()
-        while True:
+        for _ in range(MOST_LOCATED):
             try:
                 return asking, self.affinity.place(asking)
             except Unlocated as unknown:
                 where = unknown
             await self._locate(where, asking, inbound)
+        raise InvalidRequest("it names more files and the like than are looked up", should_retry=False)
 
     async def _locate(self, unknown: Unlocated, asking: Asking, inbound: Inbound) -> None:
         """Find the account that has an id, by asking each of them.

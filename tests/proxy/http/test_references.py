@@ -24,6 +24,7 @@ from proxy.http.peek import (
     peek,
 )
 from proxy.http.references import (
+    BYTES_A_STEP,
     LONGEST_ID,
     MOST_DEPTH,
     MOST_REFERENCES,
@@ -373,20 +374,40 @@ def test_more_ids_than_are_kept_are_too_many() -> None:
     assert len(named(most[1:])) == MOST_REFERENCES
     found = references([json.dumps(most).encode()])
     assert (len(found.named), found.too_many) == (MOST_REFERENCES, True)
-    many = json.dumps({"skills": [{"skill_id": f"s{number}"} for number in range(2000)]}).encode()
-    assert references([many]).too_many
+    many = [{"skill_id": f"s{number}"} for number in range(MOST_REFERENCES + 1)]
+    assert references([json.dumps({"skills": many}).encode()]).too_many
 
 
 async def test_what_is_too_much_to_look_through_may_refer_to_anything() -> None:
-    assert references([b"[" * (MOST_DEPTH + 1)]).too_many
-    assert references([b"[]" * 100], most_steps=100).too_many
-    assert not references([b"[]" * 100]).too_many
-    assert (await seen(b'{"file_id":"' + b'"a_id":["' * 20_000)).too_many
+    assert references([b'{"agent":' + b"[" * (MOST_DEPTH + 1)]).too_many
+    brackets = b'{"agent":[%b]}' % (b"[]" * 100)
+    assert references([brackets], most_steps=100).too_many
+    assert not references([brackets]).too_many
+    assert (await seen(b'{"a_id":[' * 20_000)).too_many
+
+
+def test_brackets_around_what_names_nothing_cost_no_step_and_hide_nothing() -> None:
+    data = b"[" * (MOST_DEPTH + 1) + b'{"x":{}},' * 1000 + b'{"file_id":"f"}'
+    assert references([data], most_steps=10) == References((("file_id", "f"),))
+
+
+def test_a_large_body_may_take_more_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.http.references.MOST_STEPS", 1000)
+    metadata = b'{"metadata":[%b]}' % (b"[]" * 1000)
+    assert references([metadata]).too_many
+    assert references([b" " * (BYTES_A_STEP * 2000), metadata]) == References()
+
+
+def test_a_batch_may_name_a_file_in_each_of_the_most_requests_that_there_are() -> None:
+    params = [message(FILE | {"source": {"file_id": f"file_{number}"}}) for number in range(100_000)]
+    batch = {"requests": [{"custom_id": "x", "params": each} for each in params]}
+    found = references(in_pieces(json.dumps(batch).encode(), 65_536))
+    assert (len(found.named), found.too_many) == (100_000, False)
 
 
 async def test_work_that_takes_long_is_done_in_a_thread() -> None:
     for data in (
-        b'{"file_id":"f","x":[' + b"{}," * 2000 + b"0]}",
+        b'{"file_id":"f","agent":[' + b"{}," * 2000 + b"0]}",
         b'{"file_id":"f","x":"' + b"y" * 70_000 + b'"}',
     ):
         body = Body(Bodies(None))

@@ -303,6 +303,67 @@ async def test_a_segment_that_is_no_known_id_goes_round(tmp_path: Path) -> None:
             assert found == set(THREE)
 
 
+# ---- a great many
+
+
+def batch_of(ids: list[str]) -> bytes:
+    source = [{"custom_id": id, "params": {"source": {"file_id": id}}} for id in ids]
+    return json.dumps({"requests": source}).encode()
+
+
+async def test_a_batch_may_name_thousands_of_files(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=THREE) as service:
+        ids = [f"file_01{number:06}" for number in range(3000)]
+        holder = next(each for each in service.parts.pool if each.name == "b")
+        resources, group = service.parts.affinity.resources, next(iter(service.parts.keys)).group_id
+        resources.learn(ids, holder.id, group, "files")
+        service.simulator.always(None, Canned(200, tuple(JSON), b'{"id":"msgbatch_01there"}'), path="/v1/")
+        made = await service.send("POST", "/v1/messages/batches", JSON, batch_of(ids))
+        assert (made.status, account(made)) == (200, "b")
+        unknown = await service.send("POST", "/v1/messages/batches", JSON, batch_of([*ids, "file_01never"]))
+        assert told(unknown) == (404, "File not found: file_01never")
+
+
+@pytest.mark.parametrize(
+    ("accounts", "others", "options", "status"),
+    [
+        (("a",), False, {}, 200),
+        (("a",), True, {}, 400),
+        (("a",), True, {"balancer__isolation": "none"}, 200),
+        (THREE, False, {}, 400),
+    ],
+)
+async def test_more_ids_than_are_kept_are_refused_only_if_they_decide_anything(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    accounts: tuple[str, ...],
+    others: bool,
+    options: dict[str, str],
+    status: int,
+) -> None:
+    monkeypatch.setattr("proxy.http.references.MOST_REFERENCES", 10)
+    async with serve(tmp_path, accounts=accounts, **options) as service:
+        await upload(service)
+        if others:
+            service.parts.affinity.resources.learn(["file_01x"], "account", "others", "files")
+        service.simulator.always(None, Canned(200, tuple(JSON), b'{"id":"msgbatch_01there"}'), path="/v1/")
+        ids = [f"file_01{number:06}" for number in range(11)]
+        made = await service.send("POST", "/v1/messages/batches", JSON, batch_of(ids))
+        assert made.status == status, made.body
+
+
+async def test_without_isolation_not_every_one_of_many_unknown_ids_is_looked_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.relay.relay.MOST_LOCATED", 2)
+    async with serve(tmp_path, balancer__isolation="none", accounts=("a", "b")) as service:
+        service.simulator.always(None, Canned(200, tuple(JSON), b"{}"), path="/v1/")
+        for count, status in ((1, 200), (3, 400)):
+            ids = [f"file_01{count}{number:06}" for number in range(count)]
+            made = await service.send("POST", "/v1/messages/batches", JSON, batch_of(ids))
+            assert made.status == status, made.body
+
+
 # ---- conversations
 
 
