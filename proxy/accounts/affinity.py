@@ -434,8 +434,8 @@ def _referred(asking: Asking, resources: Resources) -> Iterator[tuple[str, str |
     alike = set[tuple[Holding | None, str | None]]()
     for name, id in asking.peek.named:
         collection, holding = COLLECTION_OF.get(name), resources.get(id)
-        if collection == "skills" and not is_generated(id):  # one of Anthropic's own, if it is not known
-            collection = None
+        if holding is None and collection is not None and not is_generated(id):
+            collection = None  # a word of the client's own, or a skill that everybody has
         if (holding, collection) not in alike:
             alike.add((holding, collection))
             yield id, collection

@@ -42,6 +42,10 @@ NO_REFERENCES: Final = frozenset(
 OPAQUE: Final = frozenset(("input", "input_schema", "input_examples", "schema", "metadata"))
 """Members with JSON of the client's own, in which the API looks up nothing: a tool may well have a `file_id`."""
 
+FUNCTIONS: Final = frozenset(("function", "functions"))
+"""Members whose `parameters` are a schema of the client's own: tools, as OpenAI's API has them."""
+
+_LOOKED_INTO: Final = FUNCTIONS | {"skills"}
 _REFERENCE: Final = re.compile(r".*_ids?|container|agents?", re.DOTALL)
 _ID: Final = re.compile(rf"\S{{1,{LONGEST_ID}}}")
 _ESCAPED: Final = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
@@ -56,7 +60,9 @@ _QUOTE, _COLON, _OPEN = b'"', b":", b"{["
 _SPACE: Final = re.compile(rb"[ \t\r\n]*+")
 _TO_BRACKET_OR_QUOTE: Final = re.compile(rb'[^"{}\[\]]*+')
 _TO_BRACKET: Final = re.compile(rb'[^"{}\[\]]*+(?:"[^"]*+"[^"{}\[\]]*+){0,1000}')
-_NAMES = b"|".join(name.encode() for name in sorted(("container", "agent", "agents", "skills", *OPAQUE)))
+_NAMES = b"|".join(
+    name.encode() for name in sorted(("container", "agent", "agents", "skills", *OPAQUE, *FUNCTIONS))
+)
 _DULL = rb'"(?!(?:%b)")[^"]*+"(?:(?<!_id")(?<!_ids")|(?<=tool_use_id")|(?<="custom_id"))' % _NAMES
 _TO_NAME: Final = re.compile(rb'[^"]*+(?:%b[^"]*+){0,1000}' % _DULL)
 """To the next string that may be the name of a member that is looked at, or any after 1,000."""
@@ -187,6 +193,11 @@ class _Frame:
         self.skills: dict[str, None] = {}  # of an object in `skills`, whose type may come later
         self.anthropic: bool | None = None  # whether its type is that
 
+    @property
+    def holds_ids(self) -> bool:
+        """Whether a string in the list, or the `id` of the object, is what the member names."""
+        return self.name not in _LOOKED_INTO
+
 
 class _Scan:
     """Walks through the JSON. `found` has (member's name, id) as keys."""
@@ -253,7 +264,7 @@ class _Scan:
         found = self._reader.string()
         if self._reader.next(_SPACE) != _COLON:
             frame = self._frame
-            if frame is not None and frame.is_list and frame.name != "skills":
+            if frame is not None and frame.is_list and frame.holds_ids:
                 self._add(frame.name, found)
             return
         self._reader.take()
@@ -261,10 +272,13 @@ class _Scan:
         match self._reader.next(_SPACE):
             case b'"':
                 self._member(name, self._reader.string())
-            case b"{" | b"[" if name in OPAQUE:
+            case b"{" | b"[" if name in OPAQUE or self._is_schema(name):
                 self._pass_value()
-            case b"{" | b"[" as bracket if name == "skills" or _is_reference(name):
+            case b"{" | b"[" as bracket if name in _LOOKED_INTO or _is_reference(name):
                 self._begin(name, is_list=bracket == b"[")
+
+    def _is_schema(self, name: str) -> bool:
+        return name == "parameters" and self._frame is not None and self._frame.name in FUNCTIONS
 
     def _pass_value(self) -> None:
         """Pass over an object or a list."""
@@ -288,7 +302,7 @@ class _Scan:
             frame.skills[value or ""] = None
         elif _is_reference(name):
             self._add(name, value)
-        elif frame is not None and name == "id" and not in_skill:
+        elif frame is not None and name == "id" and frame.holds_ids:
             self._add(frame.name, value)
 
     def _add(self, name: str, value: str | None) -> None:

@@ -25,6 +25,7 @@ from proxy.http.peek import (
 )
 from proxy.http.references import (
     BYTES_A_STEP,
+    FUNCTIONS,
     LONGEST_ID,
     MOST_DEPTH,
     MOST_REFERENCES,
@@ -88,6 +89,8 @@ REFERRING = [
     (message(user_profile_id="uprof_1"), [("user_profile_id", "uprof_1")]),
     (message(tools=[{"type": "new_20270101", "store": {"memory_store_id": "m_1"}}]), [("memory_store_id", "m_1")]),
     (message(new={"file_id": "file_1"}), [("file_id", "file_1")]),
+    ({"parameters": {"file_id": "file_1"}}, [("file_id", "file_1")]),
+    ({"function": {"x": {"parameters": {"file_id": "file_1"}}}}, [("file_id", "file_1")]),
     ({"agent": "agent_1", "environment_id": "env_1"}, [("agent", "agent_1"), ("environment_id", "env_1")]),
     ({"agent": {"type": "agent", "id": "agent_1", "version": 2}}, [("agent", "agent_1")]),
     ({"vault_ids": ["vlt_1", "vlt_2"]}, [("vault_ids", "vlt_1"), ("vault_ids", "vlt_2")]),
@@ -109,6 +112,9 @@ NOT_REFERRING = [
     message({"type": "text", "text": "x", "citations": [{"type": "char_location", "file_id": None}]}),
     message(tools=[{"name": "get", "input_schema": {"agent": "x"}, "input_examples": [{"a_id": "x"}]}]),
     message(metadata={"user_id": "u"}),
+    {"tools": [{"type": "function", "function": {"name": "get", "parameters": {"default": {"container": "web"}}}}]},
+    {"functions": [{"name": "get", "parameters": {"examples": [{"agent": "bob"}]}}]},
+    {"function": {"id": "x", "y": ["z"]}, "functions": ["x"]},
     {"metadata": {"customer_id": "c_1"}, "name": "agent"},
     {"container": {"skills": [{"type": "anthropic", "skill_id": "pptx"}]}},
     {name: "x" for name in sorted(NO_REFERENCES)},
@@ -207,18 +213,18 @@ def walked(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
             key.endswith(("_id", "_ids")) or key in ("container", "agent", "agents")
         ) and key not in NO_REFERENCES
         is_member = isinstance(value, Members)
-        if is_member and key in OPAQUE:
+        if is_member and (key in OPAQUE or (key == "parameters" and name in FUNCTIONS)):
             continue
         if not isinstance(inner, str):
             if isinstance(inner, list):
-                yield from walked(inner, key if is_reference or key == "skills" else "")
+                yield from walked(inner, key if is_reference or key in ("skills", *FUNCTIONS) else "")
         elif is_member and name == "skills" and key == "skill_id":
             types = {kind for member, kind in value if member == "type" and isinstance(kind, str)}
             if types != {"anthropic"}:
                 yield key, inner
         elif is_reference:
             yield key, inner
-        elif is_member and key == "id" and name not in ("", "skills"):
+        elif is_member and key == "id" and name not in ("", "skills", *FUNCTIONS):
             yield name, inner
 
 
@@ -251,6 +257,8 @@ names = st.sampled_from(
         "id",
         "input",
         "metadata",
+        "function",
+        "parameters",
         "tool_use_id",
         "content",
         "x",

@@ -303,6 +303,19 @@ async def test_a_segment_that_is_no_known_id_goes_round(tmp_path: Path) -> None:
             assert found == set(THREE)
 
 
+async def test_what_does_not_look_like_an_id_is_missing_only_to_the_upstream(tmp_path: Path) -> None:
+    async with serve(tmp_path, accounts=THREE) as service:
+        await make_widget(service, "4711")
+        for member in ("environment_id", "container", "agent", "file_id"):
+            word = await service.send("POST", "/v1/evals", JSON, json.dumps({member: "staging"}).encode())
+            assert word.status == 200, word.body
+            body = json.dumps({member: "some_01never"}).encode()
+            assert (await service.send("POST", "/v1/evals", JSON, body)).status == 404
+        made = account(await service.send("POST", "/v1/widgets", JSON, b"{}"))
+        known = [await service.send("POST", "/v1/x/y", JSON, b'{"agent":"4711"}') for _ in range(3)]
+        assert [account(each) for each in known] == [made] * 3
+
+
 # ---- a great many
 
 
