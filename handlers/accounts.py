@@ -107,12 +107,12 @@ class OneAccount(AdminHandler):
         account = self.pool[account_id]
         self.check_unedited(account.etag, self.figures.account(account))
         change.preferred(account.preferences)  # refused before the upstream is asked about a key
-        key, revives = None, status is Status.ACTIVE and account.status is Status.INVALID
+        key, revives = None, status is Status.ACTIVE and account.needs_proof
         if change.api_key is not None:
             key = await self.credentials.new_key(account, change.api_key)
         elif revives and not await self.credentials.works(account):
             raise Unprocessable(
-                "the account stays invalid: its credential was not accepted just now; "
+                f"the account stays {account.status}: its credential was not accepted just now; "
                 "re-authorise it, or give it a key that works"
             )
         proxy = _proxy(change.proxy, account) if "proxy" in change.model_fields_set else None

@@ -82,6 +82,9 @@ class Account:
     unchecked: bool = False
     """Whether nothing has shown yet that the API accepts the key: an admin added it without a proof."""
 
+    refused: str | None = None
+    """Of an INACTIVE account, why its credential was refused; None if it was not."""
+
     preferences: Preferences = USUAL
 
     @property
@@ -93,6 +96,11 @@ class Account:
     def works(self) -> bool:
         """Whether the account is in service: ACTIVE or RATE_LIMITED."""
         return self.status in (Status.ACTIVE, Status.RATE_LIMITED)
+
+    @property
+    def needs_proof(self) -> bool:
+        """Whether its credential was refused, and has to be accepted before the account is ACTIVE."""
+        return self.status is Status.INVALID or self.refused is not None
 
     def serves(self, tags: Collection[str]) -> bool:
         """Whether a client key with these tags may use the account; one without tags may use every account."""
@@ -135,18 +143,19 @@ class Account:
 
     def invalidated(self, reason: str, now: float) -> Account:
         """Become INVALID: the credential no longer works. It stays stored. An INACTIVE account stays INACTIVE."""
-        if not self.works:
-            return self
-        return self._become(Status.INVALID, reason, now)
+        if self.status is Status.INACTIVE and not self.refused:
+            return replace(self, refused=reason, updated_at=now)
+        return self._become(Status.INVALID, reason, now) if self.works else self
 
     def deactivated(self, reason: str, now: float) -> Account:
         """Become INACTIVE, by an admin or by idle detection."""
         if self.status is Status.INACTIVE:
             return self
-        return self._become(Status.INACTIVE, reason, now)
+        refused = self.status_reason if self.status is Status.INVALID else None
+        return replace(self._become(Status.INACTIVE, reason, now), refused=refused)
 
     def activated(self, now: float) -> Account:
-        """Become ACTIVE. For an INVALID account, the caller must have checked that its credential works."""
+        """Become ACTIVE. If it `needs_proof`, the caller must have checked that its credential works."""
         return self if self.status is Status.ACTIVE else self._active(now)
 
     def renamed(self, name: str, now: float) -> Account:
@@ -158,12 +167,12 @@ class Account:
         """
         if key == self.credential:
             return self.activated(now).checked() if self.status is Status.INVALID else self.checked()
-        account = replace(self, credential=key, unchecked=False, updated_at=now)
+        account = replace(self, credential=key, unchecked=False, refused=None, updated_at=now)
         return account if self.status is Status.INACTIVE else account.activated(now)
 
     def checked(self) -> Account:
         """Note that the API has accepted the credential."""
-        return replace(self, unchecked=False) if self.unchecked else self
+        return replace(self, unchecked=False, refused=None) if self.unchecked or self.refused else self
 
     def proxied(self, proxy: str | None, now: float) -> Account:
         """Go through this outbound proxy from now on."""
@@ -186,6 +195,7 @@ class Account:
             status_reason=reason,
             status_since=self.status_since if status is self.status else now,
             rate_limited_until=until,
+            refused=None,
             updated_at=now,
         )
 
@@ -201,6 +211,7 @@ class Account:
             refresh_began_at=None,
             last_refresh_at=now,
             last_refresh_error=None,
+            refused=None,
             updated_at=now,
         )
 
@@ -237,22 +248,11 @@ class Account:
 
     def record(self) -> dict[str, Any]:
         """What is stored, credential included; `from_record` reads it."""
-        credential: dict[str, Any]
-        match self.received or self.credential:
-            case ApiKey(key):
-                credential = {"api_key": key}
-            case OAuthTokens(access, refresh, expires_at, scope):
-                credential = {
-                    "access_token": access,
-                    "refresh_token": refresh,
-                    "expires_at": expires_at,
-                    "scope": scope,
-                }
         return {
             "id": self.id,
             "name": self.name,
             "type": self.type,
-            "credential": credential,
+            "credential": _stored(self.received or self.credential),
             "organization_uuid": self.organization_uuid,
             "organization_name": self.organization_name,
             "status": self.status.value,
@@ -268,6 +268,7 @@ class Account:
             "created_at": self.created_at,
             "updated_at": self.updated_at,
             **({"unchecked": True} if self.unchecked else {}),
+            **({"refused": self.refused} if self.refused else {}),
         }
 
     @classmethod
@@ -284,9 +285,7 @@ class Account:
             created_at=fields.time("created_at"),
             updated_at=fields.time("updated_at"),
             organization_uuid=fields.text_or_none("organization_uuid"),
-            organization_name=fields.text_or_none("organization_name")
-            if "organization_name" in fields
-            else None,
+            organization_name=_since_then(fields, "organization_name"),
             status=Status(status),
             status_reason=fields.text_or_none("status_reason"),
             status_since=fields.time_or_none("status_since") if "status_since" in fields else None,
@@ -296,7 +295,8 @@ class Account:
             active_since=fields.time_or_none("active_since"),
             refresh_began_at=fields.time_or_none("refresh_began_at"),
             unchecked=fields.flag("unchecked") if "unchecked" in fields else False,
-            proxy=_proxy(fields.text_or_none("proxy")) if "proxy" in fields else None,
+            refused=_since_then(fields, "refused"),
+            proxy=_proxy(_since_then(fields, "proxy")),
             preferences=read_preferences(fields),
         )
 
@@ -355,13 +355,31 @@ def adopt(old: Account, new: Account) -> Account:
 
 
 TOGETHER: Final = (
-    ("status", "status_reason", "status_since", "rate_limited_until", "active_since"),
+    ("status", "status_reason", "status_since", "rate_limited_until", "active_since", "refused"),
     ("credential", "type"),
 )
 """Fields of a record that mean something only together: what two instances have made of an account is merged so."""
 
 LEASED: Final = ("credential",)
 """What only a refresh changes, or an admin who gives a new one."""
+
+
+def _since_then(fields: Fields, name: str) -> str | None:
+    """A text that older records do not have."""
+    return fields.text_or_none(name) if name in fields else None
+
+
+def _stored(credential: ApiKey | OAuthTokens) -> dict[str, Any]:
+    match credential:
+        case ApiKey(key):
+            return {"api_key": key}
+        case OAuthTokens(access, refresh, expires_at, scope):
+            return {
+                "access_token": access,
+                "refresh_token": refresh,
+                "expires_at": expires_at,
+                "scope": scope,
+            }
 
 
 def _credential(type: str, stored: Fields) -> ApiKey | OAuthTokens:

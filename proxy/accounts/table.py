@@ -132,8 +132,8 @@ class AccountTable(ABC):
     ) -> Account:
         """Change what is given of an account, `proxy` "" being none, and set it `active` or `inactive`; then on disk.
 
-        The caller must have checked that a new key works; and to activate an INVALID account, that its credential
-        does. Raises Unprocessable, Conflict, NotFound, StorageError.
+        The caller must have checked that a new key works; and to activate an account that `needs_proof`, that its
+        credential does. Raises Unprocessable, Conflict, NotFound, StorageError.
         """
         now = self._clock.now()
         changed = self[account_id]

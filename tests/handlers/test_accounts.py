@@ -244,6 +244,31 @@ async def test_an_invalid_account_whose_credential_is_dead_stays_so(tmp_path: Pa
         assert (service.status("a"), len(service.simulator.ledger)) == ("invalid", 1)
 
 
+@pytest.mark.parametrize(("dead", "status", "state"), [(False, 200, "active"), (True, 422, "inactive")])
+async def test_being_inactive_does_not_heal_an_invalid_account(
+    tmp_path: Path, dead: bool, status: int, state: str
+) -> None:
+    async with serve(tmp_path) as service:
+        path = path_of(service, "a")
+        service.parts.pool.invalidate(id_of(service, "a"), "401")
+        if dead:
+            service.simulator.revoke(upstream_key("a"))
+        assert (await service.admin("PUT", path, {"status": "inactive"})).status == 200
+        answer = await service.admin("PUT", path, {"status": "active"})
+        assert (answer.status, service.status("a")) == (status, state)
+        assert len(service.simulator.ledger) == 1
+
+
+async def test_a_key_that_was_refused_while_its_account_was_inactive_has_to_work(tmp_path: Path) -> None:
+    async with serve(tmp_path) as service:
+        path = path_of(service, "a")
+        service.simulator.revoke(upstream_key("a"))
+        assert (await service.admin("PUT", path, {"status": "inactive"})).status == 200
+        assert (await service.admin("POST", f"{path}/test")).json()["ok"] is False
+        answer = await service.admin("PUT", path, {"status": "active"})
+        assert (answer.status, service.status("a")) == (422, "inactive")
+
+
 @pytest.mark.parametrize(("dead", "status", "state"), [(False, 200, "active"), (True, 422, "invalid")])
 async def test_an_invalid_login_becomes_active_where_it_can_still_be_refreshed(
     tmp_path: Path, dead: bool, status: int, state: str
@@ -273,16 +298,6 @@ async def test_an_invalid_account_may_be_renamed_and_set_inactive_without_asking
         assert (await service.admin("PUT", path, {"name": "b"})).json()["account"]["status"] == "invalid"
         assert (await service.admin("PUT", path, {"status": "inactive"})).status == 200
         assert len(service.simulator.ledger) == 0
-
-
-async def test_being_inactive_does_not_heal_a_dead_credential(tmp_path: Path) -> None:
-    async with serve(tmp_path) as service:
-        service.parts.pool.invalidate(id_of(service, "a"), "401")
-        service.simulator.revoke(upstream_key("a"))
-        await service.admin("PUT", path_of(service, "a"), {"status": "inactive"})
-        await service.admin("PUT", path_of(service, "a"), {"status": "active"})
-        assert (await service.message()).status == 503
-        assert service.status("a") == "invalid"
 
 
 async def test_a_change_that_cannot_be_stored_is_503_and_holds(

@@ -66,6 +66,10 @@ ARROWS = {
 }
 
 
+NOTED = {(Status.RATE_LIMITED, "an upstream 429"), (Status.INACTIVE, "its credential is dead")}
+"""What leaves the state as it is, and is kept all the same."""
+
+
 @pytest.mark.parametrize("event", EVENTS)
 @pytest.mark.parametrize("status", Status)
 def test_an_event_leads_where_the_contract_says_and_nowhere_else(status: Status, event: str) -> None:
@@ -78,8 +82,24 @@ def test_an_event_leads_where_the_contract_says_and_nowhere_else(status: Status,
 @pytest.mark.parametrize("status", Status)
 def test_an_event_without_an_arrow_changes_nothing(status: Status, event: str) -> None:
     before = account(status)
-    if (status, event) not in ARROWS and (status, event) != (Status.RATE_LIMITED, "an upstream 429"):
+    if (status, event) not in ARROWS and (status, event) not in NOTED:
         assert EVENTS[event](before) is before
+
+
+def test_what_was_refused_takes_a_proof_also_after_it_was_inactive() -> None:
+    refused = account(Status.INACTIVE).invalidated("401", NOW)
+    for each in (refused, account(Status.INVALID).deactivated("set inactive by an admin", NOW)):
+        assert each.status is Status.INACTIVE and each.needs_proof
+        assert Account.from_record(each.record()).needs_proof
+        for event in (
+            "its new key works",
+            "its own key works",
+            "an answer proves it",
+            "an admin activates it",
+        ):
+            assert not EVENTS[event](each).needs_proof
+    assert refused.invalidated("403", NOW) is refused
+    assert not account(Status.ACTIVE).deactivated("set inactive by an admin", NOW).needs_proof
 
 
 @pytest.mark.parametrize(("status", "event"), ARROWS)
@@ -176,6 +196,7 @@ accounts = st.builds(
     refresh_began_at=optional_time,
     active_since=optional_time,
     unchecked=st.booleans(),
+    refused=st.none() | st.text(min_size=1),
     preferences=st.builds(
         Preferences,
         priority=st.integers(-1000, 1000),
