@@ -61,6 +61,7 @@ class _Event(Struct):
     """What is read of an event's data."""
 
     message: Message | None = None
+    error: Message = _NO_MESSAGE
     usage: Raw = ABSENT
     content_block: _Block | None = None
 
@@ -94,7 +95,8 @@ class MessageStream:
     )
 
     def __init__(self) -> None:
-        self.begun = self.settled = self.failed = self.ended = False
+        self.begun = self.settled = self.ended = False
+        self.failed: str | None = None  # the type of the error that it ends in
         self.model: str | None = None
         self.usage: Json = {}
         self.delta_bytes = 0
@@ -228,7 +230,7 @@ class MessageStream:
             case b"content_block_delta":  # whose name came after its data
                 self.delta_bytes += _text_bytes(data, 0, len(data))
             case b"error":
-                self.failed = True
+                self.failed = name_in(_event(data).error.type) or "error"
             case b"message_stop":
                 self.ended = True
 

@@ -134,6 +134,11 @@ class Meter:
             return True
         return self._decoder.ended and self._reader.is_whole
 
+    @property
+    def failed(self) -> str | None:
+        """The type of the error event that a stream of server-sent events has ended in."""
+        return self._reader.failed if isinstance(self._reader, MessageStream) else None
+
     def finish(self, complete: bool) -> Usage | None:
         """The usage, at the end of the body; None if it was no message. `complete`: the body was not cut."""
         if self._reader is None:
@@ -148,13 +153,13 @@ class _Stream(MessageStream):
 
     @property
     def is_whole(self) -> bool:
-        return self.ended or self.failed
+        return self.ended or self.failed is not None
 
     def settle(self, *, whole: bool) -> Usage | None:
         self.close()
         if not self.begun:
             return None
-        if self.settled and not self.failed and (whole or self.ended):
+        if self.settled and self.failed is None and (whole or self.ended):
             return usage_of(self.model, self.usage)
         told = count_in(self.usage, "output_tokens")
         # The output that message_start counts is the beginning of the text that the deltas bring.

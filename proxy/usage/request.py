@@ -97,7 +97,8 @@ class RequestRecord:
     `stayed`: it is a later turn of a conversation, with the same account as the turn before.
     `parent` are the headers that name the client's trace, if it sent some.
     `form` is that of an answer whose usage is counted, None if nothing of the request is.
-    `error` is what went wrong, in a word, for the access log, and `reason` what its client was told of it.
+    `error` is what went wrong, in a word, for the access log, and `reason` what its client was told of it; `failed` is
+    the type of the error event with which the upstream ended a stream.
     """
 
     began_at: float
@@ -122,6 +123,7 @@ class RequestRecord:
     ended_at: float | None = None
     complete: bool = False
     error: str | None = None
+    failed: str | None = None
     reason: str | None = None
     cut_by: CutBy | None = None
     is_stream: bool = False
@@ -175,11 +177,11 @@ class RequestRecord:
     def outcome(self) -> str:
         """One of the six outcomes that `Counts` has a field for."""
         status = self.status if self.was_answered else 0
-        if status == 429:
+        if status == 429 or self.failed == "rate_limit_error":
             return "limited"
         if status >= 400 and not self.attempts:
             return "refused"
-        if status >= 500:
+        if status >= 500 or self.failed is not None:
             return "upstream_error"
         if status >= 400:
             return "client_error"

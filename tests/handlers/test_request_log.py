@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from proxy.simulator import Cut as CutFault
-from proxy.simulator import Error, Stall, no_credit
+from proxy.simulator import Error, Raw, Stall, no_credit
 from proxy.usage.request_log import MOST_AT_ONCE, RequestLog, Wanted
 from tests.canaries import leaked
 from tests.dashboards import dashboard
@@ -22,6 +22,10 @@ PROMPT = "The-Prompt-of-this-test"
 QUERY = "The-Query-of-this-test"
 HEADER = "The-Header-of-this-test"
 ALL = Wanted()
+SSE_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+MESSAGE_START = (
+    b'event: message_start\ndata: {"type":"message_start","message":{"type":"message","usage":{}}}\n\n'
+)
 
 
 async def listed(service: Service, query: str = "") -> list[dict[str, Any]]:
@@ -98,6 +102,22 @@ async def test_an_upstream_that_cannot_be_reached_is_a_try_without_an_answer(tmp
         assert (tried["status"], tried["verdict"], tried["request_id"]) == (0, "UpstreamUnreachable", None)
         assert (told["status"], told["outcome"], told["error"]) == (502, "upstream_error", "api_error")
         assert told["reason"].startswith("the upstream's server cannot be reached")
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"), [("overloaded_error", "upstream_error"), ("rate_limit_error", "limited")]
+)
+async def test_a_stream_that_the_upstream_ends_with_an_error_has_failed(
+    tmp_path: Path, error: str, outcome: str
+) -> None:
+    event = b'event: error\ndata: {"type":"error","error":{"type":"%b","message":"x"}}\n\n' % error.encode()
+    async with serve(tmp_path, retry__max_attempts="1") as service:
+        service.simulator.script(None, Raw(SSE_HEAD + MESSAGE_START + event))
+        assert (await service.message(stream=True)).body == MESSAGE_START + event
+        (told,) = await listed(service, "?status=failed")
+        assert (told["status"], told["outcome"], told["error"]) == (200, outcome, error)
+        (row,) = (await service.admin("GET", "/api/admin/usage?by=account")).json()["rows"]
+        assert (row["requests"], row["errors"]) == (1, 1)
 
 
 async def test_a_refusal_is_told_with_its_reason(tmp_path: Path) -> None:
