@@ -44,6 +44,7 @@ from proxy.errors import (
     Unauthenticated,
     Unavailable,
     UpstreamError,
+    UpstreamSilent,
 )
 from proxy.http.addresses import Network, address_group, client_address
 from proxy.http.body import Bodies, Body
@@ -335,7 +336,7 @@ class V1Request(HTTPMessageDelegate):
                 await self._break_off(Unavailable(why, retry_after_s=1))
         except UpstreamError as error:
             self.record.cut_by = "upstream"
-            await self._break_off(Unavailable(f"the upstream cut its answer: {error}"))
+            await self._break_off(_broken_off(error))
         except Exception:
             # The boundary of a request: the client must hear of it, whatever it is.
             log.exception("request failed request=%s", self.record.id)
@@ -406,6 +407,11 @@ class V1Request(HTTPMessageDelegate):
             self._server.ended(self)
             # What refers back to this: with a cycle, memory would wait for the collector.
             self._place = self._task = None
+
+
+def _broken_off(error: UpstreamError) -> RequestError:
+    did = "fell silent within" if isinstance(error, UpstreamSilent) else "cut"
+    return Unavailable(f"the upstream {did} its answer: {error}")
 
 
 def _too_large(most_bytes: int) -> BodyTooLarge:

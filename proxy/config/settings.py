@@ -83,7 +83,7 @@ class Server(Section):
     host: Host = "127.0.0.1"  # where it listens
     port: Port = 4000  # 0 takes any free one
     workers: Workers = 1  # processes on that port, each an instance; more than one need storage.url
-    request_timeout: Duration = 5 * MINUTE  # longest silence within the upstream's answer
+    request_timeout: Duration = 5 * MINUTE  # longest silence in an answer; a GET's event stream may be silent
     answer_timeout: Duration | None = None  # wait for the upstream's headers; None: twice request_timeout
     drain_timeout: Wait = 30 * SECOND  # wait of a shutdown for streams
     trusted_proxies: Networks = ()  # networks whose X-Forwarded-For, -Proto and -Host are believed

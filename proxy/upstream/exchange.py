@@ -79,6 +79,8 @@ class Exchange:
         "_has_body",
         "_head",
         "_idle_since",
+        "_is_feed",
+        "_may_feed",
         "_paused",
         "_stopped",
         "_take",
@@ -97,6 +99,8 @@ class Exchange:
         """Whether the driver has it among those that get a `hand_on`."""
         self._transfer: Transfer | None = transfer  # None once it has ended
         self._has_body = request.method != "HEAD"
+        self._may_feed = request.method == "GET"
+        self._is_feed = False  # events of a session, say: nobody knows when the next one comes
         self._head: Head | None = None
         self._chunks: list[bytes] = []
         self._buffered = 0
@@ -181,6 +185,7 @@ class Exchange:
     def on_head(self, head: Head) -> None:
         """Status and headers are there."""
         self._head = head
+        self._is_feed = self._may_feed and any(map(_is_of_events, head.lines))
 
     def on_body(self, data: bytes) -> bool:
         """Take the next bytes of the body. False: not now, and the transfer pauses."""
@@ -216,11 +221,11 @@ class Exchange:
             self._waiter.set_result(None)
 
     def look_idle(self, now: float, timeout_s: float) -> None:
-        """Cut the transfer if nothing came or went for too long; a paused one waits for its reader.
+        """Cut the transfer if nothing came or went for too long; a paused one waits for its reader, a feed for events.
 
         Before the head only what is sent counts: 1xx and single lines of it do not put its deadline off.
         """
-        if self.active or self._paused or self._stopped:
+        if self.active or self._paused or self._stopped or self._is_feed:
             self.active = False
             self._idle_since = now
         elif now - self._idle_since >= timeout_s:
@@ -272,6 +277,10 @@ class Exchange:
             await self._waiter
         finally:
             self._waiter = None
+
+
+def _is_of_events(line: Line) -> bool:
+    return line.lower == "content-type" and line.value.lower().startswith("text/event-stream")
 
 
 def parse_head(lines: list[bytes]) -> Head:

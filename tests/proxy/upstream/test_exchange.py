@@ -23,7 +23,7 @@ import trustme
 from proxy.errors import StartError
 from proxy.simulator import Raw
 from proxy.upstream.driver import check_libcurl
-from proxy.upstream.exchange import parse_head
+from proxy.upstream.exchange import Exchange, Request, parse_head
 from proxy.upstream.trust import ca_certificates
 from tests.service import Service, serve, until, upstream_key
 from tests.serving import serving
@@ -596,3 +596,40 @@ def test_a_head_is_parsed_as_received() -> None:
     assert (head.status, head.reason) == (200, "Fine then")
     assert [(line.name, line.value) for line in head.lines] == [("X-A", "1"), ("x-a", ""), ("X-B", "a:b")]
     assert parse_head([b"HTTP/1.1 200 \x01\x7f\r\n"]).reason == ""
+
+
+class Transfer:
+    """What libcurl has of an exchange, and whether that was cut."""
+
+    was_cut = False
+
+    def cut(self) -> None:
+        self.was_cut = True
+
+    def resume(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("method", "type", "is_cut"),
+    [
+        ("GET", "text/event-stream; charset=utf-8", False),
+        ("GET", "Text/Event-Stream", False),
+        ("GET", "application/x-jsonl", True),
+        ("POST", "text/event-stream; charset=utf-8", True),
+    ],
+)
+def test_only_a_feed_of_events_may_be_silent(method: str, type: str, is_cut: bool) -> None:
+    exchange = Exchange(transfer := Transfer(), Request(method, "/v1/sessions/sesn_1/events/stream", []))
+    exchange.on_head(parse_head([b"HTTP/1.1 200 OK\r\n", f"Content-Type: {type}\r\n".encode(), b"\r\n"]))
+    exchange.look_idle(1.0, 300.0)
+    exchange.look_idle(2.0, 300.0)
+    exchange.look_idle(1000.0, 300.0)
+    assert transfer.was_cut is is_cut
+
+
+def test_a_feed_whose_head_does_not_come_is_cut() -> None:
+    exchange = Exchange(transfer := Transfer(), Request("GET", "/v1/sessions/sesn_1/events/stream", []))
+    exchange.look_idle(1.0, 300.0)
+    exchange.look_idle(302.0, 300.0)
+    assert transfer.was_cut
