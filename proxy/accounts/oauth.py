@@ -31,14 +31,9 @@ LONGEST_LIFE_S = 366 * 86_400.0
 
 NO_ACCESS_TOKEN = "the token server's answer has no access_token"  # noqa: S105 - a text
 
-# Errors that are about this proxy's registration or request, not about the account's grant (RFC 6749 5.2).
-_OURS = {
-    "invalid_client",
-    "invalid_request",
-    "unsupported_grant_type",
-    "invalid_scope",
-    "temporarily_unavailable",
-}
+# Errors that are about this proxy's registration or request (RFC 6749 5.2): they do not use up a code.
+_OURS = {"invalid_client", "invalid_request", "unsupported_grant_type", "invalid_scope"}
+_BUSY = "temporarily_unavailable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +196,8 @@ class OAuthServer:
             exchange.close()
         if head.status == 200:
             return _json_object(answer)
-        _refuse(head.status, answer, {line.lower: line.value for line in head.lines})
+        told = {line.lower: line.value for line in head.lines}
+        _refuse(head.status, answer, told, has_code=form["grant_type"] == "authorization_code")
 
 
 def life_s(expires_in: object) -> float:
@@ -213,7 +209,7 @@ def life_s(expires_in: object) -> float:
     return seconds if 0 < seconds <= LONGEST_LIFE_S else DEFAULT_LIFE_S
 
 
-def _refuse(status: int, body: bytes, headers: dict[str, str]) -> NoReturn:
+def _refuse(status: int, body: bytes, headers: dict[str, str], *, has_code: bool) -> NoReturn:
     """Raise TokenRefused or TokenTrouble for an error answer. The message quotes only the error code of its body."""
     try:
         code = _error_code(_json_object(body))
@@ -221,7 +217,7 @@ def _refuse(status: int, body: bytes, headers: dict[str, str]) -> NoReturn:
         code = None
     evidence = f"the token server answered {status}" + (f" {code}" if code else "")
     terminal = code == "invalid_grant" if status == 400 else status in (401, 403) and code is not None
-    if terminal and code not in _OURS:
+    if terminal and code != _BUSY and not (has_code and code in _OURS):
         raise TokenRefused(evidence)
     raise TokenTrouble(evidence, retry_after_s=_seconds(headers.get("retry-after")))
 
