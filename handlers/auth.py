@@ -21,7 +21,7 @@ class Login(BaseHandler):
         self.archive = admins.archive
 
     async def post(self) -> None:
-        self.gate.same_origin(self.request)
+        self.gate.same_origin(self.request, by_cookie=False)
         cookie, sign_in = await self.gate.login(self.body(GivenKey).api_key.strip(), self.address())
         name = self.gate.cookie_name(self.request)
         self.set_cookie(name, cookie, **_attributes(name))
@@ -43,7 +43,8 @@ class Logout(AuthHandler):
         name = self.gate.cookie_name(self.request)
         self.clear_cookie(name, **_attributes(name))
         if self.actor.sign_in is not None:
-            await self.gate.signins.end(self.actor.sign_in)
+            for sign_in in tuple(self.gate.sign_ins(self.request)):
+                await self.gate.signins.end(sign_in)
         await self.answer_changed({"authenticated": False})
 
 

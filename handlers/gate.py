@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from tornado.httputil import HTTPServerRequest, parse_cookie
+from tornado.httputil import HTTPServerRequest, parse_cookie, split_host_and_port
 
 from handlers.origin import Origins
 from proxy.clients.actor import Actor
@@ -19,6 +19,8 @@ from proxy.http.addresses import address_group
 from proxy.http.headers import ClientHeaders
 
 COOKIE = "claude-proxy"
+MOST_COOKIES = 16
+"""Cookies of a request that are looked at: a browser has one for each port of this host at which somebody signed in."""
 
 ADMINS = (Role.ADMIN,)
 SCRAPERS = (Role.ADMIN, Role.METRICS)
@@ -57,10 +59,9 @@ class AdminGate:
             if client_key is None:
                 return Actor("admin_key", None, address, ADMIN_KEY)
             return Actor("key", client_key.id, address, client_key.name, key_sha256=sha256(shown))
-        cookie = parse_cookie(request.headers.get("Cookie", "")).get(self.cookie_name(request))
-        if cookie:
+        if self._cookies(request):
             self.same_origin(request)
-            sign_in = self.signins.find(cookie)
+            sign_in = next(self.sign_ins(request), None)
             if sign_in is not None:
                 name = ADMIN_KEY if sign_in.key_id is None else self._keys[sign_in.key_id].name
                 return Actor("sign_in", sign_in.id, address, name, sign_in)
@@ -82,11 +83,12 @@ class AdminGate:
         client_key, shown = self._admin([key], address, self._login_throttle)
         return await self.signins.begin(client_key, address, shown=shown)
 
-    def same_origin(self, request: HTTPServerRequest) -> None:
+    def same_origin(self, request: HTTPServerRequest, *, by_cookie: bool = True) -> None:
         """Raise Forbidden if the request is not of the dashboard's own page, InvalidRequest if its body is not JSON.
 
         A request that only reads needs no proof, since the browser shows the answer to no other site. A WebSocket
-        needs it: any site can open one and read from it.
+        needs it: any site can open one and read from it. Who signs in needs none beside the key if it is no browser,
+        which would tell its site or origin.
         """
         self._origins.check_host(request.host)
         site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
@@ -96,7 +98,7 @@ class AdminGate:
         elif origin is not None:
             own = self._origins.own(origin, request.host)
         else:
-            own = reads
+            own = reads or not by_cookie
         if not own:
             raise Forbidden(
                 "this does not come from the dashboard's own page; where a proxy in front changes the Host header, add "
@@ -109,8 +111,31 @@ class AdminGate:
             raise InvalidRequest("the body has to be application/json")
 
     def cookie_name(self, request: HTTPServerRequest) -> str:
-        """The cookie's name. A browser takes `__Host-` from this very host and by https only (RFC 6265bis §4.1.3)."""
+        """The cookie's name. A browser takes `__Host-` from this very host and by https only (RFC 6265bis §4.1.3).
+
+        It does not keep the cookies of a host's ports apart (§8.5), so that the name does: a second proxy there, such
+        as the demo, would sign out of the first one.
+        """
+        _, port = split_host_and_port(request.host)
+        stem = self._stem(request)
+        return stem if port is None else f"{stem}-{port}"
+
+    def sign_ins(self, request: HTTPServerRequest) -> Iterator[SignIn]:
+        """The sign-ins whose cookies a request shows: one, if it was not sent to several instances' ports."""
+        return filter(None, map(self.signins.find, self._cookies(request)))
+
+    def _stem(self, request: HTTPServerRequest) -> str:
         return f"__Host-{COOKIE}" if self._origins.secure(request) else COOKIE
+
+    def _cookies(self, request: HTTPServerRequest) -> list[str]:
+        """The values of the cookie, the one of the request's own port first; one of another instance's opens too."""
+        own, stem = self.cookie_name(request), self._stem(request)
+        found = {
+            name: value
+            for name, value in parse_cookie(request.headers.get("Cookie", "")).items()
+            if value and (name == stem or name.startswith(f"{stem}-"))
+        }
+        return sorted(found.values(), key=lambda value: value != found.get(own))[:MOST_COOKIES]
 
     def _admin(
         self, keys: Iterable[str], address: str, throttle: Throttle, roles: Sequence[Role] = ADMINS

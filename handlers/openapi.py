@@ -25,7 +25,12 @@ TOLD: Final = (
 SECURITY: Final[Mapping[str, Schema]] = {
     "admin_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     "bearer": {"type": "http", "scheme": "bearer"},
-    "sign_in": {"type": "apiKey", "in": "cookie", "name": "claude-proxy"},
+    "sign_in": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "claude-proxy",
+        "description": "By https `__Host-` stands before the name, and a port that is not the scheme's own after it.",
+    },
 }
 ERRORS: Final[Mapping[int, str]] = {
     400: "The request is malformed.",

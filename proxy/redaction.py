@@ -22,7 +22,7 @@ _SHAPES = re.compile(
             rf"\bcp-{_OF_A_KEY}{{20,}}",  # a client key; one that we make has 43
             r"(?i:\bbearer\s+)[^\s\"']+",
             r"(?i:\bbasic\s+)[A-Za-z0-9+/=]{12,}",
-            r"(?<=claude-proxy=)[^;\s\"']+",  # the dashboard's cookie
+            r"(?:(?<=claude-proxy=)|(?<=claude-proxy)-[0-9]{1,5}=)[^;\s\"']+",  # the dashboard's cookie
             r"(?<=://)[^\s/\"']+(?=@)",  # user and password of a URL
             r"(?<=\?)[^\s\"'<>?]*=[^\s\"'<>]*",  # the query of a URL
             # What `secrets` makes of 32 bytes or more: cookies, states and verifiers of logins (RFC 7636 §4.1), codes.

@@ -54,6 +54,25 @@ async def test_the_admin_key_is_exchanged_for_a_cookie(tmp_path: Path) -> None:
         assert await me(service, str(answer.header("set-cookie")).partition(";")[0]) == 200
 
 
+async def test_two_proxies_at_one_host_do_not_sign_each_other_out(tmp_path: Path) -> None:
+    given = json.dumps({"api_key": ADMIN_KEY}).encode()
+    json_type = ("Content-Type", "application/json")
+    async with serve(tmp_path) as service:
+        cookies = {}
+        for host in ("127.0.0.1", "127.0.0.1:4000", "127.0.0.1:4001", "[::1]:4000"):
+            at = (("Host", host), ("Origin", f"http://{host}"))
+            answer = await fetch(service.port, "POST", LOGIN, [*at, json_type], given)
+            name, _, value = str(answer.header("set-cookie")).partition(";")[0].partition("=")
+            assert name == "claude-proxy" + (f"-{host.rpartition(':')[2]}" if host.count(":") else "")
+            cookies[name] = value
+            jar = "; ".join(f"{name}={value}" for name, value in cookies.items())
+            assert await me(service, jar, *at) == 200
+        answer = await fetch(service.port, "POST", LOGOUT, [*at, ("Cookie", jar)])
+        assert str(answer.header("set-cookie")).startswith('claude-proxy-4000=""')
+        assert await me(service, jar, *at) == 401
+        assert await me(service, jar, ("Host", "127.0.0.1:4001")) == 401  # it is the same proxy here
+
+
 @pytest.mark.parametrize("around", ["{}", " {}\n", "\t{} "])
 async def test_space_around_a_pasted_key_does_not_matter(tmp_path: Path, around: str) -> None:
     async with serve(tmp_path) as service:
@@ -219,7 +238,8 @@ async def test_by_https_the_cookie_is_bound_to_the_host_and_to_https(
     async with serve(tmp_path, **settings) as service:
         answer = await login(service, ADMIN_KEY, ("Sec-Fetch-Site", "same-origin"), *headers)
         cookie, _, attributes = str(answer.header("set-cookie")).partition("; ")
-        assert cookie.startswith("__Host-claude-proxy=")
+        _, _, port = dict(headers).get("Host", "").partition(":")
+        assert cookie.startswith(f"__Host-claude-proxy-{port}=" if port else "__Host-claude-proxy=")
         assert attributes == "HttpOnly; Path=/; SameSite=Strict; Secure"
         assert await me(service, cookie, *headers) == 200
         # One that another host of the domain may have set does not count.

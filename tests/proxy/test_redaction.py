@@ -42,6 +42,7 @@ COOKIE = "dQw4w9WgXcQ_-Zq1Yx2Vw3Ut4Sr5Po6Nm7Lk8Ji9Hg0"
         ("Set-Cookie: a=my-own-key; Path=/", "my-own"),
         ("claude-proxy=my-own-key; Path=/", "my-own"),
         ("__Host-claude-proxy=my-own-key", "my-own"),
+        ("claude-proxy-4000=my-own-key; Path=/", "my-own"),
         (f"cookie of {COOKIE} is old", COOKIE),
         ("Invalid header value 'my-own-key\\r'", "my-own"),
         ("Invalid header name 'my-own-key\"", "my-own"),
