@@ -70,7 +70,8 @@ def test_version_prints_the_version(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("", "--config --demo"),
+        ("", "--config FILE or --demo is needed"),
+        ("--cofig a", "unrecognized arguments: --cofig a"),
         ("--demo --nope", "--nope"),
         ("--config", "--config"),
         ("--config a --demo", "--demo"),

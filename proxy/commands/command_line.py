@@ -111,7 +111,7 @@ def parse() -> argparse.Namespace:
     """The arguments: `config`, `demo` and `only`, which is an Asked or None. Raises StartError."""
     parser = _Parser(description="A reverse proxy for the Claude API over a pool of accounts.")
     parser.epilog = "conf/config.example.yaml describes every key; a variable SECTION__KEY overrides it."
-    add = parser.add_mutually_exclusive_group(required=True).add_argument
+    add = parser.add_mutually_exclusive_group().add_argument
     add("--config", type=Path, metavar="FILE", help="serve with this configuration (YAML)")
     add("--demo", action="store_true", help="serve sample accounts of a built-in simulator of the Claude API")
     add = parser.add_mutually_exclusive_group().add_argument
@@ -131,6 +131,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--dry-run", action="store_true", help=told)
     parser.add_argument("--version", action="version", version=f"claude-proxy {__version__}")
     options = parser.parse_args()
+    if not (options.config or options.demo):  # told here, so that a flag that was misspelt is told before
+        parser.error("--config FILE or --demo is needed")
     if options.migrate:
         options.only = Asked(MIGRATE, places=tuple(options.migrate))
     if options.demo and options.only:

@@ -41,7 +41,14 @@ def effective(settings: Settings) -> Iterator[Effective]:
         for name, hint in get_type_hints(type(values), include_extras=True).items():
             if name in type(values).model_fields:
                 key = f"{section}.{name}"
-                yield Effective(key, shown_as(getattr(values, name), hint), settings.place(key))
+                yield Effective(key, shown_as(_in_effect(settings, section, name), hint), settings.place(key))
+
+
+def _in_effect(settings: Settings, section: str, name: str) -> object:
+    server = settings.server
+    if (section, name) == ("server", "answer_timeout") and server.answer_timeout is None:
+        return 2 * server.request_timeout
+    return getattr(getattr(settings, section), name)
 
 
 def differing(old: Settings, new: Settings) -> list[Effective]:

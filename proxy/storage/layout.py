@@ -65,6 +65,7 @@ JOURNAL: Final = "journal.bin"
 LOCK: Final = ".lock"
 UNFINISHED: Final = "unfinished"  # there while a command fills the folder: its text is the command
 QUARANTINE: Final = "quarantine"
+KEPT: Final = f"it is kept in {QUARANTINE}/"
 USAGE: Final = "usage"
 EVENTS: Final = "events"
 REQUESTS: Final = "requests"  # made with its first line: most servers keep none

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from proxy.errors import StorageError
 from proxy.failpoints import failstep
-from proxy.storage.layout import QUARANTINE, ROOT_LOGS
+from proxy.storage.layout import KEPT, ROOT_LOGS
 from proxy.storage.logs import Seen, each_line
 
 
@@ -28,7 +28,7 @@ class LogSurvey:
     def findings(self) -> Iterator[str]:
         """What is wrong, and what comes of it, for people."""
         for path in self.unreadable:
-            yield f"{path.name} was damaged (the disk cannot read it): it is kept in {QUARANTINE}/"
+            yield f"{path.name} was damaged (the disk cannot read it): {KEPT}"
             yield f"{path.name} starts empty"
 
 

@@ -32,6 +32,7 @@ from proxy.storage.layout import (
     ID,
     INVENTORY,
     JOURNAL,
+    KEPT,
     LAYOUTS,
     QUARANTINE,
     SUBFOLDERS,
@@ -150,7 +151,8 @@ def look(
     """
     logs = survey_logs(folder, parse) if logs is None else logs
     survey = _survey(folder, journal, inventory, keyring, readers, logs)
-    state = State(notices=[*_strangers(folder), *survey.findings], logs=survey.logs.seen)
+    would = [text.replace(KEPT, f"a start moves it to {QUARANTINE}/") for text in survey.findings]
+    state = State(notices=[*_strangers(folder), *would], logs=survey.logs.seen)
     state.notices += [
         f"{name} has damaged lines: {seen.damaged}, which are left out"
         for name, seen in state.logs.items()
@@ -198,9 +200,7 @@ def _survey(
     findings += logs.findings()
     findings += [f"{name} is gone: it starts without" for name in sorted(listed - here - awaited)]
     if journal.damaged:
-        findings.append(
-            f"{JOURNAL} was damaged, and may have lost its last write: it is kept in {QUARANTINE}/"
-        )
+        findings.append(f"{JOURNAL} was damaged, and may have lost its last write: {KEPT}")
     elif listed and files.identity(journal.path) is None:
         findings.append(f"{JOURNAL} is gone: what was only in it is lost")
     if inventory.damaged:
@@ -212,9 +212,9 @@ def _findings(folder: Path, found: Found) -> Iterator[str]:
     """What is wrong with one file, and what comes of it."""
     name = found.path.relative_to(folder)
     for path, reason in found.damaged.items():
-        yield f"{path.relative_to(folder)} was damaged ({reason}): it is kept in {QUARANTINE}/"
+        yield f"{path.relative_to(folder)} was damaged ({reason}): {KEPT}"
     if found.is_stale:
-        yield f"{name} was older than its backup, as if swapped with it or restored: it is kept in {QUARANTINE}/"
+        yield f"{name} was older than its backup, as if swapped with it or restored: {KEPT}"
     elif found.from_backup and found.path not in found.damaged:
         yield f"{name} was gone"
     if found.from_backup:

@@ -496,7 +496,8 @@ async def test_an_inspection_changes_nothing(open_files: Open, filled: Path, key
     found = inspect(filled, Keyring(*keys))
     assert state(filled) == before
     assert found.records["accounts"]["a"]["key"] == SECRETS[1]  # the backup's
-    assert any("accounts/a.json was damaged" in notice for notice in found.notices)
+    (told,) = [notice for notice in found.notices if "accounts/a.json was damaged" in notice]
+    assert told.endswith("a start moves it to quarantine/")
     assert found.encryption == (f"key {key_id(KEY)}; files to be encrypted: 11" if keys else "none")
 
 
