@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from proxy.accounts.account import load_accounts
@@ -17,8 +17,11 @@ from proxy.commands.places import address_at, folder_at, live_records, opened, o
 from proxy.config.settings import Settings
 from proxy.errors import NotDone, StartError
 from proxy.feed import Changed
-from proxy.storage import backup
+from proxy.storage import backup, files
+from proxy.storage.day_files import DayFiles
 from proxy.storage.folder import usable
+from proxy.storage.layout import REQUESTS
+from proxy.storage.logs import SUFFIX
 from proxy.storage.migrate import migrate
 from proxy.storage.protocols import Record
 
@@ -34,11 +37,35 @@ async def migrate_all(settings: Settings, source: str, target: str) -> list[str]
             raise StartError(f"data folder {folder} has nothing to move: is it the right one?")
     async with opened(settings, source) as old, opened(settings, target) as new:
         counts = await migrate(old, new, unfinished(new, settings, target, "--migrate"))
+        days = [] if folder is None else _request_log(folder, folder_at(settings, target))
     lines = [f"{name:17} {count}" for name, count in counts.items() if count]
     return [
         *lines,
+        *days,
         "all of it was read again and is the same; the old one is as it was: serve only one of them",
     ]
+
+
+def _request_log(folder: Path, target: Path | None) -> list[str]:
+    """Copy the request log to another folder; a store has none. What is said of it. Raises StorageError."""
+    source = folder / REQUESTS
+    days = DayFiles(source).days()
+    if not days:
+        return []
+    if target is None:
+        return [f"not moved: {source}, the request log of this instance, which goes on with it there"]
+    with usable(target):
+        files.make_folder(target / REQUESTS)
+        for day in days:
+            name = f"{day}{SUFFIX}"
+            files.replace(target / REQUESTS / name, _pieces(source / name), durable=True)
+    return [f"{'request log, days':17} {len(days)}"]
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            yield piece
 
 
 def _refuse_same(settings: Settings, source: str, target: str) -> None:

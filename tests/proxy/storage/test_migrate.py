@@ -14,6 +14,7 @@ from proxy.clock import Clock
 from proxy.errors import StorageError
 from proxy.storage.audit import verify
 from proxy.storage.chain import START, chained
+from proxy.storage.day_files import DayFiles
 from proxy.storage.envelope import Keyring
 from proxy.storage.json_files import JsonFiles
 from proxy.storage.layout import LAYOUTS, event_log
@@ -127,6 +128,26 @@ async def test_the_command_moves_a_pool_that_goes_on_serving(
     ) as moved:
         assert [account.name for account in moved.parts.pool] == ["a"]
         assert moved.parts.keys.accept(["cp-a-client-key-of-tests-4fXw"]) is not None
+
+
+@pytest.mark.parametrize("to_store", [False, True], ids=["to a folder", "to a store"])
+async def test_the_request_log_is_moved_to_a_folder_and_told_of_where_it_stays(
+    tmp_path: Path, clock: Clock, redis_server: RedisServer, to_store: bool
+) -> None:
+    old, new = JsonFiles.open(tmp_path / "old", clock=clock), tmp_path / "new"
+    await old.append("2026-11-28", [{"t": 1}])
+    await old.close()
+    days = DayFiles(tmp_path / "old" / "requests")
+    days.append("2026-11-27", [{"id": 1}, {"id": 2}])
+    days.append("2026-11-28", [{"id": 3}])
+    config, target = str(write_config(tmp_path)), redis_server.url if to_store else str(new)
+    done = run_fork(tmp_path, "--config", config, "--migrate", str(tmp_path / "old"), target)
+    assert done.returncode == 0, done.stderr
+    if to_store:
+        assert f"not moved: {tmp_path / 'old' / 'requests'}, the request log" in done.stdout
+    else:
+        assert "request log, days 2\n" in done.stdout
+        assert DayFiles(new / "requests").newest(9) == days.newest(9) and len(days.newest(9)) == 3
 
 
 @pytest.mark.parametrize("to_store", [False, True], ids=["to a folder", "to a store"])
