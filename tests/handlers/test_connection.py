@@ -182,6 +182,7 @@ REFUSED = {
     "a space before the first name": "GET / HTTP/1.1\r\n Host: a\r\n\r\n",
     "a space before the colon": "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
     "no colon": "GET / HTTP/1.1\r\nHost: a\r\nX\r\n\r\n",
+    "a port of 5,000 digits": f"GET / HTTP/1.1\r\nHost: a:{'1' * 5000}\r\n\r\n",
     "no name": "GET / HTTP/1.1\r\nHost: a\r\n: b\r\n\r\n",
     "a name beyond ASCII": "GET / HTTP/1.1\r\nHost: a\r\nX\xe9: b\r\n\r\n",
     "NUL in a name": "GET / HTTP/1.1\r\nHost: a\r\nX\0: b\r\n\r\n",
