@@ -45,8 +45,8 @@ TORNADO_PRIVATES = ("_as_list", "_combined_cache", "_normalize_header")
 
 _LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [!-~\x80-\xff]+ HTTP/1\.[01]\r\n")
 _PART_OF_LINE = re.compile(rb"[ -~\x80-\xff]*\r?")
-# RFC 3986 §3.2, without a comma: two lines were joined. Names have at most 255 characters (RFC 1035 §2.3.4), and Tornado
-# fails at a port of 4,301 digits.
+# RFC 3986 §3.2, without a comma: two lines were joined. Names have at most 255 characters (RFC 1035 §2.3.4), and
+# Tornado fails at a port of 4,301 digits.
 _HOST = re.compile(r"[A-Za-z0-9\-._~!$&'()*+;=%:\[\]]{0,1000}")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _RECUR = frozenset(
