@@ -152,7 +152,6 @@ TROUBLES: dict[str, tuple[tuple[Fault, ...], str]] = {
     ),
     "400 invalid_client": ((as_json({"error": "invalid_client"}, 400),), "answered 400 invalid_client"),
     "403 with other JSON": ((as_json({"detail": "blocked"}, 403),), "answered 403"),
-    "403 with a sentence": ((as_json({"error": "Request not allowed"}, 403),), "answered 403"),
     "403 of one who is busy": (
         (as_json({"error": "temporarily_unavailable"}, 403),),
         "answered 403 temporarily_unavailable",
@@ -176,6 +175,9 @@ REFUSALS: dict[str, tuple[Answer | Error, str]] = {
     "401": (Error(401), "answered 401 authentication_error"),
     "401 invalid_grant": (as_json({"error": "invalid_grant"}, 401), "answered 401 invalid_grant"),
     "401 invalid_client": (as_json({"error": "invalid_client"}, 401), "answered 401 invalid_client"),
+    "401 with a sentence": (as_json({"error": "Unauthorized"}, 401), "answered 401"),
+    "401 without a code": (as_json({"error": {"message": "revoked"}}, 401), "answered 401"),
+    "403 with a sentence": (as_json({"error": "Request not allowed"}, 403), "answered 403"),
     "403": (Error(403), "answered 403 permission_error"),
     "403 access_denied": (as_json({"error": "access_denied"}, 403), "answered 403 access_denied"),
 }

@@ -19,9 +19,12 @@ from proxy.clock import Clock
 from proxy.errors import TokenRefused, TokenTrouble, UpstreamError, UpstreamLost
 from proxy.http.headers import Credential
 from proxy.upstream.driver import CurlClient
-from proxy.upstream.exchange import Request
+from proxy.upstream.exchange import Exchange, Head, Request
 
 TOTAL_S = 30.0
+GRACE_S = 1.0
+"""To read what has come by then: while the process stood still (a laptop asleep, a frozen container) nobody read it."""
+
 MAX_ANSWER_BYTES = 64 * 1024
 MAX_TOKEN_CHARS = 16 * 1024
 DEFAULT_LIFE_S = 3600.0
@@ -88,7 +91,7 @@ class OAuthServer:
         url = urlsplit(registration.token_url)
         self._target = (url.path or "/") + (f"?{url.query}" if url.query else "")
         self._client = CurlClient.to(
-            f"{url.scheme}://{url.netloc}", idle_timeout_s=TOTAL_S, proxy=proxy, ca_file=ca_file
+            f"{url.scheme}://{url.netloc}", idle_timeout_s=TOTAL_S + 2 * GRACE_S, proxy=proxy, ca_file=ca_file
         )
 
     def close(self) -> None:
@@ -178,16 +181,14 @@ class OAuthServer:
         # Codes and refresh tokens work only once, so libcurl must not resend a request by itself.
         request = Request("POST", self._target, headers, body, may_resend=False, proxy=proxy)
         exchange = self._client.open(request)
+        answer = _Answer(exchange)
         try:
-            async with asyncio.timeout(TOTAL_S):
-                head = await exchange.head()
-                answer = b""
-                while data := await exchange.read():
-                    answer += data
-                    if len(answer) > MAX_ANSWER_BYTES:
-                        raise TokenTrouble(
-                            f"the token server's answer is larger than {MAX_ANSWER_BYTES} bytes"
-                        )
+            try:
+                async with asyncio.timeout(TOTAL_S):
+                    head = await answer.read()
+            except TimeoutError:
+                async with asyncio.timeout(GRACE_S):
+                    head = await answer.read()
         except UpstreamError as error:
             raise TokenTrouble(f"the token server cannot be reached: {error}") from error
         except TimeoutError as error:
@@ -195,9 +196,28 @@ class OAuthServer:
         finally:
             exchange.close()
         if head.status == 200:
-            return _json_object(answer)
+            return _json_object(answer.body)
         told = {line.lower: line.value for line in head.lines}
-        _refuse(head.status, answer, told, has_code=form["grant_type"] == "authorization_code")
+        _refuse(head.status, answer.body, told, has_code=form["grant_type"] == "authorization_code")
+
+
+class _Answer:
+    """An answer of the token server; `read` can be cancelled, and goes on where it was."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._head: Head | None = None
+        self.body = b""
+
+    async def read(self) -> Head:
+        """Read to the end. Raises TokenTrouble, UpstreamError."""
+        if self._head is None:
+            self._head = await self._exchange.head()
+        while data := await self._exchange.read():
+            self.body += data
+            if len(self.body) > MAX_ANSWER_BYTES:
+                raise TokenTrouble(f"the token server's answer is larger than {MAX_ANSWER_BYTES} bytes")
+        return self._head
 
 
 def life_s(expires_in: object) -> float:
@@ -212,11 +232,12 @@ def life_s(expires_in: object) -> float:
 def _refuse(status: int, body: bytes, headers: dict[str, str], *, has_code: bool) -> NoReturn:
     """Raise TokenRefused or TokenTrouble for an error answer. The message quotes only the error code of its body."""
     try:
-        code = _error_code(_json_object(body))
+        error = _json_object(body)
     except TokenTrouble:
-        code = None
+        error = {}
+    code = _error_code(error)
     evidence = f"the token server answered {status}" + (f" {code}" if code else "")
-    terminal = code == "invalid_grant" if status == 400 else status in (401, 403) and code is not None
+    terminal = code == "invalid_grant" if status == 400 else status in (401, 403) and bool(error.get("error"))
     if terminal and code != _BUSY and not (has_code and code in _OURS):
         raise TokenRefused(evidence)
     raise TokenTrouble(evidence, retry_after_s=_seconds(headers.get("retry-after")))

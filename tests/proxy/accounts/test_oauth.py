@@ -285,6 +285,16 @@ async def test_trouble_is_told_without_a_secret(answers: tuple[Fault, ...], why:
         assert len(w.simulator.ledger) == len(answers)  # no redirect was followed, nothing asked again
 
 
+async def test_an_answer_that_came_while_this_process_stood_still_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("proxy.accounts.oauth.TOTAL_S", 0.0)  # as if it had passed at the first look
+    async with world() as w:
+        _, tokens = w.login()
+        renewed = await w.server.refresh(tokens)
+        assert renewed.refresh_token != tokens.refresh_token
+
+
 @pytest.mark.parametrize(("answer", "why"), cases(REFUSALS))
 async def test_a_refusal_is_told_by_its_code(answer: Fault, why: str) -> None:
     async with world() as w:
