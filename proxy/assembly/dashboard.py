@@ -75,6 +75,7 @@ async def open_dashboard(
         findings,
         clock,
         archive.unsaved,
+        lambda: accounts.affinity.resources.unsaved,
         given.storage,
     )
     feed.tell(Happened("server.started", f"Claude Proxy {__version__} started"))

@@ -39,6 +39,7 @@ class Health:
         findings: Findings,
         clock: Clock,
         unsaved_events: Callable[[], str | None] = lambda: None,
+        unsaved_resources: Callable[[], str | None] = lambda: None,
         storage: Records | None = None,
     ) -> None:
         self._pool = pool
@@ -48,6 +49,7 @@ class Health:
         self._clock = clock
         self._began = clock.monotonic()
         self._unsaved_events = unsaved_events
+        self._unsaved_resources = unsaved_resources
         self._storage = storage
         self.draining = False
 
@@ -104,6 +106,8 @@ class Health:
             told.append(f"changes are on disk only in the journal: {why}")
         if self._series.unsaved is not None:
             told.append(f"usage is not on disk yet: {why}")
+        if self._unsaved_resources() is not None:
+            told.append(f"where new files, batches and the like live is not on disk yet: {why}")
         if self._unsaved_events() is not None:
             told.append(f"events are not in the audit log yet: {why}")
         return told

@@ -198,6 +198,8 @@ async def test_without_room_on_the_disk_nothing_more_is_made(
             patch.setattr(Timed, "append", full)
             made = await upload(service)
             assert made.status == 200  # it is there, and remembered in memory
+            reasons = (await service.admin("GET", "/api/admin/statistics")).json()["reasons"]
+            assert any("files, batches and the like live is not on disk yet" in each for each in reasons)
             asked = len(service.simulator.ledger)
             assert (await upload(service)).status == 507
             assert len(service.simulator.ledger) == asked
