@@ -43,7 +43,7 @@ async def write(settings: Settings, file: Path) -> list[str]:
         raise StartError(f"{place(settings)} has nothing to back up: is it the right one?")
     backup.write(file, found, passphrase)
     return [
-        f"written to {file}: {counted(found)}, encrypted; usage and events are not in it",
+        f"written to {file}: {counted(found)}, encrypted; usage, events and requests are not in it",
         "all that was saved before it began is in it; of what changed meanwhile, some may be",
     ]
 

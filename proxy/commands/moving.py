@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from proxy.accounts.account import load_accounts
@@ -13,17 +14,16 @@ from proxy.accounts.foreign.source import read_source
 from proxy.accounts.foreign.summary import offered, told
 from proxy.assembly.audit import audited
 from proxy.clock import SystemClock
-from proxy.commands.places import address_at, folder_at, live_records, opened, own, unfinished
+from proxy.commands.places import address_at, folder_at, live_records, numbered, opened, own, unfinished
 from proxy.config.settings import Settings
 from proxy.errors import NotDone, StartError
 from proxy.feed import Changed
-from proxy.storage import backup, files
+from proxy.storage import backup
 from proxy.storage.day_files import DayFiles
 from proxy.storage.folder import usable
 from proxy.storage.layout import REQUESTS
-from proxy.storage.logs import SUFFIX
-from proxy.storage.migrate import migrate
-from proxy.storage.protocols import Record
+from proxy.storage.migrate import copy_requests, migrate
+from proxy.storage.protocols import Record, Storage
 
 
 async def migrate_all(settings: Settings, source: str, target: str) -> list[str]:
@@ -35,37 +35,40 @@ async def migrate_all(settings: Settings, source: str, target: str) -> list[str]
             is_empty = not (folder.is_dir() and any(folder.iterdir()))
         if is_empty:
             raise StartError(f"data folder {folder} has nothing to move: is it the right one?")
+    there = folder_at(settings, target)
+    log = (folder or settings.storage.data_folder) / REQUESTS
+    to = None if folder is None or there is None else there / REQUESTS
     async with opened(settings, source) as old, opened(settings, target) as new:
-        counts = await migrate(old, new, unfinished(new, settings, target, "--migrate"))
-        days = [] if folder is None else _request_log(folder, folder_at(settings, target))
+        days = DayFiles(log).days()
+        if to is not None and days and DayFiles(to).days():
+            raise StartError(f"there is something already ({to}): name an empty folder or store")
+        counts = await migrate(old, new, _unfinished(new, settings, target, log, to))
     lines = [f"{name:17} {count}" for name, count in counts.items() if count]
-    return [
-        *lines,
-        *days,
-        "all of it was read again and is the same; the old one is as it was: serve only one of them",
-    ]
+    if to is not None and days:
+        lines.append(f"{'request log, days':17} {len(days)}")
+    lines.append("all of it was read again and is the same; the old one is as it was: serve only one of them")
+    if to is None and days and not (there and _is_same(log.parent, there)):
+        lines.append(
+            f"not moved: {log} ({numbered(len(days), 'day')}): a store has no request log on disk, each instance has "
+            "its own in storage.data_folder"
+        )
+    return lines
 
 
-def _request_log(folder: Path, target: Path | None) -> list[str]:
-    """Copy the request log to another folder; a store has none. What is said of it. Raises StorageError."""
-    source = folder / REQUESTS
-    days = DayFiles(source).days()
-    if not days:
-        return []
-    if target is None:
-        return [f"not moved: {source}, the request log of this instance, which goes on with it there"]
-    with usable(target):
-        files.make_folder(target / REQUESTS)
-        for day in days:
-            name = f"{day}{SUFFIX}"
-            files.replace(target / REQUESTS / name, _pieces(source / name), durable=True)
-    return [f"{'request log, days':17} {len(days)}"]
+@contextlib.asynccontextmanager
+async def _unfinished(
+    new: Storage, settings: Settings, target: str, log: Path, to: Path | None
+) -> AsyncIterator[None]:
+    """As `unfinished`, until the request log is there too, where it goes along. Raises StorageError."""
+    async with unfinished(new, settings, target, "--migrate"):
+        yield
+        if to is not None:
+            with usable(to.parent):
+                copy_requests(log, to)
 
 
-def _pieces(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            yield piece
+def _is_same(one: Path, other: Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _refuse_same(settings: Settings, source: str, target: str) -> None:

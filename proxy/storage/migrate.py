@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import filecmp
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Final
 
 from proxy.errors import StorageError
+from proxy.storage import files
 from proxy.storage.codec import to_text_unread
-from proxy.storage.layout import LAYOUTS, ROOT_LOGS, event_log
-from proxy.storage.logs import parse
+from proxy.storage.day_files import BLOCK, DayFiles
+from proxy.storage.layout import LAYOUTS, REQUESTS, ROOT_LOGS, event_log
+from proxy.storage.logs import SUFFIX, parse
 from proxy.storage.protocols import Kind, Record, Storage
 
 AT_ONCE: Final = 500
@@ -45,6 +49,25 @@ async def migrate(
         if differing := sorted(name for name in names if wanted.get(name) != found.get(name)):
             raise StorageError(f"what was written is not what was read: {', '.join(differing)}")
     return {name: count for name, (count, _) in found.items()}
+
+
+def copy_requests(source: Path, target: Path) -> None:
+    """Copy the days of a request log, which no storage has, to where there is none, and compare them. It blocks.
+
+    Raises StorageError, OSError.
+    """
+    for day in DayFiles(source).days():
+        name = f"{day}{SUFFIX}"
+        files.make_folder(target)
+        files.replace(target / name, _pieces(source / name), durable=True)
+        if not filecmp.cmp(source / name, target / name, shallow=False):
+            raise StorageError(f"what was written is not what was read: {REQUESTS}/{name}")
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(BLOCK):
+            yield piece
 
 
 async def _filled(storage: Storage) -> list[str]:

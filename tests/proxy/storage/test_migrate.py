@@ -18,7 +18,7 @@ from proxy.storage.day_files import DayFiles
 from proxy.storage.envelope import Keyring
 from proxy.storage.json_files import JsonFiles
 from proxy.storage.layout import LAYOUTS, event_log
-from proxy.storage.migrate import migrate
+from proxy.storage.migrate import copy_requests, migrate
 from proxy.storage.protocols import Storage
 from proxy.storage.redis_store import RedisStore
 from tests.process import refusal, run, run_fork, write_config
@@ -144,10 +144,52 @@ async def test_the_request_log_is_moved_to_a_folder_and_told_of_where_it_stays(
     done = run_fork(tmp_path, "--config", config, "--migrate", str(tmp_path / "old"), target)
     assert done.returncode == 0, done.stderr
     if to_store:
-        assert f"not moved: {tmp_path / 'old' / 'requests'}, the request log" in done.stdout
+        stays = f"not moved: {tmp_path / 'old' / 'requests'} (2 days): "
+        assert stays in done.stdout and done.stdout.index(stays) > done.stdout.index("is the same")
     else:
         assert "request log, days 2\n" in done.stdout
         assert DayFiles(new / "requests").newest(9) == days.newest(9) and len(days.newest(9)) == 3
+
+
+async def test_a_request_log_that_is_there_is_not_written_over(tmp_path: Path, clock: Clock) -> None:
+    """An instance of a store has one in its data folder, where no record is."""
+    old, new = JsonFiles.open(tmp_path / "old", clock=clock), tmp_path / "new"
+    await old.append("2026-11-28", [{"t": 1}])
+    await old.close()
+    DayFiles(tmp_path / "old" / "requests").append("2026-11-28", [{"id": 1}])
+    DayFiles(new / "requests").append("2026-11-28", [{"id": 2}])
+    config = str(write_config(tmp_path))
+    told = refusal(tmp_path, "--config", config, "--migrate", str(tmp_path / "old"), str(new))
+    assert told == f"there is something already ({new / 'requests'}): name an empty folder or store"
+    assert DayFiles(new / "requests").newest(9) == [b'{"id": 2}']
+    assert not (new / "unfinished").exists() and not any((new / "usage").iterdir())
+
+
+async def test_a_request_log_that_arrives_otherwise_than_it_was_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = tmp_path / "old", tmp_path / "new"
+    DayFiles(source).append("2026-11-28", [{"id": 1}])
+    monkeypatch.setattr("proxy.storage.files.replace", lambda path, data, durable: path.write_bytes(b"x"))
+    with pytest.raises(StorageError, match=r"not what was read: requests/2026-11-28\.jsonl"):
+        copy_requests(source, target)
+
+
+async def test_an_instance_of_a_store_is_told_that_its_request_log_stays(
+    tmp_path: Path, clock: Clock, redis_server: RedisServer
+) -> None:
+    old = JsonFiles.open(tmp_path / "old", clock=clock)
+    await old.append("2026-11-28", [{"t": 1}])
+    await old.close()
+    config, store = str(write_config(tmp_path)), {"STORAGE__URL": redis_server.url, "STORAGE__TIMEOUT": "5s"}
+    move = ("--config", config, "--migrate")
+    assert run_fork(tmp_path, *move, str(tmp_path / "old"), "storage.url", **store).returncode == 0
+    DayFiles(tmp_path / "data" / "requests").append("2026-11-28", [{"id": 1}])
+    away = run_fork(tmp_path, *move, "storage.url", str(tmp_path / "new"), **store)
+    assert f"not moved: {tmp_path / 'data' / 'requests'} (1 day): " in away.stdout, away.stderr
+    back = run_fork(tmp_path, *move, "storage.url", "storage.data_folder", **store)
+    assert back.returncode == 0 and "not moved" not in back.stdout, back.stderr
+    assert DayFiles(tmp_path / "data" / "requests").newest(9) == [b'{"id": 1}']
 
 
 @pytest.mark.parametrize("to_store", [False, True], ids=["to a folder", "to a store"])
@@ -158,12 +200,14 @@ async def test_what_a_move_has_filled_in_part_is_not_served(
     old, new = JsonFiles.open(tmp_path / "old", clock=clock), tmp_path / "new"
     await old.append("2026-11-28", [{"t": 1}])
     await old.close()
+    DayFiles(tmp_path / "old" / "requests").append("2026-11-28", [{"id": 1}])
     config, target = str(write_config(tmp_path)), redis_server.url if to_store else str(new)
     there = {"STORAGE__URL": redis_server.url, "STORAGE__TIMEOUT": "5s"} if to_store else {}
     there |= {"STORAGE__DATA_FOLDER": str(new)}
     move = ("--config", config, "--migrate", str(tmp_path / "old"))
     point = "storage.finish.before:kill"
     assert run(tmp_path, *move, target, CP_FAILPOINT=point, **there).returncode == -signal.SIGKILL
+    assert DayFiles(new / "requests").days() == ([] if to_store else ["2026-11-28"])
     for asked in ((), ("--check",), ("--restore", "backup.json"), ("--migrate", target, str(tmp_path / "x"))):
         told = refusal(tmp_path, "--config", config, *asked, **there)
         assert "is not whole: --migrate has not ended. If that was interrupted, " in told
