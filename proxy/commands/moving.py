@@ -43,10 +43,14 @@ async def migrate_all(settings: Settings, source: str, target: str) -> list[str]
         if to is not None and days and DayFiles(to).days():
             raise StartError(f"there is something already ({to}): name an empty folder or store")
         counts = await migrate(old, new, _unfinished(new, settings, target, log, to))
-    lines = [f"{name:17} {count}" for name, count in counts.items() if count]
+        mended = list(old.notices)
+    lines = [*mended, *(f"{name:17} {count}" for name, count in counts.items() if count)]
     if to is not None and days:
         lines.append(f"{'request log, days':17} {len(days)}")
-    lines.append("all of it was read again and is the same; the old one is as it was: serve only one of them")
+    as_it_was = f"as it was{' but for what is said above' if mended else ''}"
+    lines.append(
+        f"all of it was read again and is the same; the old one is {as_it_was}: serve only one of them"
+    )
     if to is None and days and not (there and _is_same(log.parent, there)):
         lines.append(
             f"not moved: {log} ({numbered(len(days), 'day')}): a store has no request log on disk, each instance has "

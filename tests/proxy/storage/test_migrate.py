@@ -214,6 +214,21 @@ async def test_what_a_move_has_filled_in_part_is_not_served(
     assert "is not whole" in refusal(tmp_path, *move, target, **there)
 
 
+async def test_what_a_move_has_mended_of_the_old_one_is_told(tmp_path: Path, clock: Clock) -> None:
+    old = JsonFiles.open(tmp_path / "old", clock=clock)
+    await old.append("2026-11-28", [{"t": 1}])
+    await old.close()
+    move = ("--config", str(write_config(tmp_path)), "--migrate", str(tmp_path / "old"))
+    whole = run_fork(tmp_path, *move, str(tmp_path / "whole"))
+    assert "the old one is as it was: serve" in whole.stdout, whole.stderr
+    (tmp_path / "old" / "counters.json").write_text("{")
+    mended = run_fork(tmp_path, *move, str(tmp_path / "mended"))
+    told = mended.stdout.splitlines()
+    [damage] = [line for line in told if line.startswith("counters.json was damaged")]
+    assert damage.endswith("it is kept in quarantine/") and told[-1] != damage
+    assert "the old one is as it was but for what is said above: serve" in told[-1], mended.stderr
+
+
 async def test_a_move_that_is_refused_leaves_no_mark(tmp_path: Path, clock: Clock) -> None:
     for name in ("old", "new"):
         storage = JsonFiles.open(tmp_path / name, clock=clock)
