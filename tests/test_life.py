@@ -196,6 +196,7 @@ async def test_what_the_disk_does_not_take_until_a_second_signal_is_named_and_en
     async with upstream() as simulator, serving(tmp_path, simulator) as process:
         [account] = (await process.admin("GET", "/api/accounts")).json()["accounts"]
         (tmp_path / "data").rename(tmp_path / "elsewhere")
+        (tmp_path / "data").write_text("")
         change = await process.admin("PUT", f"/api/accounts/{account['id']}", {"status": "inactive"})
         assert change.status >= 500
         process.signal(signal.SIGTERM)
@@ -204,6 +205,24 @@ async def test_what_the_disk_does_not_take_until_a_second_signal_is_named_and_en
         assert await process.ended() == 1
         assert f"lost: the last change of accounts/{account['id']}" in process.stderr
         assert "Traceback" not in process.stderr
+
+
+async def test_a_data_folder_that_is_removed_is_there_again_when_it_ends(tmp_path: Path) -> None:
+    async def spent(process: Running) -> int:
+        assert (await process.send("POST", "/v1/messages", HEADERS, message())).status == 200
+        [key] = (await process.admin("GET", "/api/tokens")).json()["tokens"]
+        return int(key["used"]["tokens_today"])
+
+    async with upstream() as simulator:
+        async with serving(tmp_path, simulator) as process:
+            first = await spent(process)
+            shutil.rmtree(tmp_path / "data")
+            process.signal(signal.SIGTERM)
+            assert await process.ended() == 0
+        config = str(tmp_path / "config.yaml")
+        async with forked(tmp_path, "--config", config, CLAUDE__BASE_URL=simulator.base_url) as process:
+            assert await spent(process) == 2 * first > 0
+            assert "gone" not in process.stderr
 
 
 @contextlib.contextmanager

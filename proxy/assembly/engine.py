@@ -207,6 +207,7 @@ def _begun(given: Given, accounts: Accounts, parts: Parts) -> Parts:
     parts.jobs.every(
         "forget counters", periods.SAVE_COUNTERS_S, partial(_orphans(given, parts).save, given.storage)
     )
+    parts.jobs.every("look at the data folder", periods.LOOK_AT_FOLDER_S, given.storage.write_anew)
     _look_at_accounts(accounts.upkeep, parts.jobs)
     return parts
 

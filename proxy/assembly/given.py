@@ -100,12 +100,12 @@ async def open_given(
     What `outlives` holds is left after the data folder was given up, and before the upstream's client is closed.
     """
     tracing = await outlives.enter_async_context(open_tracing(settings, clock))
-    inner = await _opened(settings, clock, former)
-    storage = Timed(inner, clock)
+    storage = Timed(inner := await _opened(settings, clock, former), clock)
     try:
         for notice in storage.notices:
             log.warning("%s", notice)
         last = LastSaves(clock)
+        last.add("what somebody else has removed from the data folder", storage.write_anew)
         yield Given(
             settings,
             clock,

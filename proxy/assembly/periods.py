@@ -15,6 +15,7 @@ REMOVE_OLD_S = 3600.0
 LOOK_S = 5.0
 LOOK_AGAIN_S = 60.0
 """At the accounts whose refresh has failed, between two looks at all: the pause after a failure is up to 5 minutes."""
+LOOK_AT_FOLDER_S = 60.0
 HEAR_S = 60.0
 LOOK_AT_QUOTA_S = 30.0
 SAVE_QUOTA_S = 300.0

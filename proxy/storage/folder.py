@@ -53,6 +53,19 @@ def take(folder: Path) -> int:
     return fd
 
 
+def keep(fd: int, folder: Path) -> int:
+    """The lock that `take` has given, or a new one if somebody has removed its file, or the folder.
+
+    Raises StorageError if another process has taken the folder since; OSError.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(fd), os.lstat(folder / LOCK)):
+            return fd
+    again = take(folder)
+    os.close(fd)
+    return again
+
+
 @contextlib.contextmanager
 def held_unchanged(folder: Path) -> Iterator[None]:
     """Hold the lock if the folder has one, and write nothing. Raises StorageError, OSError if `take` would.
@@ -88,13 +101,18 @@ def make_spool(folder: Path) -> None:
         clear_spool(folder)
 
 
+def make_subfolders(folder: Path) -> None:
+    """Create those that are missing. Raises OSError."""
+    for name in SUBFOLDERS:
+        make_folder(folder / name)
+
+
 def make_private(folder: Path) -> list[str]:
     """Create the subfolders and remove the permissions of other users. Returns a notice if there were any.
 
     Raises StorageError if something belongs to another user, and OSError.
     """
-    for name in SUBFOLDERS:
-        make_folder(folder / name)
+    make_subfolders(folder)
     open_to_others = [path for path in _ours(folder) if _refuse_foreign(path) & 0o077]
     for path in open_to_others:
         path.chmod(stat.S_IMODE(path.stat().st_mode) & 0o700)

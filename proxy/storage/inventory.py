@@ -43,6 +43,10 @@ class Inventory:
         if wanted != self._names or self._stale or files.identity(self.path) is None:
             self._write(wanted)
 
+    def write_anew(self) -> None:
+        """Write it, durably, if somebody has removed it. Raises OSError."""
+        self.write(self._names)
+
     def add(self, name: str) -> None:
         """Note a file that was made just now. Raises OSError."""
         if self._made is not None:

@@ -81,6 +81,11 @@ class Journal:
         files.replace(self.path, half + bytes(HALF), durable=True)
         self._wrote(0, changes)
 
+    def write_anew(self) -> None:
+        """Create the file, with what it held, if somebody has removed it. Raises OSError."""
+        if self._held is not None and files.identity(self.path) is None:
+            self.create(self._held)
+
     def is_stale(self) -> bool:
         """Whether any of it is not encrypted with the present key, or is if there is none. Raises OSError."""
         data = files.read(self.path) or b""

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar
@@ -17,10 +18,10 @@ from typing import Any, ParamSpec, TypeVar
 from proxy.clock import Clock, rfc3339
 from proxy.errors import StorageError
 from proxy.storage import files
-from proxy.storage.codec import Document, to_line, to_text, to_text_unread
+from proxy.storage.codec import to_line, to_text, to_text_unread
 from proxy.storage.envelope import Keyring
 from proxy.storage.files import told
-from proxy.storage.folder import clear_spool, make_private, take, usable
+from proxy.storage.folder import clear_spool, keep, make_private, make_subfolders, take, usable
 from proxy.storage.group import Group
 from proxy.storage.inventory import Inventory
 from proxy.storage.journal import Change, Journal, Key
@@ -52,7 +53,8 @@ class JsonFiles(LocalLeases):
         super().__init__(clock)
         self._folder = folder
         self._keyring = keyring
-        self._lock: int | None = lock
+        self._lock = lock
+        self._is_open = True
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="storage")
         self._journal = Journal(folder / JOURNAL, keyring)
         self._inventory = Inventory(folder / INVENTORY, keyring)
@@ -66,15 +68,14 @@ class JsonFiles(LocalLeases):
         self._records = state.records
         # What is not durable is written often: its records are kept as they stand in the file.
         self._lines = {kind: _lines(self._records.pop(kind)) for kind in DISPOSABLE}
-        self._generations = state.generations
-        self._files = RecordFiles(folder, keyring, clock, state.generations)
+        self._files = RecordFiles(folder, keyring, clock, self._inventory, state.generations)
         self._stamps = Stamps()
         self._waiting: dict[Key, Change] = {}
         self._generation = max(
             (*state.generations.values(), *(c.generation for c in state.waiting.values())), default=0
         )
         with contextlib.suppress(OSError):  # else with the next file
-            self._inventory.write((*map(self._name, state.generations), *state.logs))
+            self._inventory.write((*map(self._files.name, state.generations), *state.logs))
         self._store(state.waiting.values())
 
     @classmethod
@@ -176,10 +177,13 @@ class JsonFiles(LocalLeases):
     async def catch_up(self) -> None:
         return
 
+    async def write_anew(self) -> None:
+        await self._order(self._write_anew)
+
     async def close(self) -> None:
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            released = self._order(os.close, lock)
+        if self._is_open:
+            self._is_open = False
+            released = self._order(lambda: os.close(self._lock))
             self._writer.shutdown(wait=False)
             await released
 
@@ -256,25 +260,22 @@ class JsonFiles(LocalLeases):
         self._waiting = waiting
 
     def _write(self, change: Change) -> None:
-        layout = LAYOUTS[change.kind]
-        path = layout.file(self._folder, change.id)
-        if self._generations.get(path, 0) >= change.generation:
-            return  # a later write of this file included it
-        if layout.one_each and change.text is None:
-            self._inventory.drop(self._name(path))
-            self._files.remove(path)
-            self._generations.pop(path, None)
-            return
-        if change.text is not None and layout.one_each:
-            document = Document(change.generation, {change.id: change.text})
-        else:
-            document = Document(self._generation, self._records[change.kind])
-        self._files.write(path, document)
-        self._inventory.add(self._name(path))
-        self._generations[path] = document.generation
+        self._files.write(change, self._records[change.kind], self._generation)
 
-    def _name(self, path: Path) -> str:
-        return str(path.relative_to(self._folder))
+    def _write_anew(self) -> None:
+        with usable(self._folder):
+            self._lock = keep(self._lock, self._folder)
+            make_subfolders(self._folder)
+            self._journal.write_anew()
+            self._inventory.write_anew()
+            self._generation += 1
+            for kind, records in self._records.items():
+                for id, text in islice(records.items(), None if LAYOUTS[kind].one_each else 1):
+                    if self._files.is_edited(kind, id):
+                        self._write(Change(kind, id, self._generation, text))
+        for kind, lines in self._lines.items():
+            if lines and files.identity(LAYOUTS[kind].file(self._folder)) is None:
+                self._update(kind, {})
 
     def _update(self, kind: Kind, records: Mapping[str, Record | None]) -> None:
         lines = self._lines[kind].copy()
@@ -283,9 +284,9 @@ class JsonFiles(LocalLeases):
         self._generation += 1
         path = LAYOUTS[kind].file(self._folder)
         try:
-            data = self._keyring.encode_lines(self._generation, lines.values(), self._name(path))
+            data = self._keyring.encode_lines(self._generation, lines.values(), self._files.name(path))
             files.replace(path, data, durable=False)
-            self._inventory.add(self._name(path))
+            self._inventory.add(self._files.name(path))
         except OSError as error:
             raise StorageError(f"{kind} could not be saved in {self._folder}: {told(error)}") from error
         self._lines[kind] = lines

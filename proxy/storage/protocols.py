@@ -118,6 +118,9 @@ class Records(Protocol):
     def delete(self, kind: Kind, id: str, *, known: int | None = None) -> Outcome:
         """Remove one record, if there is one; as durable as `put`. Raises as it does."""
 
+    async def write_anew(self) -> None:
+        """Write from memory what somebody else has removed or changed in the data folder. Raises StorageError."""
+
     def follow(self, kind: Kind, follower: Follower) -> None:
         """Tell `follower` of what other instances have changed since the opening, once `listen` was called."""
 

@@ -98,6 +98,9 @@ class RedisStore:
     def listen(self) -> None:
         self._changes.listen()
 
+    async def write_anew(self) -> None:
+        """The store is everybody's: what is not there any more was removed by somebody who may."""
+
     async def close(self) -> None:
         """Finish the calls that are on their way, then close the connections."""
         await self._changes.close()

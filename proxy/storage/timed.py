@@ -63,6 +63,9 @@ class Timed:
     async def get(self, kind: Kind, id: str) -> Stored:
         return await self._storage.get(kind, id)
 
+    async def write_anew(self) -> None:
+        await self._storage.write_anew()
+
     def follow(self, kind: Kind, follower: Follower) -> None:
         self._storage.follow(kind, follower)
 
