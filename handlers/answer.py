@@ -28,11 +28,28 @@ LAST_EVENT_S = 5.0
 STALLED_S = 60.0
 """A client that takes no byte for so long holds an upstream connection for nothing."""
 
+COUNTED_AT_ONCE = 4 * 1024
+"""Bytes of a stream: most events say nothing of its usage, which takes no longer to see of thirty than of one."""
+
 log = logging.getLogger(__name__)
 
 
 class ClientAnswer:
     """The answer to one request. No byte of it waits for anything but its client."""
+
+    # With slots, and those of each event together: of thousands of streams none is in the processor's cache.
+    __slots__ = (
+        "_clock",
+        "_connection",
+        "_is_stream",
+        "_on_stalled",
+        "_record",
+        "_source",
+        "_stall",
+        "_uncounted",
+        "has_begun",
+        "readable",
+    )
 
     def __init__(
         self,
@@ -48,6 +65,7 @@ class ClientAnswer:
         self._stall: asyncio.TimerHandle | None = None
         self._source: Answer | None = None
         self._is_stream = False
+        self._uncounted = bytearray()
         self.has_begun = False
         self.readable: Lines = []
         """What lets a page of another origin read the answer, if one sent the request and may."""
@@ -58,6 +76,7 @@ class ClientAnswer:
         self._begin(answer)
         answer.headers = []  # sent, and a stream may last for hours
         await answer.pipe(self._pass_on)
+        self._count_rest()
         if not answer.framed and self._record.meter is not None and not self._record.meter.may_be_whole:
             raise UpstreamLost("its connection ended within the message")
         if self._connection.queued:
@@ -109,6 +128,7 @@ class ClientAnswer:
 
     def _leaves_a_gap(self, last: bytes) -> bool:
         """Whether the answer is still short of its length with `last`, if it has one."""
+        self._count_rest()
         length = None if self._source is None else self._source.length
         return length is None or self._record.answer_bytes + len(last) < length
 
@@ -117,7 +137,8 @@ class ClientAnswer:
         self._connection.abort(reset=self._connection.ends_by_close)
 
     def end(self) -> None:
-        """Nothing more is watched."""
+        """All that was sent is counted, and nothing more is watched."""
+        self._count_rest()
         if self._stall is not None:
             self._stall.cancel()
         self._stall, self._source, self._on_stalled = None, None, _nothing
@@ -134,7 +155,12 @@ class ClientAnswer:
 
     def _pass_on(self, data: bytes) -> bool:
         """Send what has come; False while the client has too much to take."""
-        self._count(data)
+        if self._is_stream:
+            self._uncounted += data
+            if len(self._uncounted) >= COUNTED_AT_ONCE:
+                self._count_rest()
+        else:
+            self._count(data)
         if self._connection.send(data):
             self._watch()
             if self._connection.full:
@@ -147,6 +173,11 @@ class ClientAnswer:
         self._record.answer_bytes += len(data)
         if self._record.meter is not None:
             self._record.meter.feed(data)
+
+    def _count_rest(self) -> None:
+        if self._uncounted:
+            self._count(bytes(self._uncounted))
+            self._uncounted.clear()
 
     def _watch(self) -> None:
         """Look whether the client takes what waits for it."""
@@ -165,6 +196,7 @@ class ClientAnswer:
 
     def _accepted(self) -> int:
         """Bytes of the answer that the client has acknowledged, but for a constant."""
+        self._count_rest()
         return self._record.answer_bytes - self._connection.unsent()
 
 

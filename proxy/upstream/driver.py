@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import socket
 from pathlib import Path
+from time import monotonic
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
@@ -174,6 +175,10 @@ class CurlClient(CurlAsyncHTTPClient):
         if self._trust is not None:
             self._trust.close()
 
+    def look(self) -> None:
+        """Have libcurl find those idle connections dead on which something came."""
+        self._sockets.look()
+
     def was_shut(self, port: int) -> bool:
         """Whether the connection from this port of ours was idle and is dead; once."""
         return self._sockets.was_shut(port)
@@ -215,14 +220,14 @@ class CurlClient(CurlAsyncHTTPClient):
     # what the loop calls
 
     def _on_sockets(self) -> None:
-        until = self._loop.time() + TURN_S
-        while ready := self._sockets.ready():
+        sockets = self._sockets
+        until = monotonic() + TURN_S
+        while ready := sockets.ready(begins=self._is_soon):
             for at, (fd, action) in enumerate(ready, 1):
-                if fd in self._sockets.watched:
+                if fd in sockets.watched:
                     self._act(fd, action)
-                    self._hand_on()  # at once: the next socket's turn is this one's delay
-                if self._loop.time() > until:
-                    self._sockets.leave(ready[at:])
+                if monotonic() > until:
+                    sockets.leave(ready[at:])
                     return
 
     def _on_time(self) -> None:
@@ -230,18 +235,23 @@ class CurlClient(CurlAsyncHTTPClient):
         if self._sockets.idle:
             self._on_sockets()
         self._act(pycurl.SOCKET_TIMEOUT, 0)
-        self._hand_on()
         # The loop's clock and libcurl's differ: where it was called too early, it does not ask again.
         if self._due is None and (msecs := self._multi.timeout()) >= 0:
             self._set_timeout(max(1, msecs))
 
     def _act(self, fd: int, action: int) -> None:
+        """Let libcurl work, and bring at once what came of it to its readers: the next socket's turn is their delay."""
         try:
             _, still_running = self._multi.socket_action(fd, action)
         except pycurl.error:  # a transfer's own errors are told by `info_read`
             still_running = -1
         if still_running != len(self._running):
             self._read_ends()
+        if self.news:
+            news, self.news = self.news, []
+            for exchange in news:
+                exchange.has_news = False
+                exchange.hand_on()
 
     def _read_ends(self) -> None:
         left = 1
@@ -264,14 +274,6 @@ class CurlClient(CurlAsyncHTTPClient):
         exchange = handle.exchange
         self.let_go(handle)
         exchange.end(error)
-
-    def _hand_on(self) -> None:
-        """Bring what the callbacks collected to its readers, now that libcurl has returned."""
-        if self.news:
-            news, self.news = self.news, []
-            for exchange in news:
-                exchange.has_news = False
-                exchange.hand_on()
 
     def _look_later(self) -> None:
         wait_s = min(IDLE_LOOK_S, *(timeout_s / 4 for timeout_s in self.timeouts_s))
@@ -452,10 +454,14 @@ class _Handle:
 
         Whether to send it again is for whoever counts the tries.
         """
-        if self._method in ("GET", "HEAD") or self._client.was_shut(own_port):
-            return pycurl.PREREQFUNC_OK  # on one that was shut, nothing can be sent
+        if self._client.was_shut(own_port):
+            return pycurl.PREREQFUNC_OK  # nothing can be sent on it
         is_again, self._is_sent = self._is_sent, True
-        return pycurl.PREREQFUNC_ABORT if is_again else pycurl.PREREQFUNC_OK
+        if is_again and self._method not in ("GET", "HEAD"):
+            return pycurl.PREREQFUNC_ABORT
+        if is_again:
+            self._client.look()
+        return pycurl.PREREQFUNC_OK
 
     def _on_header(self, line: bytes) -> int | None:
         if self.has_head:

@@ -254,7 +254,7 @@ class Exchange:
     def _pour(self) -> None:
         if self._take is not None and self._chunks and not self._take(self._taken()):
             self._stopped = True
-        else:
+        elif self._paused:
             self._unpause()
 
     def _unpause(self) -> None:

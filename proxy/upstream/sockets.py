@@ -33,7 +33,7 @@ class Sockets:
         self._epoll = select.epoll()
         self._asleep: set[int] = set()  # nothing is wanted of them: idle, or their transfer is paused
         self._idle: set[int] = set()  # of connections that are kept for the next request
-        self._left: dict[int, int] = {}  # ready, and had no turn
+        self._left: list[Ready] = []  # ready, and had no turn
         self._shut_ports: set[int] = set()
         self.watched: dict[int, int] = {}
         """Those in the epoll, and for which events; among them may be some that libcurl has closed."""
@@ -68,25 +68,31 @@ class Sockets:
             with contextlib.suppress(OSError):  # it is closed
                 self._watch(fd, select.EPOLLIN)
 
-    def ready(self) -> list[Ready]:
-        """Those on which something has come, first those that were `left`.
+    def ready(self, *, begins: bool) -> list[Ready]:
+        """Those on which something has come; those that were `left` alone, if there are any: the others still will be.
 
-        Nobody waits for what comes on an idle one. Each is looked at before any call into libcurl, which may begin a
-        request on it.
+        `begins`: libcurl may begin a request next, so that the idle ones are looked at before.
         """
+        left, self._left = self._left, []
+        if left and not (begins and self._idle):
+            return left
+        found = self.look()
+        return left or found
+
+    def look(self) -> list[Ready]:
+        """Those on which something has come. Nobody waits for what comes on an idle one: libcurl will find it dead."""
         found = self._epoll.poll(0, len(self.watched) + 1)
-        for fd, _ in found:
-            if fd in self._idle:
-                self._shut(fd)
-            elif fd in self._asleep:
-                self._unwatch(fd)
-        ready = [(fd, _ACTIONS[events & 31]) for fd, events in found]
-        left, self._left = self._left, {}
-        return [*(left | dict(ready)).items()] if left else ready
+        if self._asleep:  # among which are the idle ones
+            for fd, _ in found:
+                if fd in self._idle:
+                    self._shut(fd)
+                elif fd in self._asleep:
+                    self._unwatch(fd)
+        return [(fd, _ACTIONS[events & 31]) for fd, events in found]
 
     def leave(self, ready: list[Ready]) -> None:
         """Those that have had no turn are the next to have one."""
-        self._left = dict(ready)
+        self._left = ready
 
     def was_shut(self, port: int) -> bool:
         """Whether the connection from this port of ours was idle and is dead; once, since ports come again."""

@@ -13,7 +13,7 @@ MAX_EVENT_BYTES = 1 << 20
 """The largest event that is parsed; larger ones are skipped. Events that name the usage are below 10 kB."""
 
 _DELTA = b"event: content_block_delta\n"
-_MANY_BYTES = 8 << 10  # most streams come event by event
+_MANY_BYTES = 1 << 10  # fewer are as soon skipped one by one
 _TELLING = frozenset({b"message_start", b"message_delta", b"content_block_start", b"error", b"message_stop"})
 _LINE_BYTES = 64  # what keeping a line costs beside its text
 # `data: {"type":"content_block_delta","index":0,"delta":{"type":"`, and an index of more digits

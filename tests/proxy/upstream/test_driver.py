@@ -530,6 +530,42 @@ async def test_what_nobody_asked_for_is_no_answer_either_if_it_came_while_the_re
             assert await whole(client, Request("GET", f"/{n}", [])) == b"/%d" % n
 
 
+async def test_what_nobody_asked_for_is_no_answer_to_what_is_sent_again() -> None:
+    """It comes while another socket is served, after the driver has looked."""
+    writers: dict[bytes, asyncio.StreamWriter] = {}
+
+    async def begin(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        path = head.split()[1]
+        first = path not in writers
+        writers[path] = writer
+        if path == b"/long":
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\nfirst")
+        elif path != b"/dies" or not first:
+            writer.write(ok(path))
+
+    async with client_of(begin) as client:
+        long, taken = client.open(Request("GET", "/long", [])), bytearray()
+
+        def take(data: bytes) -> bool:
+            taken.extend(data)
+            if taken == b"firstagain":
+                spare.write(ok(b"stray"))
+            return True
+
+        await long.head()
+        reading = asyncio.ensure_future(long.pipe(take))
+        await asyncio.gather(*[whole(client, Request("GET", path, [])) for path in ("/a", "/b")])
+        dying = asyncio.ensure_future(whole(client, Request("GET", "/dies", [])))
+        await until(lambda: b"/dies" in writers)
+        [spare] = {writers[b"/a"], writers[b"/b"]} - {writers[b"/dies"]}
+        writers[b"/long"].write(b"again")
+        writers[b"/dies"].get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+        assert await dying == b"/dies"
+        writers[b"/long"].write(b"last")
+        await reading
+        long.close()
+
+
 def test_what_nobody_asked_for_is_seen_among_any_number_that_are_ready(many_files: None) -> None:
     sockets = Sockets()
     pairs = [socket.socketpair() for _ in range(1200)]
@@ -543,7 +579,7 @@ def test_what_nobody_asked_for_is_seen_among_any_number_that_are_ready(many_file
         last = pairs[-1][0].fileno()
         sockets.want(pycurl.POLL_REMOVE, last)
         sockets.keep(last)
-        assert len(sockets.ready()) == len(pairs)
+        assert len(sockets.ready(begins=True)) == len(pairs)
         assert sockets.idle == 0 and last not in sockets.watched
         assert pairs[-1][1].recv(1) == b""
     finally:
@@ -551,6 +587,33 @@ def test_what_nobody_asked_for_is_seen_among_any_number_that_are_ready(many_file
         for pair in pairs:
             for each in pair:
                 each.close()
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_what_had_no_turn_is_next_and_an_idle_one_is_looked_at_before_a_request_begins(begins: bool) -> None:
+    sockets = Sockets()
+    pairs = [socket.socketpair() for _ in range(3)]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        idle = socket.create_connection(server.getsockname())
+        other = server.accept()[0]
+    try:
+        for ours, theirs in pairs:
+            sockets.want(pycurl.POLL_IN, ours.fileno())
+            theirs.send(b"x")
+        first, *rest = sockets.ready(begins=False)
+        assert [fd for fd, _ in (first, *rest)] == [ours.fileno() for ours, _ in pairs]
+        sockets.leave(rest)
+        sockets.want(pycurl.POLL_IN, idle.fileno())
+        sockets.want(pycurl.POLL_REMOVE, idle.fileno())
+        sockets.keep(idle.fileno())
+        other.send(b"stray")
+        assert sockets.ready(begins=begins) == rest
+        assert sockets.idle == (0 if begins else 1)
+        assert len(sockets.ready(begins=False)) == len(pairs) + (not begins) and sockets.idle == 0
+    finally:
+        sockets.close()
+        for each in (*(each for pair in pairs for each in pair), idle, other):
+            each.close()
 
 
 @pytest.mark.parametrize("in_file", [False, True])
