@@ -15,22 +15,13 @@ from hypothesis import strategies as st
 from proxy.errors import UpstreamLost
 from proxy.upstream.exchange import Exchange, Request
 from proxy.upstream.first_event import GOOD_STARTS, early_error, status_of
+from tests.proxy.upstream.test_exchange import Transfer
 
 OVERLOADED = json.dumps(
     {"type": "error", "error": {"details": None, "type": "overloaded_error", "message": "Overloaded"}}
 ).encode()
 EVENT = b"event: error\ndata: " + OVERLOADED + b"\n\n"
 ENCODE = {"": bytes, "gzip": gzip.compress, "br": brotli.compress, "zstd": zstd.compress}
-
-
-class Transfer:
-    """What libcurl has of an exchange that nobody cuts."""
-
-    def cut(self) -> None:
-        pass
-
-    def resume(self) -> None:
-        pass
 
 
 def exchange_of(*pieces: bytes, cut: bool = False) -> Exchange:
