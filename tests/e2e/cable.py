@@ -5,7 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
+from playwright.async_api import Browser, Page
+
+from tests.e2e.dashboard import OFFLINE, RunningClock, visit
+from tests.service import Service, serve
 from tests.serving import serving
 
 
@@ -69,3 +75,22 @@ async def cable(to: int = 0) -> AsyncIterator[Cable]:
             yield made
         finally:
             made.cut()
+
+
+@contextlib.asynccontextmanager
+async def cabled(
+    folder: Path,
+    browser: Browser,
+    route: str = "",
+    *,
+    accounts: tuple[str, ...] = ("team-a", "team-b"),
+    allow: str | None = OFFLINE,
+    **page: Any,
+) -> AsyncIterator[tuple[Service, Cable, Page]]:
+    """As `dashboard`, with the tab's network in the test's hand."""
+    async with (
+        serve(folder, accounts=accounts, clock=RunningClock()) as service,
+        cable(service.port) as line,
+        visit(browser, line, route, allow=allow, **page) as tab,
+    ):
+        yield service, line, tab

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from tests.e2e.cable import cable
-from tests.e2e.dashboard import START, RunningClock, dashboard, goto, row, take_clock, visit
+from tests.e2e.cable import cabled
+from tests.e2e.dashboard import START, dashboard, goto, row, take_clock
 from tests.e2e.traffic import traffic
-from tests.service import Service, serve
+from tests.service import Service
 
 HOUR = 3600.0
 HIDDEN_S = 600.0 if "E2E_LONG" in os.environ else 10.0
@@ -106,9 +106,7 @@ async def test_a_hidden_tab_gets_a_tenth_and_catches_up_when_it_is_seen(
     tmp_path: Path, browser: Browser
 ) -> None:
     async with (
-        serve(tmp_path, accounts=NAMES, clock=RunningClock()) as service,
-        cable(service.port) as line,
-        visit(browser, line, "accounts", init=HIDE) as page,
+        cabled(tmp_path, browser, "accounts", accounts=NAMES, allow=None, init=HIDE) as (service, line, page),
         traffic(service, per_s=200),
     ):
 

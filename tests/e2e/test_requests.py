@@ -13,11 +13,11 @@ from proxy.simulator import Error, Fault, no_credit
 from proxy.usage.request import RequestRecord
 from proxy.usage.request_log import MOST_AT_ONCE, Wanted
 from tests.canaries import leaked
-from tests.e2e.cable import cable
-from tests.e2e.dashboard import OFFLINE, RunningClock, dashboard, goto, live, visit
+from tests.e2e.cable import cabled
+from tests.e2e.dashboard import dashboard, goto, live
 from tests.e2e.test_axe import barriers
 from tests.e2e.test_layout import in_all_shapes
-from tests.service import CLIENT_KEY, MESSAGE_HEADERS, Service, message, serve, until, upstream_key
+from tests.service import CLIENT_KEY, MESSAGE_HEADERS, Service, message, until, upstream_key
 
 PROMPT = "The-Prompt-of-this-test"
 
@@ -143,11 +143,7 @@ async def test_what_is_refused_says_why_and_waits_for_retry(tmp_path: Path, brow
 async def test_a_filter_that_was_chosen_without_a_network_holds_with_the_next_connection(
     tmp_path: Path, browser: Browser
 ) -> None:
-    async with (
-        serve(tmp_path, accounts=("team-a",), clock=RunningClock()) as service,
-        cable(service.port) as line,
-        visit(browser, line, "requests", allow=OFFLINE) as page,
-    ):
+    async with cabled(tmp_path, browser, "requests") as (service, line, page):
         await answered(service, None, Error(404))
         await expect(rows(page)).to_have_count(2)
         line.cut()

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 
-from playwright.async_api import Browser, Page, Route, expect
+from playwright.async_api import Browser, Route, expect
 
-from tests.e2e.cable import Cable, cable
+from tests.e2e.cable import cabled
 from tests.e2e.dashboard import (
     OFFLINE,
     RunningClock,
@@ -23,25 +21,14 @@ from tests.e2e.dashboard import (
     visit,
     wall,
 )
-from tests.service import Service, serve
+from tests.service import serve
 
 LOST = re.compile(r"Connection lost at \d\d:\d\d:\d\d\. What you see may be out of date\.")
 AGAIN = re.compile(r"Live again · \d+ changes? applied")
 
 
-@contextlib.asynccontextmanager
-async def cabled(folder: Path, browser: Browser) -> AsyncIterator[tuple[Service, Cable, Page]]:
-    """A tab whose network the test has in hand, and its clock as well."""
-    async with (
-        serve(folder, accounts=("team-a", "team-b"), clock=RunningClock()) as service,
-        cable(service.port) as line,
-        visit(browser, line, "accounts", allow=OFFLINE) as page,
-    ):
-        yield service, line, page
-
-
 async def test_a_silent_network_is_noticed_and_told(tmp_path: Path, browser: Browser) -> None:
-    async with cabled(tmp_path, browser) as (service, line, page):
+    async with cabled(tmp_path, browser, "accounts") as (service, line, page):
         await take_clock(page)
         await page.reload()
         await expect(page.get_by_text("Live", exact=True)).to_be_visible()
@@ -72,7 +59,7 @@ async def test_a_silent_network_is_noticed_and_told(tmp_path: Path, browser: Bro
 async def test_what_was_to_come_is_not_told_as_past_while_nothing_is_heard(
     tmp_path: Path, browser: Browser
 ) -> None:
-    async with cabled(tmp_path, browser) as (service, line, page):
+    async with cabled(tmp_path, browser, "accounts") as (service, line, page):
         await take_clock(page)
         await page.reload()
         await goto(page, "overview")
@@ -88,7 +75,7 @@ async def test_what_was_to_come_is_not_told_as_past_while_nothing_is_heard(
 async def test_nothing_is_sent_and_nothing_waits_to_be_sent_while_it_is_broken(
     tmp_path: Path, browser: Browser
 ) -> None:
-    async with cabled(tmp_path, browser) as (service, line, page):
+    async with cabled(tmp_path, browser, "accounts") as (service, line, page):
         await take_clock(page)
         await page.reload()
         await expect(page.get_by_text("Live", exact=True)).to_be_visible()
@@ -169,7 +156,7 @@ LOADED = "() => performance.getEntriesByType('resource').some(({ name }) => name
 
 
 async def test_health_is_not_known_while_the_server_is_gone(tmp_path: Path, browser: Browser) -> None:
-    async with cabled(tmp_path, browser) as (_, line, page):
+    async with cabled(tmp_path, browser, "accounts") as (_, line, page):
         chip, icon = page.locator("#health"), page.locator("link[rel=icon]")
         await expect(chip).to_contain_text("Healthy")
         await expect(icon).to_have_attribute("href", re.compile(r"favicon-healthy\.svg$"))
@@ -186,11 +173,7 @@ async def test_health_is_not_known_while_the_server_is_gone(tmp_path: Path, brow
 async def test_what_could_not_be_loaded_is_loaded_with_the_next_connection(
     tmp_path: Path, browser: Browser
 ) -> None:
-    async with (
-        serve(tmp_path, accounts=("team-a",), clock=RunningClock()) as service,
-        cable(service.port) as line,
-        visit(browser, line, "overview", signed_in=False, allow=OFFLINE) as page,
-    ):
+    async with cabled(tmp_path, browser, "overview", signed_in=False) as (_, line, page):
         for name in ("strings.more.en", "later"):
             await page.route(f"**/js/{name}.js", lambda route: route.abort())
         async with page.expect_event("requestfailed", lambda request: "later.js" in request.url):
@@ -212,11 +195,7 @@ NOT_LOADED = OFFLINE + "|Failed to fetch dynamically"
 async def test_a_view_that_could_not_be_loaded_is_shown_with_the_next_connection(
     tmp_path: Path, browser: Browser
 ) -> None:
-    async with (
-        serve(tmp_path, accounts=("team-a",), clock=RunningClock()) as service,
-        cable(service.port) as line,
-        visit(browser, line, signed_in=False, allow=NOT_LOADED) as page,
-    ):
+    async with cabled(tmp_path, browser, signed_in=False, allow=NOT_LOADED) as (_, line, page):
         await page.route("**/js/views/sessions.js", lambda route: route.abort())
         await sign_in(page)
         await live(page)
@@ -232,11 +211,7 @@ async def test_a_view_that_could_not_be_loaded_is_shown_with_the_next_connection
 async def test_a_view_that_was_never_visited_opens_without_a_connection(
     tmp_path: Path, browser: Browser
 ) -> None:
-    async with (
-        serve(tmp_path, accounts=("team-a",), clock=RunningClock()) as service,
-        cable(service.port) as line,
-        visit(browser, line, signed_in=False, allow=OFFLINE) as page,
-    ):
+    async with cabled(tmp_path, browser, signed_in=False) as (_, line, page):
         async with page.expect_event("requestfinished", lambda request: "views/token.js" in request.url):
             await sign_in(page)
         await live(page)

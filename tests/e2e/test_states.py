@@ -11,7 +11,7 @@ from playwright.async_api import Browser, Page, Route, expect
 
 from proxy.dashboard.event_log import MOST
 from proxy.feed import Happened
-from tests.e2e.cable import cable
+from tests.e2e.cable import cable, cabled
 from tests.e2e.dashboard import (
     OFFLINE,
     VIEWS,
@@ -182,11 +182,7 @@ async def test_disconnected(tmp_path: Path, browser: Browser, view: str) -> None
 
 
 async def test_events_that_were_missed(tmp_path: Path, browser: Browser) -> None:
-    async with (
-        serve(tmp_path, accounts=(), clock=RunningClock()) as service,
-        cable(service.port) as line,
-        visit(browser, line, "events", allow=OFFLINE) as page,
-    ):
+    async with cabled(tmp_path, browser, "events", accounts=()) as (service, line, page):
         log = page.get_by_role("log")
         await goto(page, "events")
         await expect(log.get_by_text("signed in")).to_be_visible()
