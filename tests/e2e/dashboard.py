@@ -11,7 +11,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from playwright.async_api import Browser, ConsoleMessage, Download, Locator, Page, Request, Response, expect
+from playwright.async_api import (
+    Browser,
+    ConsoleMessage,
+    Download,
+    Locator,
+    Page,
+    Request,
+    Response,
+    Route,
+    expect,
+)
 
 from tests.limit_scripts import told_ahead
 from tests.service import ADMIN_KEY, Service, TestClock, serve
@@ -246,6 +256,19 @@ async def dashboard(
             await prepare(service)
         async with visit(browser, service, route, **page) as tab:
             yield service, tab
+
+
+async def held(page: Page, pattern: str) -> tuple[list[str], asyncio.Event]:
+    """The addresses that match and are asked for from now on; they are answered once the event is set."""
+    asked, go = list[str](), asyncio.Event()
+
+    async def slow(route: Route) -> None:
+        asked.append(route.request.url)
+        await go.wait()
+        await route.continue_()
+
+    await page.route(pattern, slow)
+    return asked, go
 
 
 async def content(download: Download) -> str:

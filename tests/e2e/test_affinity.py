@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 
-from playwright.async_api import Browser, Route, WebSocketRoute, expect
+from playwright.async_api import Browser, WebSocketRoute, expect
 
 from proxy.accounts.account import Status
-from tests.e2e.dashboard import OFFLINE, dashboard, goto, live, row
+from tests.e2e.dashboard import OFFLINE, dashboard, goto, held, live, row
 from tests.service import MESSAGE, MESSAGE_HEADERS, Service, message
 
 CACHED = [{"type": "text", "text": "Be brief. " * 2000, "cache_control": {"type": "ephemeral"}}]
@@ -137,15 +136,9 @@ async def test_it_is_asked_while_the_feed_is_lost(tmp_path: Path, browser: Brows
 async def test_the_dialog_does_not_wait_for_the_keys_but_the_question_does(
     tmp_path: Path, browser: Browser
 ) -> None:
-    go = asyncio.Event()
-
-    async def slow(route: Route) -> None:
-        await go.wait()
-        await route.continue_()
-
     async with dashboard(tmp_path, browser, "accounts", accounts=("team-a",)) as (_, page):
         await page.get_by_role("link", name="team-a").click()
-        await page.route("**/api/tokens?*", slow)
+        _, go = await held(page, "**/api/tokens?*")
         await page.get_by_role("main").get_by_role("button", name="Why this account?").click()
         dialog = page.get_by_role("dialog")
         async with page.expect_request("**/api/admin/explain") as asked:

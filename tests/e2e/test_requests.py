@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Locator, Page, Route, expect
+from playwright.async_api import Browser, Locator, Page, expect
 
 from proxy.simulator import Error, Fault, no_credit
 from proxy.usage.request import RequestRecord
 from proxy.usage.request_log import MOST_AT_ONCE, Wanted
 from tests.canaries import leaked
 from tests.e2e.cable import cabled
-from tests.e2e.dashboard import dashboard, goto, live
+from tests.e2e.dashboard import dashboard, goto, held, live
 from tests.e2e.test_axe import barriers
 from tests.e2e.test_layout import in_all_shapes
 from tests.service import CLIENT_KEY, MESSAGE_HEADERS, Service, message, until, upstream_key
 
 PROMPT = "The-Prompt-of-this-test"
+LOG = "**/api/admin/requests?*"
 
 
 def rows(page: Page) -> Locator:
@@ -92,25 +92,12 @@ async def painted(service: Service, page: Page) -> None:
         await expect(page).to_have_title(re.compile(rf"^\({n}!\) "))
 
 
-async def held(page: Page) -> tuple[list[str], asyncio.Event]:
-    """The addresses of what is asked of the log from now on, which is answered once the event is set."""
-    asked, go = list[str](), asyncio.Event()
-
-    async def slow(route: Route) -> None:
-        asked.append(route.request.url)
-        await go.wait()
-        await route.continue_()
-
-    await page.route("**/api/admin/requests?*", slow)
-    return asked, go
-
-
 async def test_they_are_asked_for_once_however_long_the_answer_takes(
     tmp_path: Path, browser: Browser
 ) -> None:
     async with dashboard(tmp_path, browser) as (service, page):
         await answered(service, None)
-        asked, go = await held(page)
+        asked, go = await held(page, LOG)
         await goto(page, "requests")
         await painted(service, page)
         go.set()
@@ -214,7 +201,7 @@ async def test_older_than_those_that_are_still_asked_for_waits_for_them(
 ) -> None:
     async with dashboard(tmp_path, browser, "requests", accounts=(), prepare=many) as (service, page):
         await expect(rows(page)).to_have_count(100)
-        asked, go = await held(page)
+        asked, go = await held(page, LOG)
         await page.get_by_label("Result").select_option("All that failed")
         older = page.get_by_role("button", name="Older")
         await older.click()  # to a page that is in the list

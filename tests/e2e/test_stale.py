@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from pathlib import Path
 
-from playwright.async_api import Browser, Route, expect
+from playwright.async_api import Browser, expect
 
 from tests.e2e.cable import cabled
 from tests.e2e.dashboard import (
@@ -14,6 +13,7 @@ from tests.e2e.dashboard import (
     RunningClock,
     dashboard,
     goto,
+    held,
     live,
     row,
     sign_in,
@@ -223,17 +223,8 @@ async def test_a_view_that_was_never_visited_opens_without_a_connection(
 
 
 async def test_a_view_that_loads_slowly_is_announced_at_once(tmp_path: Path, browser: Browser) -> None:
-    async with (
-        serve(tmp_path, accounts=("team-a",), clock=RunningClock()) as service,
-        visit(browser, service, signed_in=False) as page,
-    ):
-        goes_on = asyncio.Event()
-
-        async def slowly(route: Route) -> None:
-            await goes_on.wait()
-            await route.continue_()
-
-        await page.route("**/js/views/sessions.js", slowly)
+    async with dashboard(tmp_path, browser, signed_in=False) as (_, page):
+        _, go = await held(page, "**/js/views/sessions.js")
         await sign_in(page)
         await live(page)
         tab = page.get_by_role("link", name="Sessions")
@@ -242,6 +233,6 @@ async def test_a_view_that_loads_slowly_is_announced_at_once(tmp_path: Path, bro
         await expect(page.get_by_role("heading", level=2, name="Sessions")).to_be_visible()
         await expect(page).to_have_title("Sessions – Claude Proxy")
         await expect(page.get_by_role("table")).to_have_count(0)
-        goes_on.set()
+        go.set()
         await expect(page.get_by_role("table")).to_be_attached()
         await expect(page.get_by_role("heading", level=2, name="Sessions")).to_be_focused()
