@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from proxy.accounts.account import load_accounts
@@ -22,8 +21,8 @@ from proxy.storage import backup
 from proxy.storage.day_files import DayFiles
 from proxy.storage.folder import usable
 from proxy.storage.layout import REQUESTS
-from proxy.storage.migrate import copy_requests, migrate
-from proxy.storage.protocols import Record, Storage
+from proxy.storage.migrate import migrate
+from proxy.storage.protocols import Record
 
 
 async def migrate_all(settings: Settings, source: str, target: str) -> list[str]:
@@ -37,42 +36,22 @@ async def migrate_all(settings: Settings, source: str, target: str) -> list[str]
             raise StartError(f"data folder {folder} has nothing to move: is it the right one?")
     there = folder_at(settings, target)
     log = (folder or settings.storage.data_folder) / REQUESTS
-    to = None if folder is None or there is None else there / REQUESTS
+    requests = None if folder is None or there is None else (log, there / REQUESTS)
     async with opened(settings, source) as old, opened(settings, target) as new:
         days = DayFiles(log).days()
-        if to is not None and days and DayFiles(to).days():
-            raise StartError(f"there is something already ({to}): name an empty folder or store")
-        counts = await migrate(old, new, _unfinished(new, settings, target, log, to))
+        counts = await migrate(old, new, unfinished(new, settings, target, "--migrate"), requests)
         mended = list(old.notices)
     lines = [*mended, *(f"{name:17} {count}" for name, count in counts.items() if count)]
-    if to is not None and days:
-        lines.append(f"{'request log, days':17} {len(days)}")
     as_it_was = f"as it was{' but for what is said above' if mended else ''}"
     lines.append(
         f"all of it was read again and is the same; the old one is {as_it_was}: serve only one of them"
     )
-    if to is None and days and not (there and _is_same(log.parent, there)):
+    if requests is None and days and not (there and there.samefile(log.parent)):
         lines.append(
             f"not moved: {log} ({numbered(len(days), 'day')}): a store has no request log on disk, each instance has "
             "its own in storage.data_folder"
         )
     return lines
-
-
-@contextlib.asynccontextmanager
-async def _unfinished(
-    new: Storage, settings: Settings, target: str, log: Path, to: Path | None
-) -> AsyncIterator[None]:
-    """As `unfinished`, until the request log is there too, where it goes along. Raises StorageError."""
-    async with unfinished(new, settings, target, "--migrate"):
-        yield
-        if to is not None:
-            with usable(to.parent):
-                copy_requests(log, to)
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _refuse_same(settings: Settings, source: str, target: str) -> None:

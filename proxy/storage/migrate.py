@@ -6,8 +6,9 @@ import asyncio
 import filecmp
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,7 @@ from proxy.errors import StorageError
 from proxy.storage import files
 from proxy.storage.codec import to_text_unread
 from proxy.storage.day_files import BLOCK, DayFiles
+from proxy.storage.folder import usable
 from proxy.storage.layout import LAYOUTS, REQUESTS, ROOT_LOGS, event_log
 from proxy.storage.logs import SUFFIX, parse
 from proxy.storage.protocols import Kind, Record, Storage
@@ -26,14 +28,21 @@ PATIENCE_S: Final = 60.0
 
 
 async def migrate(
-    source: Storage, target: Storage, unfinished: AbstractAsyncContextManager[None]
+    source: Storage,
+    target: Storage,
+    unfinished: AbstractAsyncContextManager[None],
+    requests: tuple[Path, Path] | None = None,
 ) -> Mapping[str, int]:
     """Copy all records and logs. Returns how many there are, by kind and log. Raises StorageError.
 
     A target that is not empty is refused, and a source that is. After a failure the target holds a part: empty it, and
-    begin again. `unfinished` is entered as the first is written, and left once all of it was compared.
+    begin again. `unfinished` is entered as the first is written, and left once all of it was compared. `requests` are
+    the folders of a request log, which no storage has: where it is, and where it goes.
     """
-    if filled := await _filled(target):
+    filled = await _filled(target)
+    if requests is not None and all(DayFiles(folder).days() for folder in requests):
+        filled.append(str(requests[1]))
+    if filled:
         raise StorageError(
             f"there is something already ({', '.join(filled[:5])}): name an empty folder or store"
         )
@@ -48,26 +57,27 @@ async def migrate(
         names = wanted.keys() | found.keys()
         if differing := sorted(name for name in names if wanted.get(name) != found.get(name)):
             raise StorageError(f"what was written is not what was read: {', '.join(differing)}")
-    return {name: count for name, (count, _) in found.items()}
+        counts = {name: count for name, (count, _) in found.items()}
+        if requests is not None:
+            with usable(requests[1].parent):
+                counts["request log, days"] = copy_requests(*requests)
+    return counts
 
 
-def copy_requests(source: Path, target: Path) -> None:
-    """Copy the days of a request log, which no storage has, to where there is none, and compare them. It blocks.
+def copy_requests(source: Path, target: Path) -> int:
+    """Copy the days of a request log to where there is none, and compare them. Returns how many. It blocks.
 
     Raises StorageError, OSError.
     """
-    for day in DayFiles(source).days():
+    days = DayFiles(source).days()
+    for day in days:
         name = f"{day}{SUFFIX}"
         files.make_folder(target)
-        files.replace(target / name, _pieces(source / name), durable=True)
+        with (source / name).open("rb") as file:
+            files.replace(target / name, iter(partial(file.read, BLOCK), b""), durable=True)
         if not filecmp.cmp(source / name, target / name, shallow=False):
             raise StorageError(f"what was written is not what was read: {REQUESTS}/{name}")
-
-
-def _pieces(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while piece := file.read(BLOCK):
-            yield piece
+    return len(days)
 
 
 async def _filled(storage: Storage) -> list[str]:
