@@ -52,6 +52,14 @@ async def filled(storage: Storage) -> None:
     await storage.append(event_log("2026-11-28"), lines, durable=True)
 
 
+async def used(folder: Path, clock: Clock) -> Path:
+    """A data folder that is not empty."""
+    storage = JsonFiles.open(folder, clock=clock)
+    await storage.append("2026-11-28", [{"t": 1}])
+    await storage.close()
+    return folder
+
+
 @pytest.mark.parametrize("keys", [(None, None), (KEY, None), (None, KEY)])
 async def test_what_was_moved_there_and_back_is_the_same(
     tmp_path: Path,
@@ -134,17 +142,15 @@ async def test_the_command_moves_a_pool_that_goes_on_serving(
 async def test_the_request_log_is_moved_to_a_folder_and_told_of_where_it_stays(
     tmp_path: Path, clock: Clock, redis_server: RedisServer, to_store: bool
 ) -> None:
-    old, new = JsonFiles.open(tmp_path / "old", clock=clock), tmp_path / "new"
-    await old.append("2026-11-28", [{"t": 1}])
-    await old.close()
-    days = DayFiles(tmp_path / "old" / "requests")
+    old, new = await used(tmp_path / "old", clock), tmp_path / "new"
+    days = DayFiles(old / "requests")
     days.append("2026-11-27", [{"id": 1}, {"id": 2}])
     days.append("2026-11-28", [{"id": 3}])
     config, target = str(write_config(tmp_path)), redis_server.url if to_store else str(new)
-    done = run_fork(tmp_path, "--config", config, "--migrate", str(tmp_path / "old"), target)
+    done = run_fork(tmp_path, "--config", config, "--migrate", str(old), target)
     assert done.returncode == 0, done.stderr
     if to_store:
-        stays = f"not moved: {tmp_path / 'old' / 'requests'} (2 days): "
+        stays = f"not moved: {old / 'requests'} (2 days): "
         assert stays in done.stdout and done.stdout.index(stays) > done.stdout.index("is the same")
     else:
         assert "request log, days 2\n" in done.stdout
@@ -153,13 +159,11 @@ async def test_the_request_log_is_moved_to_a_folder_and_told_of_where_it_stays(
 
 async def test_a_request_log_that_is_there_is_not_written_over(tmp_path: Path, clock: Clock) -> None:
     """An instance of a store has one in its data folder, where no record is."""
-    old, new = JsonFiles.open(tmp_path / "old", clock=clock), tmp_path / "new"
-    await old.append("2026-11-28", [{"t": 1}])
-    await old.close()
-    DayFiles(tmp_path / "old" / "requests").append("2026-11-28", [{"id": 1}])
+    old, new = await used(tmp_path / "old", clock), tmp_path / "new"
+    DayFiles(old / "requests").append("2026-11-28", [{"id": 1}])
     DayFiles(new / "requests").append("2026-11-28", [{"id": 2}])
     config = str(write_config(tmp_path))
-    told = refusal(tmp_path, "--config", config, "--migrate", str(tmp_path / "old"), str(new))
+    told = refusal(tmp_path, "--config", config, "--migrate", str(old), str(new))
     assert told == f"there is something already ({new / 'requests'}): name an empty folder or store"
     assert DayFiles(new / "requests").newest(9) == [b'{"id": 2}']
     assert not (new / "unfinished").exists() and not any((new / "usage").iterdir())
@@ -178,12 +182,10 @@ async def test_a_request_log_that_arrives_otherwise_than_it_was_is_told(
 async def test_an_instance_of_a_store_is_told_that_its_request_log_stays(
     tmp_path: Path, clock: Clock, redis_server: RedisServer
 ) -> None:
-    old = JsonFiles.open(tmp_path / "old", clock=clock)
-    await old.append("2026-11-28", [{"t": 1}])
-    await old.close()
+    old = await used(tmp_path / "old", clock)
     config, store = str(write_config(tmp_path)), {"STORAGE__URL": redis_server.url, "STORAGE__TIMEOUT": "5s"}
     move = ("--config", config, "--migrate")
-    assert run_fork(tmp_path, *move, str(tmp_path / "old"), "storage.url", **store).returncode == 0
+    assert run_fork(tmp_path, *move, str(old), "storage.url", **store).returncode == 0
     DayFiles(tmp_path / "data" / "requests").append("2026-11-28", [{"id": 1}])
     away = run_fork(tmp_path, *move, "storage.url", str(tmp_path / "new"), **store)
     assert f"not moved: {tmp_path / 'data' / 'requests'} (1 day): " in away.stdout, away.stderr
@@ -197,14 +199,12 @@ async def test_what_a_move_has_filled_in_part_is_not_served(
     tmp_path: Path, clock: Clock, redis_server: RedisServer, to_store: bool
 ) -> None:
     """It is interrupted as it removes its mark, which is the last of it."""
-    old, new = JsonFiles.open(tmp_path / "old", clock=clock), tmp_path / "new"
-    await old.append("2026-11-28", [{"t": 1}])
-    await old.close()
-    DayFiles(tmp_path / "old" / "requests").append("2026-11-28", [{"id": 1}])
+    old, new = await used(tmp_path / "old", clock), tmp_path / "new"
+    DayFiles(old / "requests").append("2026-11-28", [{"id": 1}])
     config, target = str(write_config(tmp_path)), redis_server.url if to_store else str(new)
     there = {"STORAGE__URL": redis_server.url, "STORAGE__TIMEOUT": "5s"} if to_store else {}
     there |= {"STORAGE__DATA_FOLDER": str(new)}
-    move = ("--config", config, "--migrate", str(tmp_path / "old"))
+    move = ("--config", config, "--migrate", str(old))
     point = "storage.finish.before:kill"
     assert run(tmp_path, *move, target, CP_FAILPOINT=point, **there).returncode == -signal.SIGKILL
     assert DayFiles(new / "requests").days() == ([] if to_store else ["2026-11-28"])
@@ -215,13 +215,11 @@ async def test_what_a_move_has_filled_in_part_is_not_served(
 
 
 async def test_what_a_move_has_mended_of_the_old_one_is_told(tmp_path: Path, clock: Clock) -> None:
-    old = JsonFiles.open(tmp_path / "old", clock=clock)
-    await old.append("2026-11-28", [{"t": 1}])
-    await old.close()
-    move = ("--config", str(write_config(tmp_path)), "--migrate", str(tmp_path / "old"))
+    old = await used(tmp_path / "old", clock)
+    move = ("--config", str(write_config(tmp_path)), "--migrate", str(old))
     whole = run_fork(tmp_path, *move, str(tmp_path / "whole"))
     assert "the old one is as it was: serve" in whole.stdout, whole.stderr
-    (tmp_path / "old" / "counters.json").write_text("{")
+    (old / "counters.json").write_text("{")
     mended = run_fork(tmp_path, *move, str(tmp_path / "mended"))
     told = mended.stdout.splitlines()
     [damage] = [line for line in told if line.startswith("counters.json was damaged")]
@@ -230,11 +228,9 @@ async def test_what_a_move_has_mended_of_the_old_one_is_told(tmp_path: Path, clo
 
 
 async def test_a_move_that_is_refused_leaves_no_mark(tmp_path: Path, clock: Clock) -> None:
-    for name in ("old", "new"):
-        storage = JsonFiles.open(tmp_path / name, clock=clock)
-        await storage.append("2026-11-28", [{"t": 1}])
-        await storage.close()
-    config, places = str(write_config(tmp_path)), (str(tmp_path / "old"), str(tmp_path / "new"))
+    config, places = str(write_config(tmp_path)), [str(tmp_path / name) for name in ("old", "new")]
+    for each in places:
+        await used(Path(each), clock)
     assert "is something already" in refusal(tmp_path, "--config", config, "--migrate", *places)
     assert not (tmp_path / "new" / "unfinished").exists()
 
