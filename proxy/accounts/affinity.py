@@ -412,11 +412,7 @@ def _why_moved(pool: Pool, placement: Placement, *, failed: bool) -> Moved:
 
 def _account_named(pool: Pool, name: str) -> Account | None:
     """The account of this name or id, as the value of a header may have it."""
-    for each in account_names(name):
-        found = next((account for account in pool if each in (account.name, account.id)), None)
-        if found is not None:
-            return found
-    return None
+    return next((each for said in account_names(name) for each in pool if said in (each.name, each.id)), None)
 
 
 def _referred(asking: Asking, resources: Resources) -> Iterator[tuple[str, str | None]]:
