@@ -206,7 +206,7 @@ def spent(record: RequestRecord) -> tuple[int, float]:
 
 
 def price(record: RequestRecord, now: float) -> None:
-    """Set usage, charges and cost in the record of an ended request, and what its stream has failed at.
+    """Set usage, charges and cost in the record of an ended request, and its error if its stream has ended in one.
 
     `now` is in epoch seconds.
     """
@@ -216,8 +216,7 @@ def price(record: RequestRecord, now: float) -> None:
     # last try says whether it had it; what the client was told does not.
     given_up = not record.complete and bool(record.attempts) and record.attempts[-1].is_billed
     usage = _usage(record, given_up=given_up)
-    if record.meter is not None and record.meter.failed is not None:
-        record.error = record.failed = record.meter.failed
+    record.error = record.failed or record.error
     if record.form == "completion" and _is_untold(record, usage):
         untold = Usage(model=record.model or "")
         record.charge(untold, (Charge(untold, None),))

@@ -97,8 +97,7 @@ class RequestRecord:
     `stayed`: it is a later turn of a conversation, with the same account as the turn before.
     `parent` are the headers that name the client's trace, if it sent some.
     `form` is that of an answer whose usage is counted, None if nothing of the request is.
-    `error` is what went wrong, in a word, for the access log, and `reason` what its client was told of it; `failed` is
-    the type of the error event with which the upstream ended a stream.
+    `error` is what went wrong, in a word, for the access log, and `reason` what its client was told of it.
     """
 
     began_at: float
@@ -123,7 +122,6 @@ class RequestRecord:
     ended_at: float | None = None
     complete: bool = False
     error: str | None = None
-    failed: str | None = None
     reason: str | None = None
     cut_by: CutBy | None = None
     is_stream: bool = False
@@ -172,6 +170,11 @@ class RequestRecord:
     def was_answered(self) -> bool:
         """Whether the client got an answer's head."""
         return self.status not in (0, CLIENT_GONE)
+
+    @property
+    def failed(self) -> str | None:
+        """The type of the error event with which the upstream ended a stream, once all of that has been read."""
+        return None if self.meter is None else self.meter.failed
 
     @property
     def outcome(self) -> str:
