@@ -16,6 +16,7 @@ from handlers.refusal import error_event, refusal
 from handlers.request import RequestConnection
 from proxy.clock import Clock
 from proxy.errors import RequestError, UpstreamLost
+from proxy.http.headers import is_event_stream
 from proxy.relay.answer import Answer
 from proxy.usage.batch_results import BatchResults
 from proxy.usage.completions import CompletionMeter
@@ -88,7 +89,7 @@ class ClientAnswer:
     def _begin(self, answer: Answer) -> None:
         record = self._record
         kind, encoding = answer.content_type, answer.content_encoding
-        record.is_stream = kind.lower().startswith("text/event-stream")
+        record.is_stream = is_event_stream(kind)
         self._is_stream = record.is_stream and encoding.lower() in ("", "identity")
         match record.form:
             case "message":

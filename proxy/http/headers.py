@@ -212,6 +212,11 @@ def _account_value(name: str) -> str:
     return quote(name.strip(), safe=_ACCOUNT_SAFE, errors="replace")
 
 
+def is_event_stream(content_type: str) -> bool:
+    """Whether a body of this type is server-sent events."""
+    return content_type.lower().startswith("text/event-stream")
+
+
 def account_names(value: str) -> Iterator[str]:
     """What a client may mean by this value: the text, or what was percent-encoded, as in answers, or sent as UTF-8."""
     yield value

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 
 from proxy.errors import UpstreamError, UpstreamLost
-from proxy.http.headers import AnswerHeaders, CredentialKind
+from proxy.http.headers import AnswerHeaders, CredentialKind, is_event_stream
 from proxy.upstream import first_event
 from proxy.upstream.error_body import MOST_BYTES as JUDGED_BYTES
 from proxy.upstream.error_body import ApiError, read_error
@@ -54,7 +54,7 @@ async def _early_error(
 
     The head is sent with it: until then, another account may answer. Any other stream may be silent for long.
     """
-    is_stream = headers.get("content-type").lower().startswith("text/event-stream")
+    is_stream = is_event_stream(headers.get("content-type"))
     route = (await asked_for()).route
     if is_stream and route != MESSAGES:
         return None

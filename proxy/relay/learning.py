@@ -21,6 +21,7 @@ from msgspec import DecodeError, Raw, Struct
 from proxy.accounts.affinity import Affinity, Asking
 from proxy.errors import BadGateway, StorageError, UpstreamError
 from proxy.http.decoding import ERRORS, FREE_BYTES, MAX_RATIO, Undecodable, decoded, decoder
+from proxy.http.headers import is_event_stream
 from proxy.http.listing import list_query
 from proxy.http.scan import ABSENT, text
 from proxy.http.target import Target, collection_of, is_collection, is_generated
@@ -114,7 +115,7 @@ async def learn(affinity: Affinity, asking: Asking, account_id: str, answer: Ans
     if lesson is None:
         return
     pupil = _Pupil(affinity, lesson, asking.group, account_id)
-    streamed = answer.content_type.lower().startswith("text/event-stream")
+    streamed = is_event_stream(answer.content_type)
     is_whole = asking.is_turn or (lesson.about is not None and "json" in answer.content_type.lower())
     source, by_piece = answer.source, lesson.collection is None and (streamed or not is_whole)
     body = None if by_piece else await whole(source)

@@ -10,6 +10,7 @@ from typing import BinaryIO, Protocol
 from msgspec import Struct
 
 from proxy.errors import UpstreamError, UpstreamLost, UpstreamSilent
+from proxy.http.headers import is_event_stream
 from proxy.http.lines import VALUE, Line, line_of
 
 HIGH_WATER = 64 * 1024
@@ -185,7 +186,9 @@ class Exchange:
     def on_head(self, head: Head) -> None:
         """Status and headers are there."""
         self._head = head
-        self._is_feed = self._may_feed and any(map(_is_of_events, head.lines))
+        self._is_feed = self._may_feed and any(
+            line.lower == "content-type" and is_event_stream(line.value) for line in head.lines
+        )
 
     def on_body(self, data: bytes) -> bool:
         """Take the next bytes of the body. False: not now, and the transfer pauses."""
@@ -277,10 +280,6 @@ class Exchange:
             await self._waiter
         finally:
             self._waiter = None
-
-
-def _is_of_events(line: Line) -> bool:
-    return line.lower == "content-type" and line.value.lower().startswith("text/event-stream")
 
 
 def parse_head(lines: list[bytes]) -> Head:
