@@ -87,7 +87,8 @@ export class Frame {
 		const { app: { t }, spec: { noun, chips, empty } } = this;
 		if (!ready) return { text: t("not_loaded"), act: "retry" };
 		if (!any) return empty;
-		const filters = [q && `'${q}'`, status && `${t("status")} ${chips && Object.hasOwn(chips, status) ? chips[status] : status}`].filter(Boolean);
+		const label = chips && Object.hasOwn(chips, status) ? chips[status] : status;
+		const filters = [q && `'${q}'`, status && `${t("status")} ${label}`].filter(Boolean);
 		return { text: t("no_match", { noun, filters: filters.join(t("and")) }), act: "clear_filters" };
 	}
 }
