@@ -15,6 +15,7 @@ from proxy.simulator import Error, Raw, Stall, no_credit
 from proxy.usage.request_log import MOST_AT_ONCE, RequestLog, Wanted
 from tests.canaries import leaked
 from tests.dashboards import dashboard
+from tests.proxy.usage.message_answers import event, start
 from tests.service import CLIENT_KEY, MESSAGE_HEADERS, Service, message, serve, until, upstream_key
 from tests.wire import Answer, Cut, Wire, connect, request_bytes
 
@@ -23,9 +24,6 @@ QUERY = "The-Query-of-this-test"
 HEADER = "The-Header-of-this-test"
 ALL = Wanted()
 SSE_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
-MESSAGE_START = (
-    b'event: message_start\ndata: {"type":"message_start","message":{"type":"message","usage":{}}}\n\n'
-)
 
 
 async def listed(service: Service, query: str = "") -> list[dict[str, Any]]:
@@ -110,10 +108,10 @@ async def test_an_upstream_that_cannot_be_reached_is_a_try_without_an_answer(tmp
 async def test_a_stream_that_the_upstream_ends_with_an_error_has_failed(
     tmp_path: Path, error: str, outcome: str
 ) -> None:
-    event = b'event: error\ndata: {"type":"error","error":{"type":"%b","message":"x"}}\n\n' % error.encode()
+    stream = start({}) + event("error", error={"type": error, "message": "x"})
     async with serve(tmp_path, retry__max_attempts="1") as service:
-        service.simulator.script(None, Raw(SSE_HEAD + MESSAGE_START + event))
-        assert (await service.message(stream=True)).body == MESSAGE_START + event
+        service.simulator.script(None, Raw(SSE_HEAD + stream))
+        assert (await service.message(stream=True)).body == stream
         (told,) = await listed(service, "?status=failed")
         assert (told["status"], told["outcome"], told["error"]) == (200, outcome, error)
         (row,) = (await service.admin("GET", "/api/admin/usage?by=account")).json()["rows"]
