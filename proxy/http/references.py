@@ -60,9 +60,7 @@ _QUOTE, _COLON, _OPEN = b'"', b":", b"{["
 _SPACE: Final = re.compile(rb"[ \t\r\n]*+")
 _TO_BRACKET_OR_QUOTE: Final = re.compile(rb'[^"{}\[\]]*+')
 _TO_BRACKET: Final = re.compile(rb'[^"{}\[\]]*+(?:"[^"]*+"[^"{}\[\]]*+){0,1000}')
-_NAMES = b"|".join(
-    name.encode() for name in sorted(("container", "agent", "agents", "skills", *OPAQUE, *FUNCTIONS))
-)
+_NAMES = b"|".join(name.encode() for name in sorted({"container", "agent", "agents"} | _LOOKED_INTO | OPAQUE))
 _DULL = rb'"(?!(?:%b)")[^"]*+"(?:(?<!_id")(?<!_ids")|(?<=tool_use_id")|(?<="custom_id"))' % _NAMES
 _TO_NAME: Final = re.compile(rb'[^"]*+(?:%b[^"]*+){0,1000}' % _DULL)
 """To the next string that may be the name of a member that is looked at, or any after 1,000."""
@@ -221,7 +219,7 @@ class _Scan:
                 self._end()
             if self._is_beyond():
                 return False
-        return not self._is_beyond()
+        return True
 
     def _skipped(self) -> re.Pattern[bytes]:
         """What is passed over without a look. Outside of any value of interest brackets do not matter."""
