@@ -129,8 +129,10 @@ async def learn(affinity: Affinity, asking: Asking, account_id: str, answer: Ans
 
 def _forget(affinity: Affinity, target: Target) -> None:
     """Forget what was deleted. What has a path of its own is not deleted by another one, but taken out of something."""
-    *_, name, id = target.segments
-    holding = affinity.resources.get(id)
+    *_, id = target.resource, *target.perhaps
+    if id is None:
+        return
+    name, holding = target.segments[-2], affinity.resources.get(id)
     is_within = holding is not None and holding.collection == name and not is_collection(name)
     if id == target.resource or is_within:
         affinity.resources.forget(id)

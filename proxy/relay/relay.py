@@ -69,12 +69,13 @@ class Relay:
                 return asking, self.affinity.place(asking)
             with contextlib.suppress(StorageError):  # another instance may have learnt of it just now
                 await resources.catch_up()
-        for _ in range(MOST_LOCATED):
+        for located in range(MOST_LOCATED + 1):
             try:
                 return asking, self.affinity.place(asking)
             except Unlocated as unknown:
                 where = unknown
-            await self._locate(where, asking, inbound)
+            if located < MOST_LOCATED:
+                await self._locate(where, asking, inbound)
         raise InvalidRequest("it names more files and the like than are looked up", should_retry=False)
 
     async def _locate(self, unknown: Unlocated, asking: Asking, inbound: Inbound) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import DecodeError, Raw, Struct
@@ -37,6 +37,7 @@ _COUNTED: Final = frozenset(
 _LONGEST_TEXT = 256  # of what is read: a model's name, a type
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 
 class Message(Struct, frozen=True):
@@ -58,15 +59,17 @@ class _Block(Struct):
 
 
 class _Event(Struct):
-    """What is read of an event's data."""
+    """What is read of an event's data, each as the JSON that it is: what one event means is anything in another."""
 
-    message: Message | None = None
-    error: Message = _NO_MESSAGE
+    message: Raw = ABSENT
+    error: Raw = ABSENT
     usage: Raw = ABSENT
-    content_block: _Block | None = None
+    content_block: Raw = ABSENT
 
 
 _EVENT: Final = msgspec.json.Decoder(_Event)
+_MESSAGE: Final = msgspec.json.Decoder(Message)
+_BLOCK: Final = msgspec.json.Decoder(_Block)
 _NO_EVENT: Final = _Event()
 _OBJECT: Final = msgspec.json.Decoder(Json)
 
@@ -211,7 +214,7 @@ class MessageStream:
     def _dispatch(self, name: bytes, data: bytes) -> None:
         match name:
             case b"message_start" if not self.begun:
-                if (message := _event(data).message) is not None:
+                if (message := _read(_MESSAGE, _event(data).message)) is not None:
                     self.begun = True
                     self.model = name_in(message.model)
                     merge(self.usage, usage_in(message.usage))
@@ -224,13 +227,14 @@ class MessageStream:
             case b"content_block_start" if b'"fallback"' in data:
                 # If one model declines and another continues, the second is the answer's model, as it is
                 # without streaming.
-                block = _event(data).content_block
+                block = _read(_BLOCK, _event(data).content_block)
                 if block is not None and name_in(block.type) == "fallback" and block.to.model:
                     self.model = name_in(block.to.model)
             case b"content_block_delta":  # whose name came after its data
                 self.delta_bytes += _text_bytes(data, 0, len(data))
             case b"error":
-                self.failed = name_in(_event(data).error.type) or "error"
+                error = _read(_MESSAGE, _event(data).error)
+                self.failed = (error and name_in(error.type)) or "error"
             case b"message_stop":
                 self.ended = True
 
@@ -269,10 +273,14 @@ def name_in(value: Raw) -> str | None:
 
 
 def _event(data: bytes) -> _Event:
+    return _read(_EVENT, data) or _NO_EVENT
+
+
+def _read(decoder: msgspec.json.Decoder[T], data: bytes | Raw) -> T | None:
     try:
-        return _EVENT.decode(data)
+        return decoder.decode(data)
     except (DecodeError, RecursionError):
-        return _NO_EVENT
+        return None
 
 
 def _text_bytes(data: bytes, start: int, end: int) -> int:

@@ -105,9 +105,11 @@ class Tracing:
                     _put(tried, _of_inference(record, clean))
                 if attempt.failure is not None or not attempt.verdict:
                     _fail(tried, str(attempt.status or attempt.verdict or record.cut_by or record.error))
+                elif served and record.failed is not None:
+                    _fail(tried, record.failed)
                 tried.end(_ns(offset + end))
             _put(span, _of_request(record, clean))
-            if record.status >= 500 or record.cut_by == "upstream":
+            if record.status >= 500 or record.cut_by == "upstream" or record.failed is not None:
                 _fail(span, record.error or record.cut_by or str(record.status))
         span.end(_ns(offset + ended_at))
 

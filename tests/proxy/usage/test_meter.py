@@ -381,6 +381,15 @@ def test_a_stream_that_ends_in_an_error_is_estimated() -> None:
     assert metered(body) == replace(COUNTED, estimated=True)
 
 
+@pytest.mark.parametrize("error", [None, "none", [], {"type": 7}])
+def test_an_error_that_is_none_takes_no_usage_away(error: object) -> None:
+    body = start(SPLIT) + end({"output_tokens": 65})
+    told = body.replace(
+        b'{"type":"message_', b'{"error":' + json.dumps(error).encode() + b',"type":"message_'
+    )
+    assert metered(told + STOP) == COUNTED
+
+
 def test_a_client_that_leaves_after_the_last_event_leaves_an_exact_count() -> None:
     assert metered(start(SPLIT) + end({"output_tokens": 65}) + STOP, complete=False) == COUNTED
 

@@ -9,13 +9,15 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from proxy.clients.keys import NO_LIMITS, Role, declared_key
-from proxy.simulator import Error, Reset
+from proxy.simulator import Error, Raw, Reset
 from proxy.usage.request import RequestRecord
 from proxy.usage.request_log import Kept, RequestLog
 from proxy.usage.tracing import MOST_QUEUED, Tracing
 from tests.canaries import leaked
 from tests.collector import attributes, collecting
+from tests.handlers.test_request_log import SSE_HEAD
 from tests.process import program, refused, run, write_config
+from tests.proxy.usage.message_answers import event, start
 from tests.service import (
     ADMIN_KEY,
     CLIENT_KEY,
@@ -95,6 +97,21 @@ async def test_a_request_is_a_span_with_one_of_its_try_below_it(tmp_path: Path) 
         "gen_ai.usage.cache_read.input_tokens": 0,
         "gen_ai.usage.cache_creation.input_tokens": 0,
     }
+
+
+async def test_a_stream_that_the_upstream_ends_with_an_error_has_failed(tmp_path: Path) -> None:
+    stream = start({}) + event("error", error={"type": "overloaded_error", "message": "x"})
+    async with (
+        collecting() as collector,
+        serve(tmp_path, retry__max_attempts="1", tracing__endpoint=collector.endpoint) as service,
+    ):
+        service.simulator.script(None, Raw(SSE_HEAD + stream))
+        assert (await service.message(stream=True)).body == stream
+        await the_one(service.parts.request_log)
+    for kind in (SERVER, CLIENT):
+        (span,) = collector.of_kind(kind)
+        assert span.status.code == Status.STATUS_CODE_ERROR
+        assert attributes(span)["error.type"] == "overloaded_error"
 
 
 async def test_each_try_is_a_span_with_its_account_and_what_it_came_to(tmp_path: Path) -> None:
