@@ -286,6 +286,17 @@ def test_a_check_finds_what_a_start_would(tmp_path: Path) -> None:
     assert line == refusal(tmp_path, "--config", str(write_config(tmp_path)))
 
 
+@pytest.mark.parametrize("log", ["resources", "conversations"])
+def test_a_check_refuses_a_log_of_a_newer_program_as_a_start_does(tmp_path: Path, log: str) -> None:
+    config = str(write_config(tmp_path))
+    (tmp_path / "data").mkdir(mode=0o700)
+    (tmp_path / f"data/{log}.jsonl").write_text('{"version": 99}\n')
+    (tmp_path / f"data/{log}.jsonl").chmod(0o600)
+    line = refusal(tmp_path, "--config", config, "--check")
+    assert f"{log}.jsonl is of version 99: start the newer program that wrote it" in line
+    assert line == refusal(tmp_path, "--config", config)
+
+
 def test_a_check_writes_nothing(tmp_path: Path) -> None:
     config = write_config(tmp_path)
     done = run_fork(tmp_path, "--config", str(config), "--check", STORAGE__ENCRYPTION_KEY=ENCRYPTION_KEY)

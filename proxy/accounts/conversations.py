@@ -66,6 +66,14 @@ class _Line(msgspec.Struct):
 _LINE: Final = msgspec.json.Decoder(_Line)
 
 
+def read_line(text: bytes) -> _Line:
+    """A line of the log. Raises ValueError if it is malformed, StorageError if a newer program wrote it."""
+    line = _LINE.decode(text)
+    if line.version > VERSION:
+        raise StorageError(f"{LOG}.jsonl is of version {line.version}: start the newer program that wrote it")
+    return line
+
+
 class Conversations:
     """The account of each conversation; `ttl_s` after its last turn, or within a minute from then, it is forgotten."""
 
@@ -98,13 +106,9 @@ class Conversations:
 
         What has ended ends what an earlier line said, which may have been to last longer.
         """
-        line = _LINE.decode(text)
+        line = read_line(text)
         names = [(group, of) for group, some in (line.groups or {line.group: line.of}).items() for of in some]
         self._written += len(names)
-        if line.version > VERSION:
-            raise StorageError(
-                f"{LOG}.jsonl is of version {line.version}: start the newer program that wrote it"
-            )
         now = self._clock.now()
         for of, after, until in line.turns:
             if until > now:

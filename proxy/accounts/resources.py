@@ -65,6 +65,14 @@ class _Line(msgspec.Struct, omit_defaults=True):
 _LINE: Final = msgspec.json.Decoder(_Line)
 
 
+def read_line(text: bytes) -> _Line:
+    """A line of the log. Raises ValueError if it is malformed, StorageError if a newer program wrote it."""
+    line = _LINE.decode(text)
+    if line.version > VERSION:
+        raise StorageError(f"{LOG}.jsonl is of version {line.version}: start the newer program that wrote it")
+    return line
+
+
 class Resources:
     """Resources by id, in memory whole: a million take some 120 MB, and 4 s of a start.
 
@@ -124,12 +132,8 @@ class Resources:
         return len(self._held) + len(self._homes) + len(self._counted)
 
     def _read(self, text: bytes) -> None:
-        line = _LINE.decode(text)
+        line = read_line(text)
         self._lines += 1
-        if line.version > VERSION:
-            raise StorageError(
-                f"{LOG}.jsonl is of version {line.version}: start the newer program that wrote it"
-            )
         if line.gone:
             self._drop(line.gone)
         elif line.home:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from proxy.accounts import conversations, resources
 from proxy.accounts.account import read_account
 from proxy.accounts.quota_history import read_quota_record
 from proxy.assembly import periods
@@ -54,6 +55,10 @@ READERS: Mapping[Kind, Reader] = MappingProxyType(
     }
 )
 
+LINES: Mapping[str, Callable[[bytes], object]] = MappingProxyType(
+    {resources.LOG: resources.read_line, conversations.LOG: conversations.read_line}
+)
+"""How the lines of the logs in the data folder's root are read."""
 
 log = logging.getLogger("proxy")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from proxy.accounts.account import load_accounts
-from proxy.assembly.given import READERS, files_in, keyring, pool_of, shared_at
+from proxy.assembly.given import LINES, READERS, files_in, keyring, pool_of, shared_at
 from proxy.clients.keys import load_keys
 from proxy.clock import SystemClock
 from proxy.config.settings import Settings
@@ -119,7 +119,7 @@ def place(settings: Settings, *, short: bool = False) -> str:
 
 def inspected(settings: Settings) -> Inspection:
     """What a look at the data folder finds. Raises StartError."""
-    return inspect(settings.storage.data_folder, keyring(settings), READERS)
+    return inspect(settings.storage.data_folder, keyring(settings), READERS, LINES)
 
 
 def counted(records: Records) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +14,7 @@ from proxy.storage.folder import held_unchanged, usable
 from proxy.storage.inventory import Inventory
 from proxy.storage.journal import Journal
 from proxy.storage.layout import INVENTORY, JOURNAL
+from proxy.storage.log_survey import survey_logs
 from proxy.storage.protocols import Kind, Reader, Record
 from proxy.storage.recovery import look
 from proxy.storage.rekey import read_record, stale_records
@@ -33,12 +34,15 @@ class Inspection:
 
 
 def inspect(
-    folder: Path, keyring: Keyring, readers: Mapping[Kind, Reader] = MappingProxyType({})
+    folder: Path,
+    keyring: Keyring,
+    readers: Mapping[Kind, Reader] = MappingProxyType({}),
+    takes: Mapping[str, Callable[[bytes], object]] = MappingProxyType({}),
 ) -> Inspection:
-    """Read the folder as an opening would. Raises StorageError if that would."""
+    """Read the folder as an opening would, and its logs by `takes`. Raises StorageError if that would."""
     with usable(folder), held_unchanged(folder):
         journal, inventory = Journal(folder / JOURNAL, keyring), Inventory(folder / INVENTORY, keyring)
-        state = look(folder, journal, inventory, keyring, readers)
+        state = look(folder, journal, inventory, keyring, readers, survey_logs(folder, takes))
         stale = stale_records(folder, keyring) if keyring else []
         for path in stale:
             with contextlib.suppress(ValueError):  # damaged: a start sets it aside

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from proxy.errors import StorageError
 from proxy.failpoints import failstep
 from proxy.storage.layout import KEPT, ROOT_LOGS
-from proxy.storage.logs import Seen, each_line
+from proxy.storage.logs import Seen, each_line, parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +32,14 @@ class LogSurvey:
             yield f"{path.name} starts empty"
 
 
-def survey_logs(folder: Path, take: Callable[[bytes], object]) -> LogSurvey:
-    """Read each log; a line for which `take` raises ValueError counts as damaged.
+def survey_logs(folder: Path, takes: Mapping[str, Callable[[bytes], object]]) -> LogSurvey:
+    """Read each log; a line for which its `take`, by the log's name, raises ValueError counts as damaged.
 
-    Raises StorageError if the disk cannot read a durable one, OSError if one is not a regular file.
+    Raises StorageError if the disk cannot read a durable one, or a `take` does; OSError if one is not a regular file.
     """
     survey = LogSurvey()
-    for layout in ROOT_LOGS.values():
-        path = layout.file(folder)
+    for name, layout in ROOT_LOGS.items():
+        path, take = layout.file(folder), takes.get(name, parse)
         try:
             with failstep(f"storage.survey.{path.stem}"):
                 seen = each_line(path, take)

@@ -35,12 +35,13 @@ from proxy.storage.layout import (
     KEPT,
     LAYOUTS,
     QUARANTINE,
+    ROOT_LOGS,
     SUBFOLDERS,
     Layout,
     backup,
 )
 from proxy.storage.log_survey import LogSurvey, survey_logs
-from proxy.storage.logs import Seen, parse
+from proxy.storage.logs import Seen
 from proxy.storage.protocols import Kind, Reader
 
 T = TypeVar("T")
@@ -111,7 +112,9 @@ def recover(
     clock: Clock,
 ) -> State:
     """Read the folder and repair it. Raises StorageError, OSError."""
-    survey = _survey(folder, journal, inventory, keyring, readers, survey_logs(folder, len))
+    survey = _survey(
+        folder, journal, inventory, keyring, readers, survey_logs(folder, dict.fromkeys(ROOT_LOGS, len))
+    )
     places = (folder, *(folder / name for name in SUBFOLDERS))
     for place in places:
         files.remove_temporaries(place)
@@ -143,13 +146,9 @@ def look(
     inventory: Inventory,
     keyring: Keyring,
     readers: Mapping[Kind, Reader],
-    logs: LogSurvey | None = None,
+    logs: LogSurvey,
 ) -> State:
-    """What `recover` would find, without a repair; the notices say what it would repair. Raises as it does.
-
-    `logs`: what is known of the logs; None to read them.
-    """
-    logs = survey_logs(folder, parse) if logs is None else logs
+    """What `recover` would find, without a repair; the notices say what it would repair. Raises as it does."""
     survey = _survey(folder, journal, inventory, keyring, readers, logs)
     would = [text.replace(KEPT, f"a start moves it to {QUARANTINE}/") for text in survey.findings]
     state = State(notices=[*_strangers(folder), *would], logs=survey.logs.seen)
