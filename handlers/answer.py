@@ -38,20 +38,6 @@ log = logging.getLogger(__name__)
 class ClientAnswer:
     """The answer to one request. No byte of it waits for anything but its client."""
 
-    # With slots, and those of each event together: of thousands of streams none is in the processor's cache.
-    __slots__ = (
-        "_clock",
-        "_connection",
-        "_is_stream",
-        "_on_stalled",
-        "_record",
-        "_source",
-        "_stall",
-        "_uncounted",
-        "has_begun",
-        "readable",
-    )
-
     def __init__(
         self,
         connection: RequestConnection,

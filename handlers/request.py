@@ -33,26 +33,6 @@ class RequestConnection(HTTPConnection):
     connection's last, and says so: a proxy in front may share the connection among its clients.
     """
 
-    # With slots, as `ClientAnswer`.
-    __slots__ = (
-        "_chunked",
-        "_close_callback",
-        "_connection",
-        "_keep_alive",
-        "_left",
-        "_room_callback",
-        "_switches",
-        "_unsent_head",
-        "_writes",
-        "context",
-        "ends_by_close",
-        "head",
-        "head_written",
-        "max_body_bytes",
-        "refused",
-        "withholds_body",
-    )
-
     def __init__(self, connection: ClientSocket, head: Head) -> None:
         self.context = connection.context
         self.head = head

@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import socket
 from pathlib import Path
-from time import monotonic
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
@@ -220,13 +219,13 @@ class CurlClient(CurlAsyncHTTPClient):
     # what the loop calls
 
     def _on_sockets(self) -> None:
-        sockets = self._sockets
-        until = monotonic() + TURN_S
+        sockets, time = self._sockets, self._loop.time
+        until = time() + TURN_S
         while ready := sockets.ready(begins=self._is_soon):
             for at, (fd, action) in enumerate(ready, 1):
                 if fd in sockets.watched:
                     self._act(fd, action)
-                if monotonic() > until:
+                if time() > until:
                     sockets.leave(ready[at:])
                     return
 
