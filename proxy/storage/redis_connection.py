@@ -70,7 +70,12 @@ async def _connection(at: StoreAddress, timeout_s: float, ca_file: str | None) -
 
 async def _primary(at: StoreAddress, master: str, timeout_s: float) -> tuple[str, int]:
     """Where the Sentinels say that the primary is. Raises RedisError."""
-    options = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+    share_s = timeout_s / (len(at.hosts) + 1)  # one that is silent leaves the next ones time to answer
+    options = {
+        "socket_timeout": share_s,
+        "socket_connect_timeout": share_s,
+        "retry": Retry(NoBackoff(), 0),  # the next one is asked instead
+    }
     sentinel = Sentinel(at.hosts, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
     try:
         host, port = await sentinel.discover_master(master)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import trustme
@@ -184,11 +185,16 @@ async def test_a_command_that_cannot_be_sent_is_told_to_whoever_called(redis_ser
         assert await link.call("PING") == b"PONG"
 
 
-async def test_a_sentinel_that_is_away_or_knows_nothing_is_passed_over(unused_port: int) -> None:
+async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+async def test_a_sentinel_that_is_away_silent_or_knows_nothing_is_passed_over(unused_port: int) -> None:
     with on_port() as (_, port), sentinel(port) as watching, sentinel(port) as unknowing:
         async with link_to(f"redis+sentinel://127.0.0.1:{unknowing}/pools") as link:
             with pytest.raises(StoreAway, match="No master found"):
                 await link.call("PING")
-        hosts = f"127.0.0.1:{unused_port},127.0.0.1:{watching}"
-        async with link_to(f"redis+sentinel://{hosts}/pool") as link:
-            assert await link.call("PING") == b"PONG"
+        async with impostor(say_nothing) as silent:
+            hosts = f"127.0.0.1:{unused_port},{urlsplit(silent).netloc},127.0.0.1:{watching}"
+            async with link_to(f"redis+sentinel://{hosts}/pool", timeout_s=2) as link:
+                assert await link.call("PING") == b"PONG"
