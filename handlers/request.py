@@ -43,6 +43,7 @@ class RequestConnection(HTTPConnection):
         self.refused: RequestError | None = None
         """Why the connection ended the request, if it did so in its delegate's place."""
         self._connection: ClientSocket | None = connection
+        self._transport = connection.transport  # so that an event of a stream touches one object less
         self._keep_alive = head.keep_alive
         self._switches = False
         self._chunked = False
@@ -160,8 +161,8 @@ class RequestConnection(HTTPConnection):
 
         Raises HTTPOutputError if it is more than the answer's length.
         """
-        connection = self._connection
-        if connection is None or connection.gone or not data:
+        transport = self._transport
+        if self._connection is None or transport.is_closing() or not data:
             return 0
         if self._left is not None:
             self._left -= len(data)
@@ -172,8 +173,8 @@ class RequestConnection(HTTPConnection):
             data = b"%x\r\n%b\r\n" % (len(data), data)
         if self._unsent_head:
             data, self._unsent_head = self._unsent_head + data, b""
-        connection.transport.write(data)
-        return connection.transport.get_write_buffer_size()
+        transport.write(data)
+        return transport.get_write_buffer_size()
 
     def write(self, chunk: bytes) -> asyncio.Future[None]:
         """Send `chunk`. The future ends when there is room for more, with StreamClosedError if the client left."""
