@@ -27,11 +27,6 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """How many `-n auto` is: more than there are cores, since tests wait for browsers and other processes."""
-    return len(os.sched_getaffinity(0)) * 3 // 2
-
-
 @pytest.fixture(autouse=True)
 def io_loop() -> Iterator[IOLoop]:
     """Each test's own event loop; what the test leaves running on it is cancelled at its end.

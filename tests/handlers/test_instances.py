@@ -159,7 +159,7 @@ async def test_a_session_that_is_ended_at_one_instance_ends_its_stream_at_anothe
         answer = await over(services, end)
         assert (answer.status, answer.json()["session"]["in_flight"]) == (200, 1)
         await told(services)
-        assert [each.parts.shown.sessions.ids() for each in services] == [[], [], []]
+        await until(lambda: [each.parts.shown.sessions.ids() for each in services] == [[], [], []])
         kinds = [event["actor"]["kind"] for event in await ended_at(services[1])]
         assert kinds == ["admin"]
 
