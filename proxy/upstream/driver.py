@@ -456,10 +456,10 @@ class _Handle:
         if self._client.was_shut(own_port):
             return pycurl.PREREQFUNC_OK  # nothing can be sent on it
         is_again, self._is_sent = self._is_sent, True
-        if is_again and self._method not in ("GET", "HEAD"):
-            return pycurl.PREREQFUNC_ABORT
         if is_again:
-            self._client.look()
+            if self._method not in ("GET", "HEAD"):
+                return pycurl.PREREQFUNC_ABORT
+            self._client.look()  # something may have come on this one since
         return pycurl.PREREQFUNC_OK
 
     def _on_header(self, line: bytes) -> int | None:

@@ -381,13 +381,14 @@ def test_a_stream_that_ends_in_an_error_is_estimated() -> None:
     assert metered(body) == replace(COUNTED, estimated=True)
 
 
-@pytest.mark.parametrize("error", [None, "none", [], {"type": 7}])
-def test_an_error_that_is_none_takes_no_usage_away(error: object) -> None:
-    body = start(SPLIT) + end({"output_tokens": 65})
-    told = body.replace(
-        b'{"type":"message_', b'{"error":' + json.dumps(error).encode() + b',"type":"message_'
-    )
-    assert metered(told + STOP) == COUNTED
+@pytest.mark.parametrize("value", [None, "none", [], {"type": 7}])
+@pytest.mark.parametrize("name", ["error", "message", "content_block"])
+def test_what_another_event_means_takes_no_usage_away(name: str, value: object) -> None:
+    member = f'{json.dumps(name)}:{json.dumps(value)},"type":"message_'.encode()
+    first, last = start(SPLIT), end({"output_tokens": 65})
+    if name != "message":  # which `message_start` itself means
+        first = first.replace(b'"type":"message_', member)
+    assert metered(first + last.replace(b'"type":"message_', member) + STOP) == COUNTED
 
 
 def test_a_client_that_leaves_after_the_last_event_leaves_an_exact_count() -> None:
