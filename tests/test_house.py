@@ -52,8 +52,12 @@ def test_what_is_printed_for_operators_runs_as_it_is_printed(file: str) -> None:
     assert re.findall(r"(?<![\w./-])(?:python -c|python3? run\.py).*", text) == []
 
 
+BARE = {"PATH": os.environ["PATH"]}
+"""The environment without what a `make PYTHON=… test` hands on to a `make` below it."""
+
+
 def test_make_check_checks_the_configuration_in_the_environment() -> None:
-    done = subprocess.run(["make", "-n", "check"], cwd=ROOT, capture_output=True, text=True)  # noqa: S607
+    done = subprocess.run(["make", "-n", "check"], cwd=ROOT, env=BARE, capture_output=True, text=True)  # noqa: S607
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].endswith(".venv/bin/python run.py --config conf/config.yaml --check")
     assert "`make check`" in (ROOT / "README.md").read_text()
@@ -70,8 +74,7 @@ def test_make_check_checks_the_configuration_in_the_environment() -> None:
 )
 def test_make_takes_the_systems_python_if_it_will_do(options: list[str], taken: str) -> None:
     command = ["make", "-n", "-B", ".venv/pyvenv.cfg", *options]
-    environ = {"PATH": os.environ["PATH"]}  # without what a `make PYTHON=… test` hands on
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)  # noqa: S603
+    done = subprocess.run(command, cwd=ROOT, env=BARE, capture_output=True, text=True)  # noqa: S603
     assert done.stdout.splitlines()[-1] == f"{taken} -m venv --clear .venv", done.stderr
 
 
